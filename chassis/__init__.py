@@ -1,0 +1,1 @@
+"""What every service needs and none owns. Knows nothing of orders, stock or money; stands on `contracts` alone."""

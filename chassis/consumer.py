@@ -1,0 +1,194 @@
+"""Consumes domain events: each one's effect happens once, in order per aggregate; what cannot be handled is parked, never lost.
+
+A batch is applied in one transaction, together with its inbox rows. If that fails, its events are applied one by one; an event
+that still fails after its tries goes to `<topic>.dlq` with the error. A database or a platform service that is away is not
+the event's fault: then the consumer waits and tries again for as long as it takes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from opentelemetry import trace
+from prometheus_client import Counter, Histogram
+from pydantic import ValidationError
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from chassis.clients import Unavailable
+from chassis.clock import utc_now
+from chassis.database import Database, is_connection_fault
+from chassis.inbox import Inbox
+from chassis.logs import logger
+from chassis.relay import ensure_topics_exist
+from chassis.settings import ServiceSettings
+from chassis.telemetry import context_of
+from contracts.events import EVENT_TYPES, CloudEvent, Event, dead_letter_topic
+
+BATCH = 200
+log = logger(__name__)
+tracer = trace.get_tracer(__name__)
+applied_total = Counter("events_applied_total", "Events whose effect was committed.", ["topic", "type"])
+dead_letters_total = Counter("events_dead_lettered_total", "Events parked because they could not be handled.", ["topic"])
+lag_seconds = Histogram(
+    "event_lag_seconds",
+    "From the event's time to its effect's commit.",
+    ["topic"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60),
+)
+
+Handler = Callable[[AsyncSession, Any, CloudEvent], Awaitable[None]]
+"""Applies one event within the session's transaction: `async def on_order_created(session, event, envelope)`."""
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """The topics that a service listens to, and what it does on which event. Other types on those topics are passed over."""
+
+    topics: tuple[str, ...]
+    handlers: Mapping[type[Event], Handler]
+
+
+@dataclass(frozen=True)
+class _Received:
+    record: ConsumerRecord
+    envelope: CloudEvent
+    event: Event
+
+
+class Consumer:
+    """Runs until cancelled; survives the broker and the database going away."""
+
+    def __init__(
+        self, service: str, subscription: Subscription, database: Database, inbox: Inbox, settings: ServiceSettings
+    ) -> None:
+        self._service, self._subscription = service, subscription
+        self._database, self._inbox, self._settings = database, inbox, settings
+        self._handlers = {kind.__name__: handler for kind, handler in subscription.handlers.items()}
+
+    async def run(self) -> None:
+        """Consume for ever."""
+        pause = 0.05
+        while True:
+            try:
+                await self._run_once()
+            except (OSError, KafkaError) as error:
+                log.warning("consumer_interrupted", error=repr(error), retry_in_s=pause)
+            except Exception as error:  # a bug must not end consuming for good: it is logged and tried again
+                log.error("consumer_failed", exc_info=error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    async def _run_once(self) -> None:
+        await ensure_topics_exist(self._settings)
+        consumer = AIOKafkaConsumer(
+            *self._subscription.topics,
+            bootstrap_servers=self._settings.kafka_bootstrap_servers,
+            group_id=self._service,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=1000,
+            request_timeout_ms=15_000,
+            metadata_max_age_ms=10_000,
+        )
+        try:
+            await consumer.start()
+            while True:
+                batches = await consumer.getmany(timeout_ms=1000, max_records=BATCH)
+                for partition, records in batches.items():
+                    await self._apply(records)
+                    await self._commit(consumer, {partition: records[-1].offset + 1})
+        finally:
+            with suppress(Exception):
+                await asyncio.wait_for(consumer.stop(), 5)
+
+    async def _commit(self, consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
+        # A lost assignment only means that somebody reads these again; the inbox makes that harmless.
+        with suppress(CommitFailedError, IllegalStateError):
+            await consumer.commit(offsets)
+
+    async def _apply(self, records: Sequence[ConsumerRecord]) -> None:
+        received = []
+        for record in records:
+            try:
+                item = self._receive(record)
+            except (ValidationError, KeyError, ValueError) as error:
+                await self._park(record, error)
+                continue
+            if item is not None:
+                received.append(item)
+        if not received:
+            return
+        try:
+            await self._apply_together(received)
+        except Exception as error:
+            if len(received) > 1:
+                log.info("batch_failed", events=len(received), error=repr(error))
+            for item in received:
+                await self._apply_one(item)
+
+    def _receive(self, record: ConsumerRecord) -> _Received | None:
+        """The event in a record, or None where nobody here handles its type. Raises on what is no event."""
+        envelope = CloudEvent.model_validate_json(record.value or b"")
+        if envelope.type not in self._handlers:
+            return None
+        return _Received(record, envelope, EVENT_TYPES[envelope.type].model_validate(envelope.data))
+
+    async def _apply_together(self, items: Sequence[_Received]) -> None:
+        async with self._database.transaction() as session:
+            fresh = await self._inbox.claim(session, [item.envelope.id for item in items])
+            for item in items:
+                if item.envelope.id not in fresh:
+                    continue
+                fresh.discard(item.envelope.id)  # the same event twice in one batch
+                context = context_of({"traceparent": item.envelope.traceparent or ""})
+                with tracer.start_as_current_span(f"apply {item.envelope.type}", context):
+                    await self._handlers[item.envelope.type](session, item.event, item.envelope)
+        for item in items:
+            applied_total.labels(item.record.topic, item.envelope.type).inc()
+            lag_seconds.labels(item.record.topic).observe((utc_now() - item.envelope.time).total_seconds())
+
+    async def _apply_one(self, item: _Received) -> None:
+        failures, pause = 0, 0.05
+        while True:
+            try:
+                return await self._apply_together([item])
+            except Exception as error:
+                if isinstance(error, Unavailable) or is_connection_fault(error):
+                    log.warning("consumer_waits", error=repr(error), event_type=item.envelope.type)
+                else:
+                    failures += 1
+                    log.warning("event_failed", event_id=str(item.envelope.id), attempt=failures, exc_info=error)
+                if failures >= self._settings.consumer_attempts:
+                    return await self._park(item.record, error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+    async def _park(self, record: ConsumerRecord, error: Exception) -> None:
+        """Put a record among the dead letters, as it came, with where it came from and what went wrong."""
+        headers = [
+            *(record.headers or ()),
+            ("dlq-consumer", self._service.encode()),
+            ("dlq-topic", record.topic.encode()),
+            ("dlq-partition", str(record.partition).encode()),
+            ("dlq-offset", str(record.offset).encode()),
+            ("dlq-error", f"{type(error).__name__}: {error}"[:2000].encode()),
+            ("dlq-time", utc_now().isoformat().encode()),
+        ]
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.kafka_bootstrap_servers,
+            acks="all",
+            enable_idempotence=self._settings.kafka_enable_idempotence,
+        )
+        await producer.start()
+        try:
+            await producer.send_and_wait(dead_letter_topic(record.topic), record.value, key=record.key, headers=headers)
+        finally:
+            await producer.stop()
+        dead_letters_total.labels(record.topic).inc()
+        log.error("event_dead_lettered", topic=record.topic, offset=record.offset, error=repr(error))

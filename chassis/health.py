@@ -1,0 +1,34 @@
+"""Liveness and readiness."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from fastapi import APIRouter, Response
+
+Check = Callable[[], Awaitable[object]]
+
+
+def health_router(checks: Mapping[str, Check]) -> APIRouter:
+    """`/health/live`: the process answers. `/health/ready`: it can do its work; 503 names what it lacks."""
+    router = APIRouter(prefix="/health", tags=["health"])
+
+    @router.get("/live", summary="The process answers")
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @router.get("/ready", summary="The process can do its work", responses={503: {"description": "It lacks something"}})
+    async def ready(response: Response) -> dict[str, str | dict[str, str]]:
+        results = dict(zip(checks, await asyncio.gather(*map(_outcome, checks.values())), strict=True))
+        ok = all(result == "ok" for result in results.values())
+        response.status_code = 200 if ok else 503
+        return {"status": "ready" if ok else "not ready", "checks": results}
+
+    return router
+
+
+async def _outcome(check: Check) -> str:
+    try:
+        await asyncio.wait_for(check(), 3)
+    except Exception as error:
+        return type(error).__name__
+    return "ok"

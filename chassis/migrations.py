@@ -1,0 +1,64 @@
+"""Alembic for a service's own database. Each service has `migrations/env.py` (three lines) and `migrations/versions/`."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from alembic import command, context, op
+from alembic.config import Config
+from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+_LOCK = 0x0A1E3B1C
+
+
+def upgrade(migrations: Path, url: str, revision: str = "head") -> None:
+    """Bring a database up to `revision`. Safe to run from several processes at once: an advisory lock lets one at a time."""
+    command.upgrade(_config(migrations, url), revision)
+
+
+def create_revision(migrations: Path, url: str, message: str, *, number: str) -> None:
+    """Write a new migration from the difference between the models and a database that is at head."""
+    template = migrations / "script.py.mako"
+    shutil.copy(Path(__file__).parent / "script.py.mako", template)  # Alembic looks for it there, and only there
+    try:
+        command.revision(_config(migrations, url), message, autogenerate=True, rev_id=number)
+    finally:
+        template.unlink()
+
+
+def _config(migrations: Path, url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations))
+    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def run_environment(metadata: MetaData) -> None:
+    """The body of a service's `migrations/env.py`."""
+    asyncio.run(_run(metadata))
+
+
+async def _run(metadata: MetaData) -> None:
+    engine = create_async_engine(str(context.config.get_main_option("sqlalchemy.url")))
+    async with engine.connect() as connection:
+        await connection.run_sync(_migrate, metadata)
+        await connection.commit()
+    await engine.dispose()
+
+
+def _migrate(connection: Connection, metadata: MetaData) -> None:
+    connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    context.configure(connection=connection, target_metadata=metadata, compare_type=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def notify_on_insert_into_outbox() -> None:
+    """For the migration that makes the outbox: wake the relay at the commit of every statement that adds events."""
+    op.execute(
+        """create function notify_outbox() returns trigger language plpgsql as
+           $$ begin perform pg_notify('outbox', ''); return null; end $$"""
+    )
+    op.execute("create trigger outbox_notify after insert on outbox for each statement execute function notify_outbox()")

@@ -1,0 +1,73 @@
+"""Transactional outbox: a domain event is a row in the same commit as the change it tells of; `relay.py` publishes it later."""
+
+from uuid import UUID
+
+import uuid_utils.compat as uuids
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, MetaData, Table, Text, func, insert
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import UUID as PgUuid
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from chassis.clock import utc_now
+from chassis.telemetry import trace_headers
+from contracts.events import CloudEvent, Event
+
+CHANNEL = "outbox"
+"""The relay listens here; a trigger on the table notifies it at commit."""
+
+
+def outbox_table(metadata: MetaData) -> Table:
+    """Adds the outbox to a service's tables. `published_at` null: still to be sent. `partition` and `offset`: where it went."""
+    table = Table(
+        "outbox",
+        metadata,
+        Column("seq", BigInteger, Identity(always=True), primary_key=True),
+        Column("event_id", PgUuid(as_uuid=True), nullable=False, unique=True),
+        Column("topic", Text, nullable=False),
+        Column("key", Text, nullable=False),
+        Column("envelope", JSONB, nullable=False),
+        Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("published_at", DateTime(timezone=True)),
+        Column("partition", Integer),
+        Column("offset", BigInteger),
+    )
+    Index("ix_outbox_unpublished", table.c.seq, postgresql_where=table.c.published_at.is_(None))
+    Index("ix_outbox_position", table.c.topic, table.c.partition, table.c.offset)
+    return table
+
+
+class Outbox:
+    """Where a service's commands put their events."""
+
+    def __init__(self, service: str, metadata: MetaData) -> None:
+        self.service = service
+        self.table = outbox_table(metadata)
+
+    async def add(self, session: AsyncSession, *events: Event) -> None:
+        """Record events; they exist if and only if the session's transaction commits.
+
+        Call it after the row of the aggregate is locked or changed: then the events of one aggregate get rising numbers.
+        """
+        if not events:
+            return
+        traceparent = trace_headers().get("traceparent")
+        await session.execute(insert(self.table), [self._row(event, traceparent) for event in events])
+
+    def _row(self, event: Event, traceparent: str | None) -> dict[str, object]:
+        event_id: UUID = uuids.uuid7()
+        envelope = CloudEvent(
+            id=event_id,
+            source=f"/services/{self.service}",
+            type=type(event).__name__,
+            subject=event.key,
+            time=utc_now(),
+            partitionkey=event.key,
+            traceparent=traceparent,
+            data=event.model_dump(mode="json"),
+        )
+        return {
+            "event_id": event_id,
+            "topic": event.topic,
+            "key": event.key,
+            "envelope": envelope.model_dump(mode="json", exclude_none=True),
+        }

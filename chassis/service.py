@@ -1,0 +1,177 @@
+"""One service as a process: its API, its relay, its consumers and its jobs, together or each apart."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import aiohttp
+import uvicorn
+import uvloop
+from fastapi import APIRouter, FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import MetaData
+
+from chassis.clients import HttpSession
+from chassis.consumer import Consumer, Subscription
+from chassis.database import Database
+from chassis.health import Check, health_router
+from chassis.inbox import Inbox
+from chassis.logs import configure_logging, logger
+from chassis.problems import install_problem_handlers
+from chassis.relay import Relay
+from chassis.settings import ProcessSettings, ServiceSettings
+from chassis.telemetry import configure_tracing
+from chassis.tokens import TokenVerifier, jwks_fetcher
+from contracts.errors import Problem
+
+MAX_BODY = 1_000_000
+log = logger(__name__)
+Job = Callable[[], Awaitable[None]]
+"""Something that a process does beside answering requests, until it is cancelled."""
+
+
+class Part(StrEnum):
+    """What of a service runs in this process; `--run api,relay` chooses, the default is all."""
+
+    API = "api"
+    RELAY = "relay"
+    CONSUMERS = "consumers"
+
+
+def new_app(name: str, title: str, description: str, routers: Sequence[APIRouter], checks: Mapping[str, Check]) -> FastAPI:
+    """A FastAPI application with everything that all of ours have."""
+    app = FastAPI(
+        title=title,
+        description=description,
+        version="1.0.0",
+        max_body_size=MAX_BODY,
+        telemetry={"operation_spans": False, "logs": False, "metrics": False, "exclude": _is_probe},
+        responses={
+            "4XX": {"model": Problem, "description": "Refused, with the reason", "content": {"application/problem+json": {}}}
+        },
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.name = name
+    install_problem_handlers(app)
+    for router in routers:
+        app.include_router(router)
+    app.include_router(health_router(checks))
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def _is_probe(scope: Mapping[str, object]) -> bool:
+    return str(scope.get("path", "")).startswith(("/health", "/metrics"))
+
+
+@dataclass
+class Service:
+    """What a service's `app.py` puts together."""
+
+    name: str
+    settings: ServiceSettings
+    metadata: MetaData
+    api: FastAPI
+    database: Database
+    inbox: Inbox | None = None
+    subscription: Subscription | None = None
+    jobs: Sequence[Job] = ()
+    resources: Sequence[AbstractAsyncContextManager[object]] = field(default_factory=list)
+    """Opened before anything runs, closed after everything has stopped; e.g. the HttpSession of its clients."""
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Its connections are open inside; nothing runs yet. Tests use the API this way."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.database.close)
+            for resource in self.resources:
+                await stack.enter_async_context(resource)
+            if not hasattr(self.api.state, "verifier"):
+                http = await stack.enter_async_context(HttpSession())
+                self.api.state.verifier = verifier(self.settings, http)
+            yield
+
+    async def run(self, parts: frozenset[Part] = frozenset(Part)) -> None:
+        """Run the chosen parts until SIGTERM or SIGINT."""
+        async with self.opened():
+            tasks: list[Awaitable[None]] = []
+            if Part.RELAY in parts:
+                tasks.append(Relay(self.database.asyncpg_dsn, self.settings).run())
+            if Part.CONSUMERS in parts:
+                tasks.extend(job() for job in self.jobs)
+                if self.subscription and self.inbox:
+                    consumer = Consumer(self.name, self.subscription, self.database, self.inbox, self.settings)
+                    tasks.append(consumer.run())
+            # Without its API a process still answers the probes, so that it can be supervised.
+            api = self.api if Part.API in parts else new_app(self.name, self.name, "", [], {"database": self.database.ping})
+            await serve(api, self.settings, tasks)
+
+
+def verifier(settings: ProcessSettings, http: HttpSession | aiohttp.ClientSession) -> TokenVerifier:
+    """Verifies access tokens with identity's published keys."""
+    session = http.session if isinstance(http, HttpSession) else http
+    return TokenVerifier(settings.jwt_issuer, settings.jwt_audience, jwks_fetcher(session, settings.identity_url))
+
+
+async def serve(app: FastAPI, settings: ProcessSettings, background: Sequence[Awaitable[None]] = ()) -> None:
+    """Answer HTTP and run the background tasks until SIGTERM or SIGINT; then finish the requests under way and stop."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # Longer than our clients keep a connection, so that it is never closed under a request.
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=10,
+            backlog=2048,
+        )
+    )
+    tasks = [asyncio.ensure_future(task) for task in background]
+    serving = asyncio.ensure_future(server.serve())
+    try:
+        done, _ = await asyncio.wait([serving, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        server.should_exit = True
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(serving, *tasks, return_exceptions=True)
+
+
+def run_process(name: str, settings: ProcessSettings, main: Callable[[], Awaitable[None]]) -> None:
+    """The `__main__` of every process: logs, traces, event loop."""
+    configure_logging(name, settings.log_level)
+    provider = configure_tracing(name, settings.otel_exporter_otlp_endpoint, settings.otel_trace_ratio)
+    # uvicorn handles the signals while it serves and raises them again afterwards; by then we are done.
+    with suppress(KeyboardInterrupt):
+        uvloop.run(_with_quiet_signals(main))
+    provider.shutdown()
+
+
+async def _with_quiet_signals(main: Callable[[], Awaitable[None]]) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    await main()
+
+
+def run_service(service: Service, arguments: Sequence[str] = ()) -> None:
+    """The `__main__` of a service's app.py. `--run api,relay,consumers` chooses what runs in this process."""
+    arguments = arguments or sys.argv[1:]
+    chosen = frozenset(Part)
+    if len(arguments) == 2 and arguments[0] == "--run":
+        chosen = frozenset(map(Part, arguments[1].split(",")))
+    elif arguments:
+        sys.exit(f"usage: python -m services.{service.name}.app [--run api,relay,consumers]")
+    run_process(service.name, service.settings, lambda: service.run(chosen))

@@ -1,0 +1,49 @@
+"""Settings come from the environment, once, in the composition root of a process; never at import."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _async_driver(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+asyncpg://", 1)
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_async_driver)]
+"""A PostgreSQL address; `postgresql://` and `postgresql+asyncpg://` both serve."""
+
+
+class ProcessSettings(BaseSettings):
+    """What every process of the platform reads."""
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    log_level: str = "INFO"
+    otel_exporter_otlp_endpoint: str | None = None
+    """Where traces go (OTLP over HTTP). Without it, trace ids still tie logs and events together, but no span is recorded."""
+    otel_trace_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    identity_url: str = "http://127.0.0.1:8001"
+    jwt_issuer: str = "distributed-commerce"
+    jwt_audience: str = "commerce"
+
+
+class ServiceSettings(ProcessSettings):
+    """What every service reads. A service adds its `database_url`, aliased to DATABASE_URL_<SERVICE>."""
+
+    database_url: DatabaseUrl
+    database_pool_size: Annotated[int, Field(ge=1, le=100)] = 8
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    kafka_enable_idempotence: bool = True
+    """Off only for brokers without idempotent producers (the embedded one)."""
+    kafka_partitions: Annotated[int, Field(ge=1, le=100)] = 3
+    kafka_replication: Annotated[int, Field(ge=1, le=5)] = 1
+    outbox_retention_hours: Annotated[int, Field(ge=1)] = 72
+    """How long published events stay in the outbox, so that they can be published again if the broker loses them."""
+    consumer_attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    """How often an event is tried before it goes to the dead letters."""
+    service_client_secret: SecretStr = SecretStr("")
+    """The secret with which processes of the platform get their service token."""

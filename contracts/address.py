@@ -1,0 +1,21 @@
+"""A postal address."""
+
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from contracts.base import Request
+
+Line = Annotated[str, StringConstraints(min_length=1, max_length=120, strip_whitespace=True)]
+
+
+class Address(Request):
+    """Where a parcel goes. `country` is ISO 3166-1 alpha-2; `region` is required where the country's addresses have one."""
+
+    name: Line
+    line1: Line
+    line2: Line | None = None
+    city: Line
+    region: Line | None = None
+    postal_code: Annotated[str, StringConstraints(min_length=1, max_length=16, strip_whitespace=True)]
+    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]

@@ -1,0 +1,268 @@
+"""Domain events: facts in the past tense, as the services publish them to Kafka.
+
+An event travels as a CloudEvent 1.0 in structured JSON mode (https://cloudevents.io), with the trace context of its cause
+(distributed tracing extension) and, as `partitionkey`, the id of the aggregate whose events must stay in order.
+"""
+
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+from contracts.base import Contract
+from contracts.errors import ErrorCode
+from contracts.inventory import StockLine
+from contracts.money import Money
+from contracts.orders import OrderLine
+
+IDENTITY = "identity-events"
+CATALOG = "catalog-events"
+ORDER = "order-events"
+PAYMENT = "payment-events"
+INVENTORY = "inventory-events"
+SHIPPING = "shipping-events"
+NOTIFICATION = "notification-events"
+TOPICS = (IDENTITY, CATALOG, ORDER, PAYMENT, INVENTORY, SHIPPING, NOTIFICATION)
+
+
+def dead_letter_topic(topic: str) -> str:
+    """Where a consumer puts what it cannot handle."""
+    return f"{topic}.dlq"
+
+
+class Event(Contract):
+    """A fact. The class name is its type; `topic` is where it is published; `key` the aggregate that orders it."""
+
+    topic: ClassVar[str]
+
+    @property
+    def key(self) -> str:
+        raise TypeError(f"{type(self).__name__} does not say which aggregate it belongs to")
+
+
+class CloudEvent(Contract):
+    """The envelope, field by field as it stands in the Kafka message."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: UUID
+    source: str
+    """The service, e.g. `/services/order`."""
+    type: str
+    subject: str
+    """Id of the aggregate."""
+    time: datetime
+    datacontenttype: Literal["application/json"] = "application/json"
+    partitionkey: str
+    traceparent: str | None = None
+    data: dict[str, Any]
+
+
+class _CustomerEvent(Event):
+    topic = IDENTITY
+    customer_id: UUID
+
+    @property
+    def key(self) -> str:
+        return str(self.customer_id)
+
+
+class UserRegistered(_CustomerEvent):
+    email: str
+    name: str
+
+
+class UserLoggedIn(_CustomerEvent):
+    pass
+
+
+class PasswordChanged(_CustomerEvent):
+    pass
+
+
+class _ProductEvent(Event):
+    topic = CATALOG
+    product_id: str
+
+    @property
+    def key(self) -> str:
+        return self.product_id
+
+
+class ProductCreated(_ProductEvent):
+    name: str
+    category: str
+    price: Money
+
+
+class ProductUpdated(_ProductEvent):
+    name: str
+    category: str
+
+
+class PriceChanged(_ProductEvent):
+    old_price: Money
+    new_price: Money
+
+
+class ProductDeleted(_ProductEvent):
+    pass
+
+
+class _OrderEvent(Event):
+    """Key: the order, on whichever topic, so that one order's events of one service stay in order."""
+
+    order_id: UUID
+
+    @property
+    def key(self) -> str:
+        return str(self.order_id)
+
+
+class OrderCreated(_OrderEvent):
+    topic = ORDER
+    customer_id: UUID
+    lines: tuple[OrderLine, ...]
+    total: Money
+
+
+class OrderConfirmed(_OrderEvent):
+    topic = ORDER
+    customer_id: UUID
+    lines: tuple[OrderLine, ...]
+    total: Money
+    warehouse_id: str | None = None
+
+
+class OrderCancelled(_OrderEvent):
+    topic = ORDER
+    customer_id: UUID
+    total: Money
+    refunded: Money
+    was_confirmed: bool
+    code: ErrorCode | None = None
+    reason: str | None = None
+
+
+class OrderCompleted(_OrderEvent):
+    topic = ORDER
+    customer_id: UUID
+    total: Money
+
+
+class _PaymentEvent(_OrderEvent):
+    topic = PAYMENT
+    payment_id: UUID
+    amount: Money
+
+
+class PaymentInitiated(_PaymentEvent):
+    pass
+
+
+class PaymentProcessed(_PaymentEvent):
+    """The money was captured."""
+
+
+class PaymentFailed(_PaymentEvent):
+    code: ErrorCode
+    reason: str
+
+
+class RefundProcessed(_PaymentEvent):
+    """`amount` went back to the customer: a refund, or zero for a hold that was voided."""
+
+
+class InventoryReserved(_OrderEvent):
+    topic = INVENTORY
+    warehouse_id: str
+    lines: tuple[StockLine, ...]
+
+
+class InventoryReleased(_OrderEvent):
+    topic = INVENTORY
+    warehouse_id: str
+    lines: tuple[StockLine, ...]
+    reason: str
+
+
+class _StockEvent(Event):
+    topic = INVENTORY
+    warehouse_id: str
+    product_id: str
+    on_hand: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.warehouse_id}/{self.product_id}"
+
+
+class StockLevelChanged(_StockEvent):
+    change: int
+
+
+class LowStockAlert(_StockEvent):
+    available: int
+    threshold: int
+
+
+class _ShipmentEvent(_OrderEvent):
+    topic = SHIPPING
+    shipment_id: UUID
+    customer_id: UUID
+    tracking_number: str | None = None
+
+
+class ShipmentCreated(_ShipmentEvent):
+    warehouse_id: str
+
+
+class ShipmentDispatched(_ShipmentEvent):
+    occurred_at: datetime
+
+
+class ShipmentDelivered(_ShipmentEvent):
+    occurred_at: datetime
+
+
+class TrackingUpdated(_ShipmentEvent):
+    """Anything else that happens to a parcel: cancelled, in transit."""
+
+    status: str
+    occurred_at: datetime
+
+
+class _NotificationEvent(_OrderEvent):
+    topic = NOTIFICATION
+    notification_id: UUID
+    kind: str
+
+
+class NotificationSent(_NotificationEvent):
+    """The mail server took it."""
+
+
+class NotificationFailed(_NotificationEvent):
+    reason: str
+
+
+class EmailDelivered(_NotificationEvent):
+    """The recipient's server confirmed it (delivery status notification)."""
+
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        UserRegistered, UserLoggedIn, PasswordChanged,
+        ProductCreated, ProductUpdated, PriceChanged, ProductDeleted,
+        OrderCreated, OrderConfirmed, OrderCancelled, OrderCompleted,
+        PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,
+        InventoryReserved, InventoryReleased, StockLevelChanged, LowStockAlert,
+        ShipmentCreated, ShipmentDispatched, ShipmentDelivered, TrackingUpdated,
+        NotificationSent, NotificationFailed, EmailDelivered,
+    )
+}  # fmt: skip
+"""Every event by its type."""
+
+
+def event_of(envelope: CloudEvent) -> Event:
+    """The typed event in an envelope. Raises KeyError for a type that nobody knows, ValidationError for data that do not fit."""
+    return EVENT_TYPES[envelope.type].model_validate(envelope.data)

@@ -1,0 +1,26 @@
+"""Names that several processes must derive alike: pure functions of business ids, so that a retry finds the same thing."""
+
+from uuid import UUID, uuid5
+
+ORDERS = UUID("6f1c2a52-6d0b-5d0e-9c0e-2f6f4a0f7c11")
+"""Namespace of order ids."""
+
+
+def order_id_for(customer_id: UUID, idempotency_key: str) -> UUID:
+    """The id of the order that this customer places under this key: a repeated request finds the same order."""
+    return uuid5(ORDERS, f"{customer_id}/{idempotency_key}")
+
+
+def order_workflow_id(order_id: UUID) -> str:
+    """Temporal's workflow id of an order's saga."""
+    return f"order-{order_id}"
+
+
+def step_key(order_id: UUID, step: str) -> str:
+    """Idempotency key of one saga step: the same on every retry, also after a reset of the workflow."""
+    return f"{order_id}:{step}"
+
+
+def payment_reference(order_id: UUID, attempt: int) -> str:
+    """Our reference at the payment provider for one attempt to pay an order."""
+    return f"{order_id}-{attempt}"

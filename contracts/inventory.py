@@ -1,0 +1,75 @@
+"""Commands of the saga to inventory, and its replies."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+from contracts.base import Contract, ProductId, WarehouseId
+
+
+class StockLine(Contract):
+    product_id: ProductId
+    quantity: Annotated[int, Field(ge=1, le=100_000)]
+
+
+class ShortLine(Contract):
+    """A line that cannot be filled: how many were asked for and how many could be had."""
+
+    product_id: ProductId
+    requested: int
+    available: int
+
+
+class ReservationStatus(StrEnum):
+    """RESERVED expires by itself; HELD belongs to a paid order and does not; RELEASED, EXPIRED and SHIPPED are ends."""
+
+    RESERVED = "RESERVED"
+    HELD = "HELD"
+    RELEASED = "RELEASED"
+    EXPIRED = "EXPIRED"
+    SHIPPED = "SHIPPED"
+
+
+class ReserveInventory(Contract):
+    """Reserve every line at one warehouse, or none. Idempotent by `order_id`. Refusals: out_of_stock, warehouse_unknown,
+    reservation_released (the undo came first)."""
+
+    order_id: UUID
+    lines: Annotated[tuple[StockLine, ...], Field(min_length=1, max_length=100)]
+    warehouse_id: WarehouseId | None = None
+
+
+class HoldReservation(Contract):
+    """Keep the stock: until a time (while an operator decides), or for good once the order is paid (`until` None).
+
+    Reserves again if the reservation has expired in between. Refusals: out_of_stock, reservation_released."""
+
+    order_id: UUID
+    until: datetime | None = None
+
+
+class ReleaseInventory(Contract):
+    """Undo of reserve. Does nothing but remember itself if nothing was reserved. Refusal: reservation_shipped."""
+
+    order_id: UUID
+    reason: str
+
+
+class ShipInventory(Contract):
+    """The parcel has left: take the reserved stock off the shelf. Refusal: reservation_released."""
+
+    order_id: UUID
+
+
+class Reservation(Contract):
+    """Reply to each of the commands above."""
+
+    order_id: UUID
+    warehouse_id: WarehouseId | None
+    """None only where nothing was ever reserved."""
+    status: ReservationStatus
+    lines: tuple[StockLine, ...] = ()
+    expires_at: datetime | None = None

@@ -1,0 +1,31 @@
+"""Command of the saga to notification, and its reply."""
+
+from enum import StrEnum
+from uuid import UUID
+
+from contracts.base import Contract
+
+
+class NotificationKind(StrEnum):
+    """Which template is used."""
+
+    ORDER_CONFIRMED = "order_confirmed"
+    ORDER_SHIPPED = "order_shipped"
+    ORDER_DELIVERED = "order_delivered"
+    ORDER_CANCELLED = "order_cancelled"
+
+
+class SendNotification(Contract):
+    """Queue one mail to a customer. Idempotent by `key`. contact_unknown is a fault: it may still come."""
+
+    key: str
+    """Same key, same mail: it is sent once."""
+    kind: NotificationKind
+    customer_id: UUID
+    order_id: UUID
+    values: dict[str, str]
+    """What the template may name, e.g. `total`, `tracking_number`."""
+
+
+class NotificationQueued(Contract):
+    notification_id: UUID

@@ -1,0 +1,62 @@
+"""Commands of the saga to payment, and its replies."""
+
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+from contracts.base import Contract
+from contracts.money import Money
+from contracts.orders import PaymentToken
+
+
+class PaymentStatus(StrEnum):
+    """INITIATED: asked, answer unknown. AUTHORIZED: held at the bank, not taken. VOIDED: nothing was or will be taken."""
+
+    INITIATED = "INITIATED"
+    AUTHORIZED = "AUTHORIZED"
+    CAPTURED = "CAPTURED"
+    DECLINED = "DECLINED"
+    VOIDED = "VOIDED"
+    REFUNDED = "REFUNDED"
+
+
+class ProcessPayment(Contract):
+    """Take the money (or, with `capture` false, only hold it). Idempotent by order and attempt.
+
+    Refusals: payment_declined, payment_reversed (the undo came first). An unknown outcome is a fault, and is asked again under
+    the same reference."""
+
+    order_id: UUID
+    attempt: Annotated[int, Field(ge=1, le=20)] = 1
+    customer_id: UUID
+    amount: Money
+    payment_token: PaymentToken
+    capture: bool = True
+
+
+class CapturePayment(Contract):
+    """Take the money that is held. Refusals: payment_declined, payment_reversed."""
+
+    order_id: UUID
+    attempt: int = 1
+
+
+class RefundPayment(Contract):
+    """Undo of pay: refund what was captured, void what is held, forbid what has not arrived yet."""
+
+    order_id: UUID
+    attempt: int = 1
+    reason: str
+
+
+class Payment(Contract):
+    """Reply to each of the commands above."""
+
+    payment_id: UUID
+    order_id: UUID
+    status: PaymentStatus
+    amount: Money
+    refunded: Money
+    provider_id: str | None = None

@@ -1,0 +1,1 @@
+"""The bounded contexts. Each has its own database and never imports another, nor the orchestration."""

@@ -1,0 +1,54 @@
+"""Reads of inventory."""
+
+from uuid import UUID
+
+from sqlalchemy import tuple_
+from sqlmodel import col, select
+
+from chassis.database import Database
+from chassis.paging import decode_cursor, page_of
+from contracts import inventory as contract
+from contracts.errors import ErrorCode, Refusal
+from contracts.paging import Page
+from services.inventory.model import Reservation, Stock, Warehouse
+from services.inventory.schemas import StockView, WarehouseView
+
+
+async def list_warehouses(database: Database, cursor: str | None, limit: int) -> Page[WarehouseView]:
+    """Warehouses by id."""
+    query = select(Warehouse).order_by(Warehouse.warehouse_id).limit(limit + 1)
+    after = decode_cursor(cursor, str)
+    if after:
+        query = query.where(col(Warehouse.warehouse_id) > after[0])
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, lambda row: WarehouseView(**row.model_dump()), lambda row: (row.warehouse_id,))
+
+
+async def list_stock(
+    database: Database, *, warehouse_id: str | None, product_id: str | None, low: bool, cursor: str | None, limit: int
+) -> Page[StockView]:
+    """Stock by warehouse and product; `low`: only what is at or under its alert threshold."""
+    place = tuple_(col(Stock.warehouse_id), col(Stock.product_id))
+    query = select(Stock).order_by(place).limit(limit + 1)
+    after = decode_cursor(cursor, str, str)
+    if after:
+        query = query.where(place > after)
+    if warehouse_id:
+        query = query.where(Stock.warehouse_id == warehouse_id)
+    if product_id:
+        query = query.where(Stock.product_id == product_id)
+    if low:
+        query = query.where(col(Stock.on_hand) - col(Stock.reserved) <= col(Stock.low_stock_threshold))
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, StockView.of, lambda row: (row.warehouse_id, row.product_id))
+
+
+async def get_reservation(database: Database, order_id: UUID) -> contract.Reservation:
+    """What an order has been promised. Refusal: not_found."""
+    async with database.reading() as session:
+        reservation = await session.get(Reservation, order_id)
+    if reservation is None:
+        raise Refusal(ErrorCode.NOT_FOUND, "Nothing was ever reserved for this order.")
+    return reservation.reply()

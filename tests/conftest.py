@@ -1,0 +1,118 @@
+"""Real servers for the tests: one PostgreSQL for the session, a fresh database from a migrated template for each test that asks."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import asyncio
+import asyncpg
+import httpx2
+import jwt
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+
+from chassis import migrations
+from chassis.service import Service
+from chassis.tokens import ALGORITHM, TokenVerifier
+from contracts.identity import Role
+from embedded import postgres as embedded_postgres
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[embedded_postgres.PostgresServer]:
+    """One PostgreSQL server for all tests."""
+    async with embedded_postgres.running(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+class Databases:
+    """Fresh databases for services: a service is migrated once, into a template, which each test's database copies."""
+
+    def __init__(self, server: embedded_postgres.PostgresServer) -> None:
+        self._server = server
+        self._templates: dict[str, str] = {}
+
+    async def new(self, service: str) -> str:
+        """URL of a new database with this service's tables."""
+        template = self._templates.get(service) or await self._template(service)
+        name = f"{service}_{uuid4().hex[:12]}"
+        await self._execute(f'create database "{name}" template "{template}"')
+        return self._server.url(name)
+
+    async def _template(self, service: str) -> str:
+        name = f"template_{service}_{uuid4().hex[:8]}"
+        await self._execute(f'create database "{name}"')
+        folder = ROOT / "services" / service / "migrations"
+        await asyncio.to_thread(migrations.upgrade, folder, self._server.url(name))
+        self._templates[service] = name
+        return name
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self._server.url("postgres").replace("+asyncpg", ""))
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def databases(postgres: embedded_postgres.PostgresServer) -> Databases:
+    return Databases(postgres)
+
+
+class TokenMint:
+    """Signs access tokens as identity does, with a key of its own."""
+
+    def __init__(self) -> None:
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+    def token(self, *roles: Role, subject: UUID | None = None, expires_in: int = 600) -> str:
+        claims = {
+            "iss": "distributed-commerce",
+            "aud": "commerce",
+            "sub": str(subject or uuid4()),
+            "iat": int(time.time()),
+            "exp": int(time.time()) + expires_in,
+            "roles": list(roles),
+        }
+        return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": "test"})
+
+    def headers(self, *roles: Role, subject: UUID | None = None) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(*roles, subject=subject)}"}
+
+    def verifier(self) -> TokenVerifier:
+        async def keys() -> dict[str, object]:
+            return {"keys": [RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True) | {"kid": "test", "alg": ALGORITHM}]}
+
+        return TokenVerifier("distributed-commerce", "commerce", keys)
+
+
+@pytest.fixture(scope="session")
+def mint() -> TokenMint:
+    return TokenMint()
+
+
+@asynccontextmanager
+async def running_api(service: Service, mint: TokenMint) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of a service's API, in this process, on its real database."""
+    service.api.state.verifier = mint.verifier()
+    async with service.opened():
+        transport = httpx2.ASGITransport(service.api)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://service") as client:
+            yield client
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], *, timeout_s: float = 15.0, what: str = "the condition") -> None:
+    """Wait until an asynchronous condition holds; fail with its name if it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not come true within {timeout_s} s")
+        await asyncio.sleep(0.02)

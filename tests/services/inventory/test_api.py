@@ -1,0 +1,67 @@
+"""Inventory's API: who may do what, what errors look like, pages."""
+
+from uuid import uuid4
+
+import httpx2
+
+from contracts.identity import Role
+from tests.conftest import TokenMint
+
+
+async def receive(client: httpx2.AsyncClient, mint: TokenMint, key: str = "k1", **levels: int) -> httpx2.Response:
+    headers = mint.headers(Role.WAREHOUSE) | {"Idempotency-Key": key}
+    await client.put("/api/v1/warehouses/w1", params={"name": "One"}, headers=headers)
+    lines = [{"product_id": product, "quantity": quantity} for product, quantity in levels.items()]
+    return await client.post(
+        "/api/v1/stock/receipts", json={"warehouse_id": "w1", "reference": "d1", "lines": lines}, headers=headers
+    )
+
+
+async def test_a_stranger_sees_nothing_and_a_customer_cannot_change_stock(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    assert (await client.get("/api/v1/stock")).json()["code"] == "unauthenticated"
+    response = await client.post("/api/v1/stock/receipts", json={}, headers=mint.headers(Role.CUSTOMER))
+    assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+    body = {"order_id": str(uuid4()), "lines": [{"product_id": "milk", "quantity": 1}]}
+    response = await client.post("/internal/v1/reservations", json=body, headers=mint.headers(Role.ADMIN))
+    assert response.status_code == 403
+
+
+async def test_a_retried_receipt_counts_once(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    headers = mint.headers(Role.WAREHOUSE) | {"Idempotency-Key": "k1"}
+    await client.put("/api/v1/warehouses/w1", params={"name": "One"}, headers=headers)
+    body = {"warehouse_id": "w1", "reference": "d1", "lines": [{"product_id": "milk", "quantity": 3}]}
+    first = await client.post("/api/v1/stock/receipts", json=body, headers=headers)
+    again = await client.post("/api/v1/stock/receipts", json=body, headers=headers)
+    assert first.status_code == again.status_code == 201
+    assert (
+        first.json()
+        == again.json()
+        == [{"warehouse_id": "w1", "product_id": "milk", "on_hand": 3, "reserved": 0, "available": 3}]
+    )
+    other = await client.post("/api/v1/stock/receipts", json=body | {"reference": "d2"}, headers=headers)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_a_bad_field_is_named_and_not_echoed(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    response = await receive(client, mint, milk=-3)
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["code"] == "validation_failed"
+    assert [error["field"] for error in problem["errors"]] == ["lines.0.quantity"]
+    assert "-3" not in response.text
+
+
+async def test_stock_comes_in_pages(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    await receive(client, mint, a=1, b=2, c=3)
+    seen, cursor = [], None
+    while True:
+        params = {"limit": "2"} | ({"cursor": cursor} if cursor else {})
+        page = (await client.get("/api/v1/stock", params=params, headers=mint.headers(Role.SUPPORT))).json()
+        seen += [item["product_id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        if not cursor:
+            break
+    assert seen == ["a", "b", "c"]
+    bad = await client.get("/api/v1/stock", params={"cursor": "nonsense"}, headers=mint.headers(Role.SUPPORT))
+    assert bad.json()["code"] == "invalid_cursor"

@@ -1,0 +1,137 @@
+"""Reservations on a real database: all or nothing, never oversold, undone whenever the undo comes."""
+
+import asyncio
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from sqlmodel import select
+
+from chassis.clock import utc_now
+from chassis.database import Database
+from chassis.idempotency import IdempotencyKey
+from contracts.errors import ErrorCode, Refusal
+from contracts.inventory import (
+    HoldReservation,
+    ReleaseInventory,
+    ReservationStatus,
+    ReserveInventory,
+    ShipInventory,
+    StockLine,
+)
+from services.inventory import commands
+from services.inventory.model import Reservation, Stock, outbox
+from services.inventory.schemas import ReceiptLine, ReceiptRequest, WarehouseView
+
+
+async def stock(database: Database, warehouse_id: str, **levels: int) -> None:
+    await commands.add_warehouse(database, WarehouseView(warehouse_id=warehouse_id, name=warehouse_id))
+    lines = [ReceiptLine(product_id=product, quantity=quantity) for product, quantity in levels.items()]
+    receipt = ReceiptRequest(warehouse_id=warehouse_id, reference="test", lines=lines)
+    await commands.receive_stock(database, receipt, IdempotencyKey("test", str(uuid4()), ""))
+
+
+async def level(database: Database, warehouse_id: str, product_id: str) -> tuple[int, int]:
+    async with database.reading() as session:
+        item = await session.get_one(Stock, (warehouse_id, product_id))
+        return item.on_hand, item.reserved
+
+
+async def event_types(database: Database) -> list[str]:
+    async with database.reading() as session:
+        rows = await session.execute(select(outbox.table.c.envelope).order_by(outbox.table.c.seq))
+        return [row.envelope["type"] for row in rows]
+
+
+def order(warehouse_id: str | None = "w1", **lines: int) -> ReserveInventory:
+    return ReserveInventory(
+        order_id=uuid4(),
+        warehouse_id=warehouse_id,
+        lines=tuple(StockLine(product_id=product, quantity=quantity) for product, quantity in lines.items()),
+    )
+
+
+async def test_all_lines_or_none(database: Database) -> None:
+    await stock(database, "w1", milk=5, bread=1)
+    with pytest.raises(Refusal) as refused:
+        await commands.reserve_inventory(database, order(milk=2, bread=2))
+    assert refused.value.code == ErrorCode.OUT_OF_STOCK
+    assert refused.value.extra["lines"] == [{"product_id": "bread", "requested": 2, "available": 1}]
+    assert await level(database, "w1", "milk") == (5, 0)
+
+
+async def test_64_buyers_of_50_units_get_exactly_50(database: Database) -> None:
+    await stock(database, "w1", milk=50, bread=50)
+    # Two products in both orders of lines: without a fixed order of locks this deadlocks.
+    buys = [order(milk=1, bread=1) if n % 2 else order(bread=1, milk=1) for n in range(64)]
+    results = await asyncio.gather(*[commands.reserve_inventory(database, buy) for buy in buys], return_exceptions=True)
+    refusals = [result for result in results if isinstance(result, Refusal)]
+    assert len(refusals) == 14
+    assert {refusal.code for refusal in refusals} == {ErrorCode.OUT_OF_STOCK}
+    assert len([result for result in results if not isinstance(result, BaseException)]) == 50
+    assert await level(database, "w1", "milk") == (50, 50)
+
+
+async def test_the_same_order_reserves_once(database: Database) -> None:
+    await stock(database, "w1", milk=5)
+    buy = order(milk=2)
+    await asyncio.gather(*[commands.reserve_inventory(database, buy) for _ in range(5)])
+    assert await level(database, "w1", "milk") == (5, 2)
+    assert (await event_types(database)).count("InventoryReserved") == 1
+
+
+async def test_without_a_warehouse_one_that_has_everything_is_found(database: Database) -> None:
+    await stock(database, "w1", milk=5)
+    await stock(database, "w2", milk=5, bread=5)
+    reservation = await commands.reserve_inventory(database, order(None, milk=1, bread=1))
+    assert reservation.warehouse_id == "w2"
+
+
+async def test_an_undo_that_overtakes_its_step_forbids_it(database: Database) -> None:
+    await stock(database, "w1", milk=5)
+    buy = order(milk=2)
+    await commands.release_inventory(database, ReleaseInventory(order_id=buy.order_id, reason="cancelled"))
+    with pytest.raises(Refusal) as refused:
+        await commands.reserve_inventory(database, buy)
+    assert refused.value.code == ErrorCode.RESERVATION_RELEASED
+    assert await level(database, "w1", "milk") == (5, 0)
+
+
+async def test_release_gives_back_once(database: Database) -> None:
+    await stock(database, "w1", milk=5)
+    buy = order(milk=2)
+    await commands.reserve_inventory(database, buy)
+    for _ in range(3):
+        await commands.release_inventory(database, ReleaseInventory(order_id=buy.order_id, reason="cancelled"))
+    assert await level(database, "w1", "milk") == (5, 0)
+    assert (await event_types(database)).count("InventoryReleased") == 1
+
+
+async def test_shipping_takes_goods_off_the_shelf_once(database: Database) -> None:
+    await stock(database, "w1", milk=5)
+    buy = order(milk=2)
+    await commands.reserve_inventory(database, buy)
+    await commands.hold_reservation(database, HoldReservation(order_id=buy.order_id))
+    for _ in range(2):
+        await commands.ship_inventory(database, ShipInventory(order_id=buy.order_id))
+    assert await level(database, "w1", "milk") == (3, 0)
+    with pytest.raises(Refusal) as refused:
+        await commands.release_inventory(database, ReleaseInventory(order_id=buy.order_id, reason="late"))
+    assert refused.value.code == ErrorCode.RESERVATION_SHIPPED
+
+
+async def test_a_reservation_expires_unless_it_is_held(database: Database) -> None:
+    await stock(database, "w1", milk=5)
+    forgotten, held = order(milk=1), order(milk=2)
+    for buy in (forgotten, held):
+        await commands.reserve_inventory(database, buy)
+    await commands.hold_reservation(database, HoldReservation(order_id=held.order_id))
+    async with database.transaction() as session:
+        reservation = await session.get_one(Reservation, forgotten.order_id)
+        reservation.expires_at = utc_now() - timedelta(seconds=1)
+    assert await commands.expire_reservations(database) == 1
+    assert await level(database, "w1", "milk") == (5, 2)
+    # A saga that comes late gets its stock again, if it is still there.
+    again = await commands.hold_reservation(database, HoldReservation(order_id=forgotten.order_id))
+    assert again.status == ReservationStatus.HELD
+    assert await level(database, "w1", "milk") == (5, 3)
