@@ -1,0 +1,153 @@
+"""Telling the shop what happened to its parcels: at least once, in order per parcel, also across restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import secrets
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from simulators._ledger import now_text
+
+log = logging.getLogger(__name__)
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS webhooks (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    reference TEXT NOT NULL,
+    body TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    due_at REAL NOT NULL DEFAULT 0,
+    last_error TEXT,
+    delivered_at TEXT
+);
+CREATE INDEX IF NOT EXISTS webhooks_due ON webhooks (due_at, seq) WHERE delivered_at IS NULL;
+CREATE INDEX IF NOT EXISTS webhooks_in_order ON webhooks (reference, seq) WHERE delivered_at IS NULL;
+"""
+
+# A parcel's later news waits until its earlier news has arrived.
+DUE = """
+SELECT * FROM webhooks AS webhook WHERE delivered_at IS NULL AND due_at <= ? AND NOT EXISTS (
+    SELECT 1 FROM webhooks AS earlier
+    WHERE earlier.reference = webhook.reference AND earlier.delivered_at IS NULL AND earlier.seq < webhook.seq
+) ORDER BY due_at, seq LIMIT ?
+"""
+
+
+class WebhookQueue:
+    def __init__(self, ledger: sqlite3.Connection) -> None:
+        self._ledger = ledger
+        self.more = asyncio.Event()
+        ledger.execute("UPDATE webhooks SET due_at = 0 WHERE delivered_at IS NULL")  # a restart tries at once
+
+    def add(self, shipment: sqlite3.Row) -> None:
+        """Joins the transaction that changed the shipment: both are kept, or neither."""
+        news = {
+            "id": f"evt_{secrets.token_hex(12)}",
+            "reference": shipment["reference"],
+            "tracking_number": shipment["tracking_number"],
+            "status": shipment["status"],
+            "occurred_at": now_text(),
+        }
+        self._ledger.execute("INSERT INTO webhooks (reference, body) VALUES (?, ?)", (shipment["reference"], json.dumps(news)))
+        self.more.set()
+
+    def due(self, limit: int) -> list[sqlite3.Row]:
+        return self._ledger.execute(DUE, (time.time(), limit)).fetchall()
+
+    def next_due_at(self) -> float | None:
+        found: float | None = self._ledger.execute(
+            "SELECT MIN(due_at) FROM webhooks WHERE delivered_at IS NULL AND due_at > ?", (time.time(),)
+        ).fetchone()[0]
+        return found
+
+    def delivered(self, seq: int) -> None:
+        self._ledger.execute("UPDATE webhooks SET delivered_at = ?, attempts = attempts + 1 WHERE seq = ?", (now_text(), seq))
+
+    def failed(self, seq: int, error: str, due_at: float) -> None:
+        self._ledger.execute(
+            "UPDATE webhooks SET attempts = attempts + 1, last_error = ?, due_at = ? WHERE seq = ?",
+            (error[:200], due_at, seq),
+        )
+
+    def status(self) -> dict[str, Any]:
+        pending, delivered, attempts = self._ledger.execute(
+            "SELECT COUNT(*) FILTER (WHERE delivered_at IS NULL), COUNT(delivered_at), COALESCE(SUM(attempts), 0) FROM webhooks"
+        ).fetchone()
+        oldest = self._ledger.execute(
+            "SELECT reference, attempts, last_error FROM webhooks WHERE delivered_at IS NULL ORDER BY seq LIMIT 1"
+        ).fetchone()
+        return {
+            "pending": pending,
+            "delivered": delivered,
+            "attempts": attempts,
+            "oldest_pending": dict(oldest) if oldest else None,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookTarget:
+    url: str
+    secret: str
+    first_wait: float = 0.1
+    longest_wait: float = 3.0
+    timeout: float = 5.0
+    at_once: int = 16
+
+
+class WebhookSender:
+    def __init__(self, queue: WebhookQueue, target: WebhookTarget) -> None:
+        self._queue = queue
+        self._target = target
+
+    async def run(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=self._target.timeout)
+        async with aiohttp.ClientSession(timeout=timeout) as http:
+            while True:
+                self._queue.more.clear()
+                due = self._queue.due(self._target.at_once)
+                if due:
+                    await asyncio.gather(*(self._send(http, row) for row in due))
+                else:
+                    await self._rest()
+
+    async def _rest(self) -> None:
+        due_at = self._queue.next_due_at()
+        wait = None if due_at is None else max(0.0, due_at - time.time())
+        try:
+            async with asyncio.timeout(wait):
+                await self._queue.more.wait()
+        except TimeoutError:
+            pass
+
+    async def _send(self, http: aiohttp.ClientSession, row: sqlite3.Row) -> None:
+        body: str = row["body"]
+        headers = {
+            "Content-Type": "application/json",
+            "X-Carrier-Signature": signature(body, self._target.secret, int(time.time())),
+        }
+        try:
+            async with http.post(self._target.url, data=body.encode(), headers=headers, allow_redirects=False) as response:
+                error = None if 200 <= response.status < 300 else f"HTTP {response.status}"
+        except (aiohttp.ClientError, TimeoutError, OSError) as exception:
+            error = f"{type(exception).__name__}: {exception}"
+        if error is None:
+            self._queue.delivered(row["seq"])
+            return
+        wait = min(self._target.longest_wait, self._target.first_wait * 2 ** min(row["attempts"], 10))
+        self._queue.failed(row["seq"], error, time.time() + wait)
+        log.warning("webhook not accepted, attempt %d: %s", row["attempts"] + 1, error)
+
+
+def signature(body: str, secret: str, at: int) -> str:
+    """Over the time as well, so that a receiver can refuse an old recording."""
+    digest = hmac.new(secret.encode(), f"{at}.{body}".encode(), hashlib.sha256).hexdigest()
+    return f"t={at},v1={digest}"

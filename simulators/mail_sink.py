@@ -1,0 +1,248 @@
+"""A mailbox that takes everything and delivers nothing: `python -m simulators.mail_sink`.
+
+SMTP on SMTP_PORT, and over HTTP what arrived. Fault switches:
+- `down`: 421 to every connection and message;
+- `reject_rcpt`: 550 to recipients that match a pattern such as `*@bounce.example`;
+- `lose_replies_next`: keep that many messages and drop the connection instead of saying so, which makes an
+  honest sender send them again.
+
+Environment: PORT, SMTP_PORT, SIMULATOR_DATA_DIR, HOST (127.0.0.1), MAIL_SINK_API_KEY (unset: no token asked).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from simulators._faults import Switches
+from simulators._ledger import now_text, open_ledger, transaction
+from simulators._refusals import Refused
+from simulators._requests import page
+from simulators._service import Simulator, data_directory, required, serve
+
+LARGEST_MESSAGE = 1024 * 1024
+HOST_NAME = "mail-sink"
+DOWN = "421 4.3.2 Service not available"
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    message_id TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    text TEXT NOT NULL,
+    received_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS recipients (
+    address TEXT NOT NULL COLLATE NOCASE,
+    message INTEGER NOT NULL,
+    PRIMARY KEY (address, message)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS recipients_of_message ON recipients (message);
+"""
+
+
+@dataclass(slots=True)
+class MailFaults(Switches):
+    down: bool = False
+    reject_rcpt: str = ""
+    lose_replies_next: int = 0
+
+
+class Mailbox:
+    def __init__(self, ledger: sqlite3.Connection) -> None:
+        self._ledger = ledger
+
+    def keep(self, sender: str, recipients: list[str], raw: bytes) -> None:
+        message = message_from_bytes(raw, policy=policy.default)
+        kept = (
+            str(message.get("Message-ID", "")).strip(),
+            sender,
+            str(message.get("Subject", "")),
+            text_of(message),
+            now_text(),
+        )
+        with transaction(self._ledger) as ledger:
+            added = ledger.execute(
+                "INSERT INTO messages (message_id, sender, subject, text, received_at) VALUES (?, ?, ?, ?, ?)",
+                kept,
+            )
+            ledger.executemany(
+                "INSERT OR IGNORE INTO recipients VALUES (?, ?)",
+                [(each, added.lastrowid) for each in recipients],
+            )
+
+    def get(self, number: int) -> dict[str, Any]:
+        row = self._ledger.execute("SELECT * FROM messages WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            raise Refused(404, "not_found", "There is no such message.")
+        return self._shown(row)
+
+    def listed(self, to: str | None, limit: int, after: int) -> list[dict[str, Any]]:
+        if to:
+            rows = self._ledger.execute(
+                "SELECT m.* FROM recipients r JOIN messages m ON m.id = r.message"
+                " WHERE r.address = ? AND m.id > ? ORDER BY m.id LIMIT ?",
+                (to, after, limit),
+            )
+        else:
+            rows = self._ledger.execute("SELECT * FROM messages WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        return [self._shown(row) for row in rows.fetchall()]
+
+    def count(self, to: str | None) -> int:
+        if to:
+            found = self._ledger.execute("SELECT COUNT(*) FROM recipients WHERE address = ?", (to,))
+        else:
+            found = self._ledger.execute("SELECT COUNT(*) FROM messages")
+        counted: int = found.fetchone()[0]
+        return counted
+
+    def clear(self) -> None:
+        with transaction(self._ledger) as ledger:
+            ledger.execute("DELETE FROM messages")
+            ledger.execute("DELETE FROM recipients")
+
+    def totals(self) -> dict[str, int]:
+        messages, distinct = self._ledger.execute("SELECT COUNT(*), COUNT(DISTINCT message_id) FROM messages").fetchone()
+        return {"messages": messages, "distinct_message_ids": distinct}
+
+    def _shown(self, row: sqlite3.Row) -> dict[str, Any]:
+        recipients = self._ledger.execute("SELECT address FROM recipients WHERE message = ?", (row["id"],))
+        return {**dict(row), "to": [each["address"] for each in recipients]}
+
+
+def text_of(message: EmailMessage) -> str:
+    body = message.get_body(("plain", "html"))
+    if not isinstance(body, EmailMessage):
+        return ""
+    try:
+        return str(body.get_content())
+    except LookupError:  # a character set nobody knows is no reason to turn a message away
+        return str(body.get_payload())
+
+
+class Reception:
+    """What the SMTP server asks at each step of a delivery."""
+
+    def __init__(self, mailbox: Mailbox, faults: MailFaults) -> None:
+        self._mailbox = mailbox
+        self._faults = faults
+
+    async def handle_MAIL(  # noqa: N802 - the library looks its hooks up by these names
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self._faults.down:
+            return DOWN
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        pattern = self._faults.reject_rcpt.casefold()
+        if pattern and fnmatchcase(address.casefold(), pattern):
+            return "550 5.1.1 No such mailbox"
+        envelope.rcpt_tos.append(address)
+        envelope.rcpt_options.extend(options)
+        return "250 OK"
+
+    async def handle_DATA(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope
+    ) -> str:
+        assert isinstance(envelope.content, bytes)
+        self._mailbox.keep(envelope.mail_from or "", envelope.rcpt_tos, envelope.content)
+        if self._faults.lose_replies_next and isinstance(server.transport, asyncio.Transport):
+            self._faults.lose_replies_next -= 1
+            server.transport.abort()
+        return "250 OK"
+
+
+class Turned421(asyncio.Protocol):
+    """The whole conversation of a server that is down for now."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(f"{DOWN}\r\n".encode())
+        transport.close()
+
+
+class MessageRoutes:
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/messages", self.listing, methods=["GET"]),
+            Route("/messages", self.clear, methods=["DELETE"]),
+            Route("/messages/{number:int}", self.show, methods=["GET"]),
+            Route("/_control/ledger", self.totals, methods=["GET"]),
+        ]
+
+    async def listing(self, request: Request) -> JSONResponse:
+        limit, cursor = page(request)
+        to = request.query_params.get("to")
+        found = self._mailbox.listed(to, limit, cursor)
+        following = str(found[-1]["id"]) if len(found) == limit else None
+        return JSONResponse({"data": found, "count": self._mailbox.count(to), "next_cursor": following})
+
+    async def show(self, request: Request) -> JSONResponse:
+        return JSONResponse(self._mailbox.get(request.path_params["number"]))
+
+    async def clear(self, request: Request) -> JSONResponse:
+        self._mailbox.clear()
+        return JSONResponse(self._mailbox.totals())
+
+    async def totals(self, request: Request) -> JSONResponse:
+        return JSONResponse(self._mailbox.totals())
+
+
+def create_app(data_dir: Path, host: str, smtp_port: int, api_key: str | None = None) -> Simulator:
+    ledger = open_ledger(data_dir, "mail_sink", SCHEMA)
+    mailbox = Mailbox(ledger)
+    faults = MailFaults()
+    reception = Reception(mailbox, faults)
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def answer() -> asyncio.Protocol:
+            if faults.down:
+                return Turned421()
+            # A host name of our own: the library would ask DNS for one, at every connection.
+            return SMTP(reception, data_size_limit=LARGEST_MESSAGE, hostname=HOST_NAME, ident="ready", loop=loop)
+
+        server = await loop.create_server(answer, host, smtp_port)
+        try:
+            yield
+        finally:
+            server.close()
+            ledger.close()
+
+    return Simulator(MessageRoutes(mailbox).routes(), api_key=api_key, switches=faults, lifespan=lifespan)
+
+
+if __name__ == "__main__":
+    serve(
+        create_app(
+            data_directory(os.environ),
+            os.environ.get("HOST", "127.0.0.1"),
+            int(required(os.environ, "SMTP_PORT")),
+            os.environ.get("MAIL_SINK_API_KEY"),
+        )
+    )
