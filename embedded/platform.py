@@ -1,0 +1,365 @@
+"""The whole platform as one `async with`: infrastructure, simulators, services, gateway and worker.
+
+    async with Platform(Path(".commerce")) as platform:
+        print(platform.url("gateway"), platform.url("temporal_ui"))
+
+State, ports, logins and logs stay in the data directory, so the next start has them again. A part whose
+address is already in the environment (DATABASE_URL_ORDER, REDIS_URL, KAFKA_BOOTSTRAP_SERVERS,
+TEMPORAL_ADDRESS) is used, not started.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Literal, Self
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from contracts.events import TOPICS, dead_letter_topic
+from embedded.apache_kafka import ApacheKafka
+from embedded.kafka import KafkaBroker
+from embedded.ports import Ports
+from embedded.postgres import PostgresServer
+from embedded.probes import http_ok
+from embedded.supervisor import ProcessSpec, Supervisor
+from embedded.temporal import TemporalServer
+from embedded.valkey import ValkeyServer
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVICES = (
+    "identity",
+    "catalog",
+    "order",
+    "payment",
+    "inventory",
+    "shipping",
+    "notification",
+    "analytics",
+)
+SIMULATORS = ("payment_provider", "carrier", "mail_sink")
+ROLES = ("api", "relay", "consumers")
+PARTITIONS = 3
+READY_TIMEOUT_S = 90.0  # a dozen Python processes import at once; on a busy laptop the last one waits long
+
+Broker = Literal["tansu", "apache"]
+
+
+class AlreadyRunning(RuntimeError):
+    """Another platform runs on this data directory."""
+
+
+class Platform:
+    """Runs everything while its block is entered. `settings` are environment variables that win over all
+    others here.
+
+    PORT_<PART> (say PORT_GATEWAY=8080, PORT_TEMPORAL_UI=8233) in `settings` fixes a port. Services named in
+    `split` run their API, relay and consumers as the processes `order-api`, `order-relay`, `order-consumers`.
+    With `infrastructure_only` there are only the four servers. Raises AlreadyRunning and PartFailed on
+    entering.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path = Path(".commerce"),
+        *,
+        settings: Mapping[str, str] | None = None,
+        kafka: Broker = "tansu",
+        infrastructure_only: bool = False,
+        split: tuple[str, ...] = (),
+    ) -> None:
+        if unknown := set(split) - set(SERVICES):
+            raise ValueError(f"no such service to split: {', '.join(sorted(unknown))}")
+        self.data_dir = data_dir.resolve()
+        self.up_seconds = 0.0
+        self._settings = dict(settings or {})
+        self._broker: Broker = kafka
+        self._infrastructure_only = infrastructure_only
+        self._split = split
+        self._lock: IO[str] | None = None
+        self._supervisor: Supervisor | None = None
+        self._env: dict[str, str] = {}
+        self._urls: dict[str, str] = {}
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """Kills, stops, starts and measures the parts.
+
+        Raises RuntimeError before the platform was entered.
+        """
+        if self._supervisor is None:
+            raise RuntimeError("the platform is not running")
+        return self._supervisor
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What every process gets (addresses and secrets.
+
+        Not HOST and PORT), for clients, tests and the CLI.
+        """
+        return dict(self._env)
+
+    def url(self, name: str) -> str:
+        """The base URL of a part that speaks HTTP: gateway, worker, temporal_ui, a service or a simulator."""
+        return self._urls[name]
+
+    async def __aenter__(self) -> Self:
+        began = time.monotonic()
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)  # PostgreSQL is not root: it must get through
+        (self.data_dir / "simulators").mkdir(exist_ok=True)
+        self._lock = await _lock_soon(self.data_dir)
+        try:
+            self._supervisor = Supervisor(self.data_dir / "logs", self._compose(), on_ready=self._publish)
+            await self._supervisor.start_all()
+        except BaseException:
+            self._release()
+            raise
+        self.up_seconds = time.monotonic() - began
+        self._publish()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            await self.supervisor.stop_all()
+        finally:
+            self._release()
+
+    def _compose(self) -> list[ProcessSpec]:
+        """Decide every address, then the processes. Fills `env` and the URLs on the way."""
+        ports = Ports(self.data_dir / "ports.json")
+        infrastructure, addresses = self._infrastructure(ports)
+        self._urls["temporal_ui"] = addresses["TEMPORAL_UI_URL"]
+        for name in ("gateway", "worker", *SERVICES, *SIMULATORS):
+            self._urls[name] = f"http://127.0.0.1:{self._port(ports, name)}"
+        self._env = {
+            **addresses,
+            **{f"{name.upper()}_URL": self._urls[name] for name in ("gateway", "worker", *SERVICES, *SIMULATORS)},
+            "CARRIER_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/carriers/webhook",
+            "SMTP_HOST": "127.0.0.1",
+            "SMTP_PORT": str(self._port(ports, "smtp")),
+            "SIMULATOR_DATA_DIR": str(self.data_dir / "simulators"),
+            **_secrets(self.data_dir / "secrets.json"),
+            **self._settings,
+        }
+        if self._infrastructure_only:
+            return infrastructure
+        return [*infrastructure, *self._processes(ports, after=tuple(spec.name for spec in infrastructure))]
+
+    def _infrastructure(self, ports: Ports) -> tuple[list[ProcessSpec], dict[str, str]]:
+        """The servers that are not given from outside, and the addresses of all four."""
+        given = {**os.environ, **self._settings}
+        specs: list[ProcessSpec] = []
+        addresses: dict[str, str] = {"TEMPORAL_NAMESPACE": given.get("TEMPORAL_NAMESPACE", "default")}
+
+        database_names = {f"DATABASE_URL_{name.upper()}": f"{name}_db" for name in SERVICES}
+        if "DATABASE_URL_ORDER" in given:
+            addresses |= {variable: given[variable] for variable in database_names}
+        else:
+            postgres = PostgresServer(self.data_dir / "postgres", self._port(ports, "postgres"))
+            specs.append(postgres.spec())
+            addresses |= {variable: postgres.url(name) for variable, name in database_names.items()}
+
+        if "REDIS_URL" in given:
+            addresses["REDIS_URL"] = given["REDIS_URL"]
+        else:
+            valkey = ValkeyServer(self.data_dir / "valkey", self._port(ports, "valkey"))
+            specs.append(valkey.spec())
+            addresses["REDIS_URL"] = valkey.url
+
+        if "KAFKA_BOOTSTRAP_SERVERS" in given:
+            addresses["KAFKA_BOOTSTRAP_SERVERS"] = given["KAFKA_BOOTSTRAP_SERVERS"]
+            addresses["KAFKA_ENABLE_IDEMPOTENCE"] = given.get("KAFKA_ENABLE_IDEMPOTENCE", "true")
+        else:
+            broker = self._kafka(ports)
+            specs.append(broker.spec())
+            addresses["KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap
+            addresses["KAFKA_ENABLE_IDEMPOTENCE"] = "true" if self._broker == "apache" else "false"
+
+        if "TEMPORAL_ADDRESS" in given:
+            addresses["TEMPORAL_ADDRESS"] = given["TEMPORAL_ADDRESS"]
+            addresses["TEMPORAL_UI_URL"] = given.get("TEMPORAL_UI_URL", "")
+        else:
+            kinds = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics")
+            temporal = TemporalServer(self.data_dir / "temporal", *(self._port(ports, kind) for kind in kinds))
+            specs.append(temporal.spec())
+            addresses |= {"TEMPORAL_ADDRESS": temporal.address, "TEMPORAL_UI_URL": temporal.ui_url}
+        return specs, addresses
+
+    def _kafka(self, ports: Ports) -> KafkaBroker | ApacheKafka:
+        topics = tuple(name for topic in TOPICS for name in (topic, dead_letter_topic(topic)))
+        port = self._port(ports, "kafka")
+        if self._broker == "tansu":
+            return KafkaBroker(port, topics, PARTITIONS)
+        controller_port = self._port(ports, "kafka_controller")
+        return ApacheKafka(self.data_dir / "apache-kafka", port, controller_port, topics, PARTITIONS)
+
+    def _processes(self, ports: Ports, after: tuple[str, ...]) -> list[ProcessSpec]:
+        """Our own. The databases are migrated once the servers are up.
+
+        All the rest starts together after that.
+        """
+        simulators = [
+            self._python(name, f"simulators.{name}", ready="/health/live", port=self._port(ports, name)) for name in SIMULATORS
+        ]
+        migrate = ProcessSpec(
+            name="migrate",
+            argv=(sys.executable, "-m", "cli.main", "migrate"),
+            env=self._env,
+            cwd=ROOT,
+            once=True,
+            start_after=after,
+            ready_timeout_s=READY_TIMEOUT_S,
+        )
+        up = ("migrate", *SIMULATORS)
+        specs = [*simulators, migrate]
+        for name in SERVICES:
+            module, port = f"services.{name}.app", self._port(ports, name)
+            if name not in self._split:
+                specs.append(self._python(name, module, port=port, start_after=up))
+                continue
+            for role in ROLES:
+                own = port if role == "api" else self._port(ports, f"{name}_{role}")
+                specs.append(self._python(f"{name}-{role}", module, "--run", role, port=own, start_after=up))
+        for name, module in (("gateway", "gateway.app"), ("worker", "worker")):
+            specs.append(self._python(name, module, port=self._port(ports, name), start_after=up))
+        return specs
+
+    def _python(
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        port: int,
+        ready: str = "/health/ready",
+        start_after: tuple[str, ...] = (),
+    ) -> ProcessSpec:
+        return ProcessSpec(
+            name=name,
+            argv=(sys.executable, "-m", module, *arguments),
+            env={**self._env, "HOST": "127.0.0.1", "PORT": str(port)},
+            cwd=ROOT,
+            ready=http_ok(f"http://127.0.0.1:{port}{ready}"),
+            start_after=start_after,
+            ready_timeout_s=READY_TIMEOUT_S,
+        )
+
+    def _port(self, ports: Ports, name: str) -> int:
+        return ports.get(name, int(self._settings.get(f"PORT_{name.upper()}", "0")) or None)
+
+    def _publish(self) -> None:
+        """Tell other terminals where we are, now and after each restart."""
+        _write_private(self.data_dir / "env.json", self._env)
+        description = {
+            "pid": os.getpid(),
+            "gateway_url": self._urls["gateway"],
+            "temporal_ui_url": self._urls["temporal_ui"],
+            "urls": self._urls,
+            "pids": self.supervisor.pids(),
+            "env_file": str(self.data_dir / "env.json"),
+            "logs": str(self.data_dir / "logs"),
+            "up_seconds": round(self.up_seconds, 1),
+        }
+        _write_private(self.data_dir / "platform.json", description)
+
+    def _release(self) -> None:
+        (self.data_dir / "platform.json").unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPlatform:
+    """A platform that another process runs.
+
+    The content of its platform.json, and the environment of its processes.
+    """
+
+    gateway_url: str
+    temporal_ui_url: str
+    pid: int
+    pids: dict[str, int]
+    urls: dict[str, str]
+    env: dict[str, str]
+
+
+def find_running(data_dir: Path = Path(".commerce")) -> RunningPlatform | None:
+    """The platform that runs (or starts) on `data_dir` now, or None.
+
+    What a killed one left behind does not count.
+    """
+    data_dir = data_dir.resolve()
+    with contextlib.suppress(AlreadyRunning, FileNotFoundError):
+        _lock(data_dir).close()
+        return None
+    try:
+        found = json.loads((data_dir / "platform.json").read_text())
+        env = json.loads((data_dir / "env.json").read_text())
+    except FileNotFoundError:
+        return None
+    fields = ("gateway_url", "temporal_ui_url", "pid", "pids", "urls")
+    return RunningPlatform(**{name: found[name] for name in fields}, env=env)
+
+
+async def _lock_soon(data_dir: Path) -> IO[str]:
+    """`_lock`, with patience for somebody who only looks (`find_running`)."""
+    for _ in range(10):
+        with contextlib.suppress(AlreadyRunning):
+            return _lock(data_dir)
+        await asyncio.sleep(0.02)
+    return _lock(data_dir)
+
+
+def _lock(data_dir: Path) -> IO[str]:
+    """Hold the data directory until the file is closed, or we are dead. Raises AlreadyRunning."""
+    file = (data_dir / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise AlreadyRunning(f"a platform runs on {data_dir} already") from None
+    return file
+
+
+def _secrets(file: Path) -> dict[str, str]:
+    """The logins and keys of this data directory, made at its first start.
+
+    Later versions add what is new to them.
+    """
+    kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    made = {
+        "ADMIN_EMAIL": "admin@example.com",
+        "ADMIN_PASSWORD": secrets.token_urlsafe(12),
+        "SERVICE_CLIENT_SECRET": secrets.token_urlsafe(32),
+        "PAYMENT_PROVIDER_API_KEY": secrets.token_urlsafe(32),
+        "CARRIER_API_KEY": secrets.token_urlsafe(32),
+        "CARRIER_WEBHOOK_SECRET": secrets.token_urlsafe(32),
+    }
+    if "JWT_PRIVATE_KEY" not in kept:
+        made["JWT_PRIVATE_KEY"] = _rsa_key()
+    _write_private(file, made | kept)
+    return made | kept
+
+
+def _rsa_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, pkcs8, plain).decode()
+
+
+def _write_private(file: Path, content: Mapping[str, object]) -> None:
+    """Replace a JSON file that only its owner may read, as a whole: nobody ever reads half of it."""
+    new = file.with_name(f"{file.name}.new")
+    new.touch(mode=0o600)
+    new.write_text(json.dumps(content, indent=1))
+    new.replace(file)

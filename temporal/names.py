@@ -1,0 +1,13 @@
+"""Names that Temporal keeps. Never change one while an order is in flight: histories and operators refer to them."""
+
+from temporalio.common import SearchAttributeKey
+
+ORDER_WORKFLOW = "Order"
+ORDER_QUEUE = "orders"
+
+ORDER_STATUS = SearchAttributeKey.for_keyword("OrderStatus")
+CUSTOMER_ID = SearchAttributeKey.for_keyword("CustomerId")
+ORDER_TOTAL = SearchAttributeKey.for_float("OrderTotal")
+FAILURE_REASON = SearchAttributeKey.for_keyword("FailureReason")
+STUCK_UNDO = SearchAttributeKey.for_keyword("StuckUndo")
+"""Search attributes are never encrypted: ids, states and sums only."""

@@ -1,0 +1,175 @@
+"""Order sagas as the order service sees them: start one, tell it something, ask it something."""
+
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+from temporalio.client import (
+    Client,
+    RPCError,
+    WithStartWorkflowOperation,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowQueryRejectedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+    WorkflowUpdateStage,
+)
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCStatusCode
+
+from chassis.clients import Unavailable
+from contracts.errors import ErrorCode, Refusal
+from contracts.ids import order_workflow_id
+from contracts.orders import (
+    CancelReply,
+    CancelRequest,
+    Decision,
+    OrderState,
+    OrderStatus,
+    Outcome,
+    PlaceOrder,
+    TimelineEntry,
+)
+from contracts.shipments import ShipmentUpdate
+from temporal.client import TemporalSettings, connect
+from temporal.names import CUSTOMER_ID, ORDER_QUEUE, ORDER_STATUS, ORDER_TOTAL, ORDER_WORKFLOW
+from temporal.refusals import as_refusal
+
+RPC = timedelta(seconds=5)
+QUERY = timedelta(seconds=2)
+Answer = TypeVar("Answer")
+
+
+class OrderSagas:
+    """All order sagas. An async context manager, for symmetry with other resources; it holds one lazy client."""
+
+    def __init__(self, settings: TemporalSettings) -> None:
+        self._settings = settings
+        self._client: Client
+
+    async def __aenter__(self) -> Self:
+        self._client = await connect(self._settings, lazy=True)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Nothing to close: the client's connection ends with it."""
+
+    async def place(self, order: PlaceOrder, update_id: str, wait: timedelta) -> Outcome | None:
+        """Start the order's saga, or join it under the same `update_id`; its outcome, or None if there is none after `wait`.
+
+        Refusal: idempotency_key_reused, if the order exists under another `update_id`. Fault: Unavailable.
+        """
+        start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+            ORDER_WORKFLOW,
+            order,
+            id=order_workflow_id(order.order_id),
+            task_queue=ORDER_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            static_summary=f"{len(order.lines)} lines, {order.total}",
+            search_attributes=TypedSearchAttributes(
+                [
+                    SearchAttributePair(ORDER_STATUS, OrderStatus.PENDING),
+                    SearchAttributePair(CUSTOMER_ID, str(order.customer_id)),
+                    SearchAttributePair(ORDER_TOTAL, float(order.total.amount)),
+                ]
+            ),
+        )
+        decided = WorkflowUpdateStage.COMPLETED if wait else WorkflowUpdateStage.ACCEPTED
+        try:
+            update = await self._client.start_update_with_start_workflow(
+                "place",
+                start_workflow_operation=start,
+                wait_for_stage=decided,
+                id=update_id,
+                result_type=Outcome,
+                rpc_timeout=wait or RPC,
+            )
+            return Outcome.model_validate(await update.result(rpc_timeout=RPC)) if wait else None
+        except WorkflowAlreadyStartedError as error:
+            raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another order.") from error
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            return None
+        except RPCError as error:
+            raise _fault(error) from error
+        finally:
+            await _quietly(start)
+
+    async def cancel(self, order_id: UUID, request: CancelRequest, update_id: str) -> CancelReply | None:
+        """Cancel an order; None if no saga runs. Refusal: already_dispatched. Fault: Unavailable (it may still be settled)."""
+        try:
+            reply = await self._handle(order_id).execute_update(
+                "cancel", request, id=update_id, result_type=CancelReply, rpc_timeout=timedelta(seconds=20)
+            )
+        except WorkflowUpdateFailedError as error:
+            raise as_refusal(error.cause) or Unavailable(str(error.cause)) from error
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise Unavailable("the cancellation is still being settled; ask again") from error
+        except RPCError as error:
+            if _is_gone(error):
+                return None
+            raise _fault(error) from error
+        return CancelReply.model_validate(reply)
+
+    async def decide(self, order_id: UUID, approve: bool, decision: Decision) -> bool:
+        """Approve or reject a held order; False if no saga runs."""
+        return await self._signal(order_id, "approve" if approve else "reject", decision)
+
+    async def shipment_updated(self, order_id: UUID, update: ShipmentUpdate) -> bool:
+        """Tell what the carrier reported; False if no saga runs. Repeating it is harmless."""
+        return await self._signal(order_id, "shipment_updated", update)
+
+    async def state(self, order_id: UUID) -> OrderState | None:
+        """Where the saga is; None if there is none. Fault: Unavailable (no worker answers)."""
+        return await self._query(order_id, "status", OrderState)
+
+    async def timeline(self, order_id: UUID) -> list[TimelineEntry] | None:
+        """What the saga did; None if there is none. Fault: Unavailable."""
+        return await self._query(order_id, "timeline", list[TimelineEntry])
+
+    def _handle(self, order_id: UUID) -> WorkflowHandle[Any, Any]:
+        return self._client.get_workflow_handle(order_workflow_id(order_id))
+
+    async def _signal(self, order_id: UUID, name: str, argument: object) -> bool:
+        try:
+            await self._handle(order_id).signal(name, argument, rpc_timeout=RPC)
+        except RPCError as error:
+            if _is_gone(error):
+                return False
+            raise _fault(error) from error
+        return True
+
+    async def _query(self, order_id: UUID, name: str, kind: type[Answer]) -> Answer | None:
+        try:
+            answer: Answer = await self._handle(order_id).query(name, result_type=kind, rpc_timeout=QUERY)
+        except RPCError as error:
+            if _is_gone(error):
+                return None
+            raise _fault(error) from error
+        except (WorkflowQueryFailedError, WorkflowQueryRejectedError) as error:
+            raise Unavailable(f"the saga cannot be asked: {error}") from error
+        return answer
+
+
+async def _quietly(start: WithStartWorkflowOperation[Any, Any]) -> None:
+    """Take the start's own result, or asyncio complains that nobody did; what went wrong was raised by the update."""
+    try:
+        await start.workflow_handle()
+    except Exception:
+        return
+
+
+def _is_gone(error: RPCError) -> bool:
+    return error.status == RPCStatusCode.NOT_FOUND
+
+
+def _fault(error: RPCError) -> Unavailable:
+    return Unavailable(f"Temporal: {error.status.name}")

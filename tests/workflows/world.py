@@ -1,0 +1,214 @@
+"""The services as a saga sees them, in memory: their rules about steps and undos are real, their faults are scripted.
+
+It stands behind the real activities (`Calls`), so that a saga's test needs Temporal alone. That the real services keep the same
+rules is proven by their own tests.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from pydantic import BaseModel
+
+from activities.inventory import InventoryActivities
+from activities.notification import NotificationActivities
+from activities.order import OrderActivities
+from activities.payment import PaymentActivities
+from activities.shipping import ShippingActivities
+from chassis.clients import Unavailable
+from contracts.address import Address
+from contracts.errors import ErrorCode, Refusal
+from contracts.inventory import HoldReservation, ReleaseInventory, Reservation, ReservationStatus, ReserveInventory, ShipInventory
+from contracts.money import Money
+from contracts.notifications import NotificationQueued, SendNotification
+from contracts.orders import NEXT_STATUS, AdvanceOrder, OpenOrder, OrderLine, OrderProgress, OrderStatus, PlaceOrder
+from contracts.payments import CapturePayment, Payment, PaymentStatus, ProcessPayment, RefundPayment
+from contracts.shipments import CancelShipment, CreateShipment, Shipment, ShipmentStatus
+
+Fault = Callable[[], None]
+
+
+def place_order(*, needs_review: bool = False, review_seconds: int = 86_400) -> PlaceOrder:
+    """An order of two lines for 23.40 USD."""
+    lines = (
+        OrderLine(product_id="milk", name="Milk", quantity=2, unit_price=Money(amount="2.70"), weight_grams=1000),
+        OrderLine(product_id="cheese", name="Cheese", quantity=1, unit_price=Money(amount="18.00"), weight_grams=400),
+    )
+    return PlaceOrder(
+        order_id=uuid4(),
+        customer_id=uuid4(),
+        lines=lines,
+        total=Money(amount="23.40"),
+        ship_to=Address(name="Ann", line1="1 Main St", city="Springfield", region="IL", postal_code="62701", country="US"),
+        payment_token="tok_visa",
+        needs_review=needs_review,
+        review_seconds=review_seconds,
+        placed_at=datetime.now(UTC),
+    )
+
+
+class World:
+    """Five services. `before` and `after` hold, by the last part of a path, what each next call meets: before its effect, or
+    after it (the reply is lost). An entry raises, or returns to let the call pass."""
+
+    def __init__(self) -> None:
+        self.before: dict[str, list[Fault]] = defaultdict(list)
+        self.after: dict[str, list[Fault]] = defaultdict(list)
+        self.calls: list[str] = []
+        self.status: dict[UUID, OrderStatus] = {}
+        self.history: dict[UUID, list[OrderStatus]] = {}
+        self.advances: list[AdvanceOrder] = []
+        self.reserved: dict[UUID, ReservationStatus] = {}
+        self.paid: dict[UUID, PaymentStatus] = {}
+        self.captured: dict[UUID, Money] = {}
+        self.refunded: dict[UUID, Money] = {}
+        self.parcels: dict[UUID, ShipmentStatus] = {}
+        self.mails: dict[str, SendNotification] = {}
+        self.risky = False
+        """The payment provider answers "authorized" and wants a review."""
+
+    def activities(self) -> list[Callable[..., object]]:
+        """The real activities, calling this world."""
+        order, inventory, payment = OrderActivities(self), InventoryActivities(self), PaymentActivities(self)
+        shipping, notification = ShippingActivities(self), NotificationActivities(self)
+        return [
+            order.open, order.advance, inventory.reserve, inventory.hold, inventory.release, inventory.ship,
+            payment.process, payment.capture, payment.refund, shipping.create, shipping.cancel, notification.send,
+        ]  # fmt: skip
+
+    async def post(self, path: str, body: BaseModel, reply: type[BaseModel]) -> BaseModel:
+        """Answer a call; see `Calls`."""
+        name = type(body).__name__
+        self.calls.append(name)
+        if self.before[name]:
+            self.before[name].pop(0)()
+        answer = getattr(self, f"_{name}")(body)
+        if self.after[name]:
+            self.after[name].pop(0)()
+        assert isinstance(answer, reply)
+        return answer
+
+    def _OpenOrder(self, command: OpenOrder) -> OrderProgress:  # noqa: N802 (named after its command)
+        self.status.setdefault(command.order.order_id, OrderStatus.PENDING)
+        self.history.setdefault(command.order.order_id, [OrderStatus.PENDING])
+        return OrderProgress(order_id=command.order.order_id, status=self.status[command.order.order_id])
+
+    def _AdvanceOrder(self, command: AdvanceOrder) -> OrderProgress:  # noqa: N802
+        if command.order_id not in self.status:
+            raise Refusal(ErrorCode.ORDER_UNKNOWN, "no such order")
+        seen = self.history[command.order_id]
+        if tuple(seen[-len(command.path) :]) != command.path:
+            for status in command.path:
+                assert status in NEXT_STATUS[seen[-1]], f"{seen[-1]} -> {status}"
+                seen.append(status)
+        self.status[command.order_id] = seen[-1]
+        self.advances.append(command)
+        return OrderProgress(order_id=command.order_id, status=seen[-1])
+
+    def _ReserveInventory(self, command: ReserveInventory) -> Reservation:  # noqa: N802
+        if self.reserved.get(command.order_id) == ReservationStatus.RELEASED:
+            raise Refusal(ErrorCode.RESERVATION_RELEASED, "released")
+        self.reserved.setdefault(command.order_id, ReservationStatus.RESERVED)
+        return self._reservation(command.order_id)
+
+    def _HoldReservation(self, command: HoldReservation) -> Reservation:  # noqa: N802
+        if self.reserved.get(command.order_id) == ReservationStatus.RELEASED:
+            raise Refusal(ErrorCode.RESERVATION_RELEASED, "released")
+        self.reserved[command.order_id] = ReservationStatus.HELD
+        return self._reservation(command.order_id)
+
+    def _ReleaseInventory(self, command: ReleaseInventory) -> Reservation:  # noqa: N802
+        assert self.reserved.get(command.order_id) != ReservationStatus.SHIPPED
+        self.reserved[command.order_id] = ReservationStatus.RELEASED
+        return self._reservation(command.order_id)
+
+    def _ShipInventory(self, command: ShipInventory) -> Reservation:  # noqa: N802
+        assert self.reserved[command.order_id] in (ReservationStatus.HELD, ReservationStatus.SHIPPED)
+        self.reserved[command.order_id] = ReservationStatus.SHIPPED
+        return self._reservation(command.order_id)
+
+    def _reservation(self, order_id: UUID) -> Reservation:
+        return Reservation(order_id=order_id, warehouse_id="410", status=self.reserved[order_id])
+
+    def _ProcessPayment(self, command: ProcessPayment) -> Payment:  # noqa: N802
+        state = self.paid.get(command.order_id)
+        if state in (PaymentStatus.VOIDED, PaymentStatus.REFUNDED):
+            raise Refusal(ErrorCode.PAYMENT_REVERSED, "reversed")
+        if state is None:
+            held = self.risky or not command.capture
+            self.paid[command.order_id] = PaymentStatus.AUTHORIZED if held else PaymentStatus.CAPTURED
+            if not held:
+                self.captured[command.order_id] = command.amount
+        return self._payment(command.order_id)
+
+    def _CapturePayment(self, command: CapturePayment) -> Payment:  # noqa: N802
+        assert self.paid[command.order_id] in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED)
+        self.paid[command.order_id] = PaymentStatus.CAPTURED
+        self.captured[command.order_id] = Money(amount="23.40")
+        return self._payment(command.order_id)
+
+    def _RefundPayment(self, command: RefundPayment) -> Payment:  # noqa: N802
+        if self.paid.get(command.order_id) == PaymentStatus.CAPTURED:
+            self.paid[command.order_id] = PaymentStatus.REFUNDED
+            self.refunded[command.order_id] = self.captured[command.order_id]
+        elif self.paid.get(command.order_id) not in (PaymentStatus.REFUNDED, PaymentStatus.DECLINED):
+            self.paid[command.order_id] = PaymentStatus.VOIDED
+        return self._payment(command.order_id)
+
+    def _payment(self, order_id: UUID) -> Payment:
+        nothing = Money.zero()
+        return Payment(
+            payment_id=order_id,
+            order_id=order_id,
+            status=self.paid[order_id],
+            amount=Money(amount="23.40"),
+            refunded=self.refunded.get(order_id, nothing),
+        )
+
+    def _CreateShipment(self, command: CreateShipment) -> Shipment:  # noqa: N802
+        if self.parcels.get(command.order_id) == ShipmentStatus.CANCELLED:
+            raise Refusal(ErrorCode.SHIPMENT_CANCELLED, "cancelled")
+        self.parcels.setdefault(command.order_id, ShipmentStatus.BOOKED)
+        return self._shipment(command.order_id)
+
+    def _CancelShipment(self, command: CancelShipment) -> Shipment:  # noqa: N802
+        if self.parcels.get(command.order_id) in (ShipmentStatus.DISPATCHED, ShipmentStatus.DELIVERED):
+            raise Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel has left.")
+        self.parcels[command.order_id] = ShipmentStatus.CANCELLED
+        return self._shipment(command.order_id)
+
+    def _shipment(self, order_id: UUID) -> Shipment:
+        return Shipment(shipment_id=order_id, order_id=order_id, status=self.parcels[order_id], tracking_number="TRK1")
+
+    def _SendNotification(self, command: SendNotification) -> NotificationQueued:  # noqa: N802
+        self.mails[command.key] = command
+        return NotificationQueued(notification_id=command.order_id)
+
+    def assert_settled(self, order: PlaceOrder) -> None:
+        """What must hold once an order's saga has ended (design.md, section 7)."""
+        order_id, nothing = order.order_id, Money.zero()
+        balance = self.captured.get(order_id, nothing) - self.refunded.get(order_id, nothing)
+        if self.status[order_id] == OrderStatus.CANCELLED:
+            assert balance == nothing
+            assert self.reserved.get(order_id) in (None, ReservationStatus.RELEASED)
+            assert self.paid.get(order_id) in (None, PaymentStatus.VOIDED, PaymentStatus.REFUNDED, PaymentStatus.DECLINED)
+            assert self.parcels.get(order_id) in (None, ShipmentStatus.CANCELLED)
+        else:
+            assert self.status[order_id] == OrderStatus.COMPLETED
+            assert balance == order.total
+            assert self.reserved[order_id] == ReservationStatus.SHIPPED
+
+
+def unavailable() -> None:
+    """A fault: retried."""
+    raise Unavailable("down for a moment")
+
+
+def refused(code: ErrorCode) -> Fault:
+    """A refusal: final."""
+
+    def fault() -> None:
+        raise Refusal(code, f"no: {code}")
+
+    return fault

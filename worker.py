@@ -1,0 +1,121 @@
+"""The Temporal worker: runs the order workflow and its activities. Its composition root; `python -m worker`."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from fastapi import APIRouter
+from pydantic import SecretStr
+from temporalio.client import Client
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.inventory import InventoryActivities
+from activities.notification import NotificationActivities
+from activities.order import OrderActivities
+from activities.payment import PaymentActivities
+from activities.shipping import ShippingActivities
+from chassis.clients import HttpSession, ServiceClient, ServiceTokens
+from chassis.service import new_app, run_process, serve
+from chassis.settings import ProcessSettings
+from temporal.client import TemporalSettings, connect
+from temporal.names import ORDER_QUEUE
+from temporal.refusals import RefusalInterceptor
+from workflows.order import OrderWorkflow
+
+WORKFLOWS = [OrderWorkflow]
+
+SANDBOX = SandboxedWorkflowRunner(
+    restrictions=SandboxRestrictions.default.with_passthrough_modules(
+        "activities", "contracts", "pydantic", "temporal", "workflows.order_steps", "workflows.saga", "workflows.steps"
+    )
+)
+"""Only the workflow's own module is loaded anew for each run; what it uses is stateless, and sharing it halves the cost."""
+
+
+class WorkerSettings(ProcessSettings, TemporalSettings):
+    """What the worker reads."""
+
+    order_url: str = "http://127.0.0.1:8003"
+    inventory_url: str = "http://127.0.0.1:8005"
+    payment_url: str = "http://127.0.0.1:8004"
+    shipping_url: str = "http://127.0.0.1:8006"
+    notification_url: str = "http://127.0.0.1:8007"
+    service_client_secret: SecretStr
+    worker_metrics_address: str | None = None
+    """Where Temporal's SDK offers its metrics to Prometheus, e.g. 0.0.0.0:9464."""
+
+
+def order_worker(client: Client, settings: WorkerSettings, http: HttpSession) -> Worker:
+    """The worker on the orders queue."""
+    tokens = ServiceTokens(http.session, settings.identity_url, "worker", settings.service_client_secret)
+
+    def service(name: str, url: str) -> ServiceClient:
+        return ServiceClient(name, url, http.session, tokens, timeout_s=30)
+
+    inventory = InventoryActivities(service("inventory", settings.inventory_url))
+    payment = PaymentActivities(service("payment", settings.payment_url))
+    shipping = ShippingActivities(service("shipping", settings.shipping_url))
+    notification = NotificationActivities(service("notification", settings.notification_url))
+    order = OrderActivities(service("order", settings.order_url))
+    return Worker(
+        client,
+        task_queue=ORDER_QUEUE,
+        workflows=WORKFLOWS,
+        activities=[
+            order.open,
+            order.advance,
+            inventory.reserve,
+            inventory.hold,
+            inventory.release,
+            inventory.ship,
+            payment.process,
+            payment.capture,
+            payment.refund,
+            shipping.create,
+            shipping.cancel,
+            notification.send,
+        ],
+        interceptors=[RefusalInterceptor()],
+        workflow_runner=SANDBOX,
+        max_cached_workflows=500,
+        max_concurrent_workflow_tasks=50,
+        max_concurrent_activities=100,
+        max_concurrent_local_activities=50,
+        # Longer than a call may take: a deploy must not burn an attempt of a step under way.
+        graceful_shutdown_timeout=timedelta(seconds=15),
+    )
+
+
+async def main(settings: WorkerSettings) -> None:
+    """Run until SIGTERM."""
+    runtime = _runtime(settings.worker_metrics_address)
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(HttpSession())
+        client = await _connect_when_there(settings, runtime)
+        await stack.enter_async_context(order_worker(client, settings, http))
+        app = new_app("worker", "Worker", "", list[APIRouter](), {"temporal": client.service_client.check_health})
+        await serve(app, settings)
+
+
+async def _connect_when_there(settings: WorkerSettings, runtime: Runtime) -> Client:
+    while True:
+        try:
+            return await connect(settings, runtime=runtime)
+        except RuntimeError:  # what the SDK raises while the server is not there yet
+            await asyncio.sleep(0.2)
+
+
+def _runtime(metrics_address: str | None) -> Runtime:
+    metrics = None
+    if metrics_address:
+        metrics = PrometheusConfig(
+            bind_address=metrics_address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
+        )
+    return Runtime(telemetry=TelemetryConfig(metrics=metrics))
+
+
+if __name__ == "__main__":
+    settings = WorkerSettings()
+    run_process("worker", settings, lambda: main(settings))
