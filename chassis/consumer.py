@@ -91,7 +91,7 @@ class Consumer:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=100,
-            session_timeout_ms=10_000,
+            session_timeout_ms=6000,
             heartbeat_interval_ms=1000,
             request_timeout_ms=15_000,
             metadata_max_age_ms=10_000,
@@ -100,19 +100,23 @@ class Consumer:
             await consumer.start()
             while True:
                 batches = await consumer.getmany(timeout_ms=1000, max_records=BATCH)
-                for partition, records in batches.items():
-                    await self._apply(records)
-                    await self._commit(consumer, {partition: records[-1].offset + 1})
+                if not batches:
+                    continue
+                # All partitions together: their events do not depend on each other, and a commit costs the same for all.
+                await self.apply([record for records in batches.values() for record in records])
+                await self._commit(consumer, {partition: records[-1].offset + 1 for partition, records in batches.items()})
         finally:
             with suppress(Exception):
-                await asyncio.wait_for(consumer.stop(), 5)
+                async with asyncio.timeout(5):
+                    await consumer.stop()
 
     async def _commit(self, consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
         # A lost assignment only means that somebody reads these again; the inbox makes that harmless.
         with suppress(CommitFailedError, IllegalStateError):
             await consumer.commit(offsets)
 
-    async def _apply(self, records: Sequence[ConsumerRecord]) -> None:
+    async def apply(self, records: Sequence[ConsumerRecord]) -> None:
+        """Apply what is new of these records; return when each one's effect is committed, or the record parked."""
         received = []
         for record in records:
             try:
@@ -128,7 +132,7 @@ class Consumer:
             await self._apply_together(received)
         except Exception as error:
             if len(received) > 1:
-                log.info("batch_failed", events=len(received), error=repr(error))
+                log.info("batch_failed", events=len(received), error=_told(error))
             for item in received:
                 await self._apply_one(item)
 
@@ -140,16 +144,18 @@ class Consumer:
         return _Received(record, envelope, EVENT_TYPES[envelope.type].model_validate(envelope.data))
 
     async def _apply_together(self, items: Sequence[_Received]) -> None:
+        applied = []
         async with self._database.transaction() as session:
             fresh = await self._inbox.claim(session, [item.envelope.id for item in items])
             for item in items:
                 if item.envelope.id not in fresh:
                     continue
                 fresh.discard(item.envelope.id)  # the same event twice in one batch
+                applied.append(item)
                 context = context_of({"traceparent": item.envelope.traceparent or ""})
                 with tracer.start_as_current_span(f"apply {item.envelope.type}", context):
                     await self._handlers[item.envelope.type](session, item.event, item.envelope)
-        for item in items:
+        for item in applied:
             applied_total.labels(item.record.topic, item.envelope.type).inc()
             lag_seconds.labels(item.record.topic).observe((utc_now() - item.envelope.time).total_seconds())
 
@@ -160,7 +166,7 @@ class Consumer:
                 return await self._apply_together([item])
             except Exception as error:
                 if isinstance(error, Unavailable) or is_connection_fault(error):
-                    log.warning("consumer_waits", error=repr(error), event_type=item.envelope.type)
+                    log.warning("consumer_waits", error=_told(error), event_type=item.envelope.type)
                 else:
                     failures += 1
                     log.warning("event_failed", event_id=str(item.envelope.id), attempt=failures, exc_info=error)
@@ -177,7 +183,7 @@ class Consumer:
             ("dlq-topic", record.topic.encode()),
             ("dlq-partition", str(record.partition).encode()),
             ("dlq-offset", str(record.offset).encode()),
-            ("dlq-error", f"{type(error).__name__}: {error}"[:2000].encode()),
+            ("dlq-error", _told(error)[:2000].encode()),
             ("dlq-time", utc_now().isoformat().encode()),
         ]
         producer = AIOKafkaProducer(
@@ -187,8 +193,17 @@ class Consumer:
         )
         await producer.start()
         try:
-            await producer.send_and_wait(dead_letter_topic(record.topic), record.value, key=record.key, headers=headers)
+            value = b"" if record.value is None and record.key is None else record.value  # aiokafka sends no record without both
+            await producer.send_and_wait(dead_letter_topic(record.topic), value, key=record.key, headers=headers)
         finally:
             await producer.stop()
         dead_letters_total.labels(record.topic).inc()
-        log.error("event_dead_lettered", topic=record.topic, offset=record.offset, error=repr(error))
+        log.error("event_dead_lettered", topic=record.topic, offset=record.offset, error=_told(error))
+
+
+def _told(error: Exception) -> str:
+    """The error in one line, without the values that a validation error repeats: they may be personal data."""
+    text = str(error)
+    if isinstance(error, ValidationError):
+        text = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False))
+    return f"{type(error).__name__}: {text}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Column, DateTime, Enum, MetaData, text
 from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -46,6 +47,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=10,
+            hide_parameters=True,  # errors are logged; what people entered is not
             # A statement that waits longer than this waits for a lock that will not come; better a fault that is retried.
             connect_args={"server_settings": {"lock_timeout": "10s", "idle_in_transaction_session_timeout": "60s"}},
         )
@@ -78,7 +80,7 @@ class Database:
 
 def is_connection_fault(error: BaseException) -> bool:
     """Whether the database could not be reached or went away: a fault to be retried, never a verdict on the request."""
-    if isinstance(error, OSError | InterfaceError):
+    if isinstance(error, OSError | InterfaceError | PoolTimeout):
         return True
     return isinstance(error, DBAPIError) and (error.connection_invalidated or is_server_gone(error.orig))
 

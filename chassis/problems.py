@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
 
+from chassis.clients import Unavailable
 from chassis.database import is_connection_fault
 from chassis.logs import logger
 from chassis.telemetry import trace_id
@@ -64,6 +65,9 @@ _HTTP_CODES = {
     504: _E.UPSTREAM_TIMEOUT,
 }
 
+_BAD_TEXT = frozenset({"22021", "22P05"})
+"""PostgreSQL's codes for text that it cannot keep: U+0000."""
+
 
 def status_of(code: ErrorCode) -> HTTPStatus:
     """The HTTP status that a refusal with this code gets."""
@@ -103,7 +107,9 @@ def install_problem_handlers(app: FastAPI) -> None:
     async def refused(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Refusal)
         log.info("refused", code=error.code, path=request.url.path, method=request.method)
-        headers = {"WWW-Authenticate": "Bearer"} if status_of(error.code) == HTTPStatus.UNAUTHORIZED else None
+        headers = {"WWW-Authenticate": "Bearer"} if status_of(error.code) == HTTPStatus.UNAUTHORIZED else {}
+        if "retry_after" in error.extra:
+            headers["Retry-After"] = str(error.extra["retry_after"])
         return problem_response(error.code, error.detail, instance=request.url.path, extra=error.extra, headers=headers)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
@@ -135,7 +141,15 @@ def install_problem_handlers(app: FastAPI) -> None:
             return problem_response(
                 _E.SERVICE_UNAVAILABLE, "Try again in a moment.", instance=request.url.path, headers={"Retry-After": "1"}
             )
+        if getattr(getattr(error, "orig", None), "sqlstate", None) in _BAD_TEXT:
+            return problem_response(_E.MALFORMED_REQUEST, "A text has a zero byte in it.", instance=request.url.path)
         return await unexpected(request, error)
+
+    async def unavailable(request: Request, error: Exception) -> JSONResponse:
+        log.warning("dependency_unavailable", path=request.url.path, error=str(error))
+        # Operators read the cause in the saga; a client of the shop learns nothing of what stands behind it.
+        detail = str(error) if request.url.path.startswith("/internal/") else "Try again in a moment."
+        return problem_response(_E.SERVICE_UNAVAILABLE, detail, instance=request.url.path, headers={"Retry-After": "1"})
 
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         log.error("unexpected_error", path=request.url.path, method=request.method, exc_info=error)
@@ -145,6 +159,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(StaleDataError, stale)
+    app.add_exception_handler(Unavailable, unavailable)
     for kind in (DBAPIError, InterfaceError, PoolTimeout, OSError):
         app.add_exception_handler(kind, database)
     app.add_exception_handler(Exception, unexpected)

@@ -90,7 +90,8 @@ class Relay:
             while await self._publish_batch(database, producer):
                 pass
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), CHECK_SECONDS)
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await self._wake.wait()
             if loop.time() - checked_at > CHECK_SECONDS:
                 await self._check_broker(database)
                 checked_at = loop.time()
@@ -193,4 +194,5 @@ class _Producer:
 
     async def __aexit__(self, *_: object) -> None:
         with suppress(Exception):
-            await asyncio.wait_for(self._producer.stop(), 5)
+            async with asyncio.timeout(5):
+                await self._producer.stop()

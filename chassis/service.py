@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import aiohttp
 import uvicorn
@@ -14,6 +15,7 @@ import uvloop
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import MetaData
+from starlette.types import ASGIApp
 
 from chassis.clients import HttpSession
 from chassis.consumer import Consumer, Subscription
@@ -104,7 +106,7 @@ class Service:
         """Run the chosen parts until SIGTERM or SIGINT."""
         async with self.opened():
             tasks: list[Awaitable[None]] = []
-            if Part.RELAY in parts:
+            if Part.RELAY in parts and "outbox" in self.metadata.tables:  # analytics has no events of its own
                 tasks.append(Relay(self.database.asyncpg_dsn, self.settings).run())
             if Part.CONSUMERS in parts:
                 tasks.extend(job() for job in self.jobs)
@@ -122,8 +124,10 @@ def verifier(settings: ProcessSettings, http: HttpSession | aiohttp.ClientSessio
     return TokenVerifier(settings.jwt_issuer, settings.jwt_audience, jwks_fetcher(session, settings.identity_url))
 
 
-async def serve(app: FastAPI, settings: ProcessSettings, background: Sequence[Awaitable[None]] = ()) -> None:
-    """Answer HTTP and run the background tasks until SIGTERM or SIGINT; then finish the requests under way and stop."""
+async def serve(app: ASGIApp, settings: ProcessSettings, background: Sequence[Awaitable[None]] = (), **options: Any) -> None:
+    """Answer HTTP and run the background tasks until SIGTERM or SIGINT; then finish the requests under way and stop.
+
+    `options` are uvicorn's."""
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -136,6 +140,7 @@ async def serve(app: FastAPI, settings: ProcessSettings, background: Sequence[Aw
             timeout_keep_alive=75,
             timeout_graceful_shutdown=10,
             backlog=2048,
+            **options,
         )
     )
     tasks = [asyncio.ensure_future(task) for task in background]

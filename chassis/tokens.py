@@ -63,6 +63,7 @@ class TokenVerifier:
                 algorithms=[ALGORITHM],
                 issuer=self._issuer,
                 audience=self._audience,
+                leeway=10,  # seconds that two machines' clocks may differ
                 options={"require": ["exp", "iat", "iss", "aud", "sub"]},
             )
             principal = Principal(UUID(claims["sub"]), frozenset(map(Role, claims.get("roles", []))), float(claims["exp"]))

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from contracts.base import Request
+from contracts.base import NO_CONTROLS, Request
 
-Line = Annotated[str, StringConstraints(min_length=1, max_length=120, strip_whitespace=True)]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=120, strip_whitespace=True, pattern=NO_CONTROLS)]
 
 
 class Address(Request):
@@ -17,5 +17,5 @@ class Address(Request):
     line2: Line | None = None
     city: Line
     region: Line | None = None
-    postal_code: Annotated[str, StringConstraints(min_length=1, max_length=16, strip_whitespace=True)]
+    postal_code: Annotated[str, StringConstraints(min_length=1, max_length=16, strip_whitespace=True, pattern=NO_CONTROLS)]
     country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]

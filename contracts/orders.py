@@ -101,6 +101,8 @@ class PlaceOrder(Contract):
     review_seconds: Annotated[int, Field(ge=1)] = 86_400
     """How long a held order waits for a decision before it is cancelled."""
     placed_at: datetime
+    fingerprint: str | None = None
+    """Hash of the request body: tells whether a later request under the same key is the same one."""
 
 
 class OpenOrder(Contract):
@@ -122,6 +124,13 @@ class AdvanceOrder(Contract):
     warehouse_id: WarehouseId | None = None
     tracking_number: str | None = None
     refunded: Money | None = None
+
+
+class OrderProgress(Contract):
+    """Reply of the order's record to the saga: where it is now."""
+
+    order_id: UUID
+    status: OrderStatus
 
 
 class CancelRequest(Request):

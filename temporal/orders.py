@@ -1,5 +1,7 @@
 """Order sagas as the order service sees them: start one, tell it something, ask it something."""
 
+import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -91,17 +93,25 @@ class OrderSagas:
                 wait_for_stage=decided,
                 id=update_id,
                 result_type=Outcome,
-                rpc_timeout=wait or RPC,
+                rpc_timeout=wait or timedelta(seconds=1),
             )
             return Outcome.model_validate(await update.result(rpc_timeout=RPC)) if wait else None
         except WorkflowAlreadyStartedError as error:
             raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another order.") from error
         except WorkflowUpdateRPCTimeoutOrCancelledError:
+            await self._require_started(order.order_id)
             return None
-        except RPCError as error:
+        except (RPCError, RuntimeError) as error:
             raise _fault(error) from error
         finally:
             await _quietly(start)
+
+    async def _require_started(self, order_id: UUID) -> None:
+        """Nobody may be told that an order is on its way which Temporal does not hold. Fault: Unavailable."""
+        try:
+            await self._handle(order_id).describe(rpc_timeout=QUERY)
+        except (RPCError, RuntimeError) as error:
+            raise _fault(error) from error
 
     async def cancel(self, order_id: UUID, request: CancelRequest, update_id: str) -> CancelReply | None:
         """Cancel an order; None if no saga runs. Refusal: already_dispatched. Fault: Unavailable (it may still be settled)."""
@@ -113,7 +123,7 @@ class OrderSagas:
             raise as_refusal(error.cause) or Unavailable(str(error.cause)) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
             raise Unavailable("the cancellation is still being settled; ask again") from error
-        except RPCError as error:
+        except (RPCError, RuntimeError) as error:
             if _is_gone(error):
                 return None
             raise _fault(error) from error
@@ -141,7 +151,7 @@ class OrderSagas:
     async def _signal(self, order_id: UUID, name: str, argument: object) -> bool:
         try:
             await self._handle(order_id).signal(name, argument, rpc_timeout=RPC)
-        except RPCError as error:
+        except (RPCError, RuntimeError) as error:
             if _is_gone(error):
                 return False
             raise _fault(error) from error
@@ -150,7 +160,7 @@ class OrderSagas:
     async def _query(self, order_id: UUID, name: str, kind: type[Answer]) -> Answer | None:
         try:
             answer: Answer = await self._handle(order_id).query(name, result_type=kind, rpc_timeout=QUERY)
-        except RPCError as error:
+        except (RPCError, RuntimeError) as error:
             if _is_gone(error):
                 return None
             raise _fault(error) from error
@@ -160,16 +170,19 @@ class OrderSagas:
 
 
 async def _quietly(start: WithStartWorkflowOperation[Any, Any]) -> None:
-    """Take the start's own result, or asyncio complains that nobody did; what went wrong was raised by the update."""
-    try:
-        await start.workflow_handle()
-    except Exception:
-        return
+    """Take the start's own result, or asyncio complains that nobody did; what went wrong was raised by the update.
+
+    Without a connection it never gets one.
+    """
+    with suppress(Exception):
+        async with asyncio.timeout(0.01):
+            await start.workflow_handle()
 
 
-def _is_gone(error: RPCError) -> bool:
-    return error.status == RPCStatusCode.NOT_FOUND
+def _is_gone(error: Exception) -> bool:
+    return isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND
 
 
-def _fault(error: RPCError) -> Unavailable:
-    return Unavailable(f"Temporal: {error.status.name}")
+def _fault(error: Exception) -> Unavailable:
+    """A lazy client that cannot connect raises RuntimeError."""
+    return Unavailable(f"Temporal: {error.status.name if isinstance(error, RPCError) else error}")

@@ -46,10 +46,14 @@ def reason_of(error: BaseException) -> Refusal:
         return refusal
     if is_cancelled_exception(error):
         return Refusal(ErrorCode.CANCELLED_BY_REQUEST, "The order was cancelled.")
-    cause: Any = error
-    while isinstance(cause, FailureError) and cause.cause is not None:
-        cause = cause.cause
-    return Refusal(ErrorCode.SERVICE_UNAVAILABLE, f"Gave up after many tries: {cause}")
+    return Refusal(ErrorCode.SERVICE_UNAVAILABLE, "A part of the platform did not answer for too long; the order was not placed.")
+
+
+def words_of(error: BaseException) -> str:
+    """What went wrong at the bottom of a failure, for operators."""
+    while isinstance(error, FailureError) and error.cause is not None:
+        error = error.cause
+    return error.message if isinstance(error, FailureError) else str(error)
 
 
 class RefusalInterceptor(Interceptor):

@@ -32,7 +32,7 @@ class Preset:
 FORWARD = Preset(
     give_up_after=timedelta(hours=1),
     backoff=RetryPolicy(
-        initial_interval=timedelta(milliseconds=200), backoff_coefficient=2, maximum_interval=timedelta(seconds=30)
+        initial_interval=timedelta(milliseconds=200), backoff_coefficient=2, maximum_interval=timedelta(minutes=1)
     ),
 )
 """A step towards the customer's order: after an hour of faults the order is undone."""

@@ -34,7 +34,7 @@ with workflow.unsafe.imports_passed_through():
     from contracts.payments import PaymentStatus
     from contracts.shipments import ShipmentStatus, ShipmentUpdate
     from temporal.names import FAILURE_REASON, ORDER_STATUS, ORDER_WORKFLOW, STUCK_UNDO
-    from temporal.refusals import as_failure, reason_of
+    from temporal.refusals import as_failure, reason_of, words_of
     from workflows import order_steps as steps
     from workflows.saga import Saga, shielded
     from workflows.steps import Argument, Result, Step
@@ -148,7 +148,7 @@ class OrderWorkflow:
             await steps.send_confirmation(self._order, self._tracking_number).run()
             self._note("Confirmation queued for sending")
         except FailureError as failure:
-            self._note("The confirmation could not be sent", reason_of(failure).detail)
+            self._note("The confirmation could not be sent", words_of(failure))
 
     async def _until_final(self) -> None:
         """Follow the parcel, or a wish to cancel, until nothing more can happen."""
@@ -270,8 +270,8 @@ class OrderWorkflow:
         """Run a step of the way forward."""
 
         async def on_slow(failure: FailureError) -> None:
-            self._wait_for(f"{step.summary.lower()} (being retried: {reason_of(failure).detail})")
-            self._note(f"{step.summary} takes longer", reason_of(failure).detail)
+            self._wait_for(f"{step.summary.lower()} (being retried: {words_of(failure)})")
+            self._note(f"{step.summary} takes longer", words_of(failure))
             self._list_as(self._status)
 
         return await step.run(on_slow)
@@ -281,8 +281,8 @@ class OrderWorkflow:
         try:
             return await step.run_first()
         except FailureError as failure:
-            self._wait_for(f"{step.summary.lower()} (being retried: {reason_of(failure).detail})")
-        return await step.land(lambda failure: self._note(f"{step.summary} was refused", reason_of(failure).detail))
+            self._wait_for(f"{step.summary.lower()} (being retried: {words_of(failure)})")
+        return await step.land(lambda failure: self._note(f"{step.summary} was refused", words_of(failure)))
 
     async def _tell(self, refunded: Money | None = None) -> None:
         """Let the order's record catch up with the saga."""

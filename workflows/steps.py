@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError
+from temporalio.exceptions import FailureError, is_cancelled_exception
 
 from temporal.refusals import as_refusal
 from temporal.retries import FORWARD, Preset
@@ -39,18 +39,22 @@ class Step(Generic[Argument, Result]):
         try:
             return await self.run_first()
         except FailureError as failure:
-            if as_refusal(failure):
+            if as_refusal(failure) or is_cancelled_exception(failure):
                 raise
             if on_slow:
                 await on_slow(failure)
         return await self.run_durably()
 
     async def land(self, on_refused: Callable[[FailureError], None]) -> Result:
-        """The activity's result, however long it takes: even a refusal is only reported, and the step tried again."""
+        """The activity's result, however long it takes: even a refusal is only reported, and the step tried again.
+
+        Only a cancellation ends it: FailureError or CancelledError."""
         while True:
             try:
                 return await self.run_durably()
             except FailureError as failure:
+                if is_cancelled_exception(failure):
+                    raise
                 on_refused(failure)
                 await workflow.sleep(AGAIN, summary=f"Until the next try: {self.summary}")
 

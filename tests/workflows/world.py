@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel
 
+from activities.calls import Reply
 from activities.inventory import InventoryActivities
 from activities.notification import NotificationActivities
 from activities.order import OrderActivities
@@ -77,7 +78,7 @@ class World:
             payment.process, payment.capture, payment.refund, shipping.create, shipping.cancel, notification.send,
         ]  # fmt: skip
 
-    async def post(self, path: str, body: BaseModel, reply: type[BaseModel]) -> BaseModel:
+    async def post(self, path: str, body: BaseModel, reply: type[Reply]) -> Reply:
         """Answer a call; see `Calls`."""
         name = type(body).__name__
         self.calls.append(name)

@@ -1,0 +1,79 @@
+"""The platform as its users see it, through the gateway; for the demo, the benchmark, the crash test and the journeys."""
+
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+
+class ApiProblem(Exception):
+    """The platform refused a request: `status` and its problem details in `body`."""
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        super().__init__(f"{status} {body.get('code')}: {body.get('detail')}")
+        self.status, self.body = status, body
+
+    @property
+    def code(self) -> str:
+        return str(self.body.get("code", ""))
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response: status, JSON body (None if empty), headers."""
+
+    status: int
+    body: Any
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Gateway:
+    """A client of the gateway. One instance may act for many users: each call takes the access token it should carry."""
+
+    def __init__(self, url: str, *, connections: int = 64) -> None:
+        self.url = url.rstrip("/")
+        self._connections = connections
+        self._http: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections), timeout=aiohttp.ClientTimeout(total=60)
+        )
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._http.close()
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, token: str | None = None, headers: dict[str, str] | None = None
+    ) -> Reply:
+        """Send a request and return whatever comes back, refusals included."""
+        sent = dict(headers or {})
+        if token:
+            sent["Authorization"] = f"Bearer {token}"
+        async with self._http.request(method, self.url + path, json=body, headers=sent) as response:
+            content = await response.json(content_type=None) if response.content_length != 0 else None
+            return Reply(response.status, content, dict(response.headers))
+
+    async def call(
+        self, method: str, path: str, body: Any = None, *, token: str | None = None, headers: dict[str, str] | None = None
+    ) -> Any:
+        """The body of a successful response. Raises ApiProblem."""
+        reply = await self.ask(method, path, body, token=token, headers=headers)
+        if reply.status >= 400:
+            raise ApiProblem(reply.status, reply.body if isinstance(reply.body, dict) else {})
+        return reply.body
+
+    async def login(self, email: str, password: str) -> str:
+        """An access token."""
+        tokens = await self.call("POST", "/api/v1/auth/login", {"email": email, "password": password})
+        return str(tokens["access_token"])
+
+    async def sign_up(self, email: str, password: str, name: str) -> str:
+        """An access token of a new customer, or of the one who signed up earlier."""
+        person = {"email": email, "password": password, "name": name}
+        reply = await self.ask("POST", "/api/v1/auth/register", person)
+        if reply.status >= 400 and reply.body.get("code") != "email_taken":
+            raise ApiProblem(reply.status, reply.body)
+        return await self.login(email, password)

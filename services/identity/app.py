@@ -1,0 +1,94 @@
+"""What runs in the identity process: the API, the relay, and the job that forgets what has expired."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from chassis.database import Database, is_connection_fault
+from chassis.logs import logger
+from chassis.service import Service, new_app, run_service
+from chassis.settings import DatabaseUrl, ServiceSettings
+from chassis.tokens import TokenVerifier
+from services.identity import api, commands
+from services.identity.model import metadata
+from services.identity.passwords import Passwords
+from services.identity.schemas import Email, NewPassword, RegisterRequest
+from services.identity.tokens import TokenIssuer
+
+SWEEP_SECONDS = 600.0
+log = logger(__name__)
+
+
+class IdentitySettings(ServiceSettings):
+    database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_IDENTITY")
+    service_client_secret: Annotated[SecretStr, Field(min_length=16)]
+    jwt_private_key: SecretStr
+    """RSA, PEM."""
+    jwt_previous_public_keys: str = ""
+    """PEM, one after the other: keys that are still, or will soon be, in use beside the private one."""
+    admin_email: Email | None = None
+    admin_password: NewPassword | None = None
+
+    @model_validator(mode="after")
+    def _admin_whole_or_not_at_all(self) -> Self:
+        if (self.admin_email is None) != (self.admin_password is None):
+            raise ValueError("set both ADMIN_EMAIL and ADMIN_PASSWORD, or neither")
+        return self
+
+
+def build(settings: IdentitySettings) -> Service:
+    """Put the service together; nothing is connected yet."""
+    database = Database(settings.database_url, pool_size=settings.database_pool_size)
+    passwords = Passwords()
+    issuer = TokenIssuer(
+        settings.jwt_private_key,
+        settings.jwt_previous_public_keys,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        client_secret=settings.service_client_secret,
+    )
+    app = new_app(
+        "identity",
+        "Identity",
+        "Users, logins, roles and tokens.",
+        [api.keys, api.auth, api.users, api.internal],
+        {"database": database.ping},
+    )
+    app.state.database, app.state.passwords, app.state.issuer = database, passwords, issuer
+    app.state.verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys)
+
+    @asynccontextmanager
+    async def first_admin() -> AsyncIterator[None]:
+        """Before the first request is answered, so that whoever finds the service ready can log in."""
+        if settings.admin_email and settings.admin_password:
+            admin = RegisterRequest(email=settings.admin_email, password=settings.admin_password, name="Administrator")
+            while True:
+                try:
+                    await commands.ensure_admin(database, passwords, admin)
+                    break
+                except Exception as error:
+                    if not is_connection_fault(error):
+                        raise
+                    log.warning("waiting_for_the_database", error=type(error).__name__)
+                    await asyncio.sleep(1)
+        yield
+
+    async def sweep() -> None:
+        while True:
+            try:
+                await commands.forget_expired(database)
+            except Exception as error:
+                if not is_connection_fault(error):
+                    log.error("sweep_failed", exc_info=error)
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    return Service(
+        name="identity", settings=settings, metadata=metadata, api=app, database=database, resources=[first_admin()], jobs=[sweep]
+    )
+
+
+if __name__ == "__main__":
+    run_service(build(IdentitySettings()))

@@ -1,0 +1,98 @@
+"""Signs access tokens (JWT, RS256) and publishes the keys that verify them."""
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4, uuid5
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from jwt.algorithms import RSAAlgorithm
+from pydantic import SecretStr
+
+from chassis.clock import utc_now
+from chassis.tokens import ALGORITHM
+from contracts.errors import ErrorCode, Refusal
+from contracts.identity import Role, ServiceToken, ServiceTokenRequest
+
+USER_TOKEN_LASTS = timedelta(minutes=15)
+SERVICE_TOKEN_LASTS = timedelta(minutes=10)
+SERVICES = UUID("d0f2b6f1-9c0c-5a35-8f0e-6a2b1c6f4e90")
+"""Namespace of the subjects of service tokens."""
+_PUBLIC_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
+
+
+class TokenIssuer:
+    """Holds the private key. `other_public_keys` (PEM, one after the other) are published beside its own: the previous key
+    while its tokens still live, or the next one before it signs."""
+
+    def __init__(
+        self, private_key: SecretStr, other_public_keys: str, *, issuer: str, audience: str, client_secret: SecretStr
+    ) -> None:
+        self._key = _private_key(private_key)
+        self._issuer, self._audience, self._client_secret = issuer, audience, client_secret
+        own = _jwk(self._key.public_key())
+        self._kid: str = own["kid"]
+        others = [_jwk(_public_key(pem)) for pem in _PUBLIC_PEM.findall(_with_newlines(other_public_keys))]
+        self.jwks: dict[str, Any] = {"keys": list({key["kid"]: key for key in [own, *others]}.values())}
+        """The key set (RFC 7517) that verifiers fetch."""
+
+    async def keys(self) -> dict[str, Any]:
+        """The key set, for this process's own verifier."""
+        return self.jwks
+
+    def access_token(self, subject: UUID, roles: Iterable[str], lasts: timedelta = USER_TOKEN_LASTS) -> str:
+        """A token that says who this is and what they may do, until it expires."""
+        now = utc_now()
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": str(subject),
+            "iat": now,
+            "exp": now + lasts,
+            "jti": str(uuid4()),
+            "roles": list(roles),
+        }
+        return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self._kid})
+
+    def service_token(self, request: ServiceTokenRequest) -> ServiceToken:
+        """A token for a process of the platform. Refusal: invalid_credentials."""
+        given = request.client_secret.get_secret_value().encode("utf-8", "surrogatepass")
+        if not secrets.compare_digest(given, self._client_secret.get_secret_value().encode()):
+            raise Refusal(ErrorCode.INVALID_CREDENTIALS, "The client secret is wrong.")
+        token = self.access_token(uuid5(SERVICES, request.client_id), [Role.SERVICE], SERVICE_TOKEN_LASTS)
+        return ServiceToken(access_token=token, expires_in=int(SERVICE_TOKEN_LASTS.total_seconds()))
+
+
+def _private_key(pem: SecretStr) -> RSAPrivateKey:
+    key = serialization.load_pem_private_key(_with_newlines(pem.get_secret_value()).encode(), password=None)
+    if not isinstance(key, RSAPrivateKey) or key.key_size < 2048:
+        raise ValueError("the private key must be RSA, of 2048 bits or more")
+    return key
+
+
+def _public_key(pem: str) -> RSAPublicKey:
+    key = serialization.load_pem_public_key(pem.encode())
+    if not isinstance(key, RSAPublicKey):
+        raise ValueError("the other public keys must be RSA")
+    return key
+
+
+def _with_newlines(pem: str) -> str:
+    """Environment files hold one line a variable: there the newlines of a PEM are written as backslash and n."""
+    return pem.replace("\\n", "\n")
+
+
+def _jwk(key: RSAPublicKey) -> dict[str, Any]:
+    """The key as a JWK, named by its thumbprint (RFC 7638)."""
+    jwk = RSAAlgorithm.to_jwk(key, as_dict=True)
+    public = {member: jwk[member] for member in ("e", "kty", "n")}
+    digest = hashlib.sha256(json.dumps(public, sort_keys=True, separators=(",", ":")).encode()).digest()
+    kid = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return public | {"kid": kid, "use": "sig", "alg": ALGORITHM}

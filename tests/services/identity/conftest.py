@@ -1,0 +1,92 @@
+"""Identity on a fresh database, verifying tokens with its own key."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import httpx2
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from pydantic import SecretStr
+
+from chassis.database import Database
+from services.identity.app import IdentitySettings, build
+from services.identity.passwords import Passwords
+from services.identity.tokens import TokenIssuer
+from tests.conftest import Databases
+
+CLIENT_SECRET = SecretStr("a-secret-of-the-platform")
+ADMIN = {"email": "admin@example.com", "password": "admin-password"}
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="session")
+def private_key() -> SecretStr:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return SecretStr(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain).decode())
+
+
+@pytest.fixture(scope="session")
+def issuer(private_key: SecretStr) -> TokenIssuer:
+    return TokenIssuer(private_key, "", issuer="distributed-commerce", audience="commerce", client_secret=CLIENT_SECRET)
+
+
+@pytest.fixture
+def passwords() -> Passwords:
+    return Passwords()
+
+
+@pytest_asyncio.fixture
+async def database(databases: Databases) -> AsyncIterator[Database]:
+    database = Database(await databases.new("identity"), pool_size=20)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def settings(private_key: SecretStr) -> Callable[..., IdentitySettings]:
+    def make(database_url: str, **others: object) -> IdentitySettings:
+        values = {"database_url": database_url, "jwt_private_key": private_key, "service_client_secret": CLIENT_SECRET}
+        return IdentitySettings.model_validate(values | others)
+
+    return make
+
+
+@dataclass
+class Shop:
+    """A client of the API, and what a person does with it."""
+
+    http: httpx2.AsyncClient
+
+    async def register(self, email: str, password: str = PASSWORD) -> httpx2.Response:
+        return await self.http.post("/api/v1/auth/register", json={"email": email, "password": password, "name": "Ada"})
+
+    async def log_in(self, email: str, password: str = PASSWORD) -> httpx2.Response:
+        return await self.http.post("/api/v1/auth/login", json={"email": email, "password": password})
+
+    async def refresh(self, token: str) -> httpx2.Response:
+        return await self.http.post("/api/v1/auth/refresh", json={"refresh_token": token})
+
+    async def user(self, email: str) -> tuple[str, dict[str, str]]:
+        """A new user's id, and the headers of their requests."""
+        user_id = (await self.register(email)).json()["user_id"]
+        return user_id, bearer(await self.log_in(email))
+
+    async def admin(self) -> dict[str, str]:
+        """The headers of the first admin's requests."""
+        return bearer(await self.log_in(**ADMIN))
+
+
+def bearer(login: httpx2.Response) -> dict[str, str]:
+    return {"Authorization": f"Bearer {login.json()['access_token']}"}
+
+
+@pytest_asyncio.fixture
+async def shop(database: Database, settings: Callable[..., IdentitySettings]) -> AsyncIterator[Shop]:
+    service = build(settings(database.url, admin_email=ADMIN["email"], admin_password=ADMIN["password"]))
+    async with service.opened():
+        transport = httpx2.ASGITransport(service.api)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://identity") as client:
+            yield Shop(client)

@@ -1,0 +1,152 @@
+"""The order service on a fresh database, a catalogue over HTTP, and a real Temporal server on which no worker runs."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from pydantic import SecretStr
+from temporalio.client import Client
+
+from chassis.clock import utc_now
+from chassis.database import Database
+from contracts.address import Address
+from contracts.catalog import CatalogProduct, LookUpProducts, ProductsFound
+from contracts.identity import ServiceToken
+from contracts.money import Money
+from contracts.orders import AdvanceOrder, OpenOrder, OrderLine, OrderStatus, PlaceOrder
+from embedded import temporal
+from embedded.ports import free_port
+from services.order import commands
+from services.order.app import OrderSettings, build
+from temporal.client import TemporalSettings, connect
+from tests.conftest import Databases, TokenMint, running_api
+
+SHIP_TO = Address(
+    name="Ada Lovelace", line1="1 Market Street", city="San Francisco", region="CA", postal_code="94105", country="US"
+)
+RUN = "run-1"
+S = OrderStatus
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[temporal.TemporalServer]:
+    async with temporal.running(tmp_path_factory.mktemp("temporal")) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def temporal_client(temporal_server: temporal.TemporalServer) -> Client:
+    return await connect(TemporalSettings(temporal_address=temporal_server.address))
+
+
+@dataclass
+class Catalogue:
+    """A catalogue (and the part of identity that gives service tokens) over HTTP, with prices that a test may change."""
+
+    products: dict[str, CatalogProduct] = field(default_factory=dict)
+    lookups: list[list[str]] = field(default_factory=list)
+    away: bool = False
+    url: str = ""
+
+    def put(self, product_id: str, price: str, currency: str = "USD") -> None:
+        money = Money.model_validate({"amount": price, "currency": currency})
+        self.products[product_id] = CatalogProduct(product_id=product_id, name=product_id.title(), price=money, weight_grams=500)
+
+    async def look_up(self, request: web.Request) -> web.Response:
+        wanted = LookUpProducts.model_validate(await request.json()).product_ids
+        self.lookups.append(wanted)
+        if self.away:
+            return web.Response(status=503)
+        found = ProductsFound(
+            products=[self.products[product] for product in wanted if product in self.products],
+            missing=[product for product in wanted if product not in self.products],
+        )
+        return web.Response(text=found.model_dump_json(), content_type="application/json")
+
+    async def give_token(self, request: web.Request) -> web.Response:
+        token = ServiceToken(access_token="service", expires_in=600)
+        return web.Response(text=token.model_dump_json(), content_type="application/json")
+
+
+@pytest_asyncio.fixture
+async def catalogue() -> AsyncIterator[Catalogue]:
+    catalogue = Catalogue()
+    app = web.Application()
+    app.router.add_post("/internal/v1/products/lookup", catalogue.look_up)
+    app.router.add_post("/internal/v1/service-tokens", catalogue.give_token)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    catalogue.url = f"http://127.0.0.1:{port}"
+    catalogue.put("milk", "1.50")
+    catalogue.put("bread", "2.25")
+    yield catalogue
+    await runner.cleanup()
+
+
+@pytest_asyncio.fixture
+async def database(databases: Databases) -> AsyncIterator[Database]:
+    """The database that `client` works on, too."""
+    database = Database(await databases.new("order"), pool_size=20)
+    yield database
+    await database.close()
+
+
+def settings_for(database: Database, catalogue: Catalogue, temporal_address: str) -> OrderSettings:
+    return OrderSettings(
+        database_url=database.url,
+        catalog_url=catalogue.url,
+        identity_url=catalogue.url,
+        temporal_address=temporal_address,
+        place_wait_seconds=0.2,
+        service_client_secret=SecretStr("secret"),
+    )
+
+
+@pytest_asyncio.fixture
+async def client(
+    database: Database, catalogue: Catalogue, mint: TokenMint, temporal_server: temporal.TemporalServer
+) -> AsyncIterator[httpx2.AsyncClient]:
+    async with running_api(build(settings_for(database, catalogue, temporal_server.address)), mint) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def lonely_client(database: Database, catalogue: Catalogue, mint: TokenMint) -> AsyncIterator[httpx2.AsyncClient]:
+    """The API while Temporal has never been there."""
+    async with running_api(build(settings_for(database, catalogue, f"127.0.0.1:{free_port()}")), mint) as client:
+        yield client
+
+
+def new_order(customer_id: UUID | None = None, *, order_id: UUID | None = None, fingerprint: str | None = None) -> PlaceOrder:
+    line = OrderLine(
+        product_id="milk", name="Milk", quantity=2, unit_price=Money.model_validate({"amount": "1.50"}), weight_grams=500
+    )
+    return PlaceOrder(
+        order_id=order_id or uuid4(),
+        customer_id=customer_id or uuid4(),
+        lines=(line,),
+        total=line.total,
+        ship_to=SHIP_TO,
+        payment_token="tok_visa",
+        placed_at=utc_now(),
+        fingerprint=fingerprint,
+    )
+
+
+async def stored(
+    database: Database, *path: OrderStatus, order: PlaceOrder | None = None, age_s: int = 0, **facts: object
+) -> PlaceOrder:
+    """An order whose saga has told this path."""
+    order = order or new_order()
+    order = order.model_copy(update={"placed_at": order.placed_at - timedelta(seconds=age_s)})
+    await commands.open_order(database, OpenOrder(order=order, workflow_run_id=RUN))
+    if path:
+        await commands.advance_order(database, AdvanceOrder.model_validate({"order_id": order.order_id, "path": path, **facts}))
+    return order

@@ -1,0 +1,104 @@
+"""What shipping tells reaches the order's saga on a real Temporal server; an order without a saga holds nothing up."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from aiokafka import ConsumerRecord
+from sqlmodel import select
+from temporalio.client import Client
+
+from chassis.clock import utc_now
+from chassis.consumer import Consumer
+from chassis.database import Database
+from contracts.events import (
+    SHIPPING,
+    CloudEvent,
+    Event,
+    ShipmentCreated,
+    ShipmentDelivered,
+    ShipmentDispatched,
+    TrackingUpdated,
+)
+from contracts.ids import order_workflow_id
+from embedded.ports import free_port
+from embedded.temporal import TemporalServer
+from services.order import consumers
+from services.order.model import inbox
+from temporal.client import TemporalSettings
+from temporal.names import ORDER_WORKFLOW
+from temporal.orders import OrderSagas
+from tests.services.order.conftest import Catalogue, new_order, settings_for
+
+WHEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+
+
+def received(event: Event) -> ConsumerRecord[Any, Any]:
+    """An event as it comes from Kafka."""
+    envelope = CloudEvent(
+        id=uuid4(),
+        source="/services/shipping",
+        type=type(event).__name__,
+        subject=event.key,
+        time=utc_now(),
+        partitionkey=event.key,
+        data=event.model_dump(mode="json"),
+    )
+    value = envelope.model_dump_json().encode()
+    return ConsumerRecord(SHIPPING, 0, 0, 0, 0, event.key.encode(), value, None, len(event.key), len(value), ())
+
+
+def parcel(order_id: UUID) -> dict[str, Any]:
+    return {"order_id": order_id, "shipment_id": uuid4(), "customer_id": uuid4(), "tracking_number": "T1"}
+
+
+async def test_each_report_is_signalled_once_and_in_order(
+    database: Database, catalogue: Catalogue, temporal_server: TemporalServer, temporal_client: Client
+) -> None:
+    order = new_order()
+    workflow_id = order_workflow_id(order.order_id)
+    await temporal_client.start_workflow(ORDER_WORKFLOW, order, id=workflow_id, task_queue="nobody-works-here")
+    stranger = uuid4()
+    events = [
+        received(event)
+        for event in (
+            ShipmentCreated(**parcel(order.order_id), warehouse_id="w1"),
+            ShipmentDispatched(**parcel(stranger), occurred_at=WHEN),  # no saga runs: passed over
+            ShipmentDispatched(**parcel(order.order_id), occurred_at=WHEN),
+            TrackingUpdated(**parcel(order.order_id), status="IN_TRANSIT", occurred_at=WHEN),
+            ShipmentDelivered(**parcel(order.order_id), occurred_at=WHEN),
+        )
+    ]
+    async with OrderSagas(TemporalSettings(temporal_address=temporal_server.address)) as sagas:
+        settings = settings_for(database, catalogue, temporal_server.address)
+        consumer = Consumer("order", consumers.subscription(sagas), database, inbox, settings)
+        await consumer.apply(events)
+        await consumer.apply(events)  # delivered again after a rebalance
+    history = await temporal_client.get_workflow_handle(workflow_id).fetch_history()
+    updates = []
+    for event in history.events:
+        if event.HasField("workflow_execution_signaled_event_attributes"):
+            signal = event.workflow_execution_signaled_event_attributes
+            assert signal.signal_name == "shipment_updated"
+            updates += await temporal_client.data_converter.decode(signal.input.payloads)
+    assert [update["status"] for update in updates] == ["DISPATCHED", "IN_TRANSIT", "DELIVERED"]
+    assert {update["tracking_number"] for update in updates} == {"T1"}
+    assert updates[0]["occurred_at"] == "2026-01-02T03:04:00Z"
+    async with database.reading() as session:
+        applied = (await session.execute(select(inbox.table.c.event_id))).all()
+    assert len(applied) == 4
+
+
+async def test_a_report_waits_for_temporal_to_come_back(database: Database, catalogue: Catalogue) -> None:
+    """It is not the event's fault: it must not become a dead letter."""
+    nowhere = f"127.0.0.1:{free_port()}"
+    settings = settings_for(database, catalogue, nowhere).model_copy(update={"consumer_attempts": 1})
+    async with OrderSagas(TemporalSettings(temporal_address=nowhere)) as sagas:
+        consumer = Consumer("order", consumers.subscription(sagas), database, inbox, settings)
+        applying = asyncio.create_task(consumer.apply([received(ShipmentDelivered(**parcel(uuid4()), occurred_at=WHEN))]))
+        done, _ = await asyncio.wait([applying], timeout=0.5)
+        applying.cancel()
+        assert not done
+    async with database.reading() as session:
+        assert (await session.execute(select(inbox.table.c.event_id))).all() == []

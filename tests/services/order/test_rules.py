@@ -1,0 +1,160 @@
+"""The rules of placing an order, without any I/O."""
+
+from uuid import uuid4
+
+import pytest
+
+from chassis.clock import utc_now
+from contracts.address import Address
+from contracts.catalog import CatalogProduct
+from contracts.errors import ErrorCode, Refusal
+from contracts.money import Money
+from contracts.orders import LineRequest, OrderStatus, Outcome, PlaceOrder, PlaceOrderRequest
+from services.order.api import wants_async
+from services.order.placing import Review, priced, require_form
+from services.order.schemas import OrderView
+from services.order.service import answer
+from tests.services.order.conftest import SHIP_TO, S, new_order
+
+REVIEW = Review(Money.model_validate({"amount": "250"}), 3600)
+
+
+def product(product_id: str, price: str, currency: str = "USD") -> CatalogProduct:
+    money = Money.model_validate({"amount": price, "currency": currency})
+    return CatalogProduct(product_id=product_id, name=f"The {product_id}", price=money, weight_grams=700)
+
+
+def price(*products: CatalogProduct, **quantities: int) -> PlaceOrder:
+    lines = [LineRequest(product_id=product_id, quantity=quantity) for product_id, quantity in quantities.items()]
+    request = PlaceOrderRequest(lines=lines, ship_to=SHIP_TO, payment_token="tok_visa", warehouse_id="w1")
+    return priced(request, products, order_id=uuid4(), customer_id=uuid4(), fingerprint="f", review=REVIEW)
+
+
+def fields(refused: pytest.ExceptionInfo[Refusal]) -> list[str]:
+    assert refused.value.code == ErrorCode.VALIDATION_FAILED
+    return [error["field"] for error in refused.value.extra["errors"]]
+
+
+def test_names_prices_and_weights_come_from_the_catalogue() -> None:
+    order = price(product("bread", "2.25"), product("milk", "1.50"), product("other", "9"), milk=3, bread=1)
+    assert [(line.product_id, line.name, line.quantity, str(line.total)) for line in order.lines] == [
+        ("milk", "The milk", 3, "4.50 USD"),
+        ("bread", "The bread", 1, "2.25 USD"),
+    ]
+    assert (str(order.total), order.lines[0].weight_grams, order.warehouse_id) == ("6.75 USD", 700, "w1")
+
+
+def test_a_total_is_what_a_card_can_be_charged() -> None:
+    order = price(product("screw", "0.333"), screw=10)
+    assert order.total == Money.from_minor(333, "USD")
+    assert price(product("tea", "480", "JPY"), tea=2).total == Money.from_minor(960, "JPY")
+
+
+def test_products_that_are_not_on_sale_are_named() -> None:
+    with pytest.raises(Refusal) as refused:
+        price(product("milk", "1"), milk=1, gold=1, silver=1)
+    assert refused.value.code == ErrorCode.PRODUCT_UNKNOWN
+    assert refused.value.extra == {"products": ["gold", "silver"]}
+
+
+def test_currencies_are_not_mixed_and_sums_have_an_end() -> None:
+    with pytest.raises(Refusal) as refused:
+        price(product("milk", "1"), product("tea", "480", "JPY"), milk=1, tea=1)
+    assert fields(refused) == ["lines.1.product_id"]
+    with pytest.raises(Refusal) as refused:
+        price(product("ship", "99999999999"), ship=2)
+    assert fields(refused) == ["lines"]
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "held"),
+    [("249.99", "USD", False), ("250.00", "USD", True), ("999", "USD", True), ("1", "EUR", True)],
+)
+def test_large_orders_and_those_we_cannot_compare_are_held(amount: str, currency: str, held: bool) -> None:
+    order = price(product("tv", amount, currency), tv=1)
+    assert (order.needs_review, order.review_seconds) == (held, 3600)
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({}, []),
+        ({"region": "California"}, []),
+        ({"postal_code": "ABC"}, ["ship_to.postal_code"]),
+        ({"postal_code": "10001"}, ["ship_to.postal_code"]),  # New York's, not California's
+        ({"region": None}, ["ship_to.region"]),
+        ({"region": "Bavaria"}, ["ship_to.region"]),
+        ({"country": "QQ"}, ["ship_to.country"]),
+        ({"country": "DE", "region": None, "city": "Berlin", "postal_code": "10117"}, []),
+        ({"country": "DE", "region": None, "city": "Berlin", "postal_code": "1011"}, ["ship_to.postal_code"]),
+    ],
+)
+def test_an_address_has_the_form_of_its_country(change: dict[str, str | None], wrong: list[str]) -> None:
+    address = Address.model_validate(SHIP_TO.model_dump() | change)
+    if not wrong:
+        return require_form(address)
+    with pytest.raises(Refusal) as refused:
+        require_form(address)
+    assert fields(refused) == wrong
+    return None
+
+
+@pytest.mark.parametrize(
+    ("prefer", "wanted"),
+    [
+        ([], False),
+        (["respond-async"], True),
+        (["wait=10, Respond-Async; x=1"], True),
+        (["wait=10", "respond-async"], True),
+        (["respond-asynchronously"], False),
+    ],
+)
+def test_prefer(prefer: list[str], wanted: bool) -> None:
+    assert wants_async(prefer) is wanted
+
+
+def view(status: OrderStatus, *, code: ErrorCode | None = None, was_confirmed: bool = False) -> OrderView:
+    confirmed_at = utc_now() if was_confirmed else None
+    return OrderView.of_placed(new_order()).model_copy(update={"status": status, "code": code, "confirmed_at": confirmed_at})
+
+
+def outcome(status: OrderStatus, code: ErrorCode | None = None, **more: object) -> Outcome:
+    return Outcome.model_validate({"order_id": uuid4(), "status": status, "code": code, **more})
+
+
+def test_the_outcome_may_be_ahead_of_the_record() -> None:
+    placed = answer(view(S.PENDING), outcome(S.CONFIRMED, tracking_number="T1"))
+    assert (placed.confirmed, placed.order.status, placed.order.tracking_number) == (True, S.CONFIRMED, "T1")
+    held = answer(view(S.IN_REVIEW), outcome(S.IN_REVIEW, detail="Held for review."))
+    assert (held.confirmed, held.order.status, held.order.detail) == (False, S.IN_REVIEW, "Held for review.")
+
+
+def test_the_record_may_be_ahead_of_the_outcome() -> None:
+    placed = answer(view(S.SHIPPED, was_confirmed=True), outcome(S.CONFIRMED))
+    assert (placed.confirmed, placed.order.status) == (True, S.SHIPPED)
+    assert answer(view(S.CONFIRMED, was_confirmed=True), outcome(S.IN_REVIEW)).confirmed
+    with pytest.raises(Refusal) as refused:
+        answer(view(S.CANCELLED, code=ErrorCode.REVIEW_REJECTED), outcome(S.IN_REVIEW))
+    assert refused.value.code == ErrorCode.REVIEW_REJECTED
+
+
+def test_without_an_outcome_the_record_answers() -> None:
+    assert not answer(view(S.PAID), None).confirmed
+    assert answer(view(S.DELIVERED, was_confirmed=True), None).confirmed
+    with pytest.raises(Refusal) as refused:
+        answer(view(S.CANCELLED), None)
+    assert refused.value.code == ErrorCode.CANCELLED_BY_REQUEST
+
+
+def test_a_refusal_keeps_its_members_and_names_the_order() -> None:
+    order = view(S.PENDING)
+    lines = [{"product_id": "milk", "requested": 2, "available": 0}]
+    with pytest.raises(Refusal) as refused:
+        answer(order, outcome(S.CANCELLING, ErrorCode.OUT_OF_STOCK, detail="No milk.", extra={"lines": lines}))
+    assert (refused.value.code, refused.value.detail) == (ErrorCode.OUT_OF_STOCK, "No milk.")
+    assert refused.value.extra == {"lines": lines, "order_id": str(order.order_id)}
+
+
+def test_an_order_that_was_confirmed_and_cancelled_later_was_not_refused() -> None:
+    placed = answer(view(S.CANCELLED, code=ErrorCode.CANCELLED_BY_REQUEST, was_confirmed=True), outcome(S.CONFIRMED))
+    assert (placed.confirmed, placed.order.status) == (True, S.CANCELLED)
