@@ -37,7 +37,7 @@ lag_seconds = Histogram(
     "event_lag_seconds",
     "From the event's time to its effect's commit.",
     ["topic"],
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60),
+    buckets=(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1, 2.5, 5, 15, 60),
 )
 
 Handler = Callable[[AsyncSession, Any, CloudEvent], Awaitable[None]]

@@ -1,0 +1,1 @@
+"""What one order costs, on this machine, in one run: `make bench`."""

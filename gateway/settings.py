@@ -1,0 +1,73 @@
+"""What the gateway reads from the environment."""
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+from chassis.settings import ProcessSettings
+
+
+def _listed(value: Any) -> Any:
+    return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+
+
+def _networks(value: Any) -> Any:
+    return tuple(ip_network(item) if isinstance(item, str) else item for item in _listed(value))
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+"""Comma-separated in the environment."""
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+"""Addresses and networks, comma-separated in the environment: `10.0.0.0/8,192.0.2.1`."""
+PerMinute = Annotated[int, Field(ge=1, le=100_000_000)]
+
+
+class GatewaySettings(ProcessSettings):
+    catalog_url: str = "http://127.0.0.1:8002"
+    order_url: str = "http://127.0.0.1:8003"
+    payment_url: str = "http://127.0.0.1:8004"
+    inventory_url: str = "http://127.0.0.1:8005"
+    shipping_url: str = "http://127.0.0.1:8006"
+    notification_url: str = "http://127.0.0.1:8007"
+    analytics_url: str = "http://127.0.0.1:8008"
+    worker_url: str | None = None
+    """The Temporal worker's probes, for the health of the whole."""
+    redis_url: str = "redis://127.0.0.1:6379/0"
+
+    rate_limit_per_minute: PerMinute = 600
+    """Of one user."""
+    rate_limit_anonymous_per_minute: PerMinute = 120
+    """Of one client address, without a token."""
+    rate_limit_auth_per_minute: PerMinute = 60
+    """Of one client address, on /api/v1/auth/."""
+    rate_limit_webhook_per_minute: PerMinute = 6000
+    """Of one client address, on the carriers' webhook."""
+
+    trusted_proxies: Networks = ()
+    """Whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    metrics_allowed: Networks = _networks("127.0.0.0/8,::1")
+    """Who may read /metrics; for all others it does not exist."""
+    cors_allow_origins: Names = ()
+    """Web origins whose scripts may call the API: `https://shop.example`, or `*`. None by default."""
+
+    upstream_timeout_s: Annotated[float, Field(gt=0, le=600)] = 35
+    """How long a service may be silent. Longer than the slowest call that the platform makes itself (30 s)."""
+    upstream_total_s: Annotated[float, Field(gt=0, le=3600)] = 120
+    """How long a whole exchange may take."""
+    upstream_connections: Annotated[int, Field(ge=1, le=10_000)] = 128
+    """To one service, so that one that hangs does not use up what the others need."""
+
+    def urls(self) -> dict[str, str]:
+        """Base address of each service."""
+        return {
+            "identity": self.identity_url,
+            "catalog": self.catalog_url,
+            "order": self.order_url,
+            "payment": self.payment_url,
+            "inventory": self.inventory_url,
+            "shipping": self.shipping_url,
+            "notification": self.notification_url,
+            "analytics": self.analytics_url,
+        }

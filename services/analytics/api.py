@@ -1,0 +1,79 @@
+"""Reports over HTTP, for staff."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+
+from chassis.dependencies import Db
+from chassis.paging import Cursor, Limit
+from chassis.tokens import require
+from contracts.errors import ErrorCode, Refusal
+from contracts.identity import Role
+from contracts.money import Currency
+from contracts.paging import Page
+from services.analytics import queries
+from services.analytics.queries import Period
+from services.analytics.schemas import CustomerDetail, CustomerReport, ProductOrder, ProductReport, SalesDayReport, Summary
+
+LONGEST_PERIOD = timedelta(days=366)
+USUAL_PERIOD = timedelta(days=30)
+
+public = APIRouter(prefix="/api/v1/reports", tags=["analytics"], dependencies=[require(Role.SUPPORT, Role.ADMIN)])
+
+_BOUNDS: Any = {"ge": date(2000, 1, 1), "le": date(2999, 12, 31)}
+
+
+async def _period(
+    first: Annotated[
+        date | None,
+        Query(alias="from", description="First UTC day; 29 days before `to` if absent.", examples=["2026-10-01"], **_BOUNDS),
+    ] = None,
+    last: Annotated[
+        date | None, Query(alias="to", description="Last UTC day; today if absent.", examples=["2026-10-31"], **_BOUNDS)
+    ] = None,
+) -> Period:
+    last = last or datetime.now(UTC).date()
+    first = first or last - USUAL_PERIOD + timedelta(days=1)
+    if first > last or last - first >= LONGEST_PERIOD:
+        days = LONGEST_PERIOD.days
+        raise Refusal(ErrorCode.VALIDATION_FAILED, f"A period has 1 to {days} days, and `from` is not after `to`.")
+    return Period(first, last)
+
+
+InPeriod = Annotated[Period, Depends(_period)]
+
+
+@public.get("/summary", summary="A period at a glance")
+async def summary(db: Db, period: InPeriod) -> Summary:
+    return await queries.summary(db, period)
+
+
+@public.get("/sales-by-day", summary="Orders and revenue per UTC day and currency, oldest first")
+async def sales_by_day(
+    db: Db, period: InPeriod, currency: Currency | None = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[SalesDayReport]:
+    return await queries.sales_by_day(db, period, currency=currency, cursor=cursor, limit=limit)
+
+
+@public.get("/top-products", summary="Products by what was sold of them, the best first")
+async def top_products(
+    db: Db,
+    period: InPeriod,
+    currency: Currency = "USD",
+    by: ProductOrder = ProductOrder.REVENUE,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[ProductReport]:
+    return await queries.top_products(db, period, currency=currency, by=by, cursor=cursor, limit=limit)
+
+
+@public.get("/customers", summary="Customers by value, the best first")
+async def customers(db: Db, currency: Currency = "USD", cursor: Cursor = None, limit: Limit = 50) -> Page[CustomerReport]:
+    return await queries.customers(db, currency=currency, cursor=cursor, limit=limit)
+
+
+@public.get("/customers/{customer_id}", summary="One customer: value and latest orders")
+async def customer(db: Db, customer_id: UUID) -> CustomerDetail:
+    return await queries.customer(db, customer_id)

@@ -1,0 +1,110 @@
+"""What analytics keeps: one row of facts per order, and sums per day, product and customer.
+
+Every sum is a function of the set of events, whatever their order: each fact of an order is taken in once, in the same statement
+that adds it to the sums. Sums are per currency; nothing here ever converts money.
+"""
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import Column, Computed, Index, MetaData, Numeric, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from chassis.database import new_metadata, time_column
+from chassis.inbox import Inbox
+from contracts.orders import OrderStatus
+
+metadata = new_metadata()
+inbox = Inbox(metadata)
+
+
+def amount_column() -> "Column[Decimal]":
+    """A sum of money, to the thousandth."""
+    return Column(Numeric(20, 3), nullable=False, server_default=text("0"))
+
+
+class Table(SQLModel):
+    metadata: ClassVar[MetaData] = metadata
+
+
+class OrderFact(Table, table=True):
+    """What is known of one order so far. A time is null until its event has come; they may come in any order."""
+
+    __tablename__ = "orders"
+    __table_args__ = (
+        Index("ix_orders_customer_id", "customer_id", "placed_at"),
+        Index("ix_orders_cancelled_at", "cancelled_at", postgresql_where=text("cancelled_at is not null")),
+    )
+
+    order_id: UUID = Field(primary_key=True)
+    customer_id: UUID
+    currency: str = Field(max_length=3)
+    total: Decimal = Field(sa_column=amount_column())
+    refunded: Decimal = Field(default=Decimal(0), sa_column=amount_column())
+    """What went back when it was cancelled, also of an order that had not been confirmed."""
+    placed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    confirmed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    completed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    cancelled_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    cancel_code: str | None = Field(default=None, max_length=40)
+    lines: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
+    """What was sold: product_id, name, quantity, revenue. Known once it is confirmed."""
+
+    @property
+    def status(self) -> OrderStatus:
+        """The furthest that it is known to have come."""
+        if self.cancelled_at:
+            return OrderStatus.CANCELLED
+        if self.completed_at:
+            return OrderStatus.COMPLETED
+        return OrderStatus.CONFIRMED if self.confirmed_at else OrderStatus.PENDING
+
+
+class SalesDay(Table, table=True):
+    """One UTC day in one currency. Each event counts on the day on which it happened: a refund on the day of the refund."""
+
+    __tablename__ = "sales_by_day"
+
+    currency: str = Field(primary_key=True, max_length=3)
+    day: date = Field(primary_key=True)
+    placed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    confirmed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    cancelled: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    completed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    gross: Decimal = Field(default=Decimal(0), sa_column=amount_column())
+    """Totals of the orders confirmed."""
+    refunds: Decimal = Field(default=Decimal(0), sa_column=amount_column())
+    """What went back of orders that had been confirmed."""
+
+
+class ProductDay(Table, table=True):
+    """What was sold of one product to orders confirmed on one UTC day and not cancelled since."""
+
+    __tablename__ = "products_by_day"
+
+    currency: str = Field(primary_key=True, max_length=3)
+    day: date = Field(primary_key=True)
+    product_id: str = Field(primary_key=True, max_length=40)
+    name: str
+    quantity: int
+    revenue: Decimal = Field(sa_column=amount_column())
+
+
+class CustomerValue(Table, table=True):
+    """One customer's orders in one currency: what they are worth to the shop."""
+
+    __tablename__ = "customers"
+    __table_args__ = (Index("ix_customers_value", "currency", text("value desc"), "customer_id"),)
+
+    customer_id: UUID = Field(primary_key=True)
+    currency: str = Field(primary_key=True, max_length=3)
+    orders: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """Orders placed."""
+    revenue: Decimal = Field(default=Decimal(0), sa_column=amount_column())
+    refunds: Decimal = Field(default=Decimal(0), sa_column=amount_column())
+    value: Decimal = Field(default=Decimal(0), sa_column=Column(Numeric(20, 3), Computed("revenue - refunds", persisted=True)))
+    first_order_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    last_order_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))

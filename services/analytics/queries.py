@@ -1,0 +1,174 @@
+"""Reports."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, func, or_, tuple_
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlmodel import col, select
+
+from chassis.database import Database
+from chassis.paging import decode_cursor, page_of
+from contracts.errors import ErrorCode, Refusal
+from contracts.paging import Page
+from services.analytics.model import CustomerValue, OrderFact, ProductDay, SalesDay
+from services.analytics.schemas import (
+    Cancellations,
+    CustomerDetail,
+    CustomerReport,
+    OrderReport,
+    ProductOrder,
+    ProductReport,
+    SalesDayReport,
+    SalesSummary,
+    Summary,
+)
+
+RECENT_ORDERS = 20
+
+
+@dataclass(frozen=True)
+class Period:
+    """UTC days, both included."""
+
+    first: date
+    last: date
+
+    @property
+    def start(self) -> datetime:
+        return datetime.combine(self.first, time.min, UTC)
+
+    @property
+    def end(self) -> datetime:
+        """The first moment after it."""
+        return datetime.combine(self.last + timedelta(days=1), time.min, UTC)
+
+
+async def sales_by_day(
+    database: Database, period: Period, *, currency: str | None, cursor: str | None, limit: int
+) -> Page[SalesDayReport]:
+    """Days on which anything happened, oldest first; one row for each currency."""
+    place = tuple_(col(SalesDay.day), col(SalesDay.currency))
+    query = select(SalesDay).where(col(SalesDay.day).between(period.first, period.last)).order_by(place).limit(limit + 1)
+    after = decode_cursor(cursor, date.fromisoformat, str)
+    if after:
+        query = query.where(place > after)
+    if currency:
+        query = query.where(SalesDay.currency == currency)
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, _sales_day, lambda row: (row.day, row.currency))
+
+
+async def top_products(
+    database: Database, period: Period, *, currency: str, by: ProductOrder, cursor: str | None, limit: int
+) -> Page[ProductReport]:
+    """Products by what was sold of them in a period, the best first."""
+    quantity = func.sum(ProductDay.quantity)
+    revenue = func.sum(ProductDay.revenue)
+    rank = revenue if by is ProductOrder.REVENUE else quantity
+    names = func.array_agg(aggregate_order_by(col(ProductDay.name), col(ProductDay.day).desc()))
+    query = (
+        select(ProductDay.product_id, names.label("names"), quantity.label("quantity"), revenue.label("revenue"))
+        .where(ProductDay.currency == currency, col(ProductDay.day).between(period.first, period.last))
+        .group_by(col(ProductDay.product_id))
+        .having(quantity > 0)
+        .order_by(rank.desc(), col(ProductDay.product_id))
+        .limit(limit + 1)
+    )
+    after = decode_cursor(cursor, Decimal, str)
+    if after:
+        query = query.having(_further_down(rank, col(ProductDay.product_id), after[0], after[1]))
+    async with database.reading() as session:
+        rows = (await session.execute(query)).mappings().all()
+    return page_of(
+        rows,
+        limit,
+        lambda row: ProductReport.of({**row, "name": row["names"][0], "currency": currency}),
+        lambda row: (row[by.value], row["product_id"]),
+    )
+
+
+async def customers(database: Database, *, currency: str, cursor: str | None, limit: int) -> Page[CustomerReport]:
+    """Customers by value, the best first."""
+    value, customer_id = col(CustomerValue.value), col(CustomerValue.customer_id)
+    query = select(CustomerValue).where(CustomerValue.currency == currency).order_by(value.desc(), customer_id).limit(limit + 1)
+    after = decode_cursor(cursor, Decimal, UUID)
+    if after:
+        query = query.where(_further_down(value, customer_id, after[0], after[1]))
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, _customer, lambda row: (row.value, row.customer_id))
+
+
+async def customer(database: Database, customer_id: UUID) -> CustomerDetail:
+    """One customer. Refusal: not_found."""
+    values = select(CustomerValue).where(CustomerValue.customer_id == customer_id).order_by(col(CustomerValue.currency))
+    orders = (
+        select(OrderFact)
+        .where(OrderFact.customer_id == customer_id)
+        .order_by(col(OrderFact.placed_at).desc().nulls_last(), col(OrderFact.order_id))
+        .limit(RECENT_ORDERS)
+    )
+    async with database.reading() as session:
+        known = (await session.exec(values)).all()
+        recent = (await session.exec(orders)).all()
+    if not known:
+        raise Refusal(ErrorCode.NOT_FOUND, "This customer has not ordered anything.")
+    return CustomerDetail(
+        customer_id=customer_id,
+        values=[_customer(row) for row in known],
+        recent_orders=[OrderReport.of(row.model_dump() | {"status": row.status}) for row in recent],
+    )
+
+
+async def summary(database: Database, period: Period) -> Summary:
+    """A period at a glance."""
+    names = ("placed", "confirmed", "cancelled", "completed", "gross", "refunds")
+    sums = [func.sum(getattr(SalesDay, name)).label(name) for name in names]
+    sales = (
+        select(SalesDay.currency, *sums)
+        .where(col(SalesDay.day).between(period.first, period.last))
+        .group_by(col(SalesDay.currency))
+        .order_by(col(SalesDay.currency))
+    )
+    cancellations = (
+        select(OrderFact.cancel_code, func.count())
+        .where(col(OrderFact.cancelled_at) >= period.start, col(OrderFact.cancelled_at) < period.end)
+        .group_by(col(OrderFact.cancel_code))
+        .order_by(func.count().desc(), col(OrderFact.cancel_code))
+    )
+    async with database.reading() as session:
+        sold = (await session.execute(sales)).mappings().all()
+        cancelled = (await session.exec(cancellations)).all()
+    return Summary(
+        first_day=period.first,
+        last_day=period.last,
+        sales=[
+            SalesSummary.of(
+                {
+                    **row,
+                    "net": row["gross"] - row["refunds"],
+                    "average_order": row["gross"] / row["confirmed"] if row["confirmed"] else None,
+                }
+            )
+            for row in sold
+        ],
+        cancellations=[Cancellations(code=code, orders=count) for code, count in cancelled],
+    )
+
+
+def _sales_day(row: SalesDay) -> SalesDayReport:
+    return SalesDayReport.of(row.model_dump() | {"net": row.gross - row.refunds})
+
+
+def _customer(row: CustomerValue) -> CustomerReport:
+    return CustomerReport.of(row.model_dump())
+
+
+def _further_down(rank: Any, tie: Any, last_rank: Decimal, last_tie: object) -> ColumnElement[bool]:
+    """What comes after a row where the best come first, and equals by `tie`."""
+    return and_(rank <= last_rank, or_(rank < last_rank, tie > last_tie))

@@ -1,0 +1,118 @@
+"""Reports, as staff see them. Amounts are in the row's currency, with its digits."""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Self
+from uuid import UUID
+
+from contracts.base import Contract
+from contracts.money import MINOR_DIGITS
+from contracts.orders import OrderStatus
+
+
+class ProductOrder(StrEnum):
+    """What makes a product a top product."""
+
+    REVENUE = "revenue"
+    QUANTITY = "quantity"
+
+
+class _Report(Contract):
+    currency: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """A report from a row of the database, whose amounts have three digits."""
+        digits = Decimal(1).scaleb(-MINOR_DIGITS.get(row["currency"], 2))
+        return cls(
+            **{name: value.quantize(digits) if isinstance(value, Decimal) else value for name, value in row.items()},
+        )
+
+
+class Sales(_Report):
+    """What was sold in one currency."""
+
+    placed: int
+    confirmed: int
+    cancelled: int
+    completed: int
+    gross: Decimal
+    """Totals of the orders that were confirmed."""
+    refunds: Decimal
+    """What went back of confirmed orders that were cancelled."""
+    net: Decimal
+
+
+class SalesDayReport(Sales):
+    """Sales of one UTC day. Each event counts on the day on which it happened."""
+
+    day: date
+
+
+class ProductReport(_Report):
+    """What was sold of a product to orders that were confirmed and not cancelled."""
+
+    product_id: str
+    name: str
+    """At the latest sale."""
+    quantity: int
+    revenue: Decimal
+
+
+class CustomerReport(_Report):
+    """What a customer's orders are worth to the shop."""
+
+    customer_id: UUID
+    orders: int
+    """Orders placed, whatever became of them."""
+    revenue: Decimal
+    refunds: Decimal
+    value: Decimal
+    """Revenue less refunds."""
+    first_order_at: datetime | None
+    last_order_at: datetime | None
+
+
+class OrderReport(_Report):
+    """One order, as far as its events have come."""
+
+    order_id: UUID
+    status: OrderStatus
+    total: Decimal
+    refunded: Decimal
+    placed_at: datetime | None
+    cancel_code: str | None
+    """Why it was cancelled."""
+
+
+class CustomerDetail(Contract):
+    """One customer: the value in each currency, and the latest orders."""
+
+    customer_id: UUID
+    values: list[CustomerReport]
+    recent_orders: list[OrderReport]
+
+
+class SalesSummary(Sales):
+    """Sales of a period in one currency."""
+
+    average_order: Decimal | None
+    """Gross divided by orders confirmed; null if there were none."""
+
+
+class Cancellations(Contract):
+    """How many orders were cancelled for one reason."""
+
+    code: str | None
+    orders: int
+
+
+class Summary(Contract):
+    """A period at a glance."""
+
+    first_day: date
+    last_day: date
+    sales: list[SalesSummary]
+    cancellations: list[Cancellations]

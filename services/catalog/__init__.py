@@ -1,0 +1,1 @@
+"""Catalog: products, their categories and prices. What an order costs is decided here."""

@@ -1,0 +1,271 @@
+"""What changes the catalogue. Each function is one transaction; the cache forgets what changed right after its commit.
+
+Edits by staff are few: those that create, move or import go one after the other (`_EDITS`), the others lock the product's row.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, func, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col, or_, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from chassis.database import Database, lock
+from chassis.idempotency import IdempotencyKey
+from contracts.errors import ErrorCode, Refusal
+from contracts.events import Event
+from contracts.money import Money
+from services.catalog.cache import ProductCache
+from services.catalog.model import (
+    Category,
+    Product,
+    category_id_for,
+    category_unknown,
+    idempotency,
+    metadata,
+    outbox,
+    place,
+)
+from services.catalog.schemas import (
+    CategoryChange,
+    CategoryView,
+    ImportedProduct,
+    ImportRequest,
+    ImportResult,
+    NewCategory,
+    NewProduct,
+    ProductPatch,
+    ProductView,
+)
+
+_EDITS = "catalog edits"
+
+
+async def create_product(database: Database, cache: ProductCache, new: NewProduct, key: IdempotencyKey | None) -> ProductView:
+    """Put a product on sale, or a deleted one again. Refusals: product_exists, category_unknown, idempotency_key_reused."""
+    async with database.transaction() as session:
+        earlier = await idempotency.earlier_reply(session, key)
+        if earlier is not None:
+            return ProductView.model_validate(earlier)
+        await lock(session, _EDITS)
+        fields = {**new.details, **await _place(session, new.category_id)}
+        product = await session.get(Product, new.product_id, with_for_update=True)
+        if product is None:
+            product = Product.new(new.product_id, fields, new.price)
+            session.add(product)
+            event = product.created()
+        else:
+            event = product.restore(fields, new.price)
+        await outbox.add(session, event)
+        await session.flush()
+        view = ProductView.of(product)
+        await idempotency.remember(session, key, view.model_dump(mode="json"))
+    await cache.drop([new.product_id])
+    return view
+
+
+async def change_product(
+    database: Database, cache: ProductCache, product_id: str, patch: ProductPatch, version: int | None = None
+) -> ProductView:
+    """Change what describes a product. Refusals: not_found, stale_version, category_unknown."""
+    async with database.transaction() as session:
+        fields = patch.details
+        if patch.category_id is not None:
+            await lock(session, _EDITS)
+            fields |= await _place(session, patch.category_id)
+        product = await _on_sale(session, product_id, version)
+        event = product.change(fields)
+        await _add(session, event)
+        await session.flush()
+        view = ProductView.of(product)
+    await cache.drop([product_id])
+    return view
+
+
+async def set_price(
+    database: Database, cache: ProductCache, product_id: str, price: Money, version: int | None = None
+) -> ProductView:
+    """Sell a product at this price from now on. Refusals: not_found, stale_version."""
+    async with database.transaction() as session:
+        product = await _on_sale(session, product_id, version)
+        event = product.set_price(price)
+        await _add(session, event)
+        await session.flush()
+        view = ProductView.of(product)
+    await cache.drop([product_id])
+    return view
+
+
+async def delete_product(database: Database, cache: ProductCache, product_id: str, version: int | None = None) -> None:
+    """Take a product off sale. Refusals: not_found, stale_version."""
+    async with database.transaction() as session:
+        product = await _on_sale(session, product_id, version)
+        await outbox.add(session, product.delete())
+    await cache.drop([product_id])
+
+
+async def import_products(
+    database: Database, cache: ProductCache, request: ImportRequest, key: IdempotencyKey | None = None
+) -> ImportResult:
+    """Create what is missing, change what differs, leave the rest; doing it again changes nothing. In all, a few statements.
+
+    Refusal: idempotency_key_reused.
+    """
+    async with database.transaction() as session:
+        earlier = await idempotency.earlier_reply(session, key)
+        if earlier is not None:
+            return ImportResult.model_validate(earlier)
+        await lock(session, _EDITS)
+        places = await _make_places(session, request.products)
+        one_of = col(Product.product_id).in_([row.product_id for row in request.products])
+        query = select(Product).where(one_of).order_by(Product.product_id).with_for_update()
+        stored = {product.product_id: product for product in await session.exec(query)}
+        session.expunge_all()  # the changed ones are written together below; the session would write them one by one
+
+        written: list[Product] = []
+        events: list[Event] = []
+        created = skipped = 0
+        for row in request.products:
+            fields = {**row.details, **places[_category_id(row)]}
+            product = stored.get(row.product_id)
+            if product is None:
+                product = Product.new(row.product_id, fields, row.price)
+                written.append(product)
+                events.append(product.created())
+                created += 1
+            elif product.deleted_at is not None:
+                skipped += 1
+            elif changes := [event for event in (product.change(fields), product.set_price(row.price)) if event]:
+                product.version += 1
+                written.append(product)
+                events.extend(changes)
+        if written:
+            upsert = insert(metadata.tables[Product.__tablename__])
+            replace = {name: upsert.excluded[name] for name in Product.model_fields}
+            await session.execute(
+                upsert.on_conflict_do_update(index_elements=["product_id"], set_=replace),
+                [product.model_dump() for product in written],
+            )
+        await outbox.add(session, *events)
+        updated = len(written) - created
+        unchanged = len(request.products) - created - updated - skipped
+        result = ImportResult(created=created, updated=updated, unchanged=unchanged, skipped=skipped)
+        await idempotency.remember(session, key, result.model_dump())
+    await cache.drop([product.product_id for product in written])
+    return result
+
+
+async def create_category(database: Database, new: NewCategory, key: IdempotencyKey | None) -> CategoryView:
+    """Add a department or a category. Refusals: conflict (it exists), category_unknown (the parent), idempotency_key_reused."""
+    async with database.transaction() as session:
+        earlier = await idempotency.earlier_reply(session, key)
+        if earlier is not None:
+            return CategoryView.model_validate(earlier)
+        await lock(session, _EDITS)
+        if new.parent_id is not None:
+            await _department(session, new.parent_id)
+        category = Category(category_id=category_id_for(new.name, new.parent_id), name=new.name, parent_id=new.parent_id)
+        if await session.get(Category, category.category_id) is not None:
+            raise Refusal(ErrorCode.CONFLICT, f"There is a category {category.category_id} already.")
+        session.add(category)
+        view = CategoryView.of(category)
+        await idempotency.remember(session, key, view.model_dump())
+        return view
+
+
+async def change_category(database: Database, cache: ProductCache, category_id: str, change: CategoryChange) -> CategoryView:
+    """Rename a category, or move it to another department; its products show that.
+
+    Refusals: not_found, conflict (its level cannot change), category_unknown (the department)."""
+    async with database.transaction() as session:
+        await lock(session, _EDITS)
+        category = await _category(session, category_id)
+        product_ids: Sequence[str] = []
+        if category.move(change.name, change.parent_id):
+            if category.parent_id is None:
+                new = {"department": category.name}
+            else:
+                new = place(category, await _department(session, category.parent_id))
+            product_ids = await _show_place(session, category, new)
+        view = CategoryView.of(category)
+    await cache.drop(product_ids)
+    return view
+
+
+async def delete_category(database: Database, category_id: str) -> None:
+    """Remove a category that nothing is in. Refusals: not_found, category_in_use."""
+    async with database.transaction() as session:
+        await lock(session, _EDITS)
+        category = await _category(session, category_id)
+        inner = select(func.count()).select_from(Category).where(Category.parent_id == category_id)
+        products = select(func.count()).select_from(Product).where(_is_in(category), col(Product.deleted_at).is_(None))
+        counts = {"categories": (await session.exec(inner)).one(), "products": (await session.exec(products)).one()}
+        if any(counts.values()):
+            raise Refusal(
+                ErrorCode.CATEGORY_IN_USE, "Something is still in this category; move or delete that first.", extra=counts
+            )
+        await session.delete(category)
+
+
+async def _on_sale(session: AsyncSession, product_id: str, version: int | None) -> Product:
+    product = await session.get(Product, product_id, with_for_update=True)
+    if product is None or product.deleted_at is not None:
+        raise Refusal(ErrorCode.NOT_FOUND, "There is no such product.")
+    product.require_version(version)
+    return product
+
+
+async def _add(session: AsyncSession, event: Event | None) -> None:
+    if event is not None:
+        await outbox.add(session, event)
+
+
+async def _category(session: AsyncSession, category_id: str) -> Category:
+    category = await session.get(Category, category_id)
+    if category is None:
+        raise Refusal(ErrorCode.NOT_FOUND, "There is no such category.")
+    return category
+
+
+async def _department(session: AsyncSession, category_id: str) -> Category:
+    department = await session.get(Category, category_id)
+    if department is None or not department.is_department:
+        raise category_unknown(category_id)
+    return department
+
+
+async def _place(session: AsyncSession, category_id: str) -> dict[str, str]:
+    category = await session.get(Category, category_id)
+    if category is None or category.parent_id is None:
+        raise category_unknown(category_id)
+    return place(category, await _department(session, category.parent_id))
+
+
+def _category_id(row: ImportedProduct) -> str:
+    return category_id_for(row.category, category_id_for(row.department, None))
+
+
+async def _make_places(session: AsyncSession, rows: Sequence[ImportedProduct]) -> dict[str, dict[str, str]]:
+    """The place of each category named in `rows`, by the category's id; makes the categories that are missing."""
+    departments = {category_id_for(row.department, None): row.department for row in rows}
+    categories = {_category_id(row): (row.category, category_id_for(row.department, None)) for row in rows}
+    values = [{"category_id": key, "name": name, "parent_id": None} for key, name in departments.items()]
+    values += [{"category_id": key, "name": name, "parent_id": parent} for key, (name, parent) in categories.items()]
+    await session.exec(insert(Category).values(values).on_conflict_do_nothing())
+    # Staff may have moved a category since it was made: what counts is where it is now.
+    stored = {category.category_id: category for category in await session.exec(select(Category))}
+    return {key: place(stored[key], stored[stored[key].parent_id or ""]) for key in categories}
+
+
+async def _show_place(session: AsyncSession, category: Category, new: dict[str, str]) -> Sequence[str]:
+    """Repeat a category's new name or place in its products; their ids."""
+    # Locked in one fixed order first, as an import does, so that the two can never wait for each other.
+    query = select(Product.product_id).where(_is_in(category)).order_by(Product.product_id).with_for_update()
+    product_ids = (await session.exec(query)).all()
+    change = update(Product).where(_is_in(category)).values(version=col(Product.version) + 1, **new)
+    await session.exec(change.execution_options(synchronize_session=False))
+    return product_ids
+
+
+def _is_in(category: Category) -> ColumnElement[bool]:
+    return or_(col(Product.category_id) == category.category_id, col(Product.department_id) == category.category_id)

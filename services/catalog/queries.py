@@ -1,0 +1,110 @@
+"""Reads of the catalogue."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, literal_column, tuple_
+from sqlmodel import col, or_, select
+
+from chassis.database import Database
+from chassis.paging import decode_cursor, page_of
+from contracts.catalog import CatalogProduct, ProductsFound
+from contracts.errors import ErrorCode, Refusal
+from contracts.paging import Page
+from services.catalog.cache import ProductBytes, ProductCache
+from services.catalog.model import Category, Product, metadata
+from services.catalog.schemas import CategoryView, ProductView
+
+_search = metadata.tables["products"].c.search
+
+
+async def get_product(database: Database, cache: ProductCache, product_id: str) -> ProductBytes:
+    """A product on sale, ready to send. Refusal: not_found."""
+    found = await _ready_to_send(database, cache, [product_id])
+    if product_id not in found:
+        raise Refusal(ErrorCode.NOT_FOUND, "There is no such product.")
+    return found[product_id]
+
+
+async def look_up_products(database: Database, cache: ProductCache, product_ids: Sequence[str]) -> ProductsFound:
+    """What an order needs to know of these products, in their order, each once; and the ids that no product on sale has."""
+    wanted = list(dict.fromkeys(product_ids))
+    found = await _ready_to_send(database, cache, wanted)
+    return ProductsFound(
+        products=[CatalogProduct.model_validate_json(found[key].json) for key in wanted if key in found],
+        missing=[key for key in wanted if key not in found],
+    )
+
+
+async def _ready_to_send(database: Database, cache: ProductCache, product_ids: Sequence[str]) -> dict[str, ProductBytes]:
+    found = await cache.get_many(product_ids)
+    absent = [key for key in product_ids if key not in found]
+    if absent:
+        # An array, and not `in (…)`, is one statement for PostgreSQL to prepare, whatever the number of ids.
+        one_of = col(Product.product_id) == any_(literal(absent, ARRAY(String)))
+        async with database.reading() as session:
+            products = (await session.exec(select(Product).where(one_of, col(Product.deleted_at).is_(None)))).all()
+        found |= await cache.put_many(products)
+    return found
+
+
+async def list_products(
+    database: Database,
+    *,
+    q: str | None,
+    category: str | None,
+    min_price: Decimal | None,
+    max_price: Decimal | None,
+    currency: str,
+    cursor: str | None,
+    limit: int,
+) -> Page[ProductView]:
+    """Products on sale: by id, or with `q` the best match first.
+
+    `q` is searched in name, brand, category and department, as a web search would: `"ice cream" -chocolate`.
+    `category` may be a department. A price limit leaves out what is priced in another currency.
+    """
+    conditions: list[ColumnElement[bool]] = [col(Product.deleted_at).is_(None)]
+    if category:
+        conditions.append(or_(col(Product.category_id) == category, col(Product.department_id) == category))
+    if min_price is not None:
+        conditions.append(col(Product.amount) >= min_price)
+    if max_price is not None:
+        conditions.append(col(Product.amount) <= max_price)
+    if min_price is not None or max_price is not None:
+        conditions.append(col(Product.currency) == currency)
+    if q is not None:
+        return await _search_products(database, q, conditions, cursor, limit)
+    query = select(Product).where(*conditions).order_by(Product.product_id).limit(limit + 1)
+    after = decode_cursor(cursor, str)
+    if after:
+        query = query.where(col(Product.product_id) > after[0])
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, ProductView.of, lambda row: (row.product_id,))
+
+
+async def _search_products(
+    database: Database, q: str, conditions: Sequence[ColumnElement[bool]], cursor: str | None, limit: int
+) -> Page[ProductView]:
+    words = func.websearch_to_tsquery(literal_column("'english'::regconfig"), func.translate(q, "/", " "))
+    # Negative, so that the best comes first in the same direction in which ids rise.
+    rank = -func.ts_rank(_search, words)
+    query = select(Product, rank).where(*conditions, _search.op("@@")(words)).order_by(rank, Product.product_id).limit(limit + 1)
+    after = decode_cursor(cursor, float, str)
+    if after:
+        query = query.where(tuple_(rank, col(Product.product_id)) > after)
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, lambda row: ProductView.of(row[0]), lambda row: (row[1], row[0].product_id))
+
+
+async def list_categories(database: Database, cursor: str | None, limit: int) -> Page[CategoryView]:
+    """Departments and categories by id: each department is followed by what is in it."""
+    query = select(Category).order_by(Category.category_id).limit(limit + 1)
+    after = decode_cursor(cursor, str)
+    if after:
+        query = query.where(col(Category.category_id) > after[0])
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, CategoryView.of, lambda row: (row.category_id,))

@@ -1,0 +1,1 @@
+"""Notification: mails to customers, each sent once, and the log of what became of them."""

@@ -1,0 +1,99 @@
+"""Mail over SMTP."""
+
+import asyncio
+from contextlib import suppress
+from email.errors import HeaderParseError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime, parseaddr
+
+from aiosmtplib import (
+    SMTP,
+    SMTPException,
+    SMTPNotSupported,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+)
+
+from chassis.clock import utc_now
+from chassis.logs import mask
+from services.notification.ports import Mail, MailDeferred, MailRefused, MailServerAway
+from services.notification.settings import SmtpSettings
+
+SEND_SECONDS = 30.0
+"""For one mail, connecting included."""
+_SERVER_AWAY = frozenset({421, 530, 535})
+"""Shutting down or out of capacity; and what it answers to everybody who may not send here at all (RFC 4954)."""
+
+
+class SmtpMailer:
+    """Sends over one connection, which it opens at the first mail and again when it was lost."""
+
+    def __init__(self, settings: SmtpSettings) -> None:
+        self._from = settings.mail_from
+        self._domain = parseaddr(settings.mail_from)[1].rpartition("@")[2]
+        password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
+        self._smtp = SMTP(
+            hostname=settings.smtp_host,
+            port=settings.smtp_port,
+            username=settings.smtp_username,
+            password=password,
+            use_tls=settings.smtp_tls == "tls",
+            start_tls=settings.smtp_tls == "starttls",
+            local_hostname=self._domain,  # else the library asks DNS for our name
+            timeout=SEND_SECONDS,
+        )
+
+    async def send(self, mail: Mail) -> None:
+        try:
+            message = self._message(mail)
+        except (HeaderParseError, ValueError, IndexError) as error:
+            raise MailRefused("the address or the subject cannot stand in a mail") from error
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._connect()
+                await self._smtp.send_message(message)
+        except SMTPRecipientsRefused as error:
+            raise _verdict(error.recipients[0]) from error
+        except SMTPResponseException as error:
+            raise _verdict(error) from error
+        except SMTPNotSupported as error:
+            raise MailRefused(f"the mail server cannot take it: {error}") from error
+        except (SMTPException, OSError) as error:  # timeouts included; whether it has taken the mail is unknown
+            self._smtp.close()
+            raise MailDeferred(f"the connection to the mail server was lost: {type(error).__name__}") from error
+
+    async def close(self) -> None:
+        with suppress(SMTPException, OSError):
+            async with asyncio.timeout(5):
+                if self._smtp.is_connected:
+                    await self._smtp.quit()
+        self._smtp.close()
+
+    async def _connect(self) -> None:
+        if self._smtp.is_connected:
+            return
+        try:
+            await self._smtp.connect()
+        except (SMTPException, OSError) as error:
+            self._smtp.close()
+            raise MailServerAway(f"the mail server does not let us in: {mask(str(error))}") from error
+
+    def _message(self, mail: Mail) -> EmailMessage:
+        message = EmailMessage()
+        message["From"] = self._from
+        message["To"] = Address(addr_spec=mail.to)
+        message["Subject"] = mail.subject
+        message["Message-ID"] = f"<{mail.message_id}@{self._domain}>"
+        message["Date"] = format_datetime(utc_now())
+        message["Auto-Submitted"] = "auto-generated"  # keeps holiday notes from answering
+        message.set_content(mail.body)
+        return message
+
+
+def _verdict(error: SMTPResponseException) -> MailRefused | MailDeferred | MailServerAway:
+    """What a server's answer means. Its text often repeats the address, which is nobody's business in a log."""
+    told = mask(f"{error.code} {error.message}")
+    if error.code in _SERVER_AWAY:
+        return MailServerAway(told)
+    return MailRefused(told) if 500 <= error.code < 600 else MailDeferred(told)

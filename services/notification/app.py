@@ -1,0 +1,43 @@
+"""What runs in the notification process: the API, the relay, the consumer, and the job that sends mails."""
+
+import asyncio
+
+from chassis.database import Database
+from chassis.service import Service, new_app, run_service
+from services.notification import api
+from services.notification.adapters import SmtpMailer
+from services.notification.consumers import subscription
+from services.notification.delivery import Delivery
+from services.notification.model import inbox, metadata
+from services.notification.settings import NotificationSettings
+
+
+def build(settings: NotificationSettings) -> Service:
+    """Put the service together; nothing is connected yet."""
+    database = Database(settings.database_url, pool_size=settings.database_pool_size)
+    app = new_app(
+        "notification",
+        "Notification",
+        "Mails to customers: their templates and what became of them.",
+        [api.public, api.internal],
+        {"database": database.ping},
+    )
+    app.state.database, app.state.wake = database, asyncio.Event()
+    deliveries = [
+        Delivery(database, SmtpMailer(settings), app.state.wake, attempts=settings.mail_attempts)
+        for _ in range(settings.mail_connections)
+    ]
+    return Service(
+        name="notification",
+        settings=settings,
+        metadata=metadata,
+        api=app,
+        database=database,
+        inbox=inbox,
+        subscription=subscription,
+        jobs=[delivery.run for delivery in deliveries],
+    )
+
+
+if __name__ == "__main__":
+    run_service(build(NotificationSettings()))

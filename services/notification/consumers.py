@@ -1,0 +1,65 @@
+"""What notification does on other services' events: it learns contacts, and queues mails."""
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from chassis.consumer import Subscription
+from contracts.events import (
+    IDENTITY,
+    ORDER,
+    SHIPPING,
+    CloudEvent,
+    OrderCancelled,
+    ShipmentDelivered,
+    ShipmentDispatched,
+    UserRegistered,
+)
+from contracts.notifications import NotificationKind
+from services.notification import commands
+from services.notification.model import Contact
+
+
+async def on_registered(session: AsyncSession, event: UserRegistered, _: CloudEvent) -> None:
+    await commands.remember_contact(session, Contact(**dict(event)))
+
+
+async def on_dispatched(session: AsyncSession, event: ShipmentDispatched, _: CloudEvent) -> None:
+    await _queue_of_shipment(session, NotificationKind.ORDER_SHIPPED, event)
+
+
+async def on_delivered(session: AsyncSession, event: ShipmentDelivered, _: CloudEvent) -> None:
+    await _queue_of_shipment(session, NotificationKind.ORDER_DELIVERED, event)
+
+
+async def on_cancelled(session: AsyncSession, event: OrderCancelled, _: CloudEvent) -> None:
+    """An order that was refused at once needs no mail: its customer got the answer."""
+    if not event.was_confirmed and not event.refunded.amount:
+        return
+    await commands.queue(
+        session,
+        NotificationKind.ORDER_CANCELLED,
+        order_id=event.order_id,
+        customer_id=event.customer_id,
+        values={
+            "total": str(event.total),
+            "refunded": str(event.refunded) if event.refunded.amount else "",
+            "reason": event.reason or "",
+        },
+    )
+
+
+async def _queue_of_shipment(
+    session: AsyncSession, kind: NotificationKind, event: ShipmentDispatched | ShipmentDelivered
+) -> None:
+    values = {"tracking_number": event.tracking_number or ""}
+    await commands.queue(session, kind, order_id=event.order_id, customer_id=event.customer_id, values=values)
+
+
+subscription = Subscription(
+    (IDENTITY, ORDER, SHIPPING),
+    {
+        UserRegistered: on_registered,
+        ShipmentDispatched: on_dispatched,
+        ShipmentDelivered: on_delivered,
+        OrderCancelled: on_cancelled,
+    },
+)

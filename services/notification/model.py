@@ -1,0 +1,153 @@
+"""Contacts, templates and notifications: their state, their rules, and the events that tell of a change."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, ClassVar
+from uuid import UUID
+
+import uuid_utils.compat as uuids
+from sqlalchemy import Column, Index, Integer, MetaData, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from chassis.clock import utc_now
+from chassis.database import enum_column, new_metadata, time_column
+from chassis.inbox import Inbox
+from chassis.outbox import Outbox
+from contracts.errors import ErrorCode, Refusal
+from contracts.events import Event, NotificationFailed, NotificationSent
+from contracts.notifications import NotificationKind
+from services.notification import templates
+
+metadata = new_metadata()
+outbox = Outbox("notification", metadata)
+inbox = Inbox(metadata)
+
+LONGEST_PAUSE = timedelta(minutes=15)
+_version = Column("version", Integer, nullable=False)
+
+
+class Table(SQLModel):
+    metadata: ClassVar[MetaData] = metadata
+
+
+class NotificationStatus(StrEnum):
+    """PENDING: to be sent, or to be tried again. SENT: the mail server took it. FAILED: given up."""
+
+    PENDING = "PENDING"
+    SENT = "SENT"
+    FAILED = "FAILED"
+
+
+class Outcome(StrEnum):
+    """What became of one try to send a mail."""
+
+    SENT = "sent"
+    DEFERRED = "deferred"
+    """It may go through later."""
+    REFUSED = "refused"
+    """It never will."""
+    UNTRIED = "untried"
+    """The mail server could not be asked: no fault of this mail."""
+
+
+class Contact(Table, table=True):
+    """Where a customer is reached, as identity told."""
+
+    __tablename__ = "contacts"
+
+    customer_id: UUID = Field(primary_key=True)
+    email: str = Field(max_length=320)
+    name: str = Field(max_length=200)
+
+
+class Template(Table, table=True):
+    """The text of one kind of mail. Admins edit it; `version` keeps two of them from overwriting each other."""
+
+    __tablename__ = "templates"
+
+    kind: NotificationKind = Field(sa_column=enum_column(NotificationKind, primary_key=True))
+    subject: str = Field(max_length=templates.LONGEST_SUBJECT)
+    body: str = Field(max_length=templates.LONGEST_BODY)
+    updated_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
+    version: int = Field(default=1, sa_column=_version)
+
+    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": _version}
+
+    def edit(self, subject: str, body: str, *, version: int) -> None:
+        """Replace the text. Refusals: stale_version, template_invalid."""
+        if version != self.version:
+            raise Refusal(ErrorCode.STALE_VERSION, "Somebody else changed it first; read it again and retry.")
+        templates.check(self.kind, subject, body)
+        self.subject, self.body, self.updated_at = subject, body, utc_now()
+
+
+class Notification(Table, table=True):
+    """One mail to one customer about one order.
+
+    `due_at` is when it is to be tried next. Who claims it moves `due_at` into the future: that is the lease. A claimer that dies
+    never reports, so the mail becomes due again; one that comes back late is known by its outdated lease.
+    """
+
+    __tablename__ = "notifications"
+    __table_args__ = (
+        Index("ix_notifications_due_at", "due_at", postgresql_where=text("due_at is not null")),
+        Index("ix_notifications_customer_id", "customer_id", "notification_id"),
+        Index("ix_notifications_order_id", "order_id", "notification_id"),
+    )
+
+    notification_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
+    """Rises with time; also in the mail's Message-ID, so that a second copy of it can be recognised."""
+    key: str = Field(max_length=200, unique=True)
+    """Same key, same mail."""
+    kind: NotificationKind = Field(sa_column=enum_column(NotificationKind))
+    customer_id: UUID
+    order_id: UUID
+    values: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSONB, nullable=False))
+    status: NotificationStatus = Field(default=NotificationStatus.PENDING, sa_column=enum_column(NotificationStatus))
+    attempts: int = 0
+    due_at: datetime | None = Field(default_factory=utc_now, sa_column=time_column(nullable=True))
+    reason: str | None = Field(default=None, max_length=500)
+    """Why the last try failed."""
+    created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
+    sent_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+
+    def claim(self, until: datetime) -> None:
+        """Nobody else sends it before `until`."""
+        self.due_at = until
+
+    def report(self, lease: datetime, outcome: Outcome, reason: str | None, *, attempts_allowed: int) -> Event | None:
+        """Take in what became of a try that was made under `lease`; the event, if that was the end of it."""
+        if self.status is not NotificationStatus.PENDING:
+            return None
+        if outcome is Outcome.SENT:
+            self.attempts += 1
+            self.status, self.due_at, self.reason, self.sent_at = NotificationStatus.SENT, None, None, utc_now()
+            return NotificationSent(order_id=self.order_id, notification_id=self.notification_id, kind=self.kind)
+        if self.due_at != lease:
+            return None  # the lease ran out and somebody else is at it
+        if outcome is Outcome.UNTRIED:
+            self.due_at = utc_now()
+            return None
+        self.attempts += 1
+        self.reason = reason[:500] if reason else None
+        if outcome is Outcome.DEFERRED and self.attempts < attempts_allowed:
+            self.due_at = utc_now() + pause_after(self.attempts)
+            return None
+        self.status, self.due_at = NotificationStatus.FAILED, None
+        return NotificationFailed(
+            order_id=self.order_id, notification_id=self.notification_id, kind=self.kind, reason=self.reason or "unknown"
+        )
+
+
+def pause_after(attempts: int) -> timedelta:
+    """How long to wait after the n-th failure: 1, 2, 4 … seconds, at most a quarter of an hour."""
+    return min(timedelta(seconds=2 ** min(attempts - 1, 20)), LONGEST_PAUSE)
+
+
+def new_notification(
+    *, key: str, kind: NotificationKind, customer_id: UUID, order_id: UUID, values: Mapping[str, str]
+) -> Notification:
+    """A mail that is due at once."""
+    return Notification(key=key, kind=kind, customer_id=customer_id, order_id=order_id, values=dict(values))

@@ -1,0 +1,73 @@
+"""Reads of notification."""
+
+from uuid import UUID
+
+from sqlmodel import col, select
+
+from chassis.database import Database
+from chassis.paging import decode_cursor, page_of
+from contracts.errors import ErrorCode, Refusal
+from contracts.notifications import NotificationKind
+from contracts.paging import Page
+from services.notification.model import Notification, NotificationStatus, Template
+from services.notification.schemas import NotificationView, TemplateView
+from services.notification.templates import SAMPLES
+
+
+async def list_notifications(
+    database: Database,
+    *,
+    customer_id: UUID | None,
+    order_id: UUID | None,
+    status: NotificationStatus | None,
+    cursor: str | None,
+    limit: int,
+) -> Page[NotificationView]:
+    """The delivery log, newest first."""
+    query = select(Notification).order_by(col(Notification.notification_id).desc()).limit(limit + 1)
+    before = decode_cursor(cursor, UUID)
+    if before:
+        query = query.where(col(Notification.notification_id) < before[0])
+    if customer_id:
+        query = query.where(Notification.customer_id == customer_id)
+    if order_id:
+        query = query.where(Notification.order_id == order_id)
+    if status:
+        query = query.where(Notification.status == status)
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, NotificationView.of, lambda row: (row.notification_id,))
+
+
+async def get_notification(database: Database, notification_id: UUID) -> NotificationView:
+    """One mail of the delivery log. Refusal: not_found."""
+    async with database.reading() as session:
+        notification = await session.get(Notification, notification_id)
+    if notification is None:
+        raise unknown_notification()
+    return NotificationView.of(notification)
+
+
+async def list_templates(database: Database, cursor: str | None, limit: int) -> Page[TemplateView]:
+    """Templates by kind."""
+    query = select(Template).order_by(col(Template.kind)).limit(limit + 1)
+    after = decode_cursor(cursor, NotificationKind)
+    if after:
+        query = query.where(col(Template.kind) > after[0])
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, template_view, lambda row: (row.kind,))
+
+
+async def get_template(database: Database, kind: NotificationKind) -> TemplateView:
+    """The text of one kind of mail."""
+    async with database.reading() as session:
+        return template_view(await session.get_one(Template, kind))
+
+
+def template_view(template: Template) -> TemplateView:
+    return TemplateView.of(template, sorted(SAMPLES[template.kind]))
+
+
+def unknown_notification() -> Refusal:
+    return Refusal(ErrorCode.NOT_FOUND, "There is no such notification.")

@@ -1,0 +1,77 @@
+"""The texts of mails: Jinja2, in a sandbox, and only the part of it that a letter needs.
+
+Admins edit templates while the shop runs. So a template may name values, test them and format them; it cannot loop, call,
+assign or import. That keeps its cost in proportion to its length, whoever wrote it.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from contracts.errors import ErrorCode, Refusal
+from contracts.notifications import NotificationKind
+
+LONGEST_SUBJECT = 300
+LONGEST_BODY = 20_000
+
+_COMMON = {"name": "Ada Lovelace", "order_id": "6f1c2a52-6d0b-5d0e-9c0e-2f6f4a0f7c11"}
+SAMPLES: Mapping[NotificationKind, Mapping[str, str]] = {
+    NotificationKind.ORDER_CONFIRMED: _COMMON | {"total": "42.50 USD", "lines": "3", "tracking_number": "TRK123456"},
+    NotificationKind.ORDER_SHIPPED: _COMMON | {"tracking_number": "TRK123456"},
+    NotificationKind.ORDER_DELIVERED: _COMMON | {"tracking_number": "TRK123456"},
+    NotificationKind.ORDER_CANCELLED: _COMMON | {"total": "42.50 USD", "refunded": "42.50 USD", "reason": "You asked for it."},
+}
+"""What the templates of each kind may name, with an example. A value that a mail lacks is empty there."""
+
+_ALLOWED = (
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.CondExpr, nodes.Name, nodes.Const, nodes.Filter,
+    nodes.Test, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Concat, nodes.Keyword,
+)  # fmt: skip
+_FILTERS = ("capitalize", "default", "lower", "title", "trim", "truncate", "upper")
+
+_environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
+_environment.globals.clear()
+_environment.filters = {name: _environment.filters[name] for name in _FILTERS}
+
+
+class Text(NamedTuple):
+    subject: str
+    body: str
+
+
+def render(kind: NotificationKind, subject: str, body: str, values: Mapping[str, str]) -> Text:
+    """The mail's text. Raises TemplateError for a template that names what this kind of mail does not have."""
+    known = {**dict.fromkeys(SAMPLES[kind], ""), **values}
+    # One line, whatever the values hold: a line break would end the header.
+    return Text(" ".join(_compiled(subject).render(known).split()), _compiled(body).render(known))
+
+
+def check(kind: NotificationKind, subject: str, body: str) -> None:
+    """Try the templates on sample values. Refusal: template_invalid, which names the mistake."""
+    for part, source in (("subject", subject), ("body", body)):
+        try:
+            _refuse_more_than_text(source)
+            if not _compiled(source).render(SAMPLES[kind]).strip():
+                raise ValueError("it renders to nothing")
+        except TemplateSyntaxError as error:
+            raise _invalid(part, f"line {error.lineno}: {error.message}") from error
+        except Exception as error:  # a template may fail in as many ways as any expression
+            raise _invalid(part, str(error)) from error
+
+
+def _refuse_more_than_text(source: str) -> None:
+    for node in _environment.parse(source).find_all(nodes.Node):
+        if not isinstance(node, _ALLOWED):
+            raise TemplateSyntaxError(f"{type(node).__name__.lower()} is not available in a mail", node.lineno or 1)
+
+
+@lru_cache(maxsize=64)
+def _compiled(source: str) -> Template:
+    return _environment.from_string(source)
+
+
+def _invalid(part: str, detail: str) -> Refusal:
+    return Refusal(ErrorCode.TEMPLATE_INVALID, f"The {part} does not render: {detail}.", extra={"part": part})

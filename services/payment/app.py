@@ -1,0 +1,40 @@
+"""What runs in the payment process: the API and the relay."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from chassis.clients import HttpSession
+from chassis.database import Database
+from chassis.service import Service, new_app, run_service
+from chassis.settings import DatabaseUrl, ServiceSettings
+from services.payment import api
+from services.payment.adapters import HttpPaymentProvider
+from services.payment.model import metadata
+
+
+class PaymentSettings(ServiceSettings):
+    database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_PAYMENT")
+    payment_provider_url: str
+    payment_provider_api_key: SecretStr
+    payment_provider_timeout_seconds: Annotated[float, Field(gt=0, le=25)] = 8.0
+    """How long the provider may take to answer; less than whoever calls us waits."""
+
+
+def build(settings: PaymentSettings) -> Service:
+    """Put the service together; nothing is connected yet."""
+    database = Database(settings.database_url, pool_size=settings.database_pool_size)
+    http = HttpSession()
+    app = new_app("payment", "Payment", "Payments and their ledger.", [api.public, api.internal], {"database": database.ping})
+    app.state.database = database
+    app.state.provider = HttpPaymentProvider(
+        http,
+        settings.payment_provider_url,
+        settings.payment_provider_api_key,
+        timeout_s=settings.payment_provider_timeout_seconds,
+    )
+    return Service(name="payment", settings=settings, metadata=metadata, api=app, database=database, resources=[http])
+
+
+if __name__ == "__main__":
+    run_service(build(PaymentSettings()))

@@ -1,0 +1,117 @@
+"""Shipping over HTTP. Public endpoints are for customers and staff, the webhook for the carrier, internal ones for the saga."""
+
+import time
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Request
+
+from chassis.dependencies import Db
+from chassis.paging import Cursor, Limit
+from chassis.tokens import Caller, authenticate, require
+from contracts import shipments as contract
+from contracts.identity import Role
+from contracts.paging import Page
+from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
+from services.shipping import commands, queries
+from services.shipping.ports import Carrier
+from services.shipping.schemas import (
+    AddressCheckRequest,
+    AddressCheckView,
+    CarrierNews,
+    RatesRequest,
+    RatesView,
+    ShipmentView,
+    TrackingNumber,
+    TrackingView,
+)
+from services.shipping.webhooks import verify_signature
+
+WAREHOUSE = require(Role.WAREHOUSE, Role.ADMIN)
+ANYBODY = Depends(authenticate)
+
+public = APIRouter(prefix="/api/v1", tags=["shipping"])
+internal = APIRouter(prefix="/internal/v1", tags=["internal"], dependencies=[require(Role.SERVICE)])
+
+
+async def carrier_of(request: Request) -> Carrier:
+    """The carrier, as app.py put it into `app.state.carrier`."""
+    carrier: Carrier = request.app.state.carrier
+    return carrier
+
+
+TheCarrier = Annotated[Carrier, Depends(carrier_of)]
+
+
+async def signed_by_carrier(
+    request: Request,
+    signature: Annotated[
+        str | None, Header(alias="X-Carrier-Signature", max_length=1000, description="`t=<unix time>,v1=<HMAC-SHA256>`")
+    ] = None,
+) -> None:
+    """Refusal: invalid_signature."""
+    verify_signature(signature, await request.body(), request.app.state.webhook_secret, time.time())
+
+
+@public.post("/shipping/rates", dependencies=[ANYBODY], summary="What a parcel would cost")
+async def quote(request: RatesRequest) -> RatesView:
+    return queries.quote(request)
+
+
+@public.post("/shipping/address-checks", dependencies=[ANYBODY], summary="Check and normalise an address")
+async def check_address(request: AddressCheckRequest) -> AddressCheckView:
+    return await queries.check_address(request.address)
+
+
+@public.get("/shipments", summary="List shipments, newest first")
+async def list_shipments(
+    db: Db,
+    caller: Caller,
+    order_id: UUID | None = None,
+    status: ShipmentStatus | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[ShipmentView]:
+    return await queries.list_shipments(db, caller, order_id=order_id, status=status, cursor=cursor, limit=limit)
+
+
+@public.get("/shipments/{shipment_id}", summary="Get a shipment")
+async def get_shipment(db: Db, caller: Caller, shipment_id: UUID) -> ShipmentView:
+    return await queries.get_shipment(db, caller, shipment_id)
+
+
+@public.get("/tracking/{tracking_number}", summary="Where a parcel is")
+async def track(db: Db, caller: Caller, tracking_number: TrackingNumber) -> TrackingView:
+    return await queries.track(db, caller, tracking_number)
+
+
+@public.post("/shipments/{shipment_id}/dispatch", dependencies=[WAREHOUSE], summary="Hand a parcel over to the carrier")
+async def dispatch(db: Db, carrier: TheCarrier, shipment_id: UUID) -> ShipmentView:
+    return ShipmentView.of(await commands.dispatch_shipment(db, carrier, shipment_id), for_staff=True)
+
+
+@public.post("/shipments/{shipment_id}/deliver", dependencies=[WAREHOUSE], summary="Record a delivery by hand")
+async def deliver(db: Db, shipment_id: UUID) -> ShipmentView:
+    return ShipmentView.of(await commands.deliver_shipment(db, shipment_id), for_staff=True)
+
+
+@public.post(
+    "/carriers/webhook", status_code=204, dependencies=[Depends(signed_by_carrier)], summary="The carrier tells where a parcel is"
+)
+async def carrier_webhook(db: Db, news: CarrierNews) -> None:
+    await commands.apply_carrier_news(db, news)
+
+
+@internal.post("/shipments/create", summary="Book a parcel with the carrier")
+async def create(db: Db, carrier: TheCarrier, command: CreateShipment) -> contract.Shipment:
+    return await commands.create_shipment(db, carrier, command)
+
+
+@internal.post("/shipments/cancel", summary="Undo a booking")
+async def cancel(db: Db, carrier: TheCarrier, command: CancelShipment) -> contract.Shipment:
+    return await commands.cancel_shipment(db, carrier, command)
+
+
+@internal.get("/shipments/{order_id}", summary="The parcel of an order")
+async def get_shipment_of_order(db: Db, order_id: UUID) -> contract.Shipment:
+    return await queries.get_shipment_of_order(db, order_id)

@@ -1,0 +1,62 @@
+"""What runs in the shipping process: the API, the relay, and the job that settles what was asked of the carrier."""
+
+import asyncio
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from chassis.clients import HttpSession
+from chassis.database import Database, is_connection_fault
+from chassis.logs import logger
+from chassis.service import Service, new_app, run_service
+from chassis.settings import DatabaseUrl, ServiceSettings
+from services.shipping import api, commands
+from services.shipping.adapters import HttpCarrier
+from services.shipping.model import metadata
+
+SWEEP_SECONDS = 5.0
+log = logger(__name__)
+
+
+class ShippingSettings(ServiceSettings):
+    database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_SHIPPING")
+    carrier_url: str
+    carrier_api_key: SecretStr
+    carrier_webhook_secret: Annotated[SecretStr, Field(min_length=16)]
+    """The carrier signs its webhooks with it; whoever knows it can report deliveries."""
+    carrier_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 8.0
+
+
+def build(settings: ShippingSettings) -> Service:
+    """Put the service together; nothing is connected yet."""
+    database = Database(settings.database_url, pool_size=settings.database_pool_size)
+    http = HttpSession()
+    carrier = HttpCarrier(http, settings.carrier_url, settings.carrier_api_key, timeout_s=settings.carrier_timeout_seconds)
+    app = new_app(
+        "shipping",
+        "Shipping",
+        "Rates, address checks, parcels and where they are.",
+        [api.public, api.internal],
+        {"database": database.ping},
+    )
+    app.state.database = database
+    app.state.carrier = carrier
+    app.state.webhook_secret = settings.carrier_webhook_secret
+
+    async def sweep() -> None:
+        while True:
+            try:
+                while await commands.settle_asked(database, carrier):
+                    pass
+            except Exception as error:
+                if not is_connection_fault(error):
+                    log.error("sweep_failed", exc_info=error)
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    return Service(
+        name="shipping", settings=settings, metadata=metadata, api=app, database=database, jobs=[sweep], resources=[http]
+    )
+
+
+if __name__ == "__main__":
+    run_service(build(ShippingSettings()))

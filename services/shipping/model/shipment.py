@@ -1,0 +1,305 @@
+"""Parcels: their state, their rules, and the events that tell of a change.
+
+Who wins when a cancel meets a dispatch is decided in one place, by the carrier: it lets a parcel be picked up or cancelled,
+never both, and says the same again when it is asked again. So a wish is written down first (`asked`), then the carrier is
+asked, then its answer is written down; whoever dies in between leaves a wish that a retry, or the job that settles wishes,
+brings to its end.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+from uuid import UUID
+
+import uuid_utils.compat as uuids
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, MetaData, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from chassis.clock import utc_now
+from chassis.database import enum_column, new_metadata, time_column
+from chassis.inbox import Inbox
+from chassis.outbox import Outbox
+from contracts import shipments as contract
+from contracts.address import Address
+from contracts.errors import ErrorCode, Refusal
+from contracts.events import Event, ShipmentCreated, ShipmentDelivered, ShipmentDispatched, TrackingUpdated
+from contracts.money import Money
+from contracts.shipments import CreateShipment, ShipmentStatus
+from services.shipping.model import rates
+from services.shipping.ports import Booking, Parcel
+
+metadata = new_metadata()
+outbox = Outbox("shipping", metadata)
+inbox = Inbox(metadata)
+
+_S = ShipmentStatus
+NEXT: Mapping[ShipmentStatus, frozenset[ShipmentStatus]] = {
+    _S.PENDING: frozenset({_S.BOOKED, _S.REFUSED, _S.CANCELLED}),
+    _S.BOOKED: frozenset({_S.DISPATCHED, _S.CANCELLED}),
+    _S.DISPATCHED: frozenset({_S.IN_TRANSIT, _S.DELIVERED}),
+    _S.IN_TRANSIT: frozenset({_S.DELIVERED}),
+    _S.DELIVERED: frozenset(),
+    _S.CANCELLED: frozenset(),
+    _S.REFUSED: frozenset(),
+}
+"""The one transition table; `Shipment._move` raises on anything else."""
+JOURNEY = (_S.PENDING, _S.BOOKED, _S.DISPATCHED, _S.IN_TRANSIT, _S.DELIVERED)
+"""A parcel's way; news of a stage that lies behind it is late."""
+HERE = frozenset({_S.PENDING, _S.BOOKED})
+"""The parcel is still ours to cancel."""
+
+
+class Asked(StrEnum):
+    """What we want of the carrier and have no answer to yet."""
+
+    NOTHING = "nothing"
+    DISPATCH = "dispatch"
+    CANCEL = "cancel"
+
+
+class Table(SQLModel):
+    metadata: ClassVar[MetaData] = metadata
+
+
+_version = Column("version", Integer, nullable=False)
+
+
+class Shipment(Table, table=True):
+    """The parcel of one order.
+
+    Without a customer it is a tombstone: the undo overtook the step, and the late step is refused.
+    """
+
+    __tablename__ = "shipments"
+    __table_args__ = (
+        Index("ix_shipments_customer", "customer_id", "shipment_id"),
+        Index("ix_shipments_status", "status", "shipment_id"),
+        Index("ix_shipments_asked_at", "asked_at", postgresql_where=text("asked_at is not null")),
+    )
+    # Changes are made under the row's lock; a change without it would fail on this instead of undoing another's.
+    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": _version}
+
+    shipment_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
+    order_id: UUID = Field(unique=True)
+    """Also our reference at the carrier: one order, one parcel, whatever is repeated."""
+    customer_id: UUID | None = None
+    warehouse_id: str | None = Field(default=None, max_length=40)
+    ship_to: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
+    """An Address."""
+    weight_grams: int = Field(default=0, sa_type=BigInteger)
+    status: ShipmentStatus = Field(sa_column=enum_column(ShipmentStatus))
+    asked: Asked = Field(default=Asked.NOTHING, sa_column=enum_column(Asked))
+    asked_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    """None exactly when nothing is asked."""
+    tracking_number: str | None = Field(default=None, max_length=100, index=True)
+    carrier_cost_minor: int | None = None
+    carrier_currency: str | None = Field(default=None, max_length=3)
+    refusal_code: str | None = Field(default=None, max_length=40)
+    """An ErrorCode; None exactly when it is not REFUSED."""
+    refusal_detail: str | None = Field(default=None, max_length=500)
+    created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
+    version: int = Field(default=1, sa_column=_version)
+
+    @classmethod
+    def to_book(cls, command: CreateShipment) -> "Shipment":
+        """The parcel that a command asks for: PENDING, or REFUSED at once where our own tariff has no price for it."""
+        ship_to = command.ship_to
+        shipment = cls(
+            order_id=command.order_id,
+            customer_id=command.customer_id,
+            warehouse_id=command.warehouse_id,
+            ship_to=ship_to.model_dump(),
+            weight_grams=max(command.weight_grams, 1),
+            status=ShipmentStatus.PENDING,
+        )
+        if rates.zone_of(ship_to.country, ship_to.region, ship_to.postal_code) is None:
+            shipment.refused(rates.not_served())
+        elif shipment.weight_grams > rates.HEAVIEST_GRAMS:
+            shipment.refused(rates.too_heavy())
+        return shipment
+
+    @classmethod
+    def tombstone(cls, order_id: UUID) -> "Shipment":
+        """Remembers a cancel that came before anything was booked."""
+        return cls(order_id=order_id, status=ShipmentStatus.CANCELLED)
+
+    @property
+    def reference(self) -> str:
+        """The carrier's name for it."""
+        return str(self.order_id)
+
+    @property
+    def parcel(self) -> Parcel:
+        """It as the carrier is told of it."""
+        return Parcel(
+            reference=self.reference,
+            service=rates.ServiceLevel.STANDARD,
+            to=Address.model_validate(self.ship_to),
+            weight_grams=self.weight_grams,
+        )
+
+    @property
+    def carrier_cost(self) -> Money | None:
+        """What the carrier charges us."""
+        if self.carrier_cost_minor is None or self.carrier_currency is None:
+            return None
+        return Money.from_minor(self.carrier_cost_minor, self.carrier_currency)
+
+    def require_not_undone(self) -> None:
+        """Refusals: shipment_cancelled (also while a cancel is under way), or what it was refused for."""
+        self._require_no_cancel()
+        if self.refusal_code is not None:
+            raise Refusal(ErrorCode(self.refusal_code), self.refusal_detail or "")
+
+    def booked(self, booking: Booking) -> list[Event]:
+        """The carrier took it. Changes nothing if that was known, or if it is being cancelled."""
+        if self.status != ShipmentStatus.PENDING or self.asked == Asked.CANCEL:
+            return []
+        self.tracking_number = booking.tracking_number
+        self.carrier_cost_minor, self.carrier_currency = booking.cost.minor, booking.cost.currency
+        return self._travel(ShipmentStatus.BOOKED, utc_now())
+
+    def refused(self, refusal: Refusal) -> list[Event]:
+        """The carrier will not take it: for what it is, or because its reference was cancelled there."""
+        if refusal.code == ErrorCode.SHIPMENT_CANCELLED:
+            return self.cancelled()
+        if self.status == ShipmentStatus.PENDING:
+            self._move(ShipmentStatus.REFUSED)
+            self.refusal_code, self.refusal_detail = refusal.code, refusal.detail
+        return []
+
+    def ask_to_cancel(self) -> bool:
+        """Write down that it shall not leave; False if there is nothing to cancel (any more). Refusal: already_dispatched."""
+        if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
+            return False
+        if self.status not in HERE:
+            raise Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel has left; it can only be returned.")
+        self._ask(Asked.CANCEL)
+        return True
+
+    def cancelled(self) -> list[Event]:
+        """The carrier will not move it. Refusal: illegal_transition, if it has said before that the parcel left."""
+        if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
+            return []
+        self._move(ShipmentStatus.CANCELLED)
+        return [self._tracking_updated(ShipmentStatus.CANCELLED, utc_now())] if self.customer_id else []
+
+    def ask_to_dispatch(self) -> bool:
+        """Write down that it is handed over; False if it has left. Refusals: shipment_cancelled, illegal_transition."""
+        if self.status in JOURNEY[2:]:
+            return False
+        self._require_no_cancel()
+        self._require_next(ShipmentStatus.DISPATCHED)
+        self._ask(Asked.DISPATCH)
+        return True
+
+    def dispatched(self, at: datetime) -> list[Event]:
+        """The carrier has it. Changes nothing if that was known. Refusal: illegal_transition, if it was cancelled."""
+        return self._travel(ShipmentStatus.DISPATCHED, at)
+
+    def delivered(self, at: datetime) -> list[Event]:
+        """It is at the door, says a person. Refusal: illegal_transition, if it has not left."""
+        if self.status != ShipmentStatus.DELIVERED:
+            self._require_next(ShipmentStatus.DELIVERED)
+        return self._travel(ShipmentStatus.DELIVERED, at)
+
+    def reported(self, status: str, at: datetime, tracking_number: str | None) -> list[Event]:
+        """The carrier tells where it is. Stages that we missed are made up for; late news, and words of its own, move nothing."""
+        if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
+            return []
+        self.tracking_number = self.tracking_number or tracking_number
+        if status == ShipmentStatus.CANCELLED:
+            return self.cancelled() if self.status in HERE else []
+        return self._travel(ShipmentStatus(status), at) if status in JOURNEY else []
+
+    def reply(self) -> contract.Shipment:
+        return contract.Shipment(
+            shipment_id=self.shipment_id, order_id=self.order_id, status=self.status, tracking_number=self.tracking_number
+        )
+
+    def _travel(self, to: ShipmentStatus, at: datetime) -> list[Event]:
+        """Go on to a stage of the journey, through those before it; nothing if it lies behind. Refusal: illegal_transition."""
+        if self.status not in JOURNEY:
+            self._require_next(to)
+        events: list[Event] = []
+        for stage in JOURNEY[JOURNEY.index(self.status) + 1 : JOURNEY.index(to) + 1]:
+            if stage == ShipmentStatus.IN_TRANSIT and to != stage:
+                continue
+            self._move(stage)
+            events.append(self._arrived(at))
+        return events
+
+    def _arrived(self, at: datetime) -> Event:
+        match self.status:
+            case ShipmentStatus.BOOKED:
+                return ShipmentCreated(**self._whose(), warehouse_id=self.warehouse_id or "")
+            case ShipmentStatus.DISPATCHED:
+                return ShipmentDispatched(**self._whose(), occurred_at=at)
+            case ShipmentStatus.DELIVERED:
+                return ShipmentDelivered(**self._whose(), occurred_at=at)
+            case other:
+                return self._tracking_updated(other, at)
+
+    def _tracking_updated(self, status: str, at: datetime) -> TrackingUpdated:
+        return TrackingUpdated(**self._whose(), status=status, occurred_at=at)
+
+    def _whose(self) -> dict[str, Any]:
+        return {
+            "order_id": self.order_id,
+            "shipment_id": self.shipment_id,
+            "customer_id": self.customer_id,
+            "tracking_number": self.tracking_number,
+        }
+
+    def _require_no_cancel(self) -> None:
+        if self.status == ShipmentStatus.CANCELLED:
+            raise Refusal(ErrorCode.SHIPMENT_CANCELLED, "The shipment was cancelled.")
+        if self.asked == Asked.CANCEL:
+            raise Refusal(ErrorCode.SHIPMENT_CANCELLED, "The shipment is being cancelled; keep the parcel here.")
+
+    def _ask(self, asked: Asked) -> None:
+        self.asked, self.asked_at = asked, utc_now()
+
+    def _move(self, to: ShipmentStatus) -> None:
+        self._require_next(to)
+        self.status = to
+        if to not in HERE:
+            self.asked, self.asked_at = Asked.NOTHING, None
+
+    def _require_next(self, to: ShipmentStatus) -> None:
+        if to not in NEXT[self.status]:
+            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"A parcel that is {self.status} cannot become {to}.")
+
+
+class TrackingEvent(Table, table=True):
+    """One thing that happened to a parcel, as its customer reads it."""
+
+    __tablename__ = "tracking_events"
+
+    tracking_event_id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    shipment_id: UUID = Field(foreign_key="shipments.shipment_id", index=True)
+    status: str = Field(max_length=40)
+    """A ShipmentStatus, or the carrier's own word in capitals."""
+    occurred_at: datetime = Field(sa_column=time_column())
+
+    @classmethod
+    def of(cls, shipment_id: UUID, event: Event) -> "TrackingEvent":
+        """The history's line for an event that a shipment returned."""
+        match event:
+            case ShipmentCreated():
+                status, at = str(ShipmentStatus.BOOKED), utc_now()
+            case ShipmentDispatched():
+                status, at = str(ShipmentStatus.DISPATCHED), event.occurred_at
+            case ShipmentDelivered():
+                status, at = str(ShipmentStatus.DELIVERED), event.occurred_at
+            case TrackingUpdated():
+                status, at = event.status, event.occurred_at
+            case _:
+                raise TypeError(f"{type(event).__name__} is not about a parcel")
+        return cls(shipment_id=shipment_id, status=status, occurred_at=at)
+
+
+def unknown_shipment() -> Refusal:
+    return Refusal(ErrorCode.NOT_FOUND, "There is no such shipment.")

@@ -1,0 +1,41 @@
+"""What shipping needs of a carrier."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from contracts.address import Address
+from contracts.money import Money
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What is to be carried. `reference` is ours: the carrier knows one parcel by it, for ever."""
+
+    reference: str
+    service: str
+    to: Address
+    weight_grams: int
+
+
+@dataclass(frozen=True)
+class Booking:
+    """What the carrier made of it."""
+
+    tracking_number: str
+    cost: Money
+
+
+class Carrier(Protocol):
+    """A company that moves parcels. Each call may be repeated; of pickup and cancel of one reference it allows one.
+
+    A definite "no" is a Refusal; Unavailable means that nobody knows whether it was done.
+    """
+
+    async def book(self, parcel: Parcel) -> Booking:
+        """Refusals: address_undeliverable, parcel_too_heavy, shipment_cancelled."""
+
+    async def cancel(self, reference: str) -> None:
+        """Also of a reference that it does not know: then it will not book it any more. Refusal: already_dispatched."""
+
+    async def pick_up(self, reference: str) -> None:
+        """The parcel is handed over. Refusal: shipment_cancelled."""

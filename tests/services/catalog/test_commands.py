@@ -1,0 +1,243 @@
+"""Changes of the catalogue on a real database: what changed is told once, and what did not is not told."""
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+from sqlmodel import select
+
+from chassis.database import Database
+from contracts.errors import ErrorCode, Refusal
+from contracts.money import Money
+from services.catalog import commands, queries
+from services.catalog.cache import ProductCache
+from services.catalog.model import Product, category_id_for, outbox, slug
+from services.catalog.schemas import CategoryChange, ImportResult, NewCategory, NewProduct, Price, ProductPatch, ProductView
+from tests.services.catalog.conftest import load, product
+
+
+async def stored(database: Database, product_id: str) -> Product:
+    async with database.reading() as session:
+        return await session.get_one(Product, product_id)
+
+
+async def events(database: Database) -> list[tuple[str, str]]:
+    async with database.reading() as session:
+        rows = await session.execute(select(outbox.table.c.envelope).order_by(outbox.table.c.seq))
+        return [(row.envelope["type"], row.envelope["subject"]) for row in rows]
+
+
+async def names(database: Database, **filters: object) -> list[str]:
+    every = {"q": None, "category": None, "min_price": None, "max_price": None, "currency": "USD", "cursor": None, "limit": 50}
+    page = await queries.list_products(database, **{**every, **filters})  # type: ignore[arg-type]
+    return [item.name for item in page.items]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("GROCERY", "grocery"),
+        ("Baked Bread/Buns & Rolls", "baked-bread-buns-rolls"),
+        ("Crème fraîche", "creme-fraiche"),
+        ("日本", ""),
+    ],
+)
+def test_slugs(name: str, expected: str) -> None:
+    assert slug(name) == expected
+
+
+def test_a_category_is_told_from_a_department_by_its_id() -> None:
+    assert category_id_for("Cheese", "grocery") == "grocery.cheese"
+    assert category_id_for("Grocery Cheese", None) == "grocery-cheese"
+
+
+async def test_importing_twice_changes_nothing(database: Database, cache: ProductCache) -> None:
+    goods = [product("1"), product("2", "Milk", category="Milk"), product("3", "Ham", department="Deli", category="Ham")]
+    assert await load(database, cache, *goods) == ImportResult(created=3)
+    assert await events(database) == [("ProductCreated", "1"), ("ProductCreated", "2"), ("ProductCreated", "3")]
+    assert await load(database, cache, *goods) == ImportResult(unchanged=3)
+    assert len(await events(database)) == 3
+    assert (await stored(database, "1")).version == 1
+
+
+async def test_an_import_tells_only_of_what_changed(database: Database, cache: ProductCache) -> None:
+    await load(database, cache, product("1"), product("2"), product("3"))
+    again = [product("1", price="1.99"), product("2", "Better cheese"), product("3"), product("4")]
+    assert await load(database, cache, *again) == ImportResult(created=1, updated=2, unchanged=1)
+    assert (await events(database))[3:] == [("PriceChanged", "1"), ("ProductUpdated", "2"), ("ProductCreated", "4")]
+    assert [(await stored(database, key)).version for key in "1234"] == [2, 2, 1, 1]
+    assert (await stored(database, "1")).price == Money(amount=Decimal("1.99"))
+    assert (await stored(database, "2")).name == "Better cheese"
+
+
+async def test_an_import_does_not_bring_back_what_was_deleted_but_staff_can(database: Database, cache: ProductCache) -> None:
+    await load(database, cache, product("1"))
+    await commands.delete_product(database, cache, "1")
+    assert await load(database, cache, product("1")) == ImportResult(skipped=1)
+    assert await names(database) == []
+    new = NewProduct(
+        product_id="1", name="Brie", category_id="grocery.cheese", weight_grams=200, price=Money(amount=Decimal("5.00"))
+    )
+    view = await commands.create_product(database, cache, new, None)
+    assert (view.name, view.brand, view.version) == ("Brie", None, 3)
+    assert await names(database) == ["Brie"]
+    assert [kind for kind, _ in await events(database)] == ["ProductCreated", "ProductDeleted", "ProductCreated"]
+
+
+async def test_imports_at_the_same_time_create_each_product_once(database: Database, cache: ProductCache) -> None:
+    goods = [product(str(n)) for n in range(50)]
+    results = await asyncio.gather(*[load(database, cache, *(goods if n % 2 else goods[::-1])) for n in range(6)])
+    assert sum(result.created for result in results) == 50
+    assert sum(result.unchanged for result in results) == 250
+    assert len(await events(database)) == 50
+
+
+async def test_of_two_who_change_what_they_saw_one_is_refused(database: Database, cache: ProductCache) -> None:
+    await load(database, cache, product("1"))
+    patches = [commands.change_product(database, cache, "1", ProductPatch(name=f"Cheese {n}"), 1) for n in range(4)]
+    results = await asyncio.gather(*patches, return_exceptions=True)
+    refusals = [result for result in results if isinstance(result, Refusal)]
+    assert [refusal.code for refusal in refusals] == [ErrorCode.STALE_VERSION] * 3
+    assert refusals[0].extra == {"current_version": 2}
+    (winner,) = [result for result in results if isinstance(result, ProductView)]
+    assert (await stored(database, "1")).name == winner.name
+    assert len(await events(database)) == 2
+
+
+async def test_a_change_that_changes_nothing_is_not_told(database: Database, cache: ProductCache) -> None:
+    await load(database, cache, product("1"))
+    await commands.set_price(database, cache, "1", Money(amount=Decimal("2.090")))
+    view = await commands.change_product(database, cache, "1", ProductPatch(brand="National", category_id="grocery.cheese"))
+    assert view.version == 1
+    assert len(await events(database)) == 1
+
+
+async def test_a_price_has_the_digits_of_its_currency(database: Database, cache: ProductCache) -> None:
+    await load(database, cache, product("1"))
+    for amount, currency in [("3", "USD"), ("300", "JPY"), ("1.125", "KWD")]:
+        price = Money(amount=Decimal(amount), currency=currency)
+        view = await commands.set_price(database, cache, "1", price)
+        found = await queries.get_product(database, cache, "1")
+        assert ProductView.model_validate_json(found.json) == view
+        assert str(view.price.amount) == {"USD": "3.00", "JPY": "300", "KWD": "1.125"}[currency]
+
+
+async def test_a_renamed_or_moved_category_shows_in_its_products(database: Database, cache: ProductCache) -> None:
+    await load(database, cache, product("1"), product("2", "Ham", department="Deli", category="Meat"))
+    assert await names(database, q="fromage") == []
+    await commands.change_category(database, cache, "grocery.cheese", CategoryChange(name="Fromage", parent_id="deli"))
+    moved = await stored(database, "1")
+    assert (moved.category, moved.department_id, moved.department, moved.version) == ("Fromage", "deli", "Deli", 2)
+    assert await names(database, q="fromage") == ["Cream Cheese, 8 oz"]
+    assert await names(database, category="grocery") == []
+    await commands.change_category(database, cache, "deli", CategoryChange(name="Delicatessen", parent_id=None))
+    assert {(await stored(database, key)).department for key in "12"} == {"Delicatessen"}
+    # An import names the category as it was made, and finds it where it is now.
+    assert await load(database, cache, product("1")) == ImportResult(unchanged=1)
+
+
+async def test_a_category_in_use_stays(database: Database, cache: ProductCache) -> None:
+    await load(database, cache, product("1"))
+    for category_id in ("grocery", "grocery.cheese"):
+        with pytest.raises(Refusal) as refused:
+            await commands.delete_category(database, category_id)
+        assert refused.value.code == ErrorCode.CATEGORY_IN_USE
+    await commands.delete_product(database, cache, "1")
+    await commands.delete_category(database, "grocery.cheese")
+    await commands.delete_category(database, "grocery")
+    assert (await queries.list_categories(database, None, 50)).items == []
+
+
+async def test_no_product_gets_into_a_category_while_that_is_deleted(database: Database, cache: ProductCache) -> None:
+    await commands.create_category(database, NewCategory(name="Grocery"), None)
+    for attempt in range(5):
+        await commands.create_category(database, NewCategory(name="Cheese", parent_id="grocery"), None)
+        new = NewProduct(
+            product_id=f"p{attempt}",
+            name="Brie",
+            category_id="grocery.cheese",
+            weight_grams=200,
+            price=Money(amount=Decimal("5.00")),
+        )
+        results = await asyncio.gather(
+            commands.create_product(database, cache, new, None),
+            commands.delete_category(database, "grocery.cheese"),
+            return_exceptions=True,
+        )
+        assert [isinstance(result, Refusal) for result in results].count(True) == 1
+        if not isinstance(results[0], Refusal):
+            await commands.delete_product(database, cache, new.product_id)
+            await commands.delete_category(database, "grocery.cheese")
+
+
+async def test_levels_of_the_tree(database: Database, cache: ProductCache) -> None:
+    await commands.create_category(database, NewCategory(name="Grocery"), None)
+    await commands.create_category(database, NewCategory(name="Cheese", parent_id="grocery"), None)
+    refusals = {
+        ErrorCode.CATEGORY_UNKNOWN: [
+            commands.create_category(database, NewCategory(name="Soft", parent_id="grocery.cheese"), None),
+            commands.create_category(database, NewCategory(name="Soft", parent_id="nowhere"), None),
+            commands.change_category(database, cache, "grocery.cheese", CategoryChange(name="x", parent_id="grocery.cheese")),
+        ],
+        ErrorCode.CONFLICT: [
+            commands.create_category(database, NewCategory(name="GROCERY"), None),
+            commands.change_category(database, cache, "grocery", CategoryChange(name="Grocery", parent_id="grocery")),
+            commands.change_category(database, cache, "grocery.cheese", CategoryChange(name="Cheese", parent_id=None)),
+        ],
+    }
+    for code, attempts in refusals.items():
+        for attempt in attempts:
+            with pytest.raises(Refusal) as refused:
+                await attempt
+            assert refused.value.code == code
+
+
+async def test_search(database: Database, cache: ProductCache) -> None:
+    await load(
+        database,
+        cache,
+        product("1", "Vanilla Ice Cream", category="Frozen"),
+        product("2", "Chocolate Ice Cream", category="Frozen"),
+        product("3", "Cones", category="Ice Cream Extras", brand="Private"),
+        product("4", "Dinners/Entrees Beef", category="Frozen", price="9.99"),
+    )
+    assert await names(database, q="ice cream") == ["Vanilla Ice Cream", "Chocolate Ice Cream", "Cones"]  # the name counts more
+    assert await names(database, q='"ice cream" -chocolate -cones') == ["Vanilla Ice Cream"]
+    assert await names(database, q="entree") == ["Dinners/Entrees Beef"]
+    assert await names(database, q="dinners/entrees") == ["Dinners/Entrees Beef"]
+    assert await names(database, q="private") == ["Cones"]
+    assert await names(database, q="frozen", max_price=Decimal(3)) == ["Vanilla Ice Cream", "Chocolate Ice Cream"]
+    assert await names(database, min_price=Decimal("9.99")) == ["Dinners/Entrees Beef"]
+    assert await names(database, min_price=Decimal(1), currency="EUR") == []
+    assert await names(database, category="grocery.ice-cream-extras") == ["Cones"]
+    assert len(await names(database, category="grocery")) == 4
+    assert await names(database, q="the") == []
+    assert await names(database, q="'' & | ! : * ( <-> \\") == []
+
+
+async def test_pages_of_a_search_neither_skip_nor_repeat(database: Database, cache: ProductCache) -> None:
+    goods = [product(str(n), "Milk " * (1 + n % 3), category="Milk" if n % 2 else "Cheese") for n in range(30)]
+    await load(database, cache, *goods)
+    for q in (None, "milk"):
+        seen: list[str] = []
+        cursor = None
+        while True:
+            page = await queries.list_products(
+                database, q=q, category=None, min_price=None, max_price=None, currency="USD", cursor=cursor, limit=7
+            )
+            seen += [item.product_id for item in page.items]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert len(seen) == 30
+        assert set(seen) == {str(n) for n in range(30)}
+
+
+def test_prices_that_cannot_be_paid_are_refused() -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    price = TypeAdapter(Price)
+    assert price.validate_python({"amount": "1.250", "currency": "USD"}).minor == 125
+    for amount, currency in [("0", "USD"), ("-1", "USD"), ("1.005", "USD"), ("1.5", "JPY"), ("NaN", "USD"), ("1", "usd")]:
+        with pytest.raises(ValidationError):
+            price.validate_python({"amount": amount, "currency": currency})

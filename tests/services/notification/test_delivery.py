@@ -1,0 +1,246 @@
+"""Delivery over real SMTP: each mail once, whatever the server, the database or another process does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from sqlalchemy import update
+from structlog.testing import capture_logs
+
+from chassis.clock import utc_now
+from chassis.database import Database
+from contracts.notifications import NotificationKind
+from embedded.ports import free_port
+from services.notification import commands
+from services.notification.adapters import SmtpMailer
+from services.notification.commands import Report
+from services.notification.delivery import Delivery
+from services.notification.model import Contact, Notification, NotificationStatus, Outcome, Template, pause_after
+from services.notification.ports import MailServerAway
+from services.notification.settings import SmtpSettings
+from tests.conftest import eventually
+from tests.services.notification.conftest import Mailbox, confirmation, contact, event_types, notifications
+
+
+def delivery(database: Database, port: int, *, attempts: int = 5) -> Delivery:
+    return Delivery(database, SmtpMailer(SmtpSettings(smtp_port=port)), asyncio.Event(), attempts=attempts)
+
+
+async def queued(database: Database, *emails: str) -> None:
+    for email in emails:
+        await commands.send_notification(database, confirmation(await contact(database, email)))
+
+
+async def make_due(database: Database) -> None:
+    """Time passes."""
+    async with database.transaction() as session:
+        pending = update(Notification).where(Notification.status == NotificationStatus.PENDING)  # type: ignore[arg-type]
+        await session.execute(pending.values(due_at=utc_now() - timedelta(seconds=1)))
+
+
+async def statuses(database: Database) -> list[tuple[str, int]]:
+    return [(each.status.value, each.attempts) for each in await notifications(database)]
+
+
+class Reception:
+    """An SMTP server of the test's own: who connected, and a door that can be held shut before a mail is taken."""
+
+    def __init__(self) -> None:
+        self.connections: set[object] = set()
+        self.taken: list[bytes] = []
+        self.at_the_door, self.open = asyncio.Event(), asyncio.Event()
+        self.open.set()
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        self.connections.add(session.peer)
+        self.at_the_door.set()
+        await self.open.wait()
+        assert isinstance(envelope.content, bytes)
+        self.taken.append(envelope.content)
+        return "250 OK"
+
+
+@asynccontextmanager
+async def receiving(reception: Reception) -> AsyncIterator[int]:
+    loop, port = asyncio.get_running_loop(), free_port()
+    server = await loop.create_server(lambda: SMTP(reception, hostname="test", loop=loop), "127.0.0.1", port)
+    async with server:
+        yield port
+
+
+async def test_a_mail_arrives_with_its_text_and_a_message_id_of_its_own(database: Database, mailbox: Mailbox) -> None:
+    customer_id = await contact(database, "zoe@example.org", "Zoë")
+    command = confirmation(customer_id, tracking_number="TRK1")
+    reply = await commands.send_notification(database, command)
+    assert await delivery(database, mailbox.port).send_due() == 1
+    [mail] = await mailbox.mails()
+    assert mail["to"] == ["zoe@example.org"]
+    assert mail["subject"] == "Your order is confirmed"
+    assert mail["message_id"] == f"<{reply.notification_id}@shop.example>"
+    for word in ("Zoë", "12.50 USD", "TRK1", str(command.order_id)):
+        assert word in mail["text"]
+    assert await statuses(database) == [("SENT", 1)]
+    assert await event_types(database) == ["NotificationSent"]
+    assert await delivery(database, mailbox.port).send_due() == 0
+
+
+async def test_a_batch_shares_one_connection(database: Database) -> None:
+    await queued(database, *[f"{n}@example.org" for n in range(5)])
+    reception = Reception()
+    async with receiving(reception) as port:
+        assert await delivery(database, port).send_due() == 5
+    assert len(reception.taken) == 5
+    assert len(reception.connections) == 1
+
+
+async def test_an_address_that_is_refused_fails_at_once_and_the_others_arrive(database: Database, mailbox: Mailbox) -> None:
+    await mailbox.faults(reject_rcpt="*@bounce.example")
+    await queued(database, "a@example.org", "b@bounce.example", "c@example.org")
+    await delivery(database, mailbox.port).send_due()
+    assert await statuses(database) == [("SENT", 1), ("FAILED", 1), ("SENT", 1)]
+    assert (await event_types(database)).count("NotificationFailed") == 1
+    [_, failed, _] = await notifications(database)
+    assert failed.reason is not None
+    assert "550" in failed.reason
+    assert "bounce.example" not in failed.reason
+
+
+async def test_while_the_server_is_away_nothing_is_lost_and_nothing_counts(database: Database, mailbox: Mailbox) -> None:
+    await queued(database, "a@example.org", "b@example.org")
+    await mailbox.faults(down=True)
+    for port in (mailbox.port, free_port()):
+        with pytest.raises(MailServerAway):
+            await delivery(database, port, attempts=1).send_due()
+        assert await statuses(database) == [("PENDING", 0), ("PENDING", 0)]
+    await mailbox.faults(down=False)
+    await delivery(database, mailbox.port).send_due()
+    assert await statuses(database) == [("SENT", 1), ("SENT", 1)]
+
+
+async def test_a_lost_reply_is_tried_again_with_the_same_message_id(database: Database, mailbox: Mailbox) -> None:
+    await queued(database, "a@example.org", "b@example.org")
+    await mailbox.faults(lose_replies_next=1)
+    sender = delivery(database, mailbox.port)
+    await sender.send_due()
+    assert await statuses(database) == [("PENDING", 1), ("SENT", 1)]
+    assert await sender.send_due() == 0  # not due yet
+    await make_due(database)
+    await sender.send_due()
+    assert await statuses(database) == [("SENT", 2), ("SENT", 1)]
+    assert len(await mailbox.mails(to="a@example.org")) == 2
+    totals = (await mailbox.http.get("/_control/ledger")).json()
+    assert totals == {"messages": 3, "distinct_message_ids": 2}
+
+
+async def test_a_mail_is_given_up_after_its_tries(database: Database, mailbox: Mailbox) -> None:
+    await queued(database, "a@example.org")
+    await mailbox.faults(lose_replies_next=3)
+    sender = delivery(database, mailbox.port, attempts=3)
+    for status in ("PENDING", "PENDING", "FAILED"):
+        await make_due(database)
+        await sender.send_due()
+        assert (await statuses(database))[0][0] == status
+    assert await event_types(database) == ["NotificationFailed"]
+    assert await sender.send_due() == 0
+
+
+def test_pauses_double_up_to_a_quarter_of_an_hour() -> None:
+    assert [pause_after(n).total_seconds() for n in (1, 2, 3, 10, 11, 99)] == [1, 2, 4, 512, 900, 900]
+
+
+async def test_a_customer_nobody_told_of_is_reached_once_somebody_does(database: Database, mailbox: Mailbox) -> None:
+    customer_id = uuid4()
+    async with database.transaction() as session:
+        await commands.queue(session, NotificationKind.ORDER_SHIPPED, order_id=uuid4(), customer_id=customer_id, values={})
+    sender = delivery(database, mailbox.port)
+    await sender.send_due()
+    assert await statuses(database) == [("PENDING", 1)]
+    async with database.transaction() as session:
+        await commands.remember_contact(session, Contact(customer_id=customer_id, email="late@example.org", name="Late"))
+    await make_due(database)
+    await sender.send_due()
+    assert await statuses(database) == [("SENT", 2)]
+
+
+async def test_a_template_that_does_not_fit_holds_up_only_its_own_mails(database: Database, mailbox: Mailbox) -> None:
+    async with database.transaction() as session:
+        template = await session.get_one(Template, NotificationKind.ORDER_SHIPPED)
+        template.body = "{{ gone }}"  # valid when it was written, and not any more
+        customer_id = await contact(database)
+        await commands.queue(session, NotificationKind.ORDER_SHIPPED, order_id=uuid4(), customer_id=customer_id, values={})
+    await queued(database, "b@example.org")
+    await delivery(database, mailbox.port).send_due()
+    assert await statuses(database) == [("PENDING", 1), ("SENT", 1)]
+    assert (await notifications(database))[0].reason == "'gone' is undefined"
+
+
+async def test_two_processes_share_the_work_and_send_nothing_twice(database: Database, mailbox: Mailbox) -> None:
+    await queued(database, *[f"{n}@example.org" for n in range(60)])
+    senders = [delivery(database, mailbox.port) for _ in range(4)]
+
+    async def send_all(sender: Delivery) -> None:
+        while await sender.send_due():
+            pass
+
+    await asyncio.gather(*map(send_all, senders))
+    totals = (await mailbox.http.get("/_control/ledger")).json()
+    assert totals == {"messages": 60, "distinct_message_ids": 60}
+    assert await statuses(database) == [("SENT", 1)] * 60
+    assert await event_types(database) == ["NotificationSent"] * 60
+
+
+async def test_what_a_dead_process_had_claimed_is_taken_over_and_its_late_word_changes_nothing(
+    database: Database, mailbox: Mailbox
+) -> None:
+    await queued(database, "a@example.org")
+    [letter] = await commands.claim_due(database, limit=10, lease=timedelta(minutes=2))
+    sender = delivery(database, mailbox.port)
+    assert await sender.send_due() == 0  # as long as the lease lasts
+    await make_due(database)
+    await commands.record(database, [Report(letter, Outcome.REFUSED, "too late to say so")], attempts_allowed=5)
+    assert await statuses(database) == [("PENDING", 0)]
+    assert await sender.send_due() == 1
+    await commands.record(database, [Report(letter, Outcome.SENT)], attempts_allowed=5)
+    assert await statuses(database) == [("SENT", 1)]
+    assert await event_types(database) == ["NotificationSent"]
+
+
+async def test_stopping_waits_for_the_mail_under_way_and_gives_back_the_rest(database: Database) -> None:
+    await queued(database, "a@example.org", "b@example.org")
+    reception = Reception()
+    reception.open.clear()
+    async with receiving(reception) as port:
+        running = asyncio.create_task(delivery(database, port).run())
+        await reception.at_the_door.wait()
+        running.cancel()
+        reception.open.set()
+        with suppress(asyncio.CancelledError):
+            await running
+    assert len(reception.taken) == 1
+    assert await statuses(database) == [("SENT", 1), ("PENDING", 0)]
+    assert len(await commands.claim_due(database, limit=10, lease=timedelta(minutes=2))) == 1  # due at once
+
+
+async def test_the_job_sends_what_is_queued_and_survives_a_server_that_was_away(database: Database, mailbox: Mailbox) -> None:
+    await mailbox.faults(down=True)
+    await queued(database, "a@example.org")
+    with capture_logs() as logs:
+        running = asyncio.create_task(delivery(database, mailbox.port).run())
+
+        async def turned_away() -> bool:
+            return any(entry["event"] == "mail_server_away" for entry in logs)
+
+        async def sent() -> bool:
+            return await statuses(database) == [("SENT", 1)] * 2
+
+        await eventually(turned_away, what="the server turns us away")
+        await queued(database, "b@example.org")
+        await mailbox.faults(down=False)
+        await eventually(sent, what="both mails are sent")
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running

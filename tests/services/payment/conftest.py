@@ -1,0 +1,207 @@
+"""Payment on a fresh database, with the real provider simulator on a port of its own."""
+
+import asyncio
+import contextlib
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest_asyncio
+import uvicorn
+from pydantic import SecretStr
+from sqlmodel import col, select
+
+from chassis.clients import HttpSession, Unavailable
+from chassis.database import Database
+from contracts import payments as contract
+from contracts.errors import Refusal
+from contracts.money import Money
+from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
+from services.payment.adapters import HttpPaymentProvider
+from services.payment.app import PaymentSettings, build
+from services.payment.model import Payment, Transaction, outbox
+from simulators.payment_provider import create_app
+from tests.conftest import Databases, TokenMint, eventually, running_api
+
+API_KEY = "test-key"
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # they belong to pytest
+
+
+class Simulator:
+    """The provider: its real application behind a real socket, which may be stopped and started again."""
+
+    def __init__(self, data_dir: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port: int = probe.getsockname()[1]
+        self._data_dir = data_dir
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.http = httpx2.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {API_KEY}"})
+
+    async def start(self) -> None:
+        app = create_app(self._data_dir, API_KEY)
+        config = uvicorn.Config(app, port=self._port, ws="none", log_level="warning", timeout_graceful_shutdown=1)
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve())
+        await eventually(self._is_up, what="the simulator")
+
+    async def _is_up(self) -> bool:
+        return self._server.started
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        await self._serving
+
+    async def faults(self, **switches: object) -> None:
+        (await self.http.post("/_control/faults", json=switches)).raise_for_status()
+
+    async def heal(self) -> None:
+        (await self.http.delete("/_control/faults")).raise_for_status()
+
+    async def fault(self, name: str) -> Any:
+        return (await self.http.get("/_control/faults")).json()[name]
+
+    async def charges(self) -> dict[str, dict[str, Any]]:
+        """What the provider's books say, by reference."""
+        page = (await self.http.get("/v1/charges", params={"limit": "1000"})).json()
+        assert page["next_cursor"] is None
+        return {charge["reference"]: charge for charge in page["data"]}
+
+    async def totals(self) -> dict[str, Counter[str]]:
+        """Everything that ever moved, by currency and kind."""
+        ledger = (await self.http.get("/_control/ledger")).json()
+        return {
+            currency: Counter(
+                authorize=sums["authorized"], capture=sums["captured"], void=sums["voided"], refund=sums["refunded"]
+            )
+            for currency, sums in ledger["currencies"].items()
+        }
+
+
+@pytest_asyncio.fixture
+async def simulator(tmp_path: Path) -> AsyncIterator[Simulator]:
+    simulator = Simulator(tmp_path)
+    await simulator.start()
+    yield simulator
+    await simulator.http.aclose()
+    await simulator.stop()
+
+
+@pytest_asyncio.fixture
+async def http() -> AsyncIterator[HttpSession]:
+    async with HttpSession() as http:
+        yield http
+
+
+@pytest_asyncio.fixture
+async def provider(simulator: Simulator, http: HttpSession) -> HttpPaymentProvider:
+    """The real adapter; its breaker stays out of the way, it has tests of its own."""
+    return HttpPaymentProvider(http, simulator.url, SecretStr(API_KEY), breaker_threshold=1_000_000)
+
+
+@pytest_asyncio.fixture
+async def database(databases: Databases) -> AsyncIterator[Database]:
+    database = Database(await databases.new("payment"), pool_size=20)
+    yield database
+    await database.close()
+
+
+@pytest_asyncio.fixture
+async def client(databases: Databases, mint: TokenMint, simulator: Simulator) -> AsyncIterator[httpx2.AsyncClient]:
+    settings = PaymentSettings(
+        database_url=await databases.new("payment"),
+        payment_provider_url=simulator.url,
+        payment_provider_api_key=SecretStr(API_KEY),
+    )
+    async with running_api(build(settings), mint) as client:
+        yield client
+
+
+def pay(token: str = "tok_visa", amount: str = "12.50", *, currency: str = "USD", capture: bool = True) -> ProcessPayment:
+    return ProcessPayment(
+        order_id=uuid4(),
+        customer_id=uuid4(),
+        amount=Money.model_validate({"amount": amount, "currency": currency}),
+        payment_token=token,
+        capture=capture,
+    )
+
+
+def capture_of(payment: ProcessPayment) -> CapturePayment:
+    return CapturePayment(order_id=payment.order_id, attempt=payment.attempt)
+
+
+def refund_of(payment: ProcessPayment) -> RefundPayment:
+    return RefundPayment(order_id=payment.order_id, attempt=payment.attempt, reason="test")
+
+
+async def persist(call: Callable[[], Awaitable[contract.Payment]]) -> contract.Payment | Refusal:
+    """Repeat a command until it has a definite answer, as the saga does."""
+    for _ in range(20):
+        try:
+            return await call()
+        except Refusal as refusal:
+            return refusal
+        except Unavailable:
+            continue
+    raise AssertionError("no definite answer after 20 tries")
+
+
+async def events_of(database: Database, order_id: UUID) -> list[dict[str, Any]]:
+    async with database.reading() as session:
+        table = outbox.table
+        rows = await session.execute(select(table.c.envelope).where(table.c.key == str(order_id)).order_by(table.c.seq))
+        return [row.envelope for row in rows]
+
+
+async def event_types(database: Database, order_id: UUID) -> list[str]:
+    return [event["type"] for event in await events_of(database, order_id)]
+
+
+async def ledger_of(database: Database, order_id: UUID) -> list[tuple[str, str]]:
+    """Kind and amount of every movement, oldest first."""
+    async with database.reading() as session:
+        number = col(Transaction.transaction_id)
+        query = select(Transaction).join(Payment).where(Payment.order_id == order_id).order_by(number)
+        return [(row.kind.value, str(row.amount)) for row in (await session.exec(query)).all()]
+
+
+async def assert_books_agree(database: Database, simulator: Simulator) -> dict[str, int]:
+    """The provider and we have moved the same money, reference by reference, and our events tell the same. Returns the net of
+    each reference in minor units."""
+    async with database.reading() as session:
+        payments = {payment.provider_reference: payment for payment in (await session.exec(select(Payment))).all()}
+        transactions = (await session.exec(select(Transaction))).all()
+        envelopes = [row.envelope for row in await session.execute(select(outbox.table.c.envelope))]
+    moved: dict[UUID, Counter[str]] = {}
+    totals: dict[str, Counter[str]] = {}
+    for row in transactions:
+        moved.setdefault(row.payment_id, Counter())[row.kind.value] += row.amount_minor
+        totals.setdefault(row.currency, Counter())[row.kind.value] += row.amount_minor
+    told: Counter[str] = Counter()
+    for envelope in envelopes:
+        sign = {"PaymentProcessed": 1, "RefundProcessed": -1}.get(envelope["type"], 0)
+        told[envelope["data"]["payment_id"]] += sign * Money.model_validate(envelope["data"]["amount"]).minor
+    await simulator.heal()
+    theirs = await simulator.charges()
+    for reference, charge in theirs.items():
+        ours = moved.get(payments[reference].payment_id, Counter())
+        assert (ours["capture"], ours["refund"]) == (charge["captured_amount"], charge["refunded_amount"]), reference
+    net = {}
+    for reference, payment in payments.items():
+        ours = moved.get(payment.payment_id, Counter())
+        net[reference] = ours["capture"] - ours["refund"]
+        assert net[reference] == told[str(payment.payment_id)], f"events of {reference}"
+        assert payment.refunded_minor == ours["refund"]
+        assert reference in theirs or not ours
+    assert totals == await simulator.totals()
+    return net

@@ -1,0 +1,47 @@
+"""What the tests of shipping send, and how they read what came of it."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlmodel import col, select
+
+from chassis.clock import utc_now
+from chassis.database import Database
+from contracts.address import Address
+from contracts.shipments import CancelShipment, CreateShipment
+from services.shipping.model import Shipment, outbox
+from services.shipping.schemas import CarrierNews
+
+ADDRESS = Address(name="A. Customer", line1="12 Main Street", city="Cincinnati", region="OH", postal_code="45202", country="US")
+
+
+def order(weight_grams: int = 2500, **ship_to: Any) -> CreateShipment:
+    return CreateShipment(
+        order_id=uuid4(),
+        customer_id=uuid4(),
+        warehouse_id="410",
+        ship_to=ADDRESS.model_copy(update=ship_to),
+        weight_grams=weight_grams,
+    )
+
+
+def undo(order: CreateShipment) -> CancelShipment:
+    return CancelShipment(order_id=order.order_id, reason="the customer changed their mind")
+
+
+async def shipment_of(database: Database, order_id: UUID) -> Shipment:
+    async with database.reading() as session:
+        return (await session.exec(select(Shipment).where(col(Shipment.order_id) == order_id))).one()
+
+
+async def events_of(database: Database, order_id: UUID) -> list[str]:
+    """Types of the order's events in their order; TrackingUpdated with its status."""
+    async with database.reading() as session:
+        query = select(outbox.table.c.envelope).where(outbox.table.c.key == str(order_id)).order_by(outbox.table.c.seq)
+        envelopes = [row.envelope for row in await session.execute(query)]
+    return [" ".join(filter(None, [each["type"], each["data"].get("status")])) for each in envelopes]
+
+
+def news(order: CreateShipment, status: str, **changes: Any) -> CarrierNews:
+    fields = {"id": f"evt_{uuid4().hex}", "reference": str(order.order_id), "status": status, "occurred_at": utc_now()}
+    return CarrierNews.model_validate(fields | changes)
