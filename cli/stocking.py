@@ -25,9 +25,10 @@ async def stock_platform(env: Mapping[str, str], console: Console, baskets: Path
 
 
 async def _load_products(gateway: Gateway, token: str, console: Console) -> None:
-    if (await gateway.call("GET", "/api/v1/products?limit=1"))["items"]:
-        return
     rows = [import_row(product) for product in read_products()]
+    last = await gateway.ask("GET", f"/api/v1/products/{rows[-1]['product_id']}")
+    if last.status == 200:  # they are loaded in order; what staff changed since then stays
+        return
     for start in range(0, len(rows), CHUNK):
         await gateway.call("POST", "/api/v1/products/import", {"products": rows[start : start + CHUNK]}, token=token)
     console.print(f"Catalogue: {len(rows)} products")

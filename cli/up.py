@@ -5,14 +5,14 @@ import signal
 from pathlib import Path
 
 from rich.console import Console
-from rich.panel import Panel
 
 from cli.stocking import stock_platform
 from embedded.platform import AlreadyRunning, Platform
+from embedded.ports import is_free
 from embedded.supervisor import PartFailed
 
 FIXED_PORTS = {"PORT_GATEWAY": "8080", "PORT_TEMPORAL_UI": "8233", "PORT_TEMPORAL": "7233"}
-"""Wished for, not insisted on: a port that is taken is replaced by a free one."""
+"""Wished for, not insisted on: one that is taken is replaced by a free one."""
 
 
 async def run_platform(data: Path) -> int:
@@ -23,10 +23,11 @@ async def run_platform(data: Path) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     console.print("Starting …")
     try:
-        async with Platform(data) as platform:
+        wishes = {name: port for name, port in FIXED_PORTS.items() if is_free(int(port))}
+        async with Platform(data, settings=wishes) as platform:
             console.print(f"Up in {platform.up_seconds:.1f} s. Loading the catalogue and the stock …")
             await stock_platform(platform.env, console)
-            console.print(_welcome(platform))
+            print(_welcome(platform), flush=True)
             await stop.wait()
             console.print("Stopping …")
     except (PartFailed, AlreadyRunning) as error:
@@ -35,15 +36,16 @@ async def run_platform(data: Path) -> int:
     return 0
 
 
-def _welcome(platform: Platform) -> Panel:
+def _welcome(platform: Platform) -> str:
     env = platform.env
-    return Panel(
-        f"Gateway          {platform.url('gateway')}   (docs: {platform.url('gateway')}/docs)\n"
-        f"Temporal Web UI  {platform.url('temporal_ui')}\n"
-        f"First user       {env['ADMIN_EMAIL']}   {env['ADMIN_PASSWORD']}\n"
-        f"temporal CLI     temporal --address {env['TEMPORAL_ADDRESS']} workflow list\n"
-        f"Logs             {platform.data_dir / 'logs'}\n\n"
-        "Ctrl-C stops everything; the data stay.",
-        title="DistributedCommerce is running",
-        expand=False,
-    )
+    return f"""
+DistributedCommerce is running
+
+  Gateway          {platform.url("gateway")}
+  API docs         {platform.url("gateway")}/docs
+  Temporal Web UI  {platform.url("temporal_ui")}
+  First user       {env["ADMIN_EMAIL"]}   {env["ADMIN_PASSWORD"]}
+  temporal CLI     temporal --address {env["TEMPORAL_ADDRESS"]} workflow list
+  Logs             {platform.data_dir / "logs"}
+
+Ctrl-C stops everything; the data stay."""

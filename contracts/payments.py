@@ -10,6 +10,8 @@ from contracts.base import Contract
 from contracts.money import Money
 from contracts.orders import PaymentToken
 
+Attempt = Annotated[int, Field(ge=1, le=20)]
+
 
 class PaymentStatus(StrEnum):
     """INITIATED: asked, answer unknown. AUTHORIZED: held at the bank, not taken. VOIDED: nothing was or will be taken."""
@@ -29,7 +31,7 @@ class ProcessPayment(Contract):
     the same reference."""
 
     order_id: UUID
-    attempt: Annotated[int, Field(ge=1, le=20)] = 1
+    attempt: Attempt = 1
     customer_id: UUID
     amount: Money
     payment_token: PaymentToken
@@ -40,14 +42,14 @@ class CapturePayment(Contract):
     """Take the money that is held. Refusals: payment_declined, payment_reversed."""
 
     order_id: UUID
-    attempt: int = 1
+    attempt: Attempt = 1
 
 
 class RefundPayment(Contract):
     """Undo of pay: refund what was captured, void what is held, forbid what has not arrived yet."""
 
     order_id: UUID
-    attempt: int = 1
+    attempt: Attempt = 1
     reason: str
 
 

@@ -44,7 +44,7 @@ COMES_FROM = {
 }
 """Where a parcel must be to get to each status that the carrier reports."""
 
-HEAVIEST_GRAMS = 70_000
+HEAVIEST_GRAMS = 150_000
 PRICES = {"economy": 390, "standard": 490, "express": 1_290}
 PRICE_PER_KILOGRAM = 80
 

@@ -4,7 +4,7 @@
 |------------------------------|-----------------------------------------------------------------------|
 | postal code starting `00000` | 422 `address_undeliverable`                                           |
 | city `Nowhere`               | 422 `address_undeliverable`                                           |
-| weight above 70,000 grams    | 422 `parcel_too_heavy`                                                |
+| weight above 150,000 grams   | 422 `parcel_too_heavy`                                                |
 | city `Flakytown`             | 503 to the first three bookings of a reference, booked at the fourth  |
 | city `Lostville`             | booked, then the connection drops without a reply; repeated: answered |
 | city `Slowville`             | booked, then answered after fault switch `slow_ms`; repeated: at once |

@@ -25,6 +25,11 @@ from embedded import postgres as embedded_postgres
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", default="20", help="crash test: how many times a part of the platform is killed")
+    parser.addoption("--seed", default=str(time.time_ns() % 100_000), help="crash test: makes the random choices repeatable")
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[embedded_postgres.PostgresServer]:
     """One PostgreSQL server for all tests."""

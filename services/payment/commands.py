@@ -6,11 +6,12 @@ reference; whoever repeats the command, after whatever crash, asks again under t
 
 from uuid import UUID
 
-from sqlmodel import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.clients import Unavailable
-from chassis.database import Database, lock
+from chassis.database import Database
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
@@ -21,12 +22,10 @@ from services.payment.ports import PaymentProvider, ProviderCharge
 async def process_payment(database: Database, provider: PaymentProvider, command: ProcessPayment) -> contract.Payment:
     """Take the money, or hold it. Refusals: payment_declined, payment_reversed, conflict, validation_failed. Fault: Unavailable,
     while the outcome is not known."""
+    asked = Payment.asked(command)
     async with database.transaction() as session:
-        await lock(session, command.order_id)
-        payment = await _find(session, command.order_id, command.attempt)
-        if payment is None:
-            payment = Payment.asked(command)
-            session.add(payment)
+        payment = await _only(session, asked)
+        if payment is asked:
             await outbox.add(session, payment.initiated())
     payment.require_same(command)
     if payment.status != PaymentStatus.INITIATED:
@@ -52,12 +51,8 @@ async def capture_payment(database: Database, provider: PaymentProvider, command
 async def refund_payment(database: Database, provider: PaymentProvider, command: RefundPayment) -> contract.Payment:
     """Undo of pay: refund what was taken, void what is held, forbid what has not arrived. Fault: Unavailable."""
     async with database.transaction() as session:
-        await lock(session, command.order_id)
-        payment = await _find(session, command.order_id, command.attempt)
-        if payment is None:
-            # No charge is under way: each leaves its row before the provider is asked.
-            payment = Payment.tombstone(command)
-            session.add(payment)
+        # Where the tombstone finds room, no charge is under way: each leaves its row before the provider is asked.
+        payment = await _only(session, Payment.tombstone(command))
     if payment.is_final:
         return payment.reply()
     answer = await provider.reverse(payment.provider_reference, command.reason)
@@ -67,12 +62,22 @@ async def refund_payment(database: Database, provider: PaymentProvider, command:
 async def _record(database: Database, payment: Payment, answer: ProviderCharge) -> Payment:
     """Store what the provider said, unless somebody knew it, or better, before."""
     async with database.transaction() as session:
-        await lock(session, payment.order_id)
-        current = await session.get_one(Payment, payment.payment_id)
+        current = await session.get_one(Payment, payment.payment_id, with_for_update=True)
         change = current.settle(answer)
         session.add_all(change.transactions)
         await outbox.add(session, *change.events)
         return current
+
+
+async def _only(session: AsyncSession, payment: Payment) -> Payment:
+    """The one row of this order and attempt: `payment` itself, unless there is one. Of two that come at once, the second waits
+    here for the first one's commit."""
+    statement = insert(Payment).values(payment.model_dump()).on_conflict_do_nothing().returning(col(Payment.payment_id))
+    if (await session.exec(statement)).one_or_none() is not None:
+        return payment
+    existing = await _find(session, payment.order_id, payment.attempt)
+    assert existing is not None  # a row is never deleted
+    return existing
 
 
 async def _find(session: AsyncSession, order_id: UUID, attempt: int) -> Payment | None:

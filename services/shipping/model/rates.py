@@ -20,7 +20,7 @@ from contracts.base import Contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 
-HEAVIEST_GRAMS = 70_000
+HEAVIEST_GRAMS = 150_000
 CURRENCY = "USD"
 
 

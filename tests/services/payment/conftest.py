@@ -58,8 +58,8 @@ class Simulator:
         return self._server.started
 
     async def stop(self) -> None:
-        self._server.should_exit = True
-        await self._serving
+        await self._server.shutdown()
+        self._serving.cancel()  # its loop would see `should_exit` only after a tick
 
     async def faults(self, **switches: object) -> None:
         (await self.http.post("/_control/faults", json=switches)).raise_for_status()

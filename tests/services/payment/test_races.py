@@ -169,7 +169,7 @@ async def test_a_process_that_dies_around_the_charge_leaves_nothing_charged_twic
 async def test_many_commands_for_one_order_at_once(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    for seed in range(80):
+    for seed in range(60):
         chance = random.Random(seed)
         payment = pay(chance.choice(["tok_visa", "tok_visa", "tok_review", "tok_declined", "tok_lost_reply", "tok_flaky_3"]))
         await simulator.faults(lose_replies_next=chance.randrange(3), fail_next=chance.randrange(3))
@@ -213,7 +213,7 @@ acts = st.builds(
 tokens = st.sampled_from(["tok_visa", "tok_mastercard", "tok_review", "tok_expired", "tok_lost_reply", "tok_flaky_3"])
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cards=st.lists(tokens, min_size=3, max_size=3), script=st.lists(acts, max_size=10))
 async def test_the_provider_s_money_is_our_ledger_after_everything(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator, cards: list[str], script: list[Act]
