@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -124,11 +124,19 @@ def verifier(settings: ProcessSettings, http: HttpSession | aiohttp.ClientSessio
     return TokenVerifier(settings.jwt_issuer, settings.jwt_audience, jwks_fetcher(session, settings.identity_url))
 
 
+class _Server(uvicorn.Server):
+    """uvicorn, which leaves the signals to us: it would raise them again in the middle of our own stopping."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 async def serve(app: ASGIApp, settings: ProcessSettings, background: Sequence[Awaitable[None]] = (), **options: Any) -> None:
     """Answer HTTP and run the background tasks until SIGTERM or SIGINT; then finish the requests under way and stop.
 
     `options` are uvicorn's."""
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             host=settings.host,
@@ -143,6 +151,12 @@ async def serve(app: ASGIApp, settings: ProcessSettings, background: Sequence[Aw
             **options,
         )
     )
+
+    def stop() -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     tasks = [asyncio.ensure_future(task) for task in background]
     serving = asyncio.ensure_future(server.serve())
     try:
@@ -150,25 +164,18 @@ async def serve(app: ASGIApp, settings: ProcessSettings, background: Sequence[Aw
         for task in done:
             task.result()
     finally:
-        server.should_exit = True
+        stop()
         for task in tasks:
             task.cancel()
         await asyncio.gather(serving, *tasks, return_exceptions=True)
 
 
-def run_process(name: str, settings: ProcessSettings, main: Callable[[], Awaitable[None]]) -> None:
+def run_process(name: str, settings: ProcessSettings, main: Callable[[], Coroutine[None, None, None]]) -> None:
     """The `__main__` of every process: logs, traces, event loop."""
     configure_logging(name, settings.log_level)
     provider = configure_tracing(name, settings.otel_exporter_otlp_endpoint, settings.otel_trace_ratio)
-    # uvicorn handles the signals while it serves and raises them again afterwards; by then we are done.
-    with suppress(KeyboardInterrupt):
-        uvloop.run(_with_quiet_signals(main))
+    uvloop.run(main())
     provider.shutdown()
-
-
-async def _with_quiet_signals(main: Callable[[], Awaitable[None]]) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    await main()
 
 
 def run_service(service: Service, arguments: Sequence[str] = ()) -> None:
