@@ -47,4 +47,4 @@ histories: $(INSTALLED) ## Record a history of every branch of the saga for the 
 	@$(BIN)/python -m cli.main histories record
 
 clean: ## Remove the environment and the data of the platform on this machine
-	rm -rf .venv .commerce
+	rm -rf .venv .commerce .commerce-demo

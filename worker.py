@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import SecretStr
 from temporalio.client import Client
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.inventory import InventoryActivities
@@ -31,7 +31,7 @@ SANDBOX = SandboxedWorkflowRunner(
         "activities", "contracts", "pydantic", "temporal", "workflows.order_steps", "workflows.saga", "workflows.steps"
     )
 )
-"""Only the workflow's own module is loaded anew for each run; what it uses is stateless, and sharing it halves the cost."""
+"""For tests and replays: it catches what is not deterministic. Only the workflow's own module is loaded anew for each run."""
 
 
 class WorkerSettings(ProcessSettings, TemporalSettings):
@@ -43,6 +43,8 @@ class WorkerSettings(ProcessSettings, TemporalSettings):
     shipping_url: str = "http://127.0.0.1:8006"
     notification_url: str = "http://127.0.0.1:8007"
     service_client_secret: SecretStr
+    workflow_sandbox: bool = False
+    """Run workflows in the SDK's sandbox, as every test and replay does. It doubles what an order costs the worker: docs/adr/0010."""
     worker_metrics_address: str | None = None
     """Where Temporal's SDK offers its metrics to Prometheus, e.g. 0.0.0.0:9464."""
 
@@ -78,7 +80,7 @@ def order_worker(client: Client, settings: WorkerSettings, http: HttpSession) ->
             notification.send,
         ],
         interceptors=[RefusalInterceptor()],
-        workflow_runner=SANDBOX,
+        workflow_runner=SANDBOX if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
         max_cached_workflows=500,
         max_concurrent_workflow_tasks=50,
         max_concurrent_activities=100,

@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError
 from opentelemetry import trace
 from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
@@ -22,13 +23,16 @@ from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database, is_connection_fault
 from chassis.inbox import Inbox
+from chassis.kafka import ensure_topics, on_connection_lost
 from chassis.logs import logger
-from chassis.relay import ensure_topics_exist
 from chassis.settings import ServiceSettings
 from chassis.telemetry import context_of
 from contracts.events import EVENT_TYPES, CloudEvent, Event, dead_letter_topic
 
 BATCH = 200
+COMMIT_SECONDS = 1.0
+"""How often the group's offsets are stored. After a crash some events are read again; the inbox makes that harmless."""
+FORGET_SECONDS = 600.0
 log = logger(__name__)
 tracer = trace.get_tracer(__name__)
 applied_total = Counter("events_applied_total", "Events whose effect was committed.", ["topic", "type"])
@@ -71,49 +75,86 @@ class Consumer:
 
     async def run(self) -> None:
         """Consume for ever."""
+        loop = asyncio.get_running_loop()
         pause = 0.05
         while True:
+            started = loop.time()
             try:
                 await self._run_once()
             except (OSError, KafkaError) as error:
-                log.warning("consumer_interrupted", error=repr(error), retry_in_s=pause)
+                log.warning("consumer_interrupted", error=repr(error))
             except Exception as error:  # a bug must not end consuming for good: it is logged and tried again
                 log.error("consumer_failed", exc_info=error)
+            pause = 0.05 if loop.time() - started > 10 else min(pause * 2, 1.0)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, 1.0)
 
     async def _run_once(self) -> None:
-        await ensure_topics_exist(self._settings)
+        await ensure_topics(self._settings)
         consumer = AIOKafkaConsumer(
             *self._subscription.topics,
             bootstrap_servers=self._settings.kafka_bootstrap_servers,
             group_id=self._service,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=100,
-            session_timeout_ms=6000,
-            heartbeat_interval_ms=1000,
+            fetch_max_wait_ms=100,  # the embedded broker looks for new events only at half of it and at its end
+            session_timeout_ms=self._settings.kafka_session_timeout_ms,
+            heartbeat_interval_ms=self._settings.kafka_session_timeout_ms // 6,
             request_timeout_ms=15_000,
             metadata_max_age_ms=10_000,
         )
+        lost = asyncio.Event()
+        on_connection_lost(consumer._client, lost.set)
         try:
             await consumer.start()
-            while True:
-                batches = await consumer.getmany(timeout_ms=1000, max_records=BATCH)
-                if not batches:
-                    continue
-                # All partitions together: their events do not depend on each other, and a commit costs the same for all.
-                await self.apply([record for records in batches.values() for record in records])
-                await self._commit(consumer, {partition: records[-1].offset + 1 for partition, records in batches.items()})
+            await self._consume(consumer, lost)
         finally:
             with suppress(Exception):
                 async with asyncio.timeout(5):
                     await consumer.stop()
 
+    async def _consume(self, consumer: AIOKafkaConsumer, lost: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        commit_at = forget_at = loop.time()
+        applied: dict[TopicPartition, int] = {}
+        try:
+            while True:
+                batches = await consumer.getmany(timeout_ms=200, max_records=BATCH)
+                if lost.is_set():
+                    # Perhaps the broker has lost its log, and these are from the middle of a new one: begin where the group is.
+                    raise KafkaConnectionError("the connection to the broker broke")
+                if batches:
+                    # All partitions together: their events do not depend on each other, and a commit costs the same for all.
+                    await self.apply([record for records in batches.values() for record in records])
+                    applied |= {partition: records[-1].offset + 1 for partition, records in batches.items()}
+                now = loop.time()
+                if now >= commit_at:
+                    await self._commit(consumer, applied)
+                    commit_at = now + COMMIT_SECONDS
+                if now >= forget_at and not await self._forget():
+                    forget_at = now + FORGET_SECONDS
+        finally:
+            with suppress(Exception):
+                async with asyncio.timeout(5):
+                    if not lost.is_set():
+                        await self._commit(consumer, applied)
+
+    async def _forget(self) -> bool:
+        """Delete some old rows of the inbox; returns whether there may be more."""
+        before = utc_now() - timedelta(days=self._settings.inbox_retention_days)
+        try:
+            async with self._database.transaction() as session:
+                return await self._inbox.forget(session, before)
+        except Exception as error:
+            if not is_connection_fault(error):
+                raise
+            return False
+
     async def _commit(self, consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
         # A lost assignment only means that somebody reads these again; the inbox makes that harmless.
         with suppress(CommitFailedError, IllegalStateError):
-            await consumer.commit(offsets)
+            if offsets:
+                await consumer.commit(offsets)
+        offsets.clear()
 
     async def apply(self, records: Sequence[ConsumerRecord]) -> None:
         """Apply what is new of these records; return when each one's effect is committed, or the record parked."""

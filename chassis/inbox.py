@@ -1,6 +1,7 @@
 """Inbox: an event's id is recorded in the same commit as its effect, so that a second delivery has none."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Column, DateTime, MetaData, Table, func, text
@@ -8,6 +9,12 @@ from sqlalchemy.dialects.postgresql import UUID as PgUuid
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 _CLAIM = text("insert into inbox (event_id) select unnest(cast(:ids as uuid[])) on conflict do nothing returning event_id")
+_FORGET = text(
+    """with gone as (
+         delete from inbox where event_id in (
+           select event_id from inbox where applied_at < :before order by applied_at limit :limit) returning 1)
+       select count(*) from gone"""
+)
 
 
 class Inbox:
@@ -27,3 +34,8 @@ class Inbox:
         They are written in one fixed order, so that two consumers with overlapping batches can never wait for each other.
         """
         return set((await session.execute(_CLAIM, {"ids": sorted(event_ids)})).scalars())
+
+    async def forget(self, session: AsyncSession, before: datetime, limit: int = 5000) -> bool:
+        """Delete some of the ids applied before a time; returns whether there may be more."""
+        gone: int = (await session.execute(_FORGET, {"before": before, "limit": limit})).scalar_one()
+        return gone == limit

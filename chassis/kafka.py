@@ -1,20 +1,29 @@
-"""Small things about Kafka that the relay and the consumer share."""
+"""What the relay and the consumer know of Kafka that its client library does not do for them."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.protocol.offset import OffsetRequest
 
+from chassis.settings import ServiceSettings
 from contracts.events import TOPICS, dead_letter_topic
 
+_LATEST = -1
 
-async def ensure_topics(bootstrap: str, *, partitions: int, replication: int, topics: Iterable[str] = TOPICS) -> None:
+
+async def ensure_topics(settings: ServiceSettings, topics: Iterable[str] = TOPICS) -> None:
     """Create the topics and their dead-letter topics where they are missing. Raises KafkaError if the broker is away."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000)
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers, request_timeout_ms=5000)
     await admin.start()
     try:
         existing = set(await admin.list_topics())
         wanted = [name for topic in topics for name in (topic, dead_letter_topic(topic))]
+        partitions, replication = settings.kafka_partitions, settings.kafka_replication
         missing = [NewTopic(name, partitions, replication) for name in wanted if name not in existing]
         if missing:
             response = await admin.create_topics(missing)
@@ -23,3 +32,43 @@ async def ensure_topics(bootstrap: str, *, partitions: int, replication: int, to
                     raise for_code(code)
     finally:
         await admin.close()
+
+
+def on_connection_lost(client: AIOKafkaClient, callback: Callable[[], None]) -> None:
+    """Call back whenever a connection to a broker breaks; the library connects again and tells nobody.
+
+    Behind a new connection there may be a broker that has lost what the old one held (the embedded one keeps nothing over a
+    restart): whoever relies on what is there must look again before going on. Not called for a connection that we close.
+    """
+    inner = client._on_connection_closed
+
+    def closed(connection: AIOKafkaConnection, reason: CloseReason | None) -> None:
+        if reason not in (CloseReason.IDLE_DROP, CloseReason.SHUTDOWN):
+            callback()
+        inner(connection, reason)
+
+    client._on_connection_closed = closed
+
+
+async def end_offsets(client: AIOKafkaClient, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """Where these partitions end: 0 for one that does not exist, none for one whose leader cannot tell now.
+
+    The consumer's method of this name waits for ever for a partition that is gone. On the embedded broker the end is that of the
+    first record of the last batch.
+    """
+    cluster = await client.fetch_all_metadata()
+    ends: dict[TopicPartition, int] = {}
+    asked: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
+    for place in partitions:
+        leader = cluster.leader_for_partition(place)
+        if leader is None:
+            ends[place] = 0
+        elif leader >= 0:
+            asked[leader][place.topic].append((place.partition, _LATEST))
+    for leader, topics in asked.items():
+        response = await client.send(leader, OffsetRequest(-1, 0, [(topic, wanted) for topic, wanted in topics.items()]))
+        for topic, answers in response.topics:
+            for partition, code, _, end, *_ in answers:
+                if code == 0:
+                    ends[TopicPartition(topic, partition)] = end
+    return ends

@@ -30,7 +30,7 @@ def decode_cursor(cursor: str | None, *parsers: Callable[[Any], Any]) -> tuple[A
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         return tuple(parse(value) for parse, value in zip(parsers, values, strict=True))
-    except (ValueError, TypeError, binascii.Error) as error:
+    except (ValueError, TypeError, ArithmeticError, binascii.Error) as error:  # Decimal has errors of its own
         raise Refusal(ErrorCode.INVALID_CURSOR, "The cursor is not one that this list gave.") from error
 
 

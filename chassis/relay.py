@@ -1,49 +1,85 @@
 """The relay publishes the outbox to Kafka: at least once, in order per aggregate, woken by NOTIFY.
 
 - One relay per service is active at a time (an advisory lock); a second one waits to take over.
-- Only one event of an aggregate is under way at a time, so a failed send can never be overtaken by a later event.
+- It works in rounds. A round sends at most one batch per partition, and a batch is stored whole or not at all; so no event can
+  overtake one of its aggregate that failed. Whatever fails ends the round, and the relay starts anew.
 - A row stays, with the place where it was published, for the retention time. If the broker turns out to hold less than was
-  published (the embedded broker keeps nothing over a restart; a real one may lose its disks), the rows are published again.
-  The inbox of each consumer makes that harmless.
+  published (the embedded broker keeps nothing over a restart; a real one may lose its disks), the rows are published again,
+  in order, before anything new. The inbox of each consumer makes that harmless.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.partitioner import DefaultPartitioner
 from prometheus_client import Counter, Gauge
 
 from chassis.clock import utc_now
-from chassis.kafka import ensure_topics
+from chassis.kafka import end_offsets, ensure_topics, on_connection_lost
 from chassis.logs import logger
 from chassis.outbox import CHANNEL
 from chassis.settings import ServiceSettings
 
 BATCH = 500
-CHECK_SECONDS = 2.0
-"""The longest sleep; then the relay looks whether the broker still has what it was given."""
+BATCH_BYTES = 256 * 1024
+"""Of one partition in one round; a broker's own limit is 1 MB."""
+ROUND_SECONDS = 0.025
+"""The shortest time from one round to the next: under load, events that come within it share the cost of a round."""
+SEND_SECONDS = 15.0
+CHECK_SECONDS = 10.0
+"""How often the relay asks the broker where its partitions end. A broken connection makes it ask at once."""
 FORGET_SECONDS = 600.0
+FORGET_BATCH = 5000
 _LOCK = 0x0B0C5
 _HEADERS = [("content-type", b"application/cloudevents+json; charset=utf-8")]
+_SESSION = {
+    "application_name": "relay",
+    # What is lost of these commits is published again.
+    "synchronous_commit": "off",
+    # All look-ups here are by index; statistics of a table that empties and fills only mislead the planner.
+    "enable_seqscan": "off",
+    # If this machine dies without a word, the server must notice, and give the lock to another.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
 
+_OLDEST = "select created_at from outbox where published_at is null order by seq limit 1"
 _UNSENT = """select seq, topic, key, envelope::text as envelope, created_at from outbox
              where published_at is null order by seq limit $1"""
 _SENT = """update outbox set published_at = now(), "partition" = sent.p, "offset" = sent.o
            from unnest($1::bigint[], $2::int[], $3::bigint[]) as sent(seq, p, o) where outbox.seq = sent.seq"""
-_PLACES = """select topic, "partition", max("offset") as high from outbox
-             where "partition" is not null group by topic, "partition" """
-_UNSEND = 'update outbox set published_at = null, "partition" = null, "offset" = null where published_at is not null'
-_FORGET = "delete from outbox where published_at < $1"
+# The last batch (one round has one published_at) in each partition, without reading more than those.
+_LAST_BATCHES = """
+    with recursive last as (
+        (select topic, "partition", "offset", published_at from outbox where "partition" is not null
+         order by topic desc, "partition" desc, "offset" desc limit 1)
+        union all
+        select next.* from last, lateral (
+            select topic, "partition", "offset", published_at from outbox
+            where (topic, "partition") < (last.topic, last."partition") and "partition" is not null
+            order by topic desc, "partition" desc, "offset" desc limit 1) as next)
+    select topic, "partition", (
+        select min("offset") from outbox
+        where (topic, "partition", published_at) = (last.topic, last."partition", last.published_at)
+        and "offset" > last."offset" - $1) as base
+    from last"""
+_LOST = """update outbox set published_at = null, "partition" = null, "offset" = null
+           where topic = $1 and "partition" = $2 and "offset" >= $3"""
+_FORGET = """delete from outbox where seq in (
+               select seq from (select seq, published_at from outbox order by seq limit $2) as oldest where published_at < $1)"""
 
 log = logger(__name__)
 published_total = Counter("outbox_published_total", "Events published to Kafka.", ["topic"])
 republished_total = Counter("outbox_republished_total", "Events published again because the broker had lost them.")
 backlog_seconds = Gauge("outbox_backlog_seconds", "Age of the oldest event not yet published.")
+partition_of = DefaultPartitioner()
 
 
 class Relay:
@@ -52,147 +88,202 @@ class Relay:
     def __init__(self, dsn: str, settings: ServiceSettings) -> None:
         self._dsn, self._settings = dsn, settings
         self._wake = asyncio.Event()
-        self._high: dict[TopicPartition, int] = {}
-        """The highest offset at which something was published."""
+        self._last: dict[TopicPartition, int] = {}
+        """Where the last batch in each partition begins."""
+        self._oldest: datetime | None = None
+        backlog_seconds.set_function(lambda: (utc_now() - self._oldest).total_seconds() if self._oldest else 0.0)
 
     async def run(self) -> None:
         """Publish for ever."""
+        loop = asyncio.get_running_loop()
         pause = 0.05
         while True:
+            started = loop.time()
             try:
                 await self._run_once()
             except (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.warning("relay_interrupted", error=repr(error), retry_in_s=pause)
+                log.warning("relay_interrupted", error=repr(error))
             except Exception as error:  # a bug must not end publishing for good: it is logged and tried again
                 log.error("relay_failed", exc_info=error)
+            pause = 0.05 if loop.time() - started > 10 else min(pause * 2, 1.0)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, 1.0)
 
     async def _run_once(self) -> None:
-        database = await asyncpg.connect(self._dsn, timeout=5, command_timeout=30)
+        database = await asyncpg.connect(self._dsn, timeout=5, command_timeout=30, server_settings=_SESSION)
         try:
+            self._oldest = None  # as long as another relay of this service publishes, the backlog is not ours to tell
             await database.execute("select pg_advisory_lock($1)", _LOCK, timeout=None)
+            self._oldest = await database.fetchval(_OLDEST)
             await database.add_listener(CHANNEL, lambda *_: self._wake.set())
             database.add_termination_listener(lambda *_: self._wake.set())
-            async with _Producer(self._settings) as producer:
-                await self._load_places(database)
+            await ensure_topics(self._settings)
+            producer = _Producer(self._settings, self._wake)
+            try:
+                await producer.start()
+                rows = await database.fetch(_LAST_BATCHES, BATCH)
+                self._last = {TopicPartition(row["topic"], row["partition"]): row["base"] for row in rows}
                 await self._publish_for_ever(database, producer)
+            finally:
+                await producer.stop()
         finally:
             with suppress(Exception):
                 await database.close(timeout=2)
 
-    async def _publish_for_ever(self, database: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
-        await self._check_broker(database)
+    async def _publish_for_ever(self, database: asyncpg.Connection, producer: "_Producer") -> None:
         loop = asyncio.get_running_loop()
-        checked_at = forgot_at = loop.time()
-        while not database.is_closed():
+        check_at, forget_at = 0.0, loop.time() + FORGET_SECONDS
+        while True:
+            now = loop.time()
+            if now >= check_at:
+                await self._check_broker(database, producer)
+                check_at = now + CHECK_SECONDS
+            if now >= forget_at and not await self._forget(database):
+                forget_at = now + FORGET_SECONDS
             self._wake.clear()
-            while await self._publish_batch(database, producer):
-                pass
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_SECONDS):
-                    await self._wake.wait()
-            if loop.time() - checked_at > CHECK_SECONDS:
-                await self._check_broker(database)
-                checked_at = loop.time()
-            if loop.time() - forgot_at > FORGET_SECONDS:
-                await database.execute(_FORGET, utc_now() - timedelta(hours=self._settings.outbox_retention_hours))
-                forgot_at = loop.time()
+            producer.raise_if_lost()
+            if not await self._publish_round(database, producer):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(check_at):
+                        await self._wake.wait()
+                await asyncio.sleep(now + ROUND_SECONDS - loop.time())
 
-    async def _publish_batch(self, database: asyncpg.Connection, producer: AIOKafkaProducer) -> int:
-        """Publish up to BATCH rows, oldest first; returns how many there were."""
+    async def _publish_round(self, database: asyncpg.Connection, producer: "_Producer") -> bool:
+        """Publish what there is, oldest first, up to one batch per partition; returns whether there is more."""
         rows = await database.fetch(_UNSENT, BATCH)
-        backlog_seconds.set((utc_now() - rows[0]["created_at"]).total_seconds() if rows else 0)
-        for wave in waves(rows):
-            await self._publish_wave(database, producer, wave)
-        return len(rows)
+        self._oldest = rows[0]["created_at"] if rows else None
+        if not rows:
+            return False
+        partitions = {topic: await producer.partitions(topic) for topic in {row["topic"] for row in rows}}
+        batches: dict[TopicPartition, _Batch] = {}
+        for row in rows:
+            key = row["key"].encode()
+            place = TopicPartition(row["topic"], partition_of(key, partitions[row["topic"]], ()))
+            if place not in batches:
+                batches[place] = _Batch(producer.new_batch())
+            batches[place].add(row["seq"], key, row["envelope"].encode())
+        await self._mark(database, batches, await producer.send(batches))
+        return len(rows) == BATCH or any(batch.is_full for batch in batches.values())
 
-    async def _publish_wave(
-        self, database: asyncpg.Connection, producer: AIOKafkaProducer, rows: Sequence[asyncpg.Record]
-    ) -> None:
-        sends = [
-            await producer.send(row["topic"], row["envelope"].encode(), key=row["key"].encode(), headers=_HEADERS) for row in rows
-        ]
-        results = await asyncio.gather(*sends, return_exceptions=True)
-        sent = [(row, result) for row, result in zip(rows, results, strict=True) if not isinstance(result, BaseException)]
-        high_before = dict(self._high)
-        for row, place in sent:
-            published_total.labels(row["topic"]).inc()
-            partition = TopicPartition(place.topic, place.partition)
-            self._high[partition] = max(self._high.get(partition, -1), place.offset)
-        await database.execute(
-            _SENT, [row["seq"] for row, _ in sent], [place.partition for _, place in sent], [place.offset for _, place in sent]
-        )
-        if any(place.offset <= high_before.get(TopicPartition(place.topic, place.partition), -1) for _, place in sent):
-            await self._publish_all_again(database)
-        for result in results:
+    async def _mark(self, database: asyncpg.Connection, batches: "Mapping[TopicPartition, _Batch]", results: list[Any]) -> None:
+        """Note in the outbox where each batch went. Raises what went wrong with any of them."""
+        sent: list[tuple[int, int, int]] = []
+        began_anew: dict[TopicPartition, int] = {}
+        failure: BaseException | None = None
+        for (place, batch), result in zip(batches.items(), results, strict=True):
             if isinstance(result, BaseException):
-                raise result
+                failure = result
+            elif result.offset < 0:
+                failure = KafkaError("the broker knows this batch, and not where it is")
+            else:
+                if result.offset <= self._last.get(place, -1):
+                    began_anew[place] = result.offset
+                self._last[place] = result.offset
+                sent += [(seq, place.partition, result.offset + index) for index, seq in enumerate(batch.seqs)]
+                published_total.labels(place.topic).inc(len(batch.seqs))
+        if began_anew:
+            await self._publish_again(database, began_anew)
+            failure = KafkaError("a partition began anew")  # so we look at the others
+        if sent:
+            await database.execute(_SENT, *(list(column) for column in zip(*sent, strict=True)))
+        if failure:
+            raise failure
 
-    async def _load_places(self, database: asyncpg.Connection) -> None:
-        rows = await database.fetch(_PLACES)
-        self._high = {TopicPartition(row["topic"], row["partition"]): row["high"] for row in rows}
-
-    async def _check_broker(self, database: asyncpg.Connection) -> None:
+    async def _check_broker(self, database: asyncpg.Connection, producer: "_Producer") -> None:
         """Compare the ends of the broker's partitions with what was published to them."""
-        if not self._high:
-            return
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._settings.kafka_bootstrap_servers, request_timeout_ms=5000)
-        await consumer.start()
-        try:
-            ends = await consumer.end_offsets(list(self._high))
-        finally:
-            await consumer.stop()
-        if any(ends.get(partition, 0) <= high for partition, high in self._high.items()):
-            await self._publish_all_again(database)
+        ends = await producer.end_offsets(self._last)
+        lost = {place: end for place, end in ends.items() if end <= self._last[place]}
+        if lost:
+            await ensure_topics(self._settings)
+            await self._publish_again(database, lost)
 
-    async def _publish_all_again(self, database: asyncpg.Connection) -> None:
-        await ensure_topics_exist(self._settings)
-        count = int((await database.execute(_UNSEND)).rsplit(" ", 1)[-1])
-        self._high.clear()
-        self._wake.set()
+    async def _publish_again(self, database: asyncpg.Connection, lost: Mapping[TopicPartition, int]) -> None:
+        """What went to these partitions, from these offsets on, counts as not yet published."""
+        count = 0
+        async with database.transaction():
+            await database.execute("set local synchronous_commit = on")
+            for place, offset in lost.items():
+                status = await database.execute(_LOST, place.topic, place.partition, offset, timeout=600)
+                count += int(status.rsplit(" ", 1)[-1])
+        for place in lost:
+            self._last.pop(place, None)
         republished_total.inc(count)
         log.warning("broker_lost_events", republishing=count)
 
-
-def waves(rows: Sequence[asyncpg.Record]) -> list[list[asyncpg.Record]]:
-    """Rows cut into waves in which each aggregate occurs once: the n-th wave holds the n-th event of each."""
-    result: list[list[asyncpg.Record]] = []
-    seen: dict[tuple[str, str], int] = defaultdict(int)
-    for row in rows:
-        aggregate = (row["topic"], row["key"])
-        if seen[aggregate] == len(result):
-            result.append([])
-        result[seen[aggregate]].append(row)
-        seen[aggregate] += 1
-    return result
+    async def _forget(self, database: asyncpg.Connection) -> bool:
+        """Delete some rows that were published long ago; returns whether there may be more."""
+        before = utc_now() - timedelta(hours=self._settings.outbox_retention_hours)
+        status: str = await database.execute(_FORGET, before, FORGET_BATCH)
+        return int(status.rsplit(" ", 1)[-1]) == FORGET_BATCH
 
 
-async def ensure_topics_exist(settings: ServiceSettings) -> None:
-    """Create all topics of the platform that are missing."""
-    await ensure_topics(
-        settings.kafka_bootstrap_servers, partitions=settings.kafka_partitions, replication=settings.kafka_replication
-    )
+class _Batch:
+    """Events of one partition that are stored together or not at all."""
+
+    def __init__(self, records: Any) -> None:
+        self.records = records
+        self.seqs: list[int] = []
+        self.is_full = False
+
+    def add(self, seq: int, key: bytes, value: bytes) -> None:
+        """Append an event, unless this or one before it did not fit: then it is left to a later round."""
+        self.is_full = self.is_full or self.records.append(key=key, value=value, timestamp=None, headers=_HEADERS) is None
+        if not self.is_full:
+            self.seqs.append(seq)
 
 
 class _Producer:
-    """A started producer whose topics exist."""
+    """A producer that gives up when its connection breaks.
 
-    def __init__(self, settings: ServiceSettings) -> None:
-        self._settings = settings
+    Left to itself it would connect again and send on, to a broker that may have lost the events before these.
+    """
 
-    async def __aenter__(self) -> AIOKafkaProducer:
-        await ensure_topics_exist(self._settings)
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka_bootstrap_servers,
+    def __init__(self, settings: ServiceSettings, wake: asyncio.Event) -> None:
+        self._kafka = AIOKafkaProducer(
+            bootstrap_servers=settings.kafka_bootstrap_servers,
             acks="all",
-            enable_idempotence=self._settings.kafka_enable_idempotence,
+            enable_idempotence=settings.kafka_enable_idempotence,
             request_timeout_ms=5000,
+            max_batch_size=BATCH_BYTES,
         )
-        await self._producer.start()
-        return self._producer
+        self._wake = wake
+        self._is_lost = False
+        on_connection_lost(self._kafka.client, self._give_up)
 
-    async def __aexit__(self, *_: object) -> None:
+    def _give_up(self) -> None:
+        self._is_lost = True
+        # Fails what is under way and what would come; it has no public name.
+        self._kafka._message_accumulator.fail_all(KafkaConnectionError("the connection to the broker broke"))
+        self._wake.set()
+
+    def raise_if_lost(self) -> None:
+        """Raises KafkaConnectionError once the connection has broken."""
+        if self._is_lost:
+            raise KafkaConnectionError("the connection to the broker broke")
+
+    async def start(self) -> None:
+        async with asyncio.timeout(SEND_SECONDS):
+            await self._kafka.start()
+
+    async def stop(self) -> None:
+        self._give_up()
         with suppress(Exception):
-            async with asyncio.timeout(5):
-                await self._producer.stop()
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._kafka.stop()
+
+    async def partitions(self, topic: str) -> list[int]:
+        return sorted(await self._kafka.partitions_for(topic))
+
+    def new_batch(self) -> Any:
+        return self._kafka.create_batch()
+
+    async def send(self, batches: Mapping[TopicPartition, _Batch]) -> list[Any]:
+        """Send each; returns for each its place, or what went wrong."""
+        async with asyncio.timeout(SEND_SECONDS):
+            sends = [
+                await self._kafka.send_batch(batch.records, place.topic, partition=place.partition)
+                for place, batch in batches.items()
+            ]
+            return await asyncio.gather(*sends, return_exceptions=True)
+
+    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return await end_offsets(self._kafka.client, partitions)

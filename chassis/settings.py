@@ -6,18 +6,20 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-def _async_driver(url: str) -> str:
+def async_driver(url: str) -> str:
+    """The address with the driver that we use."""
     return url.replace("postgresql://", "postgresql+asyncpg://", 1)
 
 
-DatabaseUrl = Annotated[str, AfterValidator(_async_driver)]
+DatabaseUrl = Annotated[str, AfterValidator(async_driver)]
 """A PostgreSQL address; `postgresql://` and `postgresql+asyncpg://` both serve."""
 
 
 class ProcessSettings(BaseSettings):
     """What every process of the platform reads."""
 
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+    # Empty counts as not set: that is how Docker Compose and Kubernetes pass on what nobody chose.
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_ignore_empty=True)
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -41,8 +43,12 @@ class ServiceSettings(ProcessSettings):
     """Off only for brokers without idempotent producers (the embedded one)."""
     kafka_partitions: Annotated[int, Field(ge=1, le=100)] = 3
     kafka_replication: Annotated[int, Field(ge=1, le=5)] = 1
+    kafka_session_timeout_ms: Annotated[int, Field(ge=500, le=300_000)] = 6000
+    """How long a consumer may be silent before its partitions go to another one of its group."""
     outbox_retention_hours: Annotated[int, Field(ge=1)] = 72
     """How long published events stay in the outbox, so that they can be published again if the broker loses them."""
+    inbox_retention_days: Annotated[int, Field(ge=1)] = 30
+    """How long applied events are remembered; must be longer than any outbox or broker keeps one that may come again."""
     consumer_attempts: Annotated[int, Field(ge=1, le=20)] = 5
     """How often an event is tried before it goes to the dead letters."""
     service_client_secret: SecretStr = SecretStr("")

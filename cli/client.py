@@ -28,8 +28,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Gateway:
-    """A client of the gateway. One instance may act for many users: each call takes the access token it should carry."""
+class Client:
+    """JSON over HTTP. One instance may act for many users: each call takes the access token it should carry."""
 
     def __init__(self, url: str, *, connections: int = 64) -> None:
         self.url = url.rstrip("/")
@@ -64,6 +64,10 @@ class Gateway:
         if reply.status >= 400:
             raise ApiProblem(reply.status, reply.body if isinstance(reply.body, dict) else {})
         return reply.body
+
+
+class Gateway(Client):
+    """A client of the gateway."""
 
     async def login(self, email: str, password: str) -> str:
         """An access token."""

@@ -1,6 +1,7 @@
 """The `commerce` command. Each subcommand lives in its own module and is imported when it is called, so that it starts fast."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +9,11 @@ import typer
 
 app = typer.Typer(name="commerce", no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
 
+histories = typer.Typer(no_args_is_help=True, help="Recorded histories of the order saga.")
+app.add_typer(histories, name="histories")
+
 DataDir = Annotated[Path, typer.Option("--data", help="Where the platform on this machine keeps everything.")]
-DEFAULT_DATA = Path(".commerce")
+DEFAULT_DATA, DEFAULT_DEMO_DATA = Path(".commerce"), Path(".commerce-demo")
 
 
 @app.command()
@@ -21,11 +25,63 @@ def up(data: DataDir = DEFAULT_DATA) -> None:
 
 
 @app.command()
+def demo(
+    baskets: Annotated[Path | None, typer.Option(help="A CSV file of baskets, in the columns of ours.")] = None,
+    data: DataDir = DEFAULT_DEMO_DATA,
+    orders: Annotated[int, typer.Option(min=1, help="How many of the baskets are played.")] = 200,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on with an earlier demo's data instead of removing them.")] = False,
+) -> None:
+    """Play real baskets through the whole platform, with every trouble that an order can meet, and check its books."""
+    from cli.demo.run import run_demo
+
+    raise typer.Exit(asyncio.run(run_demo(baskets, data, orders, keep)))
+
+
+@histories.command()
+def record(
+    out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("tests/replay/histories"),
+    only: Annotated[list[str] | None, typer.Option(help="Only this branch; may be repeated.")] = None,
+) -> None:
+    """Play every branch of the saga on a platform of its own, and keep the histories for the replay tests."""
+    from cli.histories import record_histories
+
+    raise typer.Exit(record_histories(out, only or ()))
+
+
+@app.command()
 def migrate() -> None:
     """Bring every service's database up to date."""
     from cli.migrate import migrate_all
 
     migrate_all()
+
+
+@app.command()
+def migrated(service: Annotated[str, typer.Argument(help="One of the services, e.g. order.")]) -> None:
+    """Wait until a service's database is up to date; a new version must not serve on old tables."""
+    from cli.migrate import wait_until_migrated
+
+    wait_until_migrated(service)
+
+
+@app.command()
+def stock() -> None:
+    """Load the catalogue and stock into the platform that the environment names (GATEWAY_URL, ADMIN_EMAIL, ADMIN_PASSWORD)."""
+    from rich.console import Console
+
+    from cli.stocking import stock_platform
+
+    asyncio.run(stock_platform(os.environ, Console()))
+
+
+@app.command()
+def secrets(
+    kubernetes: Annotated[bool, typer.Option("--kubernetes", help="Secret objects for kubectl, instead of an env file.")] = False,
+) -> None:
+    """Print fresh logins and keys for a platform that runs in Docker Compose or Kubernetes."""
+    from cli import secrets as maker
+
+    typer.echo(maker.kubernetes(maker.fresh()) if kubernetes else maker.env_file(maker.fresh()), nl=kubernetes)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import csv
 import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -79,6 +79,16 @@ def read_baskets(path: Path | None = None) -> list[Basket]:
         product_id = row.get("product_id", _text)
         quantities[product_id] = quantities.get(product_id, 0) + row.get("quantity", _quantity)
     return [Basket(basket_id, *head, tuple(lines[basket_id].items())) for basket_id, head in heads.items()]
+
+
+def write_baskets(path: Path, baskets: Iterable[Basket]) -> None:
+    """A file (not compressed) that `read_baskets` reads."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("basket_id", "household_id", "store_id", "transaction_timestamp", "product_id", "quantity"))
+        for basket in baskets:
+            head = (basket.basket_id, basket.household_id, basket.store_id, basket.placed_at.isoformat())
+            writer.writerows((*head, product_id, quantity) for product_id, quantity in basket.lines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from opentelemetry import trace
+from opentelemetry.trace import Tracer, get_tracer
 from starlette.types import ASGIApp
 
 from chassis.service import run_process, serve
@@ -22,8 +22,8 @@ from gateway.settings import GatewaySettings
 
 
 @asynccontextmanager
-async def opened(settings: GatewaySettings) -> AsyncIterator[ASGIApp]:
-    """The gateway's application; its connections are open inside."""
+async def opened(settings: GatewaySettings, tracer: Tracer | None = None) -> AsyncIterator[ASGIApp]:
+    """The gateway's application; its connections are open inside. Without a tracer trace ids are only passed on."""
     urls, routes = settings.urls(), RouteTable()
     async with AsyncExitStack() as stack:
         limiter = RateLimiter(settings.redis_url)
@@ -57,14 +57,14 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[ASGIApp]:
             addresses=Addresses(settings.trusted_proxies),
             metrics_allowed=settings.metrics_allowed,
             cors_allow_origins=settings.cors_allow_origins,
-            # Without a collector nothing is recorded, and the gateway only passes trace ids on.
-            tracer=trace.get_tracer(__name__) if settings.otel_exporter_otlp_endpoint else None,
+            tracer=tracer,
         )
 
 
 async def run(settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    async with opened(settings) as app:
+    tracer = get_tracer(__name__) if settings.otel_exporter_otlp_endpoint else None
+    async with opened(settings, tracer) as app:
         await serve(app, settings, **server_options())
 
 

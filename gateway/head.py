@@ -86,10 +86,12 @@ class Head:
         if size > HEAD_LIMIT or len(lines) > _HEADER_COUNT:
             raise Refused(ErrorCode.MALFORMED_REQUEST, "There are too many headers.", status=431)
         self.target = f"{self.raw_path.decode()}?{query}" if query else self.raw_path.decode()
+        if own.get(b"transfer-encoding", "chunked").lower() != "chunked":
+            raise Refused(ErrorCode.MALFORMED_REQUEST, "The only transfer coding is chunked.")
         connection = own.get(b"connection")
         if connection is not None and connection.lower() not in ("keep-alive", "close"):
             for named in named_in(connection):
-                headers.popall(named.decode(), None)
+                headers.popall(named.decode("latin-1"), None)
         self._forwarded(scope, addresses)
 
     def _identify(self) -> None:

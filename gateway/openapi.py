@@ -94,13 +94,17 @@ def merge(documents: Mapping[str, Json], routes: RouteTable, missing: list[str])
     }
     return {
         "openapi": "3.1.0",
-        "info": {"title": "DistributedCommerce", "version": "1.0.0", "description": _DESCRIPTION},
+        "info": {"title": "DistributedCommerce", "version": "1.0.0", "description": _DESCRIPTION + _told(missing)},
         "servers": [{"url": "/"}],
         "tags": tags,
         "paths": paths,
         "components": components,
         "x-unavailable": missing,
     }
+
+
+def _told(missing: list[str]) -> str:
+    return f"\n**Not answering now**, and left out here: {', '.join(missing)}.\n" if missing else ""
 
 
 def _public_paths(service: str, document: Json, routes: RouteTable) -> Json:

@@ -17,6 +17,7 @@ from gateway.metrics import upstream_errors_total
 
 CLIENT_GONE = 499
 """Not a status that anybody gets: how requests are counted whose client did not wait for the answer."""
+_PLAIN = frozenset({b"", b"close", b"keep-alive"})
 HOP_BY_HOP = frozenset(
     {
         b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer",
@@ -208,19 +209,19 @@ class Proxy:
             try:
                 return await self.http.request(method, url, headers=headers, data=data, allow_redirects=False)
             except aiohttp.ConnectionTimeoutError as error:
-                raise _no_answer(service, "connect_timeout", error) from None
+                raise _no_answer(service, "connect_timeout", error, headers) from None
             except TimeoutError as error:
-                raise _no_answer(service, "timeout", error) from None
+                raise _no_answer(service, "timeout", error, headers) from None
             except aiohttp.ClientConnectorError as error:
                 if not may_repeat:
-                    raise _no_answer(service, "refused", error) from None
+                    raise _no_answer(service, "refused", error, headers) from None
                 # It may be starting. A connection that breaks before any byte of the answer is tried again by aiohttp itself.
                 may_repeat = False
                 await asyncio.sleep(_REFUSED_PAUSE_S)
             except (aiohttp.ClientError, OSError) as error:
                 if upload is not None and upload.failure is not None:
                     raise upload.failure from None
-                raise _no_answer(service, "broken", error) from None
+                raise _no_answer(service, "broken", error, headers) from None
 
     async def _pass_back(self, service: str, response: aiohttp.ClientResponse, send: Send, answer_headers: Headers) -> None:
         content, status = response.content, response.status
@@ -230,9 +231,7 @@ class Proxy:
             for name, value in response.raw_headers
             if (lower := name.lower()) not in _NOT_BACK and not (no_body and lower == b"content-length")
         ]
-        connection = response.headers.get("Connection")
-        if connection is not None and connection.lower() not in ("keep-alive", "close"):
-            named = named_in(connection)
+        if (named := named_in(", ".join(response.headers.getall("Connection", ())))) - _PLAIN:
             headers = [(name, value) for name, value in headers if name.lower() not in named]
         headers += answer_headers
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -258,14 +257,11 @@ def named_in(connection: str) -> frozenset[bytes]:
     return frozenset(name.strip().lower().encode("latin-1", "replace") for name in connection.split(","))
 
 
-def _no_answer(service: str, kind: str, error: Exception) -> Refused:
+def _no_answer(service: str, kind: str, error: Exception, headers: CIMultiDict[str]) -> Refused:
     upstream_errors_total.labels(service, kind).inc()
-    log.warning("no_answer", upstream=service, kind=kind, error=type(error).__name__)
+    log.warning("no_answer", upstream=service, kind=kind, error=type(error).__name__, trace_id=headers["traceparent"][3:35])
+    unsure = "What was asked may or may not have been done: repeat it with the same Idempotency-Key."
     if kind == "timeout":
-        return Refused(
-            ErrorCode.UPSTREAM_TIMEOUT,
-            f"{service} took too long. What was asked may or may not have been done: repeat it with the same Idempotency-Key.",
-        )
-    return Refused(
-        ErrorCode.SERVICE_UNAVAILABLE, f"{service} cannot be reached. Try again in a moment.", headers=[(b"retry-after", b"1")]
-    )
+        return Refused(ErrorCode.UPSTREAM_TIMEOUT, f"{service} took too long. {unsure}")
+    detail = f"{service} broke off. {unsure}" if kind == "broken" else f"{service} cannot be reached. Try again in a moment."
+    return Refused(ErrorCode.SERVICE_UNAVAILABLE, detail, headers=[(b"retry-after", b"1")])

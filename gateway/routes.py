@@ -52,30 +52,26 @@ def _reads(who: Who) -> dict[str, Who]:
     return {"GET": who, "HEAD": who}
 
 
-def _writes(who: Who) -> dict[str, Who]:
-    return {"POST": who, "PUT": who, "PATCH": who, "DELETE": who}
-
-
-def _all(who: Who) -> dict[str, Who]:
-    return _reads(who) | _writes(who)
+def _writes(who: Who, *methods: str) -> dict[str, Who]:
+    return dict.fromkeys(methods, who)
 
 
 ROUTES: tuple[Route, ...] = (
     Route("/.well-known/jwks.json", "identity", _reads(PUBLIC), exact=True),
-    Route("/api/v1/auth", "identity", {"POST": PUBLIC}, Limit.AUTH, SMALL_BODY),
-    Route("/api/v1/users", "identity", _all(SIGNED_IN), body_limit=SMALL_BODY),
-    Route("/api/v1/products", "catalog", _reads(PUBLIC) | _writes(STAFF)),
-    Route("/api/v1/categories", "catalog", _reads(PUBLIC) | _writes(STAFF)),
-    Route("/api/v1/orders", "order", _all(SIGNED_IN)),
-    Route("/api/v1/payments", "payment", _all(SIGNED_IN)),
-    Route("/api/v1/warehouses", "inventory", _all(STAFF)),
-    Route("/api/v1/stock", "inventory", _all(STAFF)),
-    Route("/api/v1/shipping", "shipping", _all(SIGNED_IN)),
-    Route("/api/v1/shipments", "shipping", _all(SIGNED_IN)),
+    Route("/api/v1/auth", "identity", _writes(PUBLIC, "POST"), Limit.AUTH, SMALL_BODY),
+    Route("/api/v1/users", "identity", _reads(SIGNED_IN) | _writes(SIGNED_IN, "PUT"), body_limit=SMALL_BODY),
+    Route("/api/v1/products", "catalog", _reads(PUBLIC) | _writes(STAFF, "POST", "PUT", "PATCH", "DELETE")),
+    Route("/api/v1/categories", "catalog", _reads(PUBLIC) | _writes(STAFF, "POST", "PUT", "DELETE")),
+    Route("/api/v1/orders", "order", _reads(SIGNED_IN) | _writes(SIGNED_IN, "POST")),
+    Route("/api/v1/payments", "payment", _reads(SIGNED_IN)),
+    Route("/api/v1/warehouses", "inventory", _reads(STAFF) | _writes(STAFF, "PUT")),
+    Route("/api/v1/stock", "inventory", _reads(STAFF) | _writes(STAFF, "POST")),
+    Route("/api/v1/shipping", "shipping", _writes(SIGNED_IN, "POST"), body_limit=SMALL_BODY),
+    Route("/api/v1/shipments", "shipping", _reads(SIGNED_IN) | _writes(STAFF, "POST")),
     Route("/api/v1/tracking", "shipping", _reads(SIGNED_IN)),
-    Route("/api/v1/carriers/webhook", "shipping", {"POST": PUBLIC}, Limit.WEBHOOK, SMALL_BODY, exact=True),
-    Route("/api/v1/notifications", "notification", _all(SIGNED_IN)),
-    Route("/api/v1/notification-templates", "notification", _all(STAFF)),
+    Route("/api/v1/carriers/webhook", "shipping", _writes(PUBLIC, "POST"), Limit.WEBHOOK, SMALL_BODY, exact=True),
+    Route("/api/v1/notifications", "notification", _reads(SIGNED_IN)),
+    Route("/api/v1/notification-templates", "notification", _reads(STAFF) | _writes(STAFF, "PUT")),
     Route("/api/v1/reports", "analytics", _reads(STAFF)),
 )
 SERVICES = tuple(dict.fromkeys(route.service for route in ROUTES))

@@ -13,7 +13,7 @@ data_converter = pydantic_data_converter
 class TemporalSettings(BaseSettings):
     """Where Temporal is."""
 
-    model_config = SettingsConfigDict(extra="ignore")
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
 
     temporal_address: str = "127.0.0.1:7233"
     temporal_namespace: str = "default"

@@ -1,13 +1,12 @@
-"""Real servers for the tests: one PostgreSQL for the session, a fresh database from a migrated template for each test that asks."""
+"""Real servers for the tests: one PostgreSQL for the session, a fresh database for each test that asks for one."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import asyncio
 import asyncpg
 import httpx2
 import jwt

@@ -43,6 +43,9 @@ REVIEW_MARGIN = timedelta(minutes=15)
 """Stock of a held order is kept this much longer than the decision may take."""
 ON_THE_WAY = frozenset({ShipmentStatus.DISPATCHED, ShipmentStatus.IN_TRANSIT, ShipmentStatus.DELIVERED})
 LEFT = frozenset({OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
+TOO_LATE = Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel has left; it can only be returned.")
+WRITTEN_DOWN = timedelta(milliseconds=1)
+"""Any timer ends the workflow task under way."""
 
 
 class Cancellation:
@@ -70,6 +73,8 @@ class OrderWorkflow:
         self._reason: Refusal | None = None
         """Why it was stopped."""
         self._opened = False
+        self._over = False
+        """Nothing more will happen: who still waits for an answer must get it."""
         self._placing: asyncio.Task[None] | None = None
         self._decision: tuple[bool, Decision] | None = None
         self._cancellation: Cancellation | None = None
@@ -92,6 +97,7 @@ class OrderWorkflow:
             notifying = asyncio.create_task(self._notify())
             await self._until_final()
             await shielded(_finished(notifying))
+        self._over = True
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.status()
 
@@ -223,19 +229,22 @@ class OrderWorkflow:
     @workflow.update(description="Cancel: before dispatch everything is settled; after it, refused with the reason")
     async def cancel(self, request: CancelRequest) -> CancelReply:
         """Returns what was settled. Raises already_dispatched if the parcel has left."""
+        # An update is in the history only when the task that accepted it has ended. Were the undos to run within that task, and
+        # it to fail (a signal that comes meanwhile is enough), the wish would be forgotten, though it has been carried out.
+        await workflow.sleep(WRITTEN_DOWN, summary="Until the wish to cancel is written down")
         if self._settled:
             return self._settled
         cancellation = self._wish_to_cancel(request)
-        await workflow.wait_condition(lambda: cancellation.answer is not None)
-        if isinstance(cancellation.answer, Refusal):
-            raise as_failure(cancellation.answer)
-        assert cancellation.answer is not None
-        return cancellation.answer
+        await workflow.wait_condition(lambda: cancellation.answer is not None or self._over)
+        answer = cancellation.answer or self._settled or TOO_LATE
+        if isinstance(answer, Refusal):
+            raise as_failure(answer)
+        return answer
 
     @cancel.validator
     def _cancel_is_possible(self, request: CancelRequest) -> None:
         if self._status in LEFT:
-            raise as_failure(Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel has left; it can only be returned."))
+            raise as_failure(TOO_LATE)
 
     @workflow.signal(description="Approve an order that is held for review: by, reason")
     def approve(self, decision: Decision) -> None:

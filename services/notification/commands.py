@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy import literal_column
+from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, exists, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -16,6 +17,10 @@ from contracts.notifications import NotificationKind, NotificationQueued, SendNo
 from services.notification import queries
 from services.notification.model import Contact, Notification, Outcome, Template, new_notification, outbox
 from services.notification.schemas import TemplateRequest, TemplateView
+
+# Built once: they are on the path of every order.
+_ADD = insert(Notification).on_conflict_do_nothing(index_elements=[col(Notification.key)])
+_ADD_IF_KNOWN = _ADD.returning(exists().where(col(Contact.customer_id) == literal_column("notifications.customer_id")))
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,12 @@ class Report:
 async def send_notification(database: Database, command: SendNotification) -> NotificationQueued:
     """Queue a mail; the saga waits for this, so it does no more. Fault: contact_unknown (identity's event is still to come)."""
     notification = new_notification(**dict(command))
-    known = exists().where(col(Contact.customer_id) == command.customer_id)
     async with database.transaction() as session:
-        added = (await session.execute(_added(notification).returning(known))).scalar()
-        if added is None:
+        known = (await session.execute(_ADD_IF_KNOWN, notification.model_dump())).scalar()
+        if known is None:
             same = select(Notification.notification_id).where(Notification.key == command.key)
             return NotificationQueued(notification_id=(await session.exec(same)).one())
-        if not added:
+        if not known:
             raise Refusal(ErrorCode.CONTACT_UNKNOWN, "Nobody has told yet how this customer is reached.")
         return NotificationQueued(notification_id=notification.notification_id)
 
@@ -57,7 +61,7 @@ async def queue(
     """Queue a mail within the consumer's transaction, whether or not the contact is known: it is looked up when it is sent."""
     key = f"{order_id}:{kind}"
     notification = new_notification(key=key, kind=kind, order_id=order_id, customer_id=customer_id, values=values)
-    await session.execute(_added(notification))
+    await session.execute(_ADD, notification.model_dump())
 
 
 async def remember_contact(session: AsyncSession, contact: Contact) -> None:
@@ -108,7 +112,3 @@ async def record(database: Database, reports: Sequence[Report], *, attempts_allo
             if event is not None:
                 events.append(event)
         await outbox.add(session, *events)
-
-
-def _added(notification: Notification) -> Insert:
-    return insert(Notification).values(notification.model_dump()).on_conflict_do_nothing(index_elements=[col(Notification.key)])

@@ -11,7 +11,7 @@ from chassis.settings import DatabaseUrl, ServiceSettings
 class SmtpSettings(BaseSettings):
     """How the mail server is reached."""
 
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_ignore_empty=True)
 
     smtp_host: str = "127.0.0.1"
     smtp_port: Annotated[int, Field(ge=1, le=65_535)] = 1025

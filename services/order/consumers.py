@@ -39,7 +39,8 @@ def subscription(sagas: ShipmentSignals) -> Subscription:
         await tell(event, ShipmentStatus.DELIVERED)
 
     async def on_tracking(session: AsyncSession, event: TrackingUpdated, envelope: CloudEvent) -> None:
-        await tell(event, ShipmentStatus(event.status))
+        if event.status != ShipmentStatus.CANCELLED:  # that is the saga's own doing
+            await tell(event, ShipmentStatus(event.status))
 
     return Subscription(
         topics=(SHIPPING,),

@@ -18,7 +18,7 @@ from contracts import shipments as contract
 from contracts.errors import Refusal
 from contracts.events import Event
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
-from services.shipping.model import Asked, Shipment, TrackingEvent, inbox, outbox, unknown_shipment
+from services.shipping.model import Asked, Shipment, TrackingEvent, inbox, metadata, outbox, unknown_shipment
 from services.shipping.ports import Carrier
 from services.shipping.schemas import CarrierNews
 
@@ -27,6 +27,8 @@ SETTLE_AFTER = timedelta(seconds=30)
 CARRIER_NEWS = UUID("3b0f2a4e-8a53-5f0e-9a56-5d1c1a7f6f2b")
 """Namespace of the inbox ids of carrier news."""
 log = logger(__name__)
+_TABLE = metadata.tables["shipments"]
+_ADD = insert(_TABLE).on_conflict_do_nothing(index_elements=["order_id"]).returning(_TABLE.c.shipment_id)
 P = ParamSpec("P")
 
 
@@ -156,8 +158,7 @@ async def _publish(session: AsyncSession, shipment: Shipment, events: Sequence[E
 
 async def _existing_or(session: AsyncSession, new: Shipment) -> Shipment:
     """The order's shipment, locked; `new` if there was none. A concurrent maker of one is waited for."""
-    added = insert(Shipment).values(new.model_dump()).on_conflict_do_nothing(index_elements=["order_id"])
-    if (await session.execute(added.returning(col(Shipment.shipment_id)))).scalar() is not None:
+    if (await session.execute(_ADD, new.model_dump())).scalar() is not None:
         return new
     return await _locked(session, col(Shipment.order_id) == new.order_id)
 

@@ -25,7 +25,14 @@ SETTINGS = {
     "REVIEW_THRESHOLD": "100000",
     "PLACE_WAIT_SECONDS": "3",
 }
-SHIP_TO = {"name": "Ann", "line1": "1 Main Street", "city": "Springfield", "region": "IL", "postal_code": "62701", "country": "US"}
+SHIP_TO = {
+    "name": "Ann",
+    "line1": "1 Main Street",
+    "city": "Springfield",
+    "region": "IL",
+    "postal_code": "62701",
+    "country": "US",
+}
 CARDS = ("tok_visa", "tok_visa", "tok_visa", "tok_visa", "tok_declined", "tok_lost_reply", "tok_flaky_3")
 CANCELLED_SHARE = 0.15
 CLIENTS = 4

@@ -93,7 +93,8 @@ async def read(receive: Receive) -> bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ConnectionAbortedError("the body did not end")
-        body += message.get("body", b"")
+        piece: bytes = message.get("body", b"")
+        body += piece
         if not message.get("more_body", False):
             return body
 
@@ -157,10 +158,13 @@ def shop(_shop: Shop) -> Shop:
 async def gateway(shop: Shop, redis: str, **settings: Any) -> AsyncIterator[str]:
     """A gateway that limits nobody unless the settings say so; its address."""
     generous = {f"rate_limit{kind}_per_minute": 100_000 for kind in ("", "_anonymous", "_auth", "_webhook")}
+    tracer = settings.pop("tracer", None)
     values = {"redis_url": redis, "host": "127.0.0.1", "port": free_port(), **generous, **shop.urls(), **settings}
-    async with opened(GatewaySettings(**values)) as app:
-        async with serving(app, values["port"], server_header=False, **server_options()) as url:
-            yield url
+    async with (
+        opened(GatewaySettings(**values), tracer) as app,
+        serving(app, values["port"], server_header=False, **server_options()) as url,
+    ):
+        yield url
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

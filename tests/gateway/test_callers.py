@@ -1,13 +1,17 @@
 """Who gets in: tokens, roles, and whose address counts."""
 
+import asyncio
 from uuid import uuid4
 
 import httpx2
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from contracts.identity import Role
 from tests.conftest import TokenMint
-from tests.gateway.conftest import Shop, Start
+from tests.gateway.conftest import Shop, Start, headers_of
 
 
 async def test_everybody_may_look_at_products(client: httpx2.AsyncClient, shop: Shop) -> None:
@@ -33,7 +37,7 @@ async def test_a_token_is_checked_and_passed_on(client: httpx2.AsyncClient, shop
 @pytest.mark.parametrize("kind", ["expired", "forged", "garbage", "empty", "basic"])
 async def test_a_bad_token_is_no_token(client: httpx2.AsyncClient, shop: Shop, mint: TokenMint, kind: str) -> None:
     authorization = {
-        "expired": f"Bearer {mint.token(Role.CUSTOMER, expires_in=-1)}",
+        "expired": f"Bearer {mint.token(Role.CUSTOMER, expires_in=-60)}",
         "forged": f"Bearer {TokenMint().token(Role.ADMIN)}",
         "garbage": "Bearer x.y.z",
         "empty": "Bearer",
@@ -68,6 +72,22 @@ async def test_while_identity_is_down_nobody_is_called_a_liar(start: Start, shop
     response = await client.get("/api/v1/orders", headers=mint.headers(Role.CUSTOMER))
     assert (response.status_code, response.json()["code"]) == (503, "service_unavailable")
     assert (await client.get("/api/v1/products", headers=mint.headers(Role.CUSTOMER))).status_code == 200
+
+
+async def test_an_identity_that_hangs_holds_up_a_crowd_once(
+    start: Start, shop: Shop, mint: TokenMint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.5)
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    client = await start(identity_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    began = asyncio.get_running_loop().time()
+    crowd = [client.get("/api/v1/orders", headers=mint.headers(Role.CUSTOMER)) for _ in range(20)]
+    assert {response.status_code for response in await asyncio.gather(*crowd)} == {503}
+    assert asyncio.get_running_loop().time() - began < 5
+    server.close()
 
 
 async def test_an_unknown_peer_cannot_say_who_it_is(client: httpx2.AsyncClient, shop: Shop) -> None:
@@ -120,3 +140,29 @@ async def test_traces_and_request_ids_go_through(client: httpx2.AsyncClient, sho
     version, trace_id, span_id, flags = got["traceparent"].split("-")
     assert (version, len(trace_id), len(span_id), flags) == ("00", 32, 16, "00")
     assert got["x-request-id"] == response.headers["x-request-id"] == trace_id
+
+
+async def test_with_a_collector_a_request_has_a_span(start: Start, shop: Shop, mint: TokenMint) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    client = await start(tracer=provider.get_tracer("test"))
+    trace_id = uuid4().hex
+    await client.get("/api/v1/products/x", headers={"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"})
+    refused = await client.get("/api/v1/orders")
+    first, second = exporter.get_finished_spans()
+    assert (first.name, first.attributes) == (
+        "GET /api/v1/products",
+        {
+            "http.request.method": "GET",
+            "http.route": "/api/v1/products",
+            "peer.service": "catalog",
+            "http.response.status_code": 200,
+        },
+    )
+    assert first.context is not None
+    assert format(first.context.trace_id, "032x") == trace_id
+    assert headers_of(shop["catalog"].seen[0])["traceparent"] == f"00-{trace_id}-{first.context.span_id:016x}-01"
+    assert second.context is not None
+    assert second.attributes is not None
+    assert second.attributes["http.response.status_code"] == 401
+    assert refused.json()["trace_id"] == format(second.context.trace_id, "032x")

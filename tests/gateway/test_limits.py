@@ -4,13 +4,13 @@ import asyncio
 from pathlib import Path
 from uuid import uuid4
 
-import httpx2
 import pytest
 import redis.asyncio as redis
 from structlog.testing import capture_logs
 
 from contracts.identity import Role
 from embedded import valkey
+from embedded.supervisor import Supervisor
 from gateway import limits
 from gateway.limits import Policy, RateLimiter
 from gateway.metrics import rate_limit_unavailable_total
@@ -93,7 +93,7 @@ async def test_without_redis_the_shop_stays_open(
     assert (await client.get("/health")).json()["parts"]["rate_limits"] == {"status": "down", "latency_ms": None}
 
     restarted = valkey.ValkeyServer(tmp_path, server.port)
-    async with valkey.Supervisor(tmp_path, [restarted.spec()]):
+    async with Supervisor(tmp_path, [restarted.spec()]):
 
         async def limited_again() -> bool:
             return (await client.get("/api/v1/products")).status_code == 429

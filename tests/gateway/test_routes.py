@@ -1,5 +1,8 @@
 """The route table: what passes the front door, and that a path has one spelling."""
 
+from posixpath import normpath
+from urllib.parse import unquote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,7 +56,7 @@ def test_all_else_does_not_exist(path: str) -> None:
     assert table.find(path.encode()) is None
 
 
-TRICKS = [
+TRICKS_IN_A_REQUEST_LINE = [
     "//internal/v1/reservations",
     "/api/v1//internal",
     "/api/v1/products/../../../internal/v1/x",
@@ -75,13 +78,11 @@ TRICKS = [
     "/api/v1/products/%7f",
     "/api/v1/products/%zz",
     "/api/v1/products/%2",
-    "/api/v1/products?x",
-    "/api/v1/products#x",
     "api/v1/products",
     "http://127.0.0.1/internal",
-    "",
     "*",
 ]
+TRICKS = [*TRICKS_IN_A_REQUEST_LINE, "", "/api/v1/products?x", "/api/v1/products#x"]
 
 
 @pytest.mark.parametrize("path", TRICKS)
@@ -100,9 +101,6 @@ def test_a_path_has_a_length() -> None:
 @given(st.text("/.%2eEfF5cCinternalAPI\\", max_size=30))
 def test_whatever_passes_cannot_climb(tail: str) -> None:
     """However the rest is written: decoded once or twice, it stays beneath the prefix that was checked."""
-    from posixpath import normpath
-    from urllib.parse import unquote
-
     path = f"/api/v1/products/{tail}"
     try:
         route = table.find(path.encode())
@@ -118,7 +116,7 @@ def test_whatever_passes_cannot_climb(tail: str) -> None:
 def test_the_front_door_lets_no_process_of_ours_in() -> None:
     for route in ROUTES:
         for who in route.methods.values():
-            assert who is PUBLIC or Role.SERVICE not in who
+            assert who is None or Role.SERVICE not in who
 
 
 def test_who_may_what() -> None:

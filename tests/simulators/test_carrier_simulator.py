@@ -109,7 +109,7 @@ async def test_books_once_per_reference(carrier: httpx2.AsyncClient) -> None:
     [
         ({"to": {**ADDRESS, "postal_code": "00000-1"}}, "address_undeliverable"),
         ({"to": {**ADDRESS, "city": "Nowhere"}}, "address_undeliverable"),
-        ({"weight_grams": 70_001}, "parcel_too_heavy"),
+        ({"weight_grams": 150_001}, "parcel_too_heavy"),
         ({"weight_grams": 0}, "invalid_request"),
         ({"to": "Lisbon"}, "invalid_request"),
     ],

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.errors import ErrorCode
 from contracts.orders import CancelReply, OrderState, OrderStatus
@@ -147,6 +148,51 @@ async def test_a_cancel_before_dispatch_refunds_and_says_so(begin: Begin) -> Non
         assert {reply.refunded.amount for reply in replies} == {order.total.amount}
         await saga.handle.result()
     assert world.calls[-4:] == ["CancelShipment", "RefundPayment", "ReleaseInventory", "AdvanceOrder"]
+    world.assert_settled(order)
+
+
+async def test_news_that_comes_while_a_cancel_is_settled_does_not_make_it_forgotten(begin: Begin) -> None:
+    """Temporal fails the workflow's task if a signal comes while it ends the workflow; updates that were only in it are gone."""
+    world, order = World(), place_order()
+    async with begin(world, order) as saga:
+        await saga.place()
+        signals = []
+
+        def news() -> None:
+            update = {"status": "BOOKED"}
+            signals.append(asyncio.create_task(saga.handle.signal("shipment_updated", update)))
+            unavailable()
+
+        world.before["CancelShipment"] = [news]
+        with saga.env.with_time_skipping_disabled():
+            reply = await cancel(saga)
+        assert (await saga.handle.result()).status == reply.status == OrderStatus.CANCELLED
+        await asyncio.gather(*signals)
+    world.assert_settled(order)
+
+
+async def test_a_cancel_is_answered_also_if_the_parcel_arrives_first(begin: Begin) -> None:
+    world, order = World(), place_order()
+    async with begin(world, order) as saga:
+        await saga.place()
+        cancelling: list[asyncio.Task[CancelReply]] = []
+
+        def cancel_now() -> None:
+            cancelling.append(asyncio.create_task(cancel(saga)))
+            unavailable()
+
+        world.before["ShipInventory"] = [cancel_now]
+        with saga.env.with_time_skipping_disabled():
+            state = await saga.deliver()
+        # Accepted, it is refused; if not, it finds no workflow any more, and the order service answers from its record.
+        with pytest.raises((WorkflowUpdateFailedError, RPCError)) as refusal:
+            await asyncio.wait_for(cancelling[0], 20)
+    if isinstance(refusal.value, WorkflowUpdateFailedError):
+        assert isinstance(refusal.value.cause, ApplicationError)
+        assert refusal.value.cause.type == ErrorCode.ALREADY_DISPATCHED
+    else:
+        assert refusal.value.status == RPCStatusCode.NOT_FOUND
+    assert state.status == OrderStatus.COMPLETED
     world.assert_settled(order)
 
 

@@ -68,6 +68,7 @@ async def test_each_report_is_signalled_once_and_in_order(
             ShipmentDispatched(**parcel(order.order_id), occurred_at=WHEN),
             TrackingUpdated(**parcel(order.order_id), status="IN_TRANSIT", occurred_at=WHEN),
             ShipmentDelivered(**parcel(order.order_id), occurred_at=WHEN),
+            TrackingUpdated(**parcel(order.order_id), status="CANCELLED", occurred_at=WHEN),  # the saga's own doing
         )
     ]
     async with OrderSagas(TemporalSettings(temporal_address=temporal_server.address)) as sagas:
@@ -87,7 +88,7 @@ async def test_each_report_is_signalled_once_and_in_order(
     assert updates[0]["occurred_at"] == "2026-01-02T03:04:00Z"
     async with database.reading() as session:
         applied = (await session.execute(select(inbox.table.c.event_id))).all()
-    assert len(applied) == 4
+    assert len(applied) == 5
 
 
 async def test_a_report_waits_for_temporal_to_come_back(database: Database, catalogue: Catalogue) -> None:

@@ -7,8 +7,11 @@ from sqlmodel import col, select
 
 from chassis.clock import utc_now
 from chassis.database import Database
+from chassis.tokens import Principal
 from contracts.address import Address
+from contracts.identity import Role
 from contracts.shipments import CancelShipment, CreateShipment
+from services.shipping import queries
 from services.shipping.model import Shipment, outbox
 from services.shipping.schemas import CarrierNews
 
@@ -40,6 +43,13 @@ async def events_of(database: Database, order_id: UUID) -> list[str]:
         query = select(outbox.table.c.envelope).where(outbox.table.c.key == str(order_id)).order_by(outbox.table.c.seq)
         envelopes = [row.envelope for row in await session.execute(query)]
     return [" ".join(filter(None, [each["type"], each["data"].get("status")])) for each in envelopes]
+
+
+async def history_of(database: Database, order_id: UUID) -> list[str]:
+    """What its customer reads of a parcel, as staff gets it."""
+    tracking_number = (await shipment_of(database, order_id)).tracking_number or ""
+    staff = Principal(uuid4(), frozenset({Role.SUPPORT}), 0)
+    return [entry.status for entry in (await queries.track(database, staff, tracking_number)).events]
 
 
 def news(order: CreateShipment, status: str, **changes: Any) -> CarrierNews:

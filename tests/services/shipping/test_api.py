@@ -107,7 +107,7 @@ async def test_a_parcels_way_is_told(client: httpx2.AsyncClient, mint: TokenMint
 async def test_refusals_and_faults_are_told_apart(
     client: httpx2.AsyncClient, mint: TokenMint, simulator: CarrierSimulator
 ) -> None:
-    for changes, weight, code in (({"city": "Nowhere"}, 1, "address_undeliverable"), ({}, 70_001, "parcel_too_heavy")):
+    for changes, weight, code in (({"city": "Nowhere"}, 1, "address_undeliverable"), ({}, 150_001, "parcel_too_heavy")):
         refused = await create(client, mint, order(weight, **changes))
         assert (refused.status_code, refused.json()["code"]) == (422, code)
     await simulator.faults(down=True)
@@ -149,7 +149,7 @@ async def test_rates(client: httpx2.AsyncClient, mint: TokenMint) -> None:
     }
     assert (await quote({"country": "US", "postal_code": "99501"}))["zone"] == "remote"
     assert (await quote({"country": "KP", "postal_code": "1"}))["code"] == "address_undeliverable"
-    assert (await quote({"country": "US", "postal_code": "45202"}, 70_001))["code"] == "parcel_too_heavy"
+    assert (await quote({"country": "US", "postal_code": "45202"}, 150_001))["code"] == "parcel_too_heavy"
     for weight in (0, 10_000_001, "2", 1.5):
         assert (await quote({"country": "US", "postal_code": "45202"}, weight))["code"] == "validation_failed"
     wrong = await quote({"country": "US", "postal_code": "45202", "regoin": "OH"})

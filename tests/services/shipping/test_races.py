@@ -210,6 +210,8 @@ async def test_a_cancel_always_ends_a_booking_under_way(plays: Plays, carrier: H
     await settle(plays.database, carrier)
     for played in games:
         assert await played.end(plays.database, simulator) == ShipmentStatus.CANCELLED
+        if isinstance(played.actors[0].answer(), Refusal):
+            assert "ShipmentCreated" not in await events_of(plays.database, played.parcel.order_id)
 
 
 async def test_many_at_once_with_deaths_news_and_restarts(

@@ -34,7 +34,7 @@ def test_zones(country: str, region: str | None, postal_code: str, zone: Zone | 
 
 
 @pytest.mark.parametrize(
-    ("grams", "price"), [(1, "5.90"), (1000, "5.90"), (1001, "6.70"), (2000, "6.70"), (2001, "7.50"), (70_000, "61.10")]
+    ("grams", "price"), [(1, "5.90"), (1000, "5.90"), (1001, "6.70"), (2000, "6.70"), (2001, "7.50"), (150_000, "125.10")]
 )
 def test_each_kilogram_begun_is_paid(grams: int, price: str) -> None:
     standard = rates.rates(Zone.DOMESTIC, grams)[0]
@@ -51,7 +51,7 @@ def test_more_never_costs_less_and_faster_costs_more(zone: Zone, grams: int) -> 
 
 def test_too_heavy_a_parcel_has_no_rate() -> None:
     with pytest.raises(Refusal) as refused:
-        rates.rates(Zone.DOMESTIC, 70_001)
+        rates.rates(Zone.DOMESTIC, 150_001)
     assert refused.value.code == ErrorCode.PARCEL_TOO_HEAVY
 
 

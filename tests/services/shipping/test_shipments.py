@@ -42,7 +42,7 @@ async def test_the_same_order_is_booked_once(database: Database, carrier: HttpCa
         ({"city": "Nowhere"}, 1, ErrorCode.ADDRESS_UNDELIVERABLE, True),
         ({"postal_code": "00000"}, 1, ErrorCode.ADDRESS_UNDELIVERABLE, True),
         ({"country": "AQ"}, 1, ErrorCode.ADDRESS_UNDELIVERABLE, False),
-        ({}, 70_001, ErrorCode.PARCEL_TOO_HEAVY, False),
+        ({}, 150_001, ErrorCode.PARCEL_TOO_HEAVY, False),
         ({}, 5_000_000_000, ErrorCode.PARCEL_TOO_HEAVY, False),
     ],
 )

@@ -27,7 +27,7 @@ from services.shipping.webhooks import TOLERANCE_SECONDS, verify_signature
 from simulators._webhooks import signature
 from tests.conftest import Databases, TokenMint, eventually
 from tests.services.shipping.conftest import WEBHOOK_SECRET, CarrierSimulator, listening, running_carrier, settings
-from tests.services.shipping.parcels import events_of, news, order, shipment_of, undo
+from tests.services.shipping.parcels import events_of, history_of, news, order, shipment_of, undo
 
 PATH = "/api/v1/carriers/webhook"
 BODY = b'{"id": "evt_1"}'
@@ -106,6 +106,7 @@ async def test_told_twice_it_is_applied_once(database: Database, carrier: HttpCa
     assert await events_of(database, parcel.order_id) == [
         "ShipmentCreated", "ShipmentDispatched", "TrackingUpdated IN_TRANSIT", "ShipmentDelivered",
     ]  # fmt: skip
+    assert await history_of(database, parcel.order_id) == ["BOOKED", "DISPATCHED", "IN_TRANSIT", "DELIVERED"]
 
 
 async def test_late_news_moves_nothing_back(database: Database, carrier: HttpCarrier) -> None:
@@ -115,6 +116,8 @@ async def test_late_news_moves_nothing_back(database: Database, carrier: HttpCar
         await commands.apply_carrier_news(database, each)
     assert (await shipment_of(database, parcel.order_id)).status == ShipmentStatus.DELIVERED
     assert (await events_of(database, parcel.order_id))[2:] == ["ShipmentDelivered"]
+    history = await history_of(database, parcel.order_id)
+    assert history == ["IN_TRANSIT", "BOOKED", "DISPATCHED", "DELIVERED", "DELIVERED"]  # by their own time
 
 
 @pytest.mark.parametrize("prepare", ["booked", "pending", "being cancelled"])

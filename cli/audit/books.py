@@ -1,0 +1,265 @@
+"""What the books say: the rows that an audit compares, as they were read. No rule and no I/O is here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple
+from uuid import UUID
+
+from contracts.events import (
+    Event,
+    OrderCancelled,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderCreated,
+    ShipmentDelivered,
+    ShipmentDispatched,
+    TrackingUpdated,
+    UserRegistered,
+)
+
+
+class Source(StrEnum):
+    """Where books are kept."""
+
+    ORDER = "order"
+    PAYMENT = "payment"
+    INVENTORY = "inventory"
+    SHIPPING = "shipping"
+    NOTIFICATION = "notification"
+    ANALYTICS = "analytics"
+    IDENTITY = "identity"
+    CATALOG = "catalog"
+    PROVIDER = "payment provider"
+    CARRIER = "carrier"
+    MAIL_SINK = "mail sink"
+    TEMPORAL = "temporal"
+
+
+PRODUCERS = (
+    Source.ORDER,
+    Source.PAYMENT,
+    Source.INVENTORY,
+    Source.SHIPPING,
+    Source.NOTIFICATION,
+    Source.IDENTITY,
+    Source.CATALOG,
+)
+"""The services with an outbox."""
+
+LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
+    Source.ORDER: frozenset({ShipmentDispatched, ShipmentDelivered, TrackingUpdated}),
+    Source.NOTIFICATION: frozenset({UserRegistered, ShipmentDispatched, ShipmentDelivered, OrderCancelled}),
+    Source.ANALYTICS: frozenset({OrderCreated, OrderConfirmed, OrderCancelled, OrderCompleted}),
+}
+"""Which events must have had an effect where. A test holds this against the services' own subscriptions."""
+
+
+class OrderRow(NamedTuple):
+    """An order, as its service tells customers."""
+
+    order_id: UUID
+    customer_id: UUID
+    status: str
+    currency: str
+    total_minor: int
+    refunded_minor: int
+    workflow_run_id: str
+    placed_at: datetime
+    confirmed_at: datetime | None
+    updated_at: datetime
+    lines_total: Decimal | None
+    """Sum of price x quantity."""
+    lines: str | None
+    """`product x quantity`, sorted, so that two services' lines can be compared."""
+
+
+class PaymentRow(NamedTuple):
+    """One attempt to pay, with the sums of its transactions."""
+
+    order_id: UUID
+    attempt: int
+    reference: str
+    status: str
+    currency: str
+    amount: int
+    refunded: int
+    provider_id: str | None
+    is_tombstone: bool
+    """The undo came first; the provider was never asked."""
+    authorized_moved: int
+    captured_moved: int
+    refunded_moved: int
+    voided_moved: int
+    other_currency: int
+    """Transactions in another currency than the payment."""
+
+
+class ChargeRow(NamedTuple):
+    """A charge in the provider's own ledger."""
+
+    reference: str
+    provider_id: str | None
+    status: str
+    currency: str | None
+    amount: int
+    captured: int
+    refunded: int
+    created_at: datetime
+
+
+class StockRow(NamedTuple):
+    """One product at one warehouse, from four sides: the stock row, the movements, and the reservations, open and shipped."""
+
+    warehouse_id: str
+    product_id: str
+    on_hand: int | None
+    reserved: int | None
+    moved: int
+    received: int
+    promised: int
+    shipped: int
+
+
+class ReservationRow(NamedTuple):
+    """What one order has been promised."""
+
+    order_id: UUID
+    status: str
+    expires_at: datetime | None
+    created_at: datetime
+    lines: str | None
+
+
+class ShipmentRow(NamedTuple):
+    """A parcel, as our shipping service knows it."""
+
+    order_id: UUID
+    status: str
+    asked: str
+    tracking_number: str | None
+    is_tombstone: bool
+    created_at: datetime
+
+
+class ParcelRow(NamedTuple):
+    """A parcel in the carrier's own ledger."""
+
+    reference: str
+    status: str
+    tracking_number: str | None
+    created_at: datetime
+
+
+class NotificationRow(NamedTuple):
+    """A mail that was queued."""
+
+    notification_id: UUID
+    order_id: UUID
+    kind: str
+    status: str
+    created_at: datetime
+    sent_at: datetime | None
+
+
+class MailRow(NamedTuple):
+    """A mail that the mail server took. Numbers rise, also after it was emptied."""
+
+    number: int
+    message_id: str
+    received_at: datetime
+
+
+class WorkflowRow(NamedTuple):
+    """One run of an order's saga."""
+
+    order_id: UUID | None
+    """None if its workflow id is not that of an order."""
+    workflow_id: str
+    run_id: str
+    status: str
+    """RUNNING, COMPLETED, FAILED, …"""
+    started_at: datetime
+    closed_at: datetime | None
+    listed_as: str | None
+    """The search attribute OrderStatus."""
+    stuck_undo: str | None
+    result: str | None
+    """The order status in its result; NO_RESULT if that is no OrderState; None if it was not read."""
+
+
+NO_RESULT = "(not an OrderState)"
+
+
+class EventRow(NamedTuple):
+    """An event in an outbox that somebody listens to, or that is still to be published."""
+
+    event_id: UUID
+    topic: str
+    type: str
+    key: str
+    seq: int
+    created_at: datetime
+    published_at: datetime | None
+    partition: int | None
+    offset: int | None
+
+
+class FactRow(NamedTuple):
+    """An order, as analytics knows it."""
+
+    order_id: UUID
+    currency: str
+    total: Decimal
+    refunded: Decimal
+    placed_at: datetime | None
+    is_confirmed: bool
+    is_completed: bool
+    is_cancelled: bool
+
+
+class SumRow(NamedTuple):
+    """A sum that analytics keeps, beside the same sum over its facts."""
+
+    table: str
+    what: str
+    currency: str
+    kept: Decimal
+    of_facts: Decimal
+
+
+@dataclass
+class Books:
+    """Everything that was read, in one look."""
+
+    taken_at: datetime
+    """When the look began. Each database was read as of one moment shortly after, the outside ledgers and Temporal after that."""
+    orders: Sequence[OrderRow] = ()
+    payments: Sequence[PaymentRow] = ()
+    charges: Sequence[ChargeRow] = ()
+    stock: Sequence[StockRow] = ()
+    reservations: Sequence[ReservationRow] = ()
+    shipments: Sequence[ShipmentRow] = ()
+    parcels: Sequence[ParcelRow] = ()
+    notifications: Sequence[NotificationRow] = ()
+    mails: Sequence[MailRow] = ()
+    workflows: Sequence[WorkflowRow] = ()
+    events: dict[Source, Sequence[EventRow]] = field(default_factory=dict)
+    """By producer."""
+    outbox_rows: int = 0
+    """All of them, also those that nobody listens to."""
+    inboxes: dict[Source, Mapping[UUID, datetime]] = field(default_factory=dict)
+    """By listener: which events have had their effect, and when."""
+    facts: Sequence[FactRow] = ()
+    sums: Sequence[SumRow] = ()
+    workflow_retention: timedelta = timedelta(days=1)
+    """How long Temporal remembers a closed workflow."""
+    outbox_retention: timedelta = timedelta(hours=72)
+    busy: frozenset[UUID] = frozenset()
+    """Orders whose saga was found to have work at hand."""
+    unreadable: dict[Source, str] = field(default_factory=dict)
+    """What could not be read, and why."""
+    absent: frozenset[Source] = frozenset()
+    """What this platform does not have (in production there is no mail sink)."""

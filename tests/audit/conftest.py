@@ -1,0 +1,302 @@
+"""A small platform in this process: the real services' commands on real databases, the real saga on a real Temporal server, the
+simulators behind real sockets. Only the broker is missing: events are handed from the outboxes to the consumers directly."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+import uvicorn
+from aiokafka import ConsumerRecord
+from pydantic import BaseModel, SecretStr
+from temporalio.worker import Worker
+
+from activities.inventory import InventoryActivities
+from activities.notification import NotificationActivities
+from activities.order import OrderActivities
+from activities.payment import PaymentActivities
+from activities.shipping import ShippingActivities
+from chassis.clients import HttpSession
+from chassis.clock import utc_now
+from chassis.consumer import Consumer
+from chassis.database import Database
+from chassis.idempotency import IdempotencyKey
+from chassis.settings import ServiceSettings
+from contracts.address import Address
+from contracts.events import UserRegistered
+from contracts.inventory import HoldReservation, ReleaseInventory, ReserveInventory, ShipInventory
+from contracts.money import Money
+from contracts.notifications import SendNotification
+from contracts.orders import AdvanceOrder, CancelRequest, OpenOrder, OrderLine, Outcome, PlaceOrder
+from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
+from contracts.shipments import CancelShipment, CreateShipment
+from embedded import temporal as embedded_temporal
+from embedded.ports import free_port
+from services.analytics import consumers as analytics_consumers
+from services.analytics.model import inbox as analytics_inbox
+from services.identity.model import outbox as identity_outbox
+from services.inventory import commands as inventory
+from services.inventory.schemas import ReceiptLine, ReceiptRequest, WarehouseView
+from services.notification import commands as notification
+from services.notification import consumers as notification_consumers
+from services.notification.adapters import SmtpMailer
+from services.notification.delivery import Delivery
+from services.notification.model import inbox as notification_inbox
+from services.notification.settings import SmtpSettings
+from services.order import commands as order
+from services.order import consumers as order_consumers
+from services.order.model import inbox as order_inbox
+from services.payment import commands as payment
+from services.payment.adapters import HttpPaymentProvider
+from services.shipping import commands as shipping
+from services.shipping import queries as shipping_queries
+from services.shipping.adapters import HttpCarrier
+from services.shipping.schemas import CarrierNews
+from simulators import carrier, mail_sink, payment_provider
+from simulators._service import Simulator
+from temporal.client import TemporalSettings, connect
+from temporal.names import ORDER_QUEUE
+from temporal.orders import OrderSagas
+from temporal.refusals import RefusalInterceptor
+from tests.conftest import Databases, eventually
+from worker import SANDBOX, WORKFLOWS
+
+SERVICES = ("order", "payment", "inventory", "shipping", "notification", "analytics", "identity", "catalog")
+API_KEY = "test-key"
+Reply = TypeVar("Reply", bound=BaseModel)
+
+
+class Shop:
+    """The small platform. `env` is what a platform would put into the environment."""
+
+    def __init__(self, env: dict[str, str], http: HttpSession, sagas: OrderSagas) -> None:
+        self.env, self.sagas, self.customer_id = env, sagas, uuid4()
+        self.databases = {name: Database(env[f"DATABASE_URL_{name.upper()}"]) for name in SERVICES}
+        key = SecretStr(API_KEY)
+        self._provider = HttpPaymentProvider(http, env["PAYMENT_PROVIDER_URL"], key, breaker_threshold=1_000_000)
+        self._carrier = HttpCarrier(http, env["CARRIER_URL"], key, breaker_threshold=1_000_000)
+        smtp = SmtpSettings(smtp_port=int(env["SMTP_PORT"]))
+        self._delivery = Delivery(self.databases["notification"], SmtpMailer(smtp), asyncio.Event(), attempts=3)
+        self._consumers = {
+            "order": self._consumer("order", order_consumers.subscription(sagas), order_inbox),
+            "notification": self._consumer("notification", notification_consumers.subscription, notification_inbox),
+            "analytics": self._consumer("analytics", analytics_consumers.subscription, analytics_inbox),
+        }
+
+    async def open(self) -> None:
+        """A customer, and goods on the shelf."""
+        async with self.databases["identity"].transaction() as session:
+            await identity_outbox.add(session, UserRegistered(customer_id=self.customer_id, email="zoe@example.org", name="Zoe"))
+        await self.spread_news()
+        await inventory.add_warehouse(self.databases["inventory"], WarehouseView(warehouse_id="410", name="Store 410"))
+        lines = [ReceiptLine(product_id=product, quantity=100) for product in ("milk", "cheese")]
+        receipt = ReceiptRequest(warehouse_id="410", reference="first delivery", lines=lines)
+        await inventory.receive_stock(self.databases["inventory"], receipt, IdempotencyKey("test", "first", "first"))
+
+    async def place(self, card: str = "tok_visa") -> tuple[UUID, Outcome]:
+        """Place an order and wait for its outcome."""
+        command = place_order(self.customer_id, card)
+        outcome = await self.sagas.place(command, f"place-{command.order_id}", timedelta(seconds=20))
+        assert outcome is not None
+        return command.order_id, outcome
+
+    async def cancel(self, order_id: UUID) -> None:
+        reply = await self.sagas.cancel(order_id, CancelRequest(reason="changed my mind"), "cancel")
+        assert reply is not None
+
+    async def dispatch(self, order_id: UUID) -> None:
+        """The warehouse hands the parcel over."""
+        shipment = await shipping_queries.get_shipment_of_order(self.databases["shipping"], order_id)
+        await shipping.dispatch_shipment(self.databases["shipping"], self._carrier, shipment.shipment_id)
+        await self.spread_news()
+
+    async def deliver(self, order_id: UUID) -> None:
+        """The carrier brings it, and tells us."""
+        advance = {"references": [str(order_id)], "to": "delivered"}
+        await self.control("CARRIER_URL", "/_control/advance", advance)
+        news = CarrierNews(id=f"evt-{order_id}", reference=str(order_id), status="delivered", occurred_at=utc_now())
+        await shipping.apply_carrier_news(self.databases["shipping"], news)
+        await self.spread_news()
+
+    async def send_mails(self) -> None:
+        while await self._delivery.send_due():
+            pass
+
+    async def spread_news(self) -> None:
+        """Publish what is in the outboxes, and let every consumer apply it."""
+        records: list[ConsumerRecord] = []
+        for name in SERVICES:
+            if name != "analytics":  # it has no events of its own
+                records += await _published(self.env[f"DATABASE_URL_{name.upper()}"])
+        for consumer in self._consumers.values():
+            await consumer.apply(records)
+
+    async def post(self, path: str, body: BaseModel, reply: type[Reply]) -> Reply:
+        """A command of the saga, carried out by the service that it is for; see `activities.calls.Calls`."""
+        answer = await self._command(body)
+        assert isinstance(answer, reply)
+        return answer
+
+    def activities(self) -> list[Callable[..., Any]]:
+        orders, stock, payments = OrderActivities(self), InventoryActivities(self), PaymentActivities(self)
+        parcels, mails = ShippingActivities(self), NotificationActivities(self)
+        return [
+            orders.open, orders.advance, stock.reserve, stock.hold, stock.release, stock.ship,
+            payments.process, payments.capture, payments.refund, parcels.create, parcels.cancel, mails.send,
+        ]  # fmt: skip
+
+    async def close(self) -> None:
+        for database in self.databases.values():
+            await database.close()
+
+    def _command(self, body: BaseModel) -> Awaitable[BaseModel]:
+        databases = self.databases
+        match body:
+            case OpenOrder():
+                return order.open_order(databases["order"], body)
+            case AdvanceOrder():
+                return order.advance_order(databases["order"], body)
+            case ReserveInventory():
+                return inventory.reserve_inventory(databases["inventory"], body)
+            case HoldReservation():
+                return inventory.hold_reservation(databases["inventory"], body)
+            case ReleaseInventory():
+                return inventory.release_inventory(databases["inventory"], body)
+            case ShipInventory():
+                return inventory.ship_inventory(databases["inventory"], body)
+            case ProcessPayment():
+                return payment.process_payment(databases["payment"], self._provider, body)
+            case CapturePayment():
+                return payment.capture_payment(databases["payment"], self._provider, body)
+            case RefundPayment():
+                return payment.refund_payment(databases["payment"], self._provider, body)
+            case CreateShipment():
+                return shipping.create_shipment(databases["shipping"], self._carrier, body)
+            case CancelShipment():
+                return shipping.cancel_shipment(databases["shipping"], self._carrier, body)
+            case SendNotification():
+                return notification.send_notification(databases["notification"], body)
+            case _:
+                raise TypeError(type(body).__name__)
+
+    def _consumer(self, name: str, subscription: Any, inbox: Any) -> Consumer:
+        database = self.databases[name]
+        return Consumer(name, subscription, database, inbox, ServiceSettings(database_url=database.url))
+
+    async def control(self, simulator: str, path: str, body: object) -> None:
+        """Turn a simulator's switches."""
+        async with HttpSession() as http:
+            headers = {"Authorization": f"Bearer {API_KEY}"}
+            async with http.session.post(self.env[simulator] + path, json=body, headers=headers) as response:
+                assert response.status == 200
+
+
+def place_order(customer_id: UUID, card: str) -> PlaceOrder:
+    """Two lines for 23.40 USD."""
+    lines = (
+        OrderLine(product_id="milk", name="Milk", quantity=2, unit_price=Money(amount="2.70"), weight_grams=1000),
+        OrderLine(product_id="cheese", name="Cheese", quantity=1, unit_price=Money(amount="18.00"), weight_grams=400),
+    )
+    return PlaceOrder(
+        order_id=uuid4(),
+        customer_id=customer_id,
+        lines=lines,
+        total=Money(amount="23.40"),
+        ship_to=Address(name="Ann", line1="1 Main St", city="Springfield", region="IL", postal_code="62701", country="US"),
+        payment_token=card,
+        placed_at=utc_now(),
+    )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shop(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+    folder = tmp_path_factory.mktemp("audit")
+    smtp_port = free_port()
+    async with AsyncExitStack() as stack:
+        env = {
+            "PAYMENT_PROVIDER_URL": await stack.enter_async_context(_served(payment_provider.create_app(folder, API_KEY))),
+            "CARRIER_URL": await stack.enter_async_context(
+                _served(carrier.create_app(carrier.Settings(data_dir=folder, api_key=API_KEY)))
+            ),
+            "MAIL_SINK_URL": await stack.enter_async_context(_served(mail_sink.create_app(folder, "127.0.0.1", smtp_port))),
+            "PAYMENT_PROVIDER_API_KEY": API_KEY,
+            "CARRIER_API_KEY": API_KEY,
+            "SMTP_PORT": str(smtp_port),
+            "SIMULATOR_DATA_DIR": str(folder),
+            **{f"DATABASE_URL_{name.upper()}": await databases.new(name) for name in SERVICES},
+        }
+        temporal = await stack.enter_async_context(embedded_temporal.running(folder / "temporal"))
+        env["TEMPORAL_ADDRESS"] = temporal.address
+        settings = TemporalSettings(temporal_address=temporal.address)
+        http = await stack.enter_async_context(HttpSession())
+        sagas = await stack.enter_async_context(OrderSagas(settings))
+        shop = Shop(env, http, sagas)
+        stack.push_async_callback(shop.close)
+        await stack.enter_async_context(
+            Worker(
+                await connect(settings),
+                task_queue=ORDER_QUEUE,
+                workflows=WORKFLOWS,
+                activities=shop.activities(),
+                interceptors=[RefusalInterceptor()],
+                workflow_runner=SANDBOX,
+            )
+        )
+        await shop.open()
+        yield shop
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # they belong to pytest
+
+
+@asynccontextmanager
+async def _served(app: Simulator) -> AsyncIterator[str]:
+    """A simulator behind a socket; its URL."""
+    port = free_port()
+    server = _Server(uvicorn.Config(app, port=port, ws="none", log_level="warning", timeout_graceful_shutdown=1))
+    serving = asyncio.create_task(server.serve())
+
+    async def is_up() -> bool:
+        return server.started
+
+    await eventually(is_up, what="the simulator")
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    await serving
+
+
+async def _published(url: str) -> list[ConsumerRecord]:
+    """What is new in an outbox, as a broker with one partition would hand it out."""
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        rows = await connection.fetch(
+            """update outbox set published_at = now(), "partition" = 0, "offset" = seq where published_at is null
+               returning seq, topic, key, envelope::text as envelope"""
+        )
+    finally:
+        await connection.close()
+    return [
+        ConsumerRecord(
+            topic=row["topic"],
+            partition=0,
+            offset=row["seq"],
+            timestamp=0,
+            timestamp_type=0,
+            key=row["key"].encode(),
+            value=row["envelope"].encode(),
+            checksum=None,
+            serialized_key_size=0,
+            serialized_value_size=0,
+            headers=(),
+        )
+        for row in sorted(rows, key=lambda row: row["seq"])
+    ]

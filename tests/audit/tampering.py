@@ -1,0 +1,217 @@
+"""Falsify the books of a running platform, each in one place, to see that an audit notices.
+
+    for tampering in tamperings(platform.env, confirmed=…, cancelled=…):
+        async with tampering.done():
+            report = await run_audit(AuditSettings.of(platform.env))
+        assert tampering.rules <= report.violated
+
+Leaving the block puts everything back. `confirmed` is an order that rests CONFIRMED, `cancelled` one that was cancelled after it
+was confirmed. Nothing else may happen to the two meanwhile.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+
+Environment = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Tampering:
+    """One falsification, and the rules that must see it."""
+
+    name: str
+    rules: frozenset[str]
+    done: Callable[[], AbstractAsyncContextManager[None]]
+    """Falsifies on entering, puts back on leaving."""
+
+
+def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Tampering]:
+    """One for each kind of book."""
+    payment, inventory, shipping = (env[f"DATABASE_URL_{name}"] for name in ("PAYMENT", "INVENTORY", "SHIPPING"))
+    orders, notification, analytics = (env[f"DATABASE_URL_{name}"] for name in ("ORDER", "NOTIFICATION", "ANALYTICS"))
+    return [
+        Tampering(
+            "the provider took a coin more than the order's total",
+            frozenset({"money_at_the_provider", "ledgers_agree", "refunds_within_captures"}),
+            lambda: ledger_row(env, "payment_provider", "charges", f"{confirmed}-1", captured_amount=lambda amount: amount + 1),
+        ),
+        Tampering(
+            "the provider charged the order a second time",
+            frozenset({"one_charge", "money_at_the_provider", "ledgers_agree"}),
+            lambda: second_charge(env, f"{confirmed}-1", f"{confirmed}-2"),
+        ),
+        Tampering(
+            "the provider charged somebody without an order",
+            frozenset({"charge_has_order"}),
+            lambda: second_charge(env, f"{confirmed}-1", f"{uuid4()}-1"),
+        ),
+        Tampering(
+            "the provider never refunded the cancelled order",
+            frozenset({"money_at_the_provider", "ledgers_agree"}),
+            lambda: ledger_row(
+                env, "payment_provider", "charges", f"{cancelled}-1", refunded_amount=lambda _: 0, status=lambda _: "captured"
+            ),
+        ),
+        Tampering(
+            "our ledger lost the capture",
+            frozenset({"money_in_our_ledger", "payments_add_up", "ledgers_agree"}),
+            lambda: row(
+                payment,
+                "transactions",
+                "payment_id = (select payment_id from payments where order_id = $1) and kind = 'capture'",
+                confirmed,
+                "amount_minor = amount_minor - 1",
+            ),
+        ),
+        Tampering(
+            "a unit of stock vanished",
+            frozenset({"stock_is_its_movements", "stock_is_received_less_shipped"}),
+            lambda: row(inventory, "stock", _STOCK_OF, confirmed, "on_hand = on_hand - 1"),
+        ),
+        Tampering(
+            "a unit is reserved for nobody",
+            frozenset({"reserved_is_the_open_reservations"}),
+            lambda: row(inventory, "stock", _STOCK_OF, confirmed, "reserved = reserved + 1"),
+        ),
+        Tampering(
+            "the confirmed order lost its reservation",
+            frozenset({"reservation_fits", "reserved_is_the_open_reservations"}),
+            lambda: row(inventory, "reservations", "order_id = $1", confirmed, "status = 'RELEASED'"),
+        ),
+        Tampering(
+            "the cancelled order's shipment lives again",
+            frozenset({"shipment_fits", "parcels_agree"}),
+            lambda: row(shipping, "shipments", "order_id = $1", cancelled, "status = 'BOOKED'"),
+        ),
+        Tampering(
+            "the carrier picked the cancelled order's parcel up",
+            frozenset({"parcel_fits", "parcels_agree"}),
+            lambda: ledger_row(env, "carrier", "shipments", str(cancelled), status=lambda _: "picked_up"),
+        ),
+        Tampering(
+            "the cancelled order says that it is completed",
+            frozenset({"same_status", "money_in_our_ledger", "money_at_the_provider", "reservation_fits", "shipment_fits"}),
+            lambda: row(orders, "orders", "order_id = $1", cancelled, "status = 'COMPLETED'"),
+        ),
+        Tampering(
+            "the order's total is not that of its lines",
+            frozenset({"total_is_the_lines", "money_in_our_ledger", "reports_know_each_order"}),
+            lambda: row(orders, "orders", "order_id = $1", confirmed, "total_minor = total_minor + 1"),
+        ),
+        Tampering(
+            "the confirmation was never sent",
+            frozenset({"one_confirmation"}),
+            lambda: row(
+                notification, "notifications", "order_id = $1 and kind = 'order_confirmed'", confirmed, "status = 'FAILED'"
+            ),
+        ),
+        Tampering(
+            "analytics counted the order's total wrongly",
+            frozenset({"reports_know_each_order", "report_sums_add_up"}),
+            lambda: row(analytics, "orders", "order_id = $1", confirmed, "total = total + 1"),
+        ),
+        Tampering(
+            "analytics forgot that it heard of the cancelled order",
+            frozenset({"events_are_applied"}),
+            lambda: forgotten_effect(orders, analytics, cancelled),
+        ),
+    ]
+
+
+_STOCK_OF = """(warehouse_id, product_id) = (
+    select warehouse_id, lines->0->>'product_id' from reservations where order_id = $1)"""
+
+
+@asynccontextmanager
+async def row(url: str, table: str, where: str, order_id: UUID, change: str) -> AsyncIterator[None]:
+    """Change one row of a service's table, and put it back as it was. `change` names columns, e.g. "on_hand = on_hand - 1"."""
+    columns = [part.partition("=")[0].strip() for part in change.split(",")]
+    back = ", ".join(f"{column} = was.{column}" for column in columns)
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        found = await connection.fetch(f"select ctid::text, to_jsonb({table}) as was from {table} where {where}", order_id)
+        assert len(found) == 1, f"{len(found)} rows of {table}"
+        changed = await connection.fetchval(
+            f"update {table} set {change} where ctid = $1::text::tid returning ctid::text", found[0]["ctid"]
+        )
+        try:
+            yield
+        finally:
+            record = f"jsonb_populate_record(null::{table}, $2)"
+            restore = f"update {table} set {back} from {record} as was where {table}.ctid = $1::text::tid"
+            await connection.execute(restore, changed, found[0]["was"])
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def forgotten_effect(orders: str, listener: str, order_id: UUID) -> AsyncIterator[None]:
+    """A listener forgets that it applied the first event of an order."""
+    outbox, inbox = await asyncpg.connect(orders.replace("+asyncpg", "")), await asyncpg.connect(listener.replace("+asyncpg", ""))
+    try:
+        event_id = await outbox.fetchval("select event_id from outbox where key = $1 order by seq limit 1", str(order_id))
+        was = await inbox.fetchval("delete from inbox where event_id = $1 returning applied_at", event_id)
+        assert was is not None
+        try:
+            yield
+        finally:
+            await inbox.execute("insert into inbox (event_id, applied_at) values ($1, $2)", event_id, was)
+    finally:
+        await outbox.close()
+        await inbox.close()
+
+
+@asynccontextmanager
+async def ledger_row(
+    env: Environment, simulator: str, table: str, reference: str, **changes: Callable[[Any], Any]
+) -> AsyncIterator[None]:
+    """Change a row of a simulator's own ledger, by its reference, and put it back as it was."""
+    columns = list(changes)
+    with _ledger(env, simulator) as ledger:
+        found = ledger.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE reference = ?", (reference,)).fetchone()
+    assert found is not None, f"{simulator} has no {reference}"
+
+    def put(values: list[Any]) -> None:
+        with _ledger(env, simulator) as ledger:
+            settings = ", ".join(f"{column} = ?" for column in columns)
+            ledger.execute(f"UPDATE {table} SET {settings} WHERE reference = ?", (*values, reference))
+
+    put([changes[column](was) for column, was in zip(columns, found, strict=True)])
+    try:
+        yield
+    finally:
+        put(list(found))
+
+
+@asynccontextmanager
+async def second_charge(env: Environment, reference: str, copy: str) -> AsyncIterator[None]:
+    """A charge at the provider once more, under another reference, made an hour ago."""
+    columns = "id, status, amount, currency, captured_amount, refunded_amount, risk, metadata"
+    with _ledger(env, "payment_provider") as ledger:
+        copied = ledger.execute(
+            f"INSERT INTO charges (reference, created_at, {columns})"
+            f" SELECT ?, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', '-1 hour'), {columns} FROM charges WHERE reference = ?",
+            (copy, reference),
+        )
+        assert copied.rowcount == 1, f"payment_provider has no {reference}"
+    try:
+        yield
+    finally:
+        with _ledger(env, "payment_provider") as ledger:
+            ledger.execute("DELETE FROM charges WHERE reference = ?", (copy,))
+
+
+@contextmanager
+def _ledger(env: Environment, simulator: str) -> Iterator[sqlite3.Connection]:
+    """The simulator's file, committed at once. It runs meanwhile: its own transactions are short."""
+    path = Path(env["SIMULATOR_DATA_DIR"]) / f"{simulator}.sqlite"
+    assert path.exists()
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as ledger:
+        yield ledger

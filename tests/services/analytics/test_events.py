@@ -1,0 +1,213 @@
+"""Events through the real handlers: each counts once, in whatever order they come."""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
+from chassis.database import Database
+from contracts.errors import ErrorCode
+from contracts.events import CloudEvent, UserRegistered, event_of
+from contracts.money import Money
+from services.analytics import queries
+from services.analytics.queries import Period
+from services.analytics.schemas import ProductOrder
+from tests.services.analytics.conftest import Order, at, consume, envelope, line, order
+
+OCTOBER = Period(date(2026, 10, 1), date(2026, 10, 31))
+
+
+async def reports(database: Database) -> dict[str, Any]:
+    """All that the reports tell of October."""
+    days = await queries.sales_by_day(database, OCTOBER, currency=None, cursor=None, limit=200)
+    products = [
+        await queries.top_products(database, OCTOBER, currency=currency, by=by, cursor=None, limit=200)
+        for currency in ("USD", "EUR")
+        for by in ProductOrder
+    ]
+    customers = [await queries.customers(database, currency=currency, cursor=None, limit=200) for currency in ("USD", "EUR")]
+    details = [
+        await queries.customer(database, customer_id)
+        for customer_id in sorted({item.customer_id for page in customers for item in page.items})
+    ]
+    return {
+        "days": days.model_dump(),
+        "products": [page.model_dump() for page in products],
+        "customers": [page.model_dump() for page in customers],
+        "details": [detail.model_dump() for detail in details],
+        "summary": (await queries.summary(database, OCTOBER)).model_dump(),
+    }
+
+
+def a_month() -> list[CloudEvent]:
+    """Orders with every fate: completed, under way, refused, cancelled before and after they were confirmed; two currencies."""
+    ann, bob = UUID(int=1), UUID(int=2)
+    done = order(line("milk", 2, "1.50"), line("bread", 1, "3.00"), customer_id=ann)
+    under_way = order(line("milk", 5, "1.50"), customer_id=bob)
+    refused = order(line("bread", 9, "3.00"), customer_id=bob)
+    paid_in_vain = order(line("bread", 2, "3.00"), customer_id=ann)
+    regretted = order(line("milk", 3, "1.50"), line("wine", 1, "20.00"), customer_id=ann)
+    abroad = order(line("wine", 2, "18.00", "EUR"), customer_id=ann)
+    return [
+        done.created(at(1)), done.confirmed(at(1, 13)), done.completed(at(4)),
+        under_way.created(at(1, 23)), under_way.confirmed(at(2, 0)),
+        refused.created(at(2)), refused.cancelled(at(2), was_confirmed=False, code=ErrorCode.OUT_OF_STOCK),
+        paid_in_vain.created(at(2)),
+        paid_in_vain.cancelled(at(2), was_confirmed=False, refunded=paid_in_vain.total, code=ErrorCode.ADDRESS_UNDELIVERABLE),
+        regretted.created(at(2)), regretted.confirmed(at(2)),
+        regretted.cancelled(at(5), was_confirmed=True, refunded=regretted.total),
+        abroad.created(at(3)), abroad.confirmed(at(3)),
+    ]  # fmt: skip
+
+
+async def test_a_month_adds_up(database: Database) -> None:
+    await consume(database, a_month())
+    told = await reports(database)
+    days = {(str(item["day"])[-2:], item["currency"]): item for item in told["days"]["items"]}
+    counts = {key: (d["placed"], d["confirmed"], d["cancelled"], d["completed"]) for key, d in days.items()}
+    assert counts == {
+        ("01", "USD"): (2, 1, 0, 0),
+        ("02", "USD"): (3, 2, 2, 0),
+        ("03", "EUR"): (1, 1, 0, 0),
+        ("04", "USD"): (0, 0, 0, 1),
+        ("05", "USD"): (0, 0, 1, 0),
+    }
+    money = {key: (str(d["gross"]), str(d["refunds"]), str(d["net"])) for key, d in days.items()}
+    assert money[("01", "USD")] == ("6.00", "0.00", "6.00")
+    assert money[("02", "USD")] == ("32.00", "0.00", "32.00")
+    assert money[("03", "EUR")] == ("36.00", "0.00", "36.00")
+    assert money[("05", "USD")] == ("0.00", "24.50", "-24.50")
+    # What was cancelled after it had been confirmed is not among the products any more.
+    [by_revenue, by_quantity, in_euro, _] = told["products"]
+    top = [(item["product_id"], item["name"], item["quantity"], str(item["revenue"])) for item in by_revenue["items"]]
+    assert top == [("milk", "Milk", 7, "10.50"), ("bread", "Bread", 1, "3.00")]
+    assert [item["product_id"] for item in by_quantity["items"]] == ["milk", "bread"]
+    assert [(item["product_id"], item["quantity"]) for item in in_euro["items"]] == [("wine", 2)]
+    [dollars, _] = told["customers"]
+    values = [(item["customer_id"].int, item["orders"], str(item["revenue"]), str(item["value"])) for item in dollars["items"]]
+    assert values == [(2, 2, "7.50", "7.50"), (1, 3, "30.50", "6.00")]
+    assert (dollars["items"][1]["first_order_at"], dollars["items"][1]["last_order_at"]) == (at(1), at(2))
+    cancellations = {item["code"]: item["orders"] for item in told["summary"]["cancellations"]}
+    assert cancellations == {"out_of_stock": 1, "address_undeliverable": 1, "cancelled_by_request": 1}
+    sales = {item["currency"]: (str(item["net"]), str(item["average_order"])) for item in told["summary"]["sales"]}
+    assert sales == {"EUR": ("36.00", "36.00"), "USD": ("13.50", "12.67")}
+
+
+MONTH = a_month()
+
+
+@given(st.permutations(range(len(MONTH))), st.lists(st.integers(0, len(MONTH) - 1), max_size=6), st.integers(1, len(MONTH)))
+@settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+async def test_any_order_any_batches_and_any_duplicates_give_the_same_reports(
+    database: Database, places: list[int], duplicates: list[int], batch: int
+) -> None:
+    told = []
+    for order_of_telling in ([*range(len(MONTH))], [*places, *duplicates]):
+        async with database.transaction() as session:
+            await session.execute(text("truncate orders, sales_by_day, products_by_day, customers, inbox"))
+        envelopes = [MONTH[place] for place in order_of_telling]
+        for start in range(0, len(envelopes), batch):
+            await consume(database, envelopes[start : start + batch])
+        told.append(await reports(database))
+    assert told[0] == told[1]
+
+
+async def test_who_tells_a_fact_a_second_time_changes_nothing(database: Database) -> None:
+    await consume(database, MONTH)
+    before = await reports(database)
+    await consume(database, [each.model_copy(update={"id": UUID(int=n)}) for n, each in enumerate(MONTH)])
+    assert await reports(database) == before
+
+
+@dataclass
+class Expected:
+    """The same sums, the slow and plain way."""
+
+    placed: int = 0
+    confirmed: int = 0
+    cancelled: int = 0
+    completed: int = 0
+    gross: Decimal = Decimal(0)
+    refunds: Decimal = Decimal(0)
+    sold: Counter[str] = field(default_factory=Counter)
+
+
+def many_orders(seed: int) -> tuple[list[CloudEvent], Expected]:
+    chance, events, expected = random.Random(seed), [], Expected()
+    for _ in range(60):
+        lines = [line(f"p{n}", chance.randint(1, 5), f"{chance.randint(1, 9)}.25") for n in chance.sample(range(8), 3)]
+        bought = order(*lines, customer_id=UUID(int=chance.randint(1, 5)))
+        fate = chance.choice(["refused", "confirmed", "completed", "regretted"])
+        day = chance.randint(1, 28)
+        events.append(bought.created(at(day)))
+        expected.placed += 1
+        if fate == "refused":
+            events.append(bought.cancelled(at(day), was_confirmed=False))
+            expected.cancelled += 1
+            continue
+        events.append(bought.confirmed(at(day)))
+        expected.confirmed += 1
+        expected.gross += bought.total.amount
+        if fate == "regretted":
+            events.append(bought.cancelled(at(day + 1), was_confirmed=True, refunded=bought.total))
+            expected.cancelled += 1
+            expected.refunds += bought.total.amount
+            continue
+        expected.sold.update({each.product_id: each.quantity for each in lines})
+        if fate == "completed":
+            events.append(bought.completed(at(day + 3)))
+            expected.completed += 1
+    chance.shuffle(events)
+    return events, expected
+
+
+async def test_sums_are_right_when_several_processes_apply_events_at_once(database: Database) -> None:
+    events, expected = many_orders(seed=7)
+    shares = [events[n::4] for n in range(4)]
+    with capture_logs() as logs:
+        await asyncio.gather(*[consume(database, share) for share in shares], *[consume(database, shares[0][::-1])])
+    assert not [entry for entry in logs if entry["event"] in ("batch_failed", "event_failed")]
+    [sales] = (await queries.summary(database, OCTOBER)).sales
+    for name in ("placed", "confirmed", "cancelled", "completed", "gross", "refunds"):
+        assert getattr(sales, name) == getattr(expected, name), name
+    top = await queries.top_products(database, OCTOBER, currency="USD", by=ProductOrder.QUANTITY, cursor=None, limit=100)
+    assert {item.product_id: item.quantity for item in top.items} == dict(expected.sold)
+    worth = await queries.customers(database, currency="USD", cursor=None, limit=100)
+    assert sum(item.value for item in worth.items) == expected.gross - expected.refunds
+    assert sum(item.orders for item in worth.items) == 60
+
+
+async def test_events_it_does_not_need_are_passed_over(database: Database) -> None:
+    registered = UserRegistered(customer_id=UUID(int=1), email="zoe@example.org", name="Zoe")
+    await consume(database, [envelope(registered, at(1))])
+    assert (await queries.summary(database, OCTOBER)).sales == []
+
+
+def test_the_month_tells_of_real_events() -> None:
+    assert {type(event_of(each)).__name__ for each in MONTH} == {
+        "OrderCreated", "OrderConfirmed", "OrderCancelled", "OrderCompleted",
+    }  # fmt: skip
+
+
+async def test_a_yen_has_no_cents_and_a_dinar_has_three_digits(database: Database) -> None:
+    for currency, price, shown in (("JPY", "100", "300"), ("KWD", "1.125", "3.375")):
+        bought: Order = order(line("tea", 3, price, currency))
+        await consume(database, [bought.created(at(1)), bought.confirmed(at(1))])
+        page = await queries.sales_by_day(database, OCTOBER, currency=currency, cursor=None, limit=1)
+        assert str(page.items[0].gross) == shown
+        assert Money(amount=page.items[0].gross, currency=currency) == bought.total
