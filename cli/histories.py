@@ -8,90 +8,24 @@ import json
 import re
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from rich.console import Console
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from cli.demo import scenarios
-from cli.demo.play import purchase_of
 from cli.demo.scenarios import Play
-from cli.demo.shop import Purchase, Shop, in_parallel, open_shop, until
-from cli.stocking import stock_platform
-from contracts.ids import order_workflow_id
-from contracts.orders import OrderState, OrderStatus
-from data.baskets import Basket, read_baskets, write_baskets
-from embedded.platform import Platform
+from cli.demo.shop import in_parallel, until
+from cli.demo.stage import UNTIL_S, Stage, open_stage
+from contracts.orders import OrderStatus
 from embedded.supervisor import cancelled_by_sigterm
-from temporal.client import TemporalSettings, connect
 
-SETTINGS = {
-    "REVIEW_THRESHOLD": "1000000",
-    "REVIEW_DEADLINE_SECONDS": "6",
-    "PLACE_WAIT_SECONDS": "20",
-    "RATE_LIMIT_PER_MINUTE": "100000",
-    "RATE_LIMIT_ANONYMOUS_PER_MINUTE": "100000",
-    "RATE_LIMIT_AUTH_PER_MINUTE": "100000",
-}
-MOST_LINES = 2
-"""Small baskets make small files."""
-UNTIL_S = 150.0
 PROCESS = re.compile(r"\b[0-9]+@[A-Za-z0-9.-]+")
 """How Temporal calls a process: its number at its machine."""
-
-
-@dataclass
-class Stage:
-    """What a branch is played on."""
-
-    platform: Platform
-    shop: Shop
-    temporal: Client
-    purchases: list[Purchase]
-
-    def next_purchase(self) -> Purchase:
-        return self.purchases.pop()
-
-    def saga(self, order_id: str) -> WorkflowHandle[Any, OrderState]:
-        return self.temporal.get_workflow_handle(order_workflow_id(UUID(order_id)), result_type=OrderState)
-
-    async def placed(self, play: Play = scenarios.just_order) -> str:
-        """The id of a new order that goes through a scenario."""
-        return (await play(self.shop, self.next_purchase())).placed.order_id
-
-    async def delivered(self, order_id: str) -> str:
-        """Dispatch and deliver it; returns once its saga has ended."""
-        await self.shop.dispatch(order_id)
-        await self.shop.deliver(order_id)
-        await self.ended(order_id)
-        return order_id
-
-    async def ended(self, order_id: str) -> str:
-        """Returns once its saga has ended."""
-        async with asyncio.timeout(UNTIL_S):
-            await self.saga(order_id).result()
-        return order_id
-
-    async def tells(self, order_id: str, words: str) -> str:
-        """Returns once the timeline says so. Raises TimeoutError."""
-
-        async def told() -> bool:
-            return any(words in entry["what"] for entry in await self.saga(order_id).query("timeline"))
-
-        await until(told, f"order {order_id} to tell: {words}", UNTIL_S)
-        return order_id
-
-    async def cancel(self, order_id: str) -> None:
-        """As an operator does, through Temporal itself."""
-        await self.saga(order_id).execute_update("cancel", {"reason": "changed my mind"})
-
-
 Branch = Callable[[Stage], Awaitable[str]]
 """Plays an order, and returns its id when its history is as wanted."""
 
@@ -276,18 +210,9 @@ def record_histories(out: Path, only: Sequence[str] = ()) -> int:
 
 async def _record(folder: Path, names: Sequence[str], console: Console) -> dict[str, str]:
     """The history of each of these branches, as JSON."""
-    baskets = small_baskets(len(BRANCHES))
-    write_baskets(folder / "baskets.csv", baskets)
     recorded: dict[str, str] = {}
     console.print("Starting a platform …")
-    async with (
-        cancelled_by_sigterm(),
-        Platform(folder / "platform", settings=SETTINGS) as platform,
-        open_shop(platform.env) as shop,
-    ):
-        await stock_platform(platform.env, console, folder / "baskets.csv")
-        temporal = await connect(TemporalSettings(temporal_address=platform.env["TEMPORAL_ADDRESS"]))
-        stage = Stage(platform, shop, temporal, await purchases(shop, baskets, run="record"))
+    async with cancelled_by_sigterm(), open_stage(folder, len(BRANCHES), console) as stage:
 
         async def record(name: str) -> None:
             recorded[name] = await _history(stage, name)
@@ -298,19 +223,6 @@ async def _record(folder: Path, names: Sequence[str], console: Console) -> dict[
             if name in DISTURBING:
                 await record(name)
     return recorded
-
-
-def small_baskets(count: int) -> list[Basket]:
-    """So many baskets of ours with few lines, of different households."""
-    found = {basket.household_id: basket for basket in read_baskets() if len(basket.lines) <= MOST_LINES}
-    return list(found.values())[:count]
-
-
-async def purchases(shop: Shop, baskets: Sequence[Basket], run: str) -> list[Purchase]:
-    """The baskets, each ready to be ordered by its household, which has signed up."""
-    customers = {basket.household_id: shop.customer(basket.household_id) for basket in baskets}
-    await in_parallel(lambda person: person.sign_up(), customers.values(), at_once=4)
-    return [purchase_of(basket, customers, run) for basket in baskets]
 
 
 async def _history(stage: Stage, name: str) -> str:

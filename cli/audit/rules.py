@@ -125,13 +125,13 @@ def unsettled(looks: Sequence[Sequence[InFlight]], began: datetime) -> RuleResul
         for subject, item in last.items()
         if subject in stuck and (item.since is None or item.since <= began)
     ]
-    return RuleResult("settles", "Whatever moves comes to rest within the wait", len(last), violations)
+    return RuleResult("settles", "Whatever moves came to rest within the wait", len(last), violations)
 
 
 # ── Money ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@rule("money_in_our_ledger", "Our ledger: captured - refunded is what the order owes", Source.ORDER, Source.PAYMENT)
+@rule("money_in_our_ledger", "Our ledger: captured - refunded = what is owed", Source.ORDER, Source.PAYMENT)
 def _money_in_our_ledger(world: World, check: Check) -> None:
     for order, owed in _owing(world):
         rows = world.payments.get(order.order_id, ())
@@ -142,7 +142,7 @@ def _money_in_our_ledger(world: World, check: Check) -> None:
                 check.fails(order.order_id, "currency of our payment", order.currency, row.currency, order.order_id)
 
 
-@rule("money_at_the_provider", "The provider: captured - refunded is what the order owes", Source.ORDER, Source.PROVIDER)
+@rule("money_at_the_provider", "Provider: captured - refunded = what is owed", Source.ORDER, Source.PROVIDER)
 def _money_at_the_provider(world: World, check: Check) -> None:
     for order, owed in _owing(world):
         rows = world.charges.get(order.order_id, ())
@@ -162,7 +162,7 @@ def _charge_has_order(world: World, check: Check) -> None:
             check.fails(row.reference, "charge at the provider", "an order", f"none; {charged}", order_of(row.reference))
 
 
-@rule("one_charge", "One charge per order and attempt, and never two that hold money", Source.PROVIDER, Source.PAYMENT)
+@rule("one_charge", "One charge per attempt, never two holding money", Source.PROVIDER, Source.PAYMENT)
 def _one_charge(world: World, check: Check) -> None:
     for reference, count in Counter(row.reference for row in world.books.charges).items():
         check.equal(reference, "charges under one reference", 1, count, order_of(reference))
@@ -202,7 +202,7 @@ def _ledgers_agree(world: World, check: Check) -> None:
                 check.fails(reference, "our payment", " ".join(_charged(charge)), "none", order_id)
 
 
-@rule("refunds_within_captures", "Never more refunded than captured, never more captured than asked", Source.PAYMENT)
+@rule("refunds_within_captures", "Refunded ≤ captured ≤ asked, always", Source.PAYMENT)
 def _refunds_within_captures(world: World, check: Check) -> None:
     for row in world.books.payments:
         check.compared += 1
@@ -217,7 +217,7 @@ def _refunds_within_captures(world: World, check: Check) -> None:
             check.fails(charge.reference, what, "refunded ≤ captured ≤ asked", found, order_of(charge.reference))
 
 
-@rule("payments_add_up", "Each payment's state is the sum of its transactions", Source.PAYMENT)
+@rule("payments_add_up", "A payment's state is its transactions' sum", Source.PAYMENT)
 def _payments_add_up(world: World, check: Check) -> None:
     status = PaymentStatus
     for row in world.books.payments:
@@ -233,7 +233,7 @@ def _payments_add_up(world: World, check: Check) -> None:
             check.fails(row.order_id, what, str(row.status == status.AUTHORIZED), str(held), row.order_id)
 
 
-@rule("refund_is_told", "Each cancelled order says what went back to its customer", Source.ORDER, Source.PAYMENT)
+@rule("refund_is_told", "An order says what went back to the customer", Source.ORDER, Source.PAYMENT)
 def _refund_is_told(world: World, check: Check) -> None:
     for order in world.settled:
         back = sum(row.refunded_moved for row in world.payments.get(order.order_id, ()))
@@ -242,7 +242,7 @@ def _refund_is_told(world: World, check: Check) -> None:
         )
 
 
-@rule("total_is_the_lines", "Each order's total is the sum of its lines", Source.ORDER)
+@rule("total_is_the_lines", "An order's total is the sum of its lines", Source.ORDER)
 def _total_is_the_lines(world: World, check: Check) -> None:
     for order in world.books.orders:
         lines = None if order.lines_total is None else _minor(order.lines_total, order.currency)
@@ -280,25 +280,25 @@ def _row(
 # ── Stock ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@rule("stock_is_its_movements", "Stock on hand is the sum of its movements", Source.INVENTORY)
+@rule("stock_is_its_movements", "Stock on hand = sum of its movements", Source.INVENTORY)
 def _stock_is_its_movements(world: World, check: Check) -> None:
     for row in world.books.stock:
         check.equal(f"{row.warehouse_id}/{row.product_id}", "on hand", row.moved, row.on_hand or 0)
 
 
-@rule("stock_is_received_less_shipped", "Stock on hand is what was received less what reservations shipped", Source.INVENTORY)
+@rule("stock_is_received_less_shipped", "Stock on hand = received - shipped", Source.INVENTORY)
 def _stock_is_received_less_shipped(world: World, check: Check) -> None:
     for row in world.books.stock:
         check.equal(f"{row.warehouse_id}/{row.product_id}", "on hand", row.received - row.shipped, row.on_hand or 0)
 
 
-@rule("reserved_is_the_open_reservations", "Reserved stock is the sum of the open reservations", Source.INVENTORY)
+@rule("reserved_is_the_open_reservations", "Reserved stock = sum of open reservations", Source.INVENTORY)
 def _reserved_is_the_open_reservations(world: World, check: Check) -> None:
     for row in world.books.stock:
         check.equal(f"{row.warehouse_id}/{row.product_id}", "reserved", row.promised, row.reserved or 0)
 
 
-@rule("never_oversold", "Stock is never negative, and never more reserved than there is", Source.INVENTORY)
+@rule("never_oversold", "0 ≤ reserved ≤ on hand, always", Source.INVENTORY)
 def _never_oversold(world: World, check: Check) -> None:
     for row in world.books.stock:
         check.compared += 1
@@ -308,7 +308,7 @@ def _never_oversold(world: World, check: Check) -> None:
             check.fails(f"{row.warehouse_id}/{row.product_id}", "stock", "0 ≤ reserved ≤ on hand", found)
 
 
-@rule("reservation_fits", "Each order's reservation fits its status and its lines", Source.ORDER, Source.INVENTORY)
+@rule("reservation_fits", "A reservation fits its order's status and lines", Source.ORDER, Source.INVENTORY)
 def _reservation_fits(world: World, check: Check) -> None:
     for order in world.settled:
         row = world.reservations.get(order.order_id)
@@ -332,9 +332,7 @@ def _reservation_fits(world: World, check: Check) -> None:
 # ── Parcels ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@rule(
-    "shipment_fits", "A cancelled order has no live shipment, a shipped one exactly one that left", Source.ORDER, Source.SHIPPING
-)
+@rule("shipment_fits", "A shipment fits its order (cancelled: none lives)", Source.ORDER, Source.SHIPPING)
 def _shipment_fits(world: World, check: Check) -> None:
     for order in world.settled:
         if order.status in SHIPMENT_OF:
@@ -343,7 +341,7 @@ def _shipment_fits(world: World, check: Check) -> None:
             check.among(order.order_id, what, SHIPMENT_OF[order.status], row.status if row else None, order.order_id)
 
 
-@rule("parcel_fits", "The same holds at the carrier: its parcels fit our orders", Source.ORDER, Source.CARRIER)
+@rule("parcel_fits", "A parcel at the carrier fits its order", Source.ORDER, Source.CARRIER)
 def _parcel_fits(world: World, check: Check) -> None:
     for order in world.settled:
         if order.status in PARCEL_OF:
@@ -381,7 +379,7 @@ def _parcels_agree(world: World, check: Check) -> None:
 
 @rule(
     "nothing_without_an_order",
-    "No payment, reservation, shipment, parcel, mail or report without an order",
+    "Nothing anywhere without an order",
     Source.ORDER,
     Source.PAYMENT,
     Source.INVENTORY,
@@ -436,7 +434,7 @@ def _saga_has_order(world: World, check: Check) -> None:
             check.fails(workflow.order_id, f"order of a workflow that is {workflow.status}", "one", "none", workflow.order_id)
 
 
-@rule("ends_together", "An order is final exactly when its workflow is closed", Source.ORDER, Source.TEMPORAL)
+@rule("ends_together", "An order is final when its workflow is closed", Source.ORDER, Source.TEMPORAL)
 def _ends_together(world: World, check: Check) -> None:
     for order in world.settled:
         workflow = world.workflows.get(order.order_id)
@@ -448,7 +446,7 @@ def _ends_together(world: World, check: Check) -> None:
             check.fails(order.order_id, f"{order.status}: workflow", expected, workflow.status, order.order_id)
 
 
-@rule("saga_completes", "Every closed workflow completed, and its result is the order's state", Source.TEMPORAL)
+@rule("saga_completes", "A closed workflow completed with a result", Source.TEMPORAL)
 def _saga_completes(world: World, check: Check) -> None:
     for workflow in world.workflows.values():
         if workflow.status == RUNNING:
@@ -495,7 +493,7 @@ def _events_are_published(world: World, check: Check) -> None:
     check.note = f"{waiting} waiting" if waiting else ""
 
 
-@rule("events_keep_their_order", "The events of one aggregate were published in order", *PRODUCERS)
+@rule("events_keep_their_order", "The events of an aggregate were sent in order", *PRODUCERS)
 def _events_keep_their_order(world: World, check: Check) -> None:
     for events in world.books.events.values():
         last: dict[tuple[str, str], EventRow] = {}
@@ -510,7 +508,7 @@ def _events_keep_their_order(world: World, check: Check) -> None:
             last[event.topic, event.key] = event
 
 
-@rule("events_are_applied", "Each event has had its effect, once, at each listener", *PRODUCERS, Source.ANALYTICS)
+@rule("events_are_applied", "Each event had its effect at each listener", *PRODUCERS, Source.ANALYTICS)
 def _events_are_applied(world: World, check: Check) -> None:
     """A listener takes the events of a partition in turn. What it passed over will not come again; the rest will."""
     for listener in LISTENERS:
@@ -567,7 +565,7 @@ def _applied_later(heard: Sequence[EventRow], inbox: Mapping[UUID, datetime]) ->
 # ── Reports ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@rule("reports_know_each_order", "Analytics knows of each order what the order says", Source.ORDER, Source.ANALYTICS)
+@rule("reports_know_each_order", "Analytics knows of an order what it says", Source.ORDER, Source.ANALYTICS)
 def _reports_know_each_order(world: World, check: Check) -> None:
     facts = {row.order_id: row for row in world.books.facts}
     told_later = {event.key for event in world.unapplied[Source.ANALYTICS]}
@@ -588,7 +586,7 @@ def _reports_know_each_order(world: World, check: Check) -> None:
 
 @rule(
     "report_sums_add_up",
-    "Analytics' sums (orders, revenue, refunds, products, customers) are those of its orders",
+    "Analytics' sums are those of its orders",
     Source.ANALYTICS,
 )
 def _report_sums_add_up(world: World, check: Check) -> None:
@@ -609,7 +607,7 @@ def _fact(told: object) -> str:
 
 @rule(
     "one_confirmation",
-    "Each confirmed order has exactly one confirmation mail, sent or queued",
+    "A confirmed order has one confirmation mail",
     Source.ORDER,
     Source.NOTIFICATION,
 )
@@ -629,7 +627,7 @@ def _one_confirmation(world: World, check: Check) -> None:
                 check.fails(order.order_id, f"{order.status}: confirmation", expected, ", ".join(found), order.order_id)
 
 
-@rule("mails_agree", "The mail server has what we say was sent, and no other mail", Source.NOTIFICATION, Source.MAIL_SINK)
+@rule("mails_agree", "The mail server has just what we sent", Source.NOTIFICATION, Source.MAIL_SINK)
 def _mails_agree(world: World, check: Check) -> None:
     """The same mail may come twice after a crash; then both copies have one Message-ID."""
     notifications = {row.notification_id: row for row in world.books.notifications}
