@@ -20,7 +20,6 @@ from cli.audit.rules import judge, unsettled
 from cli.audit.settings import AuditSettings
 from cli.audit.verdict import InFlight, Judgement, RuleResult
 from cli.audit.world import RUNNING
-from embedded.platform import find_running
 
 PAUSE_S = 1.0
 """Between two looks; also how long a violation must stand before it counts."""
@@ -107,6 +106,10 @@ def audit_command(
 
 
 def _environment(data: Path) -> Mapping[str, str]:
+    try:
+        from embedded.platform import find_running
+    except ModuleNotFoundError:  # in the image, where nothing embedded is
+        return os.environ
     running = find_running(data)
     return {**(running.env if running else {}), **os.environ}
 

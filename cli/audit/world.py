@@ -83,6 +83,8 @@ class World:
     @property
     def unopened(self) -> list[InFlight]:
         """Running sagas that have not written their order down yet."""
+        if Source.ORDER in self.books.unreadable:
+            return []
         return [
             InFlight(str(order_id), "its saga has not opened it yet", workflow.started_at, order_id)
             for order_id, workflow in self.workflows.items()

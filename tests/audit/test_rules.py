@@ -670,6 +670,15 @@ def test_without_temporal_nobody_knows_what_moves() -> None:
     }
 
 
+def test_without_the_order_service_nobody_knows_which_order_is_missing() -> None:
+    books = every_kind()
+    books.orders = []
+    books.unreadable[Source.ORDER] = "ConnectionRefusedError"
+    judgement = judge(books)
+    assert not judgement.violations
+    assert not judgement.in_flight
+
+
 # ── The wait ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +12,7 @@ import yaml
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
-from chassis.settings import DatabaseUrl
+from cli import secrets
 from embedded.platform import SIMULATORS, Platform
 from gateway.settings import GatewaySettings
 from services.analytics.app import AnalyticsSettings
@@ -26,6 +26,8 @@ from services.shipping.app import ShippingSettings
 from worker import WorkerSettings
 
 ROOT = Path(__file__).parent.parent.parent
+FRESH = secrets.fresh()
+"""Such secrets as `commerce secrets` makes."""
 SETTINGS: dict[str, type[BaseSettings]] = {
     "gateway": GatewaySettings,
     "identity": IdentitySettings,
@@ -65,9 +67,6 @@ def secrets_of(settings: type[BaseSettings]) -> set[str]:
     return {variable for variable, name in variables(settings).items() if name in secret}
 
 
-assert DatabaseUrl  # it is the type of the fields called database_url
-
-
 def simulator_variables(process: str) -> dict[str, bool]:
     """The environment variables that a simulator reads, and whether it needs them."""
     found = {"HOST": False, "PORT": True, "SIMULATOR_DATA_DIR": True}
@@ -89,19 +88,26 @@ def known_variables(process: str) -> set[str]:
     return set(variables(SETTINGS[process])) if process in SETTINGS else set(simulator_variables(process))
 
 
+@cache
 def compose() -> dict[str, Any]:
+    """docker-compose.yml."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     return document
 
 
-def manifests(folder: str = "") -> Iterator[tuple[Path, dict[str, Any]]]:
+@cache
+def manifests(folder: str = "") -> tuple[tuple[Path, dict[str, Any]], ...]:
     """Every Kubernetes object under deploy/kubernetes/, with its file."""
-    for file in sorted((ROOT / "deploy" / "kubernetes" / folder).rglob("*.yaml")):
-        if file.name != "kustomization.yaml":
-            for document in yaml.safe_load_all(file.read_text()):
-                yield file, document
+    files = sorted((ROOT / "deploy" / "kubernetes" / folder).rglob("*.yaml"))
+    return tuple(
+        (file, document)
+        for file in files
+        if file.name != "kustomization.yaml"
+        for document in yaml.load_all(file.read_text(), yaml.CSafeLoader)
+    )
 
 
+@cache
 def objects(kind: str, folder: str = "") -> dict[str, dict[str, Any]]:
     """The objects of a kind, by name."""
     return {document["metadata"]["name"]: document for _, document in manifests(folder) if document["kind"] == kind}

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cli import secrets
 from embedded.temporal import SEARCH_ATTRIBUTES
 from tests.deploy.platform import (
+    FRESH,
     ROOT,
     SERVICES,
     SETTINGS,
@@ -32,8 +32,7 @@ ELSEWHERE = ("127.0.0.1", "localhost")
 
 
 def environment_of(name: str) -> dict[str, str]:
-    fresh = secrets.fresh()
-    return {variable: interpolate(str(value), fresh) for variable, value in COMPOSE[name].get("environment", {}).items()}
+    return {variable: interpolate(str(value), FRESH) for variable, value in COMPOSE[name].get("environment", {}).items()}
 
 
 def test_it_is_valid() -> None:
@@ -84,8 +83,8 @@ def test_secrets_come_from_outside_and_go_only_where_they_are_used(name: str) ->
 def test_the_env_file_is_complete() -> None:
     example = re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
     assert all(value == "" for _, value in example)
-    assert {name for name, _ in example} == set(secrets.fresh())
-    assert needed_for_compose() <= {name for name, value in secrets.fresh().items() if value}
+    assert {name for name, _ in example} == set(FRESH)
+    assert needed_for_compose() <= {name for name, value in FRESH.items() if value}
     assert ".env" in (ROOT / ".gitignore").read_text().split()
 
 

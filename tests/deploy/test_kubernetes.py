@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 
 from cli import secrets
 from tests.deploy.platform import (
+    FRESH,
     ROOT,
     SERVICES,
     SETTINGS,
@@ -32,7 +34,7 @@ REPLICAS = {name: 1 if name == "analytics" else 3 if name == "catalog" else 2 fo
 DEPLOYMENTS = objects("Deployment", "base") | objects("Deployment", "simulators")
 SECRETS = {
     (item["metadata"]["namespace"], item["metadata"]["name"]): item["stringData"]
-    for item in json.loads(secrets.kubernetes(secrets.fresh()))["items"]
+    for item in json.loads(secrets.kubernetes(FRESH))["items"]
 }
 NAMESPACE = "distributed-commerce"
 WORKLOADS = [
@@ -67,7 +69,7 @@ def environment_of(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("file", sorted({file for file, _ in manifests()}), ids=lambda file: str(file.relative_to(FOLDER)))
 def test_manifests_are_valid(file: Path) -> None:
-    for document in yaml.safe_load_all(file.read_text()):
+    for document in yaml.load_all(file.read_text(), yaml.CSafeLoader):
         kubernetes_validate.validate(document, "1.37", strict=True)
 
 
@@ -83,7 +85,7 @@ def test_kustomizations_list_every_file_and_only_what_is_there() -> None:
 @pytest.mark.parametrize("overlay", ["production", "evaluation"])
 def test_overlays_can_be_built(overlay: str) -> None:
     built = subprocess.run(["kubectl", "kustomize", FOLDER / "overlays" / overlay], capture_output=True, check=True).stdout
-    documents = list(yaml.safe_load_all(built))
+    documents = list(yaml.load_all(built, yaml.CSafeLoader))
     for document in documents:
         kubernetes_validate.validate(document, "1.37", strict=True)
     policies = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "NetworkPolicy"}
@@ -228,6 +230,7 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     )
 
 
+@cache
 def policies_of(name: str) -> list[dict[str, Any]]:
     policies = {**objects("NetworkPolicy", "base"), **objects("NetworkPolicy", "simulators")}
     return [policy["spec"] for policy in policies.values() if selects(policy["spec"]["podSelector"], labels_of(name))]
