@@ -1,6 +1,7 @@
 """One service as a process: its API, its relay, its consumers and its jobs, together or each apart."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -172,6 +173,10 @@ async def serve(app: ASGIApp, settings: ProcessSettings, background: Sequence[Aw
 
 def run_process(name: str, settings: ProcessSettings, main: Callable[[], Coroutine[None, None, None]]) -> None:
     """The `__main__` of every process: logs, traces, event loop."""
+    # What is loaded by now stays for good: the collector need not look at it again and again, nor come after every few objects.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     configure_logging(name, settings.log_level)
     provider = configure_tracing(name, settings.otel_exporter_otlp_endpoint, settings.otel_trace_ratio)
     uvloop.run(main())

@@ -37,6 +37,18 @@ def demo(
     raise typer.Exit(asyncio.run(run_demo(baskets, data, orders, keep)))
 
 
+@app.command()
+def audit(
+    wait: Annotated[float, typer.Option(min=0, max=3600, help="Seconds to wait until things are quiet.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    data: DataDir = DEFAULT_DATA,
+) -> None:
+    """Compare money, stock, parcels, events and workflows across all services and both outside ledgers."""
+    from cli.audit import audit_command
+
+    audit_command(wait=wait, as_json=as_json, data=data)
+
+
 @histories.command()
 def record(
     out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("tests/replay/histories"),

@@ -11,3 +11,6 @@ ORDER_TOTAL = SearchAttributeKey.for_float("OrderTotal")
 FAILURE_REASON = SearchAttributeKey.for_keyword("FailureReason")
 STUCK_UNDO = SearchAttributeKey.for_keyword("StuckUndo")
 """Search attributes are never encrypted: ids, states and sums only."""
+
+PLACED_BY = "PlacedBy"
+"""Memo: the id of the update that came with the start. It tells a repeated request from another one under the same key."""

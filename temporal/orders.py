@@ -15,6 +15,7 @@ from temporalio.client import (
     WorkflowQueryFailedError,
     WorkflowQueryRejectedError,
     WorkflowUpdateFailedError,
+    WorkflowUpdateHandle,
     WorkflowUpdateRPCTimeoutOrCancelledError,
     WorkflowUpdateStage,
 )
@@ -42,7 +43,7 @@ from contracts.orders import (
 )
 from contracts.shipments import ShipmentUpdate
 from temporal.client import TemporalSettings, connect
-from temporal.names import CUSTOMER_ID, ORDER_QUEUE, ORDER_STATUS, ORDER_TOTAL, ORDER_WORKFLOW
+from temporal.names import CUSTOMER_ID, ORDER_QUEUE, ORDER_STATUS, ORDER_TOTAL, ORDER_WORKFLOW, PLACED_BY
 from temporal.refusals import as_refusal
 
 RPC = timedelta(seconds=5)
@@ -77,6 +78,7 @@ class OrderSagas:
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             static_summary=f"{len(order.lines)} lines, {order.total}",
+            memo={PLACED_BY: update_id},
             search_attributes=TypedSearchAttributes(
                 [
                     SearchAttributePair(ORDER_STATUS, OrderStatus.PENDING),
@@ -86,18 +88,21 @@ class OrderSagas:
             ),
         )
         decided = WorkflowUpdateStage.COMPLETED if wait else WorkflowUpdateStage.ACCEPTED
+        waiting: dict[str, Any] = {
+            "wait_for_stage": decided,
+            "id": update_id,
+            "result_type": Outcome,
+            "rpc_timeout": wait or timedelta(seconds=1),
+        }
         try:
-            update = await self._client.start_update_with_start_workflow(
-                "place",
-                start_workflow_operation=start,
-                wait_for_stage=decided,
-                id=update_id,
-                result_type=Outcome,
-                rpc_timeout=wait or timedelta(seconds=1),
-            )
+            try:
+                update = await self._client.start_update_with_start_workflow("place", start_workflow_operation=start, **waiting)
+            except WorkflowAlreadyStartedError:
+                joined = await self._join(order.order_id, waiting)
+                if joined is None:
+                    return None
+                update = joined
             return Outcome.model_validate(await update.result(rpc_timeout=RPC)) if wait else None
-        except WorkflowAlreadyStartedError as error:
-            raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another order.") from error
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             await self._require_started(order.order_id)
             return None
@@ -105,6 +110,23 @@ class OrderSagas:
             raise _fault(error) from error
         finally:
             await _quietly(start)
+
+    async def _join(self, order_id: UUID, waiting: dict[str, Any]) -> WorkflowUpdateHandle[Any] | None:
+        """The update of a saga that runs, for the request that started it; None if it has ended.
+
+        Temporal knows a saga a moment before it knows the update that came with its start; and an update that was not accepted
+        yet is forgotten when the worker dies. Refusal: idempotency_key_reused, if another request started it.
+        """
+        handle = self._handle(order_id)
+        found = await handle.describe(rpc_timeout=QUERY)
+        if (await found.memo()).get(PLACED_BY) != waiting["id"]:
+            raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another order.")
+        try:
+            return await handle.start_update("place", **waiting)
+        except RPCError as error:
+            if _is_gone(error):
+                return None
+            raise
 
     async def _require_started(self, order_id: UUID) -> None:
         """Nobody may be told that an order is on its way which Temporal does not hold. Fault: Unavailable."""

@@ -56,8 +56,7 @@ async def reserve_inventory(database: Database, command: ReserveInventory) -> co
 async def hold_reservation(database: Database, command: HoldReservation) -> contract.Reservation:
     """Keep the promise; make it again if it had expired. Refusals: out_of_stock, reservation_released, not_found."""
     async with database.transaction() as session:
-        await lock(session, command.order_id)
-        reservation = await session.get(Reservation, command.order_id)
+        reservation = await session.get(Reservation, command.order_id, with_for_update=True)
         if reservation is None or reservation.warehouse_id is None:
             raise Refusal(ErrorCode.NOT_FOUND, "No stock was reserved for this order.")
         if reservation.status == ReservationStatus.EXPIRED:
@@ -87,8 +86,7 @@ async def release_inventory(database: Database, command: ReleaseInventory) -> co
 async def ship_inventory(database: Database, command: ShipInventory) -> contract.Reservation:
     """Take what was promised off the shelf. Refusals: reservation_released, not_found."""
     async with database.transaction() as session:
-        await lock(session, command.order_id)
-        reservation = await session.get(Reservation, command.order_id)
+        reservation = await session.get(Reservation, command.order_id, with_for_update=True)
         if reservation is None or reservation.warehouse_id is None:
             raise Refusal(ErrorCode.NOT_FOUND, "No stock was reserved for this order.")
         if reservation.status == ReservationStatus.SHIPPED:

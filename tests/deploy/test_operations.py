@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
 
 from cli.audit.settings import AuditSettings
 from tests.deploy.platform import ROOT, SERVICES, SETTINGS, SIMULATED, processes, simulator_variables, variables
@@ -18,7 +19,8 @@ Row = tuple[str, str, str]
 
 def expected_rows() -> set[Row]:
     readers: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for process, settings in (*SETTINGS.items(), ("audit", AuditSettings)):
+    readers_of: dict[str, type[BaseSettings]] = {**SETTINGS, "audit": AuditSettings}
+    for process, settings in readers_of.items():
         for variable, field in variables(settings).items():
             readers[variable, default_of(settings.model_fields[field])].append(process)
     for process in SIMULATED:

@@ -191,6 +191,7 @@ async def test_a_cancel_is_answered_also_if_the_parcel_arrives_first(begin: Begi
         assert isinstance(refusal.value.cause, ApplicationError)
         assert refusal.value.cause.type == ErrorCode.ALREADY_DISPATCHED
     else:
+        assert isinstance(refusal.value, RPCError)
         assert refusal.value.status == RPCStatusCode.NOT_FOUND
     assert state.status == OrderStatus.COMPLETED
     world.assert_settled(order)

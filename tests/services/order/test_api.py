@@ -15,6 +15,7 @@ from contracts.identity import Role
 from contracts.ids import order_id_for, order_workflow_id
 from contracts.orders import OpenOrder, OrderStatus, PlaceOrder
 from services.order import commands
+from temporal.names import ORDER_WORKFLOW, PLACED_BY
 from tests.conftest import TokenMint
 from tests.services.order.conftest import RUN, SHIP_TO, Catalogue, S, new_order, stored
 
@@ -117,6 +118,27 @@ async def test_five_at_once_are_one_order(client: httpx2.AsyncClient, mint: Toke
     [order_id] = {response.json()["order_id"] for response in responses}
     history = await temporal_client.get_workflow_handle(f"order-{order_id}").fetch_history()
     assert len([event for event in history.events if event.HasField("workflow_execution_started_event_attributes")]) == 1
+
+
+async def test_a_request_that_finds_the_saga_before_its_update_joins_it(
+    client: httpx2.AsyncClient, mint: TokenMint, temporal_client: Client
+) -> None:
+    """Temporal knows the saga a moment before it knows the update that came with its start."""
+    customer = uuid4()
+    fingerprint = hashlib.sha256(client.build_request("POST", "/", json=body()).content).hexdigest()
+    order = new_order(customer, order_id=order_id_for(customer, "k1"), fingerprint=fingerprint)
+    await temporal_client.start_workflow(
+        ORDER_WORKFLOW,
+        order,
+        id=order_workflow_id(order.order_id),
+        task_queue="nobody-works-here",
+        memo={PLACED_BY: f"place-{fingerprint}"},
+    )
+    headers = mint.headers(Role.CUSTOMER, subject=customer)
+    again = await place(client, headers, prefer="")
+    assert (again.status_code, again.json().get("order_id")) == (202, str(order.order_id))
+    other = await place(client, headers, prefer="", milk=7)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
 async def test_a_held_order_says_so_to_its_saga(
