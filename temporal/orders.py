@@ -15,9 +15,7 @@ from temporalio.client import (
     WorkflowQueryFailedError,
     WorkflowQueryRejectedError,
     WorkflowUpdateFailedError,
-    WorkflowUpdateHandle,
     WorkflowUpdateRPCTimeoutOrCancelledError,
-    WorkflowUpdateStage,
 )
 from temporalio.common import (
     SearchAttributePair,
@@ -70,63 +68,67 @@ class OrderSagas:
 
         Refusal: idempotency_key_reused, if the order exists under another `update_id`. Fault: Unavailable.
         """
-        start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
-            ORDER_WORKFLOW,
-            order,
-            id=order_workflow_id(order.order_id),
-            task_queue=ORDER_QUEUE,
-            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            static_summary=f"{len(order.lines)} lines, {order.total}",
-            memo={PLACED_BY: update_id},
-            search_attributes=TypedSearchAttributes(
+        started_with: dict[str, Any] = {
+            "id": order_workflow_id(order.order_id),
+            "task_queue": ORDER_QUEUE,
+            "id_conflict_policy": WorkflowIDConflictPolicy.FAIL,
+            "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            "static_summary": f"{len(order.lines)} lines, {order.total}",
+            "memo": {PLACED_BY: update_id},
+            "search_attributes": TypedSearchAttributes(
                 [
                     SearchAttributePair(ORDER_STATUS, OrderStatus.PENDING),
                     SearchAttributePair(CUSTOMER_ID, str(order.customer_id)),
                     SearchAttributePair(ORDER_TOTAL, float(order.total.amount)),
                 ]
             ),
-        )
-        decided = WorkflowUpdateStage.COMPLETED if wait else WorkflowUpdateStage.ACCEPTED
-        waiting: dict[str, Any] = {
-            "wait_for_stage": decided,
-            "id": update_id,
-            "result_type": Outcome,
-            "rpc_timeout": wait or timedelta(seconds=1),
         }
         try:
-            try:
-                update = await self._client.start_update_with_start_workflow("place", start_workflow_operation=start, **waiting)
-            except WorkflowAlreadyStartedError:
-                joined = await self._join(order.order_id, waiting)
-                if joined is None:
-                    return None
-                update = joined
-            return Outcome.model_validate(await update.result(rpc_timeout=RPC)) if wait else None
+            if not wait:  # an update is answered, even "accepted", only after the first steps; a start at once
+                await self._client.start_workflow(ORDER_WORKFLOW, order, **started_with, rpc_timeout=RPC)
+                return None
+            return await self._start_and_wait(order, started_with, update_id, wait)
+        except WorkflowAlreadyStartedError:
+            return await self._join(order.order_id, update_id, wait)
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             await self._require_started(order.order_id)
             return None
         except (RPCError, RuntimeError) as error:
             raise _fault(error) from error
+
+    async def _start_and_wait(
+        self, order: PlaceOrder, started_with: dict[str, Any], update_id: str, wait: timedelta
+    ) -> Outcome | None:
+        start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(ORDER_WORKFLOW, order, **started_with)
+        try:
+            outcome = await self._client.execute_update_with_start_workflow(
+                "place", start_workflow_operation=start, id=update_id, result_type=Outcome, rpc_timeout=wait
+            )
+            return Outcome.model_validate(outcome)
         finally:
             await _quietly(start)
 
-    async def _join(self, order_id: UUID, waiting: dict[str, Any]) -> WorkflowUpdateHandle[Any] | None:
-        """The update of a saga that runs, for the request that started it; None if it has ended.
+    async def _join(self, order_id: UUID, update_id: str, wait: timedelta) -> Outcome | None:
+        """The outcome of a saga that runs, for the request that started it; None if there is none yet, or it has ended.
 
         Temporal knows a saga a moment before it knows the update that came with its start; and an update that was not accepted
         yet is forgotten when the worker dies. Refusal: idempotency_key_reused, if another request started it.
         """
         handle = self._handle(order_id)
-        found = await handle.describe(rpc_timeout=QUERY)
-        if (await found.memo()).get(PLACED_BY) != waiting["id"]:
-            raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another order.")
         try:
-            return await handle.start_update("place", **waiting)
-        except RPCError as error:
+            found = await handle.describe(rpc_timeout=QUERY)
+            if (await found.memo()).get(PLACED_BY) != update_id:
+                raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another order.")
+            if not wait:
+                return None
+            outcome = await handle.execute_update("place", id=update_id, result_type=Outcome, rpc_timeout=wait)
+            return Outcome.model_validate(outcome)
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            return None
+        except (RPCError, RuntimeError) as error:
             if _is_gone(error):
                 return None
-            raise
+            raise _fault(error) from error
 
     async def _require_started(self, order_id: UUID) -> None:
         """Nobody may be told that an order is on its way which Temporal does not hold. Fault: Unavailable."""

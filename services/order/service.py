@@ -86,6 +86,8 @@ class OrderService:
                 raise
             return answer(OrderView.of(record), None)
         record = await self._record(order_id, wait=respond_async)
+        if respond_async and (record is None or record.fingerprint == key.fingerprint):
+            return Placed(OrderView.of(record) if record else OrderView.of_placed(order), confirmed=False)
         if outcome and outcome.code == ErrorCode.ORDER_EXISTS:
             # The order's first saga is so long ago that Temporal has forgotten it.
             if record is None or record.fingerprint != key.fingerprint:
