@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from opentelemetry.trace import Tracer, get_tracer
 from starlette.types import ASGIApp
 
+from chassis.clients import HttpSession
 from chassis.service import run_process, serve
 from chassis.tokens import TokenVerifier
 from gateway.addresses import Addresses
@@ -28,15 +29,15 @@ async def opened(settings: GatewaySettings, tracer: Tracer | None = None) -> Asy
     async with AsyncExitStack() as stack:
         limiter = RateLimiter(settings.redis_url)
         stack.push_async_callback(limiter.close)
-        proxy = await stack.enter_async_context(
-            Proxy(
-                urls,
-                silence_s=settings.upstream_timeout_s,
-                total_s=settings.upstream_total_s,
-                connections=settings.upstream_connections,
-            )
+        http = await stack.enter_async_context(HttpSession())
+        proxy = Proxy(
+            urls,
+            silence_s=settings.upstream_timeout_s,
+            total_s=settings.upstream_total_s,
+            connections=settings.upstream_connections,
         )
-        keys = Keys(proxy.http, settings.identity_url)
+        stack.callback(proxy.close)
+        keys = Keys(http.session, settings.identity_url)
         probed = urls | ({"worker": settings.worker_url} if settings.worker_url else {})
         yield Edge(
             routes=routes,
@@ -50,8 +51,8 @@ async def opened(settings: GatewaySettings, tracer: Tracer | None = None) -> Asy
             ),
             proxy=proxy,
             pages=pages(
-                PlatformDocument(urls, routes, proxy.http),
-                HealthOfAll(probed, proxy.http, limiter.ping),
+                PlatformDocument(urls, routes, http.session),
+                HealthOfAll(probed, http.session, limiter.ping),
                 {"identity_keys": keys.seen},
             ),
             addresses=Addresses(settings.trusted_proxies),

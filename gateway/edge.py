@@ -109,7 +109,7 @@ class Edge:
             elif head.method not in route.methods:
                 raise _no_such_method(route)
             elif self._tracer is None:
-                head.headers["traceparent"] = head.traceparent
+                head.headers.append((b"traceparent", head.traceparent.encode()))
                 status = await self._pass(route, head, receive, send, answer)
             else:
                 status = await self._traced(self._tracer, route, head, receive, send, answer)
@@ -142,17 +142,7 @@ class Edge:
         size = head.body_size
         if size is not None and size > route.body_limit:
             raise too_large(route.body_limit)
-        return await self._proxy.forward(
-            route.service,
-            head.method,
-            head.target,
-            head.headers,
-            receive,
-            send,
-            answer,
-            body_size=size,
-            body_limit=route.body_limit,
-        )
+        return await self._proxy.forward(route.service, head, receive, send, answer, body_limit=route.body_limit)
 
     async def _caller(self, route: Route, who: Who, head: Head) -> tuple[Principal | None, Refused | None]:
         """Who is asking, and what is wrong with that; the request is counted before it is told.
@@ -186,7 +176,8 @@ class Edge:
         ) as span:
             own = span.get_span_context()
             head.trace_id = format(own.trace_id, "032x")
-            head.headers["traceparent"] = f"00-{head.trace_id}-{own.span_id:016x}-{own.trace_flags:02x}"
+            head.traceparent = f"00-{head.trace_id}-{own.span_id:016x}-{own.trace_flags:02x}"
+            head.headers.append((b"traceparent", head.traceparent.encode()))
             status = 500
             try:
                 status = await self._pass(route, head, receive, send, answer)

@@ -3,15 +3,22 @@
 import random
 import re
 
-from multidict import CIMultiDict
 from starlette.types import Scope
 
 from contracts.errors import ErrorCode
 from gateway.addresses import Addresses
-from gateway.answers import Refused
+from gateway.answers import Headers, Refused
 from gateway.protocol import HEAD_LIMIT
-from gateway.proxy import HOP_BY_HOP, named_in
 
+HOP_BY_HOP = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer",
+        b"transfer-encoding", b"upgrade",
+    }
+)  # fmt: skip
+"""RFC 9110, 7.6.1: these are between two neighbours, and so is whatever a Connection header names."""
+_PLAIN = frozenset({b"", b"close", b"keep-alive"})
+_NONE: frozenset[bytes] = frozenset()
 _READ = frozenset(
     {
         b"host", b"authorization", b"content-length", b"content-type", b"transfer-encoding", b"connection", b"origin",
@@ -56,9 +63,10 @@ class Head:
         self.raw_path: bytes = scope["raw_path"]
         self.own: dict[bytes, str] = {}
         """What the gateway reads, by lower-case name."""
-        self.headers: CIMultiDict[str] = CIMultiDict()
-        """What the service gets."""
-        self.traceparent = self.trace_id = self.request_id = self.target = self.client = ""
+        self.headers: Headers = []
+        """What the service gets; `traceparent` is still to come."""
+        self.target = self.raw_path
+        self.traceparent = self.trace_id = self.request_id = self.client = ""
         self.scheme: str = scope["scheme"]
 
     def read(self, scope: Scope, addresses: Addresses) -> None:
@@ -67,31 +75,29 @@ class Head:
         lines: list[tuple[bytes, bytes]] = scope["headers"]
         size = 0
         try:
-            for name, value in lines:
+            for line in lines:
+                name, value = line
                 size += len(name) + len(value)
-                text = value.decode()
                 if name in _READ:
+                    text = value.decode("latin-1")
                     if name in own:
                         if name not in _LISTS:
                             raise Refused(ErrorCode.MALFORMED_REQUEST, f"There is more than one {name.decode()} header.")
                         text = f"{own[name]}, {text}"
                     own[name] = text
                 if name not in _NOT_ON:
-                    headers.add(name.decode(), text)
-            query = scope["query_string"].decode("ascii")
-        except UnicodeDecodeError:
-            raise Refused(ErrorCode.MALFORMED_REQUEST, "A header is not UTF-8, or the query is not ASCII.") from None
+                    headers.append(line)
         finally:
             self._identify()
         if size > HEAD_LIMIT or len(lines) > _HEADER_COUNT:
             raise Refused(ErrorCode.MALFORMED_REQUEST, "There are too many headers.", status=431)
-        self.target = f"{self.raw_path.decode()}?{query}" if query else self.raw_path.decode()
+        query: bytes = scope["query_string"]
+        if query:
+            self.target = b"%b?%b" % (self.raw_path, query)
         if own.get(b"transfer-encoding", "chunked").lower() != "chunked":
             raise Refused(ErrorCode.MALFORMED_REQUEST, "The only transfer coding is chunked.")
-        connection = own.get(b"connection")
-        if connection is not None and connection.lower() not in ("keep-alive", "close"):
-            for named in named_in(connection):
-                headers.popall(named.decode("latin-1"), None)
+        if b"connection" in own and (named := named_in(own[b"connection"].encode("latin-1"))):
+            self.headers = [line for line in headers if line[0] not in named]
         self._forwarded(scope, addresses)
 
     def _identify(self) -> None:
@@ -108,9 +114,9 @@ class Head:
 
     def _forwarded(self, scope: Scope, addresses: Addresses) -> None:
         """Who asked, and how we were addressed: as a proxy of ours tells it, else as we see it."""
-        own, headers = self.own, self.headers
+        own = self.own
         peer: str = scope["client"][0] if scope["client"] else ""
-        chain, host = peer, own.get(b"host")
+        chain, host = peer, own.get(b"host", "")
         earlier = own.get(b"x-forwarded-for")
         self.client = addresses.client(peer, earlier)
         if addresses.is_trusted(peer):
@@ -118,11 +124,14 @@ class Head:
             host = own.get(b"x-forwarded-host", host)
             if own.get(b"x-forwarded-proto") in ("http", "https"):
                 self.scheme = own[b"x-forwarded-proto"]
-        if host is not None:
-            headers["Host"] = headers["X-Forwarded-Host"] = host
-        headers["X-Forwarded-For"] = chain
-        headers["X-Forwarded-Proto"] = self.scheme
-        headers["X-Request-ID"] = self.request_id
+        named = host.encode("latin-1")
+        self.headers += (
+            (b"host", named),
+            (b"x-forwarded-host", named),
+            (b"x-forwarded-for", chain.encode("latin-1")),
+            (b"x-forwarded-proto", self.scheme.encode()),
+            (b"x-request-id", self.request_id.encode()),
+        )
 
     @property
     def body_size(self) -> int | None:
@@ -130,3 +139,10 @@ class Head:
         if b"transfer-encoding" in self.own:
             return None
         return int(self.own.get(b"content-length", "0"))
+
+
+def named_in(connection: bytes) -> frozenset[bytes]:
+    """The header fields that a Connection header names, beside those that are always hop by hop."""
+    if not connection:
+        return _NONE
+    return frozenset(name.strip().lower() for name in connection.split(b",")) - _PLAIN

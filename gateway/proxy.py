@@ -2,29 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from types import TracebackType
-from typing import Self
 
-import aiohttp
-from multidict import CIMultiDict
 from starlette.types import Receive, Send
-from yarl import URL
 
 from chassis.logs import logger
 from contracts.errors import ErrorCode
 from gateway.answers import Headers, Refused
+from gateway.head import HOP_BY_HOP, Head, named_in
 from gateway.metrics import upstream_errors_total
+from gateway.upstream import Connection, NoAnswer, Upstream
 
 CLIENT_GONE = 499
 """Not a status that anybody gets: how requests are counted whose client did not wait for the answer."""
-_PLAIN = frozenset({b"", b"close", b"keep-alive"})
-HOP_BY_HOP = frozenset(
-    {
-        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer",
-        b"transfer-encoding", b"upgrade",
-    }
-)  # fmt: skip
-"""RFC 9110, 7.6.1: these are between two neighbours, and so is whatever a Connection header names."""
 _OURS = frozenset({b"date", b"server", b"x-request-id", b"x-content-type-options", b"ratelimit", b"ratelimit-policy"})
 _NOT_BACK = HOP_BY_HOP | _OURS
 _SMALL = 65_536
@@ -48,9 +37,9 @@ class Upload:
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive, self._limit = receive, limit
-        self.ended = False
+        self.ended = asyncio.Event()
         self.failure: Exception | None = None
-        """Why it ended early. The HTTP client wraps what its body raises, so it is kept here."""
+        """Why it ended early."""
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body, piece by piece. Raises ClientGone, or Refused: payload_too_large."""
@@ -63,10 +52,11 @@ class Upload:
             size += len(piece)
             if size > self._limit:
                 raise self._failed(too_large(self._limit))
-            self.ended = not message.get("more_body", False)
+            if not message.get("more_body", False):
+                self.ended.set()
             if piece:
                 yield piece
-            if self.ended:
+            if self.ended.is_set():
                 return
 
     async def whole(self) -> bytes:
@@ -78,7 +68,8 @@ class Upload:
             raise Refused(ErrorCode.MALFORMED_REQUEST, "The body did not come.", status=408, headers=_CLOSE) from None
 
     def _failed(self, failure: Exception) -> Exception:
-        self.ended, self.failure = True, failure
+        self.failure = failure
+        self.ended.set()
         return failure
 
 
@@ -88,16 +79,16 @@ def too_large(limit: int) -> Refused:
 
 
 class _Watch:
-    """Cancels the work on a request whose client goes away."""
+    """Ends the work on a request whose client goes away, or that takes too long as a whole."""
 
-    __slots__ = ("_handle", "_receive", "_task", "_upload", "_watching", "gone")
+    __slots__ = ("_handle", "_receive", "_task", "_total_s", "_upload", "_watching", "expired", "gone")
 
-    def __init__(self, receive: Receive, upload: Upload | None) -> None:
-        self._receive, self._upload = receive, upload
+    def __init__(self, receive: Receive, upload: Upload | None, total_s: float) -> None:
+        self._receive, self._upload, self._total_s = receive, upload, total_s
         self._task = asyncio.current_task()
         self._watching: asyncio.Task[None] | None = None
         self._handle = asyncio.get_running_loop().call_later(_PATIENCE_S, self._begin)
-        self.gone = False
+        self.gone = self.expired = False
 
     def stop(self) -> None:
         self._handle.cancel()
@@ -106,160 +97,148 @@ class _Watch:
 
     def caused(self, _: asyncio.CancelledError) -> bool:
         """Whether it was the watch that cancelled the request's task; then the cancellation ends here."""
-        if self.gone and self._task is not None:
+        if (self.gone or self.expired) and self._task is not None:
             self._task.uncancel()
-        return self.gone
+        return self.gone or self.expired
 
     def _begin(self) -> None:
-        if self._upload is not None and not self._upload.ended:  # who reads the body notices by itself
-            self._handle = asyncio.get_running_loop().call_later(_PATIENCE_S, self._begin)
-        else:
-            self._watching = asyncio.create_task(self._wait())
+        loop = asyncio.get_running_loop()
+        self._handle = loop.call_later(self._total_s, self._expire)
+        self._watching = loop.create_task(self._wait())
 
     async def _wait(self) -> None:
+        if self._upload is not None:  # who reads the body notices by itself
+            await self._upload.ended.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.gone = True
-        assert self._task is not None
-        self._task.cancel()
+        self._end()
+
+    def _expire(self) -> None:
+        self.expired = True
+        self._end()
+
+    def _end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
 
 class Proxy:
-    """Speaks to the services, each through its own bounded set of connections."""
+    """Speaks to the services."""
 
     def __init__(self, urls: Mapping[str, str], *, silence_s: float, total_s: float, connections: int) -> None:
-        self._urls = {service: url.rstrip("/") for service, url in urls.items()}
-        self._timeout = aiohttp.ClientTimeout(total=total_s, connect=5, sock_connect=2, sock_read=silence_s)
-        self._connections = connections
-        self.http: aiohttp.ClientSession
+        self._upstreams = {service: Upstream(url, connections) for service, url in urls.items()}
+        self._silence_s, self._total_s = silence_s, total_s
 
-    async def __aenter__(self) -> Self:
-        self.http = aiohttp.ClientSession(
-            # Shorter than the services keep an idle connection, so that none is closed under a request.
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=self._connections, keepalive_timeout=30),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
-            auto_decompress=False,
-            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
-            max_line_size=32_768,
-            max_field_size=32_768,
-        )
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.http.close()
+    def close(self) -> None:
+        for upstream in self._upstreams.values():
+            upstream.close()
 
     async def forward(
         self,
         service: str,
-        method: str,
-        target: str,
-        headers: CIMultiDict[str],
+        head: Head,
         receive: Receive,
         send: Send,
         answer_headers: Headers,
         *,
-        body_size: int | None,
         body_limit: int,
     ) -> int:
         """Pass the request on and its answer back; returns the status for the count.
 
-        `body_size` is 0 without a body, None if it is not known before it ends. Refused: service_unavailable, upstream_timeout,
-        payload_too_large; once the answer has begun it can only be broken off.
+        Refused: service_unavailable, upstream_timeout, payload_too_large; once the answer has begun it can only be broken off.
         """
+        size = head.body_size
         upload: Upload | None = None
         data: bytes | AsyncIterator[bytes] | None = None
-        if body_size != 0:
+        if size != 0:
             upload = Upload(receive, body_limit)
             try:
-                data = await upload.whole() if body_size is not None and body_size <= _SMALL else upload.pieces()
+                data = await upload.whole() if size is not None and size <= _SMALL else upload.pieces()
             except ClientGone:
                 return CLIENT_GONE
-        watch = _Watch(receive, upload)
+        upstream = self._upstreams[service]
+        watch = _Watch(receive, upload, self._total_s)
         try:
-            response = await self._request(service, method, target, headers, data, upload)
+            answer = await self._ask(upstream, head, data, chunked=size is None)
             try:
-                await self._pass_back(service, response, send, answer_headers)
+                await self._pass_back(service, answer, send, answer_headers)
             finally:
-                # Answered before it had read the whole body: the rest must not be taken for another request.
-                response.close() if upload is not None and not upload.ended else response.release()
-        except ClientGone:
-            return CLIENT_GONE
+                upstream.give_back(answer)
+            return answer.status
+        except NoAnswer as error:
+            failure = upload.failure if upload is not None else None
+            if isinstance(failure, ClientGone):
+                return CLIENT_GONE
+            raise failure or _no_answer(service, error.kind, head) from None
         except asyncio.CancelledError as error:
             if not watch.caused(error):
                 raise
-            return CLIENT_GONE
+            if watch.gone:
+                return CLIENT_GONE
+            raise _no_answer(service, "timeout", head) from None
         finally:
             watch.stop()
-        return response.status
 
-    async def _request(
-        self,
-        service: str,
-        method: str,
-        target: str,
-        headers: CIMultiDict[str],
-        data: bytes | AsyncIterator[bytes] | None,
-        upload: Upload | None,
-    ) -> aiohttp.ClientResponse:
-        """The service's answer, as far as its head."""
-        url = URL(self._urls[service] + target, encoded=True)
-        may_repeat = method in _IDEMPOTENT and (data is None or isinstance(data, bytes))
+    async def _ask(
+        self, upstream: Upstream, head: Head, data: bytes | AsyncIterator[bytes] | None, *, chunked: bool
+    ) -> Connection:
+        """The connection on which the answer's head has come."""
+        request = _written(head, upstream.base, chunked=chunked)
+        may_repeat = head.method in _IDEMPOTENT and (data is None or isinstance(data, bytes))
         while True:
+            connection: Connection | None = None
             try:
-                return await self.http.request(method, url, headers=headers, data=data, allow_redirects=False)
-            except aiohttp.ConnectionTimeoutError as error:
-                raise _no_answer(service, "connect_timeout", error, headers) from None
-            except TimeoutError as error:
-                raise _no_answer(service, "timeout", error, headers) from None
-            except aiohttp.ClientConnectorError as error:
-                if not may_repeat:
-                    raise _no_answer(service, "refused", error, headers) from None
-                # It may be starting. A connection that breaks before any byte of the answer is tried again by aiohttp itself.
+                connection = await upstream.take()
+                await connection.request(head.method, request, data, chunked=chunked, silence_s=self._silence_s)
+                return connection
+            except BaseException as error:
+                if connection is not None:
+                    upstream.give_back(connection)
+                if not may_repeat or not isinstance(error, NoAnswer) or not error.untouched or error.kind == "timeout":
+                    raise
                 may_repeat = False
-                await asyncio.sleep(_REFUSED_PAUSE_S)
-            except (aiohttp.ClientError, OSError) as error:
-                if upload is not None and upload.failure is not None:
-                    raise upload.failure from None
-                raise _no_answer(service, "broken", error, headers) from None
+                if error.kind == "refused":  # it may be starting
+                    await asyncio.sleep(_REFUSED_PAUSE_S)
 
-    async def _pass_back(self, service: str, response: aiohttp.ClientResponse, send: Send, answer_headers: Headers) -> None:
-        content, status = response.content, response.status
-        no_body = status in (204, 304)
-        headers = [
-            (name, value)
-            for name, value in response.raw_headers
-            if (lower := name.lower()) not in _NOT_BACK and not (no_body and lower == b"content-length")
-        ]
-        if (named := named_in(", ".join(response.headers.getall("Connection", ())))) - _PLAIN:
-            headers = [(name, value) for name, value in headers if name.lower() not in named]
+    async def _pass_back(self, service: str, answer: Connection, send: Send, answer_headers: Headers) -> None:
+        no_body = answer.status in (204, 304)
+        headers = [line for line in answer.headers if line[0] not in _NOT_BACK and not (no_body and line[0] == b"content-length")]
+        named = named_in(b",".join([value for name, value in answer.headers if name == b"connection"]))
+        if named:
+            headers = [line for line in headers if line[0] not in named]
         headers += answer_headers
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        if content.is_eof():  # the usual case: all of it came with the head
-            await send({"type": "http.response.body", "body": content.read_nowait()})
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        if answer.is_whole:  # the usual case: all of it came with the head
+            await send({"type": "http.response.body", "body": await answer.read()})
             return
         try:
-            while not content.at_eof():
-                piece = await content.readany()
+            while piece := await answer.read():
                 async with asyncio.timeout(_CLIENT_SECONDS):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (NoAnswer, TimeoutError) as error:
             # Too late for another status. Returning without an end makes the server break the connection, so that the client
             # cannot take half an answer for a whole one.
             upstream_errors_total.labels(service, "broken_off").inc()
-            log.warning("answer_broken_off", upstream=service, error=type(error).__name__)
+            log.warning("answer_broken_off", upstream=service, error=repr(error))
             return
         await send({"type": "http.response.body", "body": b""})
 
 
-def named_in(connection: str) -> frozenset[bytes]:
-    """The header fields that a Connection header names."""
-    return frozenset(name.strip().lower().encode("latin-1", "replace") for name in connection.split(","))
+def _written(head: Head, base: bytes, *, chunked: bool) -> bytes:
+    """The head of the request as it goes to the service."""
+    lines = [b"%b: %b" % line for line in head.headers]
+    if chunked:
+        lines.append(b"transfer-encoding: chunked")
+    text = b"%b %b%b HTTP/1.1\r\n%b\r\n\r\n" % (head.method.encode(), base, head.target, b"\r\n".join(lines))
+    if text.count(b"\n") != len(lines) + 2 or text.count(b"\r") != len(lines) + 2:
+        raise Refused(ErrorCode.MALFORMED_REQUEST, "A header has a line break in it.")
+    return text
 
 
-def _no_answer(service: str, kind: str, error: Exception, headers: CIMultiDict[str]) -> Refused:
+def _no_answer(service: str, kind: str, head: Head) -> Refused:
     upstream_errors_total.labels(service, kind).inc()
-    log.warning("no_answer", upstream=service, kind=kind, error=type(error).__name__, trace_id=headers["traceparent"][3:35])
+    log.warning("no_answer", upstream=service, kind=kind, trace_id=head.trace_id)
     unsure = "What was asked may or may not have been done: repeat it with the same Idempotency-Key."
     if kind == "timeout":
         return Refused(ErrorCode.UPSTREAM_TIMEOUT, f"{service} took too long. {unsure}")

@@ -44,10 +44,10 @@ def test_an_address_in_other_clothes_is_the_same() -> None:
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1")
     monkeypatch.setenv("CORS_ALLOW_ORIGINS", "https://a.example,https://b.example")
-    monkeypatch.setenv("METRICS_ALLOWED", "")
+    monkeypatch.setenv("METRICS_ALLOWED", "192.0.2.0/24")
     monkeypatch.setenv("RATE_LIMIT_PER_MINUTE", "7")
     settings = GatewaySettings()
     assert settings.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("192.0.2.1"))
     assert settings.cors_allow_origins == ("https://a.example", "https://b.example")
-    assert settings.metrics_allowed == ()
+    assert settings.metrics_allowed == (ip_network("192.0.2.0/24"),)
     assert settings.rate_limit_per_minute == 7
