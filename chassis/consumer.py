@@ -23,7 +23,7 @@ from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database, is_connection_fault
 from chassis.inbox import Inbox
-from chassis.kafka import ensure_topics, on_connection_lost
+from chassis.kafka import close, ensure_topics, for_ever, on_connection_lost
 from chassis.logs import logger
 from chassis.settings import ServiceSettings
 from chassis.telemetry import context_of
@@ -75,18 +75,7 @@ class Consumer:
 
     async def run(self) -> None:
         """Consume for ever."""
-        loop = asyncio.get_running_loop()
-        pause = 0.05
-        while True:
-            started = loop.time()
-            try:
-                await self._run_once()
-            except (OSError, KafkaError) as error:
-                log.warning("consumer_interrupted", error=repr(error))
-            except Exception as error:  # a bug must not end consuming for good: it is logged and tried again
-                log.error("consumer_failed", exc_info=error)
-            pause = 0.05 if loop.time() - started > 10 else min(pause * 2, 1.0)
-            await asyncio.sleep(pause)
+        await for_ever(self._run_once, "consumer", (OSError, KafkaError))
 
     async def _run_once(self) -> None:
         await ensure_topics(self._settings)
@@ -108,9 +97,7 @@ class Consumer:
             await consumer.start()
             await self._consume(consumer, lost)
         finally:
-            with suppress(Exception):
-                async with asyncio.timeout(5):
-                    await consumer.stop()
+            await close(consumer._client, consumer)
 
     async def _consume(self, consumer: AIOKafkaConsumer, lost: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
@@ -133,10 +120,9 @@ class Consumer:
                 if now >= forget_at and not await self._forget():
                     forget_at = now + FORGET_SECONDS
         finally:
-            with suppress(Exception):
-                async with asyncio.timeout(5):
-                    if not lost.is_set():
-                        await self._commit(consumer, applied)
+            if not lost.is_set():
+                with suppress(Exception):
+                    await self._commit(consumer, applied)
 
     async def _forget(self) -> bool:
         """Delete some old rows of the inbox; returns whether there may be more."""
@@ -152,8 +138,9 @@ class Consumer:
     async def _commit(self, consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
         # A lost assignment only means that somebody reads these again; the inbox makes that harmless.
         with suppress(CommitFailedError, IllegalStateError):
-            if offsets:
-                await consumer.commit(offsets)
+            async with asyncio.timeout(5):  # aiokafka would wait as long as the broker is away
+                if offsets:
+                    await consumer.commit(offsets)
         offsets.clear()
 
     async def apply(self, records: Sequence[ConsumerRecord]) -> None:

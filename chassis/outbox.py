@@ -1,9 +1,7 @@
 """Transactional outbox: a domain event is a row in the same commit as the change it tells of; `relay.py` publishes it later."""
 
-from uuid import UUID
-
 import uuid_utils.compat as uuids
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, MetaData, Table, Text, func, insert
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, MetaData, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import UUID as PgUuid
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -14,6 +12,15 @@ from contracts.events import CloudEvent, Event
 
 CHANNEL = "outbox"
 """The relay listens here; a trigger on the table notifies it at commit."""
+MAX_BYTES = 250_000
+"""Of one event. A broker refuses what is larger than its limit (1 MB) for ever, and everything behind it would wait."""
+_ADD = text(
+    """insert into outbox (event_id, topic, key, envelope)
+       select event_id, topic, key, cast(envelope as jsonb)
+       from unnest(cast(:ids as uuid[]), cast(:topics as text[]), cast(:keys as text[]), cast(:envelopes as text[]))
+            with ordinality as new (event_id, topic, key, envelope, n)
+       order by n"""
+)
 
 
 def outbox_table(metadata: MetaData) -> Table:
@@ -46,17 +53,24 @@ class Outbox:
     async def add(self, session: AsyncSession, *events: Event) -> None:
         """Record events; they exist if and only if the session's transaction commits.
 
-        Call it after the row of the aggregate is locked or changed: then the events of one aggregate get rising numbers.
+        Call it after the row of the aggregate is locked or changed: then the events of one aggregate get rising numbers. Raises
+        ValueError for an event that is too large to be published.
         """
         if not events:
             return
         traceparent = trace_headers().get("traceparent")
-        await session.execute(insert(self.table), [self._row(event, traceparent) for event in events])
+        envelopes = [self._envelope(event, traceparent) for event in events]
+        rows = {
+            "ids": [envelope.id for envelope in envelopes],
+            "topics": [event.topic for event in events],
+            "keys": [envelope.partitionkey for envelope in envelopes],
+            "envelopes": [_as_json(envelope) for envelope in envelopes],
+        }
+        await session.execute(_ADD, rows)
 
-    def _row(self, event: Event, traceparent: str | None) -> dict[str, object]:
-        event_id: UUID = uuids.uuid7()
-        envelope = CloudEvent(
-            id=event_id,
+    def _envelope(self, event: Event, traceparent: str | None) -> CloudEvent:
+        return CloudEvent(
+            id=uuids.uuid7(),
             source=f"/services/{self.service}",
             type=type(event).__name__,
             subject=event.key,
@@ -65,9 +79,10 @@ class Outbox:
             traceparent=traceparent,
             data=event.model_dump(mode="json"),
         )
-        return {
-            "event_id": event_id,
-            "topic": event.topic,
-            "key": event.key,
-            "envelope": envelope.model_dump(mode="json", exclude_none=True),
-        }
+
+
+def _as_json(envelope: CloudEvent) -> str:
+    found = envelope.model_dump_json(exclude_none=True)
+    if len(found.encode()) > MAX_BYTES:
+        raise ValueError(f"{envelope.type} of {envelope.subject} is larger than {MAX_BYTES} bytes")
+    return found

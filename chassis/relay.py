@@ -21,7 +21,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from prometheus_client import Counter, Gauge
 
 from chassis.clock import utc_now
-from chassis.kafka import end_offsets, ensure_topics, on_connection_lost
+from chassis.kafka import close, end_offsets, ensure_topics, for_ever, on_connection_lost
 from chassis.logs import logger
 from chassis.outbox import CHANNEL
 from chassis.settings import ServiceSettings
@@ -95,18 +95,7 @@ class Relay:
 
     async def run(self) -> None:
         """Publish for ever."""
-        loop = asyncio.get_running_loop()
-        pause = 0.05
-        while True:
-            started = loop.time()
-            try:
-                await self._run_once()
-            except (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.warning("relay_interrupted", error=repr(error))
-            except Exception as error:  # a bug must not end publishing for good: it is logged and tried again
-                log.error("relay_failed", exc_info=error)
-            pause = 0.05 if loop.time() - started > 10 else min(pause * 2, 1.0)
-            await asyncio.sleep(pause)
+        await for_ever(self._run_once, "relay", (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError))
 
     async def _run_once(self) -> None:
         database = await asyncpg.connect(self._dsn, timeout=5, command_timeout=30, server_settings=_SESSION)
@@ -168,10 +157,10 @@ class Relay:
         """Note in the outbox where each batch went. Raises what went wrong with any of them."""
         sent: list[tuple[int, int, int]] = []
         began_anew: dict[TopicPartition, int] = {}
-        failure: BaseException | None = None
+        failure: KafkaError | None = None
         for (place, batch), result in zip(batches.items(), results, strict=True):
             if isinstance(result, BaseException):
-                failure = result
+                failure = KafkaError(f"not sent: {result!r}")
             elif result.offset < 0:
                 failure = KafkaError("the broker knows this batch, and not where it is")
             else:
@@ -226,8 +215,9 @@ class _Batch:
 
     def add(self, seq: int, key: bytes, value: bytes) -> None:
         """Append an event, unless this or one before it did not fit: then it is left to a later round."""
-        self.is_full = self.is_full or self.records.append(key=key, value=value, timestamp=None, headers=_HEADERS) is None
-        if not self.is_full:
+        if self.records.append(key=key, value=value, timestamp=None, headers=_HEADERS) is None:
+            self.is_full = True  # and closed to what would fit
+        else:
             self.seqs.append(seq)
 
 
@@ -266,9 +256,7 @@ class _Producer:
 
     async def stop(self) -> None:
         self._give_up()
-        with suppress(Exception):
-            async with asyncio.timeout(SEND_SECONDS):
-                await self._kafka.stop()
+        await close(self._kafka.client, self._kafka)
 
     async def partitions(self, topic: str) -> list[int]:
         return sorted(await self._kafka.partitions_for(topic))

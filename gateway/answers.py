@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from gateway.head import Head
 
 Headers = list[tuple[bytes, bytes]]
+CLOSE = (b"connection", b"close")
+SMALL = 65_536
+"""Bodies up to this are read before they are passed on: cheaper than a stream, and they can be sent a second time."""
 
 
 class Refused(Exception):
@@ -30,5 +33,7 @@ async def send_problem(send: Send, refused: Refused, head: "Head", headers: Head
     extra = {"trace_id": head.trace_id}
     response = problem_response(refused.code, refused.detail, status=refused.status, instance=head.path, extra=extra)
     headers = [*response.raw_headers, *headers, *refused.headers]
+    if head.body_size is None or head.body_size > SMALL:  # it was not read, and nobody will
+        headers.append(CLOSE)
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head.method == "HEAD" else bytes(response.body)})

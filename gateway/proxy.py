@@ -7,7 +7,7 @@ from starlette.types import Receive, Send
 
 from chassis.logs import logger
 from contracts.errors import ErrorCode
-from gateway.answers import Headers, Refused
+from gateway.answers import CLOSE, SMALL, Headers, Refused
 from gateway.head import HOP_BY_HOP, Head, named_in
 from gateway.metrics import upstream_errors_total
 from gateway.upstream import Connection, NoAnswer, Upstream
@@ -16,15 +16,12 @@ CLIENT_GONE = 499
 """Not a status that anybody gets: how requests are counted whose client did not wait for the answer."""
 _OURS = frozenset({b"date", b"server", b"x-request-id", b"x-content-type-options", b"ratelimit", b"ratelimit-policy"})
 _NOT_BACK = HOP_BY_HOP | _OURS
-_SMALL = 65_536
-"""Bodies up to this are read before they are passed on: cheaper than a stream, and they can be sent a second time."""
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _REFUSED_PAUSE_S = 0.1
 _PATIENCE_S = 0.05
 """Only a request that takes longer than this is watched for its client going away; most are over by then."""
 _CLIENT_SECONDS = 30.0
 """How long a client may take over a small body, or over a piece of a large answer."""
-_CLOSE = ((b"connection", b"close"),)
 log = logger(__name__)
 
 
@@ -65,7 +62,12 @@ class Upload:
             async with asyncio.timeout(_CLIENT_SECONDS):
                 return b"".join([piece async for piece in self.pieces()])
         except TimeoutError:
-            raise Refused(ErrorCode.MALFORMED_REQUEST, "The body did not come.", status=408, headers=_CLOSE) from None
+            raise Refused(ErrorCode.MALFORMED_REQUEST, "The body did not come.", status=408, headers=(CLOSE,)) from None
+
+    @property
+    def farewell(self) -> tuple[tuple[bytes, bytes], ...]:
+        """What to answer with while the body has not ended: nobody will read the rest of it."""
+        return () if self.ended.is_set() else (CLOSE,)
 
     def _failed(self, failure: Exception) -> Exception:
         self.failure = failure
@@ -75,7 +77,7 @@ class Upload:
 
 def too_large(limit: int) -> Refused:
     """The connection is closed with it: what is still to come of the body is not read."""
-    return Refused(ErrorCode.PAYLOAD_TOO_LARGE, f"The body may have {limit} bytes.", headers=_CLOSE)
+    return Refused(ErrorCode.PAYLOAD_TOO_LARGE, f"The body may have {limit} bytes.", headers=(CLOSE,))
 
 
 class _Watch:
@@ -154,15 +156,18 @@ class Proxy:
         if size != 0:
             upload = Upload(receive, body_limit)
             try:
-                data = await upload.whole() if size is not None and size <= _SMALL else upload.pieces()
+                data = await upload.whole() if size is not None and size <= SMALL else upload.pieces()
             except ClientGone:
                 return CLIENT_GONE
         upstream = self._upstreams[service]
         watch = _Watch(receive, upload, self._total_s)
+        answer: Connection | None = None
         try:
             answer = await self._ask(upstream, head, data, chunked=size is None)
+            if upload is not None:
+                answer_headers += upload.farewell
             try:
-                await self._pass_back(service, answer, send, answer_headers)
+                await self._pass_back(service, head, answer, send, answer_headers)
             finally:
                 upstream.give_back(answer)
             return answer.status
@@ -170,13 +175,16 @@ class Proxy:
             failure = upload.failure if upload is not None else None
             if isinstance(failure, ClientGone):
                 return CLIENT_GONE
-            raise failure or _no_answer(service, error.kind, head) from None
+            raise failure or _no_answer(service, error.kind, head, upload) from None
         except asyncio.CancelledError as error:
             if not watch.caused(error):
                 raise
             if watch.gone:
                 return CLIENT_GONE
-            raise _no_answer(service, "timeout", head) from None
+            if answer is not None:
+                _broken_off(service, "took too long", head)
+                return answer.status
+            raise _no_answer(service, "timeout", head, upload) from None
         finally:
             watch.stop()
 
@@ -201,7 +209,7 @@ class Proxy:
                 if error.kind == "refused":  # it may be starting
                     await asyncio.sleep(_REFUSED_PAUSE_S)
 
-    async def _pass_back(self, service: str, answer: Connection, send: Send, answer_headers: Headers) -> None:
+    async def _pass_back(self, service: str, head: Head, answer: Connection, send: Send, answer_headers: Headers) -> None:
         no_body = answer.status in (204, 304)
         headers = [line for line in answer.headers if line[0] not in _NOT_BACK and not (no_body and line[0] == b"content-length")]
         named = named_in(b",".join([value for name, value in answer.headers if name == b"connection"]))
@@ -217,10 +225,7 @@ class Proxy:
                 async with asyncio.timeout(_CLIENT_SECONDS):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         except (NoAnswer, TimeoutError) as error:
-            # Too late for another status. Returning without an end makes the server break the connection, so that the client
-            # cannot take half an answer for a whole one.
-            upstream_errors_total.labels(service, "broken_off").inc()
-            log.warning("answer_broken_off", upstream=service, error=repr(error))
+            _broken_off(service, repr(error), head)
             return
         await send({"type": "http.response.body", "body": b""})
 
@@ -236,11 +241,19 @@ def _written(head: Head, base: bytes, *, chunked: bool) -> bytes:
     return text
 
 
-def _no_answer(service: str, kind: str, head: Head) -> Refused:
+def _broken_off(service: str, why: str, head: Head) -> None:
+    """It is too late for another status. An answer that is left without its end makes the server break the connection, so that
+    the client cannot take half of it for the whole."""
+    upstream_errors_total.labels(service, "broken_off").inc()
+    log.warning("answer_broken_off", upstream=service, why=why, trace_id=head.trace_id)
+
+
+def _no_answer(service: str, kind: str, head: Head, upload: Upload | None) -> Refused:
     upstream_errors_total.labels(service, kind).inc()
     log.warning("no_answer", upstream=service, kind=kind, trace_id=head.trace_id)
+    farewell = upload.farewell if upload is not None else ()
     unsure = "What was asked may or may not have been done: repeat it with the same Idempotency-Key."
     if kind == "timeout":
-        return Refused(ErrorCode.UPSTREAM_TIMEOUT, f"{service} took too long. {unsure}")
+        return Refused(ErrorCode.UPSTREAM_TIMEOUT, f"{service} took too long. {unsure}", headers=farewell)
     detail = f"{service} broke off. {unsure}" if kind == "broken" else f"{service} cannot be reached. Try again in a moment."
-    return Refused(ErrorCode.SERVICE_UNAVAILABLE, detail, headers=[(b"retry-after", b"1")])
+    return Refused(ErrorCode.SERVICE_UNAVAILABLE, detail, headers=[(b"retry-after", b"1"), *farewell])

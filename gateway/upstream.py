@@ -8,6 +8,7 @@ and what is reported when it breaks.
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -152,8 +153,7 @@ class Connection(asyncio.Protocol):
     # What the transport says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
 
     def data_received(self, data: bytes) -> None:
         if self._complete:  # nobody asked
@@ -183,6 +183,7 @@ class Connection(asyncio.Protocol):
     # What the parser says
 
     def on_message_begin(self) -> None:
+        self._expect_more()
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -204,6 +205,7 @@ class Connection(asyncio.Protocol):
             self._ends_by_closing = b"content-length" not in names and b"transfer-encoding" not in names
 
     def on_body(self, piece: bytes) -> None:
+        self._expect_more()
         self._pieces.append(piece)
         self._held += len(piece)
         if self._held > _BUFFER:
@@ -212,6 +214,11 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if not self._is_interim:
             self._complete = True
+
+    def _expect_more(self) -> None:
+        """What comes after the end is of no answer that was asked for: it must reach neither this client nor the next one."""
+        if self._complete:
+            raise ValueError("surplus")
 
 
 class Upstream:

@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
@@ -20,7 +22,7 @@ from gateway.app import opened
 from gateway.protocol import server_options
 from gateway.routes import SERVICES
 from gateway.settings import GatewaySettings
-from tests.conftest import TokenMint
+from tests.conftest import ROOT, TokenMint, eventually
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -167,15 +169,46 @@ async def gateway(shop: Shop, redis: str, **settings: Any) -> AsyncIterator[str]
         yield url
 
 
+@asynccontextmanager
+async def gateway_process(shop: Shop, redis: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """A gateway as its own process, as in production; its address."""
+    port = free_port()
+    urls = {name.upper(): url for name, url in shop.urls().items()}
+    limits = {f"RATE_LIMIT{kind}_PER_MINUTE": "100000" for kind in ("", "_ANONYMOUS", "_AUTH", "_WEBHOOK")}
+    environment = {**os.environ, **urls, **limits, "REDIS_URL": redis, "HOST": "127.0.0.1", "PORT": str(port)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway.app", cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with httpx2.AsyncClient(base_url=url) as client:
+
+            async def ready() -> bool:
+                try:
+                    return (await client.get("/health/ready")).status_code == 200
+                except httpx2.TransportError:
+                    return False
+
+            await eventually(ready, timeout_s=60, what="the gateway to be ready")
+        yield url, process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def _gateway(_shop: Shop, redis_url: str) -> AsyncIterator[str]:
-    async with gateway(_shop, redis_url) as url:
+    async with gateway_process(_shop, redis_url) as (url, process):
+        assert process.stdout is not None
+        unread = asyncio.create_task(process.stdout.read())
         yield url
+        unread.cancel()
 
 
 @pytest_asyncio.fixture
 async def client(shop: Shop, _gateway: str) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a gateway that limits nobody."""
+    """A client of a gateway process that limits nobody."""
     async with httpx2.AsyncClient(base_url=_gateway, timeout=20) as client:
         yield client
 

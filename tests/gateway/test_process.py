@@ -2,43 +2,42 @@
 
 import asyncio
 import json
-import os
 import signal
-import sys
 
 import httpx2
+from starlette.types import Receive, Scope, Send
 
 from contracts.identity import Role
-from embedded.ports import free_port
-from tests.conftest import ROOT, TokenMint, eventually
-from tests.gateway.conftest import Shop
+from tests.conftest import TokenMint
+from tests.gateway.conftest import Shop, answer, gateway_process
 
 
 async def test_it_starts_serves_and_stops(shop: Shop, redis_url: str, mint: TokenMint) -> None:
-    port = free_port()
-    urls = {name.upper(): url for name, url in shop.urls().items()}
-    environment = {**os.environ, **urls, "REDIS_URL": redis_url, "HOST": "127.0.0.1", "PORT": str(port)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway.app", cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-
-            async def ready() -> bool:
-                try:
-                    return (await client.get("/health/ready")).status_code == 200
-                except httpx2.TransportError:
-                    return False
-
-            await eventually(ready, what="the gateway to be ready")
+    async with gateway_process(shop, redis_url) as (url, process):
+        async with httpx2.AsyncClient(base_url=url) as client:
             response = await client.get("/api/v1/orders", headers=mint.headers(Role.CUSTOMER))
             assert response.json()["service"] == "order"
         process.send_signal(signal.SIGTERM)
-        output, _ = await asyncio.wait_for(process.communicate(), 10)
+        output, _ = await asyncio.wait_for(process.communicate(), 15)
         assert process.returncode == 0
         lines = [json.loads(line) for line in output.splitlines()]
         assert all(line["level"] == "info" for line in lines), output
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+
+
+async def test_it_lets_requests_finish_when_it_stops(shop: Shop, redis_url: str) -> None:
+    arrived, released = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        arrived.set()
+        await released.wait()
+        await answer(send, 200, {"done": True})
+
+    shop["catalog"].handler = slow
+    async with gateway_process(shop, redis_url) as (url, process), httpx2.AsyncClient(base_url=url) as client:
+        request = asyncio.create_task(client.get("/api/v1/products"))
+        await asyncio.wait_for(arrived.wait(), 5)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        released.set()
+        assert (await request).json() == {"done": True}
+        assert await asyncio.wait_for(process.wait(), 15) == 0

@@ -14,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 from contracts.identity import Role
 from embedded.ports import free_port
 from gateway import proxy
-from gateway.metrics import requests_total
 from tests.conftest import TokenMint, eventually
 from tests.gateway.conftest import Shop, Start, Upstream, answer, headers_of, read, say, serving
 
@@ -248,15 +247,14 @@ async def test_a_client_that_leaves_ends_the_work(client: httpx2.AsyncClient, sh
         left.set()
 
     shop["catalog"].handler = slow
-    counted = requests_total.labels("/api/v1/products", "catalog", "GET", 499)
-    before = counted._value.get()
+    counted = 'gateway_requests_total{method="GET",route="/api/v1/products",service="catalog",status="499"}'
     request = asyncio.create_task(client.get("/api/v1/products/slow"))
     await asyncio.wait_for(arrived.wait(), 5)
     request.cancel()
     await asyncio.wait_for(left.wait(), 5)
 
     async def was_counted() -> bool:
-        return bool(counted._value.get() == before + 1)
+        return counted in (await client.get("/metrics")).text
 
     await eventually(was_counted)
 
@@ -285,10 +283,9 @@ async def test_a_client_that_leaves_in_mid_answer_ends_it(client: httpx2.AsyncCl
     await asyncio.wait_for(left.wait(), 5)
 
 
-async def test_a_client_that_does_not_read_holds_nothing_up(
-    client: httpx2.AsyncClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_client_that_does_not_read_holds_nothing_up(start: Start, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "_CLIENT_SECONDS", 0.3)
+    client = await start()
     left = asyncio.Event()
 
     async def endless(scope: Scope, receive: Receive, send: Send) -> None:
@@ -384,6 +381,35 @@ async def test_a_service_that_is_silent(start: Start, shop: Shop, mint: TokenMin
         response = await client.request(method, "/api/v1/orders", headers=mint.headers(Role.CUSTOMER))
         assert (response.status_code, response.json()["code"]) == (504, "upstream_timeout")
     assert seen == ["GET", "POST"]
+
+
+async def test_no_exchange_takes_for_ever(start: Start, shop: Shop, mint: TokenMint) -> None:
+    client = await start(upstream_total_s=0.3)
+
+    async def trickle(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                await asyncio.sleep(0.05)
+        await read(receive)
+
+    async def body() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.05)
+
+    shop["order"].handler = trickle
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await client.get("/api/v1/orders", headers=mint.headers(Role.CUSTOMER))
+    try:
+        response = await client.post("/api/v1/orders", content=body(), headers=mint.headers(Role.CUSTOMER))
+        assert (response.status_code, response.json()["code"]) == (504, "upstream_timeout")
+        assert response.headers["connection"] == "close"
+    except (httpx2.WriteError, httpx2.ReadError):
+        pass
+    assert asyncio.get_running_loop().time() - began < 5
 
 
 async def test_a_service_that_talks_nonsense(start: Start) -> None:

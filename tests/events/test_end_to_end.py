@@ -1,0 +1,106 @@
+"""From the commit of a change to the commit of its effect in another service."""
+
+import asyncio
+import time
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaProducer
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from chassis.clock import utc_now
+from contracts.errors import ErrorCode, Refusal
+from contracts.events import CloudEvent, OrderCompleted, dead_letter_topic
+from tests.conftest import eventually
+from tests.events.conftest import World, in_background, take_effect
+
+RATE, EVENTS = 50, 300
+TELL = """
+    create function tell() returns trigger language plpgsql as
+    $$ begin perform pg_notify('effects', new.order_id::text); return null; end $$;
+    create trigger tell after insert on effects for each row execute function tell()"""
+
+
+async def test_the_lag_from_commit_to_effect(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """A steady 50 events a second, each of another order."""
+    committed: dict[UUID, float] = {}
+    applied: dict[UUID, float] = {}
+    listener = await asyncpg.connect(world.dsn)
+    await listener.execute(TELL)
+    # PostgreSQL tells us of each effect at its commit.
+    await listener.add_listener("effects", lambda *told: applied.setdefault(UUID(told[-1]), time.monotonic()))
+
+    async def all_applied() -> bool:
+        return committed.keys() <= applied.keys()
+
+    async def happen(at: float) -> None:
+        await asyncio.sleep(at - time.monotonic())
+        order = uuid4()
+        await world.record(order, 1)
+        committed[order] = time.monotonic()
+
+    async with in_background(world.relay(), world.consumer()):
+        await happen(time.monotonic())
+        await eventually(all_applied)  # the group has formed
+        committed.clear()
+        start = time.monotonic()
+        await asyncio.gather(*[happen(start + number / RATE) for number in range(EVENTS)])
+        await eventually(all_applied)
+    await listener.close()
+    lags = sorted((applied[order] - committed[order]) * 1000 for order in committed)
+    with capsys.disabled():
+        print(f"\ncommit to effect at {RATE}/s: p50 {lags[EVENTS // 2]:.0f} ms, p99 {lags[EVENTS * 99 // 100]:.0f} ms")
+    assert lags[EVENTS * 99 // 100] < 1000
+
+
+async def test_the_trace_of_the_cause_reaches_the_effect(world: World) -> None:
+    seen: list[SpanContext] = []
+
+    async def look(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
+        seen.append(trace.get_current_span().get_span_context())
+        await take_effect(session, event, envelope)
+
+    cause = SpanContext(trace_id=uuid4().int, span_id=0xDEF, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    with trace.use_span(NonRecordingSpan(cause)):
+        await world.record(uuid4(), 1)
+    async with in_background(world.relay(), world.consumer(look)):
+        await world.until_applied(1)
+    assert [context.trace_id for context in seen] == [cause.trace_id]
+
+
+async def test_poison_is_parked_and_the_rest_goes_on(world: World) -> None:
+    """Garbage, a type from next year and an event that its handler refuses, all in the way of good ones."""
+    order, others = uuid4(), [uuid4() for _ in range(10)]
+
+    async def refuses(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
+        if event.order_id == order and int(event.total.amount) == 2:
+            raise Refusal(ErrorCode.CONFLICT, "two is not welcome")
+        await take_effect(session, event, envelope)
+
+    unknown = CloudEvent(id=uuid4(), source="/x", type="Unheard", subject="x", time=utc_now(), partitionkey="x", data={})
+    producer = AIOKafkaProducer(bootstrap_servers=world.broker.bootstrap)
+    await producer.start()
+    for value in (b"\xff\xfegarbage", b"{}", b"", unknown.model_dump_json().encode()):
+        await producer.send_and_wait(world.topic, value, key=str(order).encode())
+    await producer.stop()
+    for other in others:
+        await world.record(other, 1)
+    await world.record(order, 1, 2, 3)
+    async with in_background(world.relay(), world.consumer(refuses)):
+        await world.until_applied(12)
+        assert await world.effects() == {order: [1, 3], **{other: [1] for other in others}}
+
+        async def parked() -> bool:
+            return len(await world.log(dead_letter_topic(world.topic))) == 4
+
+        await eventually(parked)
+    letters = await world.log(dead_letter_topic(world.topic))
+    errors = sorted(dict(letter.headers)["dlq-error"] for letter in letters)
+    assert errors[0] == b"Refusal: two is not welcome"
+    assert all(error.startswith(b"ValidationError: ") for error in errors[1:])
+    assert {dict(letter.headers)["dlq-consumer"] for letter in letters} == {world.group.encode()}
+    [row] = await world.rows("select count(*) as count from inbox")
+    assert row["count"] == 12
