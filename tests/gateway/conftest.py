@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -24,6 +25,8 @@ from gateway.routes import SERVICES
 from gateway.settings import GatewaySettings
 from tests.conftest import ROOT, TokenMint, eventually
 
+# Loading the certificates of all authorities takes longer than most tests here.
+connect = partial(httpx2.AsyncClient, verify=False)
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -181,7 +184,7 @@ async def gateway_process(shop: Shop, redis: str) -> AsyncIterator[tuple[str, as
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        async with httpx2.AsyncClient(base_url=url) as client:
+        async with connect(base_url=url) as client:
 
             async def ready() -> bool:
                 try:
@@ -209,7 +212,7 @@ async def _gateway(_shop: Shop, redis_url: str) -> AsyncIterator[str]:
 @pytest_asyncio.fixture
 async def client(shop: Shop, _gateway: str) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a gateway process that limits nobody."""
-    async with httpx2.AsyncClient(base_url=_gateway, timeout=20) as client:
+    async with connect(base_url=_gateway, timeout=20) as client:
         yield client
 
 
@@ -225,7 +228,7 @@ async def start(shop: Shop, redis_url: str) -> AsyncIterator[Start]:
 
         async def start_gateway(**settings: Any) -> httpx2.AsyncClient:
             url = await stack.enter_async_context(gateway(shop, redis_url, **settings))
-            return await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=20))
+            return await stack.enter_async_context(connect(base_url=url, timeout=20))
 
         yield start_gateway
 

@@ -4,17 +4,16 @@ import asyncio
 import json
 import signal
 
-import httpx2
 from starlette.types import Receive, Scope, Send
 
 from contracts.identity import Role
 from tests.conftest import TokenMint
-from tests.gateway.conftest import Shop, answer, gateway_process
+from tests.gateway.conftest import Shop, answer, connect, gateway_process
 
 
 async def test_it_starts_serves_and_stops(shop: Shop, redis_url: str, mint: TokenMint) -> None:
     async with gateway_process(shop, redis_url) as (url, process):
-        async with httpx2.AsyncClient(base_url=url) as client:
+        async with connect(base_url=url) as client:
             response = await client.get("/api/v1/orders", headers=mint.headers(Role.CUSTOMER))
             assert response.json()["service"] == "order"
         process.send_signal(signal.SIGTERM)
@@ -33,7 +32,7 @@ async def test_it_lets_requests_finish_when_it_stops(shop: Shop, redis_url: str)
         await answer(send, 200, {"done": True})
 
     shop["catalog"].handler = slow
-    async with gateway_process(shop, redis_url) as (url, process), httpx2.AsyncClient(base_url=url) as client:
+    async with gateway_process(shop, redis_url) as (url, process), connect(base_url=url) as client:
         request = asyncio.create_task(client.get("/api/v1/products"))
         await asyncio.wait_for(arrived.wait(), 5)
         process.send_signal(signal.SIGTERM)
