@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -51,5 +51,3 @@ class ServiceSettings(ProcessSettings):
     """How long applied events are remembered; must be longer than any outbox or broker keeps one that may come again."""
     consumer_attempts: Annotated[int, Field(ge=1, le=20)] = 5
     """How often an event is tried before it goes to the dead letters."""
-    service_client_secret: SecretStr = SecretStr("")
-    """The secret with which processes of the platform get their service token."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.database import Database
@@ -24,6 +24,8 @@ from temporal.orders import OrderSagas
 class OrderSettings(ServiceSettings, TemporalSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_ORDER")
     catalog_url: str = "http://127.0.0.1:8002"
+    service_client_secret: SecretStr
+    """What this process proves itself with to get its service token from identity."""
     review_threshold: Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=3)] = Decimal(250)
     """In USD: an order of at least this much is held for an operator before the money is taken."""
     review_deadline_seconds: Annotated[int, Field(ge=1)] = 86_400
