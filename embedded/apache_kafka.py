@@ -98,7 +98,7 @@ class ApacheKafka:
         self._properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         if not (self.directory / "log" / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            arguments = ("format", "-t", cluster, "-c", str(self._properties))
+            arguments = ("format", f"--cluster-id={cluster}", "-c", str(self._properties))  # one in 64 ids begins with "-"
             await _run("java", "-cp", f"{_libs()}/*", "kafka.tools.StorageTool", *arguments)
 
 

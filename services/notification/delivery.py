@@ -21,7 +21,7 @@ BATCH = 20
 """After a kill, at most so many mails are sent a second time (with the same Message-ID)."""
 LEASE = timedelta(minutes=2)
 POLL_SECONDS = 1.0
-GATHER_SECONDS = 0.1
+GATHER_SECONDS = 0.25
 """After being woken: mails that come together share a connection and a commit."""
 LONGEST_PAUSE = 30.0
 log = logger(__name__)
@@ -41,8 +41,9 @@ class Delivery:
         while True:
             self._wake.clear()
             try:
-                while await self._undisturbed(self.send_due()):
-                    pause = POLL_SECONDS
+                while await self._undisturbed(self.send_due()) == BATCH:
+                    pass
+                pause = POLL_SECONDS
             except MailServerAway as error:
                 pause = min(pause * 2, LONGEST_PAUSE)
                 log.warning("mail_server_away", error=str(error), retry_in_s=pause)
