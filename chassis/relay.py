@@ -32,6 +32,7 @@ BATCH_BYTES = 256 * 1024
 ROUND_SECONDS = 0.025
 """The shortest time from one round to the next: under load, events that come within it share the cost of a round."""
 SEND_SECONDS = 15.0
+STANDBY_SECONDS = 1.0
 CHECK_SECONDS = 10.0
 """How often the relay asks the broker where its partitions end. A broken connection makes it ask at once."""
 FORGET_SECONDS = 600.0
@@ -101,7 +102,7 @@ class Relay:
         database = await asyncpg.connect(self._dsn, timeout=5, command_timeout=30, server_settings=_SESSION)
         try:
             self._oldest = None  # as long as another relay of this service publishes, the backlog is not ours to tell
-            await database.execute("select pg_advisory_lock($1)", _LOCK, timeout=None)
+            await self._wait_for_turn(database)
             self._oldest = await database.fetchval(_OLDEST)
             await database.add_listener(CHANNEL, lambda *_: self._wake.set())
             database.add_termination_listener(lambda *_: self._wake.set())
@@ -117,6 +118,16 @@ class Relay:
         finally:
             with suppress(Exception):
                 await database.close(timeout=2)
+
+    async def _wait_for_turn(self, database: asyncpg.Connection) -> None:
+        """Return as the one active relay of the service, until the connection ends.
+
+        It asks again and again: waiting inside the database would keep a snapshot open, and vacuum from its work.
+        """
+        while True:
+            if await database.fetchval("select pg_try_advisory_lock($1)", _LOCK):
+                return
+            await asyncio.sleep(STANDBY_SECONDS)
 
     async def _publish_for_ever(self, database: asyncpg.Connection, producer: "_Producer") -> None:
         loop = asyncio.get_running_loop()

@@ -43,7 +43,9 @@ async def test_no_event_overtakes_one_that_the_broker_lost(own_world: World) -> 
     """What was under way when the broker went must not stand in the new log before the older events, which nobody has read."""
     orders, is_over = [uuid4() for _ in range(4)], asyncio.Event()
     async with in_background(own_world.relay()):
-        writing = asyncio.create_task(writes(own_world, orders, 100_000, chance=random.Random(SEED), is_over=is_over))
+        writing = asyncio.create_task(
+            writes(own_world, orders, 100_000, chance=random.Random(SEED), pause_s=0.005, is_over=is_over)
+        )
         for count in (100, 300, 500):
 
             async def enough(count: int = count) -> bool:
@@ -85,6 +87,28 @@ async def test_a_broker_that_loses_everything_while_nothing_happens(own_world: W
         # The new events stand behind the old ones, where no position of before can hide them.
         await own_world.record(other, *range(3))
         await own_world.record(order, 30)
+        await settled(own_world)
+
+
+async def test_a_broker_that_is_away_for_a_while(own_world: World) -> None:
+    order, supervisor = uuid4(), own_world.broker.supervisor
+
+    async with in_background(own_world.relay(), own_world.consumer()):
+        await own_world.record(order, 0)
+        await settled(own_world)
+        with capture_logs() as logs:
+
+            async def both_have_tried_again() -> bool:
+                tries = [entry["event"] for entry in logs]
+                return min(tries.count("relay_interrupted"), tries.count("consumer_interrupted")) > 3
+
+            await supervisor.kill("kafka")
+            await supervisor.stop("kafka")  # and it is not started again
+            await own_world.record(order, 1, 2)
+            await eventually(both_have_tried_again)
+        assert not [entry for entry in logs if entry["log_level"] == "error"]
+        await supervisor.start("kafka")
+        await own_world.record(order, 3)
         await settled(own_world)
 
 

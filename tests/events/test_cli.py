@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -58,8 +59,9 @@ async def test_tail_prints_a_line_for_each_event_in_the_sequence_of_their_times(
 
 
 async def test_tail_shows_no_personal_data_and_lets_nothing_steer_the_terminal(world: World) -> None:
-    kind = type("UserRegistered", (OrderCompleted,), {"topic": world.topic, "__annotations__": {"email": str, "note": str}})
-    event = kind.model_construct(  # type: ignore[attr-defined]
+    fields = {"topic": world.topic, "__annotations__": {"email": str, "note": str}}
+    kind: type[Any] = type("UserRegistered", (OrderCompleted,), fields)
+    event = kind.model_construct(
         order_id=uuid4(), customer_id=uuid4(), email="zoe@example.org", note="mail zoe@example.org \x1b[2J now"
     )
     async with world.database.transaction() as session:
