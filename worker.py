@@ -44,7 +44,7 @@ class WorkerSettings(ProcessSettings, TemporalSettings):
     notification_url: str = "http://127.0.0.1:8007"
     service_client_secret: SecretStr
     workflow_sandbox: bool = False
-    """Run workflows in the SDK's sandbox, as every test and replay does. It doubles the cost of an order here: docs/adr/0010."""
+    """Run workflows in the SDK's sandbox, as every test and replay does. Why not here: docs/adr/0010."""
     worker_metrics_address: str | None = None
     """Where Temporal's SDK offers its metrics to Prometheus, e.g. 0.0.0.0:9464."""
 
