@@ -29,6 +29,10 @@ class Principal:
     roles: frozenset[Role]
     expires_at: float
     """Unix time."""
+    session_id: UUID | None = None
+    """The login that the token belongs to (claim `sid`); processes of the platform have none."""
+    warehouses: frozenset[str] | None = None
+    """Which warehouses a warehouse role is for (claim `warehouses`); None is all."""
 
     @property
     def is_staff(self) -> bool:
@@ -66,7 +70,13 @@ class TokenVerifier:
                 leeway=10,  # seconds that two machines' clocks may differ
                 options={"require": ["exp", "iat", "iss", "aud", "sub"]},
             )
-            principal = Principal(UUID(claims["sub"]), frozenset(map(Role, claims.get("roles", []))), float(claims["exp"]))
+            principal = Principal(
+                UUID(claims["sub"]),
+                frozenset(map(Role, claims.get("roles", []))),
+                float(claims["exp"]),
+                session_id=UUID(claims["sid"]) if "sid" in claims else None,
+                warehouses=frozenset(claims["warehouses"]) if "warehouses" in claims else None,
+            )
         except (jwt.PyJWTError, ValueError, KeyError, TypeError) as error:
             raise Refusal(ErrorCode.UNAUTHENTICATED, "The access token is not valid, or no longer.") from error
         if len(self._verified) >= _CACHED_TOKENS:

@@ -23,6 +23,8 @@ class ErrorCode(StrEnum):
     PAYLOAD_TOO_LARGE = "payload_too_large"
     RATE_LIMITED = "rate_limited"
     INVALID_CURSOR = "invalid_cursor"
+    REQUEST_TIMEOUT = "request_timeout"
+    HEADERS_TOO_LARGE = "headers_too_large"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
@@ -33,6 +35,8 @@ class ErrorCode(StrEnum):
     FORBIDDEN = "forbidden"
     INVALID_CREDENTIALS = "invalid_credentials"
     EMAIL_TAKEN = "email_taken"
+    LINK_INVALID = "link_invalid"
+    ACCOUNT_DISABLED = "account_disabled"
     REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105
     # catalog
     PRODUCT_UNKNOWN = "product_unknown"
@@ -56,6 +60,8 @@ class ErrorCode(StrEnum):
     # order
     ORDER_UNKNOWN = "order_unknown"
     ORDER_EXISTS = "order_exists"
+    OWN_ORDER = "own_order"
+    PURCHASE_LIMIT = "purchase_limit"
     ILLEGAL_TRANSITION = "illegal_transition"
     REVIEW_REJECTED = "review_rejected"
     REVIEW_EXPIRED = "review_expired"
@@ -68,6 +74,7 @@ class ErrorCode(StrEnum):
     INTERNAL_ERROR = "internal_error"
     SERVICE_UNAVAILABLE = "service_unavailable"
     UPSTREAM_TIMEOUT = "upstream_timeout"
+    CLOCK_FAULT = "clock_fault"
 
 
 class Refusal(Exception):

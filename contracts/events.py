@@ -10,6 +10,7 @@ from uuid import UUID
 
 from contracts.base import Contract
 from contracts.errors import ErrorCode
+from contracts.identity import Role
 from contracts.inventory import StockLine
 from contracts.money import Money
 from contracts.orders import OrderLine
@@ -76,6 +77,32 @@ class UserLoggedIn(_CustomerEvent):
 
 class PasswordChanged(_CustomerEvent):
     pass
+
+
+class EmailVerified(_CustomerEvent):
+    """The customer can be reached at the address of the account: a link sent there was followed."""
+
+
+class SessionEnded(_CustomerEvent):
+    session_id: UUID
+    reason: str
+    """logged_out, password_changed, roles_changed, user_disabled, ended_by_owner, ended_by_admin or refresh_token_reused."""
+
+
+class RolesChanged(_CustomerEvent):
+    roles: tuple[Role, ...]
+    warehouses: tuple[str, ...] | None = None
+    """Which warehouses a warehouse role is for; None is all."""
+    by: UUID
+
+
+class UserDisabled(_CustomerEvent):
+    by: UUID
+    reason: str
+
+
+class UserEnabled(_CustomerEvent):
+    by: UUID
 
 
 class _ProductEvent(Event):
@@ -251,7 +278,7 @@ class EmailDelivered(_NotificationEvent):
 EVENT_TYPES: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
-        UserRegistered, UserLoggedIn, PasswordChanged,
+        UserRegistered, UserLoggedIn, PasswordChanged, EmailVerified, SessionEnded, RolesChanged, UserDisabled, UserEnabled,
         ProductCreated, ProductUpdated, PriceChanged, ProductDeleted,
         OrderCreated, OrderConfirmed, OrderCancelled, OrderCompleted,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,

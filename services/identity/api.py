@@ -10,7 +10,8 @@ from chassis.paging import Cursor, Limit
 from chassis.tokens import Caller, require
 from contracts.identity import Role, ServiceToken, ServiceTokenRequest
 from contracts.paging import Page
-from services.identity import commands, queries
+from services.identity import queries
+from services.identity.commands import accounts, rights, sessions
 from services.identity.passwords import Passwords
 from services.identity.schemas import (
     LoginRequest,
@@ -61,27 +62,27 @@ async def key_set(issuer: Issuer, response: Response) -> dict[str, list[dict[str
 
 @auth.post("/register", status_code=201, summary="Open an account")
 async def register(db: Db, passwords: Hashing, request: RegisterRequest) -> UserView:
-    return await commands.register(db, passwords, request)
+    return await accounts.register(db, passwords, request)
 
 
 @auth.post("/login", summary="Log in with e-mail and password")
 async def log_in(db: Db, passwords: Hashing, issuer: Issuer, request: LoginRequest) -> TokenPair:
-    return await commands.log_in(db, passwords, issuer, request)
+    return await sessions.log_in(db, passwords, issuer, request)
 
 
 @auth.post("/refresh", summary="Exchange a refresh token for the next pair of tokens")
 async def refresh(db: Db, issuer: Issuer, request: RefreshRequest) -> TokenPair:
-    return await commands.refresh(db, issuer, request)
+    return await sessions.refresh(db, issuer, request)
 
 
 @auth.post("/logout", status_code=204, summary="End the login that a refresh token belongs to")
 async def log_out(db: Db, request: RefreshRequest) -> None:
-    await commands.log_out(db, request)
+    await sessions.log_out(db, request)
 
 
 @auth.post("/password", status_code=204, summary="Change my password; ends every login of mine")
 async def change_password(db: Db, passwords: Hashing, caller: Caller, request: PasswordRequest) -> None:
-    await commands.change_password(db, passwords, caller.subject, request)
+    await sessions.change_password(db, passwords, caller.subject, request)
 
 
 @users.get("/me", summary="Who I am")
@@ -106,7 +107,7 @@ async def set_roles(
     db: Db, caller: Caller, user_id: UUID, request: RolesRequest, if_match: IfMatch, response: Response
 ) -> UserView:
     version = int(if_match.strip('"'))
-    return _tagged(response, await commands.set_roles(db, user_id, request.roles, by=caller.subject, version=version))
+    return _tagged(response, await rights.set_roles(db, user_id, request.roles, by=caller.subject, version=version))
 
 
 @internal.post("/service-tokens", summary="A token for a process of the platform")

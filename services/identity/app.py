@@ -12,7 +12,8 @@ from chassis.logs import logger
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from chassis.tokens import TokenVerifier
-from services.identity import api, commands
+from services.identity import api
+from services.identity.commands import accounts, sessions
 from services.identity.model import metadata
 from services.identity.passwords import Passwords
 from services.identity.schemas import Email, NewPassword, RegisterRequest
@@ -67,7 +68,7 @@ def build(settings: IdentitySettings) -> Service:
             admin = RegisterRequest(email=settings.admin_email, password=settings.admin_password, name="Administrator")
             while True:
                 try:
-                    await commands.ensure_admin(database, passwords, admin)
+                    await accounts.ensure_admin(database, passwords, admin)
                     break
                 except Exception as error:
                     if not is_connection_fault(error):
@@ -79,7 +80,7 @@ def build(settings: IdentitySettings) -> Service:
     async def sweep() -> None:
         while True:
             try:
-                await commands.forget_expired(database)
+                await sessions.forget_expired(database)
             except Exception as error:
                 if not is_connection_fault(error):
                     log.error("sweep_failed", exc_info=error)

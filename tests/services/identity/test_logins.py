@@ -16,7 +16,7 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
-from services.identity import commands
+from services.identity.commands import accounts, rights, sessions
 from services.identity.model import LoginGuard, RefreshFamily, User, outbox
 from services.identity.passwords import Passwords
 from services.identity.schemas import LoginRequest, PasswordRequest, RefreshRequest, RegisterRequest, TokenPair
@@ -40,21 +40,21 @@ class Acts:
 
     async def register(self, email: str = EMAIL) -> UUID:
         request = RegisterRequest(email=email, password=SecretStr(PASSWORD), name="Ada")
-        return (await commands.register(self.database, self.passwords, request)).user_id
+        return (await accounts.register(self.database, self.passwords, request)).user_id
 
     async def log_in(self, password: str = PASSWORD, email: str = EMAIL) -> TokenPair:
         request = LoginRequest(email=email, password=SecretStr(password))
-        return await commands.log_in(self.database, self.passwords, self.issuer, request)
+        return await sessions.log_in(self.database, self.passwords, self.issuer, request)
 
     async def refresh(self, pair: TokenPair) -> TokenPair:
-        return await commands.refresh(self.database, self.issuer, RefreshRequest(refresh_token=SecretStr(pair.refresh_token)))
+        return await sessions.refresh(self.database, self.issuer, RefreshRequest(refresh_token=SecretStr(pair.refresh_token)))
 
     async def log_out(self, pair: TokenPair) -> None:
-        await commands.log_out(self.database, RefreshRequest(refresh_token=SecretStr(pair.refresh_token)))
+        await sessions.log_out(self.database, RefreshRequest(refresh_token=SecretStr(pair.refresh_token)))
 
     async def change_password(self, user_id: UUID, current: str, new: str) -> None:
         request = PasswordRequest(current_password=SecretStr(current), new_password=SecretStr(new))
-        await commands.change_password(self.database, self.passwords, user_id, request)
+        await sessions.change_password(self.database, self.passwords, user_id, request)
 
     async def events(self) -> list[dict[str, Any]]:
         async with self.database.reading() as session:
@@ -89,7 +89,7 @@ async def test_five_registrations_of_one_address_make_one_user(acts: Acts) -> No
 async def test_two_replicas_make_one_first_admin(acts: Acts) -> None:
     request = RegisterRequest(email="admin@example.com", password=SecretStr("admin-password"), name="Administrator")
     for _ in range(2):
-        await asyncio.gather(*[commands.ensure_admin(acts.database, acts.passwords, request) for _ in range(2)])
+        await asyncio.gather(*[accounts.ensure_admin(acts.database, acts.passwords, request) for _ in range(2)])
     async with acts.database.reading() as session:
         (admin,) = (await session.exec(select(User))).all()
     assert admin.roles == [Role.ADMIN]
@@ -118,7 +118,7 @@ async def test_a_refresh_token_used_eight_times_at_once_gives_one_pair(acts: Act
 async def test_a_refresh_gives_the_roles_of_now_and_ends_with_its_time(acts: Acts) -> None:
     user_id = await acts.register()
     pair = await acts.log_in()
-    await commands.set_roles(acts.database, user_id, [Role.WAREHOUSE], by=uuid4(), version=1)
+    await rights.set_roles(acts.database, user_id, [Role.WAREHOUSE], by=uuid4(), version=1)
     pair = await acts.refresh(pair)
     assert jwt.decode(pair.access_token, options={"verify_signature": False})["roles"] == ["warehouse"]
     async with acts.database.transaction() as session:
@@ -210,7 +210,7 @@ async def test_what_has_expired_is_forgotten_and_nothing_else(acts: Acts) -> Non
         of_old = col(RefreshFamily.family_id) == RefreshFamily.id_in(old.refresh_token)
         await session.exec(update(RefreshFamily).where(of_old).values(expires_at=utc_now() - timedelta(seconds=1)))
         session.add(LoginGuard(email="long@example.com", failures=3, since=utc_now() - timedelta(minutes=16)))
-    await commands.forget_expired(acts.database)
+    await sessions.forget_expired(acts.database)
     async with acts.database.reading() as session:
         assert (await session.exec(select(LoginGuard.email))).all() == [EMAIL]
         assert (await session.exec(select(RefreshFamily.family_id))).all() == [RefreshFamily.id_in(live.refresh_token)]

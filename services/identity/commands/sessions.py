@@ -1,10 +1,7 @@
-"""What changes identity. Each function makes its change in one transaction; hashing, which takes long, is done outside of it."""
+"""Sessions: logging in and out, refreshing, and the guard against guessing."""
 
-from collections.abc import Iterable
-from contextlib import suppress
 from uuid import UUID
 
-from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -12,7 +9,7 @@ from chassis.clock import utc_now
 from chassis.database import Database, lock
 from chassis.logs import logger
 from contracts.errors import ErrorCode, Refusal
-from contracts.identity import Role
+from services.identity.commands.locked import locked_user
 from services.identity.model import (
     FAILURE_WINDOW,
     REFRESH_TOKEN_LASTS,
@@ -24,37 +21,10 @@ from services.identity.model import (
 )
 from services.identity.passwords import Passwords
 from services.identity.queries import unknown_user
-from services.identity.schemas import LoginRequest, PasswordRequest, RefreshRequest, RegisterRequest, TokenPair, UserView
+from services.identity.schemas import LoginRequest, PasswordRequest, RefreshRequest, TokenPair
 from services.identity.tokens import USER_TOKEN_LASTS, TokenIssuer
 
 log = logger(__name__)
-
-
-async def register(
-    database: Database, passwords: Passwords, request: RegisterRequest, roles: Iterable[Role] = (Role.CUSTOMER,)
-) -> UserView:
-    """A new user. Refusal: email_taken, which also makes a retry harmless."""
-    user = User(email=request.email, name=request.name, password_hash=await passwords.hash(request.password))
-    user.roles = [role.value for role in roles]
-    async with database.transaction() as session:
-        added = (
-            insert(User).values(user.model_dump()).on_conflict_do_nothing(index_elements=["email"]).returning(col(User.user_id))
-        )
-        if (await session.execute(added)).first() is None:
-            raise Refusal(ErrorCode.EMAIL_TAKEN, "There is an account with this e-mail already.")
-        await outbox.add(session, user.registered())
-        return UserView.of(user)
-
-
-async def ensure_admin(database: Database, passwords: Passwords, request: RegisterRequest) -> None:
-    """Register the first admin, unless the e-mail has an account; that one is left as it is."""
-    async with database.reading() as session:
-        user = (await session.exec(select(User).where(User.email == request.email))).one_or_none()
-    if user is None:
-        with suppress(Refusal):  # another replica was faster
-            await register(database, passwords, request, [Role.ADMIN])
-    elif Role.ADMIN not in user.roles:
-        log.warning("first_admin_is_no_admin", user_id=str(user.user_id))
 
 
 async def log_in(database: Database, passwords: Passwords, issuer: TokenIssuer, request: LoginRequest) -> TokenPair:
@@ -67,7 +37,7 @@ async def log_in(database: Database, passwords: Passwords, issuer: TokenIssuer, 
         raise await _failure(database, request.email)
     async with database.transaction() as session:
         await _forgive(session, request.email)
-        user = await _locked_user(session, seen.user_id)
+        user = await locked_user(session, seen.user_id)
         event = user.log_in(seen.password_hash, kept_hash)
         family = RefreshFamily(user_id=user.user_id)
         pair = _pair(issuer, user, family)
@@ -113,20 +83,11 @@ async def change_password(database: Database, passwords: Passwords, user_id: UUI
     new_hash = await passwords.hash(request.new_password)
     async with database.transaction() as session:
         await _forgive(session, seen.email)
-        user = await _locked_user(session, user_id)
+        user = await locked_user(session, user_id)
         event = user.change_password(seen.password_hash, new_hash)
         open_families = (col(RefreshFamily.user_id) == user_id) & col(RefreshFamily.revoked_at).is_(None)
         await session.exec(update(RefreshFamily).where(open_families).values(revoked_at=utc_now()))
         await outbox.add(session, event)
-
-
-async def set_roles(database: Database, user_id: UUID, roles: Iterable[Role], *, by: UUID, version: int) -> UserView:
-    """What a user may do, from the next access token on. Refusals: not_found, stale_version, conflict."""
-    async with database.transaction() as session:
-        user = await _locked_user(session, user_id)
-        user.set_roles(roles, by=by, version=version)
-        await session.flush()
-        return UserView.of(user)
 
 
 async def forget_expired(database: Database) -> None:
@@ -134,13 +95,6 @@ async def forget_expired(database: Database) -> None:
     async with database.transaction() as session:
         await session.exec(delete(RefreshFamily).where(col(RefreshFamily.expires_at) < utc_now()))
         await session.exec(delete(LoginGuard).where(col(LoginGuard.since) < utc_now() - FAILURE_WINDOW))
-
-
-async def _locked_user(session: AsyncSession, user_id: UUID) -> User:
-    user = await session.get(User, user_id, with_for_update=True)
-    if user is None:
-        raise unknown_user()
-    return user
 
 
 async def _family(session: AsyncSession, token: str) -> RefreshFamily | None:

@@ -1,0 +1,16 @@
+"""The tables of identity's database, and its outbox."""
+
+from typing import ClassVar
+
+from sqlalchemy import MetaData
+from sqlmodel import SQLModel
+
+from chassis.database import new_metadata
+from chassis.outbox import Outbox
+
+metadata = new_metadata()
+outbox = Outbox("identity", metadata)
+
+
+class Table(SQLModel):
+    metadata: ClassVar[MetaData] = metadata

@@ -1,0 +1,70 @@
+"""A person with an account."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+import uuid_utils.compat as uuids
+from sqlalchemy import ARRAY, Column, Integer, Text
+from sqlmodel import Field
+
+from chassis.clock import utc_now
+from chassis.database import time_column
+from contracts.errors import ErrorCode, Refusal
+from contracts.events import PasswordChanged, UserLoggedIn, UserRegistered
+from contracts.identity import Role
+from services.identity.model.tables import Table
+
+_version = Column("version", Integer, nullable=False)
+
+
+class User(Table, table=True):
+    """A person with an account. `user_id` grows with time, and is the customer's id everywhere else."""
+
+    __tablename__ = "users"
+
+    user_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
+    email: str = Field(max_length=254, unique=True)
+    """Normalised: e-mails that differ in case only are one account."""
+    name: str = Field(max_length=200)
+    password_hash: str = Field(max_length=200)
+    roles: list[str] = Field(default_factory=lambda: [Role.CUSTOMER.value], sa_column=Column(ARRAY(Text), nullable=False))
+    created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
+    version: int = Field(default=1, sa_column=_version)
+
+    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": _version}
+
+    def registered(self) -> UserRegistered:
+        """The event that tells of a new user."""
+        return UserRegistered(customer_id=self.user_id, email=self.email, name=self.name)
+
+    def log_in(self, seen_hash: str, kept_hash: str) -> UserLoggedIn:
+        """The password fitted `seen_hash`. Refusal: invalid_credentials (it was changed in the meantime)."""
+        self._require_unchanged(seen_hash)
+        self.password_hash = kept_hash
+        return UserLoggedIn(customer_id=self.user_id)
+
+    def change_password(self, seen_hash: str, new_hash: str) -> PasswordChanged:
+        """The old password fitted `seen_hash`. Refusal: invalid_credentials (it was changed in the meantime)."""
+        self._require_unchanged(seen_hash)
+        self.password_hash = new_hash
+        return PasswordChanged(customer_id=self.user_id)
+
+    def set_roles(self, roles: Iterable[Role], *, by: UUID, version: int) -> None:
+        """Refusals: stale_version, conflict (admins keep their own admin role, so that one is always left)."""
+        if version != self.version:
+            raise Refusal(ErrorCode.STALE_VERSION, "Somebody else changed it first; read it again and retry.")
+        wanted = sorted({role.value for role in roles})
+        if by == self.user_id and Role.ADMIN not in wanted:
+            raise Refusal(ErrorCode.CONFLICT, "Another admin must take your admin role from you.")
+        self.roles = wanted
+
+    def _require_unchanged(self, seen_hash: str) -> None:
+        if self.password_hash != seen_hash:
+            raise wrong_credentials()
+
+
+def wrong_credentials() -> Refusal:
+    """The same for an unknown e-mail and for a wrong password."""
+    return Refusal(ErrorCode.INVALID_CREDENTIALS, "The e-mail or the password is wrong.")
