@@ -138,8 +138,8 @@ async def delete_category(db: Db, category_id: CategoryId) -> None:
 
 
 @internal.post("/products/lookup", summary="Names, prices and weights of products")
-async def look_up_products(db: Db, products: Products, command: LookUpProducts) -> ProductsFound:
-    return await queries.look_up_products(db, products, command.product_ids)
+async def look_up_products(db: Db, command: LookUpProducts) -> ProductsFound:
+    return await queries.look_up_products(db, command.product_ids)
 
 
 def _version(if_match: str | None) -> int | None:

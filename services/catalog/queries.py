@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, literal_column, tuple_
 from sqlmodel import col, or_, select
@@ -12,7 +13,7 @@ from contracts.catalog import CatalogProduct, ProductsFound
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
 from services.catalog.cache import ProductBytes, ProductCache
-from services.catalog.model import Category, Product, metadata
+from services.catalog.model import Category, Product, metadata, price_of
 from services.catalog.schemas import CategoryView, ProductView
 
 _search = metadata.tables["products"].c.search
@@ -26,13 +27,23 @@ async def get_product(database: Database, cache: ProductCache, product_id: str) 
     return found[product_id]
 
 
-async def look_up_products(database: Database, cache: ProductCache, product_ids: Sequence[str]) -> ProductsFound:
-    """What an order needs to know of these products, in their order, each once; and the ids that no product on sale has."""
+async def look_up_products(database: Database, product_ids: Sequence[str]) -> ProductsFound:
+    """What an order needs to know of these products, in their order, each once; and the ids that no product on sale has.
+
+    From the database: whoever can write into Redis must not decide what is paid.
+    """
     wanted = list(dict.fromkeys(product_ids))
-    found = await _ready_to_send(database, cache, wanted)
+    columns: Any = (Product.product_id, Product.name, Product.amount, Product.currency, Product.weight_grams)
+    async with database.reading() as session:
+        rows = (await session.exec(select(*columns).where(*_on_sale(wanted)))).all()
+    found = {
+        row.product_id: CatalogProduct(
+            product_id=row.product_id, name=row.name, price=price_of(row.amount, row.currency), weight_grams=row.weight_grams
+        )
+        for row in rows
+    }
     return ProductsFound(
-        products=[CatalogProduct.model_validate_json(found[key].json) for key in wanted if key in found],
-        missing=[key for key in wanted if key not in found],
+        products=[found[key] for key in wanted if key in found], missing=[key for key in wanted if key not in found]
     )
 
 
@@ -40,12 +51,15 @@ async def _ready_to_send(database: Database, cache: ProductCache, product_ids: S
     found = await cache.get_many(product_ids)
     absent = [key for key in product_ids if key not in found]
     if absent:
-        # An array, and not `in (…)`, is one statement for PostgreSQL to prepare, whatever the number of ids.
-        one_of = col(Product.product_id) == any_(literal(absent, ARRAY(String)))
         async with database.reading() as session:
-            products = (await session.exec(select(Product).where(one_of, col(Product.deleted_at).is_(None)))).all()
+            products = (await session.exec(select(Product).where(*_on_sale(absent)))).all()
         found |= await cache.put_many(products)
     return found
+
+
+def _on_sale(product_ids: Sequence[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    # An array, and not `in (…)`, is one statement for PostgreSQL to prepare, whatever the number of ids.
+    return col(Product.product_id) == any_(literal(product_ids, ARRAY(String))), col(Product.deleted_at).is_(None)
 
 
 async def list_products(
