@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from contracts.base import Contract
 from contracts.money import Money
@@ -25,7 +25,8 @@ class PaymentStatus(StrEnum):
 
 
 class ProcessPayment(Contract):
-    """Take the money (or, with `capture` false, only hold it). Idempotent by order and attempt.
+    """Take the money. Only hold it with `capture` false, or if customer, card or address buy too much in a short time.
+    Idempotent by order and attempt.
 
     Refusals: payment_declined, payment_reversed (the undo came first). An unknown outcome is a fault, and is asked again under
     the same reference."""
@@ -35,6 +36,8 @@ class ProcessPayment(Contract):
     customer_id: UUID
     amount: Money
     payment_token: PaymentToken
+    ship_to_fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    """Of the address that the order goes to."""
     capture: bool = True
 
 
@@ -62,3 +65,5 @@ class Payment(Contract):
     amount: Money
     refunded: Money
     provider_id: str | None = None
+    review: tuple[str, ...] = ()
+    """Why it is only held although it should have been taken, in plain words for operators; none if the provider held it."""

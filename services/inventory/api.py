@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Request
 
 from chassis.dependencies import Db
 from chassis.idempotency import RequiredKey
@@ -22,6 +22,15 @@ WAREHOUSE = require(Role.WAREHOUSE, Role.ADMIN)
 
 public = APIRouter(prefix="/api/v1", tags=["inventory"])
 internal = APIRouter(prefix="/internal/v1", tags=["internal"], dependencies=[require(Role.SERVICE)])
+
+
+async def unpaid_units_of(request: Request) -> int:
+    """Units of one product that a customer may hold unpaid, as app.py put it into `app.state.unpaid_units`."""
+    limit: int = request.app.state.unpaid_units
+    return limit
+
+
+UnpaidUnits = Annotated[int, Depends(unpaid_units_of)]
 
 
 @public.get("/warehouses", dependencies=[STAFF], summary="List warehouses")
@@ -54,13 +63,13 @@ async def receive_stock(db: Db, receipt: ReceiptRequest, key: RequiredKey) -> li
 
 
 @internal.post("/reservations", summary="Reserve all lines or none")
-async def reserve(db: Db, command: ReserveInventory) -> contract.Reservation:
-    return await commands.reserve_inventory(db, command)
+async def reserve(db: Db, limit: UnpaidUnits, command: ReserveInventory) -> contract.Reservation:
+    return await commands.reserve_inventory(db, command, limit=limit)
 
 
 @internal.post("/reservations/hold", summary="Keep a reservation")
-async def hold(db: Db, command: HoldReservation) -> contract.Reservation:
-    return await commands.hold_reservation(db, command)
+async def hold(db: Db, limit: UnpaidUnits, command: HoldReservation) -> contract.Reservation:
+    return await commands.hold_reservation(db, command, limit=limit)
 
 
 @internal.post("/reservations/release", summary="Undo a reservation")

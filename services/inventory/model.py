@@ -22,6 +22,8 @@ metadata = new_metadata()
 outbox = Outbox("inventory", metadata)
 idempotency = Idempotency(metadata)
 
+UNPAID_UNITS = 100
+"""Of one product, so many units at most are kept for one customer who has not paid them yet."""
 OPEN = frozenset({ReservationStatus.RESERVED, ReservationStatus.HELD})
 
 
@@ -112,9 +114,13 @@ class Reservation(Table, table=True):
     """
 
     __tablename__ = "reservations"
-    __table_args__ = (Index("ix_reservations_expires_at", "expires_at", postgresql_where=text("expires_at is not null")),)
+    __table_args__ = (
+        Index("ix_reservations_expires_at", "expires_at", postgresql_where=text("expires_at is not null")),
+        Index("ix_reservations_unpaid", "customer_id", postgresql_where=text("expires_at is not null")),
+    )
 
     order_id: UUID = Field(primary_key=True)
+    customer_id: UUID | None = None
     warehouse_id: str | None = Field(default=None, max_length=40)
     status: ReservationStatus = Field(sa_column=enum_column(ReservationStatus))
     lines: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
@@ -172,6 +178,22 @@ def out_of_stock(short: Sequence[ShortLine]) -> Refusal:
         f"Not enough in stock of: {', '.join(line.product_id for line in short)}.",
         extra={"lines": [line.model_dump() for line in short]},
     )
+
+
+def require_within_limit(lines: Sequence[StockLine], unpaid: Mapping[str, int], limit: int) -> None:
+    """`unpaid`: units of each product that other orders of the customer hold and have not paid. Refusal: purchase_limit, naming
+    the lines with which that becomes more than `limit`."""
+    over = [
+        ShortLine(product_id=line.product_id, requested=line.quantity, available=available)
+        for line in lines
+        if line.quantity > (available := max(limit - unpaid.get(line.product_id, 0), 0))
+    ]
+    if over:
+        raise Refusal(
+            ErrorCode.PURCHASE_LIMIT,
+            f"More than {limit} units, with other unpaid orders, of: {', '.join(line.product_id for line in over)}.",
+            extra={"lines": [line.model_dump() for line in over]},
+        )
 
 
 def released() -> Refusal:
