@@ -121,6 +121,8 @@ class AdvanceOrder(Contract):
     """Why, in plain words; shown to the customer and the operator."""
     code: ErrorCode | None = None
     """The refusal that led here, if one did."""
+    review_reason: str | None = None
+    """Why it is held for review, in plain words; for staff only."""
     warehouse_id: WarehouseId | None = None
     tracking_number: str | None = None
     refunded: Money | None = None
@@ -155,6 +157,10 @@ class Decision(Request):
 
     by: ShortText
     reason: Reason
+
+    def is_by(self, user_id: UUID) -> bool:
+        """Whether `by`, which a terminal may fill with anything, names this user, however the id is written."""
+        return user_id.hex in self.by.replace("-", "").lower()
 
 
 class Outcome(Contract):

@@ -59,7 +59,7 @@ async def place_order(
     prefer: Annotated[list[str] | None, Header(description="`respond-async`: do not wait for the outcome.")] = None,
 ) -> OrderView:
     respond_async = wants_async(prefer or ())
-    placed = await orders.place(body, caller.subject, key, respond_async=respond_async)
+    placed = await orders.place(body, caller, key, respond_async=respond_async)
     response.headers["Location"] = f"/api/v1/orders/{placed.order.order_id}"
     if not placed.confirmed:
         response.status_code = 202
@@ -82,7 +82,7 @@ async def list_orders(
 
 @public.get("/{order_id}", summary="Read an order")
 async def get_order(db: Db, caller: Caller, order_id: UUID) -> OrderView:
-    return OrderView.of(await queries.get_order(db, order_id, caller))
+    return OrderView.of(await queries.get_order(db, order_id, caller), caller)
 
 
 @public.get("/{order_id}/timeline", summary="What happened to an order")

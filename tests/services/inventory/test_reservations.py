@@ -145,7 +145,7 @@ async def test_a_reservation_expires_unless_it_is_held(database: Database) -> No
 
 
 def buying(customer_id: UUID, **lines: int) -> ReserveInventory:
-    return order(**lines).model_copy(update={"customer_id": customer_id})
+    return order("w1", **lines).model_copy(update={"customer_id": customer_id})
 
 
 async def test_g7_a_customer_holds_only_so_many_unpaid_units_of_one_product(database: Database) -> None:
