@@ -24,8 +24,8 @@ def upgrade() -> None:
     )
     # Nobody wrote down what a product cost before: it is taken to have cost for ever what it costs now.
     op.execute(
-        "insert into price_history (product_id, valid_from, amount, currency)"
-        " select product_id, timestamptz 'epoch', amount, currency from products where deleted_at is null"
+        "insert into price_history (product_id, valid_from, valid_to, amount, currency)"
+        " select product_id, timestamptz 'epoch', deleted_at, amount, currency from products"
     )
 
 
