@@ -26,9 +26,9 @@ class Address(Request):
     def fingerprint(self) -> str:
         """The same for the same place, whoever it is sent to and however it is spaced, accented or capitalised (SHA-256, hex).
 
-        Town and region are left out: the postal code says them, and people write them in many ways.
+        Town and region are left out: the postal code says them, and people write them in many ways. So is where a line ends.
         """
-        parts = (self.country, self.postal_code, self.line1, self.line2 or "")
+        parts = (self.country, self.postal_code, self.line1 + (self.line2 or ""))
         plain = (unicodedata.normalize("NFKD", part).casefold() for part in parts)
         place = "/".join("".join(letter for letter in part if letter.isalnum()) for part in plain)
         return hashlib.sha256(place.encode()).hexdigest()

@@ -48,6 +48,7 @@ async def reserve_inventory(database: Database, command: ReserveInventory, *, li
     """
     async with database.transaction() as session:
         await lock(session, command.order_id)
+        # Locked before stock and customer, as `hold_reservation` does: the two must never wait for each other.
         existing = await session.get(Reservation, command.order_id, with_for_update=True)
         if existing is not None:
             if existing.status == ReservationStatus.RELEASED:

@@ -60,9 +60,8 @@ NEXT: Mapping[tuple[PaymentStatus, ProviderStatus], tuple[PaymentStatus, tuple[T
 """What we know and what the provider says → what we know then, and the movements that we had not recorded."""
 STALE = frozenset({(_S.AUTHORIZED, _P.AUTHORIZED), (_S.CAPTURED, _P.AUTHORIZED), (_S.CAPTURED, _P.CAPTURED)})
 """Answers that were true when they were given, and tell nothing new."""
-
-
 NEVER_TAKEN = frozenset({PaymentStatus.DECLINED, PaymentStatus.VOIDED})
+"""Payments that do not count as bought."""
 
 
 class Subject(StrEnum):
@@ -73,6 +72,15 @@ class Subject(StrEnum):
     ADDRESS = "address"
 
 
+class Recent(NamedTuple):
+    """Payments within the window."""
+
+    orders: int
+    """At most as many as the velocity allows: it is all the same how many more there are."""
+    minor: int
+    """Sum of those in the velocity's currency, in minor units."""
+
+
 @dataclass(frozen=True)
 class Velocity:
     """How much one customer, one card, one address may buy within `window` before a person looks at it."""
@@ -81,7 +89,7 @@ class Velocity:
     orders: int
     total: Money
 
-    def reasons(self, amount: Money, recent: "Mapping[Subject, Recent]") -> list[str]:
+    def reasons(self, amount: Money, recent: Mapping[Subject, Recent]) -> list[str]:
         """Why a payment of `amount` must be looked at, in plain words; none if it need not. `recent`: the payments before it."""
         within = f"within {self.window // timedelta(hours=1)} hours"
         reasons = []
@@ -94,15 +102,6 @@ class Velocity:
 
 
 VELOCITY = Velocity(timedelta(hours=24), orders=20, total=Money(amount=Decimal(500)))
-
-
-class Recent(NamedTuple):
-    """Payments within the window."""
-
-    orders: int
-    """As many as there are, or as the velocity allows."""
-    minor: int
-    """Their sum in minor units of the currency in which the velocity is given."""
 
 
 class LedgerMismatch(Exception):
