@@ -24,6 +24,7 @@ from chassis.database import Database
 from chassis.health import Check, health_router
 from chassis.inbox import Inbox
 from chassis.logs import configure_logging, logger
+from chassis.plain_input import PlainInput
 from chassis.problems import install_problem_handlers
 from chassis.relay import Relay
 from chassis.settings import ProcessSettings, ServiceSettings
@@ -58,8 +59,10 @@ def new_app(name: str, title: str, description: str, routers: Sequence[APIRouter
         },
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # one path for one thing; and a redirect would repeat whatever the Host header says
     )
     app.state.name = name
+    app.add_middleware(PlainInput)
     install_problem_handlers(app)
     for router in routers:
         app.include_router(router)

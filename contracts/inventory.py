@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from contracts.base import Contract, ProductId, WarehouseId
+from contracts.base import Contract, ProductId, Timestamp, Told, WarehouseId
 
 
 class StockLine(Contract):
@@ -48,14 +48,14 @@ class HoldReservation(Contract):
     Reserves again if the reservation has expired in between. Refusals: out_of_stock, reservation_released."""
 
     order_id: UUID
-    until: datetime | None = None
+    until: Timestamp | None = None
 
 
 class ReleaseInventory(Contract):
     """Undo of reserve. Does nothing but remember itself if nothing was reserved. Refusal: reservation_shipped."""
 
     order_id: UUID
-    reason: str
+    reason: Told
 
 
 class ShipInventory(Contract):

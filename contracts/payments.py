@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from contracts.base import Contract
+from contracts.base import Contract, Told
 from contracts.money import Money
 from contracts.orders import PaymentToken
 
@@ -50,7 +50,7 @@ class RefundPayment(Contract):
 
     order_id: UUID
     attempt: Attempt = 1
-    reason: str
+    reason: Told
 
 
 class Payment(Contract):
