@@ -14,14 +14,9 @@ class Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
-class Request(Contract):
-    """A frozen value that a client sends. Unknown fields are refused, so that a misspelt one is told and not lost.
-
-    No text in it has control characters other than line breaks and tabs, nor half of a surrogate pair, whatever the field's
-    type forgot to say.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+class Command(Contract):
+    """A frozen value that an endpoint takes. No text in it has control characters other than line breaks and tabs, nor half of a
+    surrogate pair, whatever the field's type forgot to say."""
 
     @field_validator("*", mode="after")
     @classmethod
@@ -29,6 +24,12 @@ class Request(Contract):
         if any(_NOT_TEXT.search(text) for text in _texts(value)):
             raise ValueError("has a control character")
         return value
+
+
+class Request(Command):
+    """What a client sends. Unknown fields are refused, so that a misspelt one is told and not lost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"

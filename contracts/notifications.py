@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from contracts.base import Contract, Told
+from contracts.base import Command, Contract, Told
 
 
 class NotificationKind(StrEnum):
@@ -18,7 +18,7 @@ class NotificationKind(StrEnum):
     ORDER_CANCELLED = "order_cancelled"
 
 
-class SendNotification(Contract):
+class SendNotification(Command):
     """Queue one mail to a customer. Idempotent by `key`. contact_unknown is a fault: it may still come."""
 
     key: Annotated[str, Field(max_length=200)]

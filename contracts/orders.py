@@ -9,7 +9,19 @@ from uuid import UUID
 from pydantic import Field, StringConstraints, model_validator
 
 from contracts.address import Address
-from contracts.base import Contract, ProductId, Quantity, Reason, Request, ShortText, Timestamp, Told, WarehouseId, Weight
+from contracts.base import (
+    Command,
+    Contract,
+    ProductId,
+    Quantity,
+    Reason,
+    Request,
+    ShortText,
+    Timestamp,
+    Told,
+    WarehouseId,
+    Weight,
+)
 from contracts.errors import ErrorCode
 from contracts.money import Money
 
@@ -105,14 +117,14 @@ class PlaceOrder(Contract):
     """Hash of the request body: tells whether a later request under the same key is the same one."""
 
 
-class OpenOrder(Contract):
+class OpenOrder(Command):
     """Command of the saga's first step. `workflow_run_id` tells a retry of this step from a second saga for the same order."""
 
     order: PlaceOrder
     workflow_run_id: Annotated[str, Field(max_length=100)]
 
 
-class AdvanceOrder(Contract):
+class AdvanceOrder(Command):
     """The saga tells the order where it is. `path` lists the statuses passed since the last word, oldest first."""
 
     order_id: UUID
@@ -122,7 +134,7 @@ class AdvanceOrder(Contract):
     code: ErrorCode | None = None
     """The refusal that led here, if one did."""
     warehouse_id: WarehouseId | None = None
-    tracking_number: Annotated[str, Field(max_length=100)] | None = None
+    tracking_number: Annotated[Told, Field(max_length=100)] | None = None
     refunded: Money | None = None
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from contracts.address import Address, Line
-from contracts.base import NO_CONTROLS, Contract, Request, Timestamp, WarehouseId
+from contracts.base import NO_CONTROLS, Command, Contract, Request, Timestamp, WarehouseId
 from contracts.errors import ErrorCode, FieldError
 from contracts.money import Money
 from contracts.shipments import ShipmentStatus
@@ -75,7 +75,7 @@ class AddressCheckView(Contract):
     errors: list[FieldError] = Field(default_factory=list)
 
 
-class CarrierNews(Contract):
+class CarrierNews(Command):
     """What the carrier tells of a parcel. Fields that we do not know are its own business."""
 
     id: Annotated[
