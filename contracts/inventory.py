@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from contracts.base import Contract, ProductId, WarehouseId
+from contracts.base import Command, Contract, ProductId, Timestamp, Told, WarehouseId
 
 
 class StockLine(Contract):
@@ -33,7 +33,7 @@ class ReservationStatus(StrEnum):
     SHIPPED = "SHIPPED"
 
 
-class ReserveInventory(Contract):
+class ReserveInventory(Command):
     """Reserve every line at one warehouse, or none. Idempotent by `order_id`. Refusals: out_of_stock, warehouse_unknown,
     purchase_limit, reservation_released (the undo came first)."""
 
@@ -43,24 +43,24 @@ class ReserveInventory(Contract):
     warehouse_id: WarehouseId | None = None
 
 
-class HoldReservation(Contract):
+class HoldReservation(Command):
     """Keep the stock: until a time (while an operator decides), or for good once the order is paid (`until` None).
 
     Reserves again if the reservation has expired in between. Refusals: out_of_stock, purchase_limit (if it is not for
     good), reservation_released."""
 
     order_id: UUID
-    until: datetime | None = None
+    until: Timestamp | None = None
 
 
-class ReleaseInventory(Contract):
+class ReleaseInventory(Command):
     """Undo of reserve. Does nothing but remember itself if nothing was reserved. Refusal: reservation_shipped."""
 
     order_id: UUID
-    reason: str
+    reason: Told
 
 
-class ShipInventory(Contract):
+class ShipInventory(Command):
     """The parcel has left: take the reserved stock off the shelf. Refusal: reservation_released."""
 
     order_id: UUID

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from contracts.base import Contract
+from contracts.base import Command, Contract, Told
 from contracts.money import Money
 from contracts.orders import PaymentToken
 
@@ -24,7 +24,7 @@ class PaymentStatus(StrEnum):
     REFUNDED = "REFUNDED"
 
 
-class ProcessPayment(Contract):
+class ProcessPayment(Command):
     """Take the money. Only hold it with `capture` false, or if customer, card or address buy too much in a short time.
     Idempotent by order and attempt.
 
@@ -41,19 +41,19 @@ class ProcessPayment(Contract):
     capture: bool = True
 
 
-class CapturePayment(Contract):
+class CapturePayment(Command):
     """Take the money that is held. Refusals: payment_declined, payment_reversed."""
 
     order_id: UUID
     attempt: Attempt = 1
 
 
-class RefundPayment(Contract):
+class RefundPayment(Command):
     """Undo of pay: refund what was captured, void what is held, forbid what has not arrived yet."""
 
     order_id: UUID
     attempt: Attempt = 1
-    reason: str
+    reason: Told
 
 
 class Payment(Contract):

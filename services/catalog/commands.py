@@ -178,11 +178,9 @@ async def change_category(database: Database, cache: ProductCache, category_id: 
         await lock(session, _EDITS)
         category = await _category(session, category_id)
         product_ids: Sequence[str] = []
+        department = None if change.parent_id is None else await _department(session, change.parent_id)
         if category.move(change.name, change.parent_id):
-            if category.parent_id is None:
-                new = {"department": category.name}
-            else:
-                new = place(category, await _department(session, category.parent_id))
+            new = {"department": category.name} if department is None else place(category, department)
             product_ids = await _show_place(session, category, new)
         view = CategoryView.of(category)
     await cache.drop(product_ids)

@@ -8,7 +8,7 @@ from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, litera
 from sqlmodel import col, or_, select
 
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts.catalog import CatalogProduct, ProductsFound
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
@@ -90,7 +90,7 @@ async def list_products(
     if q is not None:
         return await _search_products(database, q, conditions, cursor, limit)
     query = select(Product).where(*conditions).order_by(Product.product_id).limit(limit + 1)
-    after = decode_cursor(cursor, str)
+    after = decode_cursor(cursor, KeyPart.TEXT)
     if after:
         query = query.where(col(Product.product_id) > after[0])
     async with database.reading() as session:
@@ -105,7 +105,7 @@ async def _search_products(
     # Negative, so that the best comes first in the same direction in which ids rise.
     rank = -func.ts_rank(_search, words)
     query = select(Product, rank).where(*conditions, _search.op("@@")(words)).order_by(rank, Product.product_id).limit(limit + 1)
-    after = decode_cursor(cursor, float, str)
+    after = decode_cursor(cursor, KeyPart.RANK, KeyPart.TEXT)
     if after:
         query = query.where(tuple_(rank, col(Product.product_id)) > after)
     async with database.reading() as session:
@@ -116,7 +116,7 @@ async def _search_products(
 async def list_categories(database: Database, cursor: str | None, limit: int) -> Page[CategoryView]:
     """Departments and categories by id: each department is followed by what is in it."""
     query = select(Category).order_by(Category.category_id).limit(limit + 1)
-    after = decode_cursor(cursor, str)
+    after = decode_cursor(cursor, KeyPart.TEXT)
     if after:
         query = query.where(col(Category.category_id) > after[0])
     async with database.reading() as session:

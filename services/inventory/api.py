@@ -10,7 +10,7 @@ from chassis.idempotency import RequiredKey
 from chassis.paging import Cursor, Limit
 from chassis.tokens import require
 from contracts import inventory as contract
-from contracts.base import ProductId, WarehouseId
+from contracts.base import ProductId, ShortText, WarehouseId
 from contracts.identity import Role
 from contracts.inventory import HoldReservation, ReleaseInventory, ReserveInventory, ShipInventory
 from contracts.paging import Page
@@ -39,9 +39,7 @@ async def list_warehouses(db: Db, cursor: Cursor = None, limit: Limit = 50) -> P
 
 
 @public.put("/warehouses/{warehouse_id}", dependencies=[WAREHOUSE], summary="Add or rename a warehouse")
-async def put_warehouse(
-    db: Db, warehouse_id: WarehouseId, name: Annotated[str, Query(min_length=1, max_length=200)]
-) -> WarehouseView:
+async def put_warehouse(db: Db, warehouse_id: WarehouseId, name: Annotated[ShortText, Query()]) -> WarehouseView:
     return await commands.add_warehouse(db, WarehouseView(warehouse_id=warehouse_id, name=name))
 
 

@@ -149,7 +149,7 @@ async def add_warehouse(database: Database, view: WarehouseView) -> WarehouseVie
 
 
 async def receive_stock(database: Database, receipt: ReceiptRequest, key: IdempotencyKey) -> list[StockView]:
-    """Put goods on the shelf; returns the levels after. Refusals: warehouse_unknown, idempotency_key_reused."""
+    """Put goods on the shelf; returns the levels after. Refusals: warehouse_unknown, conflict, idempotency_key_reused."""
     async with database.transaction() as session:
         earlier = await idempotency.earlier_reply(session, key)
         if earlier is not None:

@@ -14,6 +14,7 @@ from chassis.database import enum_column, new_metadata, time_column
 from chassis.idempotency import Idempotency
 from chassis.outbox import Outbox
 from contracts import inventory as contract
+from contracts.base import LARGEST_QUANTITY
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import InventoryReleased, InventoryReserved, LowStockAlert, StockLevelChanged
 from contracts.inventory import ReservationStatus, ShortLine, StockLine
@@ -83,7 +84,9 @@ class Stock(Table, table=True):
         return self._change(-quantity)
 
     def receive(self, quantity: int) -> StockLevelChanged:
-        """Some arrives."""
+        """Some arrives. Refusal: conflict, if that is more than a shelf can hold."""
+        if self.on_hand + quantity > LARGEST_QUANTITY:
+            raise Refusal(ErrorCode.CONFLICT, f"No more than {LARGEST_QUANTITY} of a product can be at one warehouse.")
         return self._change(quantity)
 
     def _change(self, change: int) -> StockLevelChanged:

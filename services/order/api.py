@@ -4,6 +4,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Depends, Header, Request, Response
+from pydantic import Field
 
 from chassis.dependencies import Db
 from chassis.idempotency import RequiredKey
@@ -56,7 +57,10 @@ async def place_order(
     key: RequiredKey,
     response: Response,
     body: Annotated[PlaceOrderRequest, Body(openapi_examples=PLACE_EXAMPLES)],
-    prefer: Annotated[list[str] | None, Header(description="`respond-async`: do not wait for the outcome.")] = None,
+    prefer: Annotated[
+        list[Annotated[str, Field(max_length=200)]] | None,
+        Header(max_length=10, description="`respond-async`: do not wait for the outcome."),
+    ] = None,
 ) -> OrderView:
     respond_async = wants_async(prefer or ())
     placed = await orders.place(body, caller, key, respond_async=respond_async)
