@@ -13,7 +13,7 @@ from contracts.identity import Role
 from embedded import valkey
 from embedded.supervisor import Supervisor
 from gateway.limits import SharedLimits
-from gateway.metrics import shared_limits_unavailable_total
+from gateway.metrics import rate_limited_total, shared_limits_unavailable_total
 from tests.conftest import TokenMint, eventually
 from tests.gateway.conftest import FrontDoor, Shop, Start, say
 
@@ -86,6 +86,21 @@ async def test_strangers_count_by_address_and_logins_apart(start: Start) -> None
     assert await statuses(door, 3, "/api/v1/products") == [200, 200, 429]
     assert await statuses(door, 2, LOGIN) == [200, 429]
     assert await statuses(door, 5, "/api/v1/carriers/webhook") == [200, 200, 200, 200, 429]
+
+
+async def test_what_is_refused_is_counted(start: Start) -> None:
+    door, before = await start(rate_limit_webhook_per_minute=1), _refused("webhook")
+    assert await statuses(door, 4, "/api/v1/carriers/webhook") == [200, 429, 429, 429]
+
+    async def told() -> bool:
+        await door.client.get("/api/v1/products")
+        return _refused("webhook") == before + 3
+
+    await eventually(told, what="the edge to hear of it")
+
+
+def _refused(policy: str) -> float:
+    return float(rate_limited_total.labels(policy)._value.get())
 
 
 async def test_guessing_tokens_is_limited_too(start: Start) -> None:
