@@ -5,7 +5,7 @@
 -- were ended. While that does not answer, what is known here goes on to hold. Logins are asked about one by one.
 
 local SYNC_MS, PAUSE_MS = 500, 1000
-local SYNC_TIMEOUT_MS, LOGIN_TIMEOUT_MS = 250, 2000
+local SYNC_TIMEOUT_MS, LOGIN_TIMEOUT_MS = 400, 2000
 
 local used_until = {}             -- key -> when (ms) nothing is used up any more: GCRA's theoretical arrival time
 local counted = {}                -- key -> requests since the last exchange with the edge
