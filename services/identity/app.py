@@ -12,7 +12,7 @@ from chassis.logs import logger
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from chassis.tokens import TokenVerifier
-from services.identity import api
+from services.identity.api import ROUTERS
 from services.identity.commands import accounts, sessions
 from services.identity.model import metadata
 from services.identity.passwords import Passwords
@@ -55,7 +55,7 @@ def build(settings: IdentitySettings) -> Service:
         "identity",
         "Identity",
         "Users, logins, roles and tokens.",
-        [api.keys, api.auth, api.users, api.internal],
+        ROUTERS,
         {"database": database.ping},
     )
     app.state.database, app.state.passwords, app.state.issuer = database, passwords, issuer
