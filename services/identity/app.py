@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -10,8 +11,10 @@ from pydantic import Field, SecretStr, model_validator
 from chassis.database import Database, is_connection_fault
 from chassis.logs import logger
 from chassis.service import Service, new_app, run_service
+from chassis.sessions import EndedSessions
 from chassis.settings import DatabaseUrl, ServiceSettings
 from chassis.tokens import TokenVerifier
+from services.identity import queries
 from services.identity.api import ROUTERS
 from services.identity.commands import accounts, sessions
 from services.identity.model import metadata
@@ -59,7 +62,8 @@ def build(settings: IdentitySettings) -> Service:
         {"database": database.ping},
     )
     app.state.database, app.state.passwords, app.state.issuer = database, passwords, issuer
-    app.state.verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys)
+    ended = EndedSessions(partial(queries.ended_sessions, database))
+    app.state.verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys, service="identity", ended=ended)
 
     @asynccontextmanager
     async def first_admin() -> AsyncIterator[None]:
@@ -87,7 +91,13 @@ def build(settings: IdentitySettings) -> Service:
             await asyncio.sleep(SWEEP_SECONDS)
 
     return Service(
-        name="identity", settings=settings, metadata=metadata, api=app, database=database, resources=[first_admin()], jobs=[sweep]
+        name="identity",
+        settings=settings,
+        metadata=metadata,
+        api=app,
+        database=database,
+        resources=[first_admin(), ended.following()],
+        jobs=[sweep],
     )
 
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -19,10 +19,14 @@ from pydantic import SecretStr
 from chassis.clock import utc_now
 from chassis.tokens import ALGORITHM
 from contracts.errors import ErrorCode, Refusal
-from contracts.identity import Role, ServiceToken, ServiceTokenRequest
+from contracts.identity import USER_TOKEN_LASTS, Role, ServiceToken, ServiceTokenRequest
 
-USER_TOKEN_LASTS = timedelta(minutes=15)
 SERVICE_TOKEN_LASTS = timedelta(minutes=10)
+AUDIENCES = {
+    "worker": ("order", "inventory", "payment", "shipping", "notification"),
+    "order": ("catalog",),
+}
+"""The processes that call others, and the services that each may call."""
 SERVICES = UUID("d0f2b6f1-9c0c-5a35-8f0e-6a2b1c6f4e90")
 """Namespace of the subjects of service tokens."""
 _PUBLIC_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
@@ -47,26 +51,32 @@ class TokenIssuer:
         """The key set, for this process's own verifier."""
         return self.jwks
 
-    def access_token(self, subject: UUID, roles: Iterable[str], lasts: timedelta = USER_TOKEN_LASTS) -> str:
-        """A token that says who this is and what they may do, until it expires."""
+    def access_token(self, user_id: UUID, roles: Iterable[str], session_id: UUID, warehouses: Iterable[str] | None = None) -> str:
+        """A token that says who this is and what they may do, until it expires or the session ends."""
+        claims: dict[str, Any] = {"sid": str(session_id), "roles": list(roles)}
+        if warehouses is not None:
+            claims["warehouses"] = list(warehouses)
+        return self._signed(user_id, self._audience, USER_TOKEN_LASTS, claims)
+
+    def _signed(self, subject: UUID, audience: str | Sequence[str], lasts: timedelta, claims: Mapping[str, Any]) -> str:
         now = utc_now()
-        claims = {
+        own = {
             "iss": self._issuer,
-            "aud": self._audience,
+            "aud": audience,
             "sub": str(subject),
             "iat": now,
             "exp": now + lasts,
             "jti": str(uuid4()),
-            "roles": list(roles),
         }
-        return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self._kid})
+        return jwt.encode(own | dict(claims), self._key, ALGORITHM, headers={"kid": self._kid})
 
     def service_token(self, request: ServiceTokenRequest) -> ServiceToken:
         """A token for a process of the platform. Refusal: invalid_credentials."""
         given = request.client_secret.get_secret_value().encode("utf-8", "surrogatepass")
         if not secrets.compare_digest(given, self._client_secret.get_secret_value().encode()):
             raise Refusal(ErrorCode.INVALID_CREDENTIALS, "The client secret is wrong.")
-        token = self.access_token(uuid5(SERVICES, request.client_id), [Role.SERVICE], SERVICE_TOKEN_LASTS)
+        audiences = AUDIENCES.get(request.client_id, ())
+        token = self._signed(uuid5(SERVICES, request.client_id), audiences, SERVICE_TOKEN_LASTS, {"roles": [Role.SERVICE]})
         return ServiceToken(access_token=token, expires_in=int(SERVICE_TOKEN_LASTS.total_seconds()))
 
 

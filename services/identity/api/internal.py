@@ -1,14 +1,18 @@
 """What processes of the platform ask identity."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
 
-from contracts.identity import ServiceToken, ServiceTokenRequest
+from fastapi import APIRouter, Query, Response
+
+from chassis.dependencies import Db
+from contracts.identity import EndedSessionList, ServiceToken, ServiceTokenRequest
+from services.identity import queries
 from services.identity.api.dependencies import NOT_STORED, Issuer
 
 KEYS_MAX_AGE_S = 300
 
 keys = APIRouter(tags=["identity"])
-# Its caller has no token yet: the client secret is the proof.
+# Its callers have no token yet. It is not routed by the gateway.
 internal = APIRouter(prefix="/internal/v1", tags=["internal"], dependencies=[NOT_STORED])
 
 
@@ -21,3 +25,8 @@ async def key_set(issuer: Issuer, response: Response) -> dict[str, list[dict[str
 @internal.post("/service-tokens", summary="A token for a process of the platform")
 async def service_token(issuer: Issuer, request: ServiceTokenRequest) -> ServiceToken:
     return issuer.service_token(request)
+
+
+@internal.get("/ended-sessions", summary="Which sessions have ended; ids only, as public within the platform as the keys are")
+async def ended_sessions(db: Db, since: Annotated[int, Query(ge=0, lt=2**63)] = 0) -> EndedSessionList:
+    return await queries.ended_sessions(db, since)

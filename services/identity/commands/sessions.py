@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from sqlalchemy import BigInteger, ColumnElement, Text, cast, func
 from sqlmodel import col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -9,20 +10,24 @@ from chassis.clock import utc_now
 from chassis.database import Database, lock
 from chassis.logs import logger
 from contracts.errors import ErrorCode, Refusal
+from contracts.events import SessionEnded
+from contracts.identity import USER_TOKEN_LASTS
 from services.identity.commands.locked import locked_user
 from services.identity.model import (
     FAILURE_WINDOW,
     REFRESH_TOKEN_LASTS,
+    EndReason,
     LoginGuard,
-    RefreshFamily,
+    Session,
     User,
     outbox,
+    secret_tokens,
     wrong_credentials,
 )
 from services.identity.passwords import Passwords
 from services.identity.queries import unknown_user
 from services.identity.schemas import LoginRequest, PasswordRequest, RefreshRequest, TokenPair
-from services.identity.tokens import USER_TOKEN_LASTS, TokenIssuer
+from services.identity.tokens import TokenIssuer
 
 log = logger(__name__)
 
@@ -39,9 +44,9 @@ async def log_in(database: Database, passwords: Passwords, issuer: TokenIssuer, 
         await _forgive(session, request.email)
         user = await locked_user(session, seen.user_id)
         event = user.log_in(seen.password_hash, kept_hash)
-        family = RefreshFamily(user_id=user.user_id)
-        pair = _pair(issuer, user, family)
-        session.add(family)
+        login = Session(user_id=user.user_id)
+        pair = _pair(issuer, user, login)
+        session.add(login)
         await outbox.add(session, event)
         return pair
 
@@ -51,24 +56,24 @@ async def refresh(database: Database, issuer: TokenIssuer, request: RefreshReque
     that login is good: it or its thief must log in again."""
     token = request.refresh_token.get_secret_value()
     async with database.transaction() as session:
-        family = await _family(session, token)
-        if family is None:
+        login = await _login_of(session, token)
+        if login is None:
             raise invalid_refresh_token()
-        if family.is_last(token):
-            if not family.is_live:
+        if login.is_last(token):
+            if not login.is_live:
                 raise invalid_refresh_token()
-            return _pair(issuer, await session.get_one(User, family.user_id), family)
-        family.revoke()
-    log.warning("refresh_token_reused", user_id=str(family.user_id), family_id=str(family.family_id))
+            return _pair(issuer, await session.get_one(User, login.user_id), login)
+        await end_sessions(session, col(Session.session_id) == login.session_id, EndReason.REFRESH_TOKEN_REUSED)
+    log.warning("refresh_token_reused", user_id=str(login.user_id), session_id=str(login.session_id))
     raise Refusal(ErrorCode.REFRESH_TOKEN_REUSED, "This refresh token was used before; log in again.")
 
 
 async def log_out(database: Database, request: RefreshRequest) -> None:
     """End one login. Done already, or no such token: nothing to do."""
     async with database.transaction() as session:
-        family = await _family(session, request.refresh_token.get_secret_value())
-        if family is not None:
-            family.revoke()
+        login = await _login_of(session, request.refresh_token.get_secret_value())
+        if login is not None:
+            await end_sessions(session, col(Session.session_id) == login.session_id, EndReason.LOGGED_OUT)
 
 
 async def change_password(database: Database, passwords: Passwords, user_id: UUID, request: PasswordRequest) -> None:
@@ -85,28 +90,41 @@ async def change_password(database: Database, passwords: Passwords, user_id: UUI
         await _forgive(session, seen.email)
         user = await locked_user(session, user_id)
         event = user.change_password(seen.password_hash, new_hash)
-        open_families = (col(RefreshFamily.user_id) == user_id) & col(RefreshFamily.revoked_at).is_(None)
-        await session.exec(update(RefreshFamily).where(open_families).values(revoked_at=utc_now()))
         await outbox.add(session, event)
+        await end_sessions(session, col(Session.user_id) == user_id, EndReason.PASSWORD_CHANGED)
 
 
 async def forget_expired(database: Database) -> None:
     """Delete what no longer matters: logins that have expired, failures whose window has passed."""
     async with database.transaction() as session:
-        await session.exec(delete(RefreshFamily).where(col(RefreshFamily.expires_at) < utc_now()))
+        await session.exec(delete(Session).where(col(Session.expires_at) < utc_now()))
         await session.exec(delete(LoginGuard).where(col(LoginGuard.since) < utc_now() - FAILURE_WINDOW))
 
 
-async def _family(session: AsyncSession, token: str) -> RefreshFamily | None:
-    family_id = RefreshFamily.id_in(token)
-    return await session.get(RefreshFamily, family_id, with_for_update=True) if family_id else None
+async def end_sessions(session: AsyncSession, which: ColumnElement[bool], reason: EndReason) -> None:
+    """End those that have not ended yet: within a second or so every process refuses their tokens."""
+    transaction = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
+    ended = await session.execute(
+        update(Session)
+        .where(which, col(Session.ended_at).is_(None))
+        .values(ended_at=utc_now(), ended_in=transaction)
+        .returning(col(Session.user_id), col(Session.session_id))
+        .execution_options(synchronize_session=False)
+    )
+    events = [SessionEnded(customer_id=user_id, session_id=session_id, reason=reason) for user_id, session_id in ended.all()]
+    await outbox.add(session, *events)
 
 
-def _pair(issuer: TokenIssuer, user: User, family: RefreshFamily) -> TokenPair:
+async def _login_of(session: AsyncSession, refresh_token: str) -> Session | None:
+    session_id = secret_tokens.id_in(refresh_token)
+    return await session.get(Session, session_id, with_for_update=True) if session_id else None
+
+
+def _pair(issuer: TokenIssuer, user: User, login: Session) -> TokenPair:
     return TokenPair(
-        access_token=issuer.access_token(user.user_id, user.roles),
+        access_token=issuer.access_token(user.user_id, user.roles, login.session_id),
         expires_in=int(USER_TOKEN_LASTS.total_seconds()),
-        refresh_token=family.next_token(),
+        refresh_token=login.next_token(),
         refresh_expires_in=int(REFRESH_TOKEN_LASTS.total_seconds()),
     )
 

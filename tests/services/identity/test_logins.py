@@ -14,10 +14,12 @@ from sqlmodel import col, select, update
 
 from chassis.clock import utc_now
 from chassis.database import Database
+from chassis.sessions import MATTERS_FOR
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
+from services.identity import queries
 from services.identity.commands import accounts, rights, sessions
-from services.identity.model import LoginGuard, RefreshFamily, User, outbox
+from services.identity.model import EndReason, LoginGuard, Session, User, outbox, secret_tokens
 from services.identity.passwords import Passwords
 from services.identity.schemas import LoginRequest, PasswordRequest, RefreshRequest, RegisterRequest, TokenPair
 from services.identity.tokens import TokenIssuer
@@ -75,7 +77,7 @@ async def test_each_change_tells_its_event(acts: Acts) -> None:
     await acts.log_in()
     await acts.change_password(user_id, PASSWORD, "another password")
     events = await acts.events()
-    assert [event["type"] for event in events] == ["UserRegistered", "UserLoggedIn", "PasswordChanged"]
+    assert [event["type"] for event in events] == ["UserRegistered", "UserLoggedIn", "PasswordChanged", "SessionEnded"]
     assert {event["partitionkey"] for event in events} == {str(user_id)}
     assert events[0]["data"] == {"customer_id": str(user_id), "email": EMAIL, "name": "Ada"}
 
@@ -122,7 +124,7 @@ async def test_a_refresh_gives_the_roles_of_now_and_ends_with_its_time(acts: Act
     pair = await acts.refresh(pair)
     assert jwt.decode(pair.access_token, options={"verify_signature": False})["roles"] == ["warehouse"]
     async with acts.database.transaction() as session:
-        await session.exec(update(RefreshFamily).values(expires_at=utc_now() - timedelta(seconds=1)))
+        await session.exec(update(Session).values(expires_at=utc_now() - timedelta(seconds=1)))
     assert await code_of(acts.refresh(pair)) == ErrorCode.UNAUTHENTICATED
 
 
@@ -207,10 +209,37 @@ async def test_what_has_expired_is_forgotten_and_nothing_else(acts: Acts) -> Non
     old, live = await acts.log_in(), await acts.log_in()
     await code_of(acts.log_in("a wrong guess"))
     async with acts.database.transaction() as session:
-        of_old = col(RefreshFamily.family_id) == RefreshFamily.id_in(old.refresh_token)
-        await session.exec(update(RefreshFamily).where(of_old).values(expires_at=utc_now() - timedelta(seconds=1)))
+        of_old = col(Session.session_id) == secret_tokens.id_in(old.refresh_token)
+        await session.exec(update(Session).where(of_old).values(expires_at=utc_now() - timedelta(seconds=1)))
         session.add(LoginGuard(email="long@example.com", failures=3, since=utc_now() - timedelta(minutes=16)))
     await sessions.forget_expired(acts.database)
     async with acts.database.reading() as session:
         assert (await session.exec(select(LoginGuard.email))).all() == [EMAIL]
-        assert (await session.exec(select(RefreshFamily.family_id))).all() == [RefreshFamily.id_in(live.refresh_token)]
+        assert (await session.exec(select(Session.session_id))).all() == [secret_tokens.id_in(live.refresh_token)]
+
+
+async def test_no_end_is_missed_by_one_who_asks_for_what_is_new(acts: Acts) -> None:
+    await acts.register()
+    slow, quick = await acts.log_in(), await acts.log_in()
+    slow_id, quick_id = (secret_tokens.id_in(pair.refresh_token) for pair in (slow, quick))
+    async with acts.database.transaction() as session:
+        await sessions.end_sessions(session, col(Session.session_id) == slow_id, EndReason.LOGGED_OUT)
+        await acts.log_out(quick)  # began later, commits sooner
+        first = await queries.ended_sessions(acts.database, 0)
+    assert first.session_ids == [quick_id]
+    second = await queries.ended_sessions(acts.database, first.position)
+    assert set(second.session_ids) == {slow_id, quick_id}
+
+    async def nothing_is_new() -> bool:  # the server itself may hold a transaction open for a moment
+        return not (await queries.ended_sessions(acts.database, second.position)).session_ids
+
+    await eventually(nothing_is_new)
+
+
+async def test_only_ends_that_matter_are_told(acts: Acts) -> None:
+    await acts.register()
+    await acts.log_out(await acts.log_in())
+    assert len((await queries.ended_sessions(acts.database, 0)).session_ids) == 1
+    async with acts.database.transaction() as session:
+        await session.exec(update(Session).values(ended_at=utc_now() - MATTERS_FOR))
+    assert (await queries.ended_sessions(acts.database, 0)).session_ids == []

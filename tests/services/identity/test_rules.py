@@ -19,7 +19,7 @@ from chassis.tokens import TokenVerifier
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role, ServiceTokenRequest
 from services.identity.app import IdentitySettings
-from services.identity.model import FAILURE_WINDOW, FAILURES_ALLOWED, LoginGuard, RefreshFamily, User
+from services.identity.model import FAILURE_WINDOW, FAILURES_ALLOWED, LoginGuard, Session, User, secret_tokens
 from services.identity.passwords import Passwords
 from services.identity.tokens import TokenIssuer
 from tests.services.identity.conftest import CLIENT_SECRET
@@ -51,22 +51,24 @@ async def test_any_text_may_be_a_password(passwords: Passwords) -> None:
 
 
 async def test_the_key_id_is_the_thumbprint_and_verifiers_accept_the_token(issuer: TokenIssuer) -> None:
-    subject = uuid4()
-    token = issuer.access_token(subject, [Role.CUSTOMER, Role.SUPPORT])
+    subject, session_id = uuid4(), uuid4()
+    token = issuer.access_token(subject, [Role.CUSTOMER, Role.SUPPORT], session_id)
     (key,) = issuer.jwks["keys"]
     public = json.dumps({name: key[name] for name in ("e", "kty", "n")}, separators=(",", ":"))
     thumbprint = base64.urlsafe_b64encode(hashlib.sha256(public.encode()).digest()).rstrip(b"=").decode()
     assert jwt.get_unverified_header(token)["kid"] == key["kid"] == thumbprint
     assert not {"d", "p", "q"} & key.keys()
     claims = jwt.decode(token, options={"verify_signature": False})
-    assert claims["exp"] - claims["iat"] == 900
-    assert claims["jti"] != jwt.decode(issuer.access_token(subject, []), options={"verify_signature": False})["jti"]
+    assert claims["exp"] - claims["iat"] == 300
+    assert claims["sid"] == str(session_id)
+    assert "warehouses" not in claims
+    assert claims["jti"] != jwt.decode(issuer.access_token(subject, [], session_id), options={"verify_signature": False})["jti"]
     principal = await TokenVerifier("distributed-commerce", "commerce", issuer.keys).verify(token)
     assert (principal.subject, principal.roles) == (subject, frozenset({Role.CUSTOMER, Role.SUPPORT}))
 
 
 async def test_after_a_rotation_the_tokens_of_the_previous_key_still_verify(issuer: TokenIssuer) -> None:
-    old_token = issuer.access_token(uuid4(), [Role.CUSTOMER])
+    old_token = issuer.access_token(uuid4(), [Role.CUSTOMER], uuid4())
     old_public = jwt.PyJWK(issuer.jwks["keys"][0]).key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -81,7 +83,7 @@ async def test_after_a_rotation_the_tokens_of_the_previous_key_still_verify(issu
     assert len(rotated.jwks["keys"]) == 2
     verifier = TokenVerifier("distributed-commerce", "commerce", rotated.keys)
     await verifier.verify(old_token)
-    await verifier.verify(rotated.access_token(uuid4(), []))
+    await verifier.verify(rotated.access_token(uuid4(), [], uuid4()))
 
 
 def test_a_service_token_has_the_role_service_and_a_subject_of_its_own(issuer: TokenIssuer) -> None:
@@ -100,21 +102,19 @@ def test_a_service_token_has_the_role_service_and_a_subject_of_its_own(issuer: T
         assert refused.value.code == ErrorCode.INVALID_CREDENTIALS
 
 
-def test_only_the_last_token_of_a_family_is_good_and_only_its_hash_is_kept() -> None:
-    family = RefreshFamily(user_id=uuid4())
-    first = family.next_token()
-    second = family.next_token()
-    assert (family.is_last(first), family.is_last(second)) == (False, True)
-    assert RefreshFamily.id_in(first) == RefreshFamily.id_in(second) == family.family_id
-    assert RefreshFamily.id_in("no token") is None
-    assert second not in repr(family.model_dump())
-    assert family.is_live
-    revoked = RefreshFamily(user_id=uuid4())
-    revoked.next_token()
-    revoked.revoke()
-    assert not revoked.is_live
-    idle = RefreshFamily(user_id=uuid4(), expires_at=utc_now() - timedelta(seconds=1))
-    assert not idle.is_live
+def test_only_the_last_refresh_token_of_a_session_is_good_and_only_its_hash_is_kept() -> None:
+    login = Session(user_id=uuid4())
+    first = login.next_token()
+    second = login.next_token()
+    assert (login.is_last(first), login.is_last(second)) == (False, True)
+    assert secret_tokens.id_in(first) == secret_tokens.id_in(second) == login.session_id
+    for nonsense in ("no token", "\ud800"):
+        assert secret_tokens.id_in(nonsense) is None
+        assert not login.is_last(nonsense)
+    assert second not in repr(login.model_dump())
+    assert login.is_live
+    assert not Session(user_id=uuid4(), expires_at=utc_now() + timedelta(days=1), ended_at=utc_now()).is_live
+    assert not Session(user_id=uuid4(), expires_at=utc_now() - timedelta(seconds=1)).is_live
 
 
 def test_the_guard_refuses_after_ten_failures_until_the_window_has_passed() -> None:
