@@ -152,11 +152,11 @@ def jwks_fetcher(http: aiohttp.ClientSession, identity_url: str) -> Callable[[],
     return fetch
 
 
-_bearer = HTTPBearer(auto_error=False, description="Access token from `POST /api/v1/auth/login`.")
+bearer = HTTPBearer(auto_error=False, description="Access token from `POST /api/v1/auth/login`.")
 
 
 async def authenticate(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Principal:
     """The caller. Refusal: unauthenticated."""
     if credentials is None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Annotated, Self
 
@@ -17,6 +18,7 @@ from chassis.tokens import TokenVerifier
 from services.identity import queries
 from services.identity.api import ROUTERS
 from services.identity.commands import accounts, sessions
+from services.identity.commands.security import SecurityLog
 from services.identity.model import metadata
 from services.identity.passwords import Passwords
 from services.identity.schemas import Email, NewPassword, RegisterRequest
@@ -26,13 +28,18 @@ SWEEP_SECONDS = 600.0
 log = logger(__name__)
 
 
+ClientSecret = Annotated[SecretStr, Field(min_length=16)]
+
+
 class IdentitySettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_IDENTITY")
-    service_client_secret: Annotated[SecretStr, Field(min_length=16)]
+    service_client_secret_worker: ClientSecret
+    service_client_secret_order: ClientSecret
     jwt_private_key: SecretStr
     """RSA, PEM."""
     jwt_previous_public_keys: str = ""
     """PEM, one after the other: keys that are still, or will soon be, in use beside the private one."""
+    security_log_retention_days: Annotated[int, Field(ge=1)] = 90
     admin_email: Email | None = None
     admin_password: NewPassword | None = None
 
@@ -52,7 +59,6 @@ def build(settings: IdentitySettings) -> Service:
         settings.jwt_previous_public_keys,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
-        client_secret=settings.service_client_secret,
     )
     app = new_app(
         "identity",
@@ -62,6 +68,8 @@ def build(settings: IdentitySettings) -> Service:
         {"database": database.ping},
     )
     app.state.database, app.state.passwords, app.state.issuer = database, passwords, issuer
+    app.state.security = SecurityLog()
+    app.state.clients = {"worker": settings.service_client_secret_worker, "order": settings.service_client_secret_order}
     ended = EndedSessions(partial(queries.ended_sessions, database))
     app.state.verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys, service="identity", ended=ended)
 
@@ -84,7 +92,7 @@ def build(settings: IdentitySettings) -> Service:
     async def sweep() -> None:
         while True:
             try:
-                await sessions.forget_expired(database)
+                await sessions.forget_expired(database, timedelta(days=settings.security_log_retention_days))
             except Exception as error:
                 if not is_connection_fault(error):
                     log.error("sweep_failed", exc_info=error)

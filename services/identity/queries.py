@@ -1,5 +1,7 @@
 """Reads of identity."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
@@ -12,8 +14,8 @@ from chassis.sessions import MATTERS_FOR
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import EndedSessionList
 from contracts.paging import Page
-from services.identity.model import User
-from services.identity.schemas import UserView
+from services.identity.model import SecurityEvent, SecurityRecord, Session, User
+from services.identity.schemas import SecurityRecordView, SessionView, UserView
 
 
 async def get_user(database: Database, user_id: UUID) -> UserView:
@@ -34,6 +36,59 @@ async def list_users(database: Database, cursor: str | None, limit: int) -> Page
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
     return page_of(rows, limit, UserView.of, lambda user: (user.user_id,))
+
+
+async def list_sessions(
+    database: Database, user_id: UUID, current: UUID | None, cursor: str | None, limit: int
+) -> Page[SessionView]:
+    """The live sessions of a user, newest first."""
+    query = select(Session).order_by(col(Session.session_id).desc()).limit(limit + 1)
+    query = query.where(Session.user_id == user_id, col(Session.ended_at).is_(None), Session.expires_at > utc_now())
+    before = decode_cursor(cursor, UUID)
+    if before:
+        query = query.where(col(Session.session_id) < before[0])
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+
+    def view(login: Session) -> SessionView:
+        return SessionView.model_validate({**login.model_dump(), "is_current": login.session_id == current})
+
+    return page_of(rows, limit, view, lambda login: (login.session_id,))
+
+
+@dataclass(frozen=True)
+class SecurityFilter:
+    """Which records of the security log; None is any."""
+
+    kind: SecurityEvent | None = None
+    user_id: UUID | None = None
+    address: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+async def list_security_log(
+    database: Database, wanted: SecurityFilter, cursor: str | None, limit: int
+) -> Page[SecurityRecordView]:
+    """Records, newest first."""
+    query = select(SecurityRecord).order_by(col(SecurityRecord.record_id).desc()).limit(limit + 1)
+    for column, value in (
+        (SecurityRecord.kind, wanted.kind),
+        (SecurityRecord.user_id, wanted.user_id),
+        (SecurityRecord.address, wanted.address),
+    ):
+        if value is not None:
+            query = query.where(col(column) == value)
+    if wanted.since is not None:
+        query = query.where(SecurityRecord.at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(SecurityRecord.at < wanted.until)
+    before = decode_cursor(cursor, UUID)
+    if before:
+        query = query.where(col(SecurityRecord.record_id) < before[0])
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, lambda row: SecurityRecordView.model_validate(row.model_dump()), lambda row: (row.record_id,))
 
 
 _ENDED = text(

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -18,8 +17,7 @@ from pydantic import SecretStr
 
 from chassis.clock import utc_now
 from chassis.tokens import ALGORITHM
-from contracts.errors import ErrorCode, Refusal
-from contracts.identity import USER_TOKEN_LASTS, Role, ServiceToken, ServiceTokenRequest
+from contracts.identity import USER_TOKEN_LASTS, Role, ServiceToken
 
 SERVICE_TOKEN_LASTS = timedelta(minutes=10)
 AUDIENCES = {
@@ -36,11 +34,9 @@ class TokenIssuer:
     """Holds the private key. `other_public_keys` (PEM, one after the other) are published beside its own: the previous key
     while its tokens still live, or the next one before it signs."""
 
-    def __init__(
-        self, private_key: SecretStr, other_public_keys: str, *, issuer: str, audience: str, client_secret: SecretStr
-    ) -> None:
+    def __init__(self, private_key: SecretStr, other_public_keys: str, *, issuer: str, audience: str) -> None:
         self._key = _private_key(private_key)
-        self._issuer, self._audience, self._client_secret = issuer, audience, client_secret
+        self._issuer, self._audience = issuer, audience
         own = _jwk(self._key.public_key())
         self._kid: str = own["kid"]
         others = [_jwk(_public_key(pem)) for pem in _PUBLIC_PEM.findall(_with_newlines(other_public_keys))]
@@ -70,13 +66,10 @@ class TokenIssuer:
         }
         return jwt.encode(own | dict(claims), self._key, ALGORITHM, headers={"kid": self._kid})
 
-    def service_token(self, request: ServiceTokenRequest) -> ServiceToken:
-        """A token for a process of the platform. Refusal: invalid_credentials."""
-        given = request.client_secret.get_secret_value().encode("utf-8", "surrogatepass")
-        if not secrets.compare_digest(given, self._client_secret.get_secret_value().encode()):
-            raise Refusal(ErrorCode.INVALID_CREDENTIALS, "The client secret is wrong.")
-        audiences = AUDIENCES.get(request.client_id, ())
-        token = self._signed(uuid5(SERVICES, request.client_id), audiences, SERVICE_TOKEN_LASTS, {"roles": [Role.SERVICE]})
+    def service_token(self, client_id: str) -> ServiceToken:
+        """A token for a process of the platform, good at the services that it calls."""
+        claims = {"roles": [Role.SERVICE]}
+        token = self._signed(uuid5(SERVICES, client_id), AUDIENCES[client_id], SERVICE_TOKEN_LASTS, claims)
         return ServiceToken(access_token=token, expires_in=int(SERVICE_TOKEN_LASTS.total_seconds()))
 
 

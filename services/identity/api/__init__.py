@@ -1,5 +1,5 @@
 """Identity over HTTP."""
 
-from services.identity.api import accounts, internal, sessions, users
+from services.identity.api import accounts, internal, security, sessions, users
 
-ROUTERS = [internal.keys, accounts.auth, sessions.auth, users.users, internal.internal]
+ROUTERS = [internal.keys, accounts.auth, sessions.auth, sessions.users, users.users, security.log, internal.internal]

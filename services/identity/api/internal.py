@@ -2,12 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from chassis.dependencies import Db
+from chassis.origin import From
 from contracts.identity import EndedSessionList, ServiceToken, ServiceTokenRequest
 from services.identity import queries
-from services.identity.api.dependencies import NOT_STORED, Issuer
+from services.identity.api.dependencies import NOT_STORED, Issuer, Security
+from services.identity.commands import clients
 
 KEYS_MAX_AGE_S = 300
 
@@ -23,8 +25,10 @@ async def key_set(issuer: Issuer, response: Response) -> dict[str, list[dict[str
 
 
 @internal.post("/service-tokens", summary="A token for a process of the platform")
-async def service_token(issuer: Issuer, request: ServiceTokenRequest) -> ServiceToken:
-    return issuer.service_token(request)
+async def service_token(
+    db: Db, issuer: Issuer, security: Security, http: Request, request: ServiceTokenRequest, origin: From
+) -> ServiceToken:
+    return await clients.service_token(db, issuer, security, http.app.state.clients, request, origin)
 
 
 @internal.get("/ended-sessions", summary="Which sessions have ended; ids only, as public within the platform as the keys are")

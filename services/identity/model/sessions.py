@@ -1,5 +1,6 @@
 """A login, and the refresh tokens that follow it."""
 
+import secrets
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -15,6 +16,7 @@ from services.identity.model.tables import Table
 
 REFRESH_TOKEN_LASTS = timedelta(days=30)
 """Counted from its last use."""
+_SHARED_BYTES = 16
 
 
 class EndReason(StrEnum):
@@ -30,15 +32,17 @@ class EndReason(StrEnum):
 
 
 class Session(Table, table=True):
-    """One login. Its access tokens carry `session_id`; each use of its refresh token replaces that, and only the last one is good.
+    """One login. Its access tokens carry `session_id`. Each use of its refresh token replaces that; only the last one is good.
 
-    A refresh token names its session, so that an older one is known for what it is: somebody has a copy.
+    A refresh token names its session and holds a secret that all of them share, so that an older one is known for what it is:
+    somebody has a copy.
     """
 
     __tablename__ = "sessions"
 
     session_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
     user_id: UUID = Field(foreign_key="users.user_id", index=True)
+    shared_hash: str = Field(default="", max_length=64)
     token_hash: str = Field(default="", max_length=64)
     device: str = Field(default="", max_length=200)
     """What the client said it is (User-Agent)."""
@@ -54,13 +58,27 @@ class Session(Table, table=True):
     def is_live(self) -> bool:
         return self.ended_at is None and self.expires_at > utc_now()
 
+    def gave_out(self, token: str) -> bool:
+        """Whether this is a refresh token of this session, the last one or an older one. Not just anybody who learnt the id of a
+        session can end it."""
+        return secret_tokens.fits(secret_tokens.secret_in(token, _SHARED_BYTES), self.shared_hash)
+
     def is_last(self, token: str) -> bool:
         """Whether this is the refresh token given out last."""
         return secret_tokens.fits(token, self.token_hash)
 
-    def next_token(self) -> str:
-        """Replace the refresh token; only its hash is kept."""
-        token = secret_tokens.new_token(self.session_id)
-        self.token_hash, self.last_used_at = secret_tokens.hash_of(token), utc_now()
+    def first_token(self) -> str:
+        """The login's refresh token."""
+        return self._new_token(secrets.token_bytes(_SHARED_BYTES))
+
+    def next_token(self, last: str) -> str:
+        """The refresh token that replaces the last one."""
+        return self._new_token(secret_tokens.secret_in(last, _SHARED_BYTES))
+
+    def _new_token(self, shared: bytes) -> str:
+        """Only hashes are kept."""
+        token = secret_tokens.new_token(self.session_id, shared)
+        self.shared_hash, self.token_hash = secret_tokens.hash_of(shared), secret_tokens.hash_of(token)
+        self.last_used_at = utc_now()
         self.expires_at = self.last_used_at + REFRESH_TOKEN_LASTS
         return token
