@@ -1,44 +1,30 @@
 """`commerce secrets`: fresh logins and keys for a platform that runs elsewhere, for Docker Compose or for Kubernetes."""
 
 import json
-import secrets
 from collections.abc import Mapping
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from embedded.secrets import CLIENT_SECRETS, OF_PROCESS, rsa_key, token
 
 SERVICES = ("identity", "catalog", "order", "payment", "inventory", "shipping", "notification", "analytics")
-
-OF_PROCESS = {
-    "identity": ("ADMIN_EMAIL", "ADMIN_PASSWORD", "JWT_PRIVATE_KEY", "JWT_PREVIOUS_PUBLIC_KEYS", "SERVICE_CLIENT_SECRET"),
-    "order": ("SERVICE_CLIENT_SECRET",),
-    "payment": ("PAYMENT_PROVIDER_API_KEY",),
-    "shipping": ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET"),
-    "notification": ("SMTP_USERNAME", "SMTP_PASSWORD"),
-    "worker": ("SERVICE_CLIENT_SECRET",),
-    "payment-provider": ("PAYMENT_PROVIDER_API_KEY",),
-    "carrier": ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET"),
-}
-"""Who needs what, beside the address of the own database. Nobody gets more."""
 
 
 def fresh() -> dict[str, str]:
     """Environment variables with new secrets. Those that only you can know (the mail server's login) are empty."""
     made = {
         "ADMIN_EMAIL": "admin@example.com",
-        "ADMIN_PASSWORD": _token(18),
-        "SERVICE_CLIENT_SECRET": _token(),
-        "JWT_PRIVATE_KEY": _rsa_key(),
+        "ADMIN_PASSWORD": token(18),
+        **{name: token() for name in CLIENT_SECRETS},
+        "JWT_PRIVATE_KEY": rsa_key(),
         "JWT_PREVIOUS_PUBLIC_KEYS": "",
-        "PAYMENT_PROVIDER_API_KEY": _token(),
-        "CARRIER_API_KEY": _token(),
-        "CARRIER_WEBHOOK_SECRET": _token(),
+        "PAYMENT_PROVIDER_API_KEY": token(),
+        "CARRIER_API_KEY": token(),
+        "CARRIER_WEBHOOK_SECRET": token(),
         "SMTP_USERNAME": "",
         "SMTP_PASSWORD": "",
-        "GRAFANA_PASSWORD": _token(18),
+        "GRAFANA_PASSWORD": token(18),
     }
     databases = ("", *(f"_{name.upper()}" for name in (*SERVICES, "temporal")))
-    return made | {f"POSTGRES_PASSWORD{name}": _token() for name in databases}
+    return made | {f"POSTGRES_PASSWORD{name}": token() for name in databases}
 
 
 def env_file(variables: Mapping[str, str]) -> str:
@@ -73,13 +59,3 @@ def _database_of(process: str, variables: Mapping[str, str]) -> dict[str, str]:
 
 def _secret(namespace: str, name: str, values: Mapping[str, str]) -> dict[str, object]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": dict(values)}
-
-
-def _token(size: int = 32) -> str:
-    return secrets.token_urlsafe(size)
-
-
-def _rsa_key() -> str:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, pkcs8, plain).decode().strip()

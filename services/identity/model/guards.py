@@ -17,7 +17,7 @@ FORGOTTEN_AFTER = timedelta(hours=1)
 
 
 class Limit(NamedTuple):
-    """So many failures cost nothing but the last, after which there is a pause; it doubles with each failure up to the longest."""
+    """So many failures cost nothing; the last of them brings a pause, which doubles with each further one up to the longest."""
 
     free: int
     longest_pause: timedelta
