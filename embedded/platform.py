@@ -21,13 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
 
+from cli.secrets import CLIENT_SECRETS, OF_PROCESS, rsa_key, token
 from contracts.events import TOPICS, dead_letter_topic
 from embedded.apache_kafka import ApacheKafka
 from embedded.kafka import KafkaBroker
 from embedded.ports import Ports
 from embedded.postgres import PostgresServer
 from embedded.probes import http_ok
-from embedded.secrets import CLIENT_SECRETS, OF_PROCESS, rsa_key, token
 from embedded.supervisor import ProcessSpec, Supervisor
 from embedded.temporal import TemporalServer
 from embedded.valkey import ValkeyServer

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from chassis.settings import ServiceSettings
-from embedded.secrets import CLIENT_SECRETS
+from cli.secrets import CLIENT_SECRETS
 from gateway.openapi import merge
 from gateway.routes import SERVICES, RouteTable
 

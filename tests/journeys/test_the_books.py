@@ -8,7 +8,7 @@ import pytest
 from cli.audit import AuditReport, AuditSettings, run_audit
 from cli.demo import scenarios
 from cli.demo.stage import Stage
-from embedded.secrets import CLIENT_SECRETS
+from cli.secrets import CLIENT_SECRETS
 from tests.audit.tampering import tamperings
 
 FALSIFIED = (
