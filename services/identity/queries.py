@@ -9,7 +9,7 @@ from sqlmodel import col, select
 
 from chassis.clock import utc_now
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.sessions import MATTERS_FOR
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import EndedSessionList
@@ -30,7 +30,7 @@ async def get_user(database: Database, user_id: UUID) -> UserView:
 async def list_users(database: Database, cursor: str | None, limit: int) -> Page[UserView]:
     """Users, oldest first."""
     query = select(User).order_by(col(User.user_id)).limit(limit + 1)
-    after = decode_cursor(cursor, UUID)
+    after = decode_cursor(cursor, KeyPart.ID)
     if after:
         query = query.where(col(User.user_id) > after[0])
     async with database.reading() as session:
@@ -44,7 +44,7 @@ async def list_sessions(
     """The live sessions of a user, newest first."""
     query = select(Session).order_by(col(Session.session_id).desc()).limit(limit + 1)
     query = query.where(Session.user_id == user_id, col(Session.ended_at).is_(None), Session.expires_at > utc_now())
-    before = decode_cursor(cursor, UUID)
+    before = decode_cursor(cursor, KeyPart.ID)
     if before:
         query = query.where(col(Session.session_id) < before[0])
     async with database.reading() as session:
@@ -83,7 +83,7 @@ async def list_security_log(
         query = query.where(SecurityRecord.at >= wanted.since)
     if wanted.until is not None:
         query = query.where(SecurityRecord.at < wanted.until)
-    before = decode_cursor(cursor, UUID)
+    before = decode_cursor(cursor, KeyPart.ID)
     if before:
         query = query.where(col(SecurityRecord.record_id) < before[0])
     async with database.reading() as session:

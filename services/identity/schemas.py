@@ -59,7 +59,8 @@ class RolesRequest(Request):
     """All the roles that the user shall have."""
 
     roles: Annotated[
-        frozenset[Annotated[Role, AfterValidator(_for_people)]], Field(min_length=1, examples=[["customer", "support"]])
+        frozenset[Annotated[Role, AfterValidator(_for_people)]],
+        Field(min_length=1, max_length=len(Role), examples=[["customer", "support"]]),
     ]
     warehouses: Annotated[frozenset[WarehouseId], Field(min_length=1, max_length=50)] | None = None
     """Which warehouses the role `warehouse` is for; without it, all."""

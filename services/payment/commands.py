@@ -4,26 +4,58 @@ The provider is never asked inside a transaction. Between the two the row says t
 reference; whoever repeats the command, after whatever crash, asks again under the same reference.
 """
 
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy import BigInteger, Select, bindparam, cast, func, literal_column, union_all
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.clients import Unavailable
-from chassis.database import Database
+from chassis.clock import utc_now
+from chassis.database import Database, lock
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
-from services.payment.model import Payment, outbox
+from services.payment.model import NEVER_TAKEN, VELOCITY, Payment, Recent, Subject, Velocity, outbox
 from services.payment.ports import PaymentProvider, ProviderCharge
 
 
-async def process_payment(database: Database, provider: PaymentProvider, command: ProcessPayment) -> contract.Payment:
-    """Take the money, or hold it. Refusals: payment_declined, payment_reversed, conflict, validation_failed. Fault: Unavailable,
-    while the outcome is not known."""
-    asked = Payment.asked(command)
+def _newest(subject: Subject, column: Mapped[Any]) -> Select[Any]:
+    """The newest payments of a subject that were or may be taken, added up. After as many as are allowed, more change nothing."""
+    newest = (
+        select(Payment.amount_minor, Payment.currency)
+        .where(column == bindparam(subject.value), col(Payment.created_at) > bindparam("since"))
+        .where(col(Payment.status).not_in(NEVER_TAKEN), col(Payment.order_id) != bindparam("order"))
+        .order_by(col(Payment.created_at).desc())
+        .limit(bindparam("enough"))
+        .subquery()
+    )
+    minor = func.sum(newest.c.amount_minor).filter(newest.c.currency == bindparam("currency"))
+    columns: Any = (literal_column(f"'{subject}'").label("subject"), func.count().label("orders"), cast(minor, BigInteger))
+    summed: Select[Any] = select(*columns).select_from(newest)
+    return summed
+
+
+_RECENT = union_all(
+    _newest(Subject.CUSTOMER, col(Payment.customer_id)),
+    _newest(Subject.CARD, col(Payment.card_fingerprint)),
+    _newest(Subject.ADDRESS, col(Payment.address_fingerprint)),
+)
+
+
+async def process_payment(
+    database: Database, provider: PaymentProvider, command: ProcessPayment, *, velocity: Velocity = VELOCITY
+) -> contract.Payment:
+    """Take the money, or hold it: also where customer, card or address buy more than `velocity` allows.
+
+    Refusals: payment_declined, payment_reversed, conflict, validation_failed. Fault: Unavailable, while the outcome is not known.
+    """
+    asked = Payment.asked(command, await provider.fingerprint(command.payment_token))
     async with database.transaction() as session:
+        asked.review = velocity.reasons(asked.amount, await _recent(session, asked, velocity))
         payment = await _only(session, asked)
         if payment is asked:
             await outbox.add(session, payment.initiated())
@@ -67,6 +99,25 @@ async def _record(database: Database, payment: Payment, answer: ProviderCharge) 
         session.add_all(change.transactions)
         await outbox.add(session, *change.events)
         return current
+
+
+async def _recent(session: AsyncSession, payment: Payment, velocity: Velocity) -> dict[Subject, Recent]:
+    """What was paid before by the customer, with the card, for the address. Payments that share one of them wait here, each for
+    the commit of the one before, so that together they cannot get past a limit that each keeps."""
+    subjects = {
+        Subject.CUSTOMER: payment.customer_id,
+        Subject.CARD: payment.card_fingerprint,
+        Subject.ADDRESS: payment.address_fingerprint,
+    }
+    await lock(session, *[f"{subject} {value}" for subject, value in subjects.items()])
+    which = {
+        "order": payment.order_id,
+        "since": utc_now() - velocity.window,
+        "enough": velocity.orders,
+        "currency": velocity.total.currency,
+    }
+    rows = await session.execute(_RECENT, subjects | which)
+    return {Subject(subject): Recent(orders, minor or 0) for subject, orders, minor in rows}
 
 
 async def _only(session: AsyncSession, payment: Payment) -> Payment:

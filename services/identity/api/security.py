@@ -1,21 +1,18 @@
 """The security log, as admins read it."""
 
-from datetime import UTC, datetime
-from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, Field, IPvAnyAddress
+from pydantic import IPvAnyAddress
 
 from chassis.dependencies import Db
 from chassis.paging import Cursor, Limit
+from contracts.base import Timestamp
 from contracts.paging import Page
 from services.identity import queries
 from services.identity.api.dependencies import ADMIN, REFUSED_TOKENS_RECORDED
 from services.identity.model import SecurityEvent
 from services.identity.schemas import SecurityRecordView
-
-Moment = Annotated[AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
 
 log = APIRouter(prefix="/api/v1/security-log", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED, ADMIN])
 
@@ -26,8 +23,8 @@ async def list_security_log(
     kind: SecurityEvent | None = None,
     user_id: UUID | None = None,
     address: IPvAnyAddress | None = None,
-    since: Moment | None = None,
-    until: Moment | None = None,
+    since: Timestamp | None = None,
+    until: Timestamp | None = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[SecurityRecordView]:

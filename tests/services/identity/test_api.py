@@ -221,8 +221,8 @@ async def test_g9_admins_search_the_security_log(shop: Shop) -> None:
     assert await found(user_id=ada) == [everything[0], everything[3]]
     assert await found(address="198.51.100.8") == [everything[1]]
     assert await found(address="2001:DB8:0::1") == [everything[2]]
-    assert await found(since="2200-01-01T00:00:00Z") == []
-    assert await found(until="2200-01-01T00:00:00Z", since="2020-01-01T00:00:00Z") == everything
+    assert await found(since="2100-01-01T00:00:00Z") == []
+    assert await found(until="2100-01-01T00:00:00Z", since="2020-01-01T00:00:00Z") == everything
     first = (await shop.http.get("/api/v1/security-log", params={"limit": "3"}, headers=admin)).json()
     assert await found(cursor=first["next_cursor"]) == everything[3:]
     assert (

@@ -271,7 +271,7 @@ async def test_a_device_is_known_at_its_own_account_only_and_until_the_password_
     pair = await acts.log_in()
     bobs = (await acts.log_in(email="bob@example.com")).device_token
     assert (await acts.log_in(device=pair.device_token)).device_token == pair.device_token
-    for strange in (bobs, "nonsense", pair.device_token[:-4] + "AAAA", "\ud800"):
+    for strange in (bobs, "nonsense", pair.device_token[:-4] + "AAAA"):
         assert (await acts.log_in(device=strange)).device_token != strange
     await acts.change_password(pair, PASSWORD, "another password")
     assert (await acts.log_in("another password", device=pair.device_token)).device_token != pair.device_token
