@@ -1,10 +1,15 @@
 """The platform as its users see it, through the gateway; for the demo, the benchmark, the crash test and the journeys."""
 
+import asyncio
+import time
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+
+RENEW_AFTER_S = 200.0
+"""Well before an access token expires."""
 
 
 class ApiProblem(Exception):
@@ -70,14 +75,55 @@ class Gateway(Client):
     """A client of the gateway."""
 
     async def login(self, email: str, password: str) -> str:
-        """An access token."""
+        """An access token, good for five minutes."""
         tokens = await self.call("POST", "/api/v1/auth/login", {"email": email, "password": password})
         return str(tokens["access_token"])
 
-    async def sign_up(self, email: str, password: str, name: str) -> str:
-        """An access token of a new customer, or of the one who signed up earlier."""
+    async def sign_up(self, email: str, password: str, name: str) -> None:
+        """Open an account, if there is none yet."""
         person = {"email": email, "password": password, "name": name}
         reply = await self.ask("POST", "/api/v1/auth/register", person)
         if reply.status >= 400 and reply.body.get("code") != "email_taken":
             raise ApiProblem(reply.status, reply.body)
-        return await self.login(email, password)
+
+
+class Person:
+    """Somebody with an account, whose access token is renewed before it expires."""
+
+    def __init__(self, gateway: Gateway, email: str, password: str, name: str = "") -> None:
+        self._gateway, self.email, self._password, self._name = gateway, email, password, name
+        self._tokens: dict[str, Any] = {}
+        self._since = float("-inf")
+        self._turn = asyncio.Lock()
+
+    async def sign_up(self) -> None:
+        """Open the account, if it is not there yet, and log in."""
+        await self._gateway.sign_up(self.email, self._password, self._name)
+        await self._log_in()
+
+    async def token(self) -> str:
+        """A valid access token. Raises ApiProblem."""
+        async with self._turn:
+            if time.monotonic() - self._since > RENEW_AFTER_S:
+                await self._renew()
+        return str(self._tokens["access_token"])
+
+    async def _renew(self) -> None:
+        if not self._tokens:
+            return await self._log_in()
+        reply = await self._gateway.ask("POST", "/api/v1/auth/refresh", {"refresh_token": self._tokens["refresh_token"]})
+        if reply.status == 401:  # the session has ended, or an answer was lost: then the token counts as used twice
+            return await self._log_in()
+        self._keep(reply)
+        return None
+
+    async def _log_in(self) -> None:
+        known = {"device_token": self._tokens["device_token"]} if self._tokens else {}
+        body = {"email": self.email, "password": self._password, **known}
+        self._keep(await self._gateway.ask("POST", "/api/v1/auth/login", body))
+
+    def _keep(self, reply: Reply) -> None:
+        if reply.status >= 400:
+            raise ApiProblem(reply.status, reply.body)
+        self._tokens |= reply.body
+        self._since = time.monotonic()

@@ -9,11 +9,11 @@ import aiohttp
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.client import ApiProblem
+from cli.client import ApiProblem, Person
 from cli.demo.addresses import address_of
 from cli.demo.baskets import Chosen
 from cli.demo.scenarios import Scenario, Seen
-from cli.demo.shop import Person, Placed, Purchase, Shop, in_parallel
+from cli.demo.shop import Placed, Purchase, Shop, in_parallel
 from contracts.orders import FINAL_STATUSES
 from data.baskets import Basket
 

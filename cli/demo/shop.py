@@ -8,38 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from cli.client import Client, Gateway, Reply
+from cli.client import Client, Gateway, Person, Reply
 from contracts.ids import payment_reference
 from contracts.orders import OrderStatus
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-LOGIN_LASTS_S = 600
-"""Shorter than an access token does."""
 PAGE = 200
-
-
-class Person:
-    """Somebody with an account, who logs in again before the access token expires."""
-
-    def __init__(self, gateway: Gateway, email: str, password: str, name: str) -> None:
-        self._gateway, self.email, self._password, self._name = gateway, email, password, name
-        self._token, self._since = "", float("-inf")
-        self._turn = asyncio.Lock()
-
-    async def sign_up(self) -> None:
-        """Open the account, if it is not there yet, and log in."""
-        self._token = await self._gateway.sign_up(self.email, self._password, self._name)
-        self._since = time.monotonic()
-
-    async def token(self) -> str:
-        """A valid access token."""
-        async with self._turn:
-            if time.monotonic() - self._since > LOGIN_LASTS_S:
-                self._token = await self._gateway.login(self.email, self._password)
-                self._since = time.monotonic()
-        return self._token
 
 
 @dataclass(frozen=True)
@@ -212,7 +188,7 @@ async def _hire(gateway: Gateway, admin: str, role: str, password: str) -> Perso
     if role not in me["roles"]:
         tag = {"If-Match": f'"{me["version"]}"'}
         await gateway.call("PUT", f"/api/v1/users/{me['user_id']}/roles", {"roles": [role]}, token=admin, headers=tag)
-        await person.sign_up()  # the token at hand does not know the role
+        await person.sign_up()  # the change has ended the session
     return person
 
 

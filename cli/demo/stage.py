@@ -11,10 +11,11 @@ from uuid import UUID
 from rich.console import Console
 from temporalio.client import Client, WorkflowHandle
 
+from cli.client import Person
 from cli.demo import scenarios
 from cli.demo.play import purchase_of
 from cli.demo.scenarios import Play
-from cli.demo.shop import Person, Purchase, Shop, in_parallel, open_shop, until
+from cli.demo.shop import Purchase, Shop, in_parallel, open_shop, until
 from cli.stocking import stock_platform
 from contracts.ids import order_workflow_id
 from contracts.orders import OrderState
