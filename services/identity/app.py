@@ -30,6 +30,8 @@ class IdentitySettings(ServiceSettings):
     """RSA, PEM."""
     jwt_previous_public_keys: str = ""
     """PEM, one after the other: keys that are still, or will soon be, in use beside the private one."""
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] = "http://127.0.0.1:8080"
+    """Under which customers reach the gateway: links in mails begin with it."""
     admin_email: Email | None = None
     admin_password: NewPassword | None = None
 
@@ -59,6 +61,7 @@ def build(settings: IdentitySettings) -> Service:
         {"database": database.ping},
     )
     app.state.database, app.state.passwords, app.state.issuer = database, passwords, issuer
+    app.state.public_url = settings.public_url
     app.state.verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys)
 
     @asynccontextmanager
@@ -81,6 +84,7 @@ def build(settings: IdentitySettings) -> Service:
         while True:
             try:
                 await sessions.forget_expired(database)
+                await accounts.forget_expired(database)
             except Exception as error:
                 if not is_connection_fault(error):
                     log.error("sweep_failed", exc_info=error)

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, EmailStr, Field, SecretStr, StringConstraints
 
+from contracts.address import Address
 from contracts.base import Contract, Request
 from contracts.identity import Role
 
@@ -16,10 +17,16 @@ Email = Annotated[EmailStr, AfterValidator(str.lower), Field(max_length=254, exa
 """Normalised, so that one address is one account."""
 NewPassword = Annotated[SecretStr, Field(min_length=10, max_length=128, examples=["correct horse battery"])]
 GivenPassword = Annotated[SecretStr, Field(min_length=1, max_length=128, examples=["correct horse battery"])]
-# It goes into mails: no line breaks or other control characters.
 PersonName = Annotated[
     str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
 ]
+
+
+Phone = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$"), Field(examples=["+4930901820"])]
+"""E.164."""
+Language = Literal["de", "en", "es", "fr", "it", "nl", "pl", "pt"]
+"""BCP 47."""
+LinkToken = Annotated[SecretStr, Field(min_length=1, max_length=100)]
 
 
 class RegisterRequest(Request):
@@ -40,6 +47,53 @@ class RefreshRequest(Request):
 class PasswordRequest(Request):
     current_password: GivenPassword
     new_password: NewPassword
+
+
+class EmailRequest(Request):
+    email: Email
+    current_password: GivenPassword
+
+
+class AddressRequest(Request):
+    email: Email
+
+
+class LinkRequest(Request):
+    token: LinkToken
+    """Of the link in the mail."""
+
+
+class ResetRequest(LinkRequest):
+    new_password: NewPassword
+
+
+class SavedAddress(Address):
+    """An address in the profile."""
+
+    address_id: UUID = Field(default_factory=uuid4)
+    """Leave it out for a new address."""
+    is_default: bool = False
+    """Of one at most; without any, the first is."""
+
+
+def _one_default(addresses: tuple[SavedAddress, ...]) -> tuple[SavedAddress, ...]:
+    if len({address.address_id for address in addresses}) < len(addresses):
+        raise ValueError("two addresses have the same id")
+    defaults = sum(address.is_default for address in addresses)
+    if defaults > 1:
+        raise ValueError("more than one address is the default")
+    if addresses and not defaults:
+        return (addresses[0].model_copy(update={"is_default": True}), *addresses[1:])
+    return addresses
+
+
+class ProfileRequest(Request):
+    """What is left out stays as it is. `addresses` are all that shall be kept."""
+
+    name: Annotated[PersonName, Field(examples=["Ada Lovelace"])] = ""
+    phone: Phone | None = None
+    addresses: Annotated[tuple[SavedAddress, ...], Field(max_length=20), AfterValidator(_one_default)] = ()
+    language: Language = "en"
 
 
 def _for_people(role: Role) -> Role:
@@ -72,7 +126,12 @@ class UserView(Contract):
     user_id: UUID
     """The customer's id everywhere else."""
     email: str
+    email_verified: bool
+    """Until then there are no mails but the one that verifies it, and no login by e-mail and password."""
     name: str
+    phone: str | None
+    addresses: list[SavedAddress]
+    language: Language
     roles: list[Role]
     created_at: datetime
     version: int
@@ -80,4 +139,11 @@ class UserView(Contract):
 
     @classmethod
     def of(cls, user: "User") -> Self:
-        return cls.model_validate(user.model_dump())
+        return cls.model_validate(user.model_dump() | {"email_verified": user.is_verified})
+
+
+class Registration(Contract):
+    """A new account, and its first login."""
+
+    user: UserView
+    tokens: TokenPair

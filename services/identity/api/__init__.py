@@ -1,5 +1,5 @@
 """Identity over HTTP."""
 
-from services.identity.api import accounts, internal, sessions, users
+from services.identity.api import accounts, internal, pages, sessions, users
 
-ROUTERS = [internal.keys, accounts.auth, sessions.auth, users.users, internal.internal]
+ROUTERS = [internal.keys, accounts.auth, accounts.me, pages.links, sessions.auth, users.users, internal.internal, internal.mails]

@@ -2,7 +2,8 @@
 
 from uuid import UUID
 
-from sqlmodel import col, delete, select, update
+from pydantic import SecretStr
+from sqlmodel import col, delete, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.clock import utc_now
@@ -19,8 +20,8 @@ from services.identity.model import (
     outbox,
     wrong_credentials,
 )
-from services.identity.passwords import Passwords
-from services.identity.queries import unknown_user
+from services.identity.passwords import Passwords, require_strong
+from services.identity.queries import holder_of, unknown_user
 from services.identity.schemas import LoginRequest, PasswordRequest, RefreshRequest, TokenPair
 from services.identity.tokens import USER_TOKEN_LASTS, TokenIssuer
 
@@ -31,7 +32,7 @@ async def log_in(database: Database, passwords: Passwords, issuer: TokenIssuer, 
     """Tokens for an e-mail and its password. Refusals: invalid_credentials, rate_limited."""
     async with database.reading() as session:
         (await _guard(session, request.email)).check()
-        seen = (await session.exec(select(User).where(User.email == request.email))).one_or_none()
+        seen = await holder_of(session, request.email)
     kept_hash = await passwords.verify(request.password, seen.password_hash if seen else None)
     if seen is None or kept_hash is None:
         raise await _failure(database, request.email)
@@ -39,11 +40,21 @@ async def log_in(database: Database, passwords: Passwords, issuer: TokenIssuer, 
         await _forgive(session, request.email)
         user = await locked_user(session, seen.user_id)
         event = user.log_in(seen.password_hash, kept_hash)
-        family = RefreshFamily(user_id=user.user_id)
-        pair = _pair(issuer, user, family)
-        session.add(family)
         await outbox.add(session, event)
-        return pair
+        return open_session(session, issuer, user)
+
+
+def open_session(session: AsyncSession, issuer: TokenIssuer, user: User) -> TokenPair:
+    """The first tokens of a new login."""
+    family = RefreshFamily(user_id=user.user_id)
+    session.add(family)
+    return _pair(issuer, user, family)
+
+
+async def end_sessions(session: AsyncSession, user_id: UUID) -> None:
+    """No login of the user is good any more."""
+    open_families = (col(RefreshFamily.user_id) == user_id) & col(RefreshFamily.revoked_at).is_(None)
+    await session.exec(update(RefreshFamily).where(open_families).values(revoked_at=utc_now()))
 
 
 async def refresh(database: Database, issuer: TokenIssuer, request: RefreshRequest) -> TokenPair:
@@ -72,22 +83,28 @@ async def log_out(database: Database, request: RefreshRequest) -> None:
 
 
 async def change_password(database: Database, passwords: Passwords, user_id: UUID, request: PasswordRequest) -> None:
-    """A new password ends every login. Refusals: invalid_credentials, rate_limited, not_found."""
-    async with database.reading() as session:
-        seen = await session.get(User, user_id)
-        if seen is None:
-            raise unknown_user()
-        (await _guard(session, seen.email)).check()
-    if await passwords.verify(request.current_password, seen.password_hash) is None:
-        raise await _failure(database, seen.email)
+    """A new password ends every login. Refusals: validation_failed, invalid_credentials, rate_limited, not_found."""
+    seen = await prove_password(database, passwords, user_id, request.current_password)
+    require_strong(request.new_password, email=seen.email, name=seen.name, field="new_password")
     new_hash = await passwords.hash(request.new_password)
     async with database.transaction() as session:
         await _forgive(session, seen.email)
         user = await locked_user(session, user_id)
         event = user.change_password(seen.password_hash, new_hash)
-        open_families = (col(RefreshFamily.user_id) == user_id) & col(RefreshFamily.revoked_at).is_(None)
-        await session.exec(update(RefreshFamily).where(open_families).values(revoked_at=utc_now()))
+        await end_sessions(session, user_id)
         await outbox.add(session, event)
+
+
+async def prove_password(database: Database, passwords: Passwords, user_id: UUID, password: SecretStr) -> User:
+    """The user as the password was checked. Refusals: invalid_credentials, rate_limited, not_found."""
+    async with database.reading() as session:
+        seen = await session.get(User, user_id)
+        if seen is None:
+            raise unknown_user()
+        (await _guard(session, seen.email)).check()
+    if await passwords.verify(password, seen.password_hash) is None:
+        raise await _failure(database, seen.email)
+    return seen
 
 
 async def forget_expired(database: Database) -> None:
