@@ -71,13 +71,20 @@ class Gateway(Client):
 
     async def login(self, email: str, password: str) -> str:
         """An access token."""
-        tokens = await self.call("POST", "/api/v1/auth/login", {"email": email, "password": password})
-        return str(tokens["access_token"])
+        return str((await self.log_in(email, password))["access_token"])
 
-    async def sign_up(self, email: str, password: str, name: str) -> str:
-        """An access token of a new customer, or of the one who signed up earlier."""
+    async def log_in(self, email: str, password: str) -> dict[str, Any]:
+        """Access and refresh token of somebody whose address is verified."""
+        tokens: dict[str, Any] = await self.call("POST", "/api/v1/auth/login", {"email": email, "password": password})
+        return tokens
+
+    async def refresh(self, refresh_token: str) -> dict[str, Any]:
+        """The next tokens of a login."""
+        tokens: dict[str, Any] = await self.call("POST", "/api/v1/auth/refresh", {"refresh_token": refresh_token})
+        return tokens
+
+    async def sign_up(self, email: str, password: str, name: str) -> dict[str, Any]:
+        """The tokens of a new customer, whose address is still to be verified."""
         person = {"email": email, "password": password, "name": name}
-        reply = await self.ask("POST", "/api/v1/auth/register", person)
-        if reply.status >= 400 and reply.body.get("code") != "email_taken":
-            raise ApiProblem(reply.status, reply.body)
-        return await self.login(email, password)
+        tokens: dict[str, Any] = (await self.call("POST", "/api/v1/auth/register", person))["tokens"]
+        return tokens

@@ -14,7 +14,7 @@ OF_PROCESS = {
     "order": ("SERVICE_CLIENT_SECRET",),
     "payment": ("PAYMENT_PROVIDER_API_KEY",),
     "shipping": ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET"),
-    "notification": ("SMTP_USERNAME", "SMTP_PASSWORD"),
+    "notification": ("SERVICE_CLIENT_SECRET", "SMTP_USERNAME", "SMTP_PASSWORD"),
     "worker": ("SERVICE_CLIENT_SECRET",),
     "payment-provider": ("PAYMENT_PROVIDER_API_KEY",),
     "carrier": ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET"),

@@ -1,6 +1,7 @@
 """The platform as those see it who play in it: customers and staff at the gateway, and the companies outside of it."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,38 +9,82 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from cli.client import Client, Gateway, Reply
+from cli.client import ApiProblem, Client, Gateway, Reply
 from contracts.ids import payment_reference
 from contracts.orders import OrderStatus
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_LINK = re.compile(r"/api/v1/auth/links/(?P<page>[a-z-]+)\?token=(?P<token>\S+)")
 
-LOGIN_LASTS_S = 600
-"""Shorter than an access token does."""
+SPARE_S = 60
+"""A new access token is fetched so long before the last one expires."""
+MAIL_WITHIN_S = 60
 PAGE = 200
 
 
-class Person:
-    """Somebody with an account, who logs in again before the access token expires."""
+@dataclass(frozen=True)
+class Company:
+    """One of the simulators: what it wrote down, and its switches."""
 
-    def __init__(self, gateway: Gateway, email: str, password: str, name: str) -> None:
-        self._gateway, self.email, self._password, self._name = gateway, email, password, name
-        self._token, self._since = "", float("-inf")
+    client: Client
+    api_key: str | None = None
+
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The body of a successful reply. Raises ApiProblem."""
+        return await self.client.call(method, path, body, token=self.api_key)
+
+    async def set_faults(self, **switches: object) -> None:
+        """Turn switches; without any, turn all of them off."""
+        await self.call("POST" if switches else "DELETE", "/_control/faults", switches or None)
+
+
+class Person:
+    """Somebody with an account, who gets a new access token before the last one expires, and reads the mails sent to them."""
+
+    def __init__(self, gateway: Gateway, mailbox: Company, email: str, password: str, name: str) -> None:
+        self._gateway, self._mailbox = gateway, mailbox
+        self.email, self._password, self._name = email, password, name
+        self._tokens: dict[str, Any] = {}
+        self._until = 0.0
         self._turn = asyncio.Lock()
 
     async def sign_up(self) -> None:
-        """Open the account, if it is not there yet, and log in."""
-        self._token = await self._gateway.sign_up(self.email, self._password, self._name)
-        self._since = time.monotonic()
+        """Open an account, logged in at once."""
+        self._keep(await self._gateway.sign_up(self.email, self._password, self._name))
+
+    async def log_in(self) -> None:
+        """With e-mail and password, which needs a verified address."""
+        self._keep(await self._gateway.log_in(self.email, self._password))
+
+    async def verify(self) -> None:
+        """Follow the link in the mail that came. Who has an account from an earlier run goes on with that one."""
+        mails: list[dict[str, Any]] = []
+
+        async def there() -> bool:
+            mails[:] = (await self._mailbox.call("GET", f"/messages?to={self.email}"))["data"]
+            return any(_LINK.search(mail["text"]) for mail in mails)
+
+        await until(there, f"a mail to {self.email}", MAIL_WITHIN_S)
+        link = next(match for mail in reversed(mails) if (match := _LINK.search(mail["text"])))
+        verified = None
+        if link["page"] == "verify-email":
+            verified = await self._gateway.ask("POST", "/api/v1/auth/verify-email", {"token": link["token"]})
+        if verified is None or verified.status >= 400:
+            await self.log_in()
 
     async def token(self) -> str:
         """A valid access token."""
         async with self._turn:
-            if time.monotonic() - self._since > LOGIN_LASTS_S:
-                self._token = await self._gateway.login(self.email, self._password)
-                self._since = time.monotonic()
-        return self._token
+            if time.monotonic() > self._until:
+                try:
+                    self._keep(await self._gateway.refresh(self._tokens["refresh_token"]))
+                except ApiProblem:  # the answer to an earlier try was lost, so that this token was used already
+                    await self.log_in()
+        return str(self._tokens["access_token"])
+
+    def _keep(self, tokens: dict[str, Any]) -> None:
+        self._tokens, self._until = tokens, time.monotonic() + tokens["expires_in"] - SPARE_S
 
 
 @dataclass(frozen=True)
@@ -87,22 +132,6 @@ def in_words(status: int, body: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Company:
-    """One of the simulators: what it wrote down, and its switches."""
-
-    client: Client
-    api_key: str | None = None
-
-    async def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The body of a successful reply. Raises ApiProblem."""
-        return await self.client.call(method, path, body, token=self.api_key)
-
-    async def set_faults(self, **switches: object) -> None:
-        """Turn switches; without any, turn all of them off."""
-        await self.call("POST" if switches else "DELETE", "/_control/faults", switches or None)
-
-
-@dataclass(frozen=True)
 class Shop:
     """All that scenarios need. `open_shop` makes one."""
 
@@ -115,7 +144,8 @@ class Shop:
 
     def customer(self, household: str) -> Person:
         """A household of the data; it has to sign up."""
-        return Person(self.gateway, f"household-{household}@example.com", f"password-{household}", f"Household {household}")
+        email, name = f"household-{household}@example.com", f"Household {household}"
+        return Person(self.gateway, self.mailbox, email, f"password-{household}", name)
 
     async def ask(self, who: Person, method: str, path: str, body: Any = None) -> Reply:
         """A reply, refusals included."""
@@ -195,24 +225,29 @@ async def open_shop(env: Mapping[str, str]) -> AsyncIterator[Shop]:
 
         gateway = await stack.enter_async_context(Gateway(env["GATEWAY_URL"]))
         admin = await gateway.login(env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
+        mailbox = await company("MAIL_SINK")
+
+        def staff(role: str) -> Person:
+            return Person(gateway, mailbox, f"{role}@example.com", env["ADMIN_PASSWORD"], role.title())
+
         yield Shop(
             gateway=gateway,
-            support=await _hire(gateway, admin, "support", env["ADMIN_PASSWORD"]),
-            warehouse=await _hire(gateway, admin, "warehouse", env["ADMIN_PASSWORD"]),
+            support=await _hire(gateway, admin, staff("support"), "support"),
+            warehouse=await _hire(gateway, admin, staff("warehouse"), "warehouse"),
             provider=await company("PAYMENT_PROVIDER"),
             carrier=await company("CARRIER"),
-            mailbox=await company("MAIL_SINK"),
+            mailbox=mailbox,
         )
 
 
-async def _hire(gateway: Gateway, admin: str, role: str, password: str) -> Person:
-    person = Person(gateway, f"{role}@example.com", password, role.title())
+async def _hire(gateway: Gateway, admin: str, person: Person, role: str) -> Person:
     await person.sign_up()
+    await person.verify()
     me = await gateway.call("GET", "/api/v1/users/me", token=await person.token())
     if role not in me["roles"]:
         tag = {"If-Match": f'"{me["version"]}"'}
         await gateway.call("PUT", f"/api/v1/users/{me['user_id']}/roles", {"roles": [role]}, token=admin, headers=tag)
-        await person.sign_up()  # the token at hand does not know the role
+        await person.log_in()  # the token at hand does not know the role
     return person
 
 

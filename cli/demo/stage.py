@@ -102,4 +102,5 @@ async def _purchases(shop: Shop, baskets: Sequence[Basket]) -> list[Purchase]:
     """The baskets, each ready to be ordered by its household, which has signed up."""
     customers = {basket.household_id: shop.customer(basket.household_id) for basket in baskets}
     await in_parallel(Person.sign_up, customers.values(), at_once=4)
+    await in_parallel(Person.verify, customers.values(), at_once=4)
     return [purchase_of(basket, customers, "stage") for basket in baskets]

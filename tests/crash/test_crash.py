@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cli.audit import AuditSettings, run_audit
 from cli.client import ApiProblem, Gateway
+from cli.demo.shop import Person, open_shop
 from cli.stocking import stock_platform
 from data.baskets import Basket, read_baskets
 from embedded.platform import Platform
@@ -42,15 +43,11 @@ FINAL = {"COMPLETED", "CANCELLED"}
 class Shoppers:
     """Customers who place orders for as long as they are let, and do not give up until each has a definite answer."""
 
-    def __init__(self, gateway: Gateway, baskets: list[Basket], dice: random.Random) -> None:
-        self._gateway, self._baskets, self._dice = gateway, baskets, dice
-        self._token = ""
+    def __init__(self, gateway: Gateway, customer: Person, baskets: list[Basket], dice: random.Random) -> None:
+        self._gateway, self._customer, self._baskets, self._dice = gateway, customer, baskets, dice
         self.placed: dict[str, str] = {}
         """Order id → the code of its refusal, or "ok"."""
         self.closing = asyncio.Event()
-
-    async def sign_up(self) -> None:
-        self._token = await self._gateway.sign_up(f"crash-{uuid4()}@example.com", "correct horse battery", "Crash Test")
 
     async def shop(self) -> None:
         while not self.closing.is_set():
@@ -75,8 +72,9 @@ class Shoppers:
         """Send the same request until the answer is definite: neither a lost connection nor a 5xx, 401 or 429."""
         while True:
             try:
-                reply = await self._gateway.ask(method, path, body, token=self._token, headers=headers)
-            except (aiohttp.ClientError, TimeoutError, OSError):
+                token = await self._customer.token()
+                reply = await self._gateway.ask(method, path, body, token=token, headers=headers)
+            except (ApiProblem, aiohttp.ClientError, TimeoutError, OSError):
                 await asyncio.sleep(0.1)
                 continue
             if reply.status == 503 and "order_id" in (reply.body or {}):
@@ -107,9 +105,11 @@ async def test_nothing_is_lost_when_parts_are_killed(
     kills = int(request.config.getoption("--kills"))
     supervisor = platform.supervisor
     victims = [name for name in supervisor.names() if name != "migrate"]
-    async with Gateway(platform.url("gateway")) as gateway:
-        shoppers = Shoppers(gateway, read_baskets(), dice)
-        await shoppers.sign_up()
+    async with open_shop(platform.env) as shop:
+        customer = shop.customer("crash")
+        await customer.sign_up()
+        await customer.verify()
+        shoppers = Shoppers(shop.gateway, customer, read_baskets(), dice)
         shopping = [asyncio.create_task(shoppers.shop()) for _ in range(CLIENTS)]
         try:
             turn: list[str] = []
@@ -128,7 +128,7 @@ async def test_nothing_is_lost_when_parts_are_killed(
         finally:
             shoppers.closing.set()
         await asyncio.wait_for(asyncio.gather(*shopping), 120)
-        await deliver_everything(platform, gateway)
+        await deliver_everything(platform, shop.gateway)
     report = await run_audit(AuditSettings.model_validate(platform.env), wait_s=60)
     assert report.violations == []
     assert len(shoppers.placed) >= kills
