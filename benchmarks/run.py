@@ -20,7 +20,8 @@ from rich.table import Table
 from benchmarks.ceilings import FourLocal, FourRegular, workflows_per_second
 from benchmarks.lag import buckets, quantile_ms
 from benchmarks.load import requests_per_second
-from cli.demo.shop import Person, Shop, in_parallel, open_shop
+from cli.client import Person
+from cli.demo.shop import Shop, open_shop
 from cli.stocking import stock_platform
 from data.baskets import Basket, read_baskets
 from embedded.platform import Platform
@@ -120,8 +121,8 @@ async def measure(orders: int, data: Path, console: Console) -> dict[str, Any]:
 
         async with open_shop(platform.env) as shop:
             customers = [shop.customer(f"bench-{n}") for n in range(CUSTOMERS)]
-            await in_parallel(Person.sign_up, customers, at_once=2)
-            await in_parallel(Person.verify, customers, at_once=2)
+            for customer in customers:
+                await shop.welcome(customer)
             baskets = list(islice(cycle(read_baskets()), orders + 80))
             console.print("orders, one at a time …")
             await place_orders(shop, customers, baskets[:40], 4)  # warm-up

@@ -1,7 +1,6 @@
 """The platform as those see it who play in it: customers and staff at the gateway, and the companies outside of it."""
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,82 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from cli.client import ApiProblem, Client, Gateway, Reply
+from cli.client import Client, Company, Gateway, Person, Reply
 from contracts.ids import payment_reference
 from contracts.orders import OrderStatus
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_LINK = re.compile(r"/api/v1/auth/links/(?P<page>[a-z-]+)\?token=(?P<token>\S+)")
 
-SPARE_S = 60
-"""A new access token is fetched so long before the last one expires."""
-MAIL_WITHIN_S = 60
 PAGE = 200
-
-
-@dataclass(frozen=True)
-class Company:
-    """One of the simulators: what it wrote down, and its switches."""
-
-    client: Client
-    api_key: str | None = None
-
-    async def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The body of a successful reply. Raises ApiProblem."""
-        return await self.client.call(method, path, body, token=self.api_key)
-
-    async def set_faults(self, **switches: object) -> None:
-        """Turn switches; without any, turn all of them off."""
-        await self.call("POST" if switches else "DELETE", "/_control/faults", switches or None)
-
-
-class Person:
-    """Somebody with an account, who gets a new access token before the last one expires, and reads the mails sent to them."""
-
-    def __init__(self, gateway: Gateway, mailbox: Company, email: str, password: str, name: str) -> None:
-        self._gateway, self._mailbox = gateway, mailbox
-        self.email, self._password, self._name = email, password, name
-        self._tokens: dict[str, Any] = {}
-        self._until = 0.0
-        self._turn = asyncio.Lock()
-
-    async def sign_up(self) -> None:
-        """Open an account, logged in at once."""
-        self._keep(await self._gateway.sign_up(self.email, self._password, self._name))
-
-    async def log_in(self) -> None:
-        """With e-mail and password, which needs a verified address."""
-        self._keep(await self._gateway.log_in(self.email, self._password))
-
-    async def verify(self) -> None:
-        """Follow the link in the mail that came. Who has an account from an earlier run goes on with that one."""
-        mails: list[dict[str, Any]] = []
-
-        async def there() -> bool:
-            mails[:] = (await self._mailbox.call("GET", f"/messages?to={self.email}"))["data"]
-            return any(_LINK.search(mail["text"]) for mail in mails)
-
-        await until(there, f"a mail to {self.email}", MAIL_WITHIN_S)
-        link = next(match for mail in reversed(mails) if (match := _LINK.search(mail["text"])))
-        verified = None
-        if link["page"] == "verify-email":
-            verified = await self._gateway.ask("POST", "/api/v1/auth/verify-email", {"token": link["token"]})
-        if verified is None or verified.status >= 400:
-            await self.log_in()
-
-    async def token(self) -> str:
-        """A valid access token."""
-        async with self._turn:
-            if time.monotonic() > self._until:
-                try:
-                    self._keep(await self._gateway.refresh(self._tokens["refresh_token"]))
-                except ApiProblem:  # the answer to an earlier try was lost, so that this token was used already
-                    await self.log_in()
-        return str(self._tokens["access_token"])
-
-    def _keep(self, tokens: dict[str, Any]) -> None:
-        self._tokens, self._until = tokens, time.monotonic() + tokens["expires_in"] - SPARE_S
 
 
 @dataclass(frozen=True)
@@ -145,7 +76,12 @@ class Shop:
     def customer(self, household: str) -> Person:
         """A household of the data; it has to sign up."""
         email, name = f"household-{household}@example.com", f"Household {household}"
-        return Person(self.gateway, self.mailbox, email, f"password-{household}", name)
+        return Person(self.gateway, email, f"password-{household}", name)
+
+    async def welcome(self, person: Person) -> None:
+        """They open an account and verify their address."""
+        await person.sign_up()
+        await person.verify(self.mailbox)
 
     async def ask(self, who: Person, method: str, path: str, body: Any = None) -> Reply:
         """A reply, refusals included."""
@@ -227,27 +163,25 @@ async def open_shop(env: Mapping[str, str]) -> AsyncIterator[Shop]:
         admin = await gateway.login(env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
         mailbox = await company("MAIL_SINK")
 
-        def staff(role: str) -> Person:
-            return Person(gateway, mailbox, f"{role}@example.com", env["ADMIN_PASSWORD"], role.title())
-
         yield Shop(
             gateway=gateway,
-            support=await _hire(gateway, admin, staff("support"), "support"),
-            warehouse=await _hire(gateway, admin, staff("warehouse"), "warehouse"),
+            support=await _hire(gateway, mailbox, admin, "support", env["ADMIN_PASSWORD"]),
+            warehouse=await _hire(gateway, mailbox, admin, "warehouse", env["ADMIN_PASSWORD"]),
             provider=await company("PAYMENT_PROVIDER"),
             carrier=await company("CARRIER"),
             mailbox=mailbox,
         )
 
 
-async def _hire(gateway: Gateway, admin: str, person: Person, role: str) -> Person:
+async def _hire(gateway: Gateway, mailbox: Company, admin: str, role: str, password: str) -> Person:
+    person = Person(gateway, f"{role}@example.com", password, role.title())
     await person.sign_up()
-    await person.verify()
+    await person.verify(mailbox)
     me = await gateway.call("GET", "/api/v1/users/me", token=await person.token())
     if role not in me["roles"]:
         tag = {"If-Match": f'"{me["version"]}"'}
         await gateway.call("PUT", f"/api/v1/users/{me['user_id']}/roles", {"roles": [role]}, token=admin, headers=tag)
-        await person.log_in()  # the token at hand does not know the role
+        await person.log_in()  # the change has ended the session
     return person
 
 

@@ -1,22 +1,21 @@
 """Bodies of identity's public endpoints."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID, uuid4
 
-from pydantic import AfterValidator, EmailStr, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, EmailStr, Field, SecretStr, StringConstraints, model_validator
 
 from contracts.address import Address
-from contracts.base import Contract, Request
+from contracts.base import Contract, Reason, Request, WarehouseId
 from contracts.identity import Role
-
-if TYPE_CHECKING:
-    from services.identity.model import User
+from services.identity.model import SecurityEvent, User
 
 Email = Annotated[EmailStr, AfterValidator(str.lower), Field(max_length=254, examples=["ada@example.com"])]
 """Normalised, so that one address is one account."""
 NewPassword = Annotated[SecretStr, Field(min_length=10, max_length=128, examples=["correct horse battery"])]
 GivenPassword = Annotated[SecretStr, Field(min_length=1, max_length=128, examples=["correct horse battery"])]
+GivenToken = Annotated[SecretStr, Field(min_length=1, max_length=200)]
 PersonName = Annotated[
     str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
 ]
@@ -26,7 +25,6 @@ Phone = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$"), Field
 """E.164."""
 Language = Literal["de", "en", "es", "fr", "it", "nl", "pl", "pt"]
 """BCP 47."""
-LinkToken = Annotated[SecretStr, Field(min_length=1, max_length=100)]
 
 
 class RegisterRequest(Request):
@@ -38,10 +36,18 @@ class RegisterRequest(Request):
 class LoginRequest(Request):
     email: Email
     password: GivenPassword
+    device_token: GivenToken | None = None
+    """That of an earlier login on this device: then others' wrong guesses at this account do not slow it down."""
 
 
 class RefreshRequest(Request):
-    refresh_token: Annotated[SecretStr, Field(min_length=1, max_length=200)]
+    refresh_token: GivenToken
+
+
+class LogoutRequest(Request):
+    """Whose session ends; without it, that of the access token."""
+
+    refresh_token: GivenToken | None = None
 
 
 class PasswordRequest(Request):
@@ -59,7 +65,7 @@ class AddressRequest(Request):
 
 
 class LinkRequest(Request):
-    token: LinkToken
+    token: GivenToken
     """Of the link in the mail."""
 
 
@@ -108,6 +114,18 @@ class RolesRequest(Request):
     roles: Annotated[
         frozenset[Annotated[Role, AfterValidator(_for_people)]], Field(min_length=1, examples=[["customer", "support"]])
     ]
+    warehouses: Annotated[frozenset[WarehouseId], Field(min_length=1, max_length=50)] | None = None
+    """Which warehouses the role `warehouse` is for; without it, all."""
+
+    @model_validator(mode="after")
+    def _scopes_have_their_role(self) -> Self:
+        if self.warehouses is not None and Role.WAREHOUSE not in self.roles:
+            raise ValueError("warehouses are for the role warehouse")
+        return self
+
+
+class DisableRequest(Request):
+    reason: Annotated[Reason, Field(examples=["Sold stolen goods"])]
 
 
 class TokenPair(Contract):
@@ -122,6 +140,34 @@ class TokenPair(Contract):
     """Seconds."""
 
 
+class LoginTokens(TokenPair):
+    device_token: str
+    """Keep it on the device, beyond the session, and send it with the next login."""
+
+
+class SessionView(Contract):
+    session_id: UUID
+    device: str
+    """What the client said it is (User-Agent)."""
+    created_at: datetime
+    last_used_at: datetime
+    is_current: bool
+    """Whether it is the session that asks."""
+
+
+class SecurityRecordView(Contract):
+    record_id: UUID
+    at: datetime
+    kind: SecurityEvent
+    account: str | None
+    """What was given: an e-mail, which need not have an account, or the name of a process."""
+    user_id: UUID | None
+    address: str | None
+    by: UUID | None
+    """Who did it, if not the user."""
+    detail: str
+
+
 class UserView(Contract):
     user_id: UUID
     """The customer's id everywhere else."""
@@ -133,12 +179,15 @@ class UserView(Contract):
     addresses: list[SavedAddress]
     language: Language
     roles: list[Role]
+    warehouses: list[str] | None
+    """Which warehouses the role `warehouse` is for; null is all."""
+    disabled_at: datetime | None
     created_at: datetime
     version: int
     """Also the ETag; send it back as If-Match."""
 
     @classmethod
-    def of(cls, user: "User") -> Self:
+    def of(cls, user: User) -> Self:
         return cls.model_validate(user.model_dump() | {"email_verified": user.is_verified})
 
 

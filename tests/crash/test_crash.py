@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from cli.audit import AuditSettings, run_audit
-from cli.client import ApiProblem, Gateway
-from cli.demo.shop import Person, open_shop
+from cli.client import ApiProblem, Gateway, Person
+from cli.demo.shop import open_shop
 from cli.stocking import stock_platform
 from data.baskets import Basket, read_baskets
 from embedded.platform import Platform
@@ -74,7 +74,7 @@ class Shoppers:
             try:
                 token = await self._customer.token()
                 reply = await self._gateway.ask(method, path, body, token=token, headers=headers)
-            except (ApiProblem, aiohttp.ClientError, TimeoutError, OSError):
+            except (ApiProblem, aiohttp.ClientError, TimeoutError, OSError):  # also where the token could not be renewed
                 await asyncio.sleep(0.1)
                 continue
             if reply.status == 503 and "order_id" in (reply.body or {}):
@@ -107,8 +107,7 @@ async def test_nothing_is_lost_when_parts_are_killed(
     victims = [name for name in supervisor.names() if name != "migrate"]
     async with open_shop(platform.env) as shop:
         customer = shop.customer("crash")
-        await customer.sign_up()
-        await customer.verify()
+        await shop.welcome(customer)
         shoppers = Shoppers(shop.gateway, customer, read_baskets(), dice)
         shopping = [asyncio.create_task(shoppers.shop()) for _ in range(CLIENTS)]
         try:
@@ -140,14 +139,12 @@ async def test_nothing_is_lost_when_parts_are_killed(
 async def deliver_everything(platform: Platform, gateway: Gateway) -> None:
     """Dispatch and deliver what was confirmed; wait until every order has ended."""
     env = platform.env
-    staff = ""
+    staff = Person(gateway, env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
     carrier = {"Authorization": f"Bearer {env['CARRIER_API_KEY']}"}
     async with aiohttp.ClientSession(platform.url("carrier"), headers=carrier) as http:
 
         async def all_final() -> bool:
-            nonlocal staff
             try:
-                staff = staff or await gateway.login(env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
                 return await dispatch_and_deliver()
             except ApiProblem as problem:
                 # The first request after a restart of a database may still meet a connection that broke.
@@ -157,7 +154,7 @@ async def deliver_everything(platform: Platform, gateway: Gateway) -> None:
 
         async def dispatch_and_deliver() -> bool:
             for shipment in await every(gateway, staff, "/api/v1/shipments?status=BOOKED"):
-                await gateway.ask("POST", f"/api/v1/shipments/{shipment['shipment_id']}/dispatch", token=staff)
+                await gateway.ask("POST", f"/api/v1/shipments/{shipment['shipment_id']}/dispatch", token=await staff.token())
             async with http.post("/_control/advance", json={"all": True, "to": "delivered"}) as response:
                 assert response.status == 200
             orders = await every(gateway, staff, "/api/v1/orders?limit=200")
@@ -166,12 +163,12 @@ async def deliver_everything(platform: Platform, gateway: Gateway) -> None:
         await eventually(all_final, timeout_s=180, what="every order ends")
 
 
-async def every(gateway: Gateway, token: str, path: str) -> list[dict[str, Any]]:
+async def every(gateway: Gateway, who: Person, path: str) -> list[dict[str, Any]]:
     """All items of a paginated list."""
     items: list[dict[str, Any]] = []
     cursor = ""
     while True:
-        page = await gateway.call("GET", path + cursor, token=token)
+        page = await gateway.call("GET", path + cursor, token=await who.token())
         items += page["items"]
         if not page["next_cursor"]:
             return items

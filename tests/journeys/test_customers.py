@@ -75,7 +75,7 @@ async def test_g6_a_customer_who_proved_no_address_gets_no_mail_about_an_order_u
         return [mail["status"] for mail in found["items"]] == ["SUPPRESSED"]
 
     await eventually(held_back, timeout_s=60, what="the confirmation held back")
-    await newcomer.verify()
+    await newcomer.verify(stage.shop.mailbox)
     [mail] = await mails_to(stage, newcomer.email, 1)
     assert placed.order_id in mail["text"]
 

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
 from chassis.dependencies import Db
+from chassis.origin import From
 from chassis.problems import status_of
 from contracts.errors import ErrorCode, Refusal
 from services.identity.api.dependencies import Hashing
@@ -67,7 +68,7 @@ async def show(page: str, token: Annotated[str, Query(max_length=100)] = "") -> 
 
 
 @links.post("/{page}")
-async def submit(page: str, request: Request, db: Db, passwords: Hashing) -> HTMLResponse:
+async def submit(page: str, request: Request, db: Db, passwords: Hashing, origin: From) -> HTMLResponse:
     fields = await _fields(request)
     token = fields.get("token", "")
     try:
@@ -77,10 +78,10 @@ async def submit(page: str, request: Request, db: Db, passwords: Hashing) -> HTM
                 return _page("Your e-mail is verified", "You can log in with it from now on.")
             case "password-reset", "confirm":
                 wanted = ResetRequest.model_validate({"token": token, "new_password": fields.get("new_password", "")})
-                await accounts.reset_password(db, passwords, token, wanted.new_password)
+                await accounts.reset_password(db, passwords, token, wanted.new_password, origin)
                 return _page("Your password is changed", "Log in with the new one.")
             case "email-change", "confirm":
-                if await accounts.confirm_email_change(db, token):
+                if await accounts.confirm_email_change(db, token, origin):
                     return _page("Your e-mail is changed", "Log in with the new address from now on.")
                 return _page("Thank you", "The change is done as soon as the other address agrees too.")
             case "email-change", "stop":

@@ -1,6 +1,6 @@
 """Accounts: how a person gets one, proves an address, changes it, and gets back in without the password.
 
-No answer tells whether an address has an account; only the mail does, to whoever reads it (docs/adr/0012).
+No answer tells whether an address has an account; only the mail does, to whoever reads it (docs/adr/0014).
 """
 
 from uuid import UUID
@@ -13,17 +13,24 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from chassis.clock import utc_now
 from chassis.database import Database, lock
 from chassis.logs import logger
+from chassis.origin import Origin
+from chassis.tokens import Principal
 from contracts.accounts import AccountMail
 from contracts.identity import Role
 from contracts.notifications import NotificationKind
+from services.identity.commands.ending import end_what_the_old_password_opened
+from services.identity.commands.guessing import Guesses
 from services.identity.commands.locked import locked_user
-from services.identity.commands.sessions import end_sessions, open_session, prove_password
+from services.identity.commands.security import SecurityLog
+from services.identity.commands.sessions import open_session, prove_password
 from services.identity.model import (
     EMAIL_CHANGE,
     MAIL_WINDOW,
     AccountLink,
     LinkPurpose,
     MailGuard,
+    SecurityEvent,
+    SecurityRecord,
     User,
     hash_of,
     invalid_link,
@@ -44,14 +51,16 @@ PAGES = {
 log = logger(__name__)
 
 
-async def register(database: Database, passwords: Passwords, issuer: TokenIssuer, request: RegisterRequest) -> Registration:
+async def register(
+    database: Database, passwords: Passwords, issuer: TokenIssuer, request: RegisterRequest, origin: Origin
+) -> Registration:
     """A new account, logged in, whose address is still to be verified. Refusal: validation_failed (a weak password)."""
     require_strong(request.password, email=request.email, name=request.name)
     user = User(email=request.email, name=request.name, password_hash=await passwords.hash(request.password))
     async with database.transaction() as session:
         session.add(user)
         await session.flush()
-        tokens = open_session(session, issuer, user)
+        tokens = open_session(session, issuer, user, origin)
         await outbox.add(session, user.registered())
         await _ask_for_mails(session, AccountLink.of_user(user, LinkPurpose.VERIFY_EMAIL))
         return Registration(user=UserView.of(user), tokens=tokens)
@@ -103,7 +112,7 @@ async def ask_for_reset(database: Database, email: str) -> None:
         await _ask_for_mails(session, AccountLink.of_reset(email))
 
 
-async def reset_password(database: Database, passwords: Passwords, token: str, password: SecretStr) -> None:
+async def reset_password(database: Database, passwords: Passwords, token: str, password: SecretStr, origin: Origin) -> None:
     """A new password, after which every login and every other link has ended. Refusals: link_invalid, validation_failed."""
     async with database.reading() as session:
         user, _ = await _follow(session, token, LinkPurpose.PASSWORD_RESET)
@@ -112,17 +121,21 @@ async def reset_password(database: Database, passwords: Passwords, token: str, p
     async with database.transaction() as session:
         user, _ = await _follow(session, token, LinkPurpose.PASSWORD_RESET)
         await session.exec(delete(AccountLink).where(col(AccountLink.user_id) == user.user_id))
-        await end_sessions(session, user.user_id)
         await outbox.add(session, user.reset_password(new_hash))
+        await end_what_the_old_password_opened(session, user.user_id)
+        session.add(_record(SecurityEvent.PASSWORD_CHANGED, user, origin, "with a link"))
 
 
-async def ask_for_email_change(database: Database, passwords: Passwords, user_id: UUID, request: EmailRequest) -> None:
+async def ask_for_email_change(
+    database: Database, passwords: Passwords, security: SecurityLog, caller: Principal, request: EmailRequest, origin: Origin
+) -> None:
     """Ask both addresses; until the present one is verified, the new one takes its place at once.
 
     Refusals: invalid_credentials, rate_limited, not_found."""
-    await prove_password(database, passwords, user_id, request.current_password)
+    await prove_password(database, passwords, security, caller, request.current_password, origin)
     async with database.transaction() as session:
-        user = await locked_user(session, user_id)
+        await Guesses.in_session(caller.session_id).forgive(session)
+        user = await locked_user(session, caller.subject)
         if not user.is_verified:
             user.email = request.email
             await _ask_for_mails(session, AccountLink.of_user(user, LinkPurpose.VERIFY_EMAIL))
@@ -134,7 +147,7 @@ async def ask_for_email_change(database: Database, passwords: Passwords, user_id
             )
 
 
-async def confirm_email_change(database: Database, token: str) -> bool:
+async def confirm_email_change(database: Database, token: str, origin: Origin) -> bool:
     """One address agrees; whether the other one had, so that the change is done. Refusal: link_invalid."""
     async with database.transaction() as session:
         user, link = await _follow(session, token, *EMAIL_CHANGE)
@@ -146,6 +159,7 @@ async def confirm_email_change(database: Database, token: str) -> bool:
         await _require_free(session, new)
         for other in links.values():
             await session.delete(other)
+        session.add(_record(SecurityEvent.EMAIL_CHANGED, user, origin))
         await outbox.add(session, user.change_email(new))
         return True
 
@@ -239,3 +253,7 @@ async def _require_free(session: AsyncSession, email: str) -> None:
     await lock(session, f"address {email}")
     if await holder_of(session, email) is not None:
         raise invalid_link()
+
+
+def _record(kind: SecurityEvent, user: User, origin: Origin, detail: str = "") -> SecurityRecord:
+    return SecurityRecord(kind=kind, account=user.email, user_id=user.user_id, address=origin.address, detail=detail)

@@ -13,7 +13,16 @@ from sqlmodel import Field
 from chassis.clock import utc_now
 from chassis.database import time_column
 from contracts.errors import ErrorCode, Refusal
-from contracts.events import EmailChanged, EmailVerified, PasswordChanged, UserLoggedIn, UserRegistered
+from contracts.events import (
+    EmailChanged,
+    EmailVerified,
+    PasswordChanged,
+    RolesChanged,
+    UserDisabled,
+    UserEnabled,
+    UserLoggedIn,
+    UserRegistered,
+)
 from contracts.identity import Role
 from services.identity.model.tables import Table
 
@@ -42,6 +51,9 @@ class User(Table, table=True):
     language: str = Field(default="en", max_length=10)
     password_hash: str = Field(max_length=200)
     roles: list[str] = Field(default_factory=lambda: [Role.CUSTOMER.value], sa_column=Column(ARRAY(Text), nullable=False))
+    warehouses: list[str] | None = Field(default=None, sa_column=Column(ARRAY(Text)))
+    """Which warehouses a warehouse role is for; None is all."""
+    disabled_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
     version: int = Field(default=1, sa_column=_version)
 
@@ -78,8 +90,10 @@ class User(Table, table=True):
             setattr(self, field, value)
 
     def log_in(self, seen_hash: str, kept_hash: str) -> UserLoggedIn:
-        """The password fitted `seen_hash`. Refusal: invalid_credentials (it was changed in the meantime)."""
+        """The password fitted `seen_hash`. Refusals: invalid_credentials (it was changed in the meantime), account_disabled."""
         self._require_unchanged(seen_hash)
+        if self.disabled_at is not None:
+            raise Refusal(ErrorCode.ACCOUNT_DISABLED, "This account was disabled; ask our support.")
         self.password_hash = kept_hash
         return UserLoggedIn(customer_id=self.user_id)
 
@@ -89,16 +103,45 @@ class User(Table, table=True):
         self.password_hash = new_hash
         return PasswordChanged(customer_id=self.user_id)
 
-    def set_roles(self, roles: Iterable[Role], *, by: UUID, version: int) -> None:
-        """Refusals: stale_version; conflict (admins keep their own admin role, so that one is always left; and whoever shall be
-        staff must hold the address, which anybody could have entered)."""
+    @property
+    def is_admin(self) -> bool:
+        """Whether they may do now what admins may."""
+        return Role.ADMIN in self.roles and self.disabled_at is None
+
+    def set_roles(
+        self, roles: Iterable[Role], warehouses: Iterable[str] | None, *, by: UUID, version: int
+    ) -> RolesChanged | None:
+        """The event, if this changes anything. Refusals: stale_version; conflict (admins keep their own admin role, so that one
+        is always left; and whoever shall be staff must hold the address, which anybody could have entered)."""
         self._require_version(version)
         wanted = sorted({role.value for role in roles})
+        scopes = None if warehouses is None else sorted(set(warehouses))
         if not self.is_verified and wanted != [Role.CUSTOMER]:
             raise Refusal(ErrorCode.CONFLICT, "The account's e-mail is not verified, so it may be anybody's.")
         if by == self.user_id and Role.ADMIN not in wanted:
             raise Refusal(ErrorCode.CONFLICT, "Another admin must take your admin role from you.")
-        self.roles = wanted
+        if (wanted, scopes) == (self.roles, self.warehouses):
+            return None
+        self.roles, self.warehouses = wanted, scopes
+        return RolesChanged(
+            customer_id=self.user_id, roles=tuple(map(Role, wanted)), warehouses=None if scopes is None else tuple(scopes), by=by
+        )
+
+    def disable(self, reason: str, *, by: UUID) -> UserDisabled | None:
+        """The event, unless they are disabled already. Refusal: conflict (not oneself, so that one admin is always left)."""
+        if by == self.user_id:
+            raise Refusal(ErrorCode.CONFLICT, "Another admin must disable your account.")
+        if self.disabled_at is not None:
+            return None
+        self.disabled_at = utc_now()
+        return UserDisabled(customer_id=self.user_id, by=by, reason=reason)
+
+    def enable(self, *, by: UUID) -> UserEnabled | None:
+        """The event, unless they are enabled already."""
+        if self.disabled_at is None:
+            return None
+        self.disabled_at = None
+        return UserEnabled(customer_id=self.user_id, by=by)
 
     def _require_version(self, version: int) -> None:
         if version != self.version:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import httpx2
+import jwt
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives import serialization
@@ -21,7 +22,11 @@ from services.identity.passwords import Passwords
 from services.identity.tokens import TokenIssuer
 from tests.conftest import Databases
 
-CLIENT_SECRET = SecretStr("a-secret-of-the-platform")
+CLIENT_SECRETS = {
+    "worker": SecretStr("a-secret-of-the-worker"),
+    "order": SecretStr("a-secret-of-the-order-service"),
+    "notification": SecretStr("a-secret-of-notification"),
+}
 ADMIN = {"email": "admin@example.com", "password": "admin-password"}
 PASSWORD = "correct horse battery"
 
@@ -35,7 +40,7 @@ def private_key() -> SecretStr:
 
 @pytest.fixture(scope="session")
 def issuer(private_key: SecretStr) -> TokenIssuer:
-    return TokenIssuer(private_key, "", issuer="distributed-commerce", audience="commerce", client_secret=CLIENT_SECRET)
+    return TokenIssuer(private_key, "", issuer="distributed-commerce", audience="commerce")
 
 
 @pytest.fixture
@@ -53,7 +58,11 @@ async def database(databases: Databases) -> AsyncIterator[Database]:
 @pytest.fixture(scope="session")
 def settings(private_key: SecretStr) -> Callable[..., IdentitySettings]:
     def make(database_url: str, **others: object) -> IdentitySettings:
-        values = {"database_url": database_url, "jwt_private_key": private_key, "service_client_secret": CLIENT_SECRET}
+        values = {
+            "database_url": database_url,
+            "jwt_private_key": private_key,
+            **{f"service_client_secret_{name}": secret for name, secret in CLIENT_SECRETS.items()},
+        }
         return IdentitySettings.model_validate(values | others)
 
     return make
@@ -94,10 +103,13 @@ class Shop:
         """The headers of a new user whose address is verified."""
         registered = await self.register(email, password)
         assert (await self.follow(await self.link())).status_code == 200
-        return bearer(registered.json()["tokens"])
+        return bearer(registered)
 
-    async def log_in(self, email: str, password: str = PASSWORD) -> httpx2.Response:
-        return await self.http.post("/api/v1/auth/login", json={"email": email, "password": password})
+    async def log_in(
+        self, email: str, password: str = PASSWORD, *, address: str = "192.0.2.1", device_token: str | None = None
+    ) -> httpx2.Response:
+        body = {"email": email, "password": password} | ({"device_token": device_token} if device_token else {})
+        return await self.http.post("/api/v1/auth/login", json=body, headers={"X-Forwarded-For": address})
 
     async def refresh(self, token: str) -> httpx2.Response:
         return await self.http.post("/api/v1/auth/refresh", json={"refresh_token": token})
@@ -109,10 +121,18 @@ class Shop:
 
     async def admin(self) -> dict[str, str]:
         """The headers of the first admin's requests."""
-        return bearer((await self.log_in(**ADMIN)).json())
+        return bearer(await self.log_in(**ADMIN))
 
 
-def bearer(tokens: dict[str, str]) -> dict[str, str]:
+def session_of(headers: dict[str, str]) -> str:
+    """The session of these headers' access token."""
+    claims = jwt.decode(headers["Authorization"].removeprefix("Bearer "), options={"verify_signature": False})
+    return str(claims["sid"])
+
+
+def bearer(reply: httpx2.Response) -> dict[str, str]:
+    """The headers of whoever just logged in or registered."""
+    tokens = reply.json().get("tokens", reply.json())
     return {"Authorization": f"Bearer {tokens['access_token']}"}
 
 
