@@ -189,7 +189,7 @@ async def test_g3_a_change_of_roles_ends_what_the_old_roles_could_do(shop: Shop)
     await until_refused(shop, headers)
     fallen = bearer(await shop.log_in("other@example.com"))
     await shop.http.put(roles, json={"roles": ["customer"]}, headers=admin | {"If-Match": '"3"'})
-    again = await shop.http.put(roles, json={"roles": ["admin"]}, headers=fallen | {"If-Match": '"3"'})
+    again = await shop.http.put(roles, json={"roles": ["admin"]}, headers=fallen | {"If-Match": '"4"'})
     assert again.json()["code"] in ("forbidden", "unauthenticated")
     await until_refused(shop, fallen)
 
