@@ -63,7 +63,7 @@ async def test_a_process_of_the_platform_does_not_come_in_by_the_front_door(
     client: httpx2.AsyncClient, shop: Shop, mint: TokenMint
 ) -> None:
     response = await client.get("/api/v1/orders", headers=mint.headers(Role.SERVICE))
-    assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+    assert (response.status_code, response.json()["code"]) == (401, "unauthenticated")
     assert not shop.seen
 
 

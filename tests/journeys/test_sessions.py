@@ -7,8 +7,10 @@ from statistics import median
 from typing import Any
 from uuid import uuid4
 
+import jwt
 import pytest
 
+from cli import client
 from cli.client import Client
 from cli.demo.stage import Stage
 
@@ -100,23 +102,43 @@ async def test_a_token_is_worthless_everywhere_two_seconds_after_its_session_end
 
 async def _accepted_everywhere(stage: Stage, user: User) -> float:
     for name, path in AT_SERVICES.items():
-        async with Client(stage.platform.url(name)) as client:
-            assert (await client.ask("GET", path, token=user.token)).status == 200, name
+        async with Client(stage.platform.url(name)) as asking:
+            assert (await asking.ask("GET", path, token=user.token)).status == 200, name
     return time.monotonic()
 
 
 async def _until_refused(url: str, path: str, user: User) -> float:
     """When it was."""
-    async with Client(url) as client:
+    async with Client(url) as asking:
         deadline = time.monotonic() + 30
         while True:
-            reply = await client.ask("GET", path, token=user.token)
+            reply = await asking.ask("GET", path, token=user.token)
             if reply.status == 401:
                 assert reply.body["code"] == "unauthenticated"
                 return time.monotonic()
             if time.monotonic() > deadline:
                 pytest.fail(f"{url} still accepts the token")
             await asyncio.sleep(0.05)
+
+
+async def test_a_client_renews_its_token_within_its_session_and_logs_in_again_when_that_has_ended(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = stage.next_purchase().customer
+    first = await person.token()
+    assert await person.token() == first
+    monkeypatch.setattr(client, "RENEW_AFTER_S", 0)
+    second = await person.token()
+    assert second != first
+    assert _session_of(second) == _session_of(first)
+    await stage.shop.gateway.call("POST", "/api/v1/auth/logout", token=second)
+    third = await person.token()
+    assert _session_of(third) != _session_of(second)
+    assert (await stage.shop.gateway.ask("GET", "/api/v1/users/me", token=third)).status == 200
+
+
+def _session_of(token: str) -> str:
+    return str(jwt.decode(token, options={"verify_signature": False})["sid"])
 
 
 async def test_g12_a_process_has_its_own_secrets_only(stage: Stage) -> None:

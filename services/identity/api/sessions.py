@@ -44,9 +44,17 @@ async def refresh(db: Db, issuer: Issuer, security: Security, request: RefreshRe
 async def _ending_caller(
     http: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Principal | None:
-    """Whose access token it is, also if the session has ended already: logging out twice does no harm."""
+    """Whose access token it is, also if the session has ended already: logging out twice does no harm. None if it has expired:
+    the refresh token may still be good."""
+    if credentials is None:
+        return None
     verifier: TokenVerifier = http.app.state.verifier
-    return await verifier.read(credentials.credentials) if credentials is not None else None
+    try:
+        return await verifier.read(credentials.credentials)
+    except Refusal as refusal:
+        if refusal.code != ErrorCode.UNAUTHENTICATED:
+            raise
+        return None
 
 
 @auth.post("/logout", status_code=204, summary="End the session of the access token, or that of a refresh token")
@@ -55,7 +63,7 @@ async def log_out(
 ) -> None:
     given = request.refresh_token if request is not None else None
     if caller is None and given is None:
-        raise Refusal(ErrorCode.UNAUTHENTICATED, "Send an access token, or a refresh token.")
+        raise Refusal(ErrorCode.UNAUTHENTICATED, "Send a valid access token, or a refresh token.")
     await sessions.log_out(db, caller, given)
 
 

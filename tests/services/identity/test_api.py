@@ -113,6 +113,10 @@ async def test_logging_out_makes_the_access_token_worthless_and_can_be_repeated(
     assert (await shop.http.get("/api/v1/users/me", headers=elsewhere)).status_code == 200
     for nobody in ({}, {"Authorization": "Bearer nonsense"}):
         assert (await shop.http.post("/api/v1/auth/logout", headers=nobody)).json()["code"] == "unauthenticated"
+    login = await shop.log_in("ada@example.com")
+    body, expired = {"refresh_token": login.json()["refresh_token"]}, {"Authorization": "Bearer expired"}
+    assert (await shop.http.post("/api/v1/auth/logout", json=body, headers=expired)).status_code == 204
+    await until_refused(shop, bearer(login))
 
 
 async def test_a_person_sees_and_ends_their_sessions(shop: Shop) -> None:
