@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from cli import client
-from cli.client import Client
+from cli.client import Client, Person
 from cli.demo.stage import Stage
 
 PASSWORD = "correct horse battery"
@@ -36,7 +36,7 @@ class User:
 
     async def log_in(self) -> None:
         gateway = self._stage.shop.gateway
-        await gateway.sign_up(self.email, PASSWORD, "Ada")
+        await self._stage.shop.welcome(Person(gateway, self.email, PASSWORD, "Ada"))
         self.tokens = await gateway.call("POST", "/api/v1/auth/login", {"email": self.email, "password": PASSWORD})
         me = await gateway.call("GET", "/api/v1/users/me", token=self.token)
         self.user_id, self.version = me["user_id"], me["version"]
