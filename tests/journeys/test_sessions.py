@@ -63,7 +63,8 @@ async def reuse_refresh_token(user: User) -> None:
 
 
 async def end_own_session(user: User) -> None:
-    (session,) = (await user.own("GET", "/users/me/sessions"))["items"]
+    sessions = (await user.own("GET", "/users/me/sessions"))["items"]
+    (session,) = (session for session in sessions if session["is_current"])
     await user.own("DELETE", f"/users/me/sessions/{session['session_id']}")
 
 
