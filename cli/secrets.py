@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 SERVICES = ("identity", "catalog", "order", "payment", "inventory", "shipping", "notification", "analytics")
-CLIENT_SECRETS = ("SERVICE_CLIENT_SECRET_WORKER", "SERVICE_CLIENT_SECRET_ORDER")
+CLIENT_SECRETS = ("SERVICE_CLIENT_SECRET_WORKER", "SERVICE_CLIENT_SECRET_ORDER", "SERVICE_CLIENT_SECRET_NOTIFICATION")
 """With which each process that calls others gets its tokens from identity."""
 OF_PROCESS = {
     "identity": ("ADMIN_EMAIL", "ADMIN_PASSWORD", "JWT_PRIVATE_KEY", "JWT_PREVIOUS_PUBLIC_KEYS", *CLIENT_SECRETS),
     "order": ("SERVICE_CLIENT_SECRET_ORDER",),
     "payment": ("PAYMENT_PROVIDER_API_KEY",),
     "shipping": ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET"),
-    "notification": ("SMTP_USERNAME", "SMTP_PASSWORD"),
+    "notification": ("SERVICE_CLIENT_SECRET_NOTIFICATION", "SMTP_USERNAME", "SMTP_PASSWORD"),
     "worker": ("SERVICE_CLIENT_SECRET_WORKER",),
     "payment-provider": ("PAYMENT_PROVIDER_API_KEY",),
     "carrier": ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET"),

@@ -143,6 +143,7 @@ class Platform:
         self._env = {
             **addresses,
             **{f"{name.upper()}_URL": self._urls[name] for name in OWN},
+            "PUBLIC_URL": self._urls["gateway"],
             "CARRIER_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/carriers/webhook",
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(self._port(ports, "smtp")),

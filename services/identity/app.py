@@ -35,10 +35,13 @@ class IdentitySettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_IDENTITY")
     service_client_secret_worker: ClientSecret
     service_client_secret_order: ClientSecret
+    service_client_secret_notification: ClientSecret
     jwt_private_key: SecretStr
     """RSA, PEM."""
     jwt_previous_public_keys: str = ""
     """PEM, one after the other: keys that are still, or will soon be, in use beside the private one."""
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] = "http://127.0.0.1:8080"
+    """Under which customers reach the gateway: links in mails begin with it."""
     security_log_retention_days: Annotated[int, Field(ge=1)] = 90
     admin_email: Email | None = None
     admin_password: NewPassword | None = None
@@ -68,8 +71,13 @@ def build(settings: IdentitySettings) -> Service:
         {"database": database.ping},
     )
     app.state.database, app.state.passwords, app.state.issuer = database, passwords, issuer
+    app.state.public_url = settings.public_url
     app.state.security = SecurityLog()
-    app.state.clients = {"worker": settings.service_client_secret_worker, "order": settings.service_client_secret_order}
+    app.state.clients = {
+        "worker": settings.service_client_secret_worker,
+        "order": settings.service_client_secret_order,
+        "notification": settings.service_client_secret_notification,
+    }
     ended = EndedSessions(partial(queries.ended_sessions, database))
     app.state.verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys, service="identity", ended=ended)
 
@@ -93,6 +101,7 @@ def build(settings: IdentitySettings) -> Service:
         while True:
             try:
                 await sessions.forget_expired(database, timedelta(days=settings.security_log_retention_days))
+                await accounts.forget_expired(database)
             except Exception as error:
                 if not is_connection_fault(error):
                     log.error("sweep_failed", exc_info=error)

@@ -1,16 +1,19 @@
 """Reads of identity."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.sessions import MATTERS_FOR
+from contracts.accounts import Contact, Contacts
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import EndedSessionList
 from contracts.paging import Page
@@ -25,6 +28,20 @@ async def get_user(database: Database, user_id: UUID) -> UserView:
     if user is None:
         raise unknown_user()
     return UserView.of(user)
+
+
+async def holder_of(session: AsyncSession, email: str) -> User | None:
+    """Whose address it is, proven by a link."""
+    query = select(User).where(User.email == email, col(User.email_verified_at).is_not(None))
+    return (await session.exec(query)).one_or_none()
+
+
+async def contacts(database: Database, user_ids: Collection[UUID]) -> Contacts:
+    """Where these users are reached, as far as their addresses are verified."""
+    query = select(User.user_id, User.email).where(col(User.user_id).in_(user_ids), col(User.email_verified_at).is_not(None))
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return Contacts(contacts=tuple(Contact(customer_id=user_id, email=email) for user_id, email in rows))
 
 
 async def list_users(database: Database, cursor: str | None, limit: int) -> Page[UserView]:

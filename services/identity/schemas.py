@@ -2,10 +2,11 @@
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, EmailStr, Field, SecretStr, StringConstraints, model_validator
 
+from contracts.address import Address
 from contracts.base import Contract, Reason, Request, WarehouseId
 from contracts.identity import Role
 from services.identity.model import SecurityEvent, User
@@ -15,10 +16,15 @@ Email = Annotated[EmailStr, AfterValidator(str.lower), Field(max_length=254, exa
 NewPassword = Annotated[SecretStr, Field(min_length=10, max_length=128, examples=["correct horse battery"])]
 GivenPassword = Annotated[SecretStr, Field(min_length=1, max_length=128, examples=["correct horse battery"])]
 GivenToken = Annotated[SecretStr, Field(min_length=1, max_length=200)]
-# It goes into mails: no line breaks or other control characters.
 PersonName = Annotated[
     str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
 ]
+
+
+Phone = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$"), Field(examples=["+4930901820"])]
+"""E.164."""
+Language = Literal["de", "en", "es", "fr", "it", "nl", "pl", "pt"]
+"""BCP 47."""
 
 
 class RegisterRequest(Request):
@@ -47,6 +53,53 @@ class LogoutRequest(Request):
 class PasswordRequest(Request):
     current_password: GivenPassword
     new_password: NewPassword
+
+
+class EmailRequest(Request):
+    email: Email
+    current_password: GivenPassword
+
+
+class AddressRequest(Request):
+    email: Email
+
+
+class LinkRequest(Request):
+    token: GivenToken
+    """Of the link in the mail."""
+
+
+class ResetRequest(LinkRequest):
+    new_password: NewPassword
+
+
+class SavedAddress(Address):
+    """An address in the profile."""
+
+    address_id: UUID = Field(default_factory=uuid4)
+    """Leave it out for a new address."""
+    is_default: bool = False
+    """Of one at most; without any, the first is."""
+
+
+def _one_default(addresses: tuple[SavedAddress, ...]) -> tuple[SavedAddress, ...]:
+    if len({address.address_id for address in addresses}) < len(addresses):
+        raise ValueError("two addresses have the same id")
+    defaults = sum(address.is_default for address in addresses)
+    if defaults > 1:
+        raise ValueError("more than one address is the default")
+    if addresses and not defaults:
+        return (addresses[0].model_copy(update={"is_default": True}), *addresses[1:])
+    return addresses
+
+
+class ProfileRequest(Request):
+    """What is left out stays as it is. `addresses` are all that shall be kept."""
+
+    name: Annotated[PersonName, Field(examples=["Ada Lovelace"])] = ""
+    phone: Phone | None = None
+    addresses: Annotated[tuple[SavedAddress, ...], Field(max_length=20), AfterValidator(_one_default)] = ()
+    language: Language = "en"
 
 
 def _for_people(role: Role) -> Role:
@@ -120,7 +173,12 @@ class UserView(Contract):
     user_id: UUID
     """The customer's id everywhere else."""
     email: str
+    email_verified: bool
+    """Until then there are no mails but the one that verifies it, and no login by e-mail and password."""
     name: str
+    phone: str | None
+    addresses: list[SavedAddress]
+    language: Language
     roles: list[Role]
     warehouses: list[str] | None
     """Which warehouses the role `warehouse` is for; null is all."""
@@ -131,4 +189,11 @@ class UserView(Contract):
 
     @classmethod
     def of(cls, user: User) -> Self:
-        return cls.model_validate(user.model_dump())
+        return cls.model_validate(user.model_dump() | {"email_verified": user.is_verified})
+
+
+class Registration(Contract):
+    """A new account, and its first login."""
+
+    user: UserView
+    tokens: TokenPair

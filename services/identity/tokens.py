@@ -23,6 +23,7 @@ SERVICE_TOKEN_LASTS = timedelta(minutes=10)
 AUDIENCES = {
     "worker": ("order", "inventory", "payment", "shipping", "notification"),
     "order": ("catalog",),
+    "notification": ("identity",),
 }
 """The processes that call others, and the services that each may call."""
 SERVICES = UUID("d0f2b6f1-9c0c-5a35-8f0e-6a2b1c6f4e90")

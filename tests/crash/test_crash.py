@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cli.audit import AuditSettings, run_audit
 from cli.client import ApiProblem, Gateway, Person
+from cli.demo.shop import open_shop
 from cli.stocking import stock_platform
 from data.baskets import Basket, read_baskets
 from embedded.platform import Platform
@@ -44,15 +45,11 @@ FINAL = {"COMPLETED", "CANCELLED"}
 class Shoppers:
     """Customers who place orders for as long as they are let, and do not give up until each has a definite answer."""
 
-    def __init__(self, gateway: Gateway, baskets: list[Basket], dice: random.Random) -> None:
-        self._gateway, self._baskets, self._dice = gateway, baskets, dice
-        self._customer = Person(gateway, f"crash-{uuid4()}@example.com", "correct horse battery", "Crash Test")
+    def __init__(self, gateway: Gateway, customer: Person, baskets: list[Basket], dice: random.Random) -> None:
+        self._gateway, self._customer, self._baskets, self._dice = gateway, customer, baskets, dice
         self.placed: dict[str, str] = {}
         """Order id → the code of its refusal, or "ok"."""
         self.closing = asyncio.Event()
-
-    async def sign_up(self) -> None:
-        await self._customer.sign_up()
 
     async def shop(self) -> None:
         while not self.closing.is_set():
@@ -110,9 +107,10 @@ async def test_nothing_is_lost_when_parts_are_killed(
     kills = int(request.config.getoption("--kills"))
     supervisor = platform.supervisor
     victims = [name for name in supervisor.names() if name != "migrate"]
-    async with Gateway(platform.url("gateway")) as gateway:
-        shoppers = Shoppers(gateway, read_baskets(), dice)
-        await shoppers.sign_up()
+    async with open_shop(platform.env) as shop:
+        customer = shop.customer("crash")
+        await shop.welcome(customer)
+        shoppers = Shoppers(shop.gateway, customer, read_baskets(), dice)
         shopping = [asyncio.create_task(shoppers.shop()) for _ in range(CLIENTS)]
         try:
             turn: list[str] = []
@@ -131,7 +129,7 @@ async def test_nothing_is_lost_when_parts_are_killed(
         finally:
             shoppers.closing.set()
         await asyncio.wait_for(asyncio.gather(*shopping), 120)
-        await deliver_everything(platform, gateway)
+        await deliver_everything(platform, shop.gateway)
     report = await run_audit(AuditSettings.model_validate(platform.env), wait_s=60)
     assert report.violations == []
     assert len(shoppers.placed) >= kills

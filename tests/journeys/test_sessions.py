@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from cli import client
-from cli.client import Client
+from cli.client import Client, Person
 from cli.demo.stage import Stage
 
 PASSWORD = "correct horse battery"
@@ -36,7 +36,7 @@ class User:
 
     async def log_in(self) -> None:
         gateway = self._stage.shop.gateway
-        await gateway.sign_up(self.email, PASSWORD, "Ada")
+        await self._stage.shop.welcome(Person(gateway, self.email, PASSWORD, "Ada"))
         self.tokens = await gateway.call("POST", "/api/v1/auth/login", {"email": self.email, "password": PASSWORD})
         me = await gateway.call("GET", "/api/v1/users/me", token=self.token)
         self.user_id, self.version = me["user_id"], me["version"]
@@ -63,7 +63,8 @@ async def reuse_refresh_token(user: User) -> None:
 
 
 async def end_own_session(user: User) -> None:
-    (session,) = (await user.own("GET", "/users/me/sessions"))["items"]
+    sessions = (await user.own("GET", "/users/me/sessions"))["items"]
+    (session,) = (session for session in sessions if session["is_current"])
     await user.own("DELETE", f"/users/me/sessions/{session['session_id']}")
 
 
@@ -145,7 +146,11 @@ async def test_g12_a_process_has_its_own_secrets_only(stage: Stage) -> None:
     """As the kernel knows the environment of the running processes."""
     env, pids = stage.platform.env, stage.platform.supervisor.pids()
     secrets = [name for name in env if name.startswith("SERVICE_CLIENT_SECRET_")] + ["JWT_PRIVATE_KEY", "ADMIN_PASSWORD"]
-    holders = {"SERVICE_CLIENT_SECRET_WORKER": {"identity", "worker"}, "SERVICE_CLIENT_SECRET_ORDER": {"identity", "order"}}
+    holders = {
+        "SERVICE_CLIENT_SECRET_WORKER": {"identity", "worker"},
+        "SERVICE_CLIENT_SECRET_ORDER": {"identity", "order"},
+        "SERVICE_CLIENT_SECRET_NOTIFICATION": {"identity", "notification"},
+    }
     for secret in secrets:
         found = {name for name, pid in pids.items() if secret in _environment(pid)}
         assert found == holders.get(secret, {"identity"}), secret

@@ -26,6 +26,11 @@ async def _issuer(request: Request) -> TokenIssuer:
     return issuer
 
 
+async def _public_url(request: Request) -> str:
+    public_url: str = request.app.state.public_url
+    return public_url
+
+
 async def _not_stored(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
@@ -51,6 +56,8 @@ async def _refused_tokens_recorded(request: Request, db: Db, origin: From, secur
 
 Hashing = Annotated[Passwords, Depends(_passwords)]
 Issuer = Annotated[TokenIssuer, Depends(_issuer)]
+PublicUrl = Annotated[str, Depends(_public_url)]
+"""Under which customers reach the platform."""
 IfMatch = Annotated[str, Header(alias="If-Match", pattern=r'^"[0-9]{1,9}"$', description="The ETag of the user as you read it.")]
 ADMIN = require(Role.ADMIN)
 NOT_STORED = Depends(_not_stored)

@@ -12,8 +12,8 @@ from contracts.identity import Role
 from contracts.paging import Page
 from services.identity import queries
 from services.identity.api.dependencies import ADMIN, REFUSED_TOKENS_RECORDED, IfMatch
-from services.identity.commands import rights
-from services.identity.schemas import DisableRequest, RolesRequest, UserView
+from services.identity.commands import profile, rights
+from services.identity.schemas import DisableRequest, ProfileRequest, RolesRequest, UserView
 
 users = APIRouter(prefix="/api/v1/users", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED])
 
@@ -21,6 +21,12 @@ users = APIRouter(prefix="/api/v1/users", tags=["identity"], dependencies=[REFUS
 @users.get("/me", summary="Who I am")
 async def get_me(db: Db, caller: Caller, response: Response) -> UserView:
     return tagged(response, await queries.get_user(db, caller.subject))
+
+
+@users.patch("/me", summary="Change my profile")
+async def change_profile(db: Db, caller: Caller, request: ProfileRequest, if_match: IfMatch, response: Response) -> UserView:
+    version = int(if_match.strip('"'))
+    return tagged(response, await profile.change_profile(db, caller.subject, request, version=version))
 
 
 @users.get("", dependencies=[ADMIN], summary="List users, oldest first")

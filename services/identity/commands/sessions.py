@@ -32,8 +32,8 @@ from services.identity.model import (
     secret_tokens,
     wrong_credentials,
 )
-from services.identity.passwords import Passwords
-from services.identity.queries import unknown_user
+from services.identity.passwords import Passwords, require_strong
+from services.identity.queries import holder_of, unknown_user
 from services.identity.schemas import LoginRequest, LoginTokens, PasswordRequest, RefreshRequest, TokenPair
 from services.identity.tokens import TokenIssuer
 
@@ -44,7 +44,7 @@ async def log_in(
     """Tokens for an e-mail and its password. Refusals: invalid_credentials, account_disabled (only after the right password),
     rate_limited."""
     async with database.reading() as session:
-        seen = (await session.exec(select(User).where(User.email == request.email))).one_or_none()
+        seen = await holder_of(session, request.email)
         device = await _known_device(session, request)
         guesses = Guesses.at_login(request.email, origin, device)
         await guesses.check(session)
@@ -60,9 +60,7 @@ async def log_in(
             await guesses.forgive(session)
             user = await locked_user(session, seen.user_id)
             event = user.log_in(seen.password_hash, kept_hash)
-            login = Session(user_id=user.user_id, device=origin.device)
-            session.add(login)
-            pair = _pair(issuer, user, login, login.first_token())
+            pair = open_session(session, issuer, user, origin)
             await outbox.add(session, event)
             device_token = await _remember(session, user, device, request.device_token)
             return LoginTokens(**pair.model_dump(), device_token=device_token)
@@ -72,6 +70,13 @@ async def log_in(
                 kind, detail = SecurityEvent.LOGIN_FAILED, refusal.code
                 security.add(session, kind, origin, account=request.email, user_id=seen.user_id, detail=detail)
         raise
+
+
+def open_session(session: AsyncSession, issuer: TokenIssuer, user: User, origin: Origin) -> TokenPair:
+    """The first tokens of a new login."""
+    login = Session(user_id=user.user_id, device=origin.device)
+    session.add(login)
+    return _pair(issuer, user, login, login.first_token())
 
 
 async def refresh(
@@ -131,26 +136,37 @@ async def change_password(
     request: PasswordRequest,
     origin: Origin,
 ) -> None:
-    """A new password ends every session. Refusals: invalid_credentials, rate_limited, not_found."""
+    """A new password ends every session. Refusals: validation_failed, invalid_credentials, rate_limited, not_found."""
+    seen = await prove_password(database, passwords, security, caller, request.current_password, origin)
+    require_strong(request.new_password, email=seen.email, name=seen.name, field="new_password")
+    new_hash = await passwords.hash(request.new_password)
+    async with database.transaction() as session:
+        await Guesses.in_session(caller.session_id).forgive(session)
+        user = await locked_user(session, caller.subject)
+        await outbox.add(session, user.change_password(seen.password_hash, new_hash))
+        await end_what_the_old_password_opened(session, user.user_id)
+        kind = SecurityEvent.PASSWORD_CHANGED
+        session.add(SecurityRecord(kind=kind, account=user.email, user_id=user.user_id, address=origin.address))
+
+
+async def prove_password(
+    database: Database, passwords: Passwords, security: SecurityLog, caller: Principal, password: SecretStr, origin: Origin
+) -> User:
+    """The caller as the password was checked; who then succeeds is forgiven (`Guesses.in_session`).
+
+    Refusals: invalid_credentials, rate_limited, not_found."""
     guesses = Guesses.in_session(caller.session_id)
     async with database.reading() as session:
         await guesses.check(session)
         seen = await session.get(User, caller.subject)
         if seen is None:
             raise unknown_user()
-    if await passwords.verify(request.current_password, seen.password_hash) is None:
+    if await passwords.verify(password, seen.password_hash) is None:
         async with database.transaction() as session:
             await guesses.count_failure(session)
             security.add(session, SecurityEvent.PASSWORD_REFUSED, origin, account=seen.email, user_id=seen.user_id)
         raise wrong_credentials()
-    new_hash = await passwords.hash(request.new_password)
-    async with database.transaction() as session:
-        await guesses.forgive(session)
-        user = await locked_user(session, caller.subject)
-        await outbox.add(session, user.change_password(seen.password_hash, new_hash))
-        await end_what_the_old_password_opened(session, user.user_id)
-        kind = SecurityEvent.PASSWORD_CHANGED
-        session.add(SecurityRecord(kind=kind, account=user.email, user_id=user.user_id, address=origin.address))
+    return seen
 
 
 async def forget_expired(database: Database, log_retention: timedelta) -> None:

@@ -22,6 +22,8 @@ class SecurityEvent(StrEnum):
     SERVICE_TOKEN_REFUSED = "service_token_refused"  # noqa: S105
     PASSWORD_REFUSED = "password_refused"  # noqa: S105
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
+    EMAIL_CHANGED = "email_changed"
+    """`account` is the address that it was."""
     ROLES_CHANGED = "roles_changed"
     USER_DISABLED = "user_disabled"
     USER_ENABLED = "user_enabled"

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from uuid import UUID
 
 import httpx2
 import jwt
@@ -10,14 +11,22 @@ import pytest_asyncio
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
+from sqlmodel import select
 
 from chassis.database import Database
+from contracts.accounts import AccountMail
 from services.identity.app import IdentitySettings, build
+from services.identity.commands import accounts
+from services.identity.model import outbox
 from services.identity.passwords import Passwords
 from services.identity.tokens import TokenIssuer
 from tests.conftest import Databases
 
-CLIENT_SECRETS = {"worker": SecretStr("a-secret-of-the-worker"), "order": SecretStr("a-secret-of-the-order-service")}
+CLIENT_SECRETS = {
+    "worker": SecretStr("a-secret-of-the-worker"),
+    "order": SecretStr("a-secret-of-the-order-service"),
+    "notification": SecretStr("a-secret-of-notification"),
+}
 ADMIN = {"email": "admin@example.com", "password": "admin-password"}
 PASSWORD = "correct horse battery"
 
@@ -64,9 +73,37 @@ class Shop:
     """A client of the API, and what a person does with it."""
 
     http: httpx2.AsyncClient
+    database: Database
 
     async def register(self, email: str, password: str = PASSWORD) -> httpx2.Response:
         return await self.http.post("/api/v1/auth/register", json={"email": email, "password": password, "name": "Ada"})
+
+    async def link(self, request_id: UUID | None = None) -> AccountMail:
+        """The mail that was asked for last, or this one, as notification gets it at the moment of sending."""
+        if request_id is None:
+            async with self.database.reading() as session:
+                asked = (
+                    select(outbox.table.c.envelope)
+                    .where(outbox.table.c.envelope["type"].astext == "AccountMailRequested")
+                    .order_by(outbox.table.c.seq.desc())
+                )
+                envelope = (await session.execute(asked)).scalars().first()
+            assert envelope is not None
+            request_id = UUID(envelope["data"]["request_id"])
+        return await accounts.prepare_mail(self.database, "https://shop.example", request_id)
+
+    async def follow(self, mail: AccountMail, **fields: str) -> httpx2.Response:
+        """Open the link's page, and press its button."""
+        path, token = mail.link.removeprefix("https://shop.example").split("?token=")
+        page = await self.http.get(path, params={"token": token})
+        assert (page.status_code, token in page.text) == (200, True)
+        return await self.http.post(path, data={"token": token, "action": "confirm"} | fields)
+
+    async def customer(self, email: str, password: str = PASSWORD) -> dict[str, str]:
+        """The headers of a new user whose address is verified."""
+        registered = await self.register(email, password)
+        assert (await self.follow(await self.link())).status_code == 200
+        return bearer(registered)
 
     async def log_in(
         self, email: str, password: str = PASSWORD, *, address: str = "192.0.2.1", device_token: str | None = None
@@ -79,8 +116,8 @@ class Shop:
 
     async def user(self, email: str) -> tuple[str, dict[str, str]]:
         """A new user's id, and the headers of their requests."""
-        user_id = (await self.register(email)).json()["user_id"]
-        return user_id, bearer(await self.log_in(email))
+        headers = await self.customer(email)
+        return (await self.http.get("/api/v1/users/me", headers=headers)).json()["user_id"], headers
 
     async def admin(self) -> dict[str, str]:
         """The headers of the first admin's requests."""
@@ -93,8 +130,10 @@ def session_of(headers: dict[str, str]) -> str:
     return str(claims["sid"])
 
 
-def bearer(login: httpx2.Response) -> dict[str, str]:
-    return {"Authorization": f"Bearer {login.json()['access_token']}"}
+def bearer(reply: httpx2.Response) -> dict[str, str]:
+    """The headers of whoever just logged in or registered."""
+    tokens = reply.json().get("tokens", reply.json())
+    return {"Authorization": f"Bearer {tokens['access_token']}"}
 
 
 @pytest_asyncio.fixture
@@ -103,4 +142,4 @@ async def shop(database: Database, settings: Callable[..., IdentitySettings]) ->
     async with service.opened():
         transport = httpx2.ASGITransport(service.api)
         async with httpx2.AsyncClient(transport=transport, base_url="http://identity") as client:
-            yield Shop(client)
+            yield Shop(client, database)

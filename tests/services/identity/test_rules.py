@@ -28,7 +28,9 @@ from services.identity.tokens import TokenIssuer
 
 
 def user(*roles: Role) -> User:
-    return User(email="ada@example.com", name="Ada", password_hash="h1", roles=list(roles), version=3)
+    return User(
+        email="ada@example.com", email_verified_at=utc_now(), name="Ada", password_hash="h1", roles=list(roles), version=3
+    )
 
 
 async def test_a_hash_is_argon2id_with_owasp_parameters(passwords: Passwords) -> None:
@@ -166,6 +168,11 @@ def test_roles_are_set_on_the_version_that_was_read_and_an_admin_stays_one() -> 
     with pytest.raises(Refusal) as refused:
         someone.set_roles([Role.CUSTOMER], None, by=by, version=2)
     assert refused.value.code == ErrorCode.STALE_VERSION
+    someone.email_verified_at = None
+    with pytest.raises(Refusal) as refused:  # whoever opened the account may have entered anybody's address
+        someone.set_roles([Role.SUPPORT], None, by=by, version=3)
+    assert refused.value.code == ErrorCode.CONFLICT
+    someone.set_roles([Role.CUSTOMER], None, by=by, version=3)
     admin = user(Role.ADMIN)
     with pytest.raises(Refusal) as refused:
         admin.set_roles([Role.CUSTOMER], None, by=admin.user_id, version=3)
