@@ -1,7 +1,7 @@
 """Schemathesis plays with everything that the merged OpenAPI document describes: nothing fails, nothing is undocumented.
 
-It makes as many requests as the time allows, from the first of a fixed sequence (`--fuzz-seed`), and prints how many; what it
-finds it prints as a curl line, without the token.
+It makes as many requests as the time allows (`--fuzz-seconds`), from the first of a fixed sequence (`--fuzz-seed`), and prints
+how many; what it finds it prints as a curl line, without the token.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from cli.demo.stage import Stage
 from contracts.identity import Role
 from tests.fuzz.conftest import token_of
 
-SECONDS = 40
 CONFIG = """
 [auth.openapi.bearer]
 bearer = "${TOKEN}"
@@ -44,7 +43,14 @@ async def test_nothing_fails_and_nothing_is_undocumented(
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "run", stage.platform.url("gateway") + "/openapi.json"),
         *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"),
-        *("--seed", pytestconfig.getoption("--fuzz-seed"), "--max-time", str(SECONDS), "--max-examples", "20"),
+        *(
+            "--seed",
+            pytestconfig.getoption("--fuzz-seed"),
+            "--max-time",
+            pytestconfig.getoption("--fuzz-seconds"),
+            "--max-examples",
+            "20",
+        ),
         *("--continue-on-failure", "--suppress-health-check", "all", "--warnings", "off", "--no-color"),
         *("--request-timeout", "60", "--generation-database", "none", *operations),
         cwd=tmp_path,
