@@ -1,4 +1,4 @@
-"""What no request may hold, refused before an endpoint sees it: control characters in its address, JSON that is none, too much."""
+"""What no request may hold, refused before an endpoint sees it: control characters in the address, what is no JSON, too much."""
 
 from urllib.parse import unquote_plus
 
