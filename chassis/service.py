@@ -47,6 +47,9 @@ class Part(StrEnum):
     CONSUMERS = "consumers"
 
 
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+
+
 class _Api(FastAPI):
     """Says of each refusal and fault that it comes as problem details; FastAPI knows but one media type for an endpoint."""
 
@@ -61,16 +64,12 @@ class _Api(FastAPI):
         return document
 
 
-_PROBLEM = {"$ref": "#/components/schemas/Problem"}
-
-
 def new_app(name: str, title: str, description: str, routers: Sequence[APIRouter], checks: Mapping[str, Check]) -> FastAPI:
     """A FastAPI application with everything that all of ours have."""
     app = _Api(
         title=title,
         description=description,
         version="1.0.0",
-        max_body_size=MAX_BODY,
         telemetry={"operation_spans": False, "logs": False, "metrics": False, "exclude": _is_probe},
         responses={
             "4XX": {"model": Problem, "description": "Refused, with the reason"},
@@ -81,7 +80,7 @@ def new_app(name: str, title: str, description: str, routers: Sequence[APIRouter
         redirect_slashes=False,  # one path for one thing; and a redirect would repeat whatever the Host header says
     )
     app.state.name = name
-    app.add_middleware(PlainInput)
+    app.add_middleware(PlainInput, max_body=MAX_BODY)
     install_problem_handlers(app)
     for router in routers:
         app.include_router(router)

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import httpx2
+import hypothesis
 import jwt
 import pytest
 import pytest_asyncio
@@ -23,12 +24,16 @@ from embedded import postgres as embedded_postgres
 from embedded.platform import SERVICES
 
 ROOT = Path(__file__).parent.parent
+# A slow machine is no defect of what is tested.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", default="20", help="crash test: how many times a part of the platform is killed")
     parser.addoption("--seed", default=str(time.time_ns() % 100_000), help="crash test: makes the random choices repeatable")
     parser.addoption("--fuzz-seed", default="1", help="fuzz run: where its sequence of made-up requests begins")
+    parser.addoption("--fuzz-seconds", default="40", help="fuzz run: how long each of its three callers plays")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
