@@ -23,7 +23,7 @@ from gateway.app import opened
 from gateway.protocol import server_options
 from gateway.routes import SERVICES
 from gateway.settings import GatewaySettings
-from tests.conftest import ROOT, TokenMint, eventually
+from tests.conftest import ROOT, TokenMint, emptied, eventually
 
 # Loading the certificates of all authorities takes longer than most tests here.
 connect = partial(httpx2.AsyncClient, verify=False)
@@ -224,7 +224,7 @@ async def start(shop: Shop, redis_url: str) -> AsyncIterator[Start]:
     """Starts a gateway with settings, its counters at zero, and gives a client of it."""
     async with AsyncExitStack() as stack:
         async with Redis.from_url(redis_url) as counters:
-            await counters.flushdb()
+            await emptied(counters)
 
         async def start_gateway(**settings: Any) -> httpx2.AsyncClient:
             url = await stack.enter_async_context(gateway(shop, redis_url, **settings))
