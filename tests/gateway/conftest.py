@@ -20,12 +20,15 @@ from uuid import UUID
 
 import h11
 import httpx2
+import jwt
 import pytest
 import pytest_asyncio
 import uvicorn
 from redis.asyncio import Redis
 from starlette.types import ASGIApp
 
+from chassis.tokens import ALGORITHM
+from contracts.identity import Role
 from embedded import envoy, valkey
 from embedded.ports import free_port
 from embedded.supervisor import Supervisor
@@ -324,12 +327,18 @@ async def say(port: int, *pieces: bytes, patience: float = 2.0) -> bytes:
     return answered
 
 
+def with_session(mint: TokenMint, session_id: UUID, *roles: Role) -> dict[str, str]:
+    """The headers of a caller who is logged in with this session."""
+    claims = jwt.decode(mint.token(*roles), options={"verify_signature": False}) | {"sid": str(session_id)}
+    return {"Authorization": f"Bearer {jwt.encode(claims, mint._key, ALGORITHM, headers={'kid': 'test'})}"}
+
+
 @asynccontextmanager
-async def running_front_door(shop: Shop, redis_url: str, directory: Path, **settings: Any) -> AsyncIterator[FrontDoor]:
+async def running_front_door(shop: Shop, redis: str, directory: Path, **settings: Any) -> AsyncIterator[FrontDoor]:
     """A gateway that limits nobody unless the settings say so."""
     edge_port = free_port()
     values = {
-        "redis_url": redis_url, "host": "127.0.0.1", "port": free_port(), "metrics_port": free_port(),
+        "redis_url": redis, "host": "127.0.0.1", "port": free_port(), "metrics_port": free_port(),
         "edge_url": f"http://127.0.0.1:{edge_port}", **GENEROUS, **shop.urls(), **settings,
     }  # fmt: skip
     chosen = GatewaySettings(**values)
