@@ -4,11 +4,11 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -16,7 +16,8 @@ import pytest_asyncio
 from embedded import envoy
 from embedded.envoy import EnvoyServer
 from embedded.ports import free_port
-from embedded.supervisor import Supervisor
+from embedded.probes import http_ok
+from embedded.supervisor import ProcessSpec, Supervisor
 from gateway.envoy import render
 from gateway.settings import GatewaySettings
 from tests.deploy.platform import FRESH, ROOT, compose, interpolate, objects
@@ -125,7 +126,54 @@ async def test_the_health_check_of_compose(running: tuple[Supervisor, GatewaySet
     assert await outcome(command) != 0
 
 
+@pytest.mark.skipif(shutil.which("perl") is None, reason="perl is not installed (it is in Envoy's image)")
+async def test_a_pod_that_stops_finishes_what_it_has_begun(tmp_path: Path) -> None:
+    """Started and stopped with the very commands of Kubernetes, but for its folder, and in seconds instead of a minute."""
+    arrived, go_on = asyncio.Event(), asyncio.Event()
 
+    async def slow_service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            arrived.set()
+            await go_on.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
+
+    service = await asyncio.start_server(slow_service, "127.0.0.1", 0)
+    settings = GatewaySettings(
+        port=free_port(),
+        metrics_port=free_port(),
+        edge_url=f"http://127.0.0.1:{free_port()}",
+        catalog_url=f"http://127.0.0.1:{service.sockets[0].getsockname()[1]}",
+        envoy_admin_socket=str(tmp_path / "envoy-admin.sock"),
+    )
+    (tmp_path / "envoy.json").write_text(json.dumps(render(settings)))
+    options = " ".join(CONTAINER["args"]).replace("--drain-time-s 20", "--drain-time-s 1").split()
+    spec = ProcessSpec(
+        name="gateway",
+        argv=(envoy.binary(), "-c", str(tmp_path / "envoy.json"), *options),
+        ready=http_ok(f"http://127.0.0.1:{settings.metrics_port}/ready"),
+    )
+    shell, option, script = CONTAINER["lifecycle"]["preStop"]["exec"]["command"]
+    drain = re.sub(r"sleep \d+", "true", script.replace("/tmp/envoy-admin.sock", settings.envoy_admin_socket))
+    async with Supervisor(tmp_path, [spec]):
+        reader, writer = await asyncio.open_connection("127.0.0.1", settings.port)
+        writer.write(b"GET /api/v1/products/1 HTTP/1.1\r\nHost: shop\r\n\r\n")
+        await arrived.wait()
+        assert await outcome([shell, option, drain]) == 0
+        await asyncio.sleep(1.5)  # longer than --drain-time-s: by now every answer ends its connection
+        go_on.set()
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"done")
+        assert b"connection: close" in answer
+    service.close()
+
+
+def test_there_is_time_for_that() -> None:
+    """For requests until Envoy gives up on the service (35 s of silence), within the grace period; new ones close sooner."""
+    pauses = [int(seconds) for seconds in re.findall(r"sleep (\d+)", CONTAINER["lifecycle"]["preStop"]["exec"]["command"][-1])]
+    drain = int(CONTAINER["args"][CONTAINER["args"].index("--drain-time-s") + 1])
+    assert drain < pauses[-1] > GatewaySettings.model_fields["upstream_timeout_s"].default
+    assert sum(pauses) < POD["terminationGracePeriodSeconds"]
 
 
 async def outcome(command: list[str], cwd: Path | None = None) -> int:
