@@ -1,6 +1,6 @@
 """What Envoy refuses itself, as the problem details that a service would give."""
 
-from chassis.problems import MEDIA_TYPE
+from chassis.problems import MEDIA_TYPE, status_of
 from contracts.errors import ErrorCode
 from gateway.envoy.parts import SET, Json, headers
 
@@ -25,6 +25,7 @@ _REPLIES: dict[int, tuple[ErrorCode, str]] = {
     426: (ErrorCode.MALFORMED_REQUEST, "HTTP/1.1 or later, please."),
     429: (ErrorCode.RATE_LIMITED, "Too many requests; see the Retry-After header."),
     431: (ErrorCode.HEADERS_TOO_LARGE, "The request has too many or too large headers."),
+    501: (ErrorCode.MALFORMED_REQUEST, "The only transfer coding is chunked."),
     502: (ErrorCode.SERVICE_UNAVAILABLE, f"The service broke off. {_UNSURE}"),
     503: (ErrorCode.SERVICE_UNAVAILABLE, f"The service cannot be reached now. {_UNSURE}"),
     504: (ErrorCode.UPSTREAM_TIMEOUT, f"The service took too long. {_UNSURE}"),
@@ -40,7 +41,7 @@ def local_replies() -> Json:
 
 
 def _mapper(status: int, code: ErrorCode, detail: str) -> Json:
-    told = 503 if status == 502 else status
+    told = int(status_of(code))
     own = {"www-authenticate": "Bearer"} if status == 401 else {}
     return {
         "filter": {
