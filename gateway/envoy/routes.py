@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contracts.identity import Role
 from gateway.envoy.clusters import EDGE
 from gateway.envoy.parts import DEFAULT, SET, Json, headers, seconds, typed
-from gateway.envoy.replies import NO_STORE, SECURITY, TRACE_ID
+from gateway.envoy.replies import NO_STORE, SECURITY, TRACE_HEADER
 from gateway.routes import PAGES, PATH, PUBLIC, READS, ROUTES, Limit, Page, Route, Who
 from gateway.settings import GatewaySettings
 
@@ -48,7 +48,7 @@ def route_config(settings: GatewaySettings) -> Json:
                 "response_headers_to_remove": ["server", "x-powered-by"],
                 # One address: the client's. A service need not know which proxies are ours.
                 "request_headers_to_add": headers({"x-forwarded-for": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}),
-                "request_headers_to_remove": ["x-envoy-external-address", TRACE_ID],
+                "request_headers_to_remove": ["x-envoy-external-address", TRACE_HEADER],
                 "typed_per_filter_config": {CORS: _cors(settings, [])} if settings.cors_allow_origins else {},
             }
         ],
@@ -111,6 +111,7 @@ def _forward(route: Route, match: Json, who: Who, reads: bool, settings: Gateway
         # Public reads keep what the service says; all else is somebody's own.
         "response_headers_to_add": [] if public else headers(NO_STORE),
         "typed_per_filter_config": filters,
+        "request_body_buffer_limit": route.body_limit,
     }
 
 

@@ -40,7 +40,9 @@ from tests.conftest import TokenMint, emptied, eventually
 
 # Loading the certificates of all authorities takes longer than most tests here.
 connect = partial(httpx2.AsyncClient, verify=False, timeout=30)
-GENEROUS = {f"rate_limit{kind}_per_minute": 1_000_000 for kind in ("", "_anonymous", "_auth", "_webhook")}
+GENEROUS = {f"rate_limit{kind}_per_minute": 1_000_000 for kind in ("", "_anonymous", "_auth", "_webhook")} | {
+    "uploads_per_client": 1000
+}
 
 
 @dataclass
@@ -102,6 +104,7 @@ class Upstream:
 
     def __init__(self, name: str, jwks: dict[str, Any]) -> None:
         self.name, self.jwks, self.port = name, jwks, free_port()
+        self._open: set[asyncio.StreamWriter] = set()
         self.reset()
 
     def reset(self) -> None:
@@ -130,6 +133,8 @@ class Upstream:
             yield
         finally:
             server.close()
+            for writer in self._open:
+                writer.close()
 
     async def echo(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -145,6 +150,7 @@ class Upstream:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._open.add(writer)
         rest = b""
         try:
             while True:
@@ -160,6 +166,7 @@ class Upstream:
         except ConnectionError:
             pass
         finally:
+            self._open.discard(writer)
             writer.close()
 
     async def _read(self, reader: asyncio.StreamReader, raw: bytes) -> tuple[Seen | None, bytes]:
