@@ -19,11 +19,13 @@ from embedded.ports import free_port
 from embedded.probes import http_ok
 from embedded.supervisor import ProcessSpec, Supervisor
 from gateway.envoy import render
+from gateway.routes import PAGES, ROUTES
 from gateway.settings import GatewaySettings
 from tests.deploy.platform import FRESH, ROOT, compose, interpolate, objects
 
 SERVICE = compose()["services"]["gateway"]
-POD = objects("Deployment", "base")["gateway"]["spec"]["template"]["spec"]
+TEMPLATE = objects("Deployment", "base")["gateway"]["spec"]["template"]
+POD = TEMPLATE["spec"]
 CONTAINER = POD["containers"][0]
 WHERE = ("compose", "kubernetes", "production")
 
@@ -90,9 +92,8 @@ def test_what_is_written_is_what_is_read() -> None:
 
 def test_both_ask_the_same_settings() -> None:
     """The limits that the edge adds up are those that Envoy has."""
-    for where, environment in (("compose", compose()["services"]["edge"]["environment"]), ("kubernetes", None)):
-        if environment is not None:
-            assert set(environment) - {"REDIS_URL"} == set(told(where))
+    services = compose()["services"]
+    assert services["edge"]["environment"].items() >= services["gateway-config"]["environment"].items()
     edge = objects("Deployment", "base")["edge"]["spec"]["template"]["spec"]["containers"][0]["envFrom"]
     assert [source for source in edge if "configMapRef" in source] == POD["initContainers"][0]["envFrom"]
 
@@ -103,9 +104,16 @@ def test_probes_ask_the_port_that_is_open_to_prometheus() -> None:
     assert ports == {"http": 8000, "metrics": port}
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert CONTAINER[probe]["httpGet"] == {"path": "/ready", "port": "metrics"}
-    assert objects("Deployment", "base")["gateway"]["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"] == str(
-        port
-    )
+    assert TEMPLATE["metadata"]["annotations"]["prometheus.io/port"] == str(port)
+    assert {"port": port} in objects("NetworkPolicy", "base")["monitoring"]["spec"]["ingress"][0]["ports"]
+
+
+def test_the_ingress_lets_in_what_the_gateway_serves_and_no_more() -> None:
+    paths = objects("Ingress")["gateway"]["spec"]["rules"][0]["http"]["paths"]
+    inside = {("/", "Exact"), ("/health/live", "Exact"), ("/health/ready", "Exact")}
+    pages = {(page.prefix, "Exact" if page.exact else "Prefix") for page in PAGES} - inside
+    routes = {("/api/v1", "Prefix") if route.prefix.startswith("/api/v1/") else (route.prefix, "Exact") for route in ROUTES}
+    assert {(path["path"], path["pathType"]) for path in paths} == pages | routes
 
 
 @pytest_asyncio.fixture
