@@ -24,7 +24,9 @@ _LUA = (Path(__file__).parent / "callers.lua").read_text()
 def http_filters(settings: GatewaySettings) -> list[Json]:
     """Routes say of each what it does to them."""
     return [
-        extension("trace_header", "filters.http.header_mutation.v3.HeaderMutation", mutations={"request_mutations": _TRACE_HEADER}),
+        extension(
+            "trace_header", "filters.http.header_mutation.v3.HeaderMutation", mutations={"request_mutations": _TRACE_HEADER}
+        ),
         extension("trace_id", "filters.http.set_filter_state.v3.Config", on_request_headers=[_TRACE_ID]),
         extension(CORS, "filters.http.cors.v3.Cors"),
         extension(JWT, "filters.http.jwt_authn.v3.JwtAuthentication", **_tokens(settings)),

@@ -92,6 +92,8 @@ class Exchange:
         await self.writer.drain()
 
 
+CLIENT_TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "baggage": "a=1"}
+"""A trace that somebody outside began, and wants recorded."""
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
