@@ -55,7 +55,7 @@ OWN = ("gateway", "edge", "worker", *SERVICES, *SIMULATORS)
 """What speaks HTTP and is ours: each has a URL, and its address in <NAME>_URL."""
 ROLES = ("api", "relay", "consumers")
 PARTITIONS = 3
-READY_TIMEOUT_S = 90.0  # a dozen Python processes import at once; on a busy laptop the last one waits long
+READY_TIMEOUT_S = 240.0  # a dozen Python processes import at once; on a busy laptop the last one waits long
 
 Broker = Literal["tansu", "apache"]
 
