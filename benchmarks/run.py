@@ -121,28 +121,31 @@ async def measure(parts: Sequence[str], orders: int, data: Path, console: Consol
             "memory_mb_by_process": memory,
         }
         async with Gateway(platform.url("gateway")) as gateway:
-            tokens = [
-                await gateway.sign_up(f"bench-{n}@example.com", "correct horse battery", f"Bench {n}") for n in range(CUSTOMERS)
-            ]
             if "orders" in parts:
-                results |= await measure_orders(platform, gateway, tokens, orders, console)
-        if "gateway" in parts:
-            product, _ = next(iter(read_baskets())).lines[0]
-            for caller, token in (("anonymous", None), ("customer", tokens[0])):
-                console.print(f"reads, {caller} …")
-                results[f"reads_{caller}"] = await gateway_costs(platform, f"/api/v1/products/{product}", token, data)
+                results |= await measure_orders(platform, gateway, orders, console)
+            if "gateway" in parts:
+                product, _ = next(iter(read_baskets())).lines[0]
+                path = f"/api/v1/products/{product}"
+                console.print("reads, without a token …")
+                results["reads_anonymous"] = await gateway_costs(platform, path, None, data)
+                console.print("reads, with a token …")
+                results["reads_customer"] = await gateway_costs(platform, path, await customer(gateway, 0), data)
         return results
 
 
-async def measure_orders(
-    platform: Platform, gateway: Gateway, tokens: Sequence[str], orders: int, console: Console
-) -> dict[str, Any]:
+async def customer(gateway: Gateway, number: int) -> str:
+    """An access token of one of our customers."""
+    return await gateway.sign_up(f"bench-{number}@example.com", "correct horse battery", f"Bench {number}")
+
+
+async def measure_orders(platform: Platform, gateway: Gateway, orders: int, console: Console) -> dict[str, Any]:
     """Orders, and beside them workflows that do nothing."""
     temporal = await connect(TemporalSettings(temporal_address=platform.env["TEMPORAL_ADDRESS"]))
     console.print("no-op workflows …")
     regular = await workflows_per_second(temporal, FourRegular, count=300, concurrency=CONCURRENCY)
     local = await workflows_per_second(temporal, FourLocal, count=300, concurrency=CONCURRENCY)
 
+    tokens = [await customer(gateway, number) for number in range(CUSTOMERS)]
     baskets = list(islice(cycle(read_baskets()), orders + 80))
     console.print("orders, one at a time …")
     await place_orders(gateway, tokens, baskets[:40], 4)  # warm-up
