@@ -42,9 +42,8 @@ def met(config: Json, method: str, path: str) -> Json:
     def matches(match: Json) -> bool:
         if "path" in match and path != match["path"]:
             return False
-        if prefix := match.get("path_separated_prefix"):
-            if path != prefix and not path.startswith(f"{prefix}/"):
-                return False
+        if (prefix := match.get("path_separated_prefix")) and path != prefix and not path.startswith(f"{prefix}/"):
+            return False
         return all(
             bool(re.fullmatch(header["string_match"]["safe_regex"]["regex"], given[header["name"]]))
             != header.get("invert_match", False)
