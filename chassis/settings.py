@@ -37,7 +37,6 @@ class ServiceSettings(ProcessSettings):
 
     database_url: DatabaseUrl
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 8
-    redis_url: str = "redis://127.0.0.1:6379/0"
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_enable_idempotence: bool = True
     """Off only for brokers without idempotent producers (the embedded one)."""

@@ -23,7 +23,8 @@ OF_PROCESS = {
     "payment-provider": ("PAYMENT_PROVIDER_API_KEY",),
     "carrier": ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET"),
 }
-"""Who needs what, beside the address of the own database. Nobody gets more."""
+"""Who needs what, beside the addresses of the own database and of Redis. Nobody gets more."""
+USE_REDIS = ("edge", "catalog")
 
 
 def fresh() -> dict[str, str]:
@@ -40,6 +41,7 @@ def fresh() -> dict[str, str]:
         "SMTP_USERNAME": "",
         "SMTP_PASSWORD": "",
         "GRAFANA_PASSWORD": token(18),
+        "REDIS_PASSWORD": token(),
     }
     databases = ("", *(f"_{name.upper()}" for name in (*SERVICES, "temporal")))
     return made | {f"POSTGRES_PASSWORD{name}": token() for name in databases}
@@ -52,27 +54,32 @@ def env_file(variables: Mapping[str, str]) -> str:
 
 
 def kubernetes(variables: Mapping[str, str]) -> str:
-    """As Secret objects: one for each process with what it needs, and one with the passwords of the databases in the cluster."""
-    processes = dict.fromkeys((*SERVICES, *OF_PROCESS))
+    """As Secret objects: one for each process with what it needs, and those of the servers in the cluster."""
+    processes = dict.fromkeys((*SERVICES, *USE_REDIS, *OF_PROCESS))
     items = [
         _secret(
             "distributed-commerce",
             process,
-            _database_of(process, variables) | {name: variables[name] for name in OF_PROCESS.get(process, ())},
+            _addresses_of(process, variables) | {name: variables[name] for name in OF_PROCESS.get(process, ())},
         )
         for process in processes
     ]
     databases = {name: variables[f"POSTGRES_PASSWORD_{name.upper()}"] for name in (*SERVICES, "temporal")}
     items.append(_secret("infrastructure", "postgres", databases))
+    items.append(_secret("infrastructure", "valkey", {"password": variables["REDIS_PASSWORD"]}))
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=1)
 
 
-def _database_of(process: str, variables: Mapping[str, str]) -> dict[str, str]:
-    if process not in SERVICES:
-        return {}
-    name = f"DATABASE_URL_{process.upper()}"
-    password = variables[f"POSTGRES_PASSWORD_{process.upper()}"]
-    return {name: f"postgresql://{process}:{password}@postgres-{process}.infrastructure:5432/{process}_db"}
+def _addresses_of(process: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Those with a password in them."""
+    addresses = {}
+    if process in SERVICES:
+        password = variables[f"POSTGRES_PASSWORD_{process.upper()}"]
+        database = f"{process}:{password}@postgres-{process}.infrastructure:5432/{process}_db"
+        addresses[f"DATABASE_URL_{process.upper()}"] = f"postgresql://{database}"
+    if process in USE_REDIS:
+        addresses["REDIS_URL"] = f"redis://commerce:{variables['REDIS_PASSWORD']}@valkey.infrastructure:6379/0"
+    return addresses
 
 
 def _secret(namespace: str, name: str, values: Mapping[str, str]) -> dict[str, object]:

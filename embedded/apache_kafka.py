@@ -17,6 +17,7 @@ from pathlib import Path
 
 from embedded.kafka import answers, ensure_topics
 from embedded.ports import free_port
+from embedded.private import UMASK, private_directory, write_private
 from embedded.supervisor import ProcessSpec, Supervisor
 
 VERSION = "4.1.0"
@@ -73,7 +74,7 @@ class ApacheKafka:
 
     async def _prepare(self) -> None:
         await fetch_jars()
-        self.directory.mkdir(parents=True, exist_ok=True)
+        private_directory(self.directory)
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -95,7 +96,7 @@ class ApacheKafka:
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
         }
-        self._properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        write_private(self._properties, "".join(f"{key}={value}\n" for key, value in settings.items()))
         if not (self.directory / "log" / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             arguments = ("format", f"--cluster-id={cluster}", "-c", str(self._properties))  # one in 64 ids begins with "-"
@@ -140,6 +141,7 @@ async def _run(*argv: str) -> None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        umask=UMASK,
     )
     output, _ = await process.communicate()
     if process.returncode:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embedded.private import private_directory, write_private
 from embedded.probes import http_ok
 from embedded.supervisor import ProcessSpec, Supervisor
 
@@ -49,8 +50,8 @@ class EnvoyServer:
         )
 
     async def _prepare(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        (self.directory / "envoy.json").write_text(json.dumps(self.config))
+        private_directory(self.directory)
+        write_private(self.directory / "envoy.json", json.dumps(self.config))
 
 
 async def validate(directory: Path, config: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from embedded.envoy import EnvoyServer
 from embedded.kafka import KafkaBroker
 from embedded.ports import Ports
 from embedded.postgres import PostgresServer
+from embedded.private import passable_directory, private_directory, write_private
 from embedded.probes import http_ok
 from embedded.supervisor import ProcessSpec, Supervisor
 from embedded.temporal import TemporalServer
@@ -51,7 +52,7 @@ OWN = ("gateway", "edge", "worker", *SERVICES, *SIMULATORS)
 """What speaks HTTP and is ours: each has a URL, and its address in <NAME>_URL."""
 ROLES = ("api", "relay", "consumers")
 PARTITIONS = 3
-READY_TIMEOUT_S = 90.0  # a dozen Python processes import at once; on a busy laptop the last one waits long
+READY_TIMEOUT_S = 240.0  # a dozen Python processes import at once; on a busy laptop the last one waits long
 
 Broker = Literal["tansu", "apache"]
 
@@ -113,9 +114,8 @@ class Platform:
 
     async def __aenter__(self) -> Self:
         began = time.monotonic()
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        self.data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)  # PostgreSQL is not root: it must get through
-        (self.data_dir / "simulators").mkdir(exist_ok=True)
+        passable_directory(self.data_dir)
+        private_directory(self.data_dir / "simulators")
         self._lock = await _lock_soon(self.data_dir)
         try:
             self._supervisor = Supervisor(self.data_dir / "logs", self._compose(), on_ready=self._publish)
@@ -277,7 +277,7 @@ class Platform:
 
     def _publish(self) -> None:
         """Tell other terminals where we are, now and after each restart."""
-        _write_private(self.data_dir / "env.json", self._env)
+        write_private(self.data_dir / "env.json", json.dumps(self._env, indent=1))
         description = {
             "pid": os.getpid(),
             "gateway_url": self._urls["gateway"],
@@ -288,7 +288,7 @@ class Platform:
             "logs": str(self.data_dir / "logs"),
             "up_seconds": round(self.up_seconds, 1),
         }
-        _write_private(self.data_dir / "platform.json", description)
+        write_private(self.data_dir / "platform.json", json.dumps(description, indent=1))
 
     def _release(self) -> None:
         (self.data_dir / "platform.json").unlink(missing_ok=True)
@@ -341,7 +341,9 @@ async def _lock_soon(data_dir: Path) -> IO[str]:
 
 def _lock(data_dir: Path) -> IO[str]:
     """Hold the data directory until the file is closed, or we are dead. Raises AlreadyRunning."""
-    file = (data_dir / "lock").open("w")
+    path = data_dir / "lock"
+    path.touch(mode=0o600)
+    file = path.open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -366,13 +368,5 @@ def _secrets(file: Path) -> dict[str, str]:
     }
     if "JWT_PRIVATE_KEY" not in kept:
         made["JWT_PRIVATE_KEY"] = rsa_key()
-    _write_private(file, made | kept)
+    write_private(file, json.dumps(made | kept, indent=1))
     return made | kept
-
-
-def _write_private(file: Path, content: Mapping[str, object]) -> None:
-    """Replace a JSON file that only its owner may read, as a whole: nobody ever reads half of it."""
-    new = file.with_name(f"{file.name}.new")
-    new.touch(mode=0o600)
-    new.write_text(json.dumps(content, indent=1))
-    new.replace(file)

@@ -5,6 +5,8 @@ import random
 import socket
 from pathlib import Path
 
+from embedded.private import write_private
+
 # Below every system's ephemeral range (Linux 32768, macOS 49152). A port inside it could be taken by some
 # outgoing connection while its server restarts, and a client that polls it could even connect to itself.
 _RANGE = range(20_000, 32_000)
@@ -51,5 +53,5 @@ class Ports:
         self._given[name] = port
         if self._chosen.get(name) != port:
             self._chosen[name] = port
-            self._file.write_text(json.dumps(self._chosen, indent=1))
+            write_private(self._file, json.dumps(self._chosen, indent=1))
         return port

@@ -12,7 +12,6 @@ with 201 survives a power cut.
 import asyncio
 import os
 import pwd
-import secrets
 import shutil
 import signal
 from collections.abc import AsyncIterator, Sequence
@@ -26,6 +25,7 @@ import asyncpg
 import psutil
 
 from embedded.ports import free_port
+from embedded.private import kept_password, passable_directory
 from embedded.processes import RunAs, before_exec
 from embedded.supervisor import ProcessSpec, Supervisor
 
@@ -69,13 +69,9 @@ class PostgresServer:
 
     @property
     def password(self) -> str:
-        """The password of `USER`, made at first sight; it lives and dies with the cluster that it opens."""
-        file = self.directory / "password"
-        if not file.exists():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            file.touch(mode=0o600)
-            file.write_text(secrets.token_urlsafe(24))
-        return file.read_text()
+        """The password of `USER`."""
+        passable_directory(self.directory)
+        return kept_password(self.directory)
 
     def url(self, database: str, *, driver: str = "postgresql+asyncpg") -> str:
         """An SQLAlchemy URL; with `driver="postgresql"` one for asyncpg and psql."""

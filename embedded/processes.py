@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from embedded.private import UMASK
+
 _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2  # linux/prctl.h
 _CAP_VERSION_3, _CAP_DAC_OVERRIDE = 0x20080522, 1  # linux/capability.h
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -33,7 +35,7 @@ class RunAs:
 
 
 def before_exec(death_signal: int, run_as: RunAs | None = None) -> Callable[[], None]:
-    """A `preexec_fn`: become `run_as`, and have the kernel send `death_signal` when the parent dies.
+    """A `preexec_fn`: become `run_as`, keep files private, and have the kernel send `death_signal` when the parent dies.
 
     However it dies: this is for kill -9, where no clean-up runs.
     Three traps: the kernel watches the *thread* that forked (fork from the event loop's thread, never from a
@@ -44,6 +46,7 @@ def before_exec(death_signal: int, run_as: RunAs | None = None) -> Callable[[], 
     parent = os.getpid()
 
     def preexec() -> None:
+        os.umask(UMASK)
         if run_as is not None:
             _become(run_as)
         if _libc is not None:

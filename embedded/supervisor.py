@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from embedded.private import private_directory
 from embedded.processes import RunAs, Usage, before_exec, signal_group, usage
 
 log = logging.getLogger(__name__)
@@ -221,7 +222,7 @@ class Supervisor:
     """
 
     def __init__(self, log_dir: Path, specs: Iterable[ProcessSpec] = (), on_ready: Callable[[], None] | None = None) -> None:
-        log_dir.mkdir(parents=True, exist_ok=True)
+        private_directory(log_dir)
         self.log_dir = log_dir
         self._on_ready = on_ready or (lambda: None)
         self._parts: dict[str, _Part] = {}
@@ -383,6 +384,7 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
 def _open_log(file: Path) -> Iterator[IO[bytes]]:
     if file.exists() and file.stat().st_size > LOG_LIMIT_BYTES:
         os.truncate(file, 0)
+    file.touch(mode=0o600)
     with file.open("ab") as output:
         output.seek(0, os.SEEK_END)
         yield output

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedded.ports import free_port
+from embedded.private import private_directory
 from embedded.probes import http_ok
 from embedded.supervisor import ProcessSpec, Supervisor
 
@@ -87,7 +88,7 @@ class TemporalServer:
         )
 
     async def _prepare(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        private_directory(self.directory)
 
 
 @asynccontextmanager

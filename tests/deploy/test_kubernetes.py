@@ -30,7 +30,7 @@ from tests.deploy.platform import (
 )
 
 FOLDER = ROOT / "deploy" / "kubernetes"
-REPLICAS = {name: 1 if name == "analytics" else 3 if name == "catalog" else 2 for name in SETTINGS}
+REPLICAS = {name: 1 if name == "analytics" else 3 if name == "catalog" else 2 for name in [*SETTINGS, "gateway"]}
 DEPLOYMENTS = objects("Deployment", "base") | objects("Deployment", "simulators")
 SECRETS = {
     (item["metadata"]["namespace"], item["metadata"]["name"]): item["stringData"]
@@ -97,7 +97,7 @@ def test_overlays_can_be_built(overlay: str) -> None:
 
 
 def test_each_process_has_a_deployment_with_its_command() -> None:
-    commands = {name: tuple(container(name)["command"]) for name in DEPLOYMENTS}
+    commands = {name: tuple(container(name)["command"]) for name in DEPLOYMENTS if name != "gateway"}
     jobs = {
         name: tuple(job["spec"]["template"]["spec"]["containers"][0]["command"]) for name, job in objects("Job", "base").items()
     }
@@ -159,11 +159,11 @@ def test_pods_may_do_no_more_than_they_must(label: str, template: dict[str, Any]
         assert each["securityContext"]["allowPrivilegeEscalation"] is False
         assert each["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert each["securityContext"].get("readOnlyRootFilesystem") or each["image"].startswith(WRITES_TO_ITS_ROOT)
-        assert re.fullmatch(r"[a-z/-]+:\d+(\.\d+)+", each["image"])
+        assert re.fullmatch(r"[a-z/-]+:v?\d+(\.\d+)+", each["image"])
         assert set(each["resources"]["requests"]) == set(each["resources"]["limits"]) == {"cpu", "memory"}
 
 
-@pytest.mark.parametrize("name", DEPLOYMENTS)
+@pytest.mark.parametrize("name", [*SETTINGS, *SIMULATED])
 def test_probes(name: str) -> None:
     ready = "/health/ready" if name in SETTINGS else "/health/live"
     paths = {kind: container(name)[kind]["httpGet"]["path"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
@@ -183,7 +183,7 @@ def test_there_is_time_to_stop(name: str) -> None:
     assert int(compose()["services"][name]["stop_grace_period"].removesuffix("s")) > needed
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", [*SETTINGS, "gateway"])
 def test_it_scales_and_survives_a_drain(name: str) -> None:
     scaler = objects("HorizontalPodAutoscaler", "base")[name]["spec"]
     assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
@@ -259,13 +259,15 @@ def may_call(caller: str, callee: str, port: int = 8000) -> bool:
 
 
 def needs(caller: str) -> set[str]:
-    """The processes whose addresses this one reads; all read identity's, for its keys."""
+    """The processes whose addresses this one reads; all read identity's, for its keys. Envoy's go to all but the worker."""
+    if caller == "gateway":
+        return {*SERVICES, "edge"}
     fields = SETTINGS[caller].model_fields
     return {name for name in SETTINGS if f"{name}_url" in fields and name != caller}
 
 
 def test_each_process_reaches_those_that_it_calls_and_no_others() -> None:
-    for caller in SETTINGS:
+    for caller in (*SETTINGS, "gateway"):
         assert {callee for callee in SETTINGS if callee != caller and may_call(caller, callee)} == needs(caller), caller
 
 
@@ -307,14 +309,16 @@ def servers_reached(name: str) -> set[tuple[str, str | None]]:
     }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", [*SETTINGS, "gateway"])
 def test_each_process_reaches_its_own_servers_alone(name: str) -> None:
     expected: set[tuple[str, str | None]] = set()
     if name in SERVICES:
         expected |= {("postgres", name), ("kafka", None)}
-    if name in ("gateway", "catalog"):
+    if name in ("edge", "catalog"):
         expected |= {("valkey", None)}
-    if "temporal_address" in SETTINGS[name].model_fields:
+    if name == "edge":
+        expected |= {("kafka", None)}  # for the health of the whole
+    if name != "gateway" and "temporal_address" in SETTINGS[name].model_fields:
         expected |= {("temporal", None)}
     assert servers_reached(name) == expected
 

@@ -1,12 +1,16 @@
 """deploy/observability/: rules and dashboards that can be read, over metrics that exist."""
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+import pytest_asyncio
 import yaml
 from prometheus_client import REGISTRY
 
@@ -14,6 +18,10 @@ import gateway.metrics
 import services.notification.delivery
 import services.payment.adapters
 import services.shipping.adapters
+from embedded import envoy
+from embedded.ports import free_port
+from gateway.envoy import render
+from gateway.settings import GatewaySettings
 from tests.deploy.platform import ROOT, SETTINGS, compose
 
 FOLDER = ROOT / "deploy" / "observability"
@@ -38,9 +46,33 @@ DETAILS = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\bby \([^)]*\)|\b\d\w*")
 WORDS = re.compile(r"\b\w+(?= *\()|\b(or|unless|offset)\b")
 
 
-def known_metrics() -> set[str]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def known_metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     ours = {sample for family in REGISTRY.collect() for sample in _samples(family.name, family.type)}
-    return ours | OF_TEMPORALS_SDK | {f"{name}_total" for name in OF_WORKFLOWS} | {"up"}
+    envoys = await metrics_of_envoy(tmp_path_factory.mktemp("envoy"))
+    return ours | envoys | OF_TEMPORALS_SDK | {f"{name}_total" for name in OF_WORKFLOWS} | {"up"}
+
+
+async def metrics_of_envoy(directory: Path) -> set[str]:
+    """What the gateway's Envoy offers to Prometheus once it has passed on a request."""
+
+    async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    upstream = await asyncio.start_server(service, "127.0.0.1", 0)
+    catalog, nobody = (f"http://127.0.0.1:{port}" for port in (upstream.sockets[0].getsockname()[1], free_port()))
+    settings = GatewaySettings(port=free_port(), metrics_port=free_port(), catalog_url=catalog, edge_url=nobody)
+    names: set[str] = set()
+    async with envoy.running(directory, render(settings), settings.metrics_port), aiohttp.ClientSession() as http:
+        async with http.get(f"http://127.0.0.1:{settings.port}/api/v1/products/1") as response:
+            assert response.status == 200
+        while "envoy_vhost_route_upstream_rq_time_bucket" not in names:  # Envoy merges its histograms every few seconds
+            await asyncio.sleep(0.2)
+            async with http.get(f"http://127.0.0.1:{settings.metrics_port}/metrics") as response:
+                names = set(re.findall(r"^(\w+)\{", await response.text(), re.MULTILINE))
+    upstream.close()
+    return names
 
 
 def _samples(name: str, kind: str) -> set[str]:
@@ -72,9 +104,9 @@ def test_alerts_fire_when_they_should() -> None:
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
-def test_an_alert_is_about_metrics_that_exist_and_says_what_to_do(alert: dict[str, Any]) -> None:
+def test_an_alert_is_about_metrics_that_exist_and_says_what_to_do(alert: dict[str, Any], known_metrics: set[str]) -> None:
     assert metrics_in(alert["expr"])
-    assert metrics_in(alert["expr"]) <= known_metrics()
+    assert metrics_in(alert["expr"]) <= known_metrics
     assert alert["labels"]["severity"] in ("page", "ticket")
     page, _, section = alert["annotations"]["runbook"].partition("#")
     headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)
@@ -82,12 +114,12 @@ def test_an_alert_is_about_metrics_that_exist_and_says_what_to_do(alert: dict[st
     assert f"`{alert['alert']}`" in RUNBOOK.read_text()
 
 
-def test_panels_show_metrics_that_exist_and_do_not_overlap() -> None:
+def test_panels_show_metrics_that_exist_and_do_not_overlap(known_metrics: set[str]) -> None:
     panels = dashboard()["panels"]
     for panel in panels:
         for target in panel.get("targets", []):
             assert metrics_in(target["expr"]), target["expr"]
-            assert metrics_in(target["expr"]) <= known_metrics(), target["expr"]
+            assert metrics_in(target["expr"]) <= known_metrics, target["expr"]
     cells = [
         (x, y)
         for panel in panels
@@ -113,6 +145,8 @@ def test_prometheus_asks_every_process() -> None:
     }
     assert set(jobs["commerce"]["dns_sd_configs"][0]["names"]) == set(SETTINGS)
     port = compose()["services"]["worker"]["environment"]["WORKER_METRICS_ADDRESS"].rpartition(":")[2]
+    gateway = jobs["gateway"]["dns_sd_configs"][0]
+    assert (gateway["names"], gateway["port"]) == (["gateway"], GatewaySettings.model_fields["metrics_port"].default)
     assert jobs["worker-sdk"]["dns_sd_configs"][0]["port"] == int(port)
 
 

@@ -13,13 +13,15 @@ from cli.audit.settings import AuditSettings
 from tests.deploy.platform import ROOT, SERVICES, SETTINGS, SIMULATED, processes, simulator_variables, variables
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
+READERS = {"gateway" if name == "edge" else name: settings for name, settings in SETTINGS.items()}
+"""What the edge app reads, Envoy is told too: together they are the gateway."""
 Row = tuple[str, str, str]
 """Variable, processes, default."""
 
 
 def expected_rows() -> set[Row]:
     readers: dict[tuple[str, str], list[str]] = defaultdict(list)
-    readers_of: dict[str, type[BaseSettings]] = {**SETTINGS, "audit": AuditSettings}
+    readers_of: dict[str, type[BaseSettings]] = {**READERS, "audit": AuditSettings}
     for process, settings in readers_of.items():
         for variable, field in variables(settings).items():
             readers[variable, default_of(settings.model_fields[field])].append(process)
@@ -51,7 +53,7 @@ def named(names: list[str]) -> str:
     """The processes in a word where there is one."""
     rest = list(names)
     words = []
-    for word, group in (("all", SETTINGS), ("services", SERVICES), ("simulators", SIMULATED)):
+    for word, group in (("all", READERS), ("services", SERVICES), ("simulators", SIMULATED)):
         if set(group) <= set(rest):
             rest = [name for name in rest if name not in group]
             words.append(word)

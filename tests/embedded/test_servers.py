@@ -5,10 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
@@ -64,6 +66,27 @@ async def test_valkey_keeps_its_keys_when_it_is_killed(tmp_path: Path) -> None:
         await supervisor.wait_ready("valkey")
         async with Redis.from_url(server.url) as client:
             assert await client.get("key") == b"value"
+
+
+async def test_g8_valkey_wants_the_password_and_gives_no_more_than_the_shop_needs(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path / "valkey", ports.free_port())
+    async with Supervisor(tmp_path, [server.spec()]) as supervisor:
+        for guess in ({}, {"password": "guessed"}, {"username": "commerce", "password": "guessed"}):
+            async with Redis(port=server.port, **guess) as stranger:  # type: ignore[arg-type]
+                with pytest.raises(AuthenticationError):
+                    await stranger.get("key")
+        async with Redis.from_url(server.url) as client:
+            assert await client.eval("return redis.call('INCR', KEYS[1])", 1, "key") == 1
+            for refused in (client.config_get("*"), client.flushall(), client.keys(), client.acl_list()):
+                with pytest.raises(NoPermissionError):
+                    await refused
+        assert server.password not in " ".join(psutil.Process(supervisor.pid("valkey")).cmdline())
+    assert modes_of_files_with(server.password, tmp_path) == {0o600}
+
+
+def modes_of_files_with(secret: str, directory: Path) -> set[int]:
+    files = (file for file in directory.rglob("*") if file.is_file() and secret in file.read_text(errors="replace"))
+    return {file.stat().st_mode & 0o777 for file in files}
 
 
 async def test_kafka_has_its_topics_again_when_it_was_killed_and_consumers_start_over(tmp_path: Path) -> None:

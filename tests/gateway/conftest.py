@@ -36,7 +36,7 @@ from gateway.app import opened
 from gateway.envoy import render
 from gateway.routes import SERVICES
 from gateway.settings import GatewaySettings
-from tests.conftest import TokenMint, eventually
+from tests.conftest import TokenMint, emptied, eventually
 
 # Loading the certificates of all authorities takes longer than most tests here.
 connect = partial(httpx2.AsyncClient, verify=False, timeout=30)
@@ -425,7 +425,7 @@ async def start(shop: Shop, redis_url: str, tmp_path_factory: pytest.TempPathFac
     """Starts a gateway with settings (`await start(rate_limit_per_minute=3)`); the counters in Redis are at zero."""
     async with AsyncExitStack() as stack:
         async with Redis.from_url(redis_url) as counters:
-            await counters.flushdb()
+            await emptied(counters)
 
         async def start_one(**settings: Any) -> FrontDoor:
             directory = tmp_path_factory.mktemp("gateway")

@@ -17,7 +17,7 @@ from services.catalog import commands
 from services.catalog.app import CatalogSettings, build
 from services.catalog.cache import PREFIX, ProductCache
 from services.catalog.schemas import ImportedProduct, ImportRequest, ImportResult
-from tests.conftest import Databases, TokenMint, running_api
+from tests.conftest import Databases, TokenMint, emptied, running_api
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -29,7 +29,7 @@ async def valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]
 @pytest_asyncio.fixture
 async def redis_connection(valkey: str) -> AsyncIterator["redis.Redis"]:
     async with redis_client(valkey) as connection:
-        await connection.flushall()
+        await emptied(connection)
         yield connection
 
 
