@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import MetaData
 from starlette.types import ASGIApp
 
+from chassis.access import AccessTable
 from chassis.clients import HttpSession
 from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
@@ -45,8 +46,17 @@ class Part(StrEnum):
     CONSUMERS = "consumers"
 
 
-def new_app(name: str, title: str, description: str, routers: Sequence[APIRouter], checks: Mapping[str, Check]) -> FastAPI:
-    """A FastAPI application with everything that all of ours have."""
+def new_app(
+    name: str,
+    title: str,
+    description: str,
+    routers: Sequence[APIRouter],
+    checks: Mapping[str, Check],
+    access: AccessTable | None = None,
+) -> FastAPI:
+    """A FastAPI application with everything that all of ours have. ValueError: a router that its access table does not guard."""
+    if access is not None:
+        access.check(routers)
     app = FastAPI(
         title=title,
         description=description,

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -16,12 +17,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from chassis import migrations
+from chassis.access import Grant, Reach
 from chassis.service import Service
-from chassis.tokens import ALGORITHM, TokenVerifier
+from chassis.tokens import ALGORITHM, Principal, TokenVerifier
 from contracts.identity import Role
 from embedded import postgres as embedded_postgres
 
 ROOT = Path(__file__).parent.parent
+ADMIN = Grant(Principal(uuid4(), frozenset({Role.ADMIN}), 0), frozenset({Reach.ALL}))
+"""Somebody who reaches everything, for tests that are not about who may what."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,8 +81,10 @@ class TokenMint:
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
-    def token(self, *roles: Role, subject: UUID | None = None, expires_in: int = 600) -> str:
-        claims = {
+    def token(
+        self, *roles: Role, subject: UUID | None = None, expires_in: int = 600, warehouses: Sequence[str] | None = None
+    ) -> str:
+        claims: dict[str, Any] = {
             "iss": "distributed-commerce",
             "aud": "commerce",
             "sub": str(subject or uuid4()),
@@ -86,10 +92,12 @@ class TokenMint:
             "exp": int(time.time()) + expires_in,
             "roles": list(roles),
         }
+        if warehouses is not None:
+            claims["warehouses"] = list(warehouses)
         return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": "test"})
 
-    def headers(self, *roles: Role, subject: UUID | None = None) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token(*roles, subject=subject)}"}
+    def headers(self, *roles: Role, subject: UUID | None = None, warehouses: Sequence[str] | None = None) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(*roles, subject=subject, warehouses=warehouses)}"}
 
     def verifier(self) -> TokenVerifier:
         async def keys() -> dict[str, object]:

@@ -64,7 +64,7 @@ from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
 from temporal.orders import OrderSagas
 from temporal.refusals import RefusalInterceptor
-from tests.conftest import Databases, eventually
+from tests.conftest import ADMIN, Databases, eventually
 from worker import SANDBOX, WORKFLOWS
 
 SERVICES = ("order", "payment", "inventory", "shipping", "notification", "analytics", "identity", "catalog")
@@ -94,10 +94,10 @@ class Shop:
         async with self.databases["identity"].transaction() as session:
             await identity_outbox.add(session, UserRegistered(customer_id=self.customer_id, email="zoe@example.org", name="Zoe"))
         await self.spread_news()
-        await inventory.add_warehouse(self.databases["inventory"], WarehouseView(warehouse_id="410", name="Store 410"))
+        await inventory.put_warehouse(self.databases["inventory"], ADMIN, WarehouseView(warehouse_id="410", name="Store 410"))
         lines = [ReceiptLine(product_id=product, quantity=100) for product in ("milk", "cheese")]
         receipt = ReceiptRequest(warehouse_id="410", reference="first delivery", lines=lines)
-        await inventory.receive_stock(self.databases["inventory"], receipt, IdempotencyKey("test", "first", "first"))
+        await inventory.receive_stock(self.databases["inventory"], ADMIN, receipt, IdempotencyKey("test", "first", "first"))
 
     async def place(self, card: str = "tok_visa") -> tuple[UUID, Outcome]:
         """Place an order and wait for its outcome."""
@@ -113,7 +113,7 @@ class Shop:
     async def dispatch(self, order_id: UUID) -> None:
         """The warehouse hands the parcel over."""
         shipment = await shipping_queries.get_shipment_of_order(self.databases["shipping"], order_id)
-        await shipping.dispatch_shipment(self.databases["shipping"], self._carrier, shipment.shipment_id)
+        await shipping.dispatch_shipment(self.databases["shipping"], self._carrier, ADMIN, shipment.shipment_id)
         await self.spread_news()
 
     async def deliver(self, order_id: UUID) -> None:

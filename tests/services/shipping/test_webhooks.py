@@ -25,7 +25,7 @@ from services.shipping.adapters import HttpCarrier
 from services.shipping.app import build
 from services.shipping.webhooks import TOLERANCE_SECONDS, verify_signature
 from simulators._webhooks import signature
-from tests.conftest import Databases, TokenMint, eventually
+from tests.conftest import ADMIN, Databases, TokenMint, eventually
 from tests.services.shipping.conftest import WEBHOOK_SECRET, CarrierSimulator, listening, running_carrier, settings
 from tests.services.shipping.parcels import events_of, history_of, news, order, shipment_of, undo
 
@@ -94,7 +94,7 @@ async def test_only_the_carrier_may_tell(client: httpx2.AsyncClient) -> None:
 async def dispatched(database: Database, carrier: HttpCarrier) -> CreateShipment:
     parcel = order()
     booked = await commands.create_shipment(database, carrier, parcel)
-    await commands.dispatch_shipment(database, carrier, booked.shipment_id)
+    await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
     return parcel
 
 
