@@ -34,14 +34,6 @@ class Principal:
     warehouses: frozenset[str] | None = None
     """Which warehouses a warehouse role is for (claim `warehouses`); None is all."""
 
-    @property
-    def is_staff(self) -> bool:
-        return bool(self.roles & {Role.SUPPORT, Role.WAREHOUSE, Role.ADMIN, Role.SERVICE})
-
-    def may_see(self, owner: UUID) -> bool:
-        """Whether data of this customer may be shown to this caller."""
-        return self.subject == owner or self.is_staff
-
 
 class TokenVerifier:
     """Verifies access tokens with the keys that `fetch_keys` brings (a JWKS document)."""
