@@ -121,7 +121,7 @@ class GuardedRoute(APIRoute):
     def __init__(self, path: str, endpoint: Any, *, dependencies: Sequence[Any] | None = None, **options: Any) -> None:
         self.rule = self.table.rules[endpoint.__name__]
         guard = [] if isinstance(self.rule, Open) else [Depends(authorize)]
-        super().__init__(path, endpoint, dependencies=[*guard, *(dependencies or ())], **options)
+        super().__init__(path, endpoint, dependencies=[*(dependencies or ()), *guard], **options)
         self.table.routes.append(self)
 
     def admit(self, principal: Principal) -> Grant:

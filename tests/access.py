@@ -58,6 +58,8 @@ class Rows:
     values: Mapping[str, Any]
     owner: UUID | None = None
     warehouse: str = ""
+    anybody_else: UUID | None = None
+    """Who all other askers are, where the service looks them up; somebody unknown if absent."""
 
 
 class Answer(StrEnum):
@@ -162,7 +164,7 @@ async def wrong_answers(
             request = operation.request(rows.values)
             at = None if asker.at is None else [rows.warehouse if place == HERE else place for place in asker.at]
             if asker.roles:
-                subject = rows.owner if asker.owner else uuid4()
+                subject = rows.owner if asker.owner else rows.anybody_else or uuid4()
                 request["headers"] |= mint.headers(*asker.roles, subject=subject, warehouses=at)
             response = await client.request(**request)
             promise = expected(operation.rule, asker)
@@ -221,7 +223,8 @@ def sample(schema: Json, document: Json, values: Mapping[str, Any], name: str = 
     match schema.get("type"):
         case "object":
             properties: Json = schema.get("properties", {})
-            return {key: sample(properties[key], document, values, key) for key in schema.get("required", ())}
+            told = [key for key in properties if key in schema.get("required", ()) or key in values]
+            return {key: sample(properties[key], document, values, key) for key in told}
         case "array":
             return [sample(schema["items"], document, values)] * max(1, schema.get("minItems", 1))
         case "integer" | "number":
