@@ -52,7 +52,7 @@ async def test_a_bad_token_is_no_token(client: httpx2.AsyncClient, shop: Shop, m
 
 
 async def test_roles_are_checked_at_the_door(client: httpx2.AsyncClient, shop: Shop, mint: TokenMint) -> None:
-    customer, staff = mint.headers(Role.CUSTOMER), mint.headers(Role.SUPPORT)
+    customer, staff = mint.headers(Role.CUSTOMER), mint.headers(Role.ADMIN)
     for path, method in (("/api/v1/reports/daily", "GET"), ("/api/v1/stock", "GET"), ("/api/v1/products", "POST")):
         refused = await client.request(method, path, headers=customer)
         assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
