@@ -5,7 +5,7 @@ as soon as it is there. Each request is a valid one about rows that were made fo
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -60,6 +60,8 @@ class Rows:
     warehouse: str = ""
     anybody_else: UUID | None = None
     """Who all other askers are, where the service looks them up; somebody unknown if absent."""
+    login: UUID | None = None
+    """The session of anybody else, where the service looks it up."""
 
 
 class Answer(StrEnum):
@@ -150,10 +152,10 @@ def operations(access: AccessTable, document: Json) -> list[Operation]:
     ]
 
 
-async def wrong_answers(
+async def assert_access(
     service: str, client: httpx2.AsyncClient, mint: TokenMint, make_rows: Callable[[], Awaitable[Rows]]
-) -> list[str]:
-    """Ask everything as everybody; what was answered otherwise than the table says."""
+) -> None:
+    """Ask everything as everybody, and be answered as the table says."""
     access: AccessTable = import_module(f"services.{service}.access").ACCESS
     document = (await client.get("/openapi.json")).json()
     await make_rows()  # somebody else's, which must not show
@@ -165,13 +167,13 @@ async def wrong_answers(
             at = None if asker.at is None else [rows.warehouse if place == HERE else place for place in asker.at]
             if asker.roles:
                 subject = rows.owner if asker.owner else rows.anybody_else or uuid4()
-                request["headers"] |= mint.headers(*asker.roles, subject=subject, warehouses=at)
+                request["headers"] |= mint.headers(*asker.roles, subject=subject, session_id=rows.login, warehouses=at)
             response = await client.request(**request)
             promise = expected(operation.rule, asker)
             if not _keeps(promise, operation, asker, rows, response):
                 answer = f"{response.status_code} {response.text[:300]}"
                 wrong.append(f"{operation.method} {operation.path} by {asker.name}: {promise}, but {answer}")
-    return wrong
+    assert not wrong, "\n".join(wrong)
 
 
 def _keeps(promise: Answer, operation: Operation, asker: Asker, rows: Rows, response: httpx2.Response) -> bool:
@@ -185,7 +187,7 @@ def _keeps(promise: Answer, operation: Operation, asker: Asker, rows: Rows, resp
     if promise == Answer.FORBIDDEN:
         return (status, code) == (403, "forbidden")
     if promise == Answer.HIDDEN and operation.is_list and not operation.is_about_a_row:
-        return status == 200 and response.json()["items"] == []
+        return status == 200 and _shows_none(response.json()["items"], rows)
     if promise == Answer.HIDDEN and operation.is_about_a_row:
         return code in ("not_found", "warehouse_unknown")
     if operation.path.startswith("/internal/"):
@@ -196,6 +198,13 @@ def _keeps(promise: Answer, operation: Operation, asker: Asker, rows: Rows, resp
         items = response.json()["items"]
         return bool(items) and all(_is_within(item, asker, rows) for item in items)
     return True
+
+
+def _shows_none(items: Sequence[Json], rows: Rows) -> bool:
+    """Whether a list has none of those rows. Only somebody whom the service knows has others of their own."""
+    if rows.anybody_else is None:
+        return not items
+    return not any(item.get(name) == value for item in items for name, value in rows.values.items())
 
 
 def _is_within(item: Json, asker: Asker, rows: Rows) -> bool:

@@ -82,11 +82,17 @@ class TokenMint:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
     def token(
-        self, *roles: Role, subject: UUID | None = None, expires_in: int = 600, warehouses: Sequence[str] | None = None
+        self,
+        *roles: Role,
+        subject: UUID | None = None,
+        session_id: UUID | None = None,
+        expires_in: int = 600,
+        warehouses: Sequence[str] | None = None,
     ) -> str:
         claims: dict[str, Any] = {
             "iss": "distributed-commerce",
             "aud": "commerce",
+            "sid": str(session_id or uuid4()),
             "sub": str(subject or uuid4()),
             "iat": int(time.time()),
             "exp": int(time.time()) + expires_in,
@@ -96,8 +102,8 @@ class TokenMint:
             claims["warehouses"] = list(warehouses)
         return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": "test"})
 
-    def headers(self, *roles: Role, subject: UUID | None = None, warehouses: Sequence[str] | None = None) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token(*roles, subject=subject, warehouses=warehouses)}"}
+    def headers(self, *roles: Role, **claims: Any) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(*roles, **claims)}"}
 
     def verifier(self) -> TokenVerifier:
         async def keys() -> dict[str, object]:

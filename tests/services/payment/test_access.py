@@ -3,7 +3,7 @@
 import httpx2
 
 from contracts.identity import Role
-from tests.access import Rows, wrong_answers
+from tests.access import Rows, assert_access
 from tests.conftest import TokenMint
 from tests.services.payment.conftest import pay
 
@@ -15,7 +15,7 @@ async def test_everybody_may_what_the_table_says(client: httpx2.AsyncClient, min
         payment = await client.post("/internal/v1/payments/process", json=body, headers=mint.headers(Role.SERVICE))
         return Rows({"payment_id": payment.json()["payment_id"]}, owner=command.customer_id)
 
-    assert await wrong_answers("payment", client, mint, a_payment) == []
+    await assert_access("payment", client, mint, a_payment)
 
 
 async def test_g10_a_warehouse_reads_no_payments(client: httpx2.AsyncClient, mint: TokenMint) -> None:
