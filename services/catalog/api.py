@@ -1,6 +1,5 @@
 """The catalogue over HTTP: the public endpoints, and where the platform's services look products up."""
 
-from decimal import Decimal
 from typing import Annotated
 
 from fastapi import Header, Query, Request, Response
@@ -10,7 +9,7 @@ from chassis.idempotency import OptionalKey
 from chassis.paging import Cursor, Limit
 from contracts.base import NO_CONTROLS, ProductId
 from contracts.catalog import LookUpProducts, ProductsFound
-from contracts.money import Currency
+from contracts.money import Amount, Currency
 from contracts.paging import Page
 from services.catalog import commands, queries
 from services.catalog.access import ACCESS
@@ -39,7 +38,7 @@ Search = Annotated[
     ),
 ]
 InCategory = Annotated[CategoryId, Query(description="Of a category or a department.", examples=["grocery.cheese"])]
-PriceLimit = Annotated[Decimal, Query(ge=0, max_digits=14, decimal_places=3)]
+PriceLimit = Annotated[Amount, Query(ge=0)]
 _if_match = Header(alias="If-Match", pattern=r'^"\d{1,9}"$', description="The ETag that you have seen.", examples=['"3"'])
 IfMatch = Annotated[str, _if_match]
 OptionalIfMatch = Annotated[str | None, _if_match]
@@ -136,8 +135,8 @@ async def delete_category(db: Db, category_id: CategoryId) -> None:
 
 
 @internal.post("/products/lookup", summary="Names, prices and weights of products")
-async def look_up_products(db: Db, products: Products, command: LookUpProducts) -> ProductsFound:
-    return await queries.look_up_products(db, products, command.product_ids)
+async def look_up_products(db: Db, command: LookUpProducts) -> ProductsFound:
+    return await queries.look_up_products(db, command.product_ids)
 
 
 def _version(if_match: str | None) -> int | None:

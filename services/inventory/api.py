@@ -3,14 +3,14 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query
+from fastapi import Depends, Query, Request
 
 from chassis.access import Caller
 from chassis.dependencies import Db
 from chassis.idempotency import RequiredKey
 from chassis.paging import Cursor, Limit
 from contracts import inventory as contract
-from contracts.base import ProductId, WarehouseId
+from contracts.base import ProductId, ShortText, WarehouseId
 from contracts.inventory import HoldReservation, ReleaseInventory, ReserveInventory, ShipInventory
 from contracts.paging import Page
 from services.inventory import commands, queries
@@ -21,15 +21,22 @@ public = ACCESS.router(prefix="/api/v1", tags=["inventory"])
 internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
 
 
+async def unpaid_units_of(request: Request) -> int:
+    """Units of one product that a customer may hold unpaid, as app.py put it into `app.state.unpaid_units`."""
+    limit: int = request.app.state.unpaid_units
+    return limit
+
+
+UnpaidUnits = Annotated[int, Depends(unpaid_units_of)]
+
+
 @public.get("/warehouses", summary="List warehouses")
 async def list_warehouses(db: Db, caller: Caller, cursor: Cursor = None, limit: Limit = 50) -> Page[WarehouseView]:
     return await queries.list_warehouses(db, caller, cursor, limit)
 
 
 @public.put("/warehouses/{warehouse_id}", summary="Add or rename a warehouse")
-async def put_warehouse(
-    db: Db, caller: Caller, warehouse_id: WarehouseId, name: Annotated[str, Query(min_length=1, max_length=200)]
-) -> WarehouseView:
+async def put_warehouse(db: Db, caller: Caller, warehouse_id: WarehouseId, name: Annotated[ShortText, Query()]) -> WarehouseView:
     return await commands.put_warehouse(db, caller, WarehouseView(warehouse_id=warehouse_id, name=name))
 
 
@@ -54,13 +61,13 @@ async def receive_stock(db: Db, caller: Caller, receipt: ReceiptRequest, key: Re
 
 
 @internal.post("/reservations", summary="Reserve all lines or none")
-async def reserve(db: Db, command: ReserveInventory) -> contract.Reservation:
-    return await commands.reserve_inventory(db, command)
+async def reserve(db: Db, limit: UnpaidUnits, command: ReserveInventory) -> contract.Reservation:
+    return await commands.reserve_inventory(db, command, limit=limit)
 
 
 @internal.post("/reservations/hold", summary="Keep a reservation")
-async def hold(db: Db, command: HoldReservation) -> contract.Reservation:
-    return await commands.hold_reservation(db, command)
+async def hold(db: Db, limit: UnpaidUnits, command: HoldReservation) -> contract.Reservation:
+    return await commands.hold_reservation(db, command, limit=limit)
 
 
 @internal.post("/reservations/release", summary="Undo a reservation")

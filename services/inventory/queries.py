@@ -7,7 +7,7 @@ from sqlmodel import col, select
 
 from chassis.access import Grant
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts import inventory as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
@@ -19,7 +19,7 @@ async def list_warehouses(database: Database, caller: Grant, cursor: str | None,
     """Warehouses within the caller's reach, by id."""
     within_reach = caller.rows(warehouse=col(Warehouse.warehouse_id))
     query = select(Warehouse).where(within_reach).order_by(Warehouse.warehouse_id).limit(limit + 1)
-    after = decode_cursor(cursor, str)
+    after = decode_cursor(cursor, KeyPart.TEXT)
     if after:
         query = query.where(col(Warehouse.warehouse_id) > after[0])
     async with database.reading() as session:
@@ -40,7 +40,7 @@ async def list_stock(
     """Stock within the caller's reach, by warehouse and product; `low`: only what is at or under its alert threshold."""
     place = tuple_(col(Stock.warehouse_id), col(Stock.product_id))
     query = select(Stock).where(caller.rows(warehouse=col(Stock.warehouse_id))).order_by(place).limit(limit + 1)
-    after = decode_cursor(cursor, str, str)
+    after = decode_cursor(cursor, KeyPart.TEXT, KeyPart.TEXT)
     if after:
         query = query.where(place > after)
     if warehouse_id:

@@ -6,7 +6,7 @@ from sqlmodel import col, select
 
 from chassis.access import Grant
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts.errors import ErrorCode, Refusal
 from contracts.notifications import NotificationKind
 from contracts.paging import Page
@@ -26,7 +26,7 @@ async def list_notifications(
 ) -> Page[NotificationView]:
     """The delivery log within the caller's reach, newest first."""
     query = select(Notification).order_by(col(Notification.notification_id).desc()).limit(limit + 1)
-    before = decode_cursor(cursor, UUID)
+    before = decode_cursor(cursor, KeyPart.ID)
     if before:
         query = query.where(col(Notification.notification_id) < before[0])
     query = query.where(caller.rows(owner=col(Notification.customer_id)))
@@ -51,7 +51,7 @@ async def get_notification(database: Database, caller: Grant, notification_id: U
 async def list_templates(database: Database, cursor: str | None, limit: int) -> Page[TemplateView]:
     """Templates by kind."""
     query = select(Template).order_by(col(Template.kind)).limit(limit + 1)
-    after = decode_cursor(cursor, NotificationKind)
+    after = decode_cursor(cursor, KeyPart.TEXT)
     if after:
         query = query.where(col(Template.kind) > after[0])
     async with database.reading() as session:

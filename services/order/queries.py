@@ -1,6 +1,5 @@
 """Reads of orders."""
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +8,7 @@ from sqlmodel import col, select
 
 from chassis.access import Grant
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from contracts.orders import OrderStatus
@@ -45,7 +44,7 @@ async def list_orders(
     place = tuple_(col(Order.placed_at), col(Order.order_id))
     query = select(*_SUMMARY).order_by(col(Order.placed_at).desc(), col(Order.order_id).desc()).limit(limit + 1)
     query = query.where(caller.rows(owner=col(Order.customer_id)))
-    after = decode_cursor(cursor, _time, lambda value: UUID(str(value)))
+    after = decode_cursor(cursor, KeyPart.TIME, KeyPart.ID)
     if after:
         query = query.where(place < after)
     if customer_id:
@@ -70,13 +69,6 @@ _SUMMARY: Any = (
     Order.updated_at,
 )
 """A list does not load each order's lines, address and history."""
-
-
-def _time(value: Any) -> datetime:
-    time = datetime.fromisoformat(value)
-    if time.tzinfo is None:
-        raise ValueError("without a time zone")
-    return time
 
 
 def _summary(row: Any) -> OrderSummary:

@@ -14,6 +14,7 @@ from contracts.paging import Page
 from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
 from services.payment import commands, queries
 from services.payment.access import ACCESS
+from services.payment.model import Velocity
 from services.payment.ports import PaymentProvider
 from services.payment.schemas import PaymentView, TransactionView
 
@@ -31,7 +32,14 @@ async def provider_of(request: Request) -> PaymentProvider:
     return provider
 
 
+async def velocity_of(request: Request) -> Velocity:
+    """What may be bought in a short time, as app.py put it into `app.state.velocity`."""
+    velocity: Velocity = request.app.state.velocity
+    return velocity
+
+
 Provider = Annotated[PaymentProvider, Depends(provider_of)]
+Limits = Annotated[Velocity, Depends(velocity_of)]
 
 
 @public.get("", summary="List payments, newest first")
@@ -59,8 +67,8 @@ async def list_transactions(
 
 
 @internal.post("/process", summary="Take the money, or hold it")
-async def process(db: Db, provider: Provider, command: ProcessPayment) -> contract.Payment:
-    return await commands.process_payment(db, provider, command)
+async def process(db: Db, provider: Provider, velocity: Limits, command: ProcessPayment) -> contract.Payment:
+    return await commands.process_payment(db, provider, command, velocity=velocity)
 
 
 @internal.post("/capture", summary="Take what is held")

@@ -7,7 +7,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.access import Grant
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
 from contracts.payments import PaymentStatus
@@ -33,7 +33,7 @@ async def list_payments(
     """Payments within the caller's reach, newest first."""
     query = select(Payment).order_by(col(Payment.payment_id).desc()).limit(limit + 1)
     query = query.where(caller.rows(owner=col(Payment.customer_id)))
-    before = decode_cursor(cursor, UUID)
+    before = decode_cursor(cursor, KeyPart.ID)
     if before:
         query = query.where(col(Payment.payment_id) < before[0])
     if order_id:
@@ -51,7 +51,7 @@ async def list_transactions(
     """How the money of a payment within the caller's reach moved, oldest first. Refusal: not_found."""
     number = col(Transaction.transaction_id)
     query = select(Transaction).where(Transaction.payment_id == payment_id).order_by(number).limit(limit + 1)
-    after = decode_cursor(cursor, int)
+    after = decode_cursor(cursor, KeyPart.NUMBER)
     if after:
         query = query.where(number > after[0])
     async with database.reading() as session:

@@ -7,7 +7,7 @@ from sqlmodel import col, select
 
 from chassis.access import Grant
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts import shipments as contract
 from contracts.paging import Page
 from contracts.shipments import ShipmentStatus
@@ -70,7 +70,7 @@ async def list_shipments(
 ) -> Page[ShipmentView]:
     """Parcels within the caller's reach, newest first."""
     query = select(Shipment).order_by(col(Shipment.shipment_id).desc()).limit(limit + 1)
-    before = decode_cursor(cursor, UUID)
+    before = decode_cursor(cursor, KeyPart.ID)
     if before:
         query = query.where(col(Shipment.shipment_id) < before[0])
     query = query.where(caller.rows(owner=col(Shipment.customer_id), warehouse=col(Shipment.warehouse_id)))

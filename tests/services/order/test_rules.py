@@ -13,7 +13,8 @@ from contracts.orders import LineRequest, OrderStatus, Outcome, PlaceOrder, Plac
 from services.order.api import wants_async
 from services.order.placing import Review, priced, require_form
 from services.order.schemas import OrderView
-from services.order.service import answer
+from services.order.service import answer, canceller
+from tests.conftest import ADMIN
 from tests.services.order.conftest import SHIP_TO, S, new_order
 
 REVIEW = Review(Money.model_validate({"amount": "250"}), 3600)
@@ -158,3 +159,8 @@ def test_a_refusal_keeps_its_members_and_names_the_order() -> None:
 def test_an_order_that_was_confirmed_and_cancelled_later_was_not_refused() -> None:
     placed = answer(view(S.CANCELLED, code=ErrorCode.CANCELLED_BY_REQUEST, was_confirmed=True), outcome(S.CONFIRMED))
     assert (placed.confirmed, placed.order.status) == (True, S.CANCELLED)
+
+
+def test_g7_staff_cancel_their_own_orders_as_customers_only() -> None:
+    assert canceller(ADMIN.subject, ADMIN) == "customer"
+    assert canceller(uuid4(), ADMIN) == f"operator {ADMIN.subject}"
