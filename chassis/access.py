@@ -140,3 +140,5 @@ async def authorize(request: Request, principal: Annotated[Principal, Depends(au
 
 
 Caller = Annotated[Grant, Depends(authorize)]
+NO_OPERATIONS = AccessTable({})
+"""Of a process that answers nothing but its probes."""

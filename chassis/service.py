@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import aiohttp
 import uvicorn
 import uvloop
 from fastapi import APIRouter, FastAPI, Response
@@ -18,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import MetaData
 from starlette.types import ASGIApp
 
-from chassis.access import AccessTable
+from chassis.access import NO_OPERATIONS, AccessTable
 from chassis.clients import HttpSession
 from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
@@ -29,6 +28,7 @@ from chassis.plain_input import PlainInput
 from chassis.problems import MEDIA_TYPE as PROBLEM_TYPE
 from chassis.problems import install_problem_handlers
 from chassis.relay import Relay
+from chassis.sessions import EndedSessions, ended_fetcher
 from chassis.settings import ProcessSettings, ServiceSettings
 from chassis.telemetry import configure_tracing
 from chassis.tokens import TokenVerifier, jwks_fetcher
@@ -71,11 +71,10 @@ def new_app(
     description: str,
     routers: Sequence[APIRouter],
     checks: Mapping[str, Check],
-    access: AccessTable | None = None,
+    access: AccessTable = NO_OPERATIONS,
 ) -> FastAPI:
     """A FastAPI application with everything that all of ours have. ValueError: a router that its access table does not guard."""
-    if access is not None:
-        access.check(routers)
+    access.check(routers)
     app = _Api(
         title=title,
         description=description,
@@ -124,20 +123,25 @@ class Service:
     """Opened before anything runs, closed after everything has stopped; e.g. the HttpSession of its clients."""
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Its connections are open inside; nothing runs yet. Tests use the API this way."""
+    async def opened(self, parts: frozenset[Part] = frozenset(Part)) -> AsyncIterator[None]:
+        """Its connections are open inside; nothing runs yet but what the API needs to know its callers. Tests use the API this
+        way."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.database.close)
             for resource in self.resources:
                 await stack.enter_async_context(resource)
-            if not hasattr(self.api.state, "verifier"):
+            if Part.API in parts and not hasattr(self.api.state, "verifier"):
                 http = await stack.enter_async_context(HttpSession())
-                self.api.state.verifier = verifier(self.settings, http)
+                ended = EndedSessions(ended_fetcher(http.session, self.settings.identity_url))
+                await stack.enter_async_context(ended.following())
+                keys = jwks_fetcher(http.session, self.settings.identity_url)
+                issuer, audience = self.settings.jwt_issuer, self.settings.jwt_audience
+                self.api.state.verifier = TokenVerifier(issuer, audience, keys, service=self.name, ended=ended)
             yield
 
     async def run(self, parts: frozenset[Part] = frozenset(Part)) -> None:
         """Run the chosen parts until SIGTERM or SIGINT."""
-        async with self.opened():
+        async with self.opened(parts):
             tasks: list[Awaitable[None]] = []
             if Part.RELAY in parts and "outbox" in self.metadata.tables:  # analytics has no events of its own
                 tasks.append(Relay(self.database.asyncpg_dsn, self.settings).run())
@@ -149,12 +153,6 @@ class Service:
             # Without its API a process still answers the probes, so that it can be supervised.
             api = self.api if Part.API in parts else new_app(self.name, self.name, "", [], {"database": self.database.ping})
             await serve(api, self.settings, tasks)
-
-
-def verifier(settings: ProcessSettings, http: HttpSession | aiohttp.ClientSession) -> TokenVerifier:
-    """Verifies access tokens with identity's published keys."""
-    session = http.session if isinstance(http, HttpSession) else http
-    return TokenVerifier(settings.jwt_issuer, settings.jwt_audience, jwks_fetcher(session, settings.identity_url))
 
 
 class _Server(uvicorn.Server):

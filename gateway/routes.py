@@ -64,7 +64,15 @@ def _writes(who: Who, *methods: str) -> dict[str, Who]:
 ROUTES: tuple[Route, ...] = (
     Route("/.well-known/jwks.json", "identity", _reads(PUBLIC), exact=True),
     Route("/api/v1/auth", "identity", _writes(PUBLIC, "POST"), Limit.AUTH, SMALL_BODY),
-    Route("/api/v1/users", "identity", _reads(SIGNED_IN) | _writes(ADMIN, "PUT"), body_limit=SMALL_BODY),
+    Route("/api/v1/auth/links", "identity", _reads(PUBLIC) | _writes(PUBLIC, "POST"), Limit.AUTH, SMALL_BODY),
+    Route(
+        "/api/v1/users",
+        "identity",
+        _reads(SIGNED_IN) | _writes(SIGNED_IN, "PATCH", "DELETE") | _writes(ADMIN, "PUT", "POST"),
+        body_limit=SMALL_BODY,
+    ),
+    Route("/api/v1/users/me/email", "identity", _writes(SIGNED_IN, "POST"), Limit.AUTH, SMALL_BODY, exact=True),
+    Route("/api/v1/security-log", "identity", _reads(ADMIN)),
     Route("/api/v1/products", "catalog", _reads(PUBLIC) | _writes(ADMIN, "POST", "PUT", "PATCH", "DELETE")),
     Route("/api/v1/categories", "catalog", _reads(PUBLIC) | _writes(ADMIN, "POST", "PUT", "DELETE")),
     Route("/api/v1/orders", "order", _reads(BUYING) | _writes(BUYING, "POST")),

@@ -22,6 +22,7 @@ from chassis.service import Service
 from chassis.tokens import ALGORITHM, Principal, TokenVerifier
 from contracts.identity import Role
 from embedded import postgres as embedded_postgres
+from embedded.platform import SERVICES
 
 ROOT = Path(__file__).parent.parent
 ADMIN = Grant(Principal(uuid4(), frozenset({Role.ADMIN}), 0), frozenset({Reach.ALL}))
@@ -77,7 +78,7 @@ async def databases(postgres: embedded_postgres.PostgresServer) -> Databases:
 
 
 class TokenMint:
-    """Signs access tokens as identity does, with a key of its own."""
+    """Signs access tokens as identity does, with a key of its own. A process's token is good at every service."""
 
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -90,14 +91,14 @@ class TokenMint:
         expires_in: int = 600,
         warehouses: Sequence[str] | None = None,
     ) -> str:
+        whose = {"aud": list(SERVICES)} if Role.SERVICE in roles else {"aud": "commerce", "sid": str(session_id or uuid4())}
         claims: dict[str, Any] = {
             "iss": "distributed-commerce",
-            "aud": "commerce",
-            "sid": str(session_id or uuid4()),
             "sub": str(subject or uuid4()),
             "iat": int(time.time()),
             "exp": int(time.time()) + expires_in,
             "roles": list(roles),
+            **whose,
         }
         if warehouses is not None:
             claims["warehouses"] = list(warehouses)
@@ -106,11 +107,11 @@ class TokenMint:
     def headers(self, *roles: Role, **claims: Any) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(*roles, **claims)}"}
 
-    def verifier(self) -> TokenVerifier:
+    def verifier(self, service: str | None = None) -> TokenVerifier:
         async def keys() -> dict[str, object]:
             return {"keys": [RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True) | {"kid": "test", "alg": ALGORITHM}]}
 
-        return TokenVerifier("distributed-commerce", "commerce", keys)
+        return TokenVerifier("distributed-commerce", "commerce", keys, service=service)
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +122,7 @@ def mint() -> TokenMint:
 @asynccontextmanager
 async def running_api(service: Service, mint: TokenMint) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a service's API, in this process, on its real database."""
-    service.api.state.verifier = mint.verifier()
+    service.api.state.verifier = mint.verifier(service.name)
     async with service.opened():
         transport = httpx2.ASGITransport(service.api)
         async with httpx2.AsyncClient(transport=transport, base_url="http://service") as client:

@@ -1,0 +1,35 @@
+"""The security log, as admins read it."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field, IPvAnyAddress
+
+from chassis.dependencies import Db
+from chassis.paging import Cursor, Limit
+from contracts.paging import Page
+from services.identity import queries
+from services.identity.access import ACCESS
+from services.identity.api.dependencies import REFUSED_TOKENS_RECORDED
+from services.identity.model import SecurityEvent
+from services.identity.schemas import SecurityRecordView
+
+Moment = Annotated[AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
+
+log = ACCESS.router(prefix="/api/v1/security-log", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED])
+
+
+@log.get("", summary="Refused logins and tokens, and changes of rights; newest first")
+async def list_security_log(
+    db: Db,
+    kind: SecurityEvent | None = None,
+    user_id: UUID | None = None,
+    address: IPvAnyAddress | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[SecurityRecordView]:
+    wanted = queries.SecurityFilter(kind, user_id, str(address) if address else None, since, until)
+    return await queries.list_security_log(db, wanted, cursor, limit)
