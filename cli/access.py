@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 
 from chassis.access import AccessTable, GuardedRoute, Open
 from cli.migrate import SERVICES
 from contracts.identity import Role
 
+TABLES = tuple(service for service in SERVICES if find_spec(f"services.{service}.access"))
+"""The services that have one; identity's endpoints still say it one by one."""
 _OPEN = {Open.PUBLIC: "yes", Open.PROOF: "with a proof"}
 _TEXT = """\
 # Who may do what
@@ -25,7 +28,7 @@ has a row in its service's table, or the service does not start. A token with se
 
 def page() -> str:
     """The page, in Markdown."""
-    return _TEXT + "".join(f"\n## {service}\n\n{''.join(_table(service))}" for service in SERVICES)
+    return _TEXT + "".join(f"\n## {service}\n\n{''.join(_table(service))}" for service in TABLES)
 
 
 def _table(service: str) -> Iterator[str]:
