@@ -12,7 +12,7 @@ from sqlalchemy import Column, DateTime, MetaData, Table, Text, func, select, up
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from chassis.tokens import Caller
+from chassis.access import Caller
 from contracts.errors import ErrorCode, Refusal
 
 KeyHeader = Annotated[

@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import MetaData
 from starlette.types import ASGIApp
 
+from chassis.access import NO_OPERATIONS, AccessTable
 from chassis.clients import HttpSession
 from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
@@ -64,8 +65,16 @@ class _Api(FastAPI):
         return document
 
 
-def new_app(name: str, title: str, description: str, routers: Sequence[APIRouter], checks: Mapping[str, Check]) -> FastAPI:
-    """A FastAPI application with everything that all of ours have."""
+def new_app(
+    name: str,
+    title: str,
+    description: str,
+    routers: Sequence[APIRouter],
+    checks: Mapping[str, Check],
+    access: AccessTable = NO_OPERATIONS,
+) -> FastAPI:
+    """A FastAPI application with everything that all of ours have. ValueError: a router that its access table does not guard."""
+    access.check(routers)
     app = _Api(
         title=title,
         description=description,

@@ -38,14 +38,6 @@ class Principal:
     warehouses: frozenset[str] | None = None
     """Which warehouses a warehouse role is for (claim `warehouses`); None is all."""
 
-    @property
-    def is_staff(self) -> bool:
-        return bool(self.roles & {Role.SUPPORT, Role.WAREHOUSE, Role.ADMIN, Role.SERVICE})
-
-    def may_see(self, owner: UUID) -> bool:
-        """Whether data of this customer may be shown to this caller."""
-        return self.subject == owner or self.is_staff
-
 
 class TokenVerifier:
     """Verifies access tokens with the keys that `fetch_keys` brings (a JWKS document).
@@ -163,17 +155,3 @@ async def authenticate(
         raise Refusal(ErrorCode.UNAUTHENTICATED, "Send an access token: Authorization: Bearer …")
     verifier: TokenVerifier = request.app.state.verifier
     return await verifier.verify(credentials.credentials)
-
-
-Caller = Annotated[Principal, Depends(authenticate)]
-
-
-def require(*roles: Role) -> Any:
-    """A dependency that lets only callers with one of these roles pass: `dependencies=[require(Role.ADMIN)]`."""
-
-    async def check(caller: Caller) -> Principal:
-        if not caller.roles & set(roles):
-            raise Refusal(ErrorCode.FORBIDDEN, f"This needs one of the roles: {', '.join(roles)}.")
-        return caller
-
-    return Depends(check)

@@ -99,5 +99,13 @@ def secrets(
     typer.echo(maker.kubernetes(maker.fresh()) if kubernetes else maker.env_file(maker.fresh()), nl=kubernetes)
 
 
+@app.command()
+def access() -> None:
+    """Print who may do what, as docs/access.md has it."""
+    from cli.access import page
+
+    typer.echo(page(), nl=False)
+
+
 if __name__ == "__main__":
     app()

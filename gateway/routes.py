@@ -14,6 +14,10 @@ PUBLIC: Who = None
 SIGNED_IN: Who = frozenset({Role.CUSTOMER, Role.SUPPORT, Role.WAREHOUSE, Role.ADMIN})
 """Every person. Tokens of the platform's own processes do not pass the front door: they have no business outside."""
 STAFF: Who = frozenset({Role.SUPPORT, Role.WAREHOUSE, Role.ADMIN})
+BUYING: Who = frozenset({Role.CUSTOMER, Role.SUPPORT, Role.ADMIN})
+"""Who buys, and who helps them: no warehouse."""
+SUPPORT: Who = frozenset({Role.SUPPORT, Role.ADMIN})
+WAREHOUSE: Who = frozenset({Role.WAREHOUSE, Role.ADMIN})
 ADMIN: Who = frozenset({Role.ADMIN})
 
 READS = ("GET", "HEAD")
@@ -36,7 +40,7 @@ class Limit(StrEnum):
 class Route:
     """A path and all that is under it: which service answers, which methods, and who may use them.
 
-    The check of roles is coarse, and never stricter than the service's own, which follows.
+    The check of roles is coarse: whom the service's own table (`services/<name>/access.py`) admits to any operation here.
     """
 
     prefix: str
@@ -84,24 +88,24 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "/api/v1/users",
         "identity",
-        _reads(SIGNED_IN) | _writes(SIGNED_IN, "PUT", "PATCH", "POST", "DELETE"),
+        _reads(SIGNED_IN) | _writes(SIGNED_IN, "PATCH", "DELETE") | _writes(ADMIN, "PUT", "POST"),
         body_limit=SMALL_BODY,
     ),
     Route("/api/v1/users/me/email", "identity", _writes(SIGNED_IN, "POST"), Limit.AUTH, SMALL_BODY, exact=True),
     Route("/api/v1/security-log", "identity", _reads(ADMIN)),
-    Route("/api/v1/products", "catalog", _reads(PUBLIC) | _writes(STAFF, "POST", "PUT", "PATCH", "DELETE")),
-    Route("/api/v1/categories", "catalog", _reads(PUBLIC) | _writes(STAFF, "POST", "PUT", "DELETE")),
-    Route("/api/v1/orders", "order", _reads(SIGNED_IN) | _writes(SIGNED_IN, "POST")),
-    Route("/api/v1/payments", "payment", _reads(SIGNED_IN)),
-    Route("/api/v1/warehouses", "inventory", _reads(STAFF) | _writes(STAFF, "PUT")),
-    Route("/api/v1/stock", "inventory", _reads(STAFF) | _writes(STAFF, "POST")),
+    Route("/api/v1/products", "catalog", _reads(PUBLIC) | _writes(ADMIN, "POST", "PUT", "PATCH", "DELETE")),
+    Route("/api/v1/categories", "catalog", _reads(PUBLIC) | _writes(ADMIN, "POST", "PUT", "DELETE")),
+    Route("/api/v1/orders", "order", _reads(BUYING) | _writes(BUYING, "POST")),
+    Route("/api/v1/payments", "payment", _reads(BUYING)),
+    Route("/api/v1/warehouses", "inventory", _reads(STAFF) | _writes(WAREHOUSE, "PUT")),
+    Route("/api/v1/stock", "inventory", _reads(STAFF) | _writes(WAREHOUSE, "POST")),
     Route("/api/v1/shipping", "shipping", _writes(SIGNED_IN, "POST"), body_limit=SMALL_BODY),
-    Route("/api/v1/shipments", "shipping", _reads(SIGNED_IN) | _writes(STAFF, "POST")),
+    Route("/api/v1/shipments", "shipping", _reads(SIGNED_IN) | _writes(WAREHOUSE, "POST")),
     Route("/api/v1/tracking", "shipping", _reads(SIGNED_IN)),
     Route("/api/v1/carriers/webhook", "shipping", _writes(PUBLIC, "POST"), Limit.WEBHOOK, SMALL_BODY, exact=True),
-    Route("/api/v1/notifications", "notification", _reads(SIGNED_IN)),
-    Route("/api/v1/notification-templates", "notification", _reads(STAFF) | _writes(STAFF, "PUT")),
-    Route("/api/v1/reports", "analytics", _reads(STAFF)),
+    Route("/api/v1/notifications", "notification", _reads(BUYING)),
+    Route("/api/v1/notification-templates", "notification", _reads(SUPPORT) | _writes(ADMIN, "PUT")),
+    Route("/api/v1/reports", "analytics", _reads(SUPPORT)),
 )
 SERVICES = tuple(dict.fromkeys(route.service for route in ROUTES))
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -18,8 +19,9 @@ from jwt.algorithms import RSAAlgorithm
 from redis.asyncio import Redis
 
 from chassis import migrations
+from chassis.access import Grant, Reach
 from chassis.service import Service
-from chassis.tokens import ALGORITHM, TokenVerifier
+from chassis.tokens import ALGORITHM, Principal, TokenVerifier
 from contracts.identity import Role
 from embedded import postgres as embedded_postgres
 from embedded.platform import SERVICES
@@ -28,6 +30,8 @@ ROOT = Path(__file__).parent.parent
 # A slow machine is no defect of what is tested.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
+ADMIN = Grant(Principal(uuid4(), frozenset({Role.ADMIN}), 0), frozenset({Reach.ALL}))
+"""Somebody who reaches everything, for tests that are not about who may what."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,9 +89,16 @@ class TokenMint:
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
-    def token(self, *roles: Role, subject: UUID | None = None, expires_in: int = 600) -> str:
-        whose = {"aud": list(SERVICES)} if Role.SERVICE in roles else {"aud": "commerce", "sid": str(uuid4())}
-        claims = {
+    def token(
+        self,
+        *roles: Role,
+        subject: UUID | None = None,
+        session_id: UUID | None = None,
+        expires_in: int = 600,
+        warehouses: Sequence[str] | None = None,
+    ) -> str:
+        whose = {"aud": list(SERVICES)} if Role.SERVICE in roles else {"aud": "commerce", "sid": str(session_id or uuid4())}
+        claims: dict[str, Any] = {
             "iss": "distributed-commerce",
             "sub": str(subject or uuid4()),
             "iat": int(time.time()),
@@ -95,10 +106,12 @@ class TokenMint:
             "roles": list(roles),
             **whose,
         }
+        if warehouses is not None:
+            claims["warehouses"] = list(warehouses)
         return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": "test"})
 
-    def headers(self, *roles: Role, subject: UUID | None = None) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token(*roles, subject=subject)}"}
+    def headers(self, *roles: Role, **claims: Any) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(*roles, **claims)}"}
 
     def verifier(self, service: str | None = None) -> TokenVerifier:
         async def keys() -> dict[str, object]:

@@ -180,7 +180,8 @@ async def _hire(gateway: Gateway, mailbox: Company, admin: str, role: str, passw
     me = await gateway.call("GET", "/api/v1/users/me", token=await person.token())
     if role not in me["roles"]:
         tag = {"If-Match": f'"{me["version"]}"'}
-        await gateway.call("PUT", f"/api/v1/users/{me['user_id']}/roles", {"roles": [role]}, token=admin, headers=tag)
+        roles = [*me["roles"], role]  # who works here still buys here
+        await gateway.call("PUT", f"/api/v1/users/{me['user_id']}/roles", {"roles": roles}, token=admin, headers=tag)
         await person.log_in()  # the change has ended the session
     return person
 

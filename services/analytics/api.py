@@ -1,27 +1,26 @@
-"""Reports over HTTP, for staff."""
+"""Reports over HTTP."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 
 from chassis.dependencies import Db
 from chassis.paging import Cursor, Limit
-from chassis.tokens import require
 from contracts.base import Day
 from contracts.errors import ErrorCode, Refusal
-from contracts.identity import Role
 from contracts.money import Currency
 from contracts.paging import Page
 from services.analytics import queries
+from services.analytics.access import ACCESS
 from services.analytics.queries import Period
 from services.analytics.schemas import CustomerDetail, CustomerReport, ProductOrder, ProductReport, SalesDayReport, Summary
 
 LONGEST_PERIOD = timedelta(days=366)
 USUAL_PERIOD = timedelta(days=30)
 
-public = APIRouter(prefix="/api/v1/reports", tags=["analytics"], dependencies=[require(Role.SUPPORT, Role.ADMIN)])
+public = ACCESS.router(prefix="/api/v1/reports", tags=["analytics"])
 
 
 async def _period(

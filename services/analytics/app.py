@@ -6,6 +6,7 @@ from chassis.database import Database
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from services.analytics import api
+from services.analytics.access import ACCESS
 from services.analytics.consumers import subscription
 from services.analytics.model import inbox, metadata
 
@@ -17,7 +18,9 @@ class AnalyticsSettings(ServiceSettings):
 def build(settings: AnalyticsSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    app = new_app("analytics", "Analytics", "Sales, top products and customer value.", [api.public], {"database": database.ping})
+    app = new_app(
+        "analytics", "Analytics", "Sales, top products and customer value.", [api.public], {"database": database.ping}, ACCESS
+    )
     app.state.database = database
     return Service(
         name="analytics",

@@ -1,19 +1,18 @@
-"""The catalogue over HTTP. Everybody may read; admins change it; the platform's services look products up."""
+"""The catalogue over HTTP: the public endpoints, and where the platform's services look products up."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 
 from chassis.dependencies import Db
 from chassis.idempotency import OptionalKey
 from chassis.paging import Cursor, Limit
-from chassis.tokens import require
 from contracts.base import NO_CONTROLS, ProductId
 from contracts.catalog import LookUpProducts, ProductsFound
-from contracts.identity import Role
 from contracts.money import Amount, Currency
 from contracts.paging import Page
 from services.catalog import commands, queries
+from services.catalog.access import ACCESS
 from services.catalog.cache import Products
 from services.catalog.schemas import (
     CategoryChange,
@@ -28,7 +27,6 @@ from services.catalog.schemas import (
     ProductView,
 )
 
-ADMIN = require(Role.ADMIN)
 Search = Annotated[
     str,
     Query(
@@ -45,8 +43,8 @@ _if_match = Header(alias="If-Match", pattern=r'^"\d{1,9}"$', description="The ET
 IfMatch = Annotated[str, _if_match]
 OptionalIfMatch = Annotated[str | None, _if_match]
 
-public = APIRouter(prefix="/api/v1", tags=["catalog"])
-internal = APIRouter(prefix="/internal/v1", tags=["internal"], dependencies=[require(Role.SERVICE)])
+public = ACCESS.router(prefix="/api/v1", tags=["catalog"])
+internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
 
 
 @public.get("/products", summary="Find products")
@@ -87,31 +85,31 @@ async def get_product(request: Request, product_id: ProductId) -> Response:
     return Response(product.json, media_type="application/json", headers=headers)
 
 
-@public.post("/products", status_code=201, dependencies=[ADMIN], summary="Put a product on sale")
+@public.post("/products", status_code=201, summary="Put a product on sale")
 async def create_product(db: Db, products: Products, new: NewProduct, key: OptionalKey, response: Response) -> ProductView:
     return _with_etag(response, await commands.create_product(db, products, new, key))
 
 
-@public.post("/products/import", dependencies=[ADMIN], summary="Create or change up to 1000 products")
+@public.post("/products/import", summary="Create or change up to 1000 products")
 async def import_products(db: Db, products: Products, request: ImportRequest, key: OptionalKey) -> ImportResult:
     return await commands.import_products(db, products, request, key)
 
 
-@public.patch("/products/{product_id}", dependencies=[ADMIN], summary="Change what describes a product")
+@public.patch("/products/{product_id}", summary="Change what describes a product")
 async def change_product(
     db: Db, products: Products, product_id: ProductId, patch: ProductPatch, if_match: IfMatch, response: Response
 ) -> ProductView:
     return _with_etag(response, await commands.change_product(db, products, product_id, patch, _version(if_match)))
 
 
-@public.put("/products/{product_id}/price", dependencies=[ADMIN], summary="Set a product's price")
+@public.put("/products/{product_id}/price", summary="Set a product's price")
 async def set_price(
     db: Db, products: Products, product_id: ProductId, price: Price, response: Response, if_match: OptionalIfMatch = None
 ) -> ProductView:
     return _with_etag(response, await commands.set_price(db, products, product_id, price, _version(if_match)))
 
 
-@public.delete("/products/{product_id}", status_code=204, dependencies=[ADMIN], summary="Take a product off sale")
+@public.delete("/products/{product_id}", status_code=204, summary="Take a product off sale")
 async def delete_product(db: Db, products: Products, product_id: ProductId, if_match: OptionalIfMatch = None) -> None:
     await commands.delete_product(db, products, product_id, _version(if_match))
 
@@ -121,17 +119,17 @@ async def list_categories(db: Db, cursor: Cursor = None, limit: Limit = 50) -> P
     return await queries.list_categories(db, cursor, limit)
 
 
-@public.post("/categories", status_code=201, dependencies=[ADMIN], summary="Add a department or a category")
+@public.post("/categories", status_code=201, summary="Add a department or a category")
 async def create_category(db: Db, new: NewCategory, key: OptionalKey) -> CategoryView:
     return await commands.create_category(db, new, key)
 
 
-@public.put("/categories/{category_id}", dependencies=[ADMIN], summary="Rename or move a category")
+@public.put("/categories/{category_id}", summary="Rename or move a category")
 async def change_category(db: Db, products: Products, category_id: CategoryId, change: CategoryChange) -> CategoryView:
     return await commands.change_category(db, products, category_id, change)
 
 
-@public.delete("/categories/{category_id}", status_code=204, dependencies=[ADMIN], summary="Remove an empty category")
+@public.delete("/categories/{category_id}", status_code=204, summary="Remove an empty category")
 async def delete_category(db: Db, category_id: CategoryId) -> None:
     await commands.delete_category(db, category_id)
 

@@ -9,6 +9,7 @@ from chassis.database import Database
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from services.catalog import api
+from services.catalog.access import ACCESS
 from services.catalog.cache import PREFIX, ProductCache
 from services.catalog.model import metadata
 
@@ -26,7 +27,7 @@ def build(settings: CatalogSettings) -> Service:
     redis = redis_client(settings.redis_url)
     # Redis is not among the checks: without it the catalogue is slower, and right.
     app = new_app(
-        "catalog", "Catalog", "Products, categories and prices.", [api.public, api.internal], {"database": database.ping}
+        "catalog", "Catalog", "Products, categories and prices.", [api.public, api.internal], {"database": database.ping}, ACCESS
     )
     app.state.database = database
     app.state.products = ProductCache(Cache(redis, PREFIX, settings.catalog_cache_seconds))

@@ -16,6 +16,7 @@ from chassis.sessions import EndedSessions
 from chassis.settings import DatabaseUrl, ServiceSettings
 from chassis.tokens import TokenVerifier
 from services.identity import queries
+from services.identity.access import ACCESS
 from services.identity.api import ROUTERS
 from services.identity.commands import accounts, sessions
 from services.identity.commands.security import SecurityLog
@@ -69,6 +70,7 @@ def build(settings: IdentitySettings) -> Service:
         "Users, logins, roles and tokens.",
         ROUTERS,
         {"database": database.ping},
+        ACCESS,
     )
     app.state.database, app.state.passwords, app.state.issuer = database, passwords, issuer
     app.state.public_url = settings.public_url

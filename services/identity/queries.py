@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from chassis.access import Grant
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
@@ -21,11 +22,11 @@ from services.identity.model import SecurityEvent, SecurityRecord, Session, User
 from services.identity.schemas import SecurityRecordView, SessionView, UserView
 
 
-async def get_user(database: Database, user_id: UUID) -> UserView:
-    """One user. Refusal: not_found."""
+async def get_user(database: Database, caller: Grant, user_id: UUID) -> UserView:
+    """One user within the caller's reach. Refusal: not_found."""
     async with database.reading() as session:
         user = await session.get(User, user_id)
-    if user is None:
+    if user is None or not caller.reaches(owner=user_id):
         raise unknown_user()
     return UserView.of(user)
 

@@ -1,27 +1,24 @@
-"""Inventory over HTTP. Public endpoints are for staff; internal ones for the saga."""
+"""Inventory over HTTP: the public endpoints, and the internal ones of the saga."""
 
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 
+from chassis.access import Caller
 from chassis.dependencies import Db
 from chassis.idempotency import RequiredKey
 from chassis.paging import Cursor, Limit
-from chassis.tokens import require
 from contracts import inventory as contract
 from contracts.base import ProductId, ShortText, WarehouseId
-from contracts.identity import Role
 from contracts.inventory import HoldReservation, ReleaseInventory, ReserveInventory, ShipInventory
 from contracts.paging import Page
 from services.inventory import commands, queries
+from services.inventory.access import ACCESS
 from services.inventory.schemas import ReceiptRequest, StockView, WarehouseView
 
-STAFF = require(Role.WAREHOUSE, Role.SUPPORT, Role.ADMIN, Role.SERVICE)
-WAREHOUSE = require(Role.WAREHOUSE, Role.ADMIN)
-
-public = APIRouter(prefix="/api/v1", tags=["inventory"])
-internal = APIRouter(prefix="/internal/v1", tags=["internal"], dependencies=[require(Role.SERVICE)])
+public = ACCESS.router(prefix="/api/v1", tags=["inventory"])
+internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
 
 
 async def unpaid_units_of(request: Request) -> int:
@@ -33,31 +30,34 @@ async def unpaid_units_of(request: Request) -> int:
 UnpaidUnits = Annotated[int, Depends(unpaid_units_of)]
 
 
-@public.get("/warehouses", dependencies=[STAFF], summary="List warehouses")
-async def list_warehouses(db: Db, cursor: Cursor = None, limit: Limit = 50) -> Page[WarehouseView]:
-    return await queries.list_warehouses(db, cursor, limit)
+@public.get("/warehouses", summary="List warehouses")
+async def list_warehouses(db: Db, caller: Caller, cursor: Cursor = None, limit: Limit = 50) -> Page[WarehouseView]:
+    return await queries.list_warehouses(db, caller, cursor, limit)
 
 
-@public.put("/warehouses/{warehouse_id}", dependencies=[WAREHOUSE], summary="Add or rename a warehouse")
-async def put_warehouse(db: Db, warehouse_id: WarehouseId, name: Annotated[ShortText, Query()]) -> WarehouseView:
-    return await commands.add_warehouse(db, WarehouseView(warehouse_id=warehouse_id, name=name))
+@public.put("/warehouses/{warehouse_id}", summary="Add or rename a warehouse")
+async def put_warehouse(db: Db, caller: Caller, warehouse_id: WarehouseId, name: Annotated[ShortText, Query()]) -> WarehouseView:
+    return await commands.put_warehouse(db, caller, WarehouseView(warehouse_id=warehouse_id, name=name))
 
 
-@public.get("/stock", dependencies=[STAFF], summary="List stock levels")
+@public.get("/stock", summary="List stock levels")
 async def list_stock(
     db: Db,
+    caller: Caller,
     warehouse_id: WarehouseId | None = None,
     product_id: ProductId | None = None,
     low: Annotated[bool, Query(description="Only what is at or under its alert threshold.")] = False,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[StockView]:
-    return await queries.list_stock(db, warehouse_id=warehouse_id, product_id=product_id, low=low, cursor=cursor, limit=limit)
+    return await queries.list_stock(
+        db, caller, warehouse_id=warehouse_id, product_id=product_id, low=low, cursor=cursor, limit=limit
+    )
 
 
-@public.post("/stock/receipts", status_code=201, dependencies=[WAREHOUSE], summary="Receive goods")
-async def receive_stock(db: Db, receipt: ReceiptRequest, key: RequiredKey) -> list[StockView]:
-    return await commands.receive_stock(db, receipt, key)
+@public.post("/stock/receipts", status_code=201, summary="Receive goods")
+async def receive_stock(db: Db, caller: Caller, receipt: ReceiptRequest, key: RequiredKey) -> list[StockView]:
+    return await commands.receive_stock(db, caller, receipt, key)
 
 
 @internal.post("/reservations", summary="Reserve all lines or none")

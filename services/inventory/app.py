@@ -10,6 +10,7 @@ from chassis.logs import logger
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from services.inventory import api, commands
+from services.inventory.access import ACCESS
 from services.inventory.model import UNPAID_UNITS, metadata
 
 SWEEP_SECONDS = 5.0
@@ -26,7 +27,12 @@ def build(settings: InventorySettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     app = new_app(
-        "inventory", "Inventory", "Warehouses, stock and reservations.", [api.public, api.internal], {"database": database.ping}
+        "inventory",
+        "Inventory",
+        "Warehouses, stock and reservations.",
+        [api.public, api.internal],
+        {"database": database.ping},
+        ACCESS,
     )
     app.state.database = database
     app.state.unpaid_units = settings.unpaid_units_per_customer

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from chassis.access import Grant
 from chassis.clock import utc_now
 from chassis.database import Database, lock
 from chassis.idempotency import IdempotencyKey
@@ -141,15 +142,19 @@ async def expire_reservations(database: Database, *, limit: int = 100) -> int:
         return len(reservations)
 
 
-async def add_warehouse(database: Database, view: WarehouseView) -> WarehouseView:
-    """Add a warehouse, or rename it."""
+async def put_warehouse(database: Database, caller: Grant, view: WarehouseView) -> WarehouseView:
+    """Add a warehouse, or rename it. Refusal: not_found, out of the caller's reach."""
+    if not caller.reaches(warehouse=view.warehouse_id):
+        raise Refusal(ErrorCode.NOT_FOUND, "There is no such warehouse.")
     async with database.transaction() as session:
         await session.merge(Warehouse(**view.model_dump()))
         return view
 
 
-async def receive_stock(database: Database, receipt: ReceiptRequest, key: IdempotencyKey) -> list[StockView]:
+async def receive_stock(database: Database, caller: Grant, receipt: ReceiptRequest, key: IdempotencyKey) -> list[StockView]:
     """Put goods on the shelf; returns the levels after. Refusals: warehouse_unknown, conflict, idempotency_key_reused."""
+    if not caller.reaches(warehouse=receipt.warehouse_id):
+        raise unknown_warehouse(receipt.warehouse_id)
     async with database.transaction() as session:
         earlier = await idempotency.earlier_reply(session, key)
         if earlier is not None:

@@ -5,6 +5,7 @@ from uuid import UUID
 from sqlalchemy import tuple_
 from sqlmodel import col, select
 
+from chassis.access import Grant
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts import inventory as contract
@@ -14,9 +15,10 @@ from services.inventory.model import Reservation, Stock, Warehouse
 from services.inventory.schemas import StockView, WarehouseView
 
 
-async def list_warehouses(database: Database, cursor: str | None, limit: int) -> Page[WarehouseView]:
-    """Warehouses by id."""
-    query = select(Warehouse).order_by(Warehouse.warehouse_id).limit(limit + 1)
+async def list_warehouses(database: Database, caller: Grant, cursor: str | None, limit: int) -> Page[WarehouseView]:
+    """Warehouses within the caller's reach, by id."""
+    within_reach = caller.rows(warehouse=col(Warehouse.warehouse_id))
+    query = select(Warehouse).where(within_reach).order_by(Warehouse.warehouse_id).limit(limit + 1)
     after = decode_cursor(cursor, KeyPart.TEXT)
     if after:
         query = query.where(col(Warehouse.warehouse_id) > after[0])
@@ -26,11 +28,18 @@ async def list_warehouses(database: Database, cursor: str | None, limit: int) ->
 
 
 async def list_stock(
-    database: Database, *, warehouse_id: str | None, product_id: str | None, low: bool, cursor: str | None, limit: int
+    database: Database,
+    caller: Grant,
+    *,
+    warehouse_id: str | None,
+    product_id: str | None,
+    low: bool,
+    cursor: str | None,
+    limit: int,
 ) -> Page[StockView]:
-    """Stock by warehouse and product; `low`: only what is at or under its alert threshold."""
+    """Stock within the caller's reach, by warehouse and product; `low`: only what is at or under its alert threshold."""
     place = tuple_(col(Stock.warehouse_id), col(Stock.product_id))
-    query = select(Stock).order_by(place).limit(limit + 1)
+    query = select(Stock).where(caller.rows(warehouse=col(Stock.warehouse_id))).order_by(place).limit(limit + 1)
     after = decode_cursor(cursor, KeyPart.TEXT, KeyPart.TEXT)
     if after:
         query = query.where(place > after)

@@ -1,29 +1,27 @@
-"""Notification over HTTP. Customers see their own mails; staff all, and the templates; internal endpoints are for the saga."""
+"""Notification over HTTP: the public endpoints, and where the saga queues mails."""
 
 import asyncio
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import Depends, Header, Request, Response
 
+from chassis.access import Caller
 from chassis.dependencies import Db
 from chassis.paging import Cursor, Limit
-from chassis.tokens import Caller, require
-from contracts.identity import Role
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
 from contracts.paging import Page
 from services.notification import commands, queries
+from services.notification.access import ACCESS
 from services.notification.model import NotificationStatus
 from services.notification.schemas import NotificationView, TemplateRequest, TemplateView
 
-STAFF = require(Role.SUPPORT, Role.ADMIN)
-ADMIN = require(Role.ADMIN)
 IfMatch = Annotated[
     str, Header(alias="If-Match", pattern=r'^"\d{1,9}"$', description="The ETag that you have seen.", examples=['"3"'])
 ]
 
-public = APIRouter(prefix="/api/v1", tags=["notification"])
-internal = APIRouter(prefix="/internal/v1", tags=["internal"], dependencies=[require(Role.SERVICE)])
+public = ACCESS.router(prefix="/api/v1", tags=["notification"])
+internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
 
 
 async def _wake(request: Request) -> asyncio.Event:
@@ -34,7 +32,7 @@ async def _wake(request: Request) -> asyncio.Event:
 Wake = Annotated[asyncio.Event, Depends(_wake)]
 
 
-@public.get("/notifications", summary="List mails, newest first: my own; for staff all")
+@public.get("/notifications", summary="List mails, newest first")
 async def list_notifications(
     db: Db,
     caller: Caller,
@@ -43,29 +41,25 @@ async def list_notifications(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[NotificationView]:
-    owner = None if caller.is_staff else caller.subject
-    return await queries.list_notifications(db, customer_id=owner, order_id=order_id, status=status, cursor=cursor, limit=limit)
+    return await queries.list_notifications(db, caller, order_id=order_id, status=status, cursor=cursor, limit=limit)
 
 
 @public.get("/notifications/{notification_id}", summary="What became of one mail")
 async def get_notification(db: Db, caller: Caller, notification_id: UUID) -> NotificationView:
-    view = await queries.get_notification(db, notification_id)
-    if not caller.is_staff and caller.subject != view.customer_id:
-        raise queries.unknown_notification()
-    return view
+    return await queries.get_notification(db, caller, notification_id)
 
 
-@public.get("/notification-templates", dependencies=[STAFF], summary="List the texts of mails")
+@public.get("/notification-templates", summary="List the texts of mails")
 async def list_templates(db: Db, cursor: Cursor = None, limit: Limit = 50) -> Page[TemplateView]:
     return await queries.list_templates(db, cursor, limit)
 
 
-@public.get("/notification-templates/{kind}", dependencies=[STAFF], summary="The text of one kind of mail")
+@public.get("/notification-templates/{kind}", summary="The text of one kind of mail")
 async def get_template(db: Db, kind: NotificationKind, response: Response) -> TemplateView:
     return _tagged(response, await queries.get_template(db, kind))
 
 
-@public.put("/notification-templates/{kind}", dependencies=[ADMIN], summary="Replace the text of one kind of mail")
+@public.put("/notification-templates/{kind}", summary="Replace the text of one kind of mail")
 async def put_template(
     db: Db, kind: NotificationKind, request: TemplateRequest, if_match: IfMatch, response: Response
 ) -> TemplateView:

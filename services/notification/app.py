@@ -6,6 +6,7 @@ from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.database import Database
 from chassis.service import Service, new_app, run_service
 from services.notification import api
+from services.notification.access import ACCESS
 from services.notification.adapters import IdentityDirectory, SmtpMailer
 from services.notification.consumers import subscription
 from services.notification.delivery import Delivery
@@ -22,6 +23,7 @@ def build(settings: NotificationSettings) -> Service:
         "Mails to customers: their templates and what became of them.",
         [api.public, api.internal],
         {"database": database.ping},
+        ACCESS,
     )
     app.state.database, app.state.wake = database, asyncio.Event()
     http = HttpSession()

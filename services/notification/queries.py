@@ -4,6 +4,7 @@ from uuid import UUID
 
 from sqlmodel import col, select
 
+from chassis.access import Grant
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts.errors import ErrorCode, Refusal
@@ -16,20 +17,19 @@ from services.notification.templates import SAMPLES
 
 async def list_notifications(
     database: Database,
+    caller: Grant,
     *,
-    customer_id: UUID | None,
     order_id: UUID | None,
     status: NotificationStatus | None,
     cursor: str | None,
     limit: int,
 ) -> Page[NotificationView]:
-    """The delivery log, newest first."""
+    """The delivery log within the caller's reach, newest first."""
     query = select(Notification).order_by(col(Notification.notification_id).desc()).limit(limit + 1)
     before = decode_cursor(cursor, KeyPart.ID)
     if before:
         query = query.where(col(Notification.notification_id) < before[0])
-    if customer_id:
-        query = query.where(Notification.customer_id == customer_id)
+    query = query.where(caller.rows(owner=col(Notification.customer_id)))
     if order_id:
         query = query.where(Notification.order_id == order_id)
     if status:
@@ -39,12 +39,12 @@ async def list_notifications(
     return page_of(rows, limit, NotificationView.of, lambda row: (row.notification_id,))
 
 
-async def get_notification(database: Database, notification_id: UUID) -> NotificationView:
-    """One mail of the delivery log. Refusal: not_found."""
+async def get_notification(database: Database, caller: Grant, notification_id: UUID) -> NotificationView:
+    """One mail within the caller's reach. Refusal: not_found."""
     async with database.reading() as session:
         notification = await session.get(Notification, notification_id)
-    if notification is None:
-        raise unknown_notification()
+    if notification is None or not caller.reaches(owner=notification.customer_id):
+        raise Refusal(ErrorCode.NOT_FOUND, "There is no such notification.")
     return NotificationView.of(notification)
 
 
@@ -73,7 +73,3 @@ async def get_template(database: Database, kind: NotificationKind) -> TemplateVi
 
 def template_view(template: Template) -> TemplateView:
     return TemplateView.of(template, sorted(SAMPLES[template.kind]))
-
-
-def unknown_notification() -> Refusal:
-    return Refusal(ErrorCode.NOT_FOUND, "There is no such notification.")

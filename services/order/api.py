@@ -1,19 +1,19 @@
-"""Orders over HTTP. Public endpoints are for customers and staff; internal ones for the saga."""
+"""Orders over HTTP: the public endpoints, and the internal ones of the saga."""
 
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Depends, Header, Request, Response
+from fastapi import Body, Depends, Header, Request, Response
 from pydantic import Field
 
+from chassis.access import Caller
 from chassis.dependencies import Db
 from chassis.idempotency import RequiredKey
 from chassis.paging import Cursor, Limit
-from chassis.tokens import Caller, require
-from contracts.identity import Role
 from contracts.orders import AdvanceOrder, CancelReply, OpenOrder, OrderProgress, OrderStatus, PlaceOrderRequest
 from contracts.paging import Page
 from services.order import commands, queries
+from services.order.access import ACCESS
 from services.order.schemas import (
     CANCEL_EXAMPLES,
     DECISION_EXAMPLES,
@@ -25,11 +25,8 @@ from services.order.schemas import (
 )
 from services.order.service import OrderService
 
-PERSON = require(Role.CUSTOMER, Role.SUPPORT, Role.WAREHOUSE, Role.ADMIN)
-OPERATOR = require(Role.SUPPORT, Role.ADMIN)
-
-public = APIRouter(prefix="/api/v1/orders", tags=["orders"])
-internal = APIRouter(prefix="/internal/v1/orders", tags=["internal"], dependencies=[require(Role.SERVICE)])
+public = ACCESS.router(prefix="/api/v1/orders", tags=["orders"])
+internal = ACCESS.router(prefix="/internal/v1/orders", tags=["internal"])
 
 
 async def orders_of(request: Request) -> OrderService:
@@ -50,7 +47,7 @@ STILL_GOING_ON: dict[int | str, dict[str, Any]] = {
 }
 
 
-@public.post("", status_code=201, dependencies=[PERSON], responses=STILL_GOING_ON, summary="Place an order")
+@public.post("", status_code=201, responses=STILL_GOING_ON, summary="Place an order")
 async def place_order(
     orders: Orders,
     caller: Caller,
@@ -81,7 +78,7 @@ async def list_orders(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[OrderSummary]:
-    return await queries.list_orders(db, caller=caller, customer_id=customer_id, status=status, cursor=cursor, limit=limit)
+    return await queries.list_orders(db, caller, customer_id=customer_id, status=status, cursor=cursor, limit=limit)
 
 
 @public.get("/{order_id}", summary="Read an order")
@@ -99,12 +96,12 @@ async def cancel_order(orders: Orders, caller: Caller, order_id: UUID, body: Rea
     return await orders.cancel(order_id, body.reason, caller)
 
 
-@public.post("/{order_id}/approve", status_code=202, dependencies=[OPERATOR], summary="Approve an order that is held for review")
+@public.post("/{order_id}/approve", status_code=202, summary="Approve an order that is held for review")
 async def approve_order(orders: Orders, caller: Caller, order_id: UUID, body: ReasonOfDecision) -> OrderProgress:
     return await orders.decide(order_id, True, body.reason, caller)
 
 
-@public.post("/{order_id}/reject", status_code=202, dependencies=[OPERATOR], summary="Reject an order that is held for review")
+@public.post("/{order_id}/reject", status_code=202, summary="Reject an order that is held for review")
 async def reject_order(orders: Orders, caller: Caller, order_id: UUID, body: ReasonOfDecision) -> OrderProgress:
     return await orders.decide(order_id, False, body.reason, caller)
 

@@ -14,6 +14,7 @@ from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from contracts.money import Money
 from services.order import api, consumers
+from services.order.access import ACCESS
 from services.order.model import inbox, metadata
 from services.order.placing import Review
 from services.order.service import OrderService
@@ -37,7 +38,9 @@ class OrderSettings(ServiceSettings, TemporalSettings):
 def build(settings: OrderSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    app = new_app("order", "Orders", "Place, follow and cancel orders.", [api.public, api.internal], {"database": database.ping})
+    app = new_app(
+        "order", "Orders", "Place, follow and cancel orders.", [api.public, api.internal], {"database": database.ping}, ACCESS
+    )
     app.state.database = database
     http, sagas = HttpSession(), OrderSagas(settings)
 

@@ -6,9 +6,9 @@ from uuid import UUID
 from sqlalchemy import tuple_
 from sqlmodel import col, select
 
+from chassis.access import Grant
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
-from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from contracts.orders import OrderStatus
@@ -23,30 +23,27 @@ async def find_order(database: Database, order_id: UUID) -> Order | None:
         return await session.get(Order, order_id)
 
 
-async def get_order(database: Database, order_id: UUID, caller: Principal) -> Order:
-    """The order's record, for its customer or staff. Refusal: not_found."""
+async def get_order(database: Database, order_id: UUID, caller: Grant) -> Order:
+    """The order's record, if it is within the caller's reach. Refusal: not_found."""
     order = await find_order(database, order_id)
-    if order is None or not caller.may_see(order.customer_id):
+    if order is None or not caller.reaches(owner=order.customer_id):
         raise Refusal(ErrorCode.NOT_FOUND, "There is no such order.")
     return order
 
 
 async def list_orders(
     database: Database,
+    caller: Grant,
     *,
-    caller: Principal,
     customer_id: UUID | None,
     status: OrderStatus | None,
     cursor: str | None,
     limit: int,
 ) -> Page[OrderSummary]:
-    """Orders, newest first: a customer's own, or whichever staff ask for. Refusals: forbidden, invalid_cursor."""
-    if not caller.is_staff:
-        if customer_id not in (None, caller.subject):
-            raise Refusal(ErrorCode.FORBIDDEN, "Only staff may list other customers' orders.")
-        customer_id = caller.subject
+    """Orders within the caller's reach, newest first. Refusal: invalid_cursor."""
     place = tuple_(col(Order.placed_at), col(Order.order_id))
     query = select(*_SUMMARY).order_by(col(Order.placed_at).desc(), col(Order.order_id).desc()).limit(limit + 1)
+    query = query.where(caller.rows(owner=col(Order.customer_id)))
     after = decode_cursor(cursor, KeyPart.TIME, KeyPart.ID)
     if after:
         query = query.where(place < after)

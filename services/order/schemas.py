@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import UUID
 
-from chassis.tokens import Principal
+from chassis.access import Grant
 from contracts.address import Address
 from contracts.base import Contract, Reason, Request
 from contracts.errors import ErrorCode
@@ -80,7 +80,7 @@ class OrderView(Contract):
     updated_at: datetime
 
     @classmethod
-    def of(cls, order: "Order", reader: Principal) -> Self:
+    def of(cls, order: "Order", reader: Grant) -> Self:
         return cls(
             order_id=order.order_id,
             customer_id=order.customer_id,

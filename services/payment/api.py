@@ -1,19 +1,19 @@
-"""Payment over HTTP. Public endpoints are for customers and staff to look; money moves by the saga's internal ones only."""
+"""Payment over HTTP. Public endpoints are to look; money moves by the saga's internal ones only."""
 
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 
+from chassis.access import Caller
 from chassis.dependencies import Db
 from chassis.paging import Cursor, Limit
-from chassis.tokens import Caller, require
 from contracts import payments as contract
 from contracts.errors import Problem
-from contracts.identity import Role
 from contracts.paging import Page
 from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
 from services.payment import commands, queries
+from services.payment.access import ACCESS
 from services.payment.model import Velocity
 from services.payment.ports import PaymentProvider
 from services.payment.schemas import PaymentView, TransactionView
@@ -22,10 +22,8 @@ UNKNOWN_OUTCOME: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "The outcome is not known yet: repeat the request"}
 }
 
-public = APIRouter(prefix="/api/v1/payments", tags=["payment"])
-internal = APIRouter(
-    prefix="/internal/v1/payments", tags=["internal"], dependencies=[require(Role.SERVICE)], responses=UNKNOWN_OUTCOME
-)
+public = ACCESS.router(prefix="/api/v1/payments", tags=["payment"])
+internal = ACCESS.router(prefix="/internal/v1/payments", tags=["internal"], responses=UNKNOWN_OUTCOME)
 
 
 async def provider_of(request: Request) -> PaymentProvider:
@@ -44,7 +42,7 @@ Provider = Annotated[PaymentProvider, Depends(provider_of)]
 Limits = Annotated[Velocity, Depends(velocity_of)]
 
 
-@public.get("", summary="List payments: your own, or all for staff")
+@public.get("", summary="List payments, newest first")
 async def list_payments(
     db: Db,
     caller: Caller,

@@ -12,6 +12,7 @@ from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from contracts.money import Money
 from services.payment import api
+from services.payment.access import ACCESS
 from services.payment.adapters import HttpPaymentProvider
 from services.payment.model import VELOCITY, Velocity, metadata
 
@@ -34,7 +35,9 @@ def build(settings: PaymentSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     http = HttpSession()
-    app = new_app("payment", "Payment", "Payments and their ledger.", [api.public, api.internal], {"database": database.ping})
+    app = new_app(
+        "payment", "Payment", "Payments and their ledger.", [api.public, api.internal], {"database": database.ping}, ACCESS
+    )
     app.state.database = database
     app.state.velocity = Velocity(
         timedelta(hours=settings.review_window_hours), settings.review_window_orders, Money(amount=settings.review_window_sum)

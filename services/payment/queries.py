@@ -1,13 +1,13 @@
-"""Reads of payment. A customer sees their own payments, staff see all."""
+"""Reads of payment."""
 
 from uuid import UUID
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from chassis.access import Grant
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
-from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
 from contracts.payments import PaymentStatus
@@ -15,25 +15,24 @@ from services.payment.model import Payment, Transaction
 from services.payment.schemas import PaymentView, TransactionView
 
 
-async def get_payment(database: Database, caller: Principal, payment_id: UUID) -> PaymentView:
-    """One payment. Refusal: not_found, also for somebody else's."""
+async def get_payment(database: Database, caller: Grant, payment_id: UUID) -> PaymentView:
+    """One payment within the caller's reach. Refusal: not_found."""
     async with database.reading() as session:
         return PaymentView.of(await _visible(session, caller, payment_id))
 
 
 async def list_payments(
     database: Database,
-    caller: Principal,
+    caller: Grant,
     *,
     order_id: UUID | None,
     status: PaymentStatus | None,
     cursor: str | None,
     limit: int,
 ) -> Page[PaymentView]:
-    """Payments, newest first."""
+    """Payments within the caller's reach, newest first."""
     query = select(Payment).order_by(col(Payment.payment_id).desc()).limit(limit + 1)
-    if not caller.is_staff:
-        query = query.where(Payment.customer_id == caller.subject)
+    query = query.where(caller.rows(owner=col(Payment.customer_id)))
     before = decode_cursor(cursor, KeyPart.ID)
     if before:
         query = query.where(col(Payment.payment_id) < before[0])
@@ -47,9 +46,9 @@ async def list_payments(
 
 
 async def list_transactions(
-    database: Database, caller: Principal, payment_id: UUID, cursor: str | None, limit: int
+    database: Database, caller: Grant, payment_id: UUID, cursor: str | None, limit: int
 ) -> Page[TransactionView]:
-    """How a payment's money moved, oldest first. Refusal: not_found, also for somebody else's."""
+    """How the money of a payment within the caller's reach moved, oldest first. Refusal: not_found."""
     number = col(Transaction.transaction_id)
     query = select(Transaction).where(Transaction.payment_id == payment_id).order_by(number).limit(limit + 1)
     after = decode_cursor(cursor, KeyPart.NUMBER)
@@ -61,8 +60,8 @@ async def list_transactions(
     return page_of(rows, limit, TransactionView.of, lambda row: (row.transaction_id,))
 
 
-async def _visible(session: AsyncSession, caller: Principal, payment_id: UUID) -> Payment:
+async def _visible(session: AsyncSession, caller: Grant, payment_id: UUID) -> Payment:
     payment = await session.get(Payment, payment_id)
-    if payment is None or not (caller.is_staff or payment.customer_id == caller.subject):
+    if payment is None or not caller.reaches(owner=payment.customer_id):
         raise Refusal(ErrorCode.NOT_FOUND, "There is no such payment.")
     return payment

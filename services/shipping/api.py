@@ -1,19 +1,19 @@
-"""Shipping over HTTP. Public endpoints are for customers and staff, the webhook for the carrier, internal ones for the saga."""
+"""Shipping over HTTP: the public endpoints, the carrier's webhook, and the internal ones of the saga."""
 
 import time
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import Depends, Header, Request
 
+from chassis.access import Caller
 from chassis.dependencies import Db
 from chassis.paging import Cursor, Limit
-from chassis.tokens import Caller, authenticate, require
 from contracts import shipments as contract
-from contracts.identity import Role
 from contracts.paging import Page
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from services.shipping import commands, queries
+from services.shipping.access import ACCESS
 from services.shipping.ports import Carrier
 from services.shipping.schemas import (
     AddressCheckRequest,
@@ -27,11 +27,8 @@ from services.shipping.schemas import (
 )
 from services.shipping.webhooks import verify_signature
 
-WAREHOUSE = require(Role.WAREHOUSE, Role.ADMIN)
-ANYBODY = Depends(authenticate)
-
-public = APIRouter(prefix="/api/v1", tags=["shipping"])
-internal = APIRouter(prefix="/internal/v1", tags=["internal"], dependencies=[require(Role.SERVICE)])
+public = ACCESS.router(prefix="/api/v1", tags=["shipping"])
+internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
 
 
 async def carrier_of(request: Request) -> Carrier:
@@ -53,12 +50,12 @@ async def signed_by_carrier(
     verify_signature(signature, await request.body(), request.app.state.webhook_secret, time.time())
 
 
-@public.post("/shipping/rates", dependencies=[ANYBODY], summary="What a parcel would cost")
+@public.post("/shipping/rates", summary="What a parcel would cost")
 async def quote(request: RatesRequest) -> RatesView:
     return queries.quote(request)
 
 
-@public.post("/shipping/address-checks", dependencies=[ANYBODY], summary="Check and normalise an address")
+@public.post("/shipping/address-checks", summary="Check and normalise an address")
 async def check_address(request: AddressCheckRequest) -> AddressCheckView:
     return await queries.check_address(request.address)
 
@@ -85,14 +82,14 @@ async def track(db: Db, caller: Caller, tracking_number: TrackingNumber) -> Trac
     return await queries.track(db, caller, tracking_number)
 
 
-@public.post("/shipments/{shipment_id}/dispatch", dependencies=[WAREHOUSE], summary="Hand a parcel over to the carrier")
-async def dispatch(db: Db, carrier: TheCarrier, shipment_id: UUID) -> ShipmentView:
-    return ShipmentView.of(await commands.dispatch_shipment(db, carrier, shipment_id), for_staff=True)
+@public.post("/shipments/{shipment_id}/dispatch", summary="Hand a parcel over to the carrier")
+async def dispatch(db: Db, carrier: TheCarrier, caller: Caller, shipment_id: UUID) -> ShipmentView:
+    return ShipmentView.of(await commands.dispatch_shipment(db, carrier, caller, shipment_id), for_staff=True)
 
 
-@public.post("/shipments/{shipment_id}/deliver", dependencies=[WAREHOUSE], summary="Record a delivery by hand")
-async def deliver(db: Db, shipment_id: UUID) -> ShipmentView:
-    return ShipmentView.of(await commands.deliver_shipment(db, shipment_id), for_staff=True)
+@public.post("/shipments/{shipment_id}/deliver", summary="Record a delivery by hand")
+async def deliver(db: Db, caller: Caller, shipment_id: UUID) -> ShipmentView:
+    return ShipmentView.of(await commands.deliver_shipment(db, caller, shipment_id), for_staff=True)
 
 
 @public.post(

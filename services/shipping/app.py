@@ -11,6 +11,7 @@ from chassis.logs import logger
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from services.shipping import api, commands
+from services.shipping.access import ACCESS
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import metadata
 
@@ -38,6 +39,7 @@ def build(settings: ShippingSettings) -> Service:
         "Rates, address checks, parcels and where they are.",
         [api.public, api.internal],
         {"database": database.ping},
+        ACCESS,
     )
     app.state.database = database
     app.state.carrier = carrier

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from chassis.access import Grant
 from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
@@ -58,19 +59,19 @@ async def cancel_shipment(database: Database, carrier: Carrier, command: CancelS
     return (await _cancel(database, carrier, command.order_id)).reply()
 
 
-async def dispatch_shipment(database: Database, carrier: Carrier, shipment_id: UUID) -> Shipment:
+async def dispatch_shipment(database: Database, carrier: Carrier, caller: Grant, shipment_id: UUID) -> Shipment:
     """Hand the parcel over. Refusals: shipment_cancelled, illegal_transition, not_found. Raises Unavailable."""
     async with database.transaction() as session:
-        shipment = await _locked(session, col(Shipment.shipment_id) == shipment_id)
+        shipment = await _locked(session, col(Shipment.shipment_id) == shipment_id, caller)
         if not shipment.ask_to_dispatch():
             return shipment
     return await _dispatch(database, carrier, shipment.order_id)
 
 
-async def deliver_shipment(database: Database, shipment_id: UUID) -> Shipment:
+async def deliver_shipment(database: Database, caller: Grant, shipment_id: UUID) -> Shipment:
     """The parcel arrived, says a person. Refusals: illegal_transition, not_found."""
     async with database.transaction() as session:
-        shipment = await _locked(session, col(Shipment.shipment_id) == shipment_id)
+        shipment = await _locked(session, col(Shipment.shipment_id) == shipment_id, caller)
         await _publish(session, shipment, shipment.delivered(utc_now()))
         return shipment
 
@@ -163,10 +164,10 @@ async def _existing_or(session: AsyncSession, new: Shipment) -> Shipment:
     return await _locked(session, col(Shipment.order_id) == new.order_id)
 
 
-async def _locked(session: AsyncSession, which: ColumnElement[bool]) -> Shipment:
-    """The shipment, for as long as the transaction lasts nobody else's. Refusal: not_found."""
+async def _locked(session: AsyncSession, which: ColumnElement[bool], caller: Grant | None = None) -> Shipment:
+    """The shipment, for as long as the transaction lasts nobody else's. Refusal: not_found, also out of the caller's reach."""
     shipment = await _find(session, which)
-    if shipment is None:
+    if shipment is None or (caller is not None and not shipment.is_within(caller)):
         raise unknown_shipment()
     return shipment
 

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from sqlmodel import col, select
 
+from chassis.access import Grant
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
-from chassis.tokens import Principal
 from contracts import shipments as contract
 from contracts.paging import Page
 from contracts.shipments import ShipmentStatus
@@ -41,11 +41,11 @@ async def check_address(draft: AddressDraft) -> AddressCheckView:
     return AddressCheckView(deliverable=address is not None, address=address, zone=zone, errors=errors)
 
 
-async def get_shipment(database: Database, caller: Principal, shipment_id: UUID) -> ShipmentView:
-    """One parcel, for its customer or staff. Refusal: not_found."""
+async def get_shipment(database: Database, caller: Grant, shipment_id: UUID) -> ShipmentView:
+    """One parcel within the caller's reach. Refusal: not_found."""
     async with database.reading() as session:
         shipment = await session.get(Shipment, shipment_id)
-    if shipment is None or not _may_see(caller, shipment):
+    if shipment is None or not shipment.is_within(caller):
         raise unknown_shipment()
     return ShipmentView.of(shipment, for_staff=caller.is_staff)
 
@@ -61,20 +61,19 @@ async def get_shipment_of_order(database: Database, order_id: UUID) -> contract.
 
 async def list_shipments(
     database: Database,
-    caller: Principal,
+    caller: Grant,
     *,
     order_id: UUID | None,
     status: ShipmentStatus | None,
     cursor: str | None,
     limit: int,
 ) -> Page[ShipmentView]:
-    """Parcels, newest first: a customer's own, for staff everybody's."""
+    """Parcels within the caller's reach, newest first."""
     query = select(Shipment).order_by(col(Shipment.shipment_id).desc()).limit(limit + 1)
     before = decode_cursor(cursor, KeyPart.ID)
     if before:
         query = query.where(col(Shipment.shipment_id) < before[0])
-    if not caller.is_staff:
-        query = query.where(Shipment.customer_id == caller.subject)
+    query = query.where(caller.rows(owner=col(Shipment.customer_id), warehouse=col(Shipment.warehouse_id)))
     if order_id:
         query = query.where(Shipment.order_id == order_id)
     if status:
@@ -84,15 +83,15 @@ async def list_shipments(
     return page_of(rows, limit, lambda row: ShipmentView.of(row, for_staff=caller.is_staff), lambda row: (row.shipment_id,))
 
 
-async def track(database: Database, caller: Principal, tracking_number: str) -> TrackingView:
-    """Where a parcel is, for its customer or staff. Refusal: not_found."""
+async def track(database: Database, caller: Grant, tracking_number: str) -> TrackingView:
+    """Where a parcel within the caller's reach is. Refusal: not_found."""
     # Carriers use their numbers again after some years: the latest parcel is meant.
     query = (
         select(Shipment).where(Shipment.tracking_number == tracking_number).order_by(col(Shipment.shipment_id).desc()).limit(1)
     )
     async with database.reading() as session:
         shipment = (await session.exec(query)).one_or_none()
-        if shipment is None or not _may_see(caller, shipment):
+        if shipment is None or not shipment.is_within(caller):
             raise unknown_shipment()
         history = (
             select(TrackingEvent)
@@ -108,7 +107,3 @@ async def track(database: Database, caller: Principal, tracking_number: str) -> 
         status=shipment.status,
         events=[TrackingEntry.of(event) for event in reversed(events)],
     )
-
-
-def _may_see(caller: Principal, shipment: Shipment) -> bool:
-    return caller.is_staff if shipment.customer_id is None else caller.may_see(shipment.customer_id)

@@ -71,7 +71,7 @@ from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
 from temporal.orders import OrderSagas
 from temporal.refusals import RefusalInterceptor
-from tests.conftest import Databases, eventually
+from tests.conftest import ADMIN, Databases, eventually
 from worker import SANDBOX, WORKFLOWS
 
 SERVICES = ("order", "payment", "inventory", "shipping", "notification", "analytics", "identity", "catalog")
@@ -118,13 +118,13 @@ class Shop:
             session.add(customer)
             await identity_outbox.add(session, customer.registered(), customer.verify_email())
         await self.spread_news()
-        await inventory.add_warehouse(self.databases["inventory"], WarehouseView(warehouse_id="410", name="Store 410"))
+        await inventory.put_warehouse(self.databases["inventory"], ADMIN, WarehouseView(warehouse_id="410", name="Store 410"))
         lines = [ReceiptLine(product_id=product, quantity=100) for product in ("milk", "cheese")]
         async with redis_client(f"redis://127.0.0.1:{free_port()}/0") as nobody:
             goods = ImportRequest(products=[_on_sale("milk", "2.70"), _on_sale("cheese", "18.00")])
             await catalog.import_products(self.databases["catalog"], ProductCache(Cache(nobody, PREFIX, 1)), goods)
         receipt = ReceiptRequest(warehouse_id="410", reference="first delivery", lines=lines)
-        await inventory.receive_stock(self.databases["inventory"], receipt, IdempotencyKey("test", "first", "first"))
+        await inventory.receive_stock(self.databases["inventory"], ADMIN, receipt, IdempotencyKey("test", "first", "first"))
 
     async def place(self, card: str = "tok_visa") -> tuple[UUID, Outcome]:
         """Place an order and wait for its outcome."""
@@ -140,7 +140,7 @@ class Shop:
     async def dispatch(self, order_id: UUID) -> None:
         """The warehouse hands the parcel over."""
         shipment = await shipping_queries.get_shipment_of_order(self.databases["shipping"], order_id)
-        await shipping.dispatch_shipment(self.databases["shipping"], self._carrier, shipment.shipment_id)
+        await shipping.dispatch_shipment(self.databases["shipping"], self._carrier, ADMIN, shipment.shipment_id)
         await self.spread_news()
 
     async def deliver(self, order_id: UUID) -> None:

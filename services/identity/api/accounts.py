@@ -1,10 +1,9 @@
 """Accounts: how a person gets one, proves an address, changes it, and gets back in without the password."""
 
-from fastapi import APIRouter
-
+from chassis.access import Caller
 from chassis.dependencies import Db
 from chassis.origin import From
-from chassis.tokens import Caller
+from services.identity.access import ACCESS
 from services.identity.api.dependencies import NOT_STORED, REFUSED_TOKENS_RECORDED, Hashing, Issuer, Security
 from services.identity.commands import accounts
 from services.identity.schemas import (
@@ -16,8 +15,8 @@ from services.identity.schemas import (
     ResetRequest,
 )
 
-auth = APIRouter(prefix="/api/v1/auth", tags=["identity"], dependencies=[NOT_STORED])
-me = APIRouter(prefix="/api/v1/users/me", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED])
+auth = ACCESS.router(prefix="/api/v1/auth", tags=["identity"], dependencies=[NOT_STORED])
+me = ACCESS.router(prefix="/api/v1/users/me", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED])
 
 
 @auth.post("/register", status_code=201, summary="Open an account, and log in; a mail verifies the address")
@@ -51,4 +50,4 @@ async def reset_password(db: Db, passwords: Hashing, request: ResetRequest, orig
 async def ask_for_email_change(
     db: Db, passwords: Hashing, security: Security, caller: Caller, request: EmailRequest, origin: From
 ) -> None:
-    await accounts.ask_for_email_change(db, passwords, security, caller, request, origin)
+    await accounts.ask_for_email_change(db, passwords, security, caller.principal, request, origin)

@@ -7,9 +7,7 @@ from fastapi import Depends, Header, Request, Response
 
 from chassis.dependencies import Db
 from chassis.origin import From
-from chassis.tokens import require
 from contracts.errors import ErrorCode, Refusal
-from contracts.identity import Role
 from services.identity.commands.security import SecurityLog
 from services.identity.model import SecurityEvent
 from services.identity.passwords import Passwords
@@ -59,7 +57,6 @@ Issuer = Annotated[TokenIssuer, Depends(_issuer)]
 PublicUrl = Annotated[str, Depends(_public_url)]
 """Under which customers reach the platform."""
 IfMatch = Annotated[str, Header(alias="If-Match", pattern=r'^"[0-9]{1,9}"$', description="The ETag of the user as you read it.")]
-ADMIN = require(Role.ADMIN)
 NOT_STORED = Depends(_not_stored)
 """What holds tokens must not be kept by anything on the way (RFC 6749, 5.1)."""
 REFUSED_TOKENS_RECORDED = Depends(_refused_tokens_recorded)

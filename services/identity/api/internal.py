@@ -2,24 +2,24 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from chassis.dependencies import Db
 from chassis.origin import From
-from chassis.tokens import require
 from contracts.accounts import AccountMail, Contacts, LookUpContacts, PrepareAccountMail
-from contracts.identity import EndedSessionList, Role, ServiceToken, ServiceTokenRequest
+from contracts.identity import EndedSessionList, ServiceToken, ServiceTokenRequest
 from services.identity import queries
+from services.identity.access import ACCESS
 from services.identity.api.dependencies import NOT_STORED, Issuer, PublicUrl, Security
 from services.identity.commands import accounts, clients
 
 KEYS_MAX_AGE_S = 300
 
-keys = APIRouter(tags=["identity"])
+keys = ACCESS.router(tags=["identity"])
 # Its callers have no token yet. It is not routed by the gateway.
-internal = APIRouter(prefix="/internal/v1", tags=["internal"], dependencies=[NOT_STORED])
+internal = ACCESS.router(prefix="/internal/v1", tags=["internal"], dependencies=[NOT_STORED])
 
-mails = APIRouter(prefix="/internal/v1", tags=["internal"], dependencies=[NOT_STORED, require(Role.SERVICE)])
+mails = ACCESS.router(prefix="/internal/v1", tags=["internal"], dependencies=[NOT_STORED])
 
 
 @keys.get("/.well-known/jwks.json", summary="The keys that verify access tokens (JWKS)")

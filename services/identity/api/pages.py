@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ from chassis.dependencies import Db
 from chassis.origin import From
 from chassis.problems import status_of
 from contracts.errors import ErrorCode, Refusal
+from services.identity.access import ACCESS
 from services.identity.api.dependencies import Hashing
 from services.identity.commands import accounts
 from services.identity.schemas import ResetRequest
@@ -59,15 +60,15 @@ _FORMS = {
     ),
 }
 
-links = APIRouter(prefix="/api/v1/auth/links", include_in_schema=False)
+links = ACCESS.router(prefix="/api/v1/auth/links", include_in_schema=False)
 
 
-@links.get("/{page}")
+@links.get("/{page}", summary="The page that a link in a mail leads to")
 async def show(page: str, token: Annotated[str, Query(max_length=100)] = "") -> HTMLResponse:
     return _form(page, token)
 
 
-@links.post("/{page}")
+@links.post("/{page}", summary="The button on it")
 async def submit(page: str, request: Request, db: Db, passwords: Hashing, origin: From) -> HTMLResponse:
     fields = await _fields(request)
     token = fields.get("token", "")

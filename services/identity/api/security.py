@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from fastapi import APIRouter
 from pydantic import IPvAnyAddress
 
 from chassis.dependencies import Db
@@ -10,11 +9,12 @@ from chassis.paging import Cursor, Limit
 from contracts.base import Timestamp
 from contracts.paging import Page
 from services.identity import queries
-from services.identity.api.dependencies import ADMIN, REFUSED_TOKENS_RECORDED
+from services.identity.access import ACCESS
+from services.identity.api.dependencies import REFUSED_TOKENS_RECORDED
 from services.identity.model import SecurityEvent
 from services.identity.schemas import SecurityRecordView
 
-log = APIRouter(prefix="/api/v1/security-log", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED, ADMIN])
+log = ACCESS.router(prefix="/api/v1/security-log", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED])
 
 
 @log.get("", summary="Refused logins and tokens, and changes of rights; newest first")

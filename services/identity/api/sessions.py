@@ -3,17 +3,19 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials
 
+from chassis.access import Caller
 from chassis.dependencies import Db
 from chassis.origin import From
 from chassis.paging import Cursor, Limit
-from chassis.tokens import Caller, Principal, TokenVerifier, bearer
+from chassis.tokens import Principal, TokenVerifier, bearer
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
 from services.identity import queries
-from services.identity.api.dependencies import ADMIN, NOT_STORED, REFUSED_TOKENS_RECORDED, Hashing, Issuer, Security
+from services.identity.access import ACCESS
+from services.identity.api.dependencies import NOT_STORED, REFUSED_TOKENS_RECORDED, Hashing, Issuer, Security
 from services.identity.commands import rights, sessions
 from services.identity.schemas import (
     LoginRequest,
@@ -25,8 +27,8 @@ from services.identity.schemas import (
     TokenPair,
 )
 
-auth = APIRouter(prefix="/api/v1/auth", tags=["identity"], dependencies=[NOT_STORED])
-users = APIRouter(prefix="/api/v1/users", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED])
+auth = ACCESS.router(prefix="/api/v1/auth", tags=["identity"], dependencies=[NOT_STORED])
+users = ACCESS.router(prefix="/api/v1/users", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED])
 
 
 @auth.post("/login", summary="Log in with e-mail and password")
@@ -76,34 +78,34 @@ async def log_out(
 async def change_password(
     db: Db, passwords: Hashing, security: Security, caller: Caller, request: PasswordRequest, origin: From
 ) -> None:
-    await sessions.change_password(db, passwords, security, caller, request, origin)
+    await sessions.change_password(db, passwords, security, caller.principal, request, origin)
 
 
 @users.get("/me/sessions", summary="Where I am logged in, newest login first")
 async def list_my_sessions(db: Db, caller: Caller, cursor: Cursor = None, limit: Limit = 50) -> Page[SessionView]:
-    return await queries.list_sessions(db, caller.subject, caller.session_id, cursor, limit)
+    return await queries.list_sessions(db, caller.subject, caller.principal.session_id, cursor, limit)
 
 
 @users.delete("/me/sessions", status_code=204, summary="Log out everywhere else")
 async def end_my_other_sessions(db: Db, caller: Caller) -> None:
-    await sessions.end_others(db, caller)
+    await sessions.end_others(db, caller.principal)
 
 
 @users.delete("/me/sessions/{session_id}", status_code=204, summary="End one session of mine")
 async def end_my_session(db: Db, caller: Caller, session_id: UUID) -> None:
-    await sessions.end_own(db, caller, session_id)
+    await sessions.end_own(db, caller.principal, session_id)
 
 
-@users.get("/{user_id}/sessions", dependencies=[ADMIN], summary="Where a user is logged in, newest login first")
+@users.get("/{user_id}/sessions", summary="Where a user is logged in, newest login first")
 async def list_sessions(db: Db, caller: Caller, user_id: UUID, cursor: Cursor = None, limit: Limit = 50) -> Page[SessionView]:
-    return await queries.list_sessions(db, user_id, caller.session_id, cursor, limit)
+    return await queries.list_sessions(db, user_id, caller.principal.session_id, cursor, limit)
 
 
-@users.delete("/{user_id}/sessions", status_code=204, dependencies=[ADMIN], summary="End every session of a user")
+@users.delete("/{user_id}/sessions", status_code=204, summary="End every session of a user")
 async def end_sessions(db: Db, caller: Caller, user_id: UUID, origin: From) -> None:
-    await rights.end_sessions_of(db, user_id, by=caller, origin=origin)
+    await rights.end_sessions_of(db, user_id, by=caller.principal, origin=origin)
 
 
-@users.delete("/{user_id}/sessions/{session_id}", status_code=204, dependencies=[ADMIN], summary="End one session of a user")
+@users.delete("/{user_id}/sessions/{session_id}", status_code=204, summary="End one session of a user")
 async def end_session(db: Db, caller: Caller, user_id: UUID, session_id: UUID, origin: From) -> None:
-    await rights.end_sessions_of(db, user_id, session_id, by=caller, origin=origin)
+    await rights.end_sessions_of(db, user_id, session_id, by=caller.principal, origin=origin)

@@ -17,6 +17,7 @@ from sqlalchemy import BigInteger, Column, Identity, Index, Integer, MetaData, t
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+from chassis.access import Grant
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.inbox import Inbox
@@ -75,6 +76,7 @@ class Shipment(Table, table=True):
     __tablename__ = "shipments"
     __table_args__ = (
         Index("ix_shipments_customer", "customer_id", "shipment_id"),
+        Index("ix_shipments_warehouse", "warehouse_id", "shipment_id"),
         Index("ix_shipments_status", "status", "shipment_id"),
         Index("ix_shipments_asked_at", "asked_at", postgresql_where=text("asked_at is not null")),
     )
@@ -146,6 +148,10 @@ class Shipment(Table, table=True):
         if self.carrier_cost_minor is None or self.carrier_currency is None:
             return None
         return Money.from_minor(self.carrier_cost_minor, self.carrier_currency)
+
+    def is_within(self, caller: Grant) -> bool:
+        """Whether the caller reaches it: its customer, its warehouse."""
+        return caller.reaches(owner=self.customer_id, warehouse=self.warehouse_id)
 
     def require_not_undone(self) -> None:
         """Refusals: shipment_cancelled (also while a cancel is under way), or what it was refused for."""

@@ -51,7 +51,7 @@ from services.identity.schemas import (
     UserView,
 )
 from services.identity.tokens import TokenIssuer
-from tests.conftest import eventually
+from tests.conftest import ADMIN, eventually
 from tests.services.identity.conftest import PASSWORD
 
 EMAIL = "ada@example.com"
@@ -109,7 +109,7 @@ class Acts:
         return principal_of(await self.log_in(email=email))
 
     async def set_roles(self, user_id: UUID, roles: list[Role], *, by: Principal) -> UserView:
-        version = (await queries.get_user(self.database, user_id)).version
+        version = (await queries.get_user(self.database, ADMIN, user_id)).version
         request = RolesRequest(roles=frozenset(roles))
         return await rights.set_roles(self.database, user_id, request, by=by, origin=Origin(HOME), version=version)
 

@@ -22,15 +22,16 @@ from contracts.inventory import (
 from services.inventory import commands
 from services.inventory.model import Reservation, Stock, outbox
 from services.inventory.schemas import ReceiptLine, ReceiptRequest, WarehouseView
+from tests.conftest import ADMIN
 
 DAY = timedelta(days=1)
 
 
 async def stock(database: Database, warehouse_id: str, **levels: int) -> None:
-    await commands.add_warehouse(database, WarehouseView(warehouse_id=warehouse_id, name=warehouse_id))
+    await commands.put_warehouse(database, ADMIN, WarehouseView(warehouse_id=warehouse_id, name=warehouse_id))
     lines = [ReceiptLine(product_id=product, quantity=quantity) for product, quantity in levels.items()]
     receipt = ReceiptRequest(warehouse_id=warehouse_id, reference="test", lines=lines)
-    await commands.receive_stock(database, receipt, IdempotencyKey("test", str(uuid4()), ""))
+    await commands.receive_stock(database, ADMIN, receipt, IdempotencyKey("test", str(uuid4()), ""))
 
 
 async def level(database: Database, warehouse_id: str, product_id: str) -> tuple[int, int]:

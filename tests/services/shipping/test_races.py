@@ -23,6 +23,7 @@ from services.shipping import commands
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import Shipment
 from services.shipping.ports import Booking, Carrier, Parcel
+from tests.conftest import ADMIN
 from tests.services.shipping.conftest import CarrierSimulator
 from tests.services.shipping.parcels import events_of, news, order, shipment_of, undo
 
@@ -154,7 +155,7 @@ class Plays:
     def dispatch(self, parcel: CreateShipment) -> Actor:
         async def act(carrier: Carrier) -> Shipment:
             shipment = await shipment_of(self.database, parcel.order_id)
-            return await commands.dispatch_shipment(self.database, carrier, shipment.shipment_id)
+            return await commands.dispatch_shipment(self.database, carrier, ADMIN, shipment.shipment_id)
 
         return Actor(self._carrier, act)
 

@@ -18,6 +18,7 @@ from services.shipping.adapters import HttpCarrier, NotUnderstood
 from services.shipping.model import Asked, Shipment
 from services.shipping.model.shipment import HERE, JOURNEY, NEXT
 from services.shipping.ports import Booking
+from tests.conftest import ADMIN
 from tests.services.shipping.conftest import API_KEY, CarrierSimulator
 from tests.services.shipping.parcels import events_of, order, shipment_of, undo
 
@@ -138,7 +139,7 @@ async def test_an_order_being_cancelled_can_no_longer_be_booked_or_dispatched(
         await commands.cancel_shipment(database, carrier, undo(parcel))
     assert (await shipment_of(database, parcel.order_id)).asked == Asked.CANCEL
     with pytest.raises(Refusal) as refused:
-        await commands.dispatch_shipment(database, carrier, booked.shipment_id)
+        await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
     assert refused.value.code == ErrorCode.SHIPMENT_CANCELLED
     with pytest.raises(Refusal) as refused:
         await commands.create_shipment(database, carrier, parcel)
@@ -158,7 +159,7 @@ async def test_what_was_dispatched_cannot_be_cancelled(
     parcel = order()
     booked = await commands.create_shipment(database, carrier, parcel)
     for _ in range(2):
-        dispatched = await commands.dispatch_shipment(database, carrier, booked.shipment_id)
+        dispatched = await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
         assert dispatched.status == ShipmentStatus.DISPATCHED
     with pytest.raises(Refusal) as refused:
         await commands.cancel_shipment(database, carrier, undo(parcel))
@@ -190,7 +191,7 @@ async def test_a_cancel_at_the_carrier_that_we_missed_is_learnt_from_the_refused
     assert await simulator.post(parcel.order_id, "cancel") == 200
     for _ in range(2):
         with pytest.raises(Refusal) as refused:
-            await commands.dispatch_shipment(database, carrier, booked.shipment_id)
+            await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
         assert refused.value.code == ErrorCode.SHIPMENT_CANCELLED
     assert (await shipment_of(database, parcel.order_id)).status == ShipmentStatus.CANCELLED
     assert await events_of(database, parcel.order_id) == ["ShipmentCreated", "TrackingUpdated CANCELLED"]
@@ -217,7 +218,7 @@ async def test_a_pickup_whose_reply_was_lost_is_settled_by_the_job(
     booked = await commands.create_shipment(database, carrier, parcel)
     await simulator.faults(lose_replies_next=1)
     with pytest.raises(Unavailable):
-        await commands.dispatch_shipment(database, carrier, booked.shipment_id)
+        await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
     assert (await shipment_of(database, parcel.order_id)).status == ShipmentStatus.BOOKED
     assert await commands.settle_asked(database, carrier, after=NOW) == 1
     assert (await shipment_of(database, parcel.order_id)).status == ShipmentStatus.DISPATCHED
@@ -231,7 +232,7 @@ async def test_a_cancel_may_overtake_a_dispatch_that_never_reached_the_carrier(
     booked = await commands.create_shipment(database, carrier, parcel)
     await simulator.faults(fail_next=1)
     with pytest.raises(Unavailable):
-        await commands.dispatch_shipment(database, carrier, booked.shipment_id)
+        await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
     assert (await commands.cancel_shipment(database, carrier, undo(parcel))).status == ShipmentStatus.CANCELLED
     assert await commands.settle_asked(database, carrier, after=NOW) == 0
     assert await simulator.status(parcel.order_id) == "cancelled"
@@ -247,10 +248,10 @@ async def test_one_parcel_that_the_carrier_does_not_know_does_not_hold_up_the_ot
         session.add(shipment)
     booked = await commands.create_shipment(database, carrier, known)
     with pytest.raises(NotUnderstood):
-        await commands.dispatch_shipment(database, carrier, shipment.shipment_id)
+        await commands.dispatch_shipment(database, carrier, ADMIN, shipment.shipment_id)
     await simulator.faults(fail_next=1)
     with pytest.raises(Unavailable):
-        await commands.dispatch_shipment(database, carrier, booked.shipment_id)
+        await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
     assert await commands.settle_asked(database, carrier, after=NOW, limit=1) == 1
     assert await commands.settle_asked(database, carrier, after=NOW, limit=1) == 1
     assert (await shipment_of(database, known.order_id)).status == ShipmentStatus.DISPATCHED
@@ -261,11 +262,11 @@ async def test_delivery_by_hand(database: Database, carrier: HttpCarrier) -> Non
     parcel = order()
     booked = await commands.create_shipment(database, carrier, parcel)
     with pytest.raises(Refusal) as refused:
-        await commands.deliver_shipment(database, booked.shipment_id)
+        await commands.deliver_shipment(database, ADMIN, booked.shipment_id)
     assert refused.value.code == ErrorCode.ILLEGAL_TRANSITION
-    await commands.dispatch_shipment(database, carrier, booked.shipment_id)
+    await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
     for _ in range(2):
-        assert (await commands.deliver_shipment(database, booked.shipment_id)).status == ShipmentStatus.DELIVERED
+        assert (await commands.deliver_shipment(database, ADMIN, booked.shipment_id)).status == ShipmentStatus.DELIVERED
     assert await events_of(database, parcel.order_id) == ["ShipmentCreated", "ShipmentDispatched", "ShipmentDelivered"]
 
 

@@ -26,7 +26,7 @@ from services.shipping.adapters import HttpCarrier
 from services.shipping.app import build
 from services.shipping.webhooks import TOLERANCE_SECONDS, verify_signature
 from simulators._webhooks import signature
-from tests.conftest import Databases, TokenMint, eventually
+from tests.conftest import ADMIN, Databases, TokenMint, eventually
 from tests.services.shipping.conftest import WEBHOOK_SECRET, CarrierSimulator, listening, running_carrier, settings
 from tests.services.shipping.parcels import events_of, history_of, news, order, shipment_of, undo
 
@@ -107,7 +107,7 @@ async def test_g11_signed_news_of_a_day_that_no_clock_shows_is_refused(client: h
 async def dispatched(database: Database, carrier: HttpCarrier) -> CreateShipment:
     parcel = order()
     booked = await commands.create_shipment(database, carrier, parcel)
-    await commands.dispatch_shipment(database, carrier, booked.shipment_id)
+    await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
     return parcel
 
 

@@ -1,0 +1,144 @@
+"""Who may do what. Each service has one table of it, `services/<name>/access.py`, with a row for every operation.
+
+Whether a caller's roles admit it to an operation at all is decided before the operation runs, for every route, by the router that
+the table makes. Which rows it reaches by it is decided where they are loaded, by asking the `Caller` that the operation is given:
+lists leave out what is out of reach, and a row out of reach is answered as if it did not exist.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
+from sqlalchemy import ColumnElement, false, or_, true
+from sqlalchemy.orm import Mapped
+
+from chassis.tokens import Principal, authenticate
+from contracts.errors import ErrorCode, Refusal
+from contracts.identity import Role
+
+
+class Reach(StrEnum):
+    """Which rows a role reaches by an operation."""
+
+    ALL = "all"
+    OWN = "own"
+    """Those about the caller: my orders, my payments."""
+    WAREHOUSES = "warehouses"
+    """Those of the warehouses that the caller works for (`Principal.warehouses`); all of them for who works for all."""
+
+
+class Open(StrEnum):
+    """Operations that ask for no access token."""
+
+    PUBLIC = "everybody"
+    PROOF = "proof"
+    """The request itself proves who sends it: by a signature, a password, a link."""
+
+
+Rule = Mapping[Role, Reach] | Open
+"""Who may call an operation. A role that is not in it may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A caller that is admitted to an operation, and what it reaches by it."""
+
+    principal: Principal
+    reach: frozenset[Reach]
+
+    @property
+    def subject(self) -> UUID:
+        """The user's id."""
+        return self.principal.subject
+
+    @property
+    def is_staff(self) -> bool:
+        """Whether it reaches more than what is its own."""
+        return self.reach != {Reach.OWN}
+
+    @property
+    def reaches_all(self) -> bool:
+        """Whether every row is within reach. Who works for no warehouse in particular works for all of them."""
+        return Reach.ALL in self.reach or (Reach.WAREHOUSES in self.reach and self.principal.warehouses is None)
+
+    def reaches(self, *, owner: UUID | None = None, warehouse: str | None = None) -> bool:
+        """Whether a row of this customer or this warehouse is within reach."""
+        return (
+            self.reaches_all
+            or (Reach.OWN in self.reach and owner == self.subject)
+            or (Reach.WAREHOUSES in self.reach and warehouse in (self.principal.warehouses or ()))
+        )
+
+    def rows(
+        self, *, owner: Mapped[UUID | None] | None = None, warehouse: Mapped[str | None] | None = None
+    ) -> ColumnElement[bool]:
+        """The same as a condition on the columns that tell a row's customer and warehouse."""
+        if self.reaches_all:
+            return true()
+        within: list[ColumnElement[bool]] = []
+        if Reach.OWN in self.reach and owner is not None:
+            within.append(owner == self.subject)
+        if Reach.WAREHOUSES in self.reach and warehouse is not None:
+            within.append(warehouse.in_(sorted(self.principal.warehouses or ())))
+        return or_(false(), *within)
+
+
+class AccessTable:
+    """One service's table: the name of each operation (its function) and its rule."""
+
+    def __init__(self, rules: Mapping[str, Rule]) -> None:
+        self.rules = dict(rules)
+        self.routes: list[GuardedRoute] = []
+        """Every operation that its routers were given."""
+
+    def router(self, **options: Any) -> APIRouter:
+        """A router that admits callers as the table says. LookupError: an operation without a row."""
+
+        class Guarded(GuardedRoute):
+            table = self
+
+        return APIRouter(route_class=Guarded, **options)
+
+    def check(self, routers: Sequence[APIRouter]) -> None:
+        """ValueError, if the table does not guard these routers, or their operations are not exactly its rows."""
+        routes = [route for router in routers for route in router.routes]
+        if not all(isinstance(route, GuardedRoute) and route.table is self for route in routes):
+            raise ValueError("a router is not from the service's access table")
+        names = sorted(route.name for route in routes if isinstance(route, GuardedRoute))
+        if names != sorted(self.rules):
+            raise ValueError(f"operations and rows of the access table differ: {sorted(set(names) ^ set(self.rules)) or names}")
+
+
+class GuardedRoute(APIRoute):
+    """An operation that only those reach whom its row of the table admits."""
+
+    table: ClassVar[AccessTable]
+
+    def __init__(self, path: str, endpoint: Any, *, dependencies: Sequence[Any] | None = None, **options: Any) -> None:
+        self.rule = self.table.rules[endpoint.__name__]
+        guard = [] if isinstance(self.rule, Open) else [Depends(authorize)]
+        super().__init__(path, endpoint, dependencies=[*(dependencies or ()), *guard], **options)
+        self.table.routes.append(self)
+
+    def admit(self, principal: Principal) -> Grant:
+        """What this caller reaches. Refusal: forbidden, if none of its roles is in the row."""
+        rule = {} if isinstance(self.rule, Open) else self.rule
+        reach = frozenset(rule[role] for role in principal.roles if role in rule)
+        if not reach:
+            raise Refusal(ErrorCode.FORBIDDEN, f"This needs one of the roles: {', '.join(rule)}.")
+        return Grant(principal, reach)
+
+
+async def authorize(request: Request, principal: Annotated[Principal, Depends(authenticate)]) -> Grant:
+    """The caller, if it may call this operation. Refusals: unauthenticated, forbidden."""
+    route: GuardedRoute = request.scope["route"]
+    return route.admit(principal)
+
+
+Caller = Annotated[Grant, Depends(authorize)]
+NO_OPERATIONS = AccessTable({})
+"""Of a process that answers nothing but its probes."""

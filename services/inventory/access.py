@@ -1,0 +1,22 @@
+"""Who may do what with stock. Support looks; who works in a warehouse looks after its stock, and no other's."""
+
+from chassis.access import AccessTable, Reach
+from contracts.identity import Role
+
+_READ = {Role.SUPPORT: Reach.ALL, Role.WAREHOUSE: Reach.WAREHOUSES, Role.ADMIN: Reach.ALL}
+_CHANGE = {Role.WAREHOUSE: Reach.WAREHOUSES, Role.ADMIN: Reach.ALL}
+_SAGA = {Role.SERVICE: Reach.ALL}
+
+ACCESS = AccessTable(
+    {
+        "list_warehouses": _READ,
+        "put_warehouse": _CHANGE,
+        "list_stock": _READ,
+        "receive_stock": _CHANGE,
+        "reserve": _SAGA,
+        "hold": _SAGA,
+        "release": _SAGA,
+        "ship": _SAGA,
+        "get_reservation": _SAGA,
+    }
+)

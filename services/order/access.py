@@ -1,0 +1,22 @@
+"""Who may do what with orders. The warehouse knows an order by its parcel only, in shipping."""
+
+from chassis.access import AccessTable, Reach
+from contracts.identity import Role
+
+_READ = {Role.CUSTOMER: Reach.OWN, Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL}
+_DECIDE = {Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL}
+_SAGA = {Role.SERVICE: Reach.ALL}
+
+ACCESS = AccessTable(
+    {
+        "place_order": {Role.CUSTOMER: Reach.OWN, Role.ADMIN: Reach.OWN},
+        "list_orders": _READ,
+        "get_order": _READ,
+        "get_timeline": _READ,
+        "cancel_order": {Role.CUSTOMER: Reach.OWN, Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL},
+        "approve_order": _DECIDE,
+        "reject_order": _DECIDE,
+        "open_order": _SAGA,
+        "advance_order": _SAGA,
+    }
+)

@@ -1,0 +1,29 @@
+"""Who may what with mails: everything, asked by everybody."""
+
+from uuid import uuid4
+
+import httpx2
+
+from chassis.database import Database
+from contracts.identity import Role
+from services.notification import commands
+from tests.access import Rows, assert_access
+from tests.conftest import TokenMint
+from tests.services.notification.conftest import confirmation
+
+
+async def test_everybody_may_what_the_table_says(client: httpx2.AsyncClient, database: Database, mint: TokenMint) -> None:
+    async def a_mail() -> Rows:
+        customer_id = uuid4()
+        queued = await commands.send_notification(database, confirmation(customer_id))
+        values = {"notification_id": str(queued.notification_id), "customer_id": str(customer_id), "kind": "order_shipped"}
+        return Rows(values, owner=customer_id)
+
+    await assert_access("notification", client, mint, a_mail)
+
+
+async def test_g10_a_warehouse_reads_no_mails(client: httpx2.AsyncClient, database: Database, mint: TokenMint) -> None:
+    queued = await commands.send_notification(database, confirmation(uuid4()))
+    for path in ("", f"/{queued.notification_id}"):
+        response = await client.get(f"/api/v1/notifications{path}", headers=mint.headers(Role.WAREHOUSE))
+        assert (response.status_code, response.json()["code"]) == (403, "forbidden")

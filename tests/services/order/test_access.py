@@ -1,0 +1,29 @@
+"""Who may what with orders: everything, asked by everybody."""
+
+import httpx2
+
+from chassis.database import Database
+from contracts.identity import Role
+from tests.access import Rows, assert_access
+from tests.conftest import TokenMint
+from tests.services.order.conftest import Catalogue, stored
+
+
+async def test_everybody_may_what_the_table_says(
+    client: httpx2.AsyncClient, database: Database, catalogue: Catalogue, mint: TokenMint
+) -> None:
+    for product_id in ("1029743", "1082185"):  # those of the documentation's example
+        catalogue.put(product_id, "1.50")
+
+    async def an_order() -> Rows:
+        order = await stored(database)
+        return Rows({"order_id": str(order.order_id)}, owner=order.customer_id)
+
+    await assert_access("order", client, mint, an_order)
+
+
+async def test_g10_a_warehouse_reads_no_orders(client: httpx2.AsyncClient, database: Database, mint: TokenMint) -> None:
+    order = await stored(database)
+    for path in ("", f"/{order.order_id}", f"/{order.order_id}/timeline"):
+        response = await client.get(f"/api/v1/orders{path}", headers=mint.headers(Role.WAREHOUSE))
+        assert (response.status_code, response.json()["code"]) == (403, "forbidden")

@@ -1,0 +1,26 @@
+"""Who may what with payments: everything, asked by everybody."""
+
+import httpx2
+
+from contracts.identity import Role
+from tests.access import Rows, assert_access
+from tests.conftest import TokenMint
+from tests.services.payment.conftest import pay
+
+
+async def test_everybody_may_what_the_table_says(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    async def a_payment() -> Rows:
+        command = pay()
+        body = command.model_dump(mode="json")
+        payment = await client.post("/internal/v1/payments/process", json=body, headers=mint.headers(Role.SERVICE))
+        return Rows({"payment_id": payment.json()["payment_id"]}, owner=command.customer_id)
+
+    await assert_access("payment", client, mint, a_payment)
+
+
+async def test_g10_a_warehouse_reads_no_payments(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    body = pay().model_dump(mode="json")
+    payment = (await client.post("/internal/v1/payments/process", json=body, headers=mint.headers(Role.SERVICE))).json()
+    for path in ("", f"/{payment['payment_id']}", f"/{payment['payment_id']}/transactions"):
+        response = await client.get(f"/api/v1/payments{path}", headers=mint.headers(Role.WAREHOUSE))
+        assert (response.status_code, response.json()["code"]) == (403, "forbidden")
