@@ -51,7 +51,7 @@ def _tokens(settings: GatewaySettings) -> Json:
                 "audiences": [settings.jwt_audience],
                 "remote_jwks": {
                     "http_uri": {"uri": keys, "cluster": "identity", "timeout": "2s"},
-                    "cache_duration": seconds(60),
+                    "cache_duration": seconds(10),
                     # Fetched ahead of time, so that what is known goes on to serve while identity is away.
                     "async_fetch": {"failed_refetch_duration": seconds(1)},
                 },
