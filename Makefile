@@ -5,7 +5,7 @@ export PYTHONDONTWRITEBYTECODE :=
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-kafka crash check format bench histories clean
+.PHONY: help install up demo test test-kafka crash fuzz check format bench histories clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test-kafka: $(INSTALLED) ## Run the event tests on Apache Kafka itself (needs Ja
 
 crash: $(INSTALLED) ## Kill parts of the platform at random for long (KILLS=200 SEED=1)
 	@$(BIN)/python -m pytest tests/crash --timeout=7200 --kills=$(or $(KILLS),200) $(if $(SEED),--seed=$(SEED))
+
+fuzz: $(INSTALLED) ## Play made-up requests against the whole platform for long (SEED=1)
+	@$(BIN)/python -m pytest tests/fuzz -s --timeout=7200 --fuzz-seconds=900 $(if $(SEED),--fuzz-seed=$(SEED))
 
 bench: $(INSTALLED) ## Measure the platform on this machine; writes benchmarks/results.json
 	@$(BIN)/python -m benchmarks.run

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from fastapi import APIRouter
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from temporalio.client import Client
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
@@ -42,7 +42,7 @@ class WorkerSettings(ProcessSettings, TemporalSettings):
     payment_url: str = "http://127.0.0.1:8004"
     shipping_url: str = "http://127.0.0.1:8006"
     notification_url: str = "http://127.0.0.1:8007"
-    service_client_secret: SecretStr
+    service_client_secret: SecretStr = Field(validation_alias="SERVICE_CLIENT_SECRET_WORKER")
     workflow_sandbox: bool = False
     """Run workflows in the SDK's sandbox, as every test and replay does. Why not here: docs/adr/0010."""
     worker_metrics_address: str | None = None

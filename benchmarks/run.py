@@ -20,7 +20,8 @@ from rich.table import Table
 from benchmarks.ceilings import FourLocal, FourRegular, workflows_per_second
 from benchmarks.gateway import gateway_costs
 from benchmarks.lag import buckets, quantile_ms
-from cli.client import Gateway
+from cli.client import Person
+from cli.demo.shop import Shop, open_shop
 from cli.stocking import stock_platform
 from data.baskets import Basket, read_baskets
 from embedded.platform import Platform
@@ -63,13 +64,13 @@ class Placed:
         return statistics.quantiles(self.latencies_ms, n=100, method="inclusive")[q - 1]
 
 
-async def place_orders(gateway: Gateway, tokens: Sequence[str], baskets: Sequence[Basket], concurrency: int) -> Placed:
+async def place_orders(shop: Shop, customers: Sequence[Person], baskets: Sequence[Basket], concurrency: int) -> Placed:
     """Place each basket, `concurrency` at a time."""
     gate = asyncio.Semaphore(concurrency)
     latencies: list[float] = []
     confirmed = 0
 
-    async def place(basket: Basket, token: str) -> None:
+    async def place(basket: Basket, customer: Person) -> None:
         nonlocal confirmed
         body = {
             "lines": [{"product_id": product, "quantity": quantity} for product, quantity in basket.lines],
@@ -79,15 +80,16 @@ async def place_orders(gateway: Gateway, tokens: Sequence[str], baskets: Sequenc
             "warehouse_id": basket.store_id,
         }
         async with gate:
+            token, key = await customer.token(), {"Idempotency-Key": str(uuid4())}
             began = time.monotonic()
-            reply = await gateway.ask("POST", "/api/v1/orders", body, token=token, headers={"Idempotency-Key": str(uuid4())})
+            reply = await shop.gateway.ask("POST", "/api/v1/orders", body, token=token, headers=key)
             latencies.append((time.monotonic() - began) * 1000)
         if reply.status != 201:
             raise RuntimeError(f"an order was not confirmed: {reply.status} {reply.body}")
         confirmed += 1
 
     began = time.monotonic()
-    await asyncio.gather(*[place(basket, token) for basket, token in zip(baskets, cycle(tokens), strict=False)])
+    await asyncio.gather(*[place(basket, customer) for basket, customer in zip(baskets, cycle(customers), strict=False)])
     return Placed(time.monotonic() - began, latencies, confirmed)
 
 
@@ -120,40 +122,39 @@ async def measure(parts: Sequence[str], orders: int, data: Path, console: Consol
             "memory_mb": sum(memory.values()),
             "memory_mb_by_process": memory,
         }
-        async with Gateway(platform.url("gateway")) as gateway:
+        async with open_shop(platform.env) as shop:
+            customers = [shop.customer(f"bench-{n}") for n in range(CUSTOMERS)]
+            for customer in customers:
+                await shop.welcome(customer)
             if "orders" in parts:
-                results |= await measure_orders(platform, gateway, orders, console)
+                results |= await measure_orders(platform, shop, customers, orders, console)
             if "gateway" in parts:
                 product, _ = next(iter(read_baskets())).lines[0]
                 path = f"/api/v1/products/{product}"
                 console.print("reads, without a token …")
                 results["reads_anonymous"] = await gateway_costs(platform, path, None, data)
                 console.print("reads, with a token …")
-                results["reads_customer"] = await gateway_costs(platform, path, await customer(gateway, 0), data)
+                results["reads_customer"] = await gateway_costs(platform, path, await customers[0].token(), data)
         return results
 
 
-async def customer(gateway: Gateway, number: int) -> str:
-    """An access token of one of our customers."""
-    return await gateway.sign_up(f"bench-{number}@example.com", "correct horse battery", f"Bench {number}")
-
-
-async def measure_orders(platform: Platform, gateway: Gateway, orders: int, console: Console) -> dict[str, Any]:
+async def measure_orders(
+    platform: Platform, shop: Shop, customers: Sequence[Person], orders: int, console: Console
+) -> dict[str, Any]:
     """Orders, and beside them workflows that do nothing."""
     temporal = await connect(TemporalSettings(temporal_address=platform.env["TEMPORAL_ADDRESS"]))
     console.print("no-op workflows …")
     regular = await workflows_per_second(temporal, FourRegular, count=300, concurrency=CONCURRENCY)
     local = await workflows_per_second(temporal, FourLocal, count=300, concurrency=CONCURRENCY)
 
-    tokens = [await customer(gateway, number) for number in range(CUSTOMERS)]
     baskets = list(islice(cycle(read_baskets()), orders + 80))
     console.print("orders, one at a time …")
-    await place_orders(gateway, tokens, baskets[:40], 4)  # warm-up
-    idle = await place_orders(gateway, tokens, baskets[40:80], 1)
+    await place_orders(shop, customers, baskets[:40], 4)  # warm-up
+    idle = await place_orders(shop, customers, baskets[40:80], 1)
     await events_settled(platform)
     console.print(f"orders, {CONCURRENCY} at a time …")
     lag_before, cpu_before = await analytics_lag(platform), platform.supervisor.usage()
-    busy = await place_orders(gateway, tokens, baskets[80:], CONCURRENCY)
+    busy = await place_orders(shop, customers, baskets[80:], CONCURRENCY)
     await events_settled(platform)
     lag_after, cpu_after = await analytics_lag(platform), platform.supervisor.usage()
 

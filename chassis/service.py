@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import aiohttp
 import uvicorn
 import uvloop
 from fastapi import APIRouter, FastAPI, Response
@@ -28,6 +27,7 @@ from chassis.plain_input import PlainInput
 from chassis.problems import MEDIA_TYPE as PROBLEM_TYPE
 from chassis.problems import install_problem_handlers
 from chassis.relay import Relay
+from chassis.sessions import EndedSessions, ended_fetcher
 from chassis.settings import ProcessSettings, ServiceSettings
 from chassis.telemetry import configure_tracing
 from chassis.tokens import TokenVerifier, jwks_fetcher
@@ -47,6 +47,9 @@ class Part(StrEnum):
     CONSUMERS = "consumers"
 
 
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+
+
 class _Api(FastAPI):
     """Says of each refusal and fault that it comes as problem details; FastAPI knows but one media type for an endpoint."""
 
@@ -61,16 +64,12 @@ class _Api(FastAPI):
         return document
 
 
-_PROBLEM = {"$ref": "#/components/schemas/Problem"}
-
-
 def new_app(name: str, title: str, description: str, routers: Sequence[APIRouter], checks: Mapping[str, Check]) -> FastAPI:
     """A FastAPI application with everything that all of ours have."""
     app = _Api(
         title=title,
         description=description,
         version="1.0.0",
-        max_body_size=MAX_BODY,
         telemetry={"operation_spans": False, "logs": False, "metrics": False, "exclude": _is_probe},
         responses={
             "4XX": {"model": Problem, "description": "Refused, with the reason"},
@@ -81,7 +80,7 @@ def new_app(name: str, title: str, description: str, routers: Sequence[APIRouter
         redirect_slashes=False,  # one path for one thing; and a redirect would repeat whatever the Host header says
     )
     app.state.name = name
-    app.add_middleware(PlainInput)
+    app.add_middleware(PlainInput, max_body=MAX_BODY)
     install_problem_handlers(app)
     for router in routers:
         app.include_router(router)
@@ -114,20 +113,25 @@ class Service:
     """Opened before anything runs, closed after everything has stopped; e.g. the HttpSession of its clients."""
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Its connections are open inside; nothing runs yet. Tests use the API this way."""
+    async def opened(self, parts: frozenset[Part] = frozenset(Part)) -> AsyncIterator[None]:
+        """Its connections are open inside; nothing runs yet but what the API needs to know its callers. Tests use the API this
+        way."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.database.close)
             for resource in self.resources:
                 await stack.enter_async_context(resource)
-            if not hasattr(self.api.state, "verifier"):
+            if Part.API in parts and not hasattr(self.api.state, "verifier"):
                 http = await stack.enter_async_context(HttpSession())
-                self.api.state.verifier = verifier(self.settings, http)
+                ended = EndedSessions(ended_fetcher(http.session, self.settings.identity_url))
+                await stack.enter_async_context(ended.following())
+                keys = jwks_fetcher(http.session, self.settings.identity_url)
+                issuer, audience = self.settings.jwt_issuer, self.settings.jwt_audience
+                self.api.state.verifier = TokenVerifier(issuer, audience, keys, service=self.name, ended=ended)
             yield
 
     async def run(self, parts: frozenset[Part] = frozenset(Part)) -> None:
         """Run the chosen parts until SIGTERM or SIGINT."""
-        async with self.opened():
+        async with self.opened(parts):
             tasks: list[Awaitable[None]] = []
             if Part.RELAY in parts and "outbox" in self.metadata.tables:  # analytics has no events of its own
                 tasks.append(Relay(self.database.asyncpg_dsn, self.settings).run())
@@ -139,12 +143,6 @@ class Service:
             # Without its API a process still answers the probes, so that it can be supervised.
             api = self.api if Part.API in parts else new_app(self.name, self.name, "", [], {"database": self.database.ping})
             await serve(api, self.settings, tasks)
-
-
-def verifier(settings: ProcessSettings, http: HttpSession | aiohttp.ClientSession) -> TokenVerifier:
-    """Verifies access tokens with identity's published keys."""
-    session = http.session if isinstance(http, HttpSession) else http
-    return TokenVerifier(settings.jwt_issuer, settings.jwt_audience, jwks_fetcher(session, settings.identity_url))
 
 
 class _Server(uvicorn.Server):

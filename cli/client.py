@@ -1,10 +1,18 @@
 """The platform as its users see it, through the gateway; for the demo, the benchmark, the crash test and the journeys."""
 
+import asyncio
+import re
+import time
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+
+RENEW_AFTER_S = 200.0
+"""Well before an access token expires."""
+MAIL_WITHIN_S = 60
+_LINK = re.compile(r"/api/v1/auth/links/([a-z-]+)\?token=(\S+)")
 
 
 class ApiProblem(Exception):
@@ -70,14 +78,89 @@ class Gateway(Client):
     """A client of the gateway."""
 
     async def login(self, email: str, password: str) -> str:
-        """An access token."""
+        """An access token, good for five minutes."""
         tokens = await self.call("POST", "/api/v1/auth/login", {"email": email, "password": password})
         return str(tokens["access_token"])
 
-    async def sign_up(self, email: str, password: str, name: str) -> str:
-        """An access token of a new customer, or of the one who signed up earlier."""
-        person = {"email": email, "password": password, "name": name}
-        reply = await self.ask("POST", "/api/v1/auth/register", person)
-        if reply.status >= 400 and reply.body.get("code") != "email_taken":
+    async def sign_up(self, email: str, password: str, name: str) -> Reply:
+        """Open an account: the user, whose address is still to be verified, and tokens."""
+        return await self.ask("POST", "/api/v1/auth/register", {"email": email, "password": password, "name": name})
+
+
+@dataclass(frozen=True)
+class Company:
+    """One of the simulators: what it wrote down, and its switches."""
+
+    client: Client
+    api_key: str | None = None
+
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The body of a successful reply. Raises ApiProblem."""
+        return await self.client.call(method, path, body, token=self.api_key)
+
+    async def set_faults(self, **switches: object) -> None:
+        """Turn switches; without any, turn all of them off."""
+        await self.call("POST" if switches else "DELETE", "/_control/faults", switches or None)
+
+
+class Person:
+    """Somebody with an account, whose access token is renewed before it expires."""
+
+    def __init__(self, gateway: Gateway, email: str, password: str, name: str = "") -> None:
+        self._gateway, self.email, self._password, self._name = gateway, email, password, name
+        self._tokens: dict[str, Any] = {}
+        self._since = float("-inf")
+        self._turn = asyncio.Lock()
+
+    async def sign_up(self) -> None:
+        """Open an account, logged in at once. Raises ApiProblem."""
+        self._keep(await self._gateway.sign_up(self.email, self._password, self._name))
+
+    async def verify(self, mailbox: Company) -> None:
+        """Follow the link in the mail that comes; who has an account from an earlier run goes on with that one.
+
+        Raises ApiProblem, and TimeoutError if no mail comes."""
+        deadline = time.monotonic() + MAIL_WITHIN_S
+        while not (links := await self._links(mailbox)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no mail to {self.email}")
+            await asyncio.sleep(0.1)
+        page, token = links[-1]
+        if page == "verify-email":
+            verified = await self._gateway.ask("POST", "/api/v1/auth/verify-email", {"token": token})
+            if verified.status < 400:
+                return
+        await self.log_in()
+
+    async def _links(self, mailbox: Company) -> list[tuple[str, str]]:
+        """Page and token of the links in this person's mails, oldest first."""
+        mails = (await mailbox.call("GET", f"/messages?to={self.email}"))["data"]
+        return [(link[1], link[2]) for mail in mails if (link := _LINK.search(mail["text"]))]
+
+    async def token(self) -> str:
+        """A valid access token. Raises ApiProblem."""
+        async with self._turn:
+            if time.monotonic() - self._since > RENEW_AFTER_S:
+                await self._renew()
+        return str(self._tokens["access_token"])
+
+    async def _renew(self) -> None:
+        if not self._tokens:
+            return await self.log_in()
+        reply = await self._gateway.ask("POST", "/api/v1/auth/refresh", {"refresh_token": self._tokens["refresh_token"]})
+        if reply.status == 401:  # the session has ended, or an answer was lost: then the token counts as used twice
+            return await self.log_in()
+        self._keep(reply)
+        return None
+
+    async def log_in(self) -> None:
+        """With e-mail and password, which needs a verified address. Raises ApiProblem."""
+        known = {"device_token": self._tokens["device_token"]} if "device_token" in self._tokens else {}
+        body = {"email": self.email, "password": self._password, **known}
+        self._keep(await self._gateway.ask("POST", "/api/v1/auth/login", body))
+
+    def _keep(self, reply: Reply) -> None:
+        if reply.status >= 400:
             raise ApiProblem(reply.status, reply.body)
-        return await self.login(email, password)
+        self._tokens |= reply.body.get("tokens", reply.body)
+        self._since = time.monotonic()

@@ -1,4 +1,7 @@
-"""`commerce secrets`: fresh logins and keys for a platform that runs elsewhere, for Docker Compose or for Kubernetes."""
+"""Which secrets there are, and which process needs which.
+
+`commerce secrets` makes fresh ones for a platform that runs elsewhere, for Docker Compose or for Kubernetes.
+"""
 
 import json
 import secrets
@@ -8,14 +11,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 SERVICES = ("identity", "catalog", "order", "payment", "inventory", "shipping", "notification", "analytics")
-
+CLIENT_SECRETS = ("SERVICE_CLIENT_SECRET_WORKER", "SERVICE_CLIENT_SECRET_ORDER", "SERVICE_CLIENT_SECRET_NOTIFICATION")
+"""With which each process that calls others gets its tokens from identity."""
 OF_PROCESS = {
-    "identity": ("ADMIN_EMAIL", "ADMIN_PASSWORD", "JWT_PRIVATE_KEY", "JWT_PREVIOUS_PUBLIC_KEYS", "SERVICE_CLIENT_SECRET"),
-    "order": ("SERVICE_CLIENT_SECRET",),
+    "identity": ("ADMIN_EMAIL", "ADMIN_PASSWORD", "JWT_PRIVATE_KEY", "JWT_PREVIOUS_PUBLIC_KEYS", *CLIENT_SECRETS),
+    "order": ("SERVICE_CLIENT_SECRET_ORDER",),
     "payment": ("PAYMENT_PROVIDER_API_KEY",),
     "shipping": ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET"),
-    "notification": ("SMTP_USERNAME", "SMTP_PASSWORD"),
-    "worker": ("SERVICE_CLIENT_SECRET",),
+    "notification": ("SERVICE_CLIENT_SECRET_NOTIFICATION", "SMTP_USERNAME", "SMTP_PASSWORD"),
+    "worker": ("SERVICE_CLIENT_SECRET_WORKER",),
     "payment-provider": ("PAYMENT_PROVIDER_API_KEY",),
     "carrier": ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET"),
 }
@@ -27,20 +31,20 @@ def fresh() -> dict[str, str]:
     """Environment variables with new secrets. Those that only you can know (the mail server's login) are empty."""
     made = {
         "ADMIN_EMAIL": "admin@example.com",
-        "ADMIN_PASSWORD": _token(18),
-        "SERVICE_CLIENT_SECRET": _token(),
-        "JWT_PRIVATE_KEY": _rsa_key(),
+        "ADMIN_PASSWORD": token(18),
+        **{name: token() for name in CLIENT_SECRETS},
+        "JWT_PRIVATE_KEY": rsa_key(),
         "JWT_PREVIOUS_PUBLIC_KEYS": "",
-        "PAYMENT_PROVIDER_API_KEY": _token(),
-        "CARRIER_API_KEY": _token(),
-        "CARRIER_WEBHOOK_SECRET": _token(),
+        "PAYMENT_PROVIDER_API_KEY": token(),
+        "CARRIER_API_KEY": token(),
+        "CARRIER_WEBHOOK_SECRET": token(),
         "SMTP_USERNAME": "",
         "SMTP_PASSWORD": "",
-        "GRAFANA_PASSWORD": _token(18),
-        "REDIS_PASSWORD": _token(),
+        "GRAFANA_PASSWORD": token(18),
+        "REDIS_PASSWORD": token(),
     }
     databases = ("", *(f"_{name.upper()}" for name in (*SERVICES, "temporal")))
-    return made | {f"POSTGRES_PASSWORD{name}": _token() for name in databases}
+    return made | {f"POSTGRES_PASSWORD{name}": token() for name in databases}
 
 
 def env_file(variables: Mapping[str, str]) -> str:
@@ -82,11 +86,13 @@ def _secret(namespace: str, name: str, values: Mapping[str, str]) -> dict[str, o
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": dict(values)}
 
 
-def _token(size: int = 32) -> str:
+def token(size: int = 32) -> str:
+    """So many random bytes, as text."""
     return secrets.token_urlsafe(size)
 
 
-def _rsa_key() -> str:
+def rsa_key() -> str:
+    """A new private key, PEM."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, pkcs8, plain).decode().strip()

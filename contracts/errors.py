@@ -34,7 +34,6 @@ class ErrorCode(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     INVALID_CREDENTIALS = "invalid_credentials"
-    EMAIL_TAKEN = "email_taken"
     LINK_INVALID = "link_invalid"
     ACCOUNT_DISABLED = "account_disabled"
     REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105
@@ -68,7 +67,6 @@ class ErrorCode(StrEnum):
     NOT_IN_REVIEW = "not_in_review"
     CANCELLED_BY_REQUEST = "cancelled_by_request"
     # notification
-    CONTACT_UNKNOWN = "contact_unknown"
     TEMPLATE_INVALID = "template_invalid"
     # faults, not refusals: these may go through later
     INTERNAL_ERROR = "internal_error"

@@ -13,6 +13,7 @@ from contracts.errors import ErrorCode
 from contracts.identity import Role
 from contracts.inventory import StockLine
 from contracts.money import Money
+from contracts.notifications import NotificationKind
 from contracts.orders import OrderLine
 
 IDENTITY = "identity-events"
@@ -67,8 +68,7 @@ class _CustomerEvent(Event):
 
 
 class UserRegistered(_CustomerEvent):
-    email: str
-    name: str
+    pass
 
 
 class UserLoggedIn(_CustomerEvent):
@@ -81,6 +81,25 @@ class PasswordChanged(_CustomerEvent):
 
 class EmailVerified(_CustomerEvent):
     """The customer can be reached at the address of the account: a link sent there was followed."""
+
+
+class EmailChanged(_CustomerEvent):
+    """The account has another address now, which is verified."""
+
+
+class AccountMailRequested(Event):
+    """Identity wants a mail sent; whoever sends it asks identity for address and link, which stand in no event.
+
+    A request to reset a password names no customer: whether there is one is not told here either."""
+
+    topic = IDENTITY
+    request_id: UUID
+    customer_id: UUID | None = None
+    kind: NotificationKind
+
+    @property
+    def key(self) -> str:
+        return str(self.request_id)
 
 
 class SessionEnded(_CustomerEvent):
@@ -278,7 +297,8 @@ class EmailDelivered(_NotificationEvent):
 EVENT_TYPES: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
-        UserRegistered, UserLoggedIn, PasswordChanged, EmailVerified, SessionEnded, RolesChanged, UserDisabled, UserEnabled,
+        UserRegistered, UserLoggedIn, PasswordChanged, EmailVerified, EmailChanged, AccountMailRequested,
+        SessionEnded, RolesChanged, UserDisabled, UserEnabled,
         ProductCreated, ProductUpdated, PriceChanged, ProductDeleted,
         OrderCreated, OrderConfirmed, OrderCancelled, OrderCompleted,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,

@@ -1,11 +1,17 @@
 """Who is asking: roles and what an access token says."""
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import Field, SecretStr, StringConstraints
 
 from contracts.base import Contract, Request
+
+USER_TOKEN_LASTS = timedelta(minutes=5)
+CLOCK_LEEWAY = timedelta(seconds=60)
+"""How far the clocks of two machines may be apart."""
 
 
 class Role(StrEnum):
@@ -29,3 +35,11 @@ class ServiceToken(Contract):
     access_token: str
     expires_in: Annotated[int, Field(gt=0)]
     """Seconds."""
+
+
+class EndedSessionList(Contract):
+    """Reply of `GET /internal/v1/ended-sessions?since=`: what ended since `position` of the reply before (0: in the last
+    minutes, for as long as an access token may be in use)."""
+
+    session_ids: list[UUID]
+    position: int

@@ -1,4 +1,4 @@
-"""Command of the saga to notification, and its reply."""
+"""Kinds of mails; command of the saga to notification, and its reply."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -16,10 +16,17 @@ class NotificationKind(StrEnum):
     ORDER_SHIPPED = "order_shipped"
     ORDER_DELIVERED = "order_delivered"
     ORDER_CANCELLED = "order_cancelled"
+    VERIFY_EMAIL = "verify_email"
+    ACCOUNT_EXISTS = "account_exists"
+    """Somebody entered an address that is taken as their own."""
+    PASSWORD_RESET = "password_reset"  # noqa: S105
+    EMAIL_CHANGE_OLD = "email_change_old"
+    """To the address that an account is about to leave."""
+    EMAIL_CHANGE_NEW = "email_change_new"
 
 
 class SendNotification(Command):
-    """Queue one mail to a customer. Idempotent by `key`. contact_unknown is a fault: it may still come."""
+    """Queue one mail to a customer about an order. Idempotent by `key`. It is sent if the customer's address is verified."""
 
     key: Annotated[str, Field(max_length=200)]
     """Same key, same mail: it is sent once."""

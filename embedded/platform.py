@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import sys
 import time
 from collections.abc import Mapping
@@ -22,9 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-
+from cli.secrets import CLIENT_SECRETS, OF_PROCESS, USE_REDIS, rsa_key, token
 from contracts.events import TOPICS, dead_letter_topic
 from embedded.apache_kafka import ApacheKafka
 from embedded.envoy import EnvoyServer
@@ -108,10 +105,7 @@ class Platform:
 
     @property
     def env(self) -> dict[str, str]:
-        """What every process gets (addresses and secrets.
-
-        Not HOST and PORT), for clients, tests and the CLI.
-        """
+        """Every address and secret, for clients, tests and the CLI. A process gets of the secrets only its own."""
         return dict(self._env)
 
     def url(self, name: str) -> str:
@@ -149,6 +143,7 @@ class Platform:
         self._env = {
             **addresses,
             **{f"{name.upper()}_URL": self._urls[name] for name in OWN},
+            "PUBLIC_URL": self._urls["gateway"],
             "CARRIER_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/carriers/webhook",
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(self._port(ports, "smtp")),
@@ -244,7 +239,7 @@ class Platform:
 
     def _envoy(self, ports: Ports) -> EnvoyServer:
         metrics_port = self._port(ports, "gateway_metrics")
-        given = {name.lower(): value for name, value in {**os.environ, **self._env}.items()}
+        given = {name.lower(): value for name, value in {**os.environ, **self._env}.items() if value}
         own = {"host": "127.0.0.1", "port": self._port(ports, "gateway"), "metrics_port": metrics_port}
         return EnvoyServer(self.data_dir / "gateway", render(GatewaySettings.model_validate(given | own)), metrics_port)
 
@@ -260,12 +255,24 @@ class Platform:
         return ProcessSpec(
             name=name,
             argv=(sys.executable, "-m", module, *arguments),
-            env={**self._env, "HOST": "127.0.0.1", "PORT": str(port)},
+            env={**self._env_of(name.partition("-")[0]), "HOST": "127.0.0.1", "PORT": str(port)},
             cwd=ROOT,
             ready=http_ok(f"http://127.0.0.1:{port}{ready}"),
             start_after=start_after,
             ready_timeout_s=READY_TIMEOUT_S,
         )
+
+    def _env_of(self, process: str) -> dict[str, str]:
+        """`env` without the secrets and the databases of others."""
+        own = {f"DATABASE_URL_{process.upper()}", *OF_PROCESS.get(process.replace("_", "-"), ())}
+        if process in USE_REDIS:
+            own.add("REDIS_URL")
+        secret = {"REDIS_URL", *(name for names in OF_PROCESS.values() for name in names)}
+        return {
+            name: value
+            for name, value in self._env.items()
+            if name in own or (name not in secret and not name.startswith("DATABASE_URL_"))
+        }
 
     def _port(self, ports: Ports, name: str) -> int:
         return ports.get(name, int(self._settings.get(f"PORT_{name.upper()}", "0")) or None)
@@ -355,19 +362,13 @@ def _secrets(file: Path) -> dict[str, str]:
     kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
     made = {
         "ADMIN_EMAIL": "admin@example.com",
-        "ADMIN_PASSWORD": secrets.token_urlsafe(12),
-        "SERVICE_CLIENT_SECRET": secrets.token_urlsafe(32),
-        "PAYMENT_PROVIDER_API_KEY": secrets.token_urlsafe(32),
-        "CARRIER_API_KEY": secrets.token_urlsafe(32),
-        "CARRIER_WEBHOOK_SECRET": secrets.token_urlsafe(32),
+        "ADMIN_PASSWORD": token(12),
+        **{name: token() for name in CLIENT_SECRETS},
+        "PAYMENT_PROVIDER_API_KEY": token(),
+        "CARRIER_API_KEY": token(),
+        "CARRIER_WEBHOOK_SECRET": token(),
     }
     if "JWT_PRIVATE_KEY" not in kept:
-        made["JWT_PRIVATE_KEY"] = _rsa_key()
+        made["JWT_PRIVATE_KEY"] = rsa_key()
     write_private(file, json.dumps(made | kept, indent=1))
     return made | kept
-
-
-def _rsa_key() -> str:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, pkcs8, plain).decode()

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from chassis.clients import HttpSession
 from chassis.service import run_process, serve
+from chassis.sessions import EndedSessions, ended_fetcher
 from gateway.gatekeeping import gatekeeping
 from gateway.health import HealthOfAll, kafka_answers
 from gateway.limits import SharedLimits
@@ -19,7 +20,7 @@ from gateway.settings import GatewaySettings
 
 
 @asynccontextmanager
-async def opened(settings: GatewaySettings, ended_sessions: Callable[[], frozenset[UUID]] = frozenset) -> AsyncIterator[ASGIApp]:
+async def opened(settings: GatewaySettings, ended_sessions: Callable[[], frozenset[UUID]]) -> AsyncIterator[ASGIApp]:
     """The edge application; its connections are open inside."""
     urls = settings.urls()
     async with AsyncExitStack() as stack:
@@ -41,8 +42,10 @@ async def opened(settings: GatewaySettings, ended_sessions: Callable[[], frozens
 
 async def run(settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    async with opened(settings) as app:
-        await serve(app, settings, ws="none", lifespan="off", proxy_headers=False)
+    async with HttpSession() as http:
+        ended = EndedSessions(ended_fetcher(http.session, settings.identity_url))
+        async with ended.following(), opened(settings, ended.all) as app:
+            await serve(app, settings, ws="none", lifespan="off", proxy_headers=False)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ PUBLIC: Who = None
 SIGNED_IN: Who = frozenset({Role.CUSTOMER, Role.SUPPORT, Role.WAREHOUSE, Role.ADMIN})
 """Every person. Tokens of the platform's own processes do not pass the front door: they have no business outside."""
 STAFF: Who = frozenset({Role.SUPPORT, Role.WAREHOUSE, Role.ADMIN})
+ADMIN: Who = frozenset({Role.ADMIN})
 
 READS = ("GET", "HEAD")
 BODY_LIMIT = 1_000_000
@@ -79,7 +80,15 @@ def _writes(who: Who, *methods: str) -> dict[str, Who]:
 ROUTES: tuple[Route, ...] = (
     Route("/.well-known/jwks.json", "identity", _reads(PUBLIC), exact=True),
     Route("/api/v1/auth", "identity", _writes(PUBLIC, "POST"), Limit.AUTH, SMALL_BODY),
-    Route("/api/v1/users", "identity", _reads(SIGNED_IN) | _writes(SIGNED_IN, "PUT"), body_limit=SMALL_BODY),
+    Route("/api/v1/auth/links", "identity", _reads(PUBLIC) | _writes(PUBLIC, "POST"), Limit.AUTH, SMALL_BODY),
+    Route(
+        "/api/v1/users",
+        "identity",
+        _reads(SIGNED_IN) | _writes(SIGNED_IN, "PUT", "PATCH", "POST", "DELETE"),
+        body_limit=SMALL_BODY,
+    ),
+    Route("/api/v1/users/me/email", "identity", _writes(SIGNED_IN, "POST"), Limit.AUTH, SMALL_BODY, exact=True),
+    Route("/api/v1/security-log", "identity", _reads(ADMIN)),
     Route("/api/v1/products", "catalog", _reads(PUBLIC) | _writes(STAFF, "POST", "PUT", "PATCH", "DELETE")),
     Route("/api/v1/categories", "catalog", _reads(PUBLIC) | _writes(STAFF, "POST", "PUT", "DELETE")),
     Route("/api/v1/orders", "order", _reads(SIGNED_IN) | _writes(SIGNED_IN, "POST")),

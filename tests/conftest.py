@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import httpx2
+import hypothesis
 import jwt
 import pytest
 import pytest_asyncio
@@ -21,14 +22,19 @@ from chassis.service import Service
 from chassis.tokens import ALGORITHM, TokenVerifier
 from contracts.identity import Role
 from embedded import postgres as embedded_postgres
+from embedded.platform import SERVICES
 
 ROOT = Path(__file__).parent.parent
+# A slow machine is no defect of what is tested.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", default="20", help="crash test: how many times a part of the platform is killed")
     parser.addoption("--seed", default=str(time.time_ns() % 100_000), help="crash test: makes the random choices repeatable")
     parser.addoption("--fuzz-seed", default="1", help="fuzz run: where its sequence of made-up requests begins")
+    parser.addoption("--fuzz-seconds", default="40", help="fuzz run: how long each of its three callers plays")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -74,30 +80,31 @@ async def databases(postgres: embedded_postgres.PostgresServer) -> Databases:
 
 
 class TokenMint:
-    """Signs access tokens as identity does, with a key of its own."""
+    """Signs access tokens as identity does, with a key of its own. A process's token is good at every service."""
 
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
     def token(self, *roles: Role, subject: UUID | None = None, expires_in: int = 600) -> str:
+        whose = {"aud": list(SERVICES)} if Role.SERVICE in roles else {"aud": "commerce", "sid": str(uuid4())}
         claims = {
             "iss": "distributed-commerce",
-            "aud": "commerce",
             "sub": str(subject or uuid4()),
             "iat": int(time.time()),
             "exp": int(time.time()) + expires_in,
             "roles": list(roles),
+            **whose,
         }
         return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": "test"})
 
     def headers(self, *roles: Role, subject: UUID | None = None) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(*roles, subject=subject)}"}
 
-    def verifier(self) -> TokenVerifier:
+    def verifier(self, service: str | None = None) -> TokenVerifier:
         async def keys() -> dict[str, object]:
             return {"keys": [RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True) | {"kid": "test", "alg": ALGORITHM}]}
 
-        return TokenVerifier("distributed-commerce", "commerce", keys)
+        return TokenVerifier("distributed-commerce", "commerce", keys, service=service)
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +115,7 @@ def mint() -> TokenMint:
 @asynccontextmanager
 async def running_api(service: Service, mint: TokenMint) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a service's API, in this process, on its real database."""
-    service.api.state.verifier = mint.verifier()
+    service.api.state.verifier = mint.verifier(service.name)
     async with service.opened():
         transport = httpx2.ASGITransport(service.api)
         async with httpx2.AsyncClient(transport=transport, base_url="http://service") as client:

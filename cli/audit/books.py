@@ -9,6 +9,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from contracts.events import (
+    AccountMailRequested,
+    EmailVerified,
     Event,
     OrderCancelled,
     OrderCompleted,
@@ -17,7 +19,6 @@ from contracts.events import (
     ShipmentDelivered,
     ShipmentDispatched,
     TrackingUpdated,
-    UserRegistered,
 )
 
 
@@ -51,7 +52,7 @@ PRODUCERS = (
 
 LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
     Source.ORDER: frozenset({ShipmentDispatched, ShipmentDelivered, TrackingUpdated}),
-    Source.NOTIFICATION: frozenset({UserRegistered, ShipmentDispatched, ShipmentDelivered, OrderCancelled}),
+    Source.NOTIFICATION: frozenset({AccountMailRequested, EmailVerified, ShipmentDispatched, ShipmentDelivered, OrderCancelled}),
     Source.ANALYTICS: frozenset({OrderCreated, OrderConfirmed, OrderCancelled, OrderCompleted}),
 }
 """Which events must have had an effect where. A test holds this against the services' own subscriptions."""
@@ -176,7 +177,8 @@ class NotificationRow(NamedTuple):
     """A mail that was queued."""
 
     notification_id: UUID
-    order_id: UUID
+    order_id: UUID | None
+    """None for a mail about an account."""
     kind: str
     status: str
     created_at: datetime

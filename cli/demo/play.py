@@ -9,11 +9,11 @@ import aiohttp
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.client import ApiProblem
+from cli.client import ApiProblem, Person
 from cli.demo.addresses import address_of
 from cli.demo.baskets import Chosen
 from cli.demo.scenarios import Scenario, Seen
-from cli.demo.shop import Person, Placed, Purchase, Shop, in_parallel
+from cli.demo.shop import Placed, Purchase, Shop, in_parallel
 from contracts.orders import FINAL_STATUSES
 from data.baskets import Basket
 
@@ -92,6 +92,10 @@ async def _sign_up(shop: Shop, chosen: Sequence[Chosen], progress: Progress) -> 
     customers = {one.basket.household_id: shop.customer(one.basket.household_id) for one in chosen}
     task = progress.add_task("Customers sign up", total=len(customers))
     await in_parallel(Person.sign_up, customers.values(), at_once=8, done=lambda: progress.advance(task))
+    task = progress.add_task("… and verify their e-mail", total=len(customers))
+    await in_parallel(
+        lambda customer: customer.verify(shop.mailbox), customers.values(), at_once=8, done=lambda: progress.advance(task)
+    )
     return customers
 
 

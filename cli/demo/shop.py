@@ -8,38 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from cli.client import Client, Gateway, Reply
+from cli.client import Client, Company, Gateway, Person, Reply
 from contracts.ids import payment_reference
 from contracts.orders import OrderStatus
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-LOGIN_LASTS_S = 600
-"""Shorter than an access token does."""
 PAGE = 200
-
-
-class Person:
-    """Somebody with an account, who logs in again before the access token expires."""
-
-    def __init__(self, gateway: Gateway, email: str, password: str, name: str) -> None:
-        self._gateway, self.email, self._password, self._name = gateway, email, password, name
-        self._token, self._since = "", float("-inf")
-        self._turn = asyncio.Lock()
-
-    async def sign_up(self) -> None:
-        """Open the account, if it is not there yet, and log in."""
-        self._token = await self._gateway.sign_up(self.email, self._password, self._name)
-        self._since = time.monotonic()
-
-    async def token(self) -> str:
-        """A valid access token."""
-        async with self._turn:
-            if time.monotonic() - self._since > LOGIN_LASTS_S:
-                self._token = await self._gateway.login(self.email, self._password)
-                self._since = time.monotonic()
-        return self._token
 
 
 @dataclass(frozen=True)
@@ -87,22 +63,6 @@ def in_words(status: int, body: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Company:
-    """One of the simulators: what it wrote down, and its switches."""
-
-    client: Client
-    api_key: str | None = None
-
-    async def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The body of a successful reply. Raises ApiProblem."""
-        return await self.client.call(method, path, body, token=self.api_key)
-
-    async def set_faults(self, **switches: object) -> None:
-        """Turn switches; without any, turn all of them off."""
-        await self.call("POST" if switches else "DELETE", "/_control/faults", switches or None)
-
-
-@dataclass(frozen=True)
 class Shop:
     """All that scenarios need. `open_shop` makes one."""
 
@@ -115,7 +75,13 @@ class Shop:
 
     def customer(self, household: str) -> Person:
         """A household of the data; it has to sign up."""
-        return Person(self.gateway, f"household-{household}@example.com", f"password-{household}", f"Household {household}")
+        email, name = f"household-{household}@example.com", f"Household {household}"
+        return Person(self.gateway, email, f"password-{household}", name)
+
+    async def welcome(self, person: Person) -> None:
+        """They open an account and verify their address."""
+        await person.sign_up()
+        await person.verify(self.mailbox)
 
     async def ask(self, who: Person, method: str, path: str, body: Any = None) -> Reply:
         """A reply, refusals included."""
@@ -195,24 +161,27 @@ async def open_shop(env: Mapping[str, str]) -> AsyncIterator[Shop]:
 
         gateway = await stack.enter_async_context(Gateway(env["GATEWAY_URL"]))
         admin = await gateway.login(env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
+        mailbox = await company("MAIL_SINK")
+
         yield Shop(
             gateway=gateway,
-            support=await _hire(gateway, admin, "support", env["ADMIN_PASSWORD"]),
-            warehouse=await _hire(gateway, admin, "warehouse", env["ADMIN_PASSWORD"]),
+            support=await _hire(gateway, mailbox, admin, "support", env["ADMIN_PASSWORD"]),
+            warehouse=await _hire(gateway, mailbox, admin, "warehouse", env["ADMIN_PASSWORD"]),
             provider=await company("PAYMENT_PROVIDER"),
             carrier=await company("CARRIER"),
-            mailbox=await company("MAIL_SINK"),
+            mailbox=mailbox,
         )
 
 
-async def _hire(gateway: Gateway, admin: str, role: str, password: str) -> Person:
+async def _hire(gateway: Gateway, mailbox: Company, admin: str, role: str, password: str) -> Person:
     person = Person(gateway, f"{role}@example.com", password, role.title())
     await person.sign_up()
+    await person.verify(mailbox)
     me = await gateway.call("GET", "/api/v1/users/me", token=await person.token())
     if role not in me["roles"]:
         tag = {"If-Match": f'"{me["version"]}"'}
         await gateway.call("PUT", f"/api/v1/users/{me['user_id']}/roles", {"roles": [role]}, token=admin, headers=tag)
-        await person.sign_up()  # the token at hand does not know the role
+        await person.log_in()  # the change has ended the session
     return person
 
 

@@ -14,7 +14,7 @@ from temporalio.client import Client, WorkflowHandle
 from cli.demo import scenarios
 from cli.demo.play import purchase_of
 from cli.demo.scenarios import Play
-from cli.demo.shop import Person, Purchase, Shop, in_parallel, open_shop, until
+from cli.demo.shop import Purchase, Shop, in_parallel, open_shop, until
 from cli.stocking import stock_platform
 from contracts.ids import order_workflow_id
 from contracts.orders import OrderState
@@ -101,5 +101,5 @@ def small_baskets(count: int) -> list[Basket]:
 async def _purchases(shop: Shop, baskets: Sequence[Basket]) -> list[Purchase]:
     """The baskets, each ready to be ordered by its household, which has signed up."""
     customers = {basket.household_id: shop.customer(basket.household_id) for basket in baskets}
-    await in_parallel(Person.sign_up, customers.values(), at_once=4)
+    await in_parallel(shop.welcome, customers.values(), at_once=8)
     return [purchase_of(basket, customers, "stage") for basket in baskets]

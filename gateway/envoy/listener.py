@@ -59,7 +59,7 @@ def _manager(settings: GatewaySettings, trusted: list[Json]) -> Json:
         "generate_request_id": True,
         "always_set_request_id_in_response": True,
         "server_header_transformation": "PASS_THROUGH",
-        # Envoy's own headers (retries, time-outs) are believed from nobody: no client has this address.
+        # No client has this address: nobody is "internal" to Envoy, and believed more than others.
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         "tracing": _tracing(settings),
         "access_log": [_access_log()],
@@ -126,14 +126,16 @@ def _believing(trusted: list[Json]) -> Json:
             )
         ],
         "preserve_external_request_id": True,
+        "early_header_mutation_extensions": [_without()],
     }
 
 
 def _without(*names: str) -> Json:
+    """Drops these headers, and all that would tell Envoy itself what to do, before anything looks at them."""
     return extension(
         "envoy.http.early_header_mutation.header_mutation",
         "http.early_header_mutation.header_mutation.v3.HeaderMutation",
-        mutations=[{"remove": name} for name in names],
+        mutations=[*({"remove": name} for name in names), {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}],
     )
 
 

@@ -1,7 +1,7 @@
 """Reports over HTTP, for staff."""
 
-from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from chassis.dependencies import Db
 from chassis.paging import Cursor, Limit
 from chassis.tokens import require
+from contracts.base import Day
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
 from contracts.money import Currency
@@ -22,17 +23,12 @@ USUAL_PERIOD = timedelta(days=30)
 
 public = APIRouter(prefix="/api/v1/reports", tags=["analytics"], dependencies=[require(Role.SUPPORT, Role.ADMIN)])
 
-_BOUNDS: Any = {"ge": date(2000, 1, 1), "le": date(2999, 12, 31)}
-
 
 async def _period(
     first: Annotated[
-        date | None,
-        Query(alias="from", description="First UTC day; 29 days before `to` if absent.", examples=["2026-10-01"], **_BOUNDS),
+        Day | None, Query(alias="from", description="First UTC day; 29 days before `to` if absent.", examples=["2026-10-01"])
     ] = None,
-    last: Annotated[
-        date | None, Query(alias="to", description="Last UTC day; today if absent.", examples=["2026-10-31"], **_BOUNDS)
-    ] = None,
+    last: Annotated[Day | None, Query(alias="to", description="Last UTC day; today if absent.", examples=["2026-10-31"])] = None,
 ) -> Period:
     last = last or datetime.now(UTC).date()
     first = first or last - USUAL_PERIOD + timedelta(days=1)

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
 from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -10,10 +12,13 @@ from pydantic import Field, SecretStr, model_validator
 from chassis.database import Database, is_connection_fault
 from chassis.logs import logger
 from chassis.service import Service, new_app, run_service
+from chassis.sessions import EndedSessions
 from chassis.settings import DatabaseUrl, ServiceSettings
 from chassis.tokens import TokenVerifier
-from services.identity import api
+from services.identity import queries
+from services.identity.api import ROUTERS
 from services.identity.commands import accounts, sessions
+from services.identity.commands.security import SecurityLog
 from services.identity.model import metadata
 from services.identity.passwords import Passwords
 from services.identity.schemas import Email, NewPassword, RegisterRequest
@@ -23,13 +28,21 @@ SWEEP_SECONDS = 600.0
 log = logger(__name__)
 
 
+ClientSecret = Annotated[SecretStr, Field(min_length=16)]
+
+
 class IdentitySettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_IDENTITY")
-    service_client_secret: Annotated[SecretStr, Field(min_length=16)]
+    service_client_secret_worker: ClientSecret
+    service_client_secret_order: ClientSecret
+    service_client_secret_notification: ClientSecret
     jwt_private_key: SecretStr
     """RSA, PEM."""
     jwt_previous_public_keys: str = ""
     """PEM, one after the other: keys that are still, or will soon be, in use beside the private one."""
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] = "http://127.0.0.1:8080"
+    """Under which customers reach the gateway: links in mails begin with it."""
+    security_log_retention_days: Annotated[int, Field(ge=1)] = 90
     admin_email: Email | None = None
     admin_password: NewPassword | None = None
 
@@ -49,17 +62,24 @@ def build(settings: IdentitySettings) -> Service:
         settings.jwt_previous_public_keys,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
-        client_secret=settings.service_client_secret,
     )
     app = new_app(
         "identity",
         "Identity",
         "Users, logins, roles and tokens.",
-        [api.keys, api.auth, api.users, api.internal],
+        ROUTERS,
         {"database": database.ping},
     )
     app.state.database, app.state.passwords, app.state.issuer = database, passwords, issuer
-    app.state.verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys)
+    app.state.public_url = settings.public_url
+    app.state.security = SecurityLog()
+    app.state.clients = {
+        "worker": settings.service_client_secret_worker,
+        "order": settings.service_client_secret_order,
+        "notification": settings.service_client_secret_notification,
+    }
+    ended = EndedSessions(partial(queries.ended_sessions, database))
+    app.state.verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys, service="identity", ended=ended)
 
     @asynccontextmanager
     async def first_admin() -> AsyncIterator[None]:
@@ -80,14 +100,21 @@ def build(settings: IdentitySettings) -> Service:
     async def sweep() -> None:
         while True:
             try:
-                await sessions.forget_expired(database)
+                await sessions.forget_expired(database, timedelta(days=settings.security_log_retention_days))
+                await accounts.forget_expired(database)
             except Exception as error:
                 if not is_connection_fault(error):
                     log.error("sweep_failed", exc_info=error)
             await asyncio.sleep(SWEEP_SECONDS)
 
     return Service(
-        name="identity", settings=settings, metadata=metadata, api=app, database=database, resources=[first_admin()], jobs=[sweep]
+        name="identity",
+        settings=settings,
+        metadata=metadata,
+        api=app,
+        database=database,
+        resources=[first_admin(), ended.following()],
+        jobs=[sweep],
     )
 
 

@@ -1,4 +1,4 @@
-"""Password hashes: Argon2id, with OWASP's minimum parameters, beside the event loop."""
+"""Passwords: which ones may be chosen, and their hashes (Argon2id, with OWASP's minimum parameters, beside the event loop)."""
 
 import secrets
 
@@ -6,11 +6,33 @@ from anyio import CapacityLimiter, to_thread
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pydantic import SecretStr
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+from contracts.errors import ErrorCode, FieldError, Refusal
 
 MEMORY_KIB, PASSES, LANES = 19 * 1024, 2, 1
 """Raise them at will: a hash made with others is renewed at the next login."""
 AT_ONCE = 2
 """Each hash takes a core for some 20 ms and 19 MiB; a crowd waits here instead of taking the machine."""
+
+COMMON = frozenset(word.casefold() for word in FREQUENCY_LISTS["passwords"][:10_000])
+"""The passwords that people choose most, and guessers try first."""
+
+
+def require_strong(password: SecretStr, *, email: str, name: str, field: str = "password") -> None:
+    """Refuse a new password that is easily guessed. Refusal: validation_failed, with the field and why."""
+    plain = password.get_secret_value().strip().casefold()
+    if len(set(plain)) <= 1:
+        code, detail = "password_one_character", "It is one character over and over."
+    elif plain in COMMON:
+        code, detail = "password_common", "It is among the 10,000 most common passwords."
+    elif plain in {email.casefold(), email.partition("@")[0].casefold(), name.strip().casefold()}:
+        code, detail = "password_personal", "It is your name or your e-mail."
+    else:
+        return
+    error = FieldError(field=field, code=code, detail=detail)
+    extra = {"errors": [error.model_dump()]}
+    raise Refusal(ErrorCode.VALIDATION_FAILED, "Some fields are not as they must be.", extra=extra)
 
 
 class Passwords:

@@ -1,15 +1,24 @@
 """Reads of identity."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
+from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
+from chassis.sessions import MATTERS_FOR
+from contracts.accounts import Contact, Contacts
 from contracts.errors import ErrorCode, Refusal
+from contracts.identity import EndedSessionList
 from contracts.paging import Page
-from services.identity.model import User
-from services.identity.schemas import UserView
+from services.identity.model import SecurityEvent, SecurityRecord, Session, User
+from services.identity.schemas import SecurityRecordView, SessionView, UserView
 
 
 async def get_user(database: Database, user_id: UUID) -> UserView:
@@ -21,6 +30,20 @@ async def get_user(database: Database, user_id: UUID) -> UserView:
     return UserView.of(user)
 
 
+async def holder_of(session: AsyncSession, email: str) -> User | None:
+    """Whose address it is, proven by a link."""
+    query = select(User).where(User.email == email, col(User.email_verified_at).is_not(None))
+    return (await session.exec(query)).one_or_none()
+
+
+async def contacts(database: Database, user_ids: Collection[UUID]) -> Contacts:
+    """Where these users are reached, as far as their addresses are verified."""
+    query = select(User.user_id, User.email).where(col(User.user_id).in_(user_ids), col(User.email_verified_at).is_not(None))
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return Contacts(contacts=tuple(Contact(customer_id=user_id, email=email) for user_id, email in rows))
+
+
 async def list_users(database: Database, cursor: str | None, limit: int) -> Page[UserView]:
     """Users, oldest first."""
     query = select(User).order_by(col(User.user_id)).limit(limit + 1)
@@ -30,6 +53,73 @@ async def list_users(database: Database, cursor: str | None, limit: int) -> Page
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
     return page_of(rows, limit, UserView.of, lambda user: (user.user_id,))
+
+
+async def list_sessions(
+    database: Database, user_id: UUID, current: UUID | None, cursor: str | None, limit: int
+) -> Page[SessionView]:
+    """The live sessions of a user, newest first."""
+    query = select(Session).order_by(col(Session.session_id).desc()).limit(limit + 1)
+    query = query.where(Session.user_id == user_id, col(Session.ended_at).is_(None), Session.expires_at > utc_now())
+    before = decode_cursor(cursor, KeyPart.ID)
+    if before:
+        query = query.where(col(Session.session_id) < before[0])
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+
+    def view(login: Session) -> SessionView:
+        return SessionView.model_validate({**login.model_dump(), "is_current": login.session_id == current})
+
+    return page_of(rows, limit, view, lambda login: (login.session_id,))
+
+
+@dataclass(frozen=True)
+class SecurityFilter:
+    """Which records of the security log; None is any."""
+
+    kind: SecurityEvent | None = None
+    user_id: UUID | None = None
+    address: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+async def list_security_log(
+    database: Database, wanted: SecurityFilter, cursor: str | None, limit: int
+) -> Page[SecurityRecordView]:
+    """Records, newest first."""
+    query = select(SecurityRecord).order_by(col(SecurityRecord.record_id).desc()).limit(limit + 1)
+    for column, value in (
+        (SecurityRecord.kind, wanted.kind),
+        (SecurityRecord.user_id, wanted.user_id),
+        (SecurityRecord.address, wanted.address),
+    ):
+        if value is not None:
+            query = query.where(col(column) == value)
+    if wanted.since is not None:
+        query = query.where(SecurityRecord.at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(SecurityRecord.at < wanted.until)
+    before = decode_cursor(cursor, KeyPart.ID)
+    if before:
+        query = query.where(col(SecurityRecord.record_id) < before[0])
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, lambda row: SecurityRecordView.model_validate(row.model_dump()), lambda row: (row.record_id,))
+
+
+_ENDED = text(
+    """select cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint),
+              array(select session_id from sessions where ended_at > :since_then and ended_in >= :since)"""
+)
+
+
+async def ended_sessions(database: Database, since: int) -> EndedSessionList:
+    """The sessions ended by transactions from `since` on, of those that still matter. The position to go on from is the oldest
+    transaction that has not committed yet, so that none is missed; a session may be told twice."""
+    async with database.reading() as session:
+        row = (await session.execute(_ENDED, {"since": since, "since_then": utc_now() - MATTERS_FOR})).one()
+    return EndedSessionList(position=row[0], session_ids=row[1])
 
 
 def unknown_user() -> Refusal:

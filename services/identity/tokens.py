@@ -4,8 +4,7 @@ import base64
 import hashlib
 import json
 import re
-import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -18,11 +17,15 @@ from pydantic import SecretStr
 
 from chassis.clock import utc_now
 from chassis.tokens import ALGORITHM
-from contracts.errors import ErrorCode, Refusal
-from contracts.identity import Role, ServiceToken, ServiceTokenRequest
+from contracts.identity import USER_TOKEN_LASTS, Role, ServiceToken
 
-USER_TOKEN_LASTS = timedelta(minutes=15)
 SERVICE_TOKEN_LASTS = timedelta(minutes=10)
+AUDIENCES = {
+    "worker": ("order", "inventory", "payment", "shipping", "notification"),
+    "order": ("catalog",),
+    "notification": ("identity",),
+}
+"""The processes that call others, and the services that each may call."""
 SERVICES = UUID("d0f2b6f1-9c0c-5a35-8f0e-6a2b1c6f4e90")
 """Namespace of the subjects of service tokens."""
 _PUBLIC_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
@@ -32,11 +35,9 @@ class TokenIssuer:
     """Holds the private key. `other_public_keys` (PEM, one after the other) are published beside its own: the previous key
     while its tokens still live, or the next one before it signs."""
 
-    def __init__(
-        self, private_key: SecretStr, other_public_keys: str, *, issuer: str, audience: str, client_secret: SecretStr
-    ) -> None:
+    def __init__(self, private_key: SecretStr, other_public_keys: str, *, issuer: str, audience: str) -> None:
         self._key = _private_key(private_key)
-        self._issuer, self._audience, self._client_secret = issuer, audience, client_secret
+        self._issuer, self._audience = issuer, audience
         own = _jwk(self._key.public_key())
         self._kid: str = own["kid"]
         others = [_jwk(_public_key(pem)) for pem in _PUBLIC_PEM.findall(_with_newlines(other_public_keys))]
@@ -47,26 +48,29 @@ class TokenIssuer:
         """The key set, for this process's own verifier."""
         return self.jwks
 
-    def access_token(self, subject: UUID, roles: Iterable[str], lasts: timedelta = USER_TOKEN_LASTS) -> str:
-        """A token that says who this is and what they may do, until it expires."""
+    def access_token(self, user_id: UUID, roles: Iterable[str], session_id: UUID, warehouses: Iterable[str] | None = None) -> str:
+        """A token that says who this is and what they may do, until it expires or the session ends."""
+        claims: dict[str, Any] = {"sid": str(session_id), "roles": list(roles)}
+        if warehouses is not None:
+            claims["warehouses"] = list(warehouses)
+        return self._signed(user_id, self._audience, USER_TOKEN_LASTS, claims)
+
+    def _signed(self, subject: UUID, audience: str | Sequence[str], lasts: timedelta, claims: Mapping[str, Any]) -> str:
         now = utc_now()
-        claims = {
+        own = {
             "iss": self._issuer,
-            "aud": self._audience,
+            "aud": audience,
             "sub": str(subject),
             "iat": now,
             "exp": now + lasts,
             "jti": str(uuid4()),
-            "roles": list(roles),
         }
-        return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self._kid})
+        return jwt.encode(own | dict(claims), self._key, ALGORITHM, headers={"kid": self._kid})
 
-    def service_token(self, request: ServiceTokenRequest) -> ServiceToken:
-        """A token for a process of the platform. Refusal: invalid_credentials."""
-        given = request.client_secret.get_secret_value().encode("utf-8", "surrogatepass")
-        if not secrets.compare_digest(given, self._client_secret.get_secret_value().encode()):
-            raise Refusal(ErrorCode.INVALID_CREDENTIALS, "The client secret is wrong.")
-        token = self.access_token(uuid5(SERVICES, request.client_id), [Role.SERVICE], SERVICE_TOKEN_LASTS)
+    def service_token(self, client_id: str) -> ServiceToken:
+        """A token for a process of the platform, good at the services that it calls."""
+        claims = {"roles": [Role.SERVICE]}
+        token = self._signed(uuid5(SERVICES, client_id), AUDIENCES[client_id], SERVICE_TOKEN_LASTS, claims)
         return ServiceToken(access_token=token, expires_in=int(SERVICE_TOKEN_LASTS.total_seconds()))
 
 

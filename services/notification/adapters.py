@@ -1,11 +1,13 @@
-"""Mail over SMTP."""
+"""Mail over SMTP, and addresses from identity."""
 
 import asyncio
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
+from uuid import UUID
 
 from aiosmtplib import (
     SMTP,
@@ -15,8 +17,10 @@ from aiosmtplib import (
     SMTPResponseException,
 )
 
+from chassis.clients import ServiceClient
 from chassis.clock import utc_now
 from chassis.logs import mask
+from contracts.accounts import AccountMail, Contacts, LookUpContacts, PrepareAccountMail
 from services.notification.ports import Mail, MailDeferred, MailRefused, MailServerAway
 from services.notification.settings import SmtpSettings
 
@@ -24,6 +28,22 @@ SEND_SECONDS = 30.0
 """For one mail, connecting included."""
 _SERVER_AWAY = frozenset({421, 530, 535})
 """Shutting down or out of capacity; and what it answers to everybody who may not send here at all (RFC 4954)."""
+
+
+class IdentityDirectory:
+    """Asks identity; nothing is kept here."""
+
+    def __init__(self, identity: ServiceClient) -> None:
+        self._identity = identity
+
+    async def verified(self, customer_ids: Collection[UUID]) -> Mapping[UUID, str]:
+        request = LookUpContacts(customer_ids=tuple(customer_ids))
+        found = await self._identity.post("/internal/v1/contacts/lookup", request, Contacts)
+        return {contact.customer_id: contact.email for contact in found.contacts}
+
+    async def account_mail(self, request_id: UUID) -> AccountMail:
+        request = PrepareAccountMail(request_id=request_id)
+        return await self._identity.post("/internal/v1/account-mails", request, AccountMail)
 
 
 class SmtpMailer:

@@ -2,10 +2,11 @@
 
 import asyncio
 
+from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.database import Database
 from chassis.service import Service, new_app, run_service
 from services.notification import api
-from services.notification.adapters import SmtpMailer
+from services.notification.adapters import IdentityDirectory, SmtpMailer
 from services.notification.consumers import subscription
 from services.notification.delivery import Delivery
 from services.notification.model import inbox, metadata
@@ -23,10 +24,14 @@ def build(settings: NotificationSettings) -> Service:
         {"database": database.ping},
     )
     app.state.database, app.state.wake = database, asyncio.Event()
-    deliveries = [
-        Delivery(database, SmtpMailer(settings), app.state.wake, attempts=settings.mail_attempts)
-        for _ in range(settings.mail_connections)
-    ]
+    http = HttpSession()
+
+    async def deliver() -> None:
+        tokens = ServiceTokens(http.session, settings.identity_url, "notification", settings.service_client_secret)
+        directory = IdentityDirectory(ServiceClient("identity", settings.identity_url, http.session, tokens))
+        mailer = SmtpMailer(settings)
+        await Delivery(database, directory, mailer, app.state.wake, attempts=settings.mail_attempts).run()
+
     return Service(
         name="notification",
         settings=settings,
@@ -35,7 +40,8 @@ def build(settings: NotificationSettings) -> Service:
         database=database,
         inbox=inbox,
         subscription=subscription,
-        jobs=[delivery.run for delivery in deliveries],
+        jobs=[deliver] * settings.mail_connections,
+        resources=[http],
     )
 
 

@@ -5,22 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import literal_column
 from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col, exists, select
+from sqlmodel import col, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.clock import utc_now
 from chassis.database import Database
-from contracts.errors import ErrorCode, Refusal
+from contracts.events import AccountMailRequested
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
 from services.notification import queries
-from services.notification.model import Contact, Notification, Outcome, Template, new_notification, outbox
+from services.notification.model import SUPPRESSED_FOR, Notification, NotificationStatus, Outcome, Template, outbox
 from services.notification.schemas import TemplateRequest, TemplateView
 
-# Built once: they are on the path of every order.
 _ADD = insert(Notification).on_conflict_do_nothing(index_elements=[col(Notification.key)])
-_ADD_IF_KNOWN = _ADD.returning(exists().where(col(Contact.customer_id) == literal_column("notifications.customer_id")))
+"""Built once: it is on the path of every order."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,6 @@ class Letter:
 
     notification: Notification
     lease: datetime
-    contact: Contact | None
-    template: Template
 
 
 @dataclass(frozen=True)
@@ -43,32 +39,40 @@ class Report:
 
 
 async def send_notification(database: Database, command: SendNotification) -> NotificationQueued:
-    """Queue a mail; the saga waits for this, so it does no more. Fault: contact_unknown (identity's event is still to come)."""
-    notification = new_notification(**dict(command))
+    """Queue a mail; the saga waits for this, so it does no more."""
+    notification = Notification(**dict(command))
     async with database.transaction() as session:
-        known = (await session.execute(_ADD_IF_KNOWN, notification.model_dump())).scalar()
-        if known is None:
+        added = await session.execute(_ADD.returning(col(Notification.notification_id)), notification.model_dump())
+        if added.first() is None:
             same = select(Notification.notification_id).where(Notification.key == command.key)
             return NotificationQueued(notification_id=(await session.exec(same)).one())
-        if not known:
-            raise Refusal(ErrorCode.CONTACT_UNKNOWN, "Nobody has told yet how this customer is reached.")
         return NotificationQueued(notification_id=notification.notification_id)
 
 
 async def queue(
     session: AsyncSession, kind: NotificationKind, *, order_id: UUID, customer_id: UUID, values: dict[str, str]
 ) -> None:
-    """Queue a mail within the consumer's transaction, whether or not the contact is known: it is looked up when it is sent."""
+    """Queue a mail about an order within the consumer's transaction."""
     key = f"{order_id}:{kind}"
-    notification = new_notification(key=key, kind=kind, order_id=order_id, customer_id=customer_id, values=values)
+    notification = Notification(key=key, kind=kind, order_id=order_id, customer_id=customer_id, values=values)
     await session.execute(_ADD, notification.model_dump())
 
 
-async def remember_contact(session: AsyncSession, contact: Contact) -> None:
-    """Keep how a customer is reached."""
-    added = insert(Contact).values(contact.model_dump())
-    changed = {"email": added.excluded.email, "name": added.excluded.name}
-    await session.execute(added.on_conflict_do_update(index_elements=[col(Contact.customer_id)], set_=changed))
+async def queue_account_mail(session: AsyncSession, event: AccountMailRequested) -> None:
+    """Queue a mail that identity wants sent."""
+    notification = Notification(key=f"account:{event.request_id}", **dict(event))
+    await session.execute(_ADD, notification.model_dump())
+
+
+async def send_suppressed(session: AsyncSession, customer_id: UUID) -> None:
+    """The customer's address is verified now: what was held back of late is due.
+
+    So is what is being tried at this moment, which may not know it yet; its try no longer counts."""
+    waiting = col(Notification.status).in_([NotificationStatus.SUPPRESSED, NotificationStatus.PENDING])
+    recent = col(Notification.created_at) > utc_now() - SUPPRESSED_FOR
+    theirs = (col(Notification.customer_id) == customer_id) & col(Notification.order_id).is_not(None)
+    due = {"status": NotificationStatus.PENDING, "due_at": utc_now(), "reason": None}
+    await session.exec(update(Notification).where(theirs, waiting, recent).values(due))
 
 
 async def edit_template(database: Database, kind: NotificationKind, request: TemplateRequest, *, version: int) -> TemplateView:
@@ -85,18 +89,16 @@ async def claim_due(database: Database, *, limit: int, lease: timedelta) -> list
     async with database.transaction() as session:
         now = utc_now()
         due = (
-            select(Notification, Contact, Template)
-            .join(Template, col(Template.kind) == Notification.kind)
-            .outerjoin(Contact, col(Contact.customer_id) == Notification.customer_id)
+            select(Notification)
             .where(col(Notification.due_at) <= now)
             .order_by(col(Notification.due_at))
             .limit(limit)
-            .with_for_update(of=Notification, skip_locked=True)
+            .with_for_update(skip_locked=True)
         )
-        rows = (await session.exec(due)).all()
-        for notification, _, _ in rows:
+        notifications = (await session.exec(due)).all()
+        for notification in notifications:
             notification.claim(now + lease)
-        return [Letter(notification, now + lease, contact, template) for notification, contact, template in rows]
+        return [Letter(notification, now + lease) for notification in notifications]
 
 
 async def record(database: Database, reports: Sequence[Report], *, attempts_allowed: int) -> None:

@@ -1,4 +1,4 @@
-"""What notification does on other services' events: it learns contacts, and queues mails."""
+"""What notification does on other services' events: it queues mails."""
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -7,19 +7,23 @@ from contracts.events import (
     IDENTITY,
     ORDER,
     SHIPPING,
+    AccountMailRequested,
     CloudEvent,
+    EmailVerified,
     OrderCancelled,
     ShipmentDelivered,
     ShipmentDispatched,
-    UserRegistered,
 )
 from contracts.notifications import NotificationKind
 from services.notification import commands
-from services.notification.model import Contact
 
 
-async def on_registered(session: AsyncSession, event: UserRegistered, _: CloudEvent) -> None:
-    await commands.remember_contact(session, Contact(**dict(event)))
+async def on_account_mail(session: AsyncSession, event: AccountMailRequested, _: CloudEvent) -> None:
+    await commands.queue_account_mail(session, event)
+
+
+async def on_verified(session: AsyncSession, event: EmailVerified, _: CloudEvent) -> None:
+    await commands.send_suppressed(session, event.customer_id)
 
 
 async def on_dispatched(session: AsyncSession, event: ShipmentDispatched, _: CloudEvent) -> None:
@@ -42,7 +46,6 @@ async def on_cancelled(session: AsyncSession, event: OrderCancelled, _: CloudEve
         values={
             "total": str(event.total),
             "refunded": str(event.refunded) if event.refunded.amount else "",
-            "reason": event.reason or "",
         },
     )
 
@@ -57,7 +60,8 @@ async def _queue_of_shipment(
 subscription = Subscription(
     (IDENTITY, ORDER, SHIPPING),
     {
-        UserRegistered: on_registered,
+        AccountMailRequested: on_account_mail,
+        EmailVerified: on_verified,
         ShipmentDispatched: on_dispatched,
         ShipmentDelivered: on_delivered,
         OrderCancelled: on_cancelled,

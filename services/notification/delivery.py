@@ -1,21 +1,25 @@
 """The job that sends what is queued: outside of any transaction, one connection for a batch, each mail by one process."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from jinja2 import TemplateError
 from prometheus_client import Counter
 
+from chassis.clients import Unavailable
 from chassis.database import Database, is_connection_fault
 from chassis.logs import logger
-from services.notification import commands, templates
+from contracts.errors import Refusal
+from contracts.notifications import NotificationKind
+from services.notification import commands, queries, templates
 from services.notification.adapters import SEND_SECONDS
 from services.notification.commands import Letter, Report
-from services.notification.model import Outcome
-from services.notification.ports import Mail, MailDeferred, Mailer, MailRefused, MailServerAway
+from services.notification.model import Outcome, Template
+from services.notification.ports import Directory, Mail, MailDeferred, Mailer, MailRefused, MailServerAway
 
 BATCH = 20
 """After a kill, at most so many mails are sent a second time (with the same Message-ID)."""
@@ -29,10 +33,11 @@ mails_total = Counter("mails_total", "Tries to send a mail, by what became of th
 
 
 class Delivery:
-    """Runs until cancelled; survives the database and the mail server going away."""
+    """Runs until cancelled; survives the database, identity and the mail server going away."""
 
-    def __init__(self, database: Database, mailer: Mailer, wake: asyncio.Event, *, attempts: int) -> None:
-        self._database, self._mailer, self._wake, self._attempts = database, mailer, wake, attempts
+    def __init__(self, database: Database, directory: Directory, mailer: Mailer, wake: asyncio.Event, *, attempts: int) -> None:
+        self._database, self._directory, self._mailer = database, directory, mailer
+        self._wake, self._attempts = wake, attempts
         self._stopping = False
 
     async def run(self) -> None:
@@ -44,9 +49,10 @@ class Delivery:
                 while await self._undisturbed(self.send_due()) == BATCH:
                     pass
                 pause = POLL_SECONDS
-            except MailServerAway as error:
+            except (MailServerAway, Unavailable) as error:
                 pause = min(pause * 2, LONGEST_PAUSE)
-                log.warning("mail_server_away", error=str(error), retry_in_s=pause)
+                event = "mail_server_away" if isinstance(error, MailServerAway) else "identity_away"
+                log.warning(event, error=str(error), retry_in_s=pause)
                 await asyncio.sleep(pause)
                 continue
             except Exception as error:  # a bug must not end sending for good: it is logged and tried again
@@ -68,7 +74,9 @@ class Delivery:
             raise
 
     async def send_due(self) -> int:
-        """Send a batch of what is due; how many mails that was. Raises MailServerAway, with everything given back."""
+        """Send a batch of what is due; how many mails that was.
+
+        Raises MailServerAway or (identity is away) Unavailable, with everything given back."""
         letters = await commands.claim_due(self._database, limit=BATCH, lease=LEASE)
         if not letters:
             return 0
@@ -85,28 +93,40 @@ class Delivery:
 
     async def _send_all(self, letters: Sequence[Letter], reports: list[Report]) -> None:
         """Send in turn, adding a report of each."""
+        texts = await queries.texts(self._database)
+        about_orders = [letter.notification for letter in letters if letter.notification.request_id is None]
+        customers = {notification.customer_id for notification in about_orders if notification.customer_id}
+        verified = await self._directory.verified(customers) if customers else {}
         # The last mail must be through before the lease ends and another process may send it.
         last_start = asyncio.get_running_loop().time() + LEASE.total_seconds() - 2 * SEND_SECONDS
         for letter in letters:
             if self._stopping or asyncio.get_running_loop().time() > last_start:
                 break
-            report = await self._send(letter)
+            report = await self._send(letter, texts, verified)
             reports.append(report)
             mails_total.labels(letter.notification.kind, report.outcome).inc()
 
-    async def _send(self, letter: Letter) -> Report:
-        notification, contact, template = letter.notification, letter.contact, letter.template
-        if contact is None:
-            return Report(letter, Outcome.DEFERRED, "nobody has told yet how this customer is reached")
-        values = notification.values | {"name": contact.name, "order_id": str(notification.order_id)}
+    async def _send(self, letter: Letter, texts: Mapping[NotificationKind, Template], verified: Mapping[UUID, str]) -> Report:
+        notification = letter.notification
+        kind, values = notification.kind, notification.values
         try:
-            text = templates.render(notification.kind, template.subject, template.body, values)
-            await self._mailer.send(Mail(str(notification.notification_id), contact.email, text.subject, text.body))
+            if notification.request_id is not None:
+                mail = await self._directory.account_mail(notification.request_id)
+                # What kind it turned out to be is for the reader of the mail alone, and not for the delivery log.
+                kind, to, values = mail.kind, mail.email, {"link": mail.link}
+            elif notification.customer_id and notification.customer_id in verified:
+                to, values = verified[notification.customer_id], values | {"order_id": str(notification.order_id)}
+            else:
+                return Report(letter, Outcome.SUPPRESSED, "the customer's address is not verified")
+            text = templates.render(kind, texts[kind].subject, texts[kind].body, values)
+            await self._mailer.send(Mail(str(notification.notification_id), to, text.subject, text.body))
         except MailServerAway:
             raise
+        except Refusal:
+            return Report(letter, Outcome.SUPPRESSED, "identity does not want it sent any more")
         except MailRefused as error:
             return Report(letter, Outcome.REFUSED, str(error))
-        except (MailDeferred, TemplateError) as error:
+        except (MailDeferred, TemplateError, Unavailable) as error:
             return Report(letter, Outcome.DEFERRED, str(error))
         except Exception as error:  # whatever is wrong with this one, it must not hold up the others
             log.error("mail_failed", notification_id=str(notification.notification_id), exc_info=error)

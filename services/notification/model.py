@@ -1,6 +1,5 @@
-"""Contacts, templates and notifications: their state, their rules, and the events that tell of a change."""
+"""Templates and notifications: their state, their rules, and the events that tell of a change."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -25,6 +24,8 @@ outbox = Outbox("notification", metadata)
 inbox = Inbox(metadata)
 
 LONGEST_PAUSE = timedelta(minutes=15)
+SUPPRESSED_FOR = timedelta(days=1)
+"""A customer who verifies the address within this time gets the mails after all."""
 _version = Column("version", Integer, nullable=False)
 
 
@@ -33,11 +34,12 @@ class Table(SQLModel):
 
 
 class NotificationStatus(StrEnum):
-    """PENDING: to be sent, or to be tried again. SENT: the mail server took it. FAILED: given up."""
+    """PENDING: to be sent, or to be tried again. SENT: the mail server took it. FAILED: given up. SUPPRESSED: not to be sent."""
 
     PENDING = "PENDING"
     SENT = "SENT"
     FAILED = "FAILED"
+    SUPPRESSED = "SUPPRESSED"
 
 
 class Outcome(StrEnum):
@@ -48,18 +50,10 @@ class Outcome(StrEnum):
     """It may go through later."""
     REFUSED = "refused"
     """It never will."""
+    SUPPRESSED = "suppressed"
+    """It is not to be sent."""
     UNTRIED = "untried"
-    """The mail server could not be asked: no fault of this mail."""
-
-
-class Contact(Table, table=True):
-    """Where a customer is reached, as identity told."""
-
-    __tablename__ = "contacts"
-
-    customer_id: UUID = Field(primary_key=True)
-    email: str = Field(max_length=320)
-    name: str = Field(max_length=200)
+    """Identity or the mail server could not be asked: no fault of this mail."""
 
 
 class Template(Table, table=True):
@@ -84,7 +78,7 @@ class Template(Table, table=True):
 
 
 class Notification(Table, table=True):
-    """One mail to one customer about one order.
+    """One mail to one customer: about an order, or one that identity wants sent. Identity says where to, at the time of sending.
 
     `due_at` is when it is to be tried next. Who claims it moves `due_at` into the future: that is the lease. A claimer that dies
     never reports, so the mail becomes due again; one that comes back late is known by its outdated lease.
@@ -102,14 +96,17 @@ class Notification(Table, table=True):
     key: str = Field(max_length=200, unique=True)
     """Same key, same mail."""
     kind: NotificationKind = Field(sa_column=enum_column(NotificationKind))
-    customer_id: UUID
-    order_id: UUID
+    customer_id: UUID | None = None
+    """None where it would tell whether an address has an account."""
+    order_id: UUID | None = None
+    request_id: UUID | None = None
+    """Identity's, of a mail about an account."""
     values: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSONB, nullable=False))
     status: NotificationStatus = Field(default=NotificationStatus.PENDING, sa_column=enum_column(NotificationStatus))
     attempts: int = 0
     due_at: datetime | None = Field(default_factory=utc_now, sa_column=time_column(nullable=True))
     reason: str | None = Field(default=None, max_length=500)
-    """Why the last try failed."""
+    """Why the last try failed, or why it is not to be sent."""
     created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
     sent_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
 
@@ -124,18 +121,25 @@ class Notification(Table, table=True):
         if outcome is Outcome.SENT:
             self.attempts += 1
             self.status, self.due_at, self.reason, self.sent_at = NotificationStatus.SENT, None, None, utc_now()
+            if self.order_id is None:
+                return None
             return NotificationSent(order_id=self.order_id, notification_id=self.notification_id, kind=self.kind)
         if self.due_at != lease:
             return None  # the lease ran out and somebody else is at it
         if outcome is Outcome.UNTRIED:
             self.due_at = utc_now()
             return None
-        self.attempts += 1
         self.reason = reason[:500] if reason else None
+        if outcome is Outcome.SUPPRESSED:
+            self.status, self.due_at = NotificationStatus.SUPPRESSED, None
+            return None
+        self.attempts += 1
         if outcome is Outcome.DEFERRED and self.attempts < attempts_allowed:
             self.due_at = utc_now() + pause_after(self.attempts)
             return None
         self.status, self.due_at = NotificationStatus.FAILED, None
+        if self.order_id is None:
+            return None
         return NotificationFailed(
             order_id=self.order_id, notification_id=self.notification_id, kind=self.kind, reason=self.reason or "unknown"
         )
@@ -144,10 +148,3 @@ class Notification(Table, table=True):
 def pause_after(attempts: int) -> timedelta:
     """How long to wait after the n-th failure: 1, 2, 4 … seconds, at most a quarter of an hour."""
     return min(timedelta(seconds=2 ** min(attempts - 1, 20)), LONGEST_PAUSE)
-
-
-def new_notification(
-    *, key: str, kind: NotificationKind, customer_id: UUID, order_id: UUID, values: Mapping[str, str]
-) -> Notification:
-    """A mail that is due at once."""
-    return Notification(key=key, kind=kind, customer_id=customer_id, order_id=order_id, values=dict(values))

@@ -1,7 +1,11 @@
-"""What notification needs of the world outside: somebody who takes mails."""
+"""What notification needs of others: identity, who knows addresses, and somebody who takes mails."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
+from uuid import UUID
+
+from contracts.accounts import AccountMail
 
 
 @dataclass(frozen=True)
@@ -35,3 +39,13 @@ class Mailer(Protocol):
 
     async def close(self) -> None:
         """Hang up; the next `send` connects again."""
+
+
+class Directory(Protocol):
+    """Where people are reached. Each call raises Unavailable while nobody can say."""
+
+    async def verified(self, customer_ids: Collection[UUID]) -> Mapping[UUID, str]:
+        """The addresses of those whose address is verified."""
+
+    async def account_mail(self, request_id: UUID) -> AccountMail:
+        """Address and link of a mail about an account. Refusal: link_invalid, if it is not wanted any more."""

@@ -48,6 +48,12 @@ async def get_notification(database: Database, notification_id: UUID) -> Notific
     return NotificationView.of(notification)
 
 
+async def texts(database: Database) -> dict[NotificationKind, Template]:
+    """All templates, as mails are written with them now."""
+    async with database.reading() as session:
+        return {template.kind: template for template in (await session.exec(select(Template))).all()}
+
+
 async def list_templates(database: Database, cursor: str | None, limit: int) -> Page[TemplateView]:
     """Templates by kind."""
     query = select(Template).order_by(col(Template.kind)).limit(limit + 1)

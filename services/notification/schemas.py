@@ -18,14 +18,15 @@ class NotificationView(Contract):
     """One mail in the delivery log."""
 
     notification_id: UUID
-    order_id: UUID
-    customer_id: UUID
+    order_id: UUID | None
+    """None for a mail about an account."""
+    customer_id: UUID | None
     kind: NotificationKind
     status: str
-    """PENDING, SENT (the mail server took it) or FAILED."""
+    """PENDING, SENT (the mail server took it), FAILED, or SUPPRESSED (not to be sent, e.g. to an unverified address)."""
     attempts: int
     reason: str | None = None
-    """Why the last try failed."""
+    """Why the last try failed, or why it is not to be sent."""
     created_at: datetime
     sent_at: datetime | None = None
 
@@ -42,7 +43,7 @@ class TemplateRequest(Request):
             "examples": [
                 {
                     "subject": "Your order is on its way",
-                    "body": "Hello {{ name }},\n\nOrder {{ order_id }} has left.\n"
+                    "body": "Hello,\n\nOrder {{ order_id }} has left.\n"
                     "{% if tracking_number %}Follow it: {{ tracking_number }}\n{% endif %}",
                 }
             ]

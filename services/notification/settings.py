@@ -23,6 +23,8 @@ class SmtpSettings(BaseSettings):
 
 class NotificationSettings(ServiceSettings, SmtpSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_NOTIFICATION")
+    service_client_secret: SecretStr = Field(validation_alias="SERVICE_CLIENT_SECRET_NOTIFICATION")
+    """What this process proves itself with to get its service token from identity."""
     mail_connections: Annotated[int, Field(ge=1, le=20)] = 1
     """How many mails this process sends at a time."""
     mail_attempts: Annotated[int, Field(ge=1, le=20)] = 12

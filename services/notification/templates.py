@@ -17,14 +17,22 @@ from contracts.notifications import NotificationKind
 LONGEST_SUBJECT = 300
 LONGEST_BODY = 20_000
 
-_COMMON = {"name": "Ada Lovelace", "order_id": "6f1c2a52-6d0b-5d0e-9c0e-2f6f4a0f7c11"}
+_ORDER = {"order_id": "6f1c2a52-6d0b-5d0e-9c0e-2f6f4a0f7c11"}
+_LINK = {"link": "https://shop.example/api/v1/auth/links/verify-email?token=2Fq9"}
+_KIND = NotificationKind
 SAMPLES: Mapping[NotificationKind, Mapping[str, str]] = {
-    NotificationKind.ORDER_CONFIRMED: _COMMON | {"total": "42.50 USD", "lines": "3", "tracking_number": "TRK123456"},
-    NotificationKind.ORDER_SHIPPED: _COMMON | {"tracking_number": "TRK123456"},
-    NotificationKind.ORDER_DELIVERED: _COMMON | {"tracking_number": "TRK123456"},
-    NotificationKind.ORDER_CANCELLED: _COMMON | {"total": "42.50 USD", "refunded": "42.50 USD", "reason": "You asked for it."},
+    _KIND.ORDER_CONFIRMED: _ORDER | {"total": "42.50 USD", "lines": "3", "tracking_number": "TRK123456"},
+    _KIND.ORDER_SHIPPED: _ORDER | {"tracking_number": "TRK123456"},
+    _KIND.ORDER_DELIVERED: _ORDER | {"tracking_number": "TRK123456"},
+    _KIND.ORDER_CANCELLED: _ORDER | {"total": "42.50 USD", "refunded": "42.50 USD"},
+    _KIND.VERIFY_EMAIL: _LINK,
+    _KIND.ACCOUNT_EXISTS: _LINK,
+    _KIND.PASSWORD_RESET: _LINK,
+    _KIND.EMAIL_CHANGE_OLD: _LINK,
+    _KIND.EMAIL_CHANGE_NEW: _LINK,
 }
-"""What the templates of each kind may name, with an example. A value that a mail lacks is empty there."""
+"""What the templates of each kind may name, with an example: nothing that customers write themselves, or the shop would mail
+their words to whoever they like. A value that a mail lacks is empty there."""
 
 _ALLOWED = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.CondExpr, nodes.Name, nodes.Const, nodes.Filter,
@@ -44,7 +52,7 @@ class Text(NamedTuple):
 
 def render(kind: NotificationKind, subject: str, body: str, values: Mapping[str, str]) -> Text:
     """The mail's text. Raises TemplateError for a template that names what this kind of mail does not have."""
-    known = {**dict.fromkeys(SAMPLES[kind], ""), **values}
+    known = {name: values.get(name, "") for name in SAMPLES[kind]}
     # One line, whatever the values hold: a line break would end the header.
     return Text(" ".join(_compiled(subject).render(known).split()), _compiled(body).render(known))
 

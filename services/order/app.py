@@ -24,11 +24,11 @@ from temporal.orders import OrderSagas
 class OrderSettings(ServiceSettings, TemporalSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_ORDER")
     catalog_url: str = "http://127.0.0.1:8002"
-    service_client_secret: SecretStr
+    service_client_secret: SecretStr = Field(validation_alias="SERVICE_CLIENT_SECRET_ORDER")
     """What this process proves itself with to get its service token from identity."""
     review_threshold: Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=3)] = Decimal(250)
     """In USD: an order of at least this much is held for an operator before the money is taken."""
-    review_deadline_seconds: Annotated[int, Field(ge=1)] = 86_400
+    review_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 86_400
     """How long it is held."""
     place_wait_seconds: Annotated[float, Field(ge=0, le=25)] = 5
     """How long a client waits for the outcome of its order; after that the answer is 202."""

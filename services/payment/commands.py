@@ -4,10 +4,12 @@ The provider is never asked inside a transaction. Between the two the row says t
 reference; whoever repeats the command, after whatever crash, asks again under the same reference.
 """
 
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, literal, union_all
+from sqlalchemy import BigInteger, Select, bindparam, cast, func, literal_column, union_all
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -19,6 +21,29 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
 from services.payment.model import NEVER_TAKEN, VELOCITY, Payment, Recent, Subject, Velocity, outbox
 from services.payment.ports import PaymentProvider, ProviderCharge
+
+
+def _newest(subject: Subject, column: Mapped[Any]) -> Select[Any]:
+    """The newest payments of a subject that were or may be taken, added up. After as many as are allowed, more change nothing."""
+    newest = (
+        select(Payment.amount_minor, Payment.currency)
+        .where(column == bindparam(subject.value), col(Payment.created_at) > bindparam("since"))
+        .where(col(Payment.status).not_in(NEVER_TAKEN), col(Payment.order_id) != bindparam("order"))
+        .order_by(col(Payment.created_at).desc())
+        .limit(bindparam("enough"))
+        .subquery()
+    )
+    minor = func.sum(newest.c.amount_minor).filter(newest.c.currency == bindparam("currency"))
+    columns: Any = (literal_column(f"'{subject}'").label("subject"), func.count().label("orders"), cast(minor, BigInteger))
+    summed: Select[Any] = select(*columns).select_from(newest)
+    return summed
+
+
+_RECENT = union_all(
+    _newest(Subject.CUSTOMER, col(Payment.customer_id)),
+    _newest(Subject.CARD, col(Payment.card_fingerprint)),
+    _newest(Subject.ADDRESS, col(Payment.address_fingerprint)),
+)
 
 
 async def process_payment(
@@ -80,25 +105,19 @@ async def _recent(session: AsyncSession, payment: Payment, velocity: Velocity) -
     """What was paid before by the customer, with the card, for the address. Payments that share one of them wait here, each for
     the commit of the one before, so that together they cannot get past a limit that each keeps."""
     subjects = {
-        Subject.CUSTOMER: (col(Payment.customer_id), payment.customer_id),
-        Subject.CARD: (col(Payment.card_fingerprint), payment.card_fingerprint),
-        Subject.ADDRESS: (col(Payment.address_fingerprint), payment.address_fingerprint),
+        Subject.CUSTOMER: payment.customer_id,
+        Subject.CARD: payment.card_fingerprint,
+        Subject.ADDRESS: payment.address_fingerprint,
     }
-    await lock(session, *[f"{subject} {value}" for subject, (_, value) in subjects.items()])
-    counts = []
-    for subject, (column, value) in subjects.items():
-        newest = (
-            select(Payment.amount_minor, Payment.currency)
-            .where(column == value, col(Payment.created_at) > utc_now() - velocity.window)
-            .where(col(Payment.status).not_in(NEVER_TAKEN), col(Payment.order_id) != payment.order_id)
-            .order_by(col(Payment.created_at).desc())
-            .limit(velocity.orders)  # with so many, it is held whatever their sum
-            .subquery()
-        )
-        total = func.sum(newest.c.amount_minor).filter(newest.c.currency == velocity.total.currency)
-        counts.append(select(literal(subject.value), func.count(), func.coalesce(total, 0)).select_from(newest))
-    rows = await session.execute(union_all(*counts))
-    return {Subject(subject): Recent(orders, int(minor)) for subject, orders, minor in rows}
+    await lock(session, *[f"{subject} {value}" for subject, value in subjects.items()])
+    which = {
+        "order": payment.order_id,
+        "since": utc_now() - velocity.window,
+        "enough": velocity.orders,
+        "currency": velocity.total.currency,
+    }
+    rows = await session.execute(_RECENT, subjects | which)
+    return {Subject(subject): Recent(orders, minor or 0) for subject, orders, minor in rows}
 
 
 async def _only(session: AsyncSession, payment: Payment) -> Payment:

@@ -3,7 +3,7 @@ simulators behind real sockets. Only the broker is missing: events are handed fr
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -29,8 +29,8 @@ from chassis.consumer import Consumer
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.settings import ServiceSettings
+from contracts.accounts import AccountMail
 from contracts.address import Address
-from contracts.events import UserRegistered
 from contracts.inventory import HoldReservation, ReleaseInventory, ReserveInventory, ShipInventory
 from contracts.money import Money
 from contracts.notifications import SendNotification
@@ -44,6 +44,9 @@ from services.analytics.model import inbox as analytics_inbox
 from services.catalog import commands as catalog
 from services.catalog.cache import PREFIX, ProductCache
 from services.catalog.schemas import ImportedProduct, ImportRequest
+from services.identity import queries as identity_queries
+from services.identity.commands import accounts as identity_accounts
+from services.identity.model import User
 from services.identity.model import outbox as identity_outbox
 from services.inventory import commands as inventory
 from services.inventory.schemas import ReceiptLine, ReceiptRequest, WarehouseView
@@ -76,6 +79,20 @@ API_KEY = "test-key"
 Reply = TypeVar("Reply", bound=BaseModel)
 
 
+class Directory:
+    """Identity, asked without HTTP between us."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def verified(self, customer_ids: Collection[UUID]) -> Mapping[UUID, str]:
+        found = await identity_queries.contacts(self._database, customer_ids)
+        return {contact.customer_id: contact.email for contact in found.contacts}
+
+    async def account_mail(self, request_id: UUID) -> AccountMail:
+        return await identity_accounts.prepare_mail(self._database, "https://shop.example", request_id)
+
+
 class Shop:
     """The small platform. `env` is what a platform would put into the environment."""
 
@@ -86,7 +103,8 @@ class Shop:
         self._provider = HttpPaymentProvider(http, env["PAYMENT_PROVIDER_URL"], key, breaker_threshold=1_000_000)
         self._carrier = HttpCarrier(http, env["CARRIER_URL"], key, breaker_threshold=1_000_000)
         smtp = SmtpSettings(smtp_port=int(env["SMTP_PORT"]))
-        self._delivery = Delivery(self.databases["notification"], SmtpMailer(smtp), asyncio.Event(), attempts=3)
+        directory = Directory(self.databases["identity"])
+        self._delivery = Delivery(self.databases["notification"], directory, SmtpMailer(smtp), asyncio.Event(), attempts=3)
         self._consumers = {
             "order": self._consumer("order", order_consumers.subscription(sagas), order_inbox),
             "notification": self._consumer("notification", notification_consumers.subscription, notification_inbox),
@@ -95,8 +113,10 @@ class Shop:
 
     async def open(self) -> None:
         """A customer, and goods on the shelf."""
+        customer = User(user_id=self.customer_id, email="zoe@example.org", name="Zoe", password_hash="")
         async with self.databases["identity"].transaction() as session:
-            await identity_outbox.add(session, UserRegistered(customer_id=self.customer_id, email="zoe@example.org", name="Zoe"))
+            session.add(customer)
+            await identity_outbox.add(session, customer.registered(), customer.verify_email())
         await self.spread_news()
         await inventory.add_warehouse(self.databases["inventory"], WarehouseView(warehouse_id="410", name="Store 410"))
         lines = [ReceiptLine(product_id=product, quantity=100) for product in ("milk", "cheese")]

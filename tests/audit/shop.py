@@ -30,6 +30,7 @@ from cli.audit.books import (
     WorkflowRow,
 )
 from contracts.events import (
+    EmailVerified,
     Event,
     OrderCancelled,
     OrderCompleted,
@@ -37,7 +38,6 @@ from contracts.events import (
     OrderCreated,
     ShipmentDelivered,
     ShipmentDispatched,
-    UserRegistered,
 )
 from contracts.ids import order_workflow_id, payment_reference
 from contracts.orders import FINAL_STATUSES, OrderStatus
@@ -64,7 +64,7 @@ class Shop:
         self._offsets = count()
         self._counts: Counter[str] = Counter()
         self._customer = uuid4()
-        self._happened(Source.IDENTITY, UserRegistered, str(self._customer))
+        self._happened(Source.IDENTITY, EmailVerified, str(self._customer))
 
     def place(
         self,

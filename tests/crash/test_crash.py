@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from cli.audit import AuditSettings, run_audit
-from cli.client import ApiProblem, Gateway
+from cli.client import ApiProblem, Gateway, Person
+from cli.demo.shop import open_shop
 from cli.stocking import stock_platform
 from data.baskets import Basket, read_baskets
 from embedded.platform import Platform
@@ -44,15 +45,11 @@ FINAL = {"COMPLETED", "CANCELLED"}
 class Shoppers:
     """Customers who place orders for as long as they are let, and do not give up until each has a definite answer."""
 
-    def __init__(self, gateway: Gateway, baskets: list[Basket], dice: random.Random) -> None:
-        self._gateway, self._baskets, self._dice = gateway, baskets, dice
-        self._token = ""
+    def __init__(self, gateway: Gateway, customer: Person, baskets: list[Basket], dice: random.Random) -> None:
+        self._gateway, self._customer, self._baskets, self._dice = gateway, customer, baskets, dice
         self.placed: dict[str, str] = {}
         """Order id → the code of its refusal, or "ok"."""
         self.closing = asyncio.Event()
-
-    async def sign_up(self) -> None:
-        self._token = await self._gateway.sign_up(f"crash-{uuid4()}@example.com", "correct horse battery", "Crash Test")
 
     async def shop(self) -> None:
         while not self.closing.is_set():
@@ -77,8 +74,9 @@ class Shoppers:
         """Send the same request until the answer is definite: neither a lost connection nor a 5xx, 401 or 429."""
         while True:
             try:
-                reply = await self._gateway.ask(method, path, body, token=self._token, headers=headers)
-            except (aiohttp.ClientError, TimeoutError, OSError):
+                token = await self._customer.token()
+                reply = await self._gateway.ask(method, path, body, token=token, headers=headers)
+            except (ApiProblem, aiohttp.ClientError, TimeoutError, OSError):  # also where the token could not be renewed
                 await asyncio.sleep(0.1)
                 continue
             if reply.status == 503 and "order_id" in (reply.body or {}):
@@ -109,9 +107,10 @@ async def test_nothing_is_lost_when_parts_are_killed(
     kills = int(request.config.getoption("--kills"))
     supervisor = platform.supervisor
     victims = [name for name in supervisor.names() if name != "migrate"]
-    async with Gateway(platform.url("gateway")) as gateway:
-        shoppers = Shoppers(gateway, read_baskets(), dice)
-        await shoppers.sign_up()
+    async with open_shop(platform.env) as shop:
+        customer = shop.customer("crash")
+        await shop.welcome(customer)
+        shoppers = Shoppers(shop.gateway, customer, read_baskets(), dice)
         shopping = [asyncio.create_task(shoppers.shop()) for _ in range(CLIENTS)]
         try:
             turn: list[str] = []
@@ -130,7 +129,7 @@ async def test_nothing_is_lost_when_parts_are_killed(
         finally:
             shoppers.closing.set()
         await asyncio.wait_for(asyncio.gather(*shopping), 120)
-        await deliver_everything(platform, gateway)
+        await deliver_everything(platform, shop.gateway)
     report = await run_audit(AuditSettings.model_validate(platform.env), wait_s=60)
     assert report.violations == []
     assert len(shoppers.placed) >= kills
@@ -142,14 +141,12 @@ async def test_nothing_is_lost_when_parts_are_killed(
 async def deliver_everything(platform: Platform, gateway: Gateway) -> None:
     """Dispatch and deliver what was confirmed; wait until every order has ended."""
     env = platform.env
-    staff = ""
+    staff = Person(gateway, env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
     carrier = {"Authorization": f"Bearer {env['CARRIER_API_KEY']}"}
     async with aiohttp.ClientSession(platform.url("carrier"), headers=carrier) as http:
 
         async def all_final() -> bool:
-            nonlocal staff
             try:
-                staff = staff or await gateway.login(env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
                 return await dispatch_and_deliver()
             except ApiProblem as problem:
                 # The first request after a restart of a database may still meet a connection that broke.
@@ -159,7 +156,7 @@ async def deliver_everything(platform: Platform, gateway: Gateway) -> None:
 
         async def dispatch_and_deliver() -> bool:
             for shipment in await every(gateway, staff, "/api/v1/shipments?status=BOOKED"):
-                await gateway.ask("POST", f"/api/v1/shipments/{shipment['shipment_id']}/dispatch", token=staff)
+                await gateway.ask("POST", f"/api/v1/shipments/{shipment['shipment_id']}/dispatch", token=await staff.token())
             async with http.post("/_control/advance", json={"all": True, "to": "delivered"}) as response:
                 assert response.status == 200
             orders = await every(gateway, staff, "/api/v1/orders?limit=200")
@@ -168,12 +165,12 @@ async def deliver_everything(platform: Platform, gateway: Gateway) -> None:
         await eventually(all_final, timeout_s=180, what="every order ends")
 
 
-async def every(gateway: Gateway, token: str, path: str) -> list[dict[str, Any]]:
+async def every(gateway: Gateway, who: Person, path: str) -> list[dict[str, Any]]:
     """All items of a paginated list."""
     items: list[dict[str, Any]] = []
     cursor = ""
     while True:
-        page = await gateway.call("GET", path + cursor, token=token)
+        page = await gateway.call("GET", path + cursor, token=await who.token())
         items += page["items"]
         if not page["next_cursor"]:
             return items

@@ -32,7 +32,8 @@ async def document(stage: Stage) -> dict[str, Any]:
 async def token_of(stage: Stage, name: str, *roles: Role) -> str:
     """An access token of a new account with these roles, or of a new customer."""
     gateway, email = stage.shop.gateway, f"{name}-{os.urandom(4).hex()}@example.com"
-    token = await gateway.sign_up(email, PASSWORD, name.title())
+    await gateway.sign_up(email, PASSWORD, name.title())
+    token = await gateway.login(email, PASSWORD)
     if not roles:
         return token
     me = await gateway.call("GET", "/api/v1/users/me", token=token)

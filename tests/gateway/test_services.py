@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from chassis.settings import ServiceSettings
+from cli.secrets import CLIENT_SECRETS
 from gateway.openapi import merge
 from gateway.routes import SERVICES, RouteTable
 
@@ -19,7 +20,7 @@ def documents() -> dict[str, dict[str, Any]]:
     """The OpenAPI document of every service, built as its process builds it; nothing is connected."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    secrets = ("SERVICE_CLIENT_SECRET", "PAYMENT_PROVIDER_API_KEY", "CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET")
+    secrets = (*CLIENT_SECRETS, "PAYMENT_PROVIDER_API_KEY", "CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("JWT_PRIVATE_KEY", pem.decode())
         for secret in secrets:

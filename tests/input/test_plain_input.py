@@ -12,7 +12,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from sqlalchemy import delete
 
 from chassis.database import Database
-from chassis.service import new_app
+from chassis.service import MAX_BODY, new_app
 from contracts.base import Command, Request, Timestamp, Told
 from services.inventory.model import Stock, Warehouse
 from tests.conftest import Databases
@@ -127,6 +127,30 @@ async def test_json_comes_through_whole_and_in_pieces(client: httpx2.AsyncClient
 async def test_g11_an_address_with_control_characters_is_malformed(client: httpx2.AsyncClient, target: str) -> None:
     response = await client.post(target, json={})
     assert (response.status_code, response.json()["code"]) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/echo/a", b'"' + b"x" * MAX_BODY + b'"', 413),
+        ("PUT", "/echo/a", b"{}", 405),
+        ("POST", "/nowhere", b"{}", 404),
+        ("POST", "/echo/a", b"", 422),
+    ],
+)
+async def test_what_no_endpoint_answers_is_a_problem_too(
+    client: httpx2.AsyncClient, method: str, path: str, body: bytes, status: int
+) -> None:
+    for content in (body, _pieces(body)):
+        response = await client.request(method, path, content=content, headers={"Content-Type": "application/json"})
+        assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+        assert response.json()["status"] == status
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    """Without a length."""
+    for start in range(0, len(body), 100_000):
+        yield body[start : start + 100_000]
 
 
 async def test_g11_rows_that_another_request_changed_meanwhile_are_a_conflict(client: httpx2.AsyncClient) -> None:

@@ -1,6 +1,7 @@
 """A customer's way from the click to the doorstep, and what the rest of the platform knows of it."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -52,6 +53,33 @@ async def test_a_cancelled_order_tells_its_customer_what_was_refunded(stage: Sta
     assert confirmation["subject"] != cancellation["subject"]
 
 
+async def test_g6_mails_say_nothing_that_a_customer_wrote(stage: Stage) -> None:
+    purchase = stage.next_purchase()
+    placed = await stage.shop.place(purchase)
+    await stage.shop.cancel(purchase.customer, placed.order_id, "cheap pills at evil.example")
+    me = await stage.shop.call(purchase.customer, "GET", "/users/me")
+    for mail in await mails_to(stage, purchase.customer.email, 2):
+        for words in ("evil.example", me["name"], purchase.body["ship_to"]["line1"]):
+            assert words not in mail["subject"] + mail["text"]
+
+
+async def test_g6_a_customer_who_proved_no_address_gets_no_mail_about_an_order_until_they_did(stage: Stage) -> None:
+    purchase = stage.next_purchase()
+    newcomer = stage.shop.customer("newcomer")
+    await newcomer.sign_up()
+    placed = await stage.shop.place(replace(purchase, customer=newcomer))
+    assert placed.status == 201
+
+    async def held_back() -> bool:
+        found = await stage.shop.call(newcomer, "GET", f"/notifications?order_id={placed.order_id}")
+        return [mail["status"] for mail in found["items"]] == ["SUPPRESSED"]
+
+    await eventually(held_back, timeout_s=60, what="the confirmation held back")
+    await newcomer.verify(stage.shop.mailbox)
+    [mail] = await mails_to(stage, newcomer.email, 1)
+    assert placed.order_id in mail["text"]
+
+
 async def test_a_client_that_does_not_wait_finds_its_order(stage: Stage) -> None:
     purchase = stage.next_purchase()
     placed = await stage.shop.place(purchase, prefer="respond-async")
@@ -61,11 +89,12 @@ async def test_a_client_that_does_not_wait_finds_its_order(stage: Stage) -> None
 
 
 async def mails_to(stage: Stage, address: str, count: int) -> list[dict[str, Any]]:
-    """The mails that arrived, oldest first, once there are so many."""
+    """The mails about orders that arrived, oldest first, once there are so many."""
     mails: list[dict[str, Any]] = []
 
     async def all_there() -> bool:
-        mails[:] = (await stage.shop.mailbox.call("GET", f"/messages?to={address}"))["data"]
+        verification, *mails[:] = (await stage.shop.mailbox.call("GET", f"/messages?to={address}"))["data"]
+        assert verification["subject"] == "Confirm your e-mail"
         return len(mails) >= count
 
     await eventually(all_there, timeout_s=20, what=f"{count} mails")

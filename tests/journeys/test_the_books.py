@@ -8,6 +8,7 @@ import pytest
 from cli.audit import AuditReport, AuditSettings, run_audit
 from cli.demo import scenarios
 from cli.demo.stage import Stage
+from cli.secrets import CLIENT_SECRETS
 from tests.audit.tampering import tamperings
 
 FALSIFIED = (
@@ -54,7 +55,7 @@ async def test_personal_data_and_secrets_are_in_no_log(stage: Stage) -> None:
     """Addresses, e-mails, cards and passwords of the journeys."""
     customer = stage.purchases[0].customer
     secrets = [customer.email.partition("@")[0] + "@", stage.purchases[0].body["ship_to"]["line1"], "password-", "tok_review"]
-    secrets += [stage.platform.env[name] for name in ("ADMIN_PASSWORD", "SERVICE_CLIENT_SECRET", "CARRIER_WEBHOOK_SECRET")]
+    secrets += [stage.platform.env[name] for name in ("ADMIN_PASSWORD", *CLIENT_SECRETS, "CARRIER_WEBHOOK_SECRET")]
     found = [
         f"{file.name}: {secret}"
         for file in sorted((stage.platform.data_dir / "logs").glob("*.log"))

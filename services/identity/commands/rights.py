@@ -1,18 +1,73 @@
-"""Rights: what a user may do."""
+"""Rights: what a user may do, and whether at all."""
 
-from collections.abc import Iterable
 from uuid import UUID
 
+from sqlmodel import col
+
 from chassis.database import Database
-from contracts.identity import Role
-from services.identity.commands.locked import locked_user
-from services.identity.schemas import UserView
+from chassis.origin import Origin
+from chassis.tokens import Principal
+from services.identity.commands.ending import end_sessions
+from services.identity.commands.locked import locked_by_admin
+from services.identity.model import EndReason, SecurityEvent, SecurityRecord, Session, outbox
+from services.identity.schemas import RolesRequest, UserView
 
 
-async def set_roles(database: Database, user_id: UUID, roles: Iterable[Role], *, by: UUID, version: int) -> UserView:
-    """What a user may do, from the next access token on. Refusals: not_found, stale_version, conflict."""
+async def set_roles(
+    database: Database, user_id: UUID, request: RolesRequest, *, by: Principal, origin: Origin, version: int
+) -> UserView:
+    """What a user may do; ends their sessions, if it changes. Refusals: forbidden, not_found, stale_version, conflict."""
     async with database.transaction() as session:
-        user = await locked_user(session, user_id)
-        user.set_roles(roles, by=by, version=version)
+        user = await locked_by_admin(session, user_id, by)
+        event = user.set_roles(request.roles, request.warehouses, by=by.subject, version=version)
+        if event is not None:
+            await outbox.add(session, event)
+            await end_sessions(session, col(Session.user_id) == user_id, EndReason.ROLES_CHANGED)
+            scopes = "" if event.warehouses is None else f"; warehouses: {', '.join(event.warehouses)}"
+            detail = f"roles: {', '.join(event.roles)}{scopes}"
+            session.add(_record(SecurityEvent.ROLES_CHANGED, user_id, by, origin, detail))
         await session.flush()
         return UserView.of(user)
+
+
+async def disable(database: Database, user_id: UUID, reason: str, *, by: Principal, origin: Origin) -> UserView:
+    """Nobody logs in to this account any more, and who is in is out. Refusals: forbidden, not_found, conflict."""
+    async with database.transaction() as session:
+        user = await locked_by_admin(session, user_id, by)
+        event = user.disable(reason, by=by.subject)
+        if event is not None:
+            await outbox.add(session, event)
+            await end_sessions(session, col(Session.user_id) == user_id, EndReason.USER_DISABLED)
+            session.add(_record(SecurityEvent.USER_DISABLED, user_id, by, origin, reason))
+        await session.flush()
+        return UserView.of(user)
+
+
+async def enable(database: Database, user_id: UUID, *, by: Principal, origin: Origin) -> UserView:
+    """The account can be used again. Refusals: forbidden, not_found."""
+    async with database.transaction() as session:
+        user = await locked_by_admin(session, user_id, by)
+        event = user.enable(by=by.subject)
+        if event is not None:
+            await outbox.add(session, event)
+            session.add(_record(SecurityEvent.USER_ENABLED, user_id, by, origin))
+        await session.flush()
+        return UserView.of(user)
+
+
+async def end_sessions_of(
+    database: Database, user_id: UUID, session_id: UUID | None = None, *, by: Principal, origin: Origin
+) -> None:
+    """End one session of a user, or all. Ended already, or no such session: nothing to do. Refusals: forbidden, not_found."""
+    which = col(Session.user_id) == user_id
+    if session_id is not None:
+        which = (col(Session.session_id) == session_id) & which
+    async with database.transaction() as session:
+        await locked_by_admin(session, user_id, by)
+        count = await end_sessions(session, which, EndReason.ENDED_BY_ADMIN)
+        if count:
+            session.add(_record(SecurityEvent.SESSIONS_ENDED, user_id, by, origin, f"sessions: {count}"))
+
+
+def _record(kind: SecurityEvent, user_id: UUID, by: Principal, origin: Origin, detail: str = "") -> SecurityRecord:
+    return SecurityRecord(kind=kind, user_id=user_id, by=by.subject, address=origin.address, detail=detail[:500])

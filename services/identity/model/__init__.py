@@ -1,18 +1,39 @@
-"""Users, their sessions and the guard against guessing: state, rules, and the events that tell of a change."""
+"""Users, their sessions, devices and links, the guards against guessing and flooding, the security log: state, rules, and the
+events that tell of a change."""
 
-from services.identity.model.guards import FAILURE_WINDOW, FAILURES_ALLOWED, LoginGuard
-from services.identity.model.sessions import REFRESH_TOKEN_LASTS, RefreshFamily
+from services.identity.model import secret_tokens
+from services.identity.model.devices import DEVICES_KEPT, Device
+from services.identity.model.guards import FORGOTTEN_AFTER, NEAR, WIDE, Limit, LoginGuard
+from services.identity.model.links import EMAIL_CHANGE, MAIL_WINDOW, AccountLink, LinkPurpose, MailGuard, hash_of, invalid_link
+from services.identity.model.security import Budget, SecurityEvent, SecurityRecord
+from services.identity.model.sessions import REFRESH_TOKEN_LASTS, EndReason, Session
 from services.identity.model.tables import metadata, outbox
 from services.identity.model.users import User, wrong_credentials
 
 __all__ = [
-    "FAILURES_ALLOWED",
-    "FAILURE_WINDOW",
+    "DEVICES_KEPT",
+    "EMAIL_CHANGE",
+    "FORGOTTEN_AFTER",
+    "MAIL_WINDOW",
+    "NEAR",
     "REFRESH_TOKEN_LASTS",
+    "WIDE",
+    "AccountLink",
+    "Budget",
+    "Device",
+    "EndReason",
+    "Limit",
+    "LinkPurpose",
     "LoginGuard",
-    "RefreshFamily",
+    "MailGuard",
+    "SecurityEvent",
+    "SecurityRecord",
+    "Session",
     "User",
+    "hash_of",
+    "invalid_link",
     "metadata",
     "outbox",
+    "secret_tokens",
     "wrong_credentials",
 ]

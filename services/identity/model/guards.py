@@ -1,7 +1,8 @@
-"""The guard against guessing passwords."""
+"""The guard against guessing: who guesses wrong must wait, ever longer; nobody else has to."""
 
 import math
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlmodel import Field
 
@@ -10,30 +11,47 @@ from chassis.database import time_column
 from contracts.errors import ErrorCode, Refusal
 from services.identity.model.tables import Table
 
-FAILURES_ALLOWED = 10
-FAILURE_WINDOW = timedelta(minutes=15)
+FIRST_PAUSE = timedelta(seconds=30)
+FORGOTTEN_AFTER = timedelta(hours=1)
+"""Failures are, when none was added for so long. Longer than the longest pause."""
+
+
+class Limit(NamedTuple):
+    """So many failures cost nothing; the last of them brings a pause, which doubles with each further one up to the longest."""
+
+    free: int
+    longest_pause: timedelta
+
+
+NEAR = Limit(10, timedelta(minutes=15))
+"""Of one guesser: an address that tries an account, a device, a session."""
+WIDE = Limit(100, timedelta(minutes=1))
+"""Of all guessers at one account together, however many addresses they have. It slows down strange devices only."""
 
 
 class LoginGuard(Table, table=True):
-    """Failed logins of one e-mail in one window, whether it has an account or not: the answers do not tell."""
+    """The failed guesses that count together. `key` says which those are."""
 
     __tablename__ = "login_guards"
 
-    email: str = Field(primary_key=True, max_length=254)
+    key: str = Field(primary_key=True, max_length=320)
     failures: int = 0
-    since: datetime = Field(default_factory=utc_now, sa_column=time_column(index=True))
+    failed_at: datetime = Field(default_factory=utc_now, sa_column=time_column(index=True))
+    """When the last one was."""
 
-    def check(self) -> None:
-        """Refusal: rate_limited, until the window has passed."""
-        left = (self.since + FAILURE_WINDOW - utc_now()).total_seconds()
-        if self.failures >= FAILURES_ALLOWED and left > 0:
+    def check(self, limit: Limit) -> None:
+        """Refusal: rate_limited, until the pause after the last failure is over."""
+        if self.failures < limit.free:
+            return
+        doublings = min(self.failures - limit.free, 10)  # enough for the longest pause, and no number too large for a time
+        pause = min(FIRST_PAUSE * 2**doublings, limit.longest_pause)
+        left = (self.failed_at + pause - utc_now()).total_seconds()
+        if left > 0:
             raise Refusal(
-                ErrorCode.RATE_LIMITED, "Too many failed logins; wait before the next.", extra={"retry_after": math.ceil(left)}
+                ErrorCode.RATE_LIMITED, "Too many wrong tries; wait before the next.", extra={"retry_after": math.ceil(left)}
             )
 
     def count_failure(self) -> None:
-        """One more; a window that has passed is forgotten."""
         now = utc_now()
-        if self.since + FAILURE_WINDOW <= now:
-            self.failures, self.since = 0, now
-        self.failures += 1
+        self.failures = 1 if self.failed_at + FORGOTTEN_AFTER <= now else self.failures + 1
+        self.failed_at = now

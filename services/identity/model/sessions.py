@@ -1,62 +1,84 @@
-"""The refresh tokens that follow one login."""
+"""A login, and the refresh tokens that follow it."""
 
-import base64
-import hashlib
 import secrets
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from enum import StrEnum
+from uuid import UUID
 
+import uuid_utils.compat as uuids
+from sqlalchemy import BigInteger, Column
 from sqlmodel import Field
 
 from chassis.clock import utc_now
 from chassis.database import time_column
+from services.identity.model import secret_tokens
 from services.identity.model.tables import Table
 
 REFRESH_TOKEN_LASTS = timedelta(days=30)
 """Counted from its last use."""
-_FAMILY_BYTES = 16
+_SHARED_BYTES = 16
 
 
-class RefreshFamily(Table, table=True):
-    """The refresh tokens that follow one login: each use replaces the token, and only the last one is good.
+class EndReason(StrEnum):
+    """Why a session ended; goes into `SessionEnded`."""
 
-    A token names its family, so that an older one is known for what it is: somebody has a copy.
+    LOGGED_OUT = "logged_out"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105
+    ROLES_CHANGED = "roles_changed"
+    USER_DISABLED = "user_disabled"
+    ENDED_BY_OWNER = "ended_by_owner"
+    ENDED_BY_ADMIN = "ended_by_admin"
+    REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105
+
+
+class Session(Table, table=True):
+    """One login. Its access tokens carry `session_id`. Each use of its refresh token replaces that; only the last one is good.
+
+    A refresh token names its session and holds a secret that all of them share, so that an older one is known for what it is:
+    somebody has a copy.
     """
 
-    __tablename__ = "refresh_families"
+    __tablename__ = "sessions"
 
-    family_id: UUID = Field(default_factory=uuid4, primary_key=True)
+    session_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
     user_id: UUID = Field(foreign_key="users.user_id", index=True)
+    shared_hash: str = Field(default="", max_length=64)
     token_hash: str = Field(default="", max_length=64)
+    device: str = Field(default="", max_length=200)
+    """What the client said it is (User-Agent)."""
+    created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
+    last_used_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
+    """When it gave out tokens last."""
     expires_at: datetime = Field(default_factory=utc_now, sa_column=time_column(index=True))
-    revoked_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
-
-    @staticmethod
-    def id_in(token: str) -> UUID | None:
-        """The family that a token names; None if it is no token of ours."""
-        try:
-            return UUID(bytes=base64.urlsafe_b64decode(token)[:_FAMILY_BYTES])
-        except ValueError:
-            return None
+    ended_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True, index=True))
+    ended_in: int | None = Field(default=None, sa_column=Column(BigInteger))
+    """The database transaction that ended it: who asks what ended since he last asked misses none that committed late."""
 
     @property
     def is_live(self) -> bool:
-        return self.revoked_at is None and self.expires_at > utc_now()
+        return self.ended_at is None and self.expires_at > utc_now()
+
+    def gave_out(self, token: str) -> bool:
+        """Whether this is a refresh token of this session, the last one or an older one. Not just anybody who learnt the id of a
+        session can end it."""
+        return secret_tokens.fits(secret_tokens.secret_in(token, _SHARED_BYTES), self.shared_hash)
 
     def is_last(self, token: str) -> bool:
-        """Whether this is the token given out last."""
-        return secrets.compare_digest(self.token_hash, _hash(token))
+        """Whether this is the refresh token given out last."""
+        return secret_tokens.fits(token, self.token_hash)
 
-    def next_token(self) -> str:
-        """Replace the token; only its hash is kept."""
-        token = base64.urlsafe_b64encode(self.family_id.bytes + secrets.token_bytes(32)).decode()
-        self.token_hash, self.expires_at = _hash(token), utc_now() + REFRESH_TOKEN_LASTS
+    def first_token(self) -> str:
+        """The login's refresh token."""
+        return self._new_token(secrets.token_bytes(_SHARED_BYTES))
+
+    def next_token(self, last: str) -> str:
+        """The refresh token that replaces the last one."""
+        return self._new_token(secret_tokens.secret_in(last, _SHARED_BYTES))
+
+    def _new_token(self, shared: bytes) -> str:
+        """Only hashes are kept."""
+        token = secret_tokens.new_token(self.session_id, shared)
+        self.shared_hash, self.token_hash = secret_tokens.hash_of(shared), secret_tokens.hash_of(token)
+        self.last_used_at = utc_now()
+        self.expires_at = self.last_used_at + REFRESH_TOKEN_LASTS
         return token
-
-    def revoke(self) -> None:
-        """No token of it is good any more."""
-        self.revoked_at = self.revoked_at or utc_now()
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()

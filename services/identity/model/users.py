@@ -1,18 +1,28 @@
 """A person with an account."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
 import uuid_utils.compat as uuids
-from sqlalchemy import ARRAY, Column, Integer, Text
+from sqlalchemy import ARRAY, Column, Index, Integer, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
 from chassis.clock import utc_now
 from chassis.database import time_column
 from contracts.errors import ErrorCode, Refusal
-from contracts.events import PasswordChanged, UserLoggedIn, UserRegistered
+from contracts.events import (
+    EmailChanged,
+    EmailVerified,
+    PasswordChanged,
+    RolesChanged,
+    UserDisabled,
+    UserEnabled,
+    UserLoggedIn,
+    UserRegistered,
+)
 from contracts.identity import Role
 from services.identity.model.tables import Table
 
@@ -20,16 +30,30 @@ _version = Column("version", Integer, nullable=False)
 
 
 class User(Table, table=True):
-    """A person with an account. `user_id` grows with time, and is the customer's id everywhere else."""
+    """A person with an account. `user_id` grows with time, and is the customer's id everywhere else.
+
+    Anybody can open an account with any address; only one account can prove that the address is its own, and holds it then.
+    """
 
     __tablename__ = "users"
+    __table_args__ = (
+        Index("uq_users_verified_email", "email", unique=True, postgresql_where=text("email_verified_at is not null")),
+    )
 
     user_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
-    email: str = Field(max_length=254, unique=True)
-    """Normalised: e-mails that differ in case only are one account."""
+    email: str = Field(max_length=254)
+    """Normalised: e-mails that differ in case only are one address."""
+    email_verified_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     name: str = Field(max_length=200)
+    phone: str | None = Field(default=None, max_length=20)
+    addresses: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
+    """Each a `SavedAddress`."""
+    language: str = Field(default="en", max_length=10)
     password_hash: str = Field(max_length=200)
     roles: list[str] = Field(default_factory=lambda: [Role.CUSTOMER.value], sa_column=Column(ARRAY(Text), nullable=False))
+    warehouses: list[str] | None = Field(default=None, sa_column=Column(ARRAY(Text)))
+    """Which warehouses a warehouse role is for; None is all."""
+    disabled_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
     version: int = Field(default=1, sa_column=_version)
 
@@ -37,11 +61,39 @@ class User(Table, table=True):
 
     def registered(self) -> UserRegistered:
         """The event that tells of a new user."""
-        return UserRegistered(customer_id=self.user_id, email=self.email, name=self.name)
+        return UserRegistered(customer_id=self.user_id)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the account holds its address."""
+        return self.email_verified_at is not None
+
+    def verify_email(self) -> EmailVerified:
+        """A link sent to the address was followed."""
+        self.email_verified_at = utc_now()
+        return EmailVerified(customer_id=self.user_id)
+
+    def change_email(self, email: str) -> EmailChanged:
+        """Links sent to both addresses were followed."""
+        self.email, self.email_verified_at = email, utc_now()
+        return EmailChanged(customer_id=self.user_id)
+
+    def reset_password(self, new_hash: str) -> PasswordChanged:
+        """A link sent to the address was followed."""
+        self.password_hash = new_hash
+        return PasswordChanged(customer_id=self.user_id)
+
+    def change_profile(self, changes: Mapping[str, Any], *, version: int) -> None:
+        """Set name, phone, addresses or language. Refusal: stale_version."""
+        self._require_version(version)
+        for field, value in changes.items():
+            setattr(self, field, value)
 
     def log_in(self, seen_hash: str, kept_hash: str) -> UserLoggedIn:
-        """The password fitted `seen_hash`. Refusal: invalid_credentials (it was changed in the meantime)."""
+        """The password fitted `seen_hash`. Refusals: invalid_credentials (it was changed in the meantime), account_disabled."""
         self._require_unchanged(seen_hash)
+        if self.disabled_at is not None:
+            raise Refusal(ErrorCode.ACCOUNT_DISABLED, "This account was disabled; ask our support.")
         self.password_hash = kept_hash
         return UserLoggedIn(customer_id=self.user_id)
 
@@ -51,14 +103,49 @@ class User(Table, table=True):
         self.password_hash = new_hash
         return PasswordChanged(customer_id=self.user_id)
 
-    def set_roles(self, roles: Iterable[Role], *, by: UUID, version: int) -> None:
-        """Refusals: stale_version, conflict (admins keep their own admin role, so that one is always left)."""
-        if version != self.version:
-            raise Refusal(ErrorCode.STALE_VERSION, "Somebody else changed it first; read it again and retry.")
+    @property
+    def is_admin(self) -> bool:
+        """Whether they may do now what admins may."""
+        return Role.ADMIN in self.roles and self.disabled_at is None
+
+    def set_roles(
+        self, roles: Iterable[Role], warehouses: Iterable[str] | None, *, by: UUID, version: int
+    ) -> RolesChanged | None:
+        """The event, if this changes anything. Refusals: stale_version; conflict (admins keep their own admin role, so that one
+        is always left; and whoever shall be staff must hold the address, which anybody could have entered)."""
+        self._require_version(version)
         wanted = sorted({role.value for role in roles})
+        scopes = None if warehouses is None else sorted(set(warehouses))
+        if not self.is_verified and wanted != [Role.CUSTOMER]:
+            raise Refusal(ErrorCode.CONFLICT, "The account's e-mail is not verified, so it may be anybody's.")
         if by == self.user_id and Role.ADMIN not in wanted:
             raise Refusal(ErrorCode.CONFLICT, "Another admin must take your admin role from you.")
-        self.roles = wanted
+        if (wanted, scopes) == (self.roles, self.warehouses):
+            return None
+        self.roles, self.warehouses = wanted, scopes
+        return RolesChanged(
+            customer_id=self.user_id, roles=tuple(map(Role, wanted)), warehouses=None if scopes is None else tuple(scopes), by=by
+        )
+
+    def disable(self, reason: str, *, by: UUID) -> UserDisabled | None:
+        """The event, unless they are disabled already. Refusal: conflict (not oneself, so that one admin is always left)."""
+        if by == self.user_id:
+            raise Refusal(ErrorCode.CONFLICT, "Another admin must disable your account.")
+        if self.disabled_at is not None:
+            return None
+        self.disabled_at = utc_now()
+        return UserDisabled(customer_id=self.user_id, by=by, reason=reason)
+
+    def enable(self, *, by: UUID) -> UserEnabled | None:
+        """The event, unless they are enabled already."""
+        if self.disabled_at is None:
+            return None
+        self.disabled_at = None
+        return UserEnabled(customer_id=self.user_id, by=by)
+
+    def _require_version(self, version: int) -> None:
+        if version != self.version:
+            raise Refusal(ErrorCode.STALE_VERSION, "Somebody else changed it first; read it again and retry.")
 
     def _require_unchanged(self, seen_hash: str) -> None:
         if self.password_hash != seen_hash:
@@ -66,5 +153,5 @@ class User(Table, table=True):
 
 
 def wrong_credentials() -> Refusal:
-    """The same for an unknown e-mail and for a wrong password."""
+    """The same for an unknown or unverified e-mail and for a wrong password."""
     return Refusal(ErrorCode.INVALID_CREDENTIALS, "The e-mail or the password is wrong.")

@@ -1,21 +1,25 @@
-"""Notification on a fresh database, and a mailbox that real SMTP reaches."""
+"""Notification on a fresh database, a directory of customers, and a mailbox that real SMTP reaches."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
+import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 from sqlmodel import select
 
+from chassis.clients import Unavailable
 from chassis.database import Database
+from contracts.accounts import AccountMail
+from contracts.errors import ErrorCode, Refusal
 from contracts.notifications import NotificationKind, SendNotification
 from embedded.ports import free_port
-from services.notification import commands
 from services.notification.app import build
-from services.notification.model import Contact, Notification, outbox
+from services.notification.model import Notification, outbox
 from services.notification.settings import NotificationSettings
 from simulators.mail_sink import create_app
 from tests.conftest import Databases, TokenMint, running_api
@@ -30,7 +34,7 @@ async def database(databases: Databases) -> AsyncIterator[Database]:
 
 @pytest_asyncio.fixture
 async def client(database: Database, mint: TokenMint) -> AsyncIterator[httpx2.AsyncClient]:
-    settings = NotificationSettings(database_url=database.url)
+    settings = NotificationSettings(database_url=database.url, service_client_secret=SecretStr("not asked for here"))
     async with running_api(build(settings), mint) as client:
         yield client
 
@@ -59,12 +63,36 @@ async def mailbox(tmp_path: Path) -> AsyncIterator[Mailbox]:
         yield Mailbox(port, http)
 
 
-async def contact(database: Database, email: str = "zoe@example.org", name: str = "Zoe") -> UUID:
-    """A customer whom we can reach."""
-    customer_id = uuid4()
-    async with database.transaction() as session:
-        await commands.remember_contact(session, Contact(customer_id=customer_id, email=email, name=name))
-    return customer_id
+@dataclass
+class People:
+    """What identity would answer. That identity does so is seen on the whole platform, in tests/journeys."""
+
+    addresses: dict[UUID, str] = field(default_factory=dict)
+    wanted: dict[UUID, AccountMail] = field(default_factory=dict)
+    away: bool = False
+
+    async def verified(self, customer_ids: Collection[UUID]) -> Mapping[UUID, str]:
+        if self.away:
+            raise Unavailable("identity is away")
+        return {each: self.addresses[each] for each in customer_ids if each in self.addresses}
+
+    async def account_mail(self, request_id: UUID) -> AccountMail:
+        if self.away:
+            raise Unavailable("identity is away")
+        if request_id not in self.wanted:
+            raise Refusal(ErrorCode.LINK_INVALID, "not wanted")
+        return self.wanted[request_id]
+
+    def customer(self, email: str = "zoe@example.org") -> UUID:
+        """A customer whose address is verified."""
+        customer_id = uuid4()
+        self.addresses[customer_id] = email
+        return customer_id
+
+
+@pytest.fixture
+def people() -> People:
+    return People()
 
 
 def confirmation(customer_id: UUID, **values: str) -> SendNotification:

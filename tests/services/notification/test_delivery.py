@@ -11,28 +11,31 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
+from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
+from contracts.accounts import AccountMail
+from contracts.events import AccountMailRequested
 from contracts.notifications import NotificationKind
 from embedded.ports import free_port
 from services.notification import commands
 from services.notification.adapters import SmtpMailer
 from services.notification.commands import Report
 from services.notification.delivery import Delivery
-from services.notification.model import Contact, Notification, NotificationStatus, Outcome, Template, pause_after
+from services.notification.model import Notification, NotificationStatus, Outcome, Template, pause_after
 from services.notification.ports import MailServerAway
 from services.notification.settings import SmtpSettings
 from tests.conftest import eventually
-from tests.services.notification.conftest import Mailbox, confirmation, contact, event_types, notifications
+from tests.services.notification.conftest import Mailbox, People, confirmation, event_types, notifications
 
 
-def delivery(database: Database, port: int, *, attempts: int = 5) -> Delivery:
-    return Delivery(database, SmtpMailer(SmtpSettings(smtp_port=port)), asyncio.Event(), attempts=attempts)
+def delivery(database: Database, people: People, port: int, *, attempts: int = 5) -> Delivery:
+    return Delivery(database, people, SmtpMailer(SmtpSettings(smtp_port=port)), asyncio.Event(), attempts=attempts)
 
 
-async def queued(database: Database, *emails: str) -> None:
+async def queued(database: Database, people: People, *emails: str) -> None:
     for email in emails:
-        await commands.send_notification(database, confirmation(await contact(database, email)))
+        await commands.send_notification(database, confirmation(people.customer(email)))
 
 
 async def make_due(database: Database) -> None:
@@ -72,35 +75,39 @@ async def receiving(reception: Reception) -> AsyncIterator[int]:
         yield port
 
 
-async def test_a_mail_arrives_with_its_text_and_a_message_id_of_its_own(database: Database, mailbox: Mailbox) -> None:
-    customer_id = await contact(database, "zoe@example.org", "Zoë")
+async def test_a_mail_arrives_with_its_text_and_a_message_id_of_its_own(
+    database: Database, people: People, mailbox: Mailbox
+) -> None:
+    customer_id = people.customer()
     command = confirmation(customer_id, tracking_number="TRK1")
     reply = await commands.send_notification(database, command)
-    assert await delivery(database, mailbox.port).send_due() == 1
+    assert await delivery(database, people, mailbox.port).send_due() == 1
     [mail] = await mailbox.mails()
     assert mail["to"] == ["zoe@example.org"]
     assert mail["subject"] == "Your order is confirmed"
     assert mail["message_id"] == f"<{reply.notification_id}@shop.example>"
-    for word in ("Zoë", "12.50 USD", "TRK1", str(command.order_id)):
+    for word in ("12.50 USD", "TRK1", str(command.order_id)):
         assert word in mail["text"]
     assert await statuses(database) == [("SENT", 1)]
     assert await event_types(database) == ["NotificationSent"]
-    assert await delivery(database, mailbox.port).send_due() == 0
+    assert await delivery(database, people, mailbox.port).send_due() == 0
 
 
-async def test_a_batch_shares_one_connection(database: Database) -> None:
-    await queued(database, *[f"{n}@example.org" for n in range(5)])
+async def test_a_batch_shares_one_connection(database: Database, people: People) -> None:
+    await queued(database, people, *[f"{n}@example.org" for n in range(5)])
     reception = Reception()
     async with receiving(reception) as port:
-        assert await delivery(database, port).send_due() == 5
+        assert await delivery(database, people, port).send_due() == 5
     assert len(reception.taken) == 5
     assert len(reception.connections) == 1
 
 
-async def test_an_address_that_is_refused_fails_at_once_and_the_others_arrive(database: Database, mailbox: Mailbox) -> None:
+async def test_an_address_that_is_refused_fails_at_once_and_the_others_arrive(
+    database: Database, people: People, mailbox: Mailbox
+) -> None:
     await mailbox.faults(reject_rcpt="*@bounce.example")
-    await queued(database, "a@example.org", "b@bounce.example", "c@example.org")
-    await delivery(database, mailbox.port).send_due()
+    await queued(database, people, "a@example.org", "b@bounce.example", "c@example.org")
+    await delivery(database, people, mailbox.port).send_due()
     assert await statuses(database) == [("SENT", 1), ("FAILED", 1), ("SENT", 1)]
     assert (await event_types(database)).count("NotificationFailed") == 1
     [_, failed, _] = await notifications(database)
@@ -109,22 +116,24 @@ async def test_an_address_that_is_refused_fails_at_once_and_the_others_arrive(da
     assert "bounce.example" not in failed.reason
 
 
-async def test_while_the_server_is_away_nothing_is_lost_and_nothing_counts(database: Database, mailbox: Mailbox) -> None:
-    await queued(database, "a@example.org", "b@example.org")
+async def test_while_the_server_is_away_nothing_is_lost_and_nothing_counts(
+    database: Database, people: People, mailbox: Mailbox
+) -> None:
+    await queued(database, people, "a@example.org", "b@example.org")
     await mailbox.faults(down=True)
     for port in (mailbox.port, free_port()):
         with pytest.raises(MailServerAway):
-            await delivery(database, port, attempts=1).send_due()
+            await delivery(database, people, port, attempts=1).send_due()
         assert await statuses(database) == [("PENDING", 0), ("PENDING", 0)]
     await mailbox.faults(down=False)
-    await delivery(database, mailbox.port).send_due()
+    await delivery(database, people, mailbox.port).send_due()
     assert await statuses(database) == [("SENT", 1), ("SENT", 1)]
 
 
-async def test_a_lost_reply_is_tried_again_with_the_same_message_id(database: Database, mailbox: Mailbox) -> None:
-    await queued(database, "a@example.org", "b@example.org")
+async def test_a_lost_reply_is_tried_again_with_the_same_message_id(database: Database, people: People, mailbox: Mailbox) -> None:
+    await queued(database, people, "a@example.org", "b@example.org")
     await mailbox.faults(lose_replies_next=1)
-    sender = delivery(database, mailbox.port)
+    sender = delivery(database, people, mailbox.port)
     await sender.send_due()
     assert await statuses(database) == [("PENDING", 1), ("SENT", 1)]
     assert await sender.send_due() == 0  # not due yet
@@ -136,10 +145,10 @@ async def test_a_lost_reply_is_tried_again_with_the_same_message_id(database: Da
     assert totals == {"messages": 3, "distinct_message_ids": 2}
 
 
-async def test_a_mail_is_given_up_after_its_tries(database: Database, mailbox: Mailbox) -> None:
-    await queued(database, "a@example.org")
+async def test_a_mail_is_given_up_after_its_tries(database: Database, people: People, mailbox: Mailbox) -> None:
+    await queued(database, people, "a@example.org")
     await mailbox.faults(lose_replies_next=3)
-    sender = delivery(database, mailbox.port, attempts=3)
+    sender = delivery(database, people, mailbox.port, attempts=3)
     for status in ("PENDING", "PENDING", "FAILED"):
         await make_due(database)
         await sender.send_due()
@@ -152,35 +161,103 @@ def test_pauses_double_up_to_a_quarter_of_an_hour() -> None:
     assert [pause_after(n).total_seconds() for n in (1, 2, 3, 10, 11, 99)] == [1, 2, 4, 512, 900, 900]
 
 
-async def test_a_customer_nobody_told_of_is_reached_once_somebody_does(database: Database, mailbox: Mailbox) -> None:
-    customer_id = uuid4()
-    async with database.transaction() as session:
-        await commands.queue(session, NotificationKind.ORDER_SHIPPED, order_id=uuid4(), customer_id=customer_id, values={})
-    sender = delivery(database, mailbox.port)
+async def test_g6_an_unverified_customer_gets_no_mail_and_gets_it_after_all_once_verified(
+    database: Database, people: People, mailbox: Mailbox
+) -> None:
+    stranger = uuid4()
+    await commands.send_notification(database, confirmation(stranger))
+    sender = delivery(database, people, mailbox.port)
     await sender.send_due()
-    assert await statuses(database) == [("PENDING", 1)]
+    assert await mailbox.mails() == []
+    [held] = await notifications(database)
+    assert (held.status, held.reason) == (NotificationStatus.SUPPRESSED, "the customer's address is not verified")
+    assert await event_types(database) == []
+
+    people.addresses[stranger] = "late@example.org"
     async with database.transaction() as session:
-        await commands.remember_contact(session, Contact(customer_id=customer_id, email="late@example.org", name="Late"))
-    await make_due(database)
+        await commands.send_suppressed(session, stranger)
     await sender.send_due()
-    assert await statuses(database) == [("SENT", 2)]
+    assert [mail["to"] for mail in await mailbox.mails()] == [["late@example.org"]]
+    assert await event_types(database) == ["NotificationSent"]
 
 
-async def test_a_template_that_does_not_fit_holds_up_only_its_own_mails(database: Database, mailbox: Mailbox) -> None:
+async def test_a_mail_held_back_for_more_than_a_day_is_not_sent_any_more(database: Database, people: People) -> None:
+    old, recent = uuid4(), uuid4()
+    for customer_id in (old, recent):
+        await commands.send_notification(database, confirmation(customer_id))
+    async with database.transaction() as session:
+        theirs = update(Notification).where(Notification.customer_id == old)  # type: ignore[arg-type]
+        await session.execute(theirs.values(created_at=utc_now() - timedelta(hours=25)))
+    await delivery(database, people, free_port()).send_due()
+    async with database.transaction() as session:
+        for customer_id in (old, recent):
+            await commands.send_suppressed(session, customer_id)
+    assert await statuses(database) == [("SUPPRESSED", 0), ("PENDING", 0)]
+
+
+async def test_a_verification_that_overtakes_a_try_makes_it_count_for_nothing(database: Database, people: People) -> None:
+    stranger = uuid4()
+    await commands.send_notification(database, confirmation(stranger))
+    [letter] = await commands.claim_due(database, limit=10, lease=timedelta(minutes=2))  # finds the address unverified …
+    async with database.transaction() as session:
+        await commands.send_suppressed(session, stranger)
+    await commands.record(
+        database, [Report(letter, Outcome.SUPPRESSED, "not verified")], attempts_allowed=5
+    )  # … and says so late
+    assert await statuses(database) == [("PENDING", 0)]
+
+
+async def test_while_identity_is_away_mails_wait_and_nothing_counts(database: Database, people: People, mailbox: Mailbox) -> None:
+    await queued(database, people, "a@example.org")
+    people.away = True
+    with pytest.raises(Unavailable):
+        await delivery(database, people, mailbox.port, attempts=1).send_due()
+    assert await statuses(database) == [("PENDING", 0)]
+    people.away = False
+    await delivery(database, people, mailbox.port).send_due()
+    assert await statuses(database) == [("SENT", 1)]
+
+
+async def test_g10_a_mail_about_an_account_gets_its_link_when_it_is_sent_and_leaves_no_trace_of_it(
+    database: Database, people: People, mailbox: Mailbox
+) -> None:
+    wanted, taken, gone = (AccountMailRequested(request_id=uuid4(), kind=NotificationKind.VERIFY_EMAIL) for _ in range(3))
+    secret = "https://shop.example/api/v1/auth/links/verify-email?token=s3cret"
+    for asked, kind in ((wanted, NotificationKind.VERIFY_EMAIL), (taken, NotificationKind.ACCOUNT_EXISTS)):
+        people.wanted[asked.request_id] = AccountMail(kind=kind, email="new@example.org", link=secret)
+    async with database.transaction() as session:
+        for asked in (wanted, taken, gone):
+            await commands.queue_account_mail(session, asked)
+    await delivery(database, people, mailbox.port).send_due()
+    first, second = await mailbox.mails()
+    assert (first["to"], first["subject"], second["subject"]) == (
+        ["new@example.org"], "Confirm your e-mail", "You have an account already",
+    )  # fmt: skip
+    assert secret in first["text"]
+    assert secret in second["text"]
+    assert await statuses(database) == [("SENT", 1), ("SENT", 1), ("SUPPRESSED", 0)]
+    kept = [each.model_dump_json() for each in await notifications(database)]
+    assert not any("new@example.org" in each or "s3cret" in each or "account_exists" in each for each in kept)
+    assert await event_types(database) == []
+
+
+async def test_a_template_that_does_not_fit_holds_up_only_its_own_mails(
+    database: Database, people: People, mailbox: Mailbox
+) -> None:
     async with database.transaction() as session:
         template = await session.get_one(Template, NotificationKind.ORDER_SHIPPED)
         template.body = "{{ gone }}"  # valid when it was written, and not any more
-        customer_id = await contact(database)
+        customer_id = people.customer()
         await commands.queue(session, NotificationKind.ORDER_SHIPPED, order_id=uuid4(), customer_id=customer_id, values={})
-    await queued(database, "b@example.org")
-    await delivery(database, mailbox.port).send_due()
+    await queued(database, people, "b@example.org")
+    await delivery(database, people, mailbox.port).send_due()
     assert await statuses(database) == [("PENDING", 1), ("SENT", 1)]
     assert (await notifications(database))[0].reason == "'gone' is undefined"
 
 
-async def test_two_processes_share_the_work_and_send_nothing_twice(database: Database, mailbox: Mailbox) -> None:
-    await queued(database, *[f"{n}@example.org" for n in range(60)])
-    senders = [delivery(database, mailbox.port) for _ in range(4)]
+async def test_two_processes_share_the_work_and_send_nothing_twice(database: Database, people: People, mailbox: Mailbox) -> None:
+    await queued(database, people, *[f"{n}@example.org" for n in range(60)])
+    senders = [delivery(database, people, mailbox.port) for _ in range(4)]
 
     async def send_all(sender: Delivery) -> None:
         while await sender.send_due():
@@ -194,11 +271,11 @@ async def test_two_processes_share_the_work_and_send_nothing_twice(database: Dat
 
 
 async def test_what_a_dead_process_had_claimed_is_taken_over_and_its_late_word_changes_nothing(
-    database: Database, mailbox: Mailbox
+    database: Database, people: People, mailbox: Mailbox
 ) -> None:
-    await queued(database, "a@example.org")
+    await queued(database, people, "a@example.org")
     [letter] = await commands.claim_due(database, limit=10, lease=timedelta(minutes=2))
-    sender = delivery(database, mailbox.port)
+    sender = delivery(database, people, mailbox.port)
     assert await sender.send_due() == 0  # as long as the lease lasts
     await make_due(database)
     await commands.record(database, [Report(letter, Outcome.REFUSED, "too late to say so")], attempts_allowed=5)
@@ -209,12 +286,12 @@ async def test_what_a_dead_process_had_claimed_is_taken_over_and_its_late_word_c
     assert await event_types(database) == ["NotificationSent"]
 
 
-async def test_stopping_waits_for_the_mail_under_way_and_gives_back_the_rest(database: Database) -> None:
-    await queued(database, "a@example.org", "b@example.org")
+async def test_stopping_waits_for_the_mail_under_way_and_gives_back_the_rest(database: Database, people: People) -> None:
+    await queued(database, people, "a@example.org", "b@example.org")
     reception = Reception()
     reception.open.clear()
     async with receiving(reception) as port:
-        running = asyncio.create_task(delivery(database, port).run())
+        running = asyncio.create_task(delivery(database, people, port).run())
         await reception.at_the_door.wait()
         running.cancel()
         reception.open.set()
@@ -225,11 +302,13 @@ async def test_stopping_waits_for_the_mail_under_way_and_gives_back_the_rest(dat
     assert len(await commands.claim_due(database, limit=10, lease=timedelta(minutes=2))) == 1  # due at once
 
 
-async def test_the_job_sends_what_is_queued_and_survives_a_server_that_was_away(database: Database, mailbox: Mailbox) -> None:
+async def test_the_job_sends_what_is_queued_and_survives_a_server_that_was_away(
+    database: Database, people: People, mailbox: Mailbox
+) -> None:
     await mailbox.faults(down=True)
-    await queued(database, "a@example.org")
+    await queued(database, people, "a@example.org")
     with capture_logs() as logs:
-        running = asyncio.create_task(delivery(database, mailbox.port).run())
+        running = asyncio.create_task(delivery(database, people, mailbox.port).run())
 
         async def turned_away() -> bool:
             return any(entry["event"] == "mail_server_away" for entry in logs)
@@ -238,7 +317,7 @@ async def test_the_job_sends_what_is_queued_and_survives_a_server_that_was_away(
             return await statuses(database) == [("SENT", 1)] * 2
 
         await eventually(turned_away, what="the server turns us away")
-        await queued(database, "b@example.org")
+        await queued(database, people, "b@example.org")
         await mailbox.faults(down=False)
         await eventually(sent, what="both mails are sent")
     running.cancel()

@@ -12,40 +12,41 @@ SHIPPED = NotificationKind.ORDER_SHIPPED
 
 def test_a_value_that_a_mail_lacks_is_empty_and_a_name_that_does_not_exist_is_a_mistake() -> None:
     text = templates.render(
-        SHIPPED, "Hi {{ name }}", "{% if tracking_number %}It is {{ tracking_number }}{% endif %}.", {"name": "Zoe"}
+        SHIPPED, "Hi {{ order_id }}", "{% if tracking_number %}It is {{ tracking_number }}{% endif %}.", {"order_id": "7"}
     )
-    assert text == ("Hi Zoe", ".")
+    assert text == ("Hi 7", ".")
     with pytest.raises(UndefinedError, match="trakcing_number"):
         templates.render(SHIPPED, "Hi", "{{ trakcing_number }}", {})
 
 
 def test_a_subject_is_one_line_whatever_the_values_hold() -> None:
-    text = templates.render(SHIPPED, "Hi {{ name }}", "x", {"name": "Zoe\r\nBcc: everybody@example.org"})
-    assert text.subject == "Hi Zoe Bcc: everybody@example.org"
+    text = templates.render(SHIPPED, "Hi {{ order_id }}", "x", {"order_id": "7\r\nBcc: everybody@example.org"})
+    assert text.subject == "Hi 7 Bcc: everybody@example.org"
 
 
 @pytest.mark.parametrize(
-    "body", ["{{ name|upper }}", "{% if not tracking_number %}a{% elif name == 'x' %}b{% else %}c{% endif %}"]
+    "body", ["{{ order_id|upper }}", "{% if not tracking_number %}a{% elif order_id == 'x' %}b{% else %}c{% endif %}"]
 )
 def test_what_a_letter_needs_is_there(body: str) -> None:
-    templates.check(SHIPPED, "Hello {{ name|default('you') }}", body)
+    templates.check(SHIPPED, "Hello {{ order_id|default('you') }}", body)
 
 
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ("Hello {{ name", "line 1"),
+        ("Hello {{ order_id", "line 1"),
         ("one\n{% if %}", "line 2"),
         ("{{ total }}", "'total' is undefined"),
+        ("{{ name }}", "'name' is undefined"),
         ("{% for i in 'ab' %}x{% endfor %}", "for is not available"),
-        ("{{ name.upper() }}", "not available"),
-        ("{{ name.__class__ }}", "getattr is not available"),
+        ("{{ order_id.upper() }}", "not available"),
+        ("{{ order_id.__class__ }}", "getattr is not available"),
         ("{{ 'x' * 1000000000 }}", "mul is not available"),
-        ("{% set name = name ~ name %}", "assign is not available"),
+        ("{% set order_id = order_id ~ order_id %}", "assign is not available"),
         ("{% macro m() %}{% endmacro %}", "macro is not available"),
         ("{% include 'secrets' %}", "include is not available"),
         ("{{ range(3) }}", "not available"),
-        ("{{ name|map('upper') }}", "No filter named 'map'"),
+        ("{{ order_id|map('upper') }}", "No filter named 'map'"),
         ("  {% if false %}x{% endif %} ", "renders to nothing"),
     ],
 )
@@ -55,3 +56,13 @@ def test_a_mistake_is_named(body: str, told: str) -> None:
     assert refused.value.code == ErrorCode.TEMPLATE_INVALID
     assert told in refused.value.detail
     assert refused.value.extra == {"part": "body"}
+
+
+@pytest.mark.parametrize("kind", NotificationKind)
+@pytest.mark.parametrize("customers_own", ["name", "reason", "email", "ship_to"])
+def test_g6_no_template_can_name_what_customers_write(kind: NotificationKind, customers_own: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        templates.check(kind, "Hello", f"{{{{ {customers_own} }}}}")
+    assert refused.value.code == ErrorCode.TEMPLATE_INVALID
+    with pytest.raises(UndefinedError):  # not even if it was queued when it still could
+        templates.render(kind, "Hello", f"{{{{ {customers_own} }}}}", {customers_own: "cheap pills at evil.example"})

@@ -181,7 +181,7 @@ async def test_from_the_carriers_hands_to_the_customers_eyes(databases: Database
 
     async with listening(gate) as shop_url, running_carrier(tmp_path, shop_url + PATH) as simulator:
         service = build(settings(url, simulator.url))
-        service.api.state.verifier = mint.verifier()
+        service.api.state.verifier = mint.verifier("shipping")
         shop["api"] = service.api
         async with service.opened(), httpx2.AsyncClient(base_url=shop_url) as client:
             for each in (parcel, returned):

@@ -1,0 +1,108 @@
+"""Which logins have ended: every process keeps the list in memory, so that no request has to ask.
+
+The truth is identity's database; each process asks identity about once a second for what is new. An ended session matters for
+as long as an access token of it may be in use, so the list stays short.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import aiohttp
+from prometheus_client import Gauge
+
+from chassis.logs import logger
+from contracts.identity import CLOCK_LEEWAY, USER_TOKEN_LASTS, EndedSessionList
+
+ASK_SECONDS = 1.0
+LATE_SECONDS = 5.0
+"""Without an answer for this long, the log says so."""
+MATTERS_FOR = USER_TOKEN_LASTS + 3 * CLOCK_LEEWAY
+"""An access token lives until it expires by a clock that is late, and was issued by one that is early; one leeway to spare."""
+log = logger(__name__)
+age_seconds = Gauge("ended_sessions_age_seconds", "Since identity last told this process which sessions have ended.")
+
+Fetch = Callable[[int], Awaitable[EndedSessionList]]
+"""What ended since a position. Raises OSError while that cannot be told."""
+
+
+class EndedSessions:
+    """The sessions that ended of late. `run` keeps the list up to date."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._seen_at: dict[UUID, float] = {}
+        self._position = 0
+        self._heard_at: float | None = None
+        self._asking = asyncio.Lock()
+
+    def contains(self, session_id: UUID) -> bool:
+        return session_id in self._seen_at
+
+    def all(self) -> frozenset[UUID]:
+        return frozenset(self._seen_at)
+
+    async def heard(self) -> None:
+        """Returns once identity has been heard at least once: a process that just started knows of no end. Raises OSError while
+        identity cannot be asked."""
+        if self._heard_at is None:
+            async with self._asking:
+                if self._heard_at is None:
+                    await self._ask()
+
+    async def run(self) -> None:
+        """Ask again and again, until cancelled. While identity is away nobody can end a session, and the list stays true."""
+        began, late = time.monotonic(), False
+        age_seconds.set_function(lambda: time.monotonic() - (self._heard_at or began))
+        while True:
+            try:
+                async with self._asking:
+                    await self._ask()
+                if late:
+                    log.info("ended_sessions_up_to_date")
+                late = False
+            except Exception as error:
+                silent = time.monotonic() - (self._heard_at or began)
+                if silent > LATE_SECONDS and not late:
+                    late = True
+                    log.warning("ended_sessions_late", seconds=round(silent), error=repr(error))
+            await asyncio.sleep(ASK_SECONDS)
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """`run`s inside."""
+        running = asyncio.create_task(self.run())
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def _ask(self) -> None:
+        found = await self._fetch(self._position)
+        now = time.monotonic()
+        for session_id in found.session_ids:
+            self._seen_at.setdefault(session_id, now)
+        forgotten = now - MATTERS_FOR.total_seconds()
+        while self._seen_at and next(iter(self._seen_at.values())) < forgotten:
+            del self._seen_at[next(iter(self._seen_at))]
+        # A database that was restored counts anew: then read the whole list again.
+        self._position = found.position if found.position >= self._position else 0
+        self._heard_at = now
+
+
+def ended_fetcher(http: aiohttp.ClientSession, identity_url: str) -> Fetch:
+    """Asks identity over HTTP."""
+
+    async def fetch(since: int) -> EndedSessionList:
+        url, timeout = f"{identity_url}/internal/v1/ended-sessions", aiohttp.ClientTimeout(total=5)
+        try:
+            async with http.get(url, params={"since": since}, timeout=timeout) as response:
+                response.raise_for_status()
+                return EndedSessionList.model_validate_json(await response.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise OSError("identity does not tell which sessions have ended") from error
+
+    return fetch

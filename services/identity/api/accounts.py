@@ -1,0 +1,54 @@
+"""Accounts: how a person gets one, proves an address, changes it, and gets back in without the password."""
+
+from fastapi import APIRouter
+
+from chassis.dependencies import Db
+from chassis.origin import From
+from chassis.tokens import Caller
+from services.identity.api.dependencies import NOT_STORED, REFUSED_TOKENS_RECORDED, Hashing, Issuer, Security
+from services.identity.commands import accounts
+from services.identity.schemas import (
+    AddressRequest,
+    EmailRequest,
+    LinkRequest,
+    RegisterRequest,
+    Registration,
+    ResetRequest,
+)
+
+auth = APIRouter(prefix="/api/v1/auth", tags=["identity"], dependencies=[NOT_STORED])
+me = APIRouter(prefix="/api/v1/users/me", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED])
+
+
+@auth.post("/register", status_code=201, summary="Open an account, and log in; a mail verifies the address")
+async def register(db: Db, passwords: Hashing, issuer: Issuer, request: RegisterRequest, origin: From) -> Registration:
+    return await accounts.register(db, passwords, issuer, request, origin)
+
+
+@auth.post("/verify-email", status_code=204, summary="Prove the address with the token that was sent there")
+async def verify_email(db: Db, request: LinkRequest) -> None:
+    await accounts.verify_email(db, request.token.get_secret_value())
+
+
+@auth.post("/verify-email/resend", status_code=202, summary="Send me the verification mail again")
+async def ask_for_verification(db: Db, caller: Caller) -> None:
+    await accounts.ask_for_verification(db, caller.subject)
+
+
+@auth.post("/password-reset", status_code=202, summary="Send a link that resets the password, if the address has an account")
+async def ask_for_reset(db: Db, request: AddressRequest) -> None:
+    await accounts.ask_for_reset(db, request.email)
+
+
+@auth.post(
+    "/password-reset/confirm", status_code=204, summary="Set a new password with the token that was sent; ends every login"
+)
+async def reset_password(db: Db, passwords: Hashing, request: ResetRequest, origin: From) -> None:
+    await accounts.reset_password(db, passwords, request.token.get_secret_value(), request.new_password, origin)
+
+
+@me.post("/email", status_code=202, summary="Change my e-mail; links to the old and the new address confirm it")
+async def ask_for_email_change(
+    db: Db, passwords: Hashing, security: Security, caller: Caller, request: EmailRequest, origin: From
+) -> None:
+    await accounts.ask_for_email_change(db, passwords, security, caller, request, origin)

@@ -1,0 +1,50 @@
+"""What processes of the platform ask identity."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from chassis.dependencies import Db
+from chassis.origin import From
+from chassis.tokens import require
+from contracts.accounts import AccountMail, Contacts, LookUpContacts, PrepareAccountMail
+from contracts.identity import EndedSessionList, Role, ServiceToken, ServiceTokenRequest
+from services.identity import queries
+from services.identity.api.dependencies import NOT_STORED, Issuer, PublicUrl, Security
+from services.identity.commands import accounts, clients
+
+KEYS_MAX_AGE_S = 300
+
+keys = APIRouter(tags=["identity"])
+# Its callers have no token yet. It is not routed by the gateway.
+internal = APIRouter(prefix="/internal/v1", tags=["internal"], dependencies=[NOT_STORED])
+
+mails = APIRouter(prefix="/internal/v1", tags=["internal"], dependencies=[NOT_STORED, require(Role.SERVICE)])
+
+
+@keys.get("/.well-known/jwks.json", summary="The keys that verify access tokens (JWKS)")
+async def key_set(issuer: Issuer, response: Response) -> dict[str, list[dict[str, str]]]:
+    response.headers["Cache-Control"] = f"public, max-age={KEYS_MAX_AGE_S}"
+    return issuer.jwks
+
+
+@internal.post("/service-tokens", summary="A token for a process of the platform")
+async def service_token(
+    db: Db, issuer: Issuer, security: Security, http: Request, request: ServiceTokenRequest, origin: From
+) -> ServiceToken:
+    return await clients.service_token(db, issuer, security, http.app.state.clients, request, origin)
+
+
+@internal.get("/ended-sessions", summary="Which sessions have ended; ids only, as public within the platform as the keys are")
+async def ended_sessions(db: Db, since: Annotated[int, Query(ge=0, lt=2**63)] = 0) -> EndedSessionList:
+    return await queries.ended_sessions(db, since)
+
+
+@mails.post("/contacts/lookup", summary="Where customers are reached")
+async def look_up_contacts(db: Db, request: LookUpContacts) -> Contacts:
+    return await queries.contacts(db, request.customer_ids)
+
+
+@mails.post("/account-mails", summary="The address and the link of a mail that is sent now")
+async def prepare_mail(db: Db, public_url: PublicUrl, request: PrepareAccountMail) -> AccountMail:
+    return await accounts.prepare_mail(db, public_url, request.request_id)

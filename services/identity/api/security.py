@@ -1,0 +1,32 @@
+"""The security log, as admins read it."""
+
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import IPvAnyAddress
+
+from chassis.dependencies import Db
+from chassis.paging import Cursor, Limit
+from contracts.base import Timestamp
+from contracts.paging import Page
+from services.identity import queries
+from services.identity.api.dependencies import ADMIN, REFUSED_TOKENS_RECORDED
+from services.identity.model import SecurityEvent
+from services.identity.schemas import SecurityRecordView
+
+log = APIRouter(prefix="/api/v1/security-log", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED, ADMIN])
+
+
+@log.get("", summary="Refused logins and tokens, and changes of rights; newest first")
+async def list_security_log(
+    db: Db,
+    kind: SecurityEvent | None = None,
+    user_id: UUID | None = None,
+    address: IPvAnyAddress | None = None,
+    since: Timestamp | None = None,
+    until: Timestamp | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[SecurityRecordView]:
+    wanted = queries.SecurityFilter(kind, user_id, str(address) if address else None, since, until)
+    return await queries.list_security_log(db, wanted, cursor, limit)

@@ -1,0 +1,39 @@
+"""Processes of the platform: how they get their tokens."""
+
+import secrets
+from collections.abc import Mapping
+
+from pydantic import SecretStr
+
+from chassis.database import Database
+from chassis.origin import Origin
+from contracts.errors import ErrorCode, Refusal
+from contracts.identity import ServiceToken, ServiceTokenRequest
+from services.identity.commands.guessing import Guesses
+from services.identity.commands.security import SecurityLog
+from services.identity.model import SecurityEvent
+from services.identity.tokens import TokenIssuer
+
+
+async def service_token(
+    database: Database,
+    issuer: TokenIssuer,
+    security: SecurityLog,
+    clients: Mapping[str, SecretStr],
+    request: ServiceTokenRequest,
+    origin: Origin,
+) -> ServiceToken:
+    """A token for the services that this process may call. Refusals: invalid_credentials, rate_limited."""
+    guesses = Guesses.of_client(request.client_id, origin)
+    secret = clients.get(request.client_id)
+    async with database.transaction() as session:
+        if secret is not None and _same(secret, request.client_secret):
+            await guesses.forgive(session)
+            return issuer.service_token(request.client_id)
+        await guesses.count_failure(session)
+        security.add(session, SecurityEvent.SERVICE_TOKEN_REFUSED, origin, account=request.client_id)
+    raise Refusal(ErrorCode.INVALID_CREDENTIALS, "There is no such client, or its secret is wrong.")
+
+
+def _same(secret: SecretStr, given: SecretStr) -> bool:
+    return secrets.compare_digest(secret.get_secret_value().encode(), given.get_secret_value().encode("utf-8", "surrogatepass"))
