@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
 
-from cli.secrets import CLIENT_SECRETS, OF_PROCESS, rsa_key, token
+from cli.secrets import CLIENT_SECRETS, OF_PROCESS, USE_REDIS, rsa_key, token
 from contracts.events import TOPICS, dead_letter_topic
 from embedded.apache_kafka import ApacheKafka
 from embedded.envoy import EnvoyServer
@@ -265,7 +265,9 @@ class Platform:
     def _env_of(self, process: str) -> dict[str, str]:
         """`env` without the secrets and the databases of others."""
         own = {f"DATABASE_URL_{process.upper()}", *OF_PROCESS.get(process.replace("_", "-"), ())}
-        secret = {name for names in OF_PROCESS.values() for name in names}
+        if process in USE_REDIS:
+            own.add("REDIS_URL")
+        secret = {"REDIS_URL", *(name for names in OF_PROCESS.values() for name in names)}
         return {
             name: value
             for name, value in self._env.items()

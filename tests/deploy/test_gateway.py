@@ -116,6 +116,13 @@ def test_the_ingress_lets_in_what_the_gateway_serves_and_no_more() -> None:
     assert {(path["path"], path["pathType"]) for path in paths} == pages | routes
 
 
+def test_envoy_knows_its_bound_before_its_container_does() -> None:
+    """Beyond ENVOY_MEMORY_MB it refuses requests; beyond the container's limit it would be killed."""
+    bound = GatewaySettings.model_fields["envoy_memory_mb"].default
+    assert SERVICE["deploy"]["resources"]["limits"]["memory"] == f"{bound * 3 // 2}M"
+    assert CONTAINER["resources"]["limits"]["memory"] == f"{bound * 3 // 2}Mi"
+
+
 @pytest_asyncio.fixture
 async def running(tmp_path: Path) -> AsyncIterator[tuple[Supervisor, GatewaySettings]]:
     settings = GatewaySettings(port=free_port(), metrics_port=free_port(), edge_url=f"http://127.0.0.1:{free_port()}")
