@@ -131,7 +131,7 @@ def _believing(trusted: list[Json]) -> Json:
 
 
 def _without(*names: str) -> Json:
-    """These headers are dropped before anything looks at them, and all that would tell Envoy itself what to do: retries, time-outs."""
+    """Dropped before anything looks at them: these headers, and all that would tell Envoy what to do (retries, time-outs)."""
     return extension(
         "envoy.http.early_header_mutation.header_mutation",
         "http.early_header_mutation.header_mutation.v3.HeaderMutation",
