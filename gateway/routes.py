@@ -84,6 +84,9 @@ def _writes(who: Who, *methods: str) -> dict[str, Who]:
 ROUTES: tuple[Route, ...] = (
     Route("/.well-known/jwks.json", "identity", _reads(PUBLIC), exact=True),
     Route("/api/v1/auth", "identity", _writes(PUBLIC, "POST"), Limit.AUTH, SMALL_BODY),
+    # Nobody guesses a refresh token, and who has one must not be logged out because Redis is away.
+    Route("/api/v1/auth/refresh", "identity", _writes(PUBLIC, "POST"), body_limit=SMALL_BODY, exact=True),
+    Route("/api/v1/auth/logout", "identity", _writes(PUBLIC, "POST"), body_limit=SMALL_BODY, exact=True),
     Route("/api/v1/auth/links", "identity", _reads(PUBLIC) | _writes(PUBLIC, "POST"), Limit.AUTH, SMALL_BODY),
     Route(
         "/api/v1/users",

@@ -63,7 +63,7 @@ local function sync(handle, now, timeout_ms)
     return nil
   end
   local shared = {}
-  for name, value in body:gmatch("(%S+) ([^\n]*)") do
+  for name, value in (body or ""):gmatch("(%S+) ([^\n]*)") do
     if name == "ended" then
       local new, ids = value:match("^(%S+)(.*)$")
       if new ~= version then
@@ -147,8 +147,8 @@ local function decide(handle, limit, signed_in)
   local claims, failed = token["jwt"], token["failed"]
   if claims and is_ended(claims) then claims = nil end
   local address = household(handle:streamInfo():downstreamRemoteAddress())
-  local name = claims and "user" or limit == "caller" and "anonymous" or limit
-  local key = name .. ":" .. (claims and claims["sub"] or address)
+  local name = limit ~= "caller" and limit or claims and "user" or "anonymous"
+  local key = name .. ":" .. (name == "user" and claims["sub"] or address)
 
   local over = count(key, POLICIES[name], now)
   if over then return refuse_as_too_many(handle, name, over) end

@@ -55,7 +55,7 @@ def _tokens(settings: GatewaySettings) -> Json:
                     # Fetched ahead of time, so that what is known goes on to serve while identity is away.
                     "async_fetch": {"failed_refetch_duration": seconds(1)},
                 },
-                "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+                "from_headers": [{"name": "authorization", "value_prefix": scheme} for scheme in ("Bearer ", "bearer ")],
                 "forward": True,
                 "payload_in_metadata": "jwt",
                 "failed_status_in_metadata": "failed",

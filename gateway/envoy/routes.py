@@ -93,11 +93,11 @@ def _forward(route: Route, match: Json, who: Who, reads: bool, settings: Gateway
         CALLER: typed("filters.http.lua.v3.LuaPerRoute", filter_context=_context(route, who)),
         BUFFER: _body_limit(route.body_limit),
     }
-    if route.limit is Limit.CALLER:
+    if route.limit is Limit.CALLER or who is not PUBLIC:
         filters[JWT] = typed("filters.http.jwt_authn.v3.PerRouteConfig", requirement_name="token")
     if who is not None:
         filters[RBAC] = typed("filters.http.rbac.v3.RBACPerRoute", rbac={"rules": _roles(who)})
-    public = who is PUBLIC and reads
+    public = who is PUBLIC and reads and route.limit is Limit.CALLER
     return {
         "name": route.prefix,
         "match": match,

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 from rich.console import Console
 
+from cli.client import Person
 from cli.demo.stage import Stage, open_stage
 from contracts.identity import Role
 
@@ -31,14 +32,14 @@ async def document(stage: Stage) -> dict[str, Any]:
 
 async def token_of(stage: Stage, name: str, *roles: Role) -> str:
     """An access token of a new account with these roles, or of a new customer."""
-    gateway, email = stage.shop.gateway, f"{name}-{os.urandom(4).hex()}@example.com"
-    await gateway.sign_up(email, PASSWORD, name.title())
-    token = await gateway.login(email, PASSWORD)
-    if not roles:
-        return token
-    me = await gateway.call("GET", "/api/v1/users/me", token=token)
-    env = stage.platform.env
-    admin = await gateway.login(env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
-    tag = {"If-Match": f'"{me["version"]}"'}
-    await gateway.call("PUT", f"/api/v1/users/{me['user_id']}/roles", {"roles": list(roles)}, token=admin, headers=tag)
-    return await gateway.login(email, PASSWORD)
+    gateway, env = stage.shop.gateway, stage.platform.env
+    person = Person(gateway, f"{name}-{os.urandom(4).hex()}@example.com", PASSWORD, name.title())
+    await stage.shop.welcome(person)
+    if roles:
+        me = await gateway.call("GET", "/api/v1/users/me", token=await person.token())
+        admin = Person(gateway, env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
+        tag = {"If-Match": f'"{me["version"]}"'}
+        body = {"roles": list(roles)}
+        await gateway.call("PUT", f"/api/v1/users/{me['user_id']}/roles", body, token=await admin.token(), headers=tag)
+        await person.log_in()
+    return await person.token()

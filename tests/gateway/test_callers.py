@@ -66,6 +66,12 @@ async def test_roles_are_checked_at_the_door(front_door: FrontDoor, mint: TokenM
         assert (await front_door.client.request(method, path, headers=staff)).status_code == 200
 
 
+async def test_a_path_with_a_tight_limit_knows_who_is_signed_in(front_door: FrontDoor, mint: TokenMint) -> None:
+    path = "/api/v1/users/me/email"
+    assert (await front_door.client.post(path, json={})).status_code == 401
+    assert (await front_door.client.post(path, json={}, headers=mint.headers(Role.CUSTOMER))).status_code == 200
+
+
 async def test_a_process_of_the_platform_does_not_come_in_by_the_front_door(front_door: FrontDoor, mint: TokenMint) -> None:
     response = await front_door.client.get("/api/v1/orders", headers=mint.headers(Role.SERVICE))
     assert (response.status_code, response.json()["code"]) == (401, "unauthenticated")

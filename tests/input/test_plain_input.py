@@ -7,10 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
-from fastapi import APIRouter
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from sqlalchemy import delete
 
+from chassis.access import AccessTable, Open
 from chassis.database import Database
 from chassis.service import MAX_BODY, new_app
 from contracts.base import Command, Request, Timestamp, Told
@@ -68,24 +68,28 @@ def test_g11_a_time_that_no_clock_of_ours_shows_is_refused(time: str) -> None:
 async def client(databases: Databases) -> AsyncIterator[httpx2.AsyncClient]:
     """An application whose endpoints check nothing, on inventory's database."""
     database = Database(await databases.new("inventory"))
-    careless = APIRouter()
+    access = AccessTable(dict.fromkeys(("echo", "add_stock", "add_stock_within", "add_warehouse"), Open.PUBLIC))
+    careless = access.router()
 
     @careless.post("/echo/{name}")
     async def echo(name: str, body: dict[str, Any], word: str = "") -> dict[str, Any]:
         return {"name": name, "word": word, "body": body}
 
     @careless.post("/public/stock")
-    @careless.post("/internal/stock")
     async def add_stock() -> None:
         async with database.transaction() as session:
             session.add(Stock(warehouse_id="unknown", product_id="milk"))
+
+    @careless.post("/internal/stock")
+    async def add_stock_within() -> None:
+        await add_stock()
 
     @careless.post("/public/warehouses")
     async def add_warehouse() -> None:
         async with database.transaction() as session:
             session.add(Warehouse(warehouse_id="1", name="One"))
 
-    app = new_app("careless", "Careless", "", [careless], {})
+    app = new_app("careless", "Careless", "", [careless], {}, access)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client

@@ -1,8 +1,9 @@
 """The security log, as admins read it."""
 
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import IPvAnyAddress
+from pydantic import IPvAnyAddress, WithJsonSchema
 
 from chassis.dependencies import Db
 from chassis.paging import Cursor, Limit
@@ -14,6 +15,8 @@ from services.identity.api.dependencies import REFUSED_TOKENS_RECORDED
 from services.identity.model import SecurityEvent
 from services.identity.schemas import SecurityRecordView
 
+IpAddress = Annotated[IPvAnyAddress, WithJsonSchema({"type": "string", "format": "ip", "maxLength": 45})]
+
 log = ACCESS.router(prefix="/api/v1/security-log", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED])
 
 
@@ -22,7 +25,7 @@ async def list_security_log(
     db: Db,
     kind: SecurityEvent | None = None,
     user_id: UUID | None = None,
-    address: IPvAnyAddress | None = None,
+    address: IpAddress | None = None,
     since: Timestamp | None = None,
     until: Timestamp | None = None,
     cursor: Cursor = None,
