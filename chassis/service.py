@@ -53,6 +53,7 @@ def new_app(name: str, title: str, description: str, routers: Sequence[APIRouter
         version="1.0.0",
         max_body_size=MAX_BODY,
         telemetry={"operation_spans": False, "logs": False, "metrics": False, "exclude": _is_probe},
+        redirect_slashes=False,  # a redirect would go where the Host header says
         responses={
             "4XX": {"model": Problem, "description": "Refused, with the reason", "content": {"application/problem+json": {}}}
         },

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from contracts.events import TOPICS, dead_letter_topic
 from embedded.apache_kafka import ApacheKafka
+from embedded.envoy import EnvoyServer
 from embedded.kafka import KafkaBroker
 from embedded.ports import Ports
 from embedded.postgres import PostgresServer
@@ -34,6 +35,8 @@ from embedded.probes import http_ok
 from embedded.supervisor import ProcessSpec, Supervisor
 from embedded.temporal import TemporalServer
 from embedded.valkey import ValkeyServer
+from gateway.envoy import render
+from gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES = (
@@ -47,6 +50,8 @@ SERVICES = (
     "analytics",
 )
 SIMULATORS = ("payment_provider", "carrier", "mail_sink")
+OWN = ("gateway", "edge", "worker", *SERVICES, *SIMULATORS)
+"""What speaks HTTP and is ours: each has a URL, and its address in <NAME>_URL."""
 ROLES = ("api", "relay", "consumers")
 PARTITIONS = 3
 READY_TIMEOUT_S = 90.0  # a dozen Python processes import at once; on a busy laptop the last one waits long
@@ -109,7 +114,7 @@ class Platform:
         return dict(self._env)
 
     def url(self, name: str) -> str:
-        """The base URL of a part that speaks HTTP: gateway, worker, temporal_ui, a service or a simulator."""
+        """The base URL of a part that speaks HTTP: one of OWN, or temporal_ui."""
         return self._urls[name]
 
     async def __aenter__(self) -> Self:
@@ -139,11 +144,11 @@ class Platform:
         ports = Ports(self.data_dir / "ports.json")
         infrastructure, addresses = self._infrastructure(ports)
         self._urls["temporal_ui"] = addresses["TEMPORAL_UI_URL"]
-        for name in ("gateway", "worker", *SERVICES, *SIMULATORS):
+        for name in OWN:
             self._urls[name] = f"http://127.0.0.1:{self._port(ports, name)}"
         self._env = {
             **addresses,
-            **{f"{name.upper()}_URL": self._urls[name] for name in ("gateway", "worker", *SERVICES, *SIMULATORS)},
+            **{f"{name.upper()}_URL": self._urls[name] for name in OWN},
             "CARRIER_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/carriers/webhook",
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(self._port(ports, "smtp")),
@@ -230,9 +235,18 @@ class Platform:
             for role in ROLES:
                 own = port if role == "api" else self._port(ports, f"{name}_{role}")
                 specs.append(self._python(f"{name}-{role}", module, "--run", role, port=own, start_after=up))
-        for name, module in (("gateway", "gateway.app"), ("worker", "worker")):
+        for name, module in (("edge", "gateway.app"), ("worker", "worker")):
             specs.append(self._python(name, module, port=self._port(ports, name), start_after=up))
+        # After identity, so that it has its keys before the first request.
+        identity = "identity-api" if "identity" in self._split else "identity"
+        specs.append(self._envoy(ports).spec("gateway", start_after=(identity,), ready_timeout_s=READY_TIMEOUT_S))
         return specs
+
+    def _envoy(self, ports: Ports) -> EnvoyServer:
+        metrics_port = self._port(ports, "gateway_metrics")
+        given = {name.lower(): value for name, value in {**os.environ, **self._env}.items()}
+        own = {"host": "127.0.0.1", "port": self._port(ports, "gateway"), "metrics_port": metrics_port}
+        return EnvoyServer(self.data_dir / "gateway", render(GatewaySettings.model_validate(given | own)), metrics_port)
 
     def _python(
         self,

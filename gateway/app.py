@@ -1,74 +1,50 @@
-"""What runs in the gateway process."""
+"""What runs in the edge process: the pages of the gateway itself, and what Envoy asks about callers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from uuid import UUID
 
-from opentelemetry.trace import Tracer, get_tracer
 from starlette.types import ASGIApp
 
 from chassis.clients import HttpSession
 from chassis.service import run_process, serve
-from chassis.tokens import TokenVerifier
-from gateway.addresses import Addresses
-from gateway.edge import Edge, Policies
-from gateway.health import HealthOfAll
-from gateway.keys import Keys
-from gateway.limits import Policy, RateLimiter
+from gateway.gatekeeping import gatekeeping
+from gateway.health import HealthOfAll, kafka_answers
+from gateway.limits import SharedLimits
 from gateway.openapi import PlatformDocument
-from gateway.pages import pages
-from gateway.protocol import server_options
-from gateway.proxy import Proxy
+from gateway.pages import edge_app
 from gateway.routes import RouteTable
 from gateway.settings import GatewaySettings
 
 
 @asynccontextmanager
-async def opened(settings: GatewaySettings, tracer: Tracer | None = None) -> AsyncIterator[ASGIApp]:
-    """The gateway's application; its connections are open inside. Without a tracer trace ids are only passed on."""
-    urls, routes = settings.urls(), RouteTable()
+async def opened(settings: GatewaySettings, ended_sessions: Callable[[], frozenset[UUID]] = frozenset) -> AsyncIterator[ASGIApp]:
+    """The edge application; its connections are open inside."""
+    urls = settings.urls()
     async with AsyncExitStack() as stack:
-        limiter = RateLimiter(settings.redis_url)
-        stack.push_async_callback(limiter.close)
+        limits = SharedLimits(settings.redis_url, settings.quotas())
+        stack.push_async_callback(limits.close)
         http = await stack.enter_async_context(HttpSession())
-        proxy = Proxy(
-            urls,
-            silence_s=settings.upstream_timeout_s,
-            total_s=settings.upstream_total_s,
-            connections=settings.upstream_connections,
-        )
-        stack.callback(proxy.close)
-        keys = Keys(http.session, settings.identity_url)
         probed = urls | ({"worker": settings.worker_url} if settings.worker_url else {})
-        yield Edge(
-            routes=routes,
-            verifier=TokenVerifier(settings.jwt_issuer, settings.jwt_audience, keys.fetch),
-            limiter=limiter,
-            policies=Policies(
-                user=Policy("user", settings.rate_limit_per_minute),
-                anonymous=Policy("anonymous", settings.rate_limit_anonymous_per_minute),
-                auth=Policy("auth", settings.rate_limit_auth_per_minute),
-                webhook=Policy("webhook", settings.rate_limit_webhook_per_minute),
-            ),
-            proxy=proxy,
-            pages=pages(
-                PlatformDocument(urls, routes, http.session),
-                HealthOfAll(probed, http.session, limiter.ping),
-                {"identity_keys": keys.seen},
-            ),
-            addresses=Addresses(settings.trusted_proxies),
-            metrics_allowed=settings.metrics_allowed,
-            cors_allow_origins=settings.cors_allow_origins,
-            tracer=tracer,
+        others: dict[str, Callable[[], Awaitable[object]]] = {
+            "redis": limits.ping,
+            "kafka": partial(kafka_answers, settings.kafka_bootstrap_servers),
+        }
+        yield edge_app(
+            PlatformDocument(urls, RouteTable(), http.session),
+            HealthOfAll(probed, http.session, others),
+            settings.security_contact,
+            [gatekeeping(limits, ended_sessions)],
         )
 
 
 async def run(settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    tracer = get_tracer(__name__) if settings.otel_exporter_otlp_endpoint else None
-    async with opened(settings, tracer) as app:
-        await serve(app, settings, **server_options())
+    async with opened(settings) as app:
+        await serve(app, settings, ws="none", lifespan="off", proxy_headers=False)
 
 
 if __name__ == "__main__":
     settings = GatewaySettings()
-    run_process("gateway", settings, lambda: run(settings))
+    run_process("edge", settings, lambda: run(settings))

@@ -1,27 +1,40 @@
-"""What the gateway says itself: health, the OpenAPI document and its page, metrics. Not on the way of proxied requests."""
+"""What people ask the gateway itself: health, the OpenAPI document and its page, whom to tell of a hole."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import FastAPI, Header, Response
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi import APIRouter, FastAPI, Header, Response
+from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from chassis.health import Check, health_router
+from chassis.clock import utc_now
+from chassis.health import health_router
 from chassis.problems import install_problem_handlers
 from gateway.health import HealthOfAll, PlatformHealth
 from gateway.openapi import PlatformDocument
 
 STATIC = Path(__file__).parent / "static"
+# The docs page runs its own script and shows what is inlined in it; it needs nothing from elsewhere.
+_DOCS_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+_SECURITY_TXT = """\
+Contact: {contact}
+Expires: {expires:%Y-%m-%dT%H:%M:%SZ}
+Preferred-Languages: en
+"""
 
 
-def pages(document: PlatformDocument, health: HealthOfAll, checks: Mapping[str, Check]) -> FastAPI:
-    """The application of the gateway's own pages."""
-    app = FastAPI(title="Gateway", openapi_url=None, docs_url=None, redoc_url=None)
+def edge_app(
+    document: PlatformDocument, health: HealthOfAll, security_contact: str, routers: Sequence[APIRouter] = ()
+) -> FastAPI:
+    """The edge application: these pages and what Envoy asks (`routers`)."""
+    app = FastAPI(title="Gateway", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     install_problem_handlers(app)
-    app.include_router(health_router(checks))
+    app.include_router(health_router({}))  # it needs nothing to start; what the shop lacks is told by /health
+    for router in routers:
+        app.include_router(router)
 
     @app.get("/health")
     async def health_of_all(response: Response) -> PlatformHealth:
@@ -40,11 +53,16 @@ def pages(document: PlatformDocument, health: HealthOfAll, checks: Mapping[str, 
 
     @app.get("/")
     async def root() -> Response:
-        return RedirectResponse("/docs")
+        return RedirectResponse("/docs")  # relative: the client's Host header has no say in it
+
+    @app.get("/.well-known/security.txt")
+    async def security_txt() -> Response:
+        """RFC 9116."""
+        return PlainTextResponse(_SECURITY_TXT.format(contact=security_contact, expires=utc_now() + timedelta(days=30)))
 
     @app.get("/docs")
     async def docs() -> Response:
-        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache", "Content-Security-Policy": _DOCS_POLICY})
 
     @app.get("/metrics")
     async def metrics() -> Response:

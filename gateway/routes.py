@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from contracts.errors import ErrorCode
 from contracts.identity import Role
-from gateway.answers import Refused
 
 Who = frozenset[Role] | None
 """Any of these roles; None is everybody, also without a token."""
@@ -27,7 +25,7 @@ class Limit(StrEnum):
     CALLER = "caller"
     """The user's, or the client address's where there is no token."""
     AUTH = "auth"
-    """A tight one by address: passwords are guessed here."""
+    """A tight one by address: passwords are guessed here. Each request is asked about, and refused if that cannot be done."""
     WEBHOOK = "webhook"
     """A wide one by address: few callers, many calls, each one signed."""
 
@@ -46,6 +44,27 @@ class Route:
     body_limit: int = BODY_LIMIT
     exact: bool = False
     """Only the path itself."""
+    timeout_s: float | None = None
+    """For the service's whole answer; None is what the settings say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the edge app answers: to everybody, and only reads."""
+
+    prefix: str
+    exact: bool = True
+
+
+PAGES = (
+    Page("/"),
+    Page("/health"),
+    Page("/health/live"),
+    Page("/health/ready"),
+    Page("/openapi.json"),
+    Page("/.well-known/security.txt"),
+    Page("/docs", exact=False),
+)
 
 
 def _reads(who: Who) -> dict[str, Who]:
@@ -77,33 +96,29 @@ ROUTES: tuple[Route, ...] = (
 SERVICES = tuple(dict.fromkeys(route.service for route in ROUTES))
 
 # One spelling for one path: no empty or dot segments, and no encoded slash, backslash, dot, percent sign or control character,
-# which a service could read as another path than the one that was checked here.
-_SEGMENT = rb"(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%(?!2[EeFf5]|5[Cc]|[01][0-9A-Fa-f]|7[Ff])[0-9A-Fa-f]{2})+"
-_PATH = re.compile(rb"(?:/|(?:/" + _SEGMENT + rb")+/?)\Z")
-PATH_LIMIT = 2048
+# which a service could read as another path than the one that was checked here. Written without look-ahead, for RE2.
+_PLAIN = "A-Za-z0-9_~!$&'()*+,;=:@-"
+_ESCAPED = "%(?:2[0-46-9A-Da-d]|5[0-9ABDEFabdef]|7[0-9A-Ea-e]|[34689A-Fa-f][0-9A-Fa-f])"
+_ANY, _NO_DOT = f"(?:[.{_PLAIN}]|{_ESCAPED})", f"(?:[{_PLAIN}]|{_ESCAPED})"
+_SEGMENT = rf"(?:{_NO_DOT}{_ANY}*|\.{_NO_DOT}{_ANY}*|\.\.{_ANY}+)"
+PATH = f"/|(?:/{_SEGMENT})+/?"
+"""What a path must look like as a whole."""
 
 
 class RouteTable:
-    """Finds the route of a path as it stands in the request line."""
+    """Finds the route of a path as Envoy does, for what is only documented here."""
 
     def __init__(self, routes: Sequence[Route] = ROUTES) -> None:
-        self._by_prefix = {route.prefix.encode(): route for route in routes}
+        self._by_prefix = {route.prefix: route for route in routes}
 
-    def find(self, raw_path: bytes) -> Route | None:
-        """The route with the longest matching prefix. Refused: malformed_request, if the path has a second spelling."""
-        check_path(raw_path)
-        path = raw_path
-        while path:
-            route = self._by_prefix.get(path)
+    def find(self, path: str) -> Route | None:
+        """The route with the longest matching prefix; None if there is none, or the path has a second spelling."""
+        if not re.fullmatch(PATH, path):
+            return None
+        prefix = path
+        while prefix:
+            route = self._by_prefix.get(prefix)
             if route is not None:
-                return route if path is raw_path or not route.exact else None
-            path = path.rpartition(b"/")[0]
+                return route if prefix == path or not route.exact else None
+            prefix = prefix.rpartition("/")[0]
         return None
-
-
-def check_path(raw_path: bytes) -> None:
-    """Refused: malformed_request."""
-    if len(raw_path) > PATH_LIMIT:
-        raise Refused(ErrorCode.MALFORMED_REQUEST, "The path is too long.", status=414)
-    if not _PATH.match(raw_path):
-        raise Refused(ErrorCode.MALFORMED_REQUEST, "The path is not in its plain form.")

@@ -34,30 +34,62 @@ class GatewaySettings(ProcessSettings):
     analytics_url: str = "http://127.0.0.1:8008"
     worker_url: str | None = None
     """The Temporal worker's probes, for the health of the whole."""
+    edge_url: str = "http://127.0.0.1:8009"
+    """The edge app, as Envoy reaches it."""
     redis_url: str = "redis://127.0.0.1:6379/0"
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    """For the health of the whole."""
+
+    metrics_port: int = 9901
+    """Where Envoy offers /metrics and /ready, and nothing else of its admin interface."""
+    envoy_admin_socket: str = "envoy-admin.sock"
+    """The admin interface itself: a file in Envoy's working directory."""
+    tls_certificate: str | None = None
+    """PEM file with the certificate and its chain. With it the front door speaks TLS only."""
+    tls_key: str | None = None
 
     rate_limit_per_minute: PerMinute = 600
     """Of one user."""
     rate_limit_anonymous_per_minute: PerMinute = 120
     """Of one client address, without a token."""
     rate_limit_auth_per_minute: PerMinute = 60
-    """Of one client address, on /api/v1/auth/."""
+    """Of one client address, where passwords and links are guessed. Without Redis nobody gets in there."""
     rate_limit_webhook_per_minute: PerMinute = 6000
     """Of one client address, on the carriers' webhook."""
 
     trusted_proxies: Networks = ()
     """Whose X-Forwarded-For and X-Forwarded-Proto are believed."""
-    metrics_allowed: Networks = _networks("127.0.0.0/8,::1")
-    """Who may read /metrics; for all others it does not exist."""
     cors_allow_origins: Names = ()
     """Web origins whose scripts may call the API: `https://shop.example`, or `*`. None by default."""
 
+    security_contact: str = "mailto:security@distributed-commerce.example"
+    """Whom to tell of a hole, for /.well-known/security.txt."""
+
+    request_head_timeout_s: Annotated[float, Field(gt=0, le=600)] = 15
+    """How long a request's head may take to come."""
+    request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60
+    """How long a whole request may take to come. Only then its service hears of it."""
+    max_connections: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Of all clients together."""
+    uploads_per_client: Annotated[int, Field(ge=1, le=100_000)] = 50
+    """Requests of one client address whose body is still coming."""
+
     upstream_timeout_s: Annotated[float, Field(gt=0, le=600)] = 35
-    """How long a service may be silent. Longer than the slowest call that the platform makes itself (30 s)."""
+    """How long a service, or a client that is sent its answer, may be silent. Longer than the slowest call that the platform
+    makes itself (30 s)."""
     upstream_total_s: Annotated[float, Field(gt=0, le=3600)] = 120
-    """How long a whole exchange may take."""
+    """How long a service's whole answer may take."""
     upstream_connections: Annotated[int, Field(ge=1, le=10_000)] = 128
     """To one service, so that one that hangs does not use up what the others need."""
+
+    def quotas(self) -> dict[str, int]:
+        """Requests a minute, by the name of the limit."""
+        return {
+            "user": self.rate_limit_per_minute,
+            "anonymous": self.rate_limit_anonymous_per_minute,
+            "auth": self.rate_limit_auth_per_minute,
+            "webhook": self.rate_limit_webhook_per_minute,
+        }
 
     def urls(self) -> dict[str, str]:
         """Base address of each service."""

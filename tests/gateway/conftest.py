@@ -1,33 +1,245 @@
-"""The gateway on a real socket, before real upstream servers and a real Valkey."""
+"""The front door as it runs in production: Envoy and the edge app before real upstream servers and a real Valkey.
+
+    async def test_something(front_door: FrontDoor) -> None:
+        await front_door.client.get("/api/v1/products")
+        assert front_door["catalog"].seen[0].raw.startswith(b"GET /api/v1/products HTTP/1.1")
+
+`start` starts another one with settings of its own.
+"""
 
 import asyncio
 import hashlib
 import json
-import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import h11
 import httpx2
 import pytest
 import pytest_asyncio
 import uvicorn
 from redis.asyncio import Redis
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from embedded import valkey
+from embedded import envoy, valkey
 from embedded.ports import free_port
+from embedded.supervisor import Supervisor
 from gateway.app import opened
-from gateway.protocol import server_options
+from gateway.envoy import render
 from gateway.routes import SERVICES
 from gateway.settings import GatewaySettings
-from tests.conftest import ROOT, TokenMint, eventually
+from tests.conftest import TokenMint, eventually
 
 # Loading the certificates of all authorities takes longer than most tests here.
-connect = partial(httpx2.AsyncClient, verify=False)
-Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+connect = partial(httpx2.AsyncClient, verify=False, timeout=30)
+GENEROUS = {f"rate_limit{kind}_per_minute": 1_000_000 for kind in ("", "_anonymous", "_auth", "_webhook")}
+
+
+@dataclass
+class Seen:
+    """A request as it arrived at a service."""
+
+    service: str
+    method: str
+    target: str
+    """Path and query, as sent."""
+    headers: list[tuple[str, str]]
+    """Names in lower case."""
+    body: bytes
+    raw: bytes
+    """Its very bytes."""
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+    def header(self, name: str) -> str | None:
+        """The value of a header that may have come once, and no more than once."""
+        values = self.all(name)
+        assert len(values) <= 1, (name, values)
+        return values[0] if values else None
+
+
+@dataclass
+class Exchange:
+    """What a handler gets: a request that came in whole, the connection to answer on, and whether the other side went away."""
+
+    request: Seen
+    writer: asyncio.StreamWriter
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def answer(self, status: int, content: Any = None, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        """Answer with JSON, and keep the connection."""
+        body = b"" if status in (204, 304) else content if isinstance(content, bytes) else json.dumps(content).encode()
+        lines = [f"HTTP/1.1 {status} Whatever", *(f"{name}: {value}" for name, value in headers)]
+        if status not in (204, 304):
+            lines += [f"content-length: {len(body)}", "content-type: application/json"]
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        await self.send(head if self.request.method == "HEAD" else head + body)
+
+    async def send(self, raw: bytes) -> None:
+        """Send these very bytes."""
+        self.writer.write(raw)
+        await self.writer.drain()
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class Upstream:
+    """A service as the gateway sees one. It reads with a parser that is not Envoy's (h11) and keeps every byte.
+
+    It tells back what it got, or does what a test sets as `handler`. What Envoy and the edge ask for themselves (keys, readiness,
+    documents) is answered and not recorded.
+    """
+
+    def __init__(self, name: str, jwks: dict[str, Any]) -> None:
+        self.name, self.jwks, self.port = name, jwks, free_port()
+        self.reset()
+
+    def reset(self) -> None:
+        self.seen: list[Seen] = []
+        self.unread: list[bytes] = []
+        """What came and is no whole request, by connection that has ended."""
+        self.connections = 0
+        """How many were opened since the last reset."""
+        self.handler: Handler = self.echo
+        self.document: dict[str, Any] = {}
+        self.checks = {"database": "ok"}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def raw(self) -> bytes:
+        """Every recorded byte that has arrived."""
+        return b"".join([*(seen.raw for seen in self.seen), *self.unread])
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        try:
+            yield
+        finally:
+            server.close()
+
+    async def echo(self, exchange: Exchange) -> None:
+        request = exchange.request
+        told = {
+            "service": self.name,
+            "method": request.method,
+            "target": request.target,
+            "headers": request.headers,
+            "size": len(request.body),
+            "sha256": hashlib.sha256(request.body).hexdigest(),
+        }
+        await exchange.answer(200, told)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        rest = b""
+        try:
+            while True:
+                request, rest = await self._read(reader, rest)
+                if request is None:
+                    return
+                exchange = Exchange(request, writer)
+                if not await self._own(exchange):
+                    self.seen.append(request)
+                    rest += await self._handle(exchange, reader)
+                if writer.is_closing():
+                    return
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader, raw: bytes) -> tuple[Seen | None, bytes]:
+        """The next request and what came after it; None at the end of the connection."""
+        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=1_000_000)
+        if raw:
+            parser.receive_data(raw)
+        head, body = None, b""
+        try:
+            while True:
+                event = parser.next_event()
+                if event is h11.NEED_DATA:
+                    piece = await reader.read(65_536)
+                    if not piece:
+                        if raw:
+                            self.unread.append(raw)
+                        return None, b""
+                    raw += piece
+                    parser.receive_data(piece)
+                elif isinstance(event, h11.Request):
+                    head = event
+                elif isinstance(event, h11.Data):
+                    body += bytes(event.data)
+                elif isinstance(event, h11.EndOfMessage):
+                    break
+        except h11.RemoteProtocolError:
+            self.unread.append(raw)
+            return None, b""
+        assert head is not None
+        rest = parser.trailing_data[0]
+        headers = [(name.decode(), value.decode("latin-1")) for name, value in head.headers]
+        raw = raw[: len(raw) - len(rest)]
+        return Seen(self.name, head.method.decode(), head.target.decode(), headers, body, raw), rest
+
+    async def _own(self, exchange: Exchange) -> bool:
+        """Answer what the gateway asks for itself."""
+        target = exchange.request.target
+        if target == "/.well-known/jwks.json" and exchange.request.header("x-request-id") is None:
+            await exchange.answer(200, self.jwks)
+        elif target == "/health/ready":
+            ok = all(outcome == "ok" for outcome in self.checks.values())
+            await exchange.answer(200 if ok else 503, {"status": "ready" if ok else "not ready", "checks": self.checks})
+        elif target == "/openapi.json":
+            await exchange.answer(200 if self.document else 404, self.document)
+        else:
+            return False
+        return True
+
+    async def _handle(self, exchange: Exchange, reader: asyncio.StreamReader) -> bytes:
+        """Let the handler answer, and watch the connection meanwhile. Returns what came on it."""
+        more = b""
+
+        async def watch() -> None:
+            nonlocal more
+            with suppress(ConnectionError):
+                while piece := await reader.read(65_536):
+                    more += piece
+            exchange.gone.set()
+
+        watching = asyncio.create_task(watch())
+        try:
+            await self.handler(exchange)
+        finally:
+            watching.cancel()
+        return more
+
+
+class Shop(dict[str, Upstream]):
+    """Every service behind the gateway, by name, each on its own socket."""
+
+    def urls(self) -> dict[str, Any]:
+        """As the gateway's settings name them."""
+        return {f"{name}_url": upstream.url for name, upstream in self.items()}
+
+    @property
+    def seen(self) -> list[Seen]:
+        """The requests that have reached any service."""
+        return [request for upstream in self.values() for request in upstream.seen]
+
+    @property
+    def raw(self) -> bytes:
+        """Every byte that has reached any service."""
+        return b"".join(upstream.raw for upstream in self.values())
 
 
 class _Server(uvicorn.Server):
@@ -39,83 +251,107 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, port: int, **options: Any) -> AsyncIterator[str]:
-    """The application on a real socket; its base address."""
-    options = {"lifespan": "off", **options}
-    server = _Server(uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=1, **options))
+async def serving(app: ASGIApp, port: int) -> AsyncIterator[None]:
+    """The application on a real socket."""
+    config = uvicorn.Config(
+        app, port=port, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = _Server(config)
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.005)
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield
     finally:
         server.should_exit = True
         await task
 
 
-class Upstream:
-    """A service as the gateway sees one: tells back what it got, or does what a test wants."""
+@dataclass
+class FrontDoor:
+    """A gateway that runs, and the shop behind it: `front_door["order"]` is the upstream of that name."""
 
-    def __init__(self, name: str, jwks: dict[str, Any]) -> None:
-        self.name, self.jwks = name, jwks
-        self.reset()
+    settings: GatewaySettings
+    shop: Shop
+    client: httpx2.AsyncClient
+    supervisor: Supervisor
+    """Of Envoy, under the name `gateway`."""
+    directory: Path
+    ended: set[UUID]
+    """The sessions that the edge takes for ended."""
+    edge: AsyncExitStack
+    """Closing it stops the edge app."""
 
-    def reset(self) -> None:
-        self.seen: list[dict[str, Any]] = []
-        self.handler: Handler = self._echo
-        self.document: dict[str, Any] = {}
+    def __getitem__(self, service: str) -> Upstream:
+        return self.shop[service]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
-        if path == "/.well-known/jwks.json":
-            await answer(send, 200, self.jwks)
-        elif path == "/health/ready":
-            await answer(send, 200, {"status": "ready"})
-        elif path == "/openapi.json" and self.document:
-            await answer(send, 200, self.document)
-        else:
-            await self.handler(scope, receive, send)
+    @property
+    def seen(self) -> list[Seen]:
+        return self.shop.seen
 
-    async def _echo(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read(receive)
-        seen = {
-            "service": self.name,
-            "method": scope["method"],
-            "path": scope["raw_path"].decode(),
-            "query": scope["query_string"].decode(),
-            "headers": [[name.decode(), value.decode()] for name, value in scope["headers"]],
-            "size": len(body),
-            "sha256": hashlib.sha256(body).hexdigest(),
-        }
-        self.seen.append(seen)
-        await answer(send, 200, seen)
+    @property
+    def port(self) -> int:
+        return self.settings.port
 
+    @property
+    def log(self) -> str:
+        """What Envoy has written: its access log, a line of JSON a request, and its complaints."""
+        return (self.directory / "gateway.log").read_text()
 
-async def read(receive: Receive) -> bytes:
-    """The whole body of a request."""
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ConnectionAbortedError("the body did not end")
-        piece: bytes = message.get("body", b"")
-        body += piece
-        if not message.get("more_body", False):
-            return body
+    async def metrics(self) -> str:
+        """Envoy's, as Prometheus reads them."""
+        return (await self.client.get(f"http://127.0.0.1:{self.settings.metrics_port}/metrics")).text
+
+    async def say(self, *pieces: bytes, patience: float = 2.0) -> bytes:
+        """What the gateway answers to these very bytes, until it closes the connection or is silent."""
+        return await say(self.port, *pieces, patience=patience)
 
 
-async def answer(send: Send, status: int, content: Any, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-    """Answer with JSON."""
-    lines = [(b"content-type", b"application/json"), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": lines})
-    await send({"type": "http.response.body", "body": json.dumps(content).encode()})
+async def say(port: int, *pieces: bytes, patience: float = 2.0) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answered = b""
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.01)  # so that it arrives by itself
+        while piece := await asyncio.wait_for(reader.read(65_536), patience):
+            answered += piece
+            patience = min(patience, 0.3)
+    except (TimeoutError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+    return answered
 
 
-def headers_of(seen: dict[str, Any]) -> dict[str, str]:
-    """The headers that a service got, each of which must have come once."""
-    names = [name for name, _ in seen["headers"]]
-    assert len(names) == len(set(names)), names
-    return dict(seen["headers"])
+@asynccontextmanager
+async def running_front_door(shop: Shop, redis_url: str, directory: Path, **settings: Any) -> AsyncIterator[FrontDoor]:
+    """A gateway that limits nobody unless the settings say so."""
+    edge_port = free_port()
+    values = {
+        "redis_url": redis_url, "host": "127.0.0.1", "port": free_port(), "metrics_port": free_port(),
+        "edge_url": f"http://127.0.0.1:{edge_port}", **GENEROUS, **shop.urls(), **settings,
+    }  # fmt: skip
+    chosen = GatewaySettings(**values)
+    ended: set[UUID] = set()
+    async with AsyncExitStack() as stack:
+        edge = await stack.enter_async_context(AsyncExitStack())
+        app = await edge.enter_async_context(opened(chosen, lambda: frozenset(ended)))
+        await edge.enter_async_context(serving(app, edge_port))
+        supervisor = await stack.enter_async_context(envoy.running(directory, render(chosen), chosen.metrics_port))
+        scheme = "https" if chosen.tls_certificate else "http"
+        client = await stack.enter_async_context(connect(base_url=f"{scheme}://127.0.0.1:{chosen.port}"))
+        door = FrontDoor(chosen, shop, client, supervisor, directory, ended, edge)
+        if chosen.identity_url == shop["identity"].url:
+            await _keys_are_known(door)
+        yield door
+
+
+async def _keys_are_known(door: FrontDoor) -> None:
+    async def fetched() -> bool:
+        return 'jwt_authn_jwks_fetch_success{envoy_http_conn_manager_prefix="gateway"} 0' not in await door.metrics()
+
+    await eventually(fetched, timeout_s=30, what="identity's keys to arrive")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -124,32 +360,14 @@ async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[s
         yield server.url
 
 
-class Shop(dict[str, Upstream]):
-    """Every service behind the gateway, by name, each on its own socket."""
-
-    def __init__(self, upstreams: dict[str, Upstream], ports: dict[str, int]) -> None:
-        super().__init__(upstreams)
-        self.ports = ports
-
-    def urls(self) -> dict[str, Any]:
-        """As the gateway's settings name them."""
-        return {f"{name}_url": f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
-
-    @property
-    def seen(self) -> list[dict[str, Any]]:
-        """What has reached any service."""
-        return [request for upstream in self.values() for request in upstream.seen]
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def _shop(mint: TokenMint) -> AsyncIterator[Shop]:
     jwks = await mint.verifier()._fetch_keys()
-    upstreams = {name: Upstream(name, jwks) for name in SERVICES}
-    ports = {name: free_port() for name in SERVICES}
+    shop = Shop({name: Upstream(name, jwks) for name in SERVICES})
     async with AsyncExitStack() as stack:
-        for name, upstream in upstreams.items():
-            await stack.enter_async_context(serving(upstream, ports[name]))
-        yield Shop(upstreams, ports)
+        for upstream in shop.values():
+            await stack.enter_async_context(upstream.running())
+        yield shop
 
 
 @pytest.fixture
@@ -159,94 +377,31 @@ def shop(_shop: Shop) -> Shop:
     return _shop
 
 
-@asynccontextmanager
-async def gateway(shop: Shop, redis: str, **settings: Any) -> AsyncIterator[str]:
-    """A gateway that limits nobody unless the settings say so; its address."""
-    generous = {f"rate_limit{kind}_per_minute": 100_000 for kind in ("", "_anonymous", "_auth", "_webhook")}
-    tracer = settings.pop("tracer", None)
-    values = {"redis_url": redis, "host": "127.0.0.1", "port": free_port(), **generous, **shop.urls(), **settings}
-    async with (
-        opened(GatewaySettings(**values), tracer) as app,
-        serving(app, values["port"], server_header=False, **server_options()) as url,
-    ):
-        yield url
-
-
-@asynccontextmanager
-async def gateway_process(shop: Shop, redis: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
-    """A gateway as its own process, as in production; its address."""
-    port = free_port()
-    urls = {name.upper(): url for name, url in shop.urls().items()}
-    limits = {f"RATE_LIMIT{kind}_PER_MINUTE": "100000" for kind in ("", "_ANONYMOUS", "_AUTH", "_WEBHOOK")}
-    environment = {**os.environ, **urls, **limits, "REDIS_URL": redis, "HOST": "127.0.0.1", "PORT": str(port)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway.app", cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        async with connect(base_url=url) as client:
-
-            async def ready() -> bool:
-                try:
-                    return (await client.get("/health/ready")).status_code == 200
-                except httpx2.TransportError:
-                    return False
-
-            await eventually(ready, timeout_s=60, what="the gateway to be ready")
-        yield url, process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def _gateway(_shop: Shop, redis_url: str) -> AsyncIterator[str]:
-    async with gateway_process(_shop, redis_url) as (url, process):
-        assert process.stdout is not None
-        unread = asyncio.create_task(process.stdout.read())
-        yield url
-        unread.cancel()
+async def _front_door(_shop: Shop, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FrontDoor]:
+    async with running_front_door(_shop, redis_url, tmp_path_factory.mktemp("gateway")) as door:
+        yield door
+
+
+@pytest.fixture
+def front_door(shop: Shop, _front_door: FrontDoor) -> FrontDoor:
+    """The gateway that the tests share; it limits nobody. What has reached its services is forgotten before each test."""
+    _front_door.ended.clear()
+    return _front_door
+
+
+Start = Callable[..., Awaitable[FrontDoor]]
 
 
 @pytest_asyncio.fixture
-async def client(shop: Shop, _gateway: str) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a gateway process that limits nobody."""
-    async with connect(base_url=_gateway, timeout=20) as client:
-        yield client
-
-
-Start = Callable[..., Awaitable[httpx2.AsyncClient]]
-
-
-@pytest_asyncio.fixture
-async def start(shop: Shop, redis_url: str) -> AsyncIterator[Start]:
-    """Starts a gateway with settings, its counters at zero, and gives a client of it."""
+async def start(shop: Shop, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Start]:
+    """Starts a gateway with settings (`await start(rate_limit_per_minute=3)`); the counters in Redis are at zero."""
     async with AsyncExitStack() as stack:
         async with Redis.from_url(redis_url) as counters:
             await counters.flushdb()
 
-        async def start_gateway(**settings: Any) -> httpx2.AsyncClient:
-            url = await stack.enter_async_context(gateway(shop, redis_url, **settings))
-            return await stack.enter_async_context(connect(base_url=url, timeout=20))
+        async def start_one(**settings: Any) -> FrontDoor:
+            directory = tmp_path_factory.mktemp("gateway")
+            return await stack.enter_async_context(running_front_door(shop, redis_url, directory, **settings))
 
-        yield start_gateway
-
-
-async def say(client: httpx2.AsyncClient, *pieces: bytes, patience: float = 2.0) -> bytes:
-    """What the gateway answers to these very bytes, until it closes the connection or is silent."""
-    url = client.base_url
-    reader, writer = await asyncio.open_connection(url.host, url.port)
-    try:
-        for piece in pieces:
-            writer.write(piece)
-            await asyncio.sleep(0.01)  # so that it arrives by itself
-        answered = b""
-        while piece := await asyncio.wait_for(reader.read(65536), patience):
-            answered += piece
-            patience = 0.1
-    except (TimeoutError, ConnectionError):
-        pass
-    finally:
-        writer.close()
-    return answered
+        yield start_one

@@ -1,18 +1,21 @@
 """What the gateway says itself: the health of the whole, one document, its page, metrics."""
 
 import re
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
+from chassis.clock import utc_now
 from contracts.identity import Role
+from embedded import kafka
 from embedded.ports import free_port
 from gateway.openapi import merge
 from gateway.pages import STATIC
 from gateway.routes import RouteTable
 from tests.conftest import TokenMint
-from tests.gateway.conftest import Shop, Start
+from tests.gateway.conftest import FrontDoor, Shop, Start
 
 REF = "#/components/schemas/"
 
@@ -80,7 +83,7 @@ def test_components_of_one_name_are_kept_apart_if_they_differ() -> None:
 async def test_one_document_for_all_services_that_are_up(start: Start, shop: Shop) -> None:
     shop["catalog"].document = document({"/api/v1/products": {"get": operation("P")}}, {"P": {"title": "product"}})
     shop["order"].document = document({"/api/v1/orders": {"get": operation("P")}}, {"P": {"title": "order"}})
-    client = await start(payment_url=f"http://127.0.0.1:{free_port()}")
+    client = (await start(payment_url=f"http://127.0.0.1:{free_port()}")).client
     response = await client.get("/openapi.json")
     merged = response.json()
     assert set(merged["paths"]) == {"/api/v1/products", "/api/v1/orders"}
@@ -91,8 +94,8 @@ async def test_one_document_for_all_services_that_are_up(start: Start, shop: Sho
     assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_the_docs_page_needs_nothing_from_elsewhere(client: httpx2.AsyncClient) -> None:
-    assert (await client.get("/")).headers["location"] == "/docs"
+async def test_the_docs_page_needs_nothing_from_elsewhere(front_door: FrontDoor) -> None:
+    client = front_door.client
     page = await client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert "'self'" in page.headers["content-security-policy"]
@@ -104,47 +107,75 @@ async def test_the_docs_page_needs_nothing_from_elsewhere(client: httpx2.AsyncCl
     assert sum(file.stat().st_size for file in STATIC.rglob("*") if file.is_file()) < 2_000_000
 
 
-async def test_the_health_of_the_whole(start: Start, shop: Shop) -> None:
-    client = await start()
-    health = await client.get("/health")
-    assert (health.status_code, health.json()["status"]) == (200, "up")
-    assert set(health.json()["parts"]) == {*shop, "rate_limits"}
-    assert health.json()["parts"]["catalog"]["latency_ms"] > 0
+async def test_g12_a_forged_host_leads_nowhere(front_door: FrontDoor, mint: TokenMint) -> None:
+    headers = mint.headers(Role.ADMIN) | {"Host": "evil.example"}
+    for path in ("/", "/docs/", "/health/", "/api/v1/products/", "/api/v1/orders/"):
+        response = await front_door.client.get(path, headers=headers)
+        assert "evil" not in response.headers.get("location", ""), path
+    assert (await front_door.client.get("/", headers=headers)).headers["location"] == "/docs"
 
-    lame = await start(analytics_url=f"http://127.0.0.1:{free_port()}", worker_url=f"http://127.0.0.1:{free_port()}")
-    health = await lame.get("/health")
-    assert (health.status_code, health.json()["status"]) == (200, "degraded")
-    assert {name for name, part in health.json()["parts"].items() if part["status"] == "down"} == {"analytics", "worker"}
-    assert "127.0.0.1" not in health.text
-    assert (await lame.get("/health/live")).json() == {"status": "live"}
-    assert (await lame.get("/health/ready")).status_code == 200
 
-    nothing = f"http://127.0.0.1:{free_port()}"
-    dead = await start(**{f"{name}_url": nothing for name in shop}, redis_url="redis://127.0.0.1:1/0")
-    health = await dead.get("/health")
+async def test_whom_to_tell_of_a_hole(front_door: FrontDoor) -> None:
+    response = await front_door.client.get("/.well-known/security.txt")
+    assert response.headers["content-type"].startswith("text/plain")
+    fields = dict(line.split(": ", 1) for line in response.text.splitlines())
+    assert fields["Contact"].startswith("mailto:")
+    assert utc_now() < datetime.fromisoformat(fields["Expires"]) < utc_now() + timedelta(days=365)
+
+
+async def test_the_health_of_the_whole(start: Start, shop: Shop, tmp_path: Path) -> None:
+    async with kafka.running(tmp_path) as broker:
+        nowhere = f"http://127.0.0.1:{free_port()}"
+        own = {"kafka_bootstrap_servers": broker.bootstrap}
+        shop["payment"].checks = {"database": "ok", "temporal": "ok"}
+        door = await start(worker_url=shop["payment"].url, **own)
+        health = await door.client.get("/health")
+        assert (health.status_code, health.json()["status"]) == (200, "up"), health.text
+        assert set(health.json()["parts"]) == {*shop, "worker", "redis", "kafka", "postgresql", "temporal"}
+        assert health.json()["parts"]["catalog"]["latency_ms"] > 0
+
+        shop["order"].checks, shop["payment"].checks = {"database": "ConnectionRefusedError"}, {"database": "ok"}
+        lame = await start(analytics_url=nowhere, worker_url=nowhere, **own)
+        health = await lame.client.get("/health")
+        parts = health.json()["parts"]
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert {name for name, part in parts.items() if part["status"] == "down"} == {
+            "analytics",
+            "worker",
+            "order",
+            "postgresql",
+        }
+        assert parts["order"]["reason"] == "not ready: database"
+        assert parts["postgresql"]["reason"] == "not reached by order"
+        assert parts["temporal"] == {"status": "unknown", "latency_ms": None, "reason": "nobody who uses it answers"}
+        assert "127.0.0.1" not in health.text
+        assert (await lame.client.get("/health/live")).json() == {"status": "live"}
+        assert (await lame.client.get("/health/ready")).status_code == 200
+
+    dead = await start(
+        **{f"{name}_url": nowhere for name in shop}, redis_url="redis://127.0.0.1:1/0", kafka_bootstrap_servers="127.0.0.1:1"
+    )
+    health = await dead.client.get("/health")
     assert (health.status_code, health.json()["status"]) == (503, "down")
-    ready = await dead.get("/health/ready")
-    assert (ready.status_code, ready.json()["checks"]) == (503, {"identity_keys": "OSError"})
+    assert "127.0.0.1" not in health.text
 
 
-async def test_once_ready_it_stays_ready_without_identity(start: Start, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = await start()
-    assert (await client.get("/health/ready")).status_code == 200
-    monkeypatch.setattr(shop["identity"], "jwks", None)
-    assert (await client.get("/health/ready")).status_code == 200
+async def test_metrics_are_within_the_platform(front_door: FrontDoor, mint: TokenMint) -> None:
+    await front_door.client.get("/api/v1/orders", headers=mint.headers(Role.CUSTOMER))
+    metrics = await front_door.metrics()
+    counted = 'envoy_vhost_route_upstream_rq{envoy_response_code="200",envoy_virtual_host="api",envoy_route="api_v1_orders"}'
+    assert counted in metrics
+    assert 'envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="order"}' in metrics
+    outside = await front_door.client.get("/metrics")
+    assert (outside.status_code, outside.json()["code"]) == (404, "not_found")
+    own = await front_door.client.get(f"{front_door.settings.edge_url}/metrics")
+    assert "gateway_shared_limits_unavailable_total" in own.text
 
 
-async def test_metrics_are_for_those_who_may(start: Start, shop: Shop, mint: TokenMint) -> None:
-    local = await start()
-    await local.get("/api/v1/orders", headers=mint.headers(Role.CUSTOMER))
-    metrics = await local.get("/metrics")
-    assert 'gateway_requests_total{method="GET",route="/api/v1/orders",service="order",status="200"}' in metrics.text
-    assert "gateway_request_seconds_bucket" in metrics.text
-    # Through a proxy that the gateway was not told of, everybody would come from its address.
-    hidden = await local.get("/metrics", headers={"X-Forwarded-For": "203.0.113.1"})
-    assert (hidden.status_code, hidden.json()["code"]) == (404, "not_found")
-    closed = await start(metrics_allowed="192.0.2.0/24")
-    assert (await closed.get("/metrics")).status_code == 404
-    proxied = await start(metrics_allowed="192.0.2.0/24", trusted_proxies="127.0.0.1")
-    assert (await proxied.get("/metrics", headers={"X-Forwarded-For": "192.0.2.7"})).status_code == 200
-    assert (await proxied.get("/metrics", headers={"X-Forwarded-For": "192.0.2.7, 203.0.113.1"})).status_code == 404
+@pytest.mark.parametrize("path", ["/", "/quitquitquit", "/stats", "/config_dump", "/metrics/../config_dump", "/ready/x"])
+async def test_nothing_else_of_envoys_admin_interface_is_open(front_door: FrontDoor, path: str) -> None:
+    base = f"http://127.0.0.1:{front_door.settings.metrics_port}"
+    for method in ("GET", "POST"):
+        assert (await front_door.client.request(method, base + path)).status_code == 404
+    assert (await front_door.client.post(f"{base}/metrics")).status_code == 404
+    assert (front_door.directory / "envoy-admin.sock").stat().st_mode & 0o777 == 0o600

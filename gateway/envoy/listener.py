@@ -1,0 +1,240 @@
+"""The front door: how a connection and a request must look, how long they may take, and whose word about the client counts."""
+
+from gateway.envoy.clusters import ADMIN, COLLECTOR, EDGE
+from gateway.envoy.filters import http_filters
+from gateway.envoy.parts import Json, extension, seconds
+from gateway.envoy.replies import local_replies
+from gateway.envoy.routes import route_config
+from gateway.settings import GatewaySettings
+
+HEAD_LIMIT_KB = 32
+HEADER_COUNT = 100
+_BUFFER_BYTES = 65_536
+_MANAGER = "filters.network.http_connection_manager.v3.HttpConnectionManager"
+_FORWARDED = (
+    "forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
+    "x-forwarded-server",
+)  # fmt: skip
+_TRACE = ("traceparent", "tracestate", "baggage")
+"""A stranger must not decide what we record, nor write into our traces."""
+
+
+def front_door(settings: GatewaySettings) -> Json:
+    """The public listener. Trusted proxies get a filter chain of their own, in which their headers are believed."""
+    chains = []
+    if settings.trusted_proxies:
+        networks = [
+            {"address_prefix": str(network.network_address), "prefix_len": network.prefixlen}
+            for network in settings.trusted_proxies
+        ]
+        chains.append({"filter_chain_match": {"source_prefix_ranges": networks}, **_chain(settings, trusted=networks)})
+    chains.append(_chain(settings, trusted=[]))
+    return {
+        "name": "front_door",
+        "address": _socket(settings.host, settings.port),
+        "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
+        **({"listener_filters": [_tls_inspector()]} if settings.tls_certificate else {}),
+        "filter_chains": chains,
+    }
+
+
+def _chain(settings: GatewaySettings, trusted: list[Json]) -> Json:
+    chain: Json = {
+        "name": "trusted_proxy" if trusted else "anybody",
+        "filters": [extension("envoy.filters.network.http_connection_manager", _MANAGER, **_manager(settings, trusted))],
+    }
+    if settings.tls_certificate and settings.tls_key:
+        chain["transport_socket"] = _tls(settings.tls_certificate, settings.tls_key)
+        chain["transport_socket_connect_timeout"] = "10s"
+    return chain
+
+
+def _manager(settings: GatewaySettings, trusted: list[Json]) -> Json:
+    return {
+        "stat_prefix": "gateway",
+        "codec_type": "AUTO",
+        **_framing(),
+        **_deadlines(settings),
+        **(_believing(trusted) if trusted else _believing_nobody()),
+        "generate_request_id": True,
+        "always_set_request_id_in_response": True,
+        "server_header_transformation": "PASS_THROUGH",
+        # Envoy's own headers (retries, time-outs) are believed from nobody: no client has this address.
+        "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
+        "tracing": _tracing(settings),
+        "access_log": [_access_log()],
+        "local_reply_config": local_replies(),
+        "route_config": route_config(settings),
+        "http_filters": http_filters(settings),
+    }
+
+
+def _framing() -> Json:
+    """One way to read a request, or none. What is left to its default: no trailers, no upgrades, no body with two lengths."""
+    return {
+        # A path is refused in any spelling but the plain one (routes.py), so nothing is left to be normalised.
+        "normalize_path": False,
+        "merge_slashes": False,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "common_http_protocol_options": {
+            "headers_with_underscores_action": "REJECT_REQUEST",
+            "max_headers_count": HEADER_COUNT,
+            "idle_timeout": "75s",
+        },
+        "max_request_headers_kb": HEAD_LIMIT_KB,
+        "http_protocol_options": {
+            "accept_http_10": False,
+            "enable_trailers": False,
+            "ignore_http_11_upgrade": [{"safe_regex": {"regex": ".*"}}],
+        },
+        "http2_protocol_options": {
+            "max_concurrent_streams": 100,
+            "initial_stream_window_size": 65_536,
+            "initial_connection_window_size": 1_048_576,
+        },
+    }
+
+
+def _deadlines(settings: GatewaySettings) -> Json:
+    return {
+        "request_headers_timeout": seconds(settings.request_head_timeout_s),
+        "request_timeout": seconds(settings.request_timeout_s),
+        # Also for a client that does not read its answer.
+        "stream_idle_timeout": seconds(settings.upstream_timeout_s),
+        "drain_timeout": "5s",
+        "delayed_close_timeout": "1s",
+    }
+
+
+def _believing_nobody() -> Json:
+    return {
+        "use_remote_address": True,
+        "early_header_mutation_extensions": [_without(*_FORWARDED, *_TRACE)],
+    }
+
+
+def _believing(trusted: list[Json]) -> Json:
+    """The client is the last hop in X-Forwarded-For that is not one of our proxies."""
+    return {
+        "use_remote_address": False,
+        "original_ip_detection_extensions": [
+            extension(
+                "envoy.http.original_ip_detection.xff",
+                "http.original_ip_detection.xff.v3.XffConfig",
+                xff_trusted_cidrs={"cidrs": trusted},
+                skip_xff_append=True,
+            )
+        ],
+        "preserve_external_request_id": True,
+    }
+
+
+def _without(*names: str) -> Json:
+    return extension(
+        "envoy.http.early_header_mutation.header_mutation",
+        "http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        mutations=[{"remove": name} for name in names],
+    )
+
+
+def _tracing(settings: GatewaySettings) -> Json:
+    """Without a collector no span is recorded, yet each request gets a trace id, which goes on to the service."""
+    endpoint = settings.otel_exporter_otlp_endpoint
+    # Envoy wants an exporter; without a collector nothing is ever sampled, and nothing sent.
+    uri = {"uri": f"{(endpoint or settings.edge_url).rstrip('/')}/v1/traces", "cluster": COLLECTOR if endpoint else EDGE}
+    never = extension(
+        "envoy.tracers.opentelemetry.samplers.trace_id_ratio_based",
+        "tracers.opentelemetry.samplers.v3.TraceIdRatioBasedSamplerConfig",
+        sampling_percentage={"numerator": 0},
+    )
+    return {
+        "random_sampling": {"value": 100 * settings.otel_trace_ratio if endpoint else 0},
+        "provider": {
+            "name": "envoy.tracers.opentelemetry",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+                "service_name": "gateway",
+                "http_service": {"http_uri": {**uri, "timeout": "2s"}},
+                **({} if endpoint else {"sampler": never}),
+            },
+        },
+    }
+
+
+def _access_log() -> Json:
+    """One line of JSON a request: no query, no address, no token."""
+    return extension(
+        "envoy.access_loggers.stdout",
+        "access_loggers.stream.v3.StdoutAccessLog",
+        log_format={
+            "json_format": {
+                "timestamp": "%START_TIME%",
+                "level": "info",
+                "service": "gateway",
+                "event": "request",
+                "method": "%REQ(:METHOD)%",
+                "path": "%REQ_WITHOUT_QUERY(:PATH)%",
+                "protocol": "%PROTOCOL%",
+                "route": "%ROUTE_NAME%",
+                "upstream": "%UPSTREAM_CLUSTER%",
+                "status": "%RESPONSE_CODE%",
+                "flags": "%RESPONSE_FLAGS%",
+                "why": "%RESPONSE_CODE_DETAILS%",
+                "duration_ms": "%DURATION%",
+                "received_bytes": "%BYTES_RECEIVED%",
+                "sent_bytes": "%BYTES_SENT%",
+                "request_id": "%REQ(X-REQUEST-ID)%",
+                "trace_id": "%TRACE_ID%",
+            },
+            "formatters": [extension("envoy.formatter.req_without_query", "formatter.req_without_query.v3.ReqWithoutQuery")],
+        },
+    )
+
+
+def _tls(certificate: str, key: str) -> Json:
+    return extension(
+        "envoy.transport_sockets.tls",
+        "transport_sockets.tls.v3.DownstreamTlsContext",
+        common_tls_context={
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "tls_certificates": [{"certificate_chain": {"filename": certificate}, "private_key": {"filename": key}}],
+        },
+    )
+
+
+def _tls_inspector() -> Json:
+    return extension("envoy.filters.listener.tls_inspector", "filters.listener.tls_inspector.v3.TlsInspector")
+
+
+def metrics_door(settings: GatewaySettings) -> Json:
+    """For Prometheus and probes: two pages of Envoy's admin interface, and nothing else of it."""
+    pages = {"/metrics": "/stats/prometheus", "/ready": "/ready"}
+    routes = [
+        {
+            "match": {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
+            "route": {"cluster": ADMIN, "prefix_rewrite": target},
+        }
+        for path, target in pages.items()
+    ]
+    return {
+        "name": "metrics_door",
+        "address": _socket(settings.host, settings.metrics_port),
+        "filter_chains": [
+            {
+                "filters": [
+                    extension(
+                        "envoy.filters.network.http_connection_manager",
+                        _MANAGER,
+                        stat_prefix="metrics",
+                        route_config={"virtual_hosts": [{"name": "metrics", "domains": ["*"], "routes": routes}]},
+                        http_filters=[extension("envoy.filters.http.router", "filters.http.router.v3.Router")],
+                    )
+                ]
+            }
+        ],
+    }
+
+
+def _socket(host: str, port: int) -> Json:
+    return {"socket_address": {"address": host, "port_value": port}}

@@ -1,0 +1,164 @@
+"""The route table as Envoy's routes: which path and method goes where, who may, how large, how long."""
+
+from collections.abc import Iterable
+
+from contracts.identity import Role
+from gateway.envoy.clusters import EDGE
+from gateway.envoy.parts import DEFAULT, SET, Json, headers, seconds, typed
+from gateway.envoy.replies import NO_STORE, SECURITY, TRACE_ID
+from gateway.routes import PAGES, PATH, PUBLIC, ROUTES, Limit, Page, Route, Who
+from gateway.settings import GatewaySettings
+
+CALLER, JWT, RBAC, BUFFER, CORS = (
+    "callers",
+    "envoy.filters.http.jwt_authn",
+    "envoy.filters.http.rbac",
+    "envoy.filters.http.buffer",
+    "envoy.filters.http.cors",
+)
+"""The filters that a route tells what to do."""
+LIMITS = "limits"
+"""Where the callers filter leaves what the answer's RateLimit headers say."""
+_CORS_REQUEST = "authorization, content-type, idempotency-key, if-match, if-none-match, prefer, traceparent, x-request-id"
+_CORS_ANSWER = "etag, location, preference-applied, ratelimit, ratelimit-policy, retry-after, x-request-id"
+_PLAIN_PATH = rf"(?:{PATH})(?:\?.*)?"
+_PLAIN_HOST = r"[A-Za-z0-9._~-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?"
+
+
+def route_config(settings: GatewaySettings) -> Json:
+    """The one virtual host: a client's Host header decides nothing."""
+    return {
+        "name": "api",
+        "virtual_hosts": [
+            {
+                "name": "api",
+                "domains": ["*"],
+                "routes": [*_odd_requests(), *_pages(), *_services(settings), _refusal("none", {"prefix": "/"}, 404)],
+                "response_headers_to_add": [
+                    *headers(SECURITY, DEFAULT),
+                    *headers(
+                        {
+                            "ratelimit-policy": f"%DYNAMIC_METADATA({LIMITS}:answer:policy)%",
+                            "ratelimit": f"%DYNAMIC_METADATA({LIMITS}:answer:state)%",
+                            "strict-transport-security": f"%DYNAMIC_METADATA({LIMITS}:answer:hsts)%",
+                        }
+                    ),
+                    *(headers({"vary": "origin"}, "APPEND_IF_EXISTS_OR_ADD") if settings.cors_allow_origins else []),
+                ],
+                "response_headers_to_remove": ["server", "x-powered-by"],
+                # One address: the client's. A service need not know which proxies are ours.
+                "request_headers_to_add": headers({"x-forwarded-for": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}),
+                "request_headers_to_remove": ["x-envoy-external-address", TRACE_ID],
+                "typed_per_filter_config": {CORS: _cors(settings, [])} if settings.cors_allow_origins else {},
+            }
+        ],
+    }
+
+
+def _odd_requests() -> Iterable[Json]:
+    """What a service might read otherwise than Envoy did: a path's second spelling, two hosts, two tokens."""
+    for name, plain in ((":path", _PLAIN_PATH), (":authority", _PLAIN_HOST), ("authorization", "[^,]*")):
+        value: Json = {"name": name, "string_match": {"safe_regex": {"regex": plain}}, "invert_match": True}
+        yield _refusal(f"odd{name.replace(':', '_')}", {"prefix": "/", "headers": [value]}, 400)
+
+
+def _pages() -> Iterable[Json]:
+    """What the edge app answers: documents and health."""
+    for page in PAGES:
+        match = _match(page)
+        yield {
+            "name": page.prefix,
+            "match": match | _methods(("GET", "HEAD")),
+            "route": {"cluster": EDGE, "timeout": "15s"},
+        }
+        yield _no_such_method(page.prefix, match, ("GET", "HEAD"))
+
+
+def _services(settings: GatewaySettings) -> Iterable[Json]:
+    for route in sorted(ROUTES, key=lambda route: len(route.prefix), reverse=True):  # the longest prefix is met first
+        match = _match(route)
+        for who in dict.fromkeys(route.methods.values()):
+            methods = [method for method, allowed in route.methods.items() if allowed == who]
+            yield _forward(route, match | _methods(methods), who, settings)
+        yield _no_such_method(route.prefix, match, tuple(route.methods)) | {
+            "typed_per_filter_config": {CORS: _cors(settings, tuple(route.methods))} if settings.cors_allow_origins else {}
+        }
+
+
+def _forward(route: Route, match: Json, who: Who, settings: GatewaySettings) -> Json:
+    filters: Json = {
+        CALLER: typed("filters.http.lua.v3.LuaPerRoute", filter_context=_context(route, who)),
+        BUFFER: typed("filters.http.buffer.v3.BufferPerRoute", buffer={"max_request_bytes": route.body_limit}),
+    }
+    if route.limit is Limit.CALLER:
+        filters[JWT] = typed("filters.http.jwt_authn.v3.PerRouteConfig", requirement_name="token")
+    if who is not None:
+        filters[RBAC] = typed("filters.http.rbac.v3.RBACPerRoute", rbac={"rules": _roles(who)})
+    reads = who is PUBLIC and route.limit is Limit.CALLER
+    return {
+        "name": route.prefix,
+        "match": match,
+        "route": {
+            "cluster": route.service,
+            "timeout": seconds(route.timeout_s or settings.upstream_total_s),
+            "idle_timeout": seconds(settings.upstream_timeout_s),
+            **({"retry_policy": _RETRIES} if "GET" in route.methods and route.methods["GET"] == who else {}),
+        },
+        "decorator": {"operation": route.prefix, "propagate": False},
+        "stat_prefix": route.prefix.strip("/").replace("/", "_").replace(".", "_"),
+        # Public reads keep what the service says; all else is somebody's own.
+        "response_headers_to_add": [] if reads else headers(NO_STORE),
+        "typed_per_filter_config": filters,
+    }
+
+
+def _context(route: Route, who: Who) -> Json:
+    """What the callers filter (callers.lua) knows of a route."""
+    return {"limit": route.limit, "signed_in": who is not PUBLIC}
+
+
+def _roles(who: frozenset[Role]) -> Json:
+    def has(role: Role) -> Json:
+        claim = {"filter": JWT, "path": [{"key": "jwt"}, {"key": "roles"}]}
+        named = {"list_match": {"one_of": {"string_match": {"exact": role.value}}}}
+        return {"sourced_metadata": {"metadata_matcher": {**claim, "value": named}, "metadata_source": "DYNAMIC"}}
+
+    return {"action": "ALLOW", "policies": {"roles": {"permissions": [{"any": True}], "principals": [*map(has, sorted(who))]}}}
+
+
+_RETRIES = {
+    # Reads, and only if nothing was answered: what took too long would take too long again.
+    "retry_on": "connect-failure,refused-stream,reset-before-request,reset",
+    "num_retries": 1,
+    "retry_back_off": {"base_interval": "0.05s"},
+}
+
+
+def _match(entry: Route | Page) -> Json:
+    return {"path" if entry.exact else "path_separated_prefix": entry.prefix}
+
+
+def _methods(methods: Iterable[str]) -> Json:
+    regex = "|".join(methods)
+    return {"headers": [{"name": ":method", "string_match": {"safe_regex": {"regex": regex}}}]}
+
+
+def _no_such_method(name: str, match: Json, methods: tuple[str, ...]) -> Json:
+    return _refusal(name, match, 405) | {"response_headers_to_add": headers({"allow": ", ".join(methods)}, SET)}
+
+
+def _refusal(name: str, match: Json, status: int) -> Json:
+    return {"name": name, "match": match, "direct_response": {"status": status}}
+
+
+def _cors(settings: GatewaySettings, methods: Iterable[str]) -> Json:
+    anybody = "*" in settings.cors_allow_origins
+    origins = [{"safe_regex": {"regex": ".+"}}] if anybody else [{"exact": origin} for origin in settings.cors_allow_origins]
+    return typed(
+        "filters.http.cors.v3.CorsPolicy",
+        allow_origin_string_match=origins,
+        allow_methods=", ".join(methods),
+        allow_headers=_CORS_REQUEST,
+        expose_headers=_CORS_ANSWER,
+        max_age="600",
+    )
