@@ -49,6 +49,7 @@ def _tokens(settings: GatewaySettings) -> Json:
                 },
                 "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
                 "forward": True,
+                "require_expiration": True,
                 "payload_in_metadata": "jwt",
                 "failed_status_in_metadata": "failed",
                 "clock_skew_seconds": LEEWAY_S,

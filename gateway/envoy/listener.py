@@ -17,6 +17,8 @@ _FORWARDED = (
 )  # fmt: skip
 _TRACE = ("traceparent", "tracestate", "baggage")
 """A stranger must not decide what we record, nor write into our traces."""
+_HOP_BY_HOP = ("te", "trailer", "http2-settings", "proxy-authorization", "proxy-authenticate", "x-client-trace-id")
+"""Between a client and us. Envoy itself takes away the rest of RFC 9110, 7.6.1."""
 
 
 def front_door(settings: GatewaySettings) -> Json:
@@ -109,7 +111,7 @@ def _deadlines(settings: GatewaySettings) -> Json:
 def _believing_nobody() -> Json:
     return {
         "use_remote_address": True,
-        "early_header_mutation_extensions": [_without(*_FORWARDED, *_TRACE)],
+        "early_header_mutation_extensions": [_without(*_HOP_BY_HOP, *_FORWARDED, *_TRACE)],
     }
 
 
@@ -117,6 +119,7 @@ def _believing(trusted: list[Json]) -> Json:
     """The client is the last hop in X-Forwarded-For that is not one of our proxies."""
     return {
         "use_remote_address": False,
+        "early_header_mutation_extensions": [_without(*_HOP_BY_HOP)],
         "original_ip_detection_extensions": [
             extension(
                 "envoy.http.original_ip_detection.xff",
@@ -130,10 +133,11 @@ def _believing(trusted: list[Json]) -> Json:
 
 
 def _without(*names: str) -> Json:
+    """These headers do not get in, and none that is Envoy's own."""
     return extension(
         "envoy.http.early_header_mutation.header_mutation",
         "http.early_header_mutation.header_mutation.v3.HeaderMutation",
-        mutations=[{"remove": name} for name in names],
+        mutations=[{"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}, *({"remove": name} for name in names)],
     )
 
 

@@ -25,6 +25,7 @@ _REPLIES: dict[int, tuple[ErrorCode, str]] = {
     426: (ErrorCode.MALFORMED_REQUEST, "HTTP/1.1 or later, please."),
     429: (ErrorCode.RATE_LIMITED, "Too many requests; see the Retry-After header."),
     431: (ErrorCode.HEADERS_TOO_LARGE, "The request has too many or too large headers."),
+    501: (ErrorCode.MALFORMED_REQUEST, "The only transfer coding is chunked."),
     502: (ErrorCode.SERVICE_UNAVAILABLE, f"The service broke off. {_UNSURE}"),
     503: (ErrorCode.SERVICE_UNAVAILABLE, f"The service cannot be reached now. {_UNSURE}"),
     504: (ErrorCode.UPSTREAM_TIMEOUT, f"The service took too long. {_UNSURE}"),
