@@ -64,6 +64,8 @@ def refused(name: str, *sent: bytes, answers: tuple[int, ...] = (400,)) -> Case:
     return Case(name, sent, answers)
 
 
-def passes(name: str, *sent: bytes, method: str = "POST", target: str = "/api/v1/orders", body: bytes = b"", without: str = "") -> Case:
+def passes(
+    name: str, *sent: bytes, method: str = "POST", target: str = "/api/v1/orders", body: bytes = b"", without: str = ""
+) -> Case:
     """One request reaches its service, as this, and is answered."""
     return Case(name, sent, (200,), (Expected(method, target, body),), to_head=method == "HEAD", without=without)

@@ -1,6 +1,22 @@
 """Where a request ends: two lengths, odd lengths, odd chunks, trailers, line ends. Each is read in one way, or refused."""
 
-from tests.gateway.hostile.cases import CHUNKED, CUSTOMER, HOST, SMUGGLED, Case, Expected, chunked, get, head, passes, post, refused
+# ruff: noqa: E501 - a case is one line, however long
+# fmt: off
+
+from tests.gateway.hostile.cases import (
+    CHUNKED,
+    CUSTOMER,
+    HOST,
+    SMUGGLED,
+    Case,
+    Expected,
+    chunked,
+    get,
+    head,
+    passes,
+    post,
+    refused,
+)
 
 _ENDED = b"0\r\n\r\n"
 _HELLO = chunked(b"hello")
@@ -37,16 +53,44 @@ CODINGS = (
     *(
         refused(f"TE.TE {value!r}", _coding(b"Transfer-Encoding:" + value))
         for value in (
-            b" xchunked", b" chunked, identity", b" identity, chunked", b" chunked, chunked", b" chunked,", b" ,chunked",
-            b" gzip, chunked", b" chunked;q=1", b" chunk", b" chunked\x0b", b" \x0bchunked", b" \x0cchunked", b' "chunked"',
-            b" 'chunked'", b" chunked x", b"", b" \xa0chunked", b" chunked\x00", b" chun\x00ked", b" \xff", b" trailers",
+            b" xchunked",
+            b" chunked, identity",
+            b" identity, chunked",
+            b" chunked, chunked",
+            b" chunked,",
+            b" ,chunked",
+            b" gzip, chunked",
+            b" chunked;q=1",
+            b" chunk",
+            b" chunked\x0b",
+            b" \x0bchunked",
+            b" \x0cchunked",
+            b' "chunked"',
+            b" 'chunked'",
+            b" chunked x",
+            b"",
+            b" \xa0chunked",
+            b" chunked\x00",
+            b" chun\x00ked",
+            b" \xff",
+            b" trailers",
         )
     ),
     *(
         refused(f"alone {value!r}", post(b"Transfer-Encoding:" + value, body=_HELLO), answers=(501,))
         for value in (
-            b" xchunked", b" identity", b" chunked, identity", b" identity, chunked", b" chunked, chunked", b" chunked,",
-            b" ,chunked", b" gzip, chunked", b" gzip", b" chunked;q=1", b' "chunked"', b"",
+            b" xchunked",
+            b" identity",
+            b" chunked, identity",
+            b" identity, chunked",
+            b" chunked, chunked",
+            b" chunked,",
+            b" ,chunked",
+            b" gzip, chunked",
+            b" gzip",
+            b" chunked;q=1",
+            b' "chunked"',
+            b"",
         )
     ),
     refused("a vertical tab", post(b"Transfer-Encoding: chunked\x0b", body=_HELLO)),
@@ -101,7 +145,7 @@ LENGTHS = (
     refused("less body than the length says", post(b"Content-Length: 50", body=b"hello"), answers=()),
     Case("more body than the length says", (post(b"Content-Length: 5", body=b"hello" + b"X" * 5 + b"\r\n\r\n"),),
          (200, 400), (Expected("POST", "/api/v1/orders", b"hello"),)),
-)  # fmt: skip
+)
 
 CHUNKS = (
     passes("chunks of one byte", post(CHUNKED, body=chunked(b"h", b"e", b"l", b"l", b"o")), body=b"hello"),
@@ -137,7 +181,7 @@ CHUNKS = (
     refused("no last chunk", post(CHUNKED, body=b"5\r\nhello\r\n"), answers=()),
     refused("a last chunk without its last line", post(CHUNKED, body=b"5\r\nhello\r\n0\r\n"), answers=()),
     Case("a second last chunk", (post(CHUNKED, body=_HELLO + _ENDED),), (200, 400), (Expected("POST", "/api/v1/orders", b"hello"),)),
-)  # fmt: skip
+)
 
 TRAILERS = (
     *(
@@ -155,7 +199,7 @@ TRAILERS = (
             b"no colon", b"X : a", b" X: a", b": a", b"X: a\x00", b"GET /internal/a HTTP/1.1", b"X\x80: a",
         )
     ),
-)  # fmt: skip
+)
 
 LINES = (
     # A line feed by itself ends a line (RFC 9112, 2.2, allows it), everywhere alike; services get the usual ends.
@@ -200,7 +244,7 @@ LINES = (
     passes("empty lines before the request", b"\r\n\r\n" + get(), method="GET"),
     refused("a folded request line", b"GET /api/v1/orders\r\n HTTP/1.1\r\n" + HOST + b"\r\n\r\n", answers=(426,)),
     refused("an end in the middle of the head", get()[:-4], answers=()),
-)  # fmt: skip
+)
 
 EXPECT = (
     Case("100-continue, the body follows", (post(b"Content-Length: 5", b"Expect: 100-continue"), b"hello"), (100, 200),
@@ -209,4 +253,4 @@ EXPECT = (
          (Expected("POST", "/api/v1/orders", b"hello"),)),
     refused("100-continue, and no body", post(b"Content-Length: 5", b"Expect: 100-continue"), answers=(100,)),
     passes("an unknown expectation", post(b"Content-Length: 5", b"Expect: y100-continue", body=b"hello"), body=b"hello"),
-)  # fmt: skip
+)

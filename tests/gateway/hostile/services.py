@@ -18,11 +18,12 @@ from contracts.errors import Refusal
 from embedded.ports import free_port
 from gateway.routes import SERVICES
 from tests.conftest import TokenMint
+from tests.gateway.hostile.answers import Die
 
 _SENSITIVE = frozenset(
     {
         "host", "authorization", "content-length", "content-type", "transfer-encoding", "x-forwarded-for", "x-forwarded-proto",
-        "x-request-id", "traceparent", "tracestate", "idempotency-key", "cookie",
+        "x-request-id", "traceparent", "tracestate", "idempotency-key",
     }
 )  # fmt: skip
 _HOP_BY_HOP = frozenset(
@@ -145,6 +146,54 @@ def _noting(record: Record) -> type[HttpToolsProtocol]:
             super().send_400_response(msg)
 
     return Noting
+
+
+class Scripted:
+    """A service that does what it is told to; asked for a path that is not in its scripts, it answers `hello, PATH`."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.scripts: dict[str, tuple[bytes | float | type[Die], ...]] = {}
+        self.asked: list[str] = []
+        """The paths, each time."""
+        self.broken_off = 0
+        """Answers whose reader was gone before they had ended."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        try:
+            yield
+        finally:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"\r\ncontent-length: ([0-9]+)\r\n", head)
+                await reader.readexactly(int(length[1]) if length else 0)
+                path = head.split(b" ")[1].decode()
+                self.asked.append(path)
+                for step in self.scripts.get(path, (_greeting(path),)):
+                    if isinstance(step, bytes):
+                        writer.write(step)
+                        await writer.drain()
+                    elif isinstance(step, float):
+                        await asyncio.sleep(step)
+                    else:
+                        return
+        except asyncio.IncompleteReadError:
+            pass
+        except ConnectionError:
+            self.broken_off += 1
+        finally:
+            writer.close()
+
+
+def _greeting(path: str) -> bytes:
+    body = f"hello, {path}".encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
 
 @dataclass

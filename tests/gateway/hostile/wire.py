@@ -115,17 +115,18 @@ class Wire:
                     return answer
                 if self.ended:
                     return None
-                await self._receive()
+                await self.receive()
 
     async def rest(self, *, patience_s: float = PATIENCE_S) -> bytes:
         """Everything until the other side closes the connection. Raises TimeoutError."""
         async with asyncio.timeout(patience_s):
             while not self.ended:
-                await self._receive()
+                await self.receive()
         rest, self.received = self.received, b""
         return rest
 
-    async def _receive(self) -> None:
+    async def receive(self) -> None:
+        """Take in what has come; waits for it."""
         try:
             piece = await asyncio.get_running_loop().sock_recv(self._socket, 65_536)
         except ConnectionError:
