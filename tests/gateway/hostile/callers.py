@@ -49,7 +49,7 @@ OURS = tuple(
 )
 
 # G1: `Connection: content-length` took the length from a body, and what the service then read as a request was the attacker's.
-NAMED = (
+G1_CONNECTION_NAMES = (
     *(
         Case(
             f"G1: Connection names {name!r}",

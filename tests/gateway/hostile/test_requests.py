@@ -1,5 +1,7 @@
 """Each case of the tables: what the services received, and what the client got. In between, another client is served."""
 
+import asyncio
+import hashlib
 import json
 from collections.abc import Iterable
 
@@ -30,6 +32,20 @@ async def test_requests(door: Door, table: str) -> None:
         except (AssertionError, TimeoutError) as error:
             failures.append(f"{case.name}: {type(error).__name__} {error}\nsent: {case.sent!r}")
     assert not failures, f"{len(failures)} of {len(TABLES[table])} cases\n\n" + "\n\n".join(failures)
+
+
+async def test_g1_logins_are_answered_to_who_logged_in(door: Door) -> None:
+    """G1: with a request hidden in a body, 13 of 14 logins were answered to the wrong client."""
+    hidden = head(b"POST /api/v1/auth/login HTTP/1.1", HOST, b"Content-Length: 300") + b"evil"
+    line = b"POST /api/v1/auth/login HTTP/1.1"
+    attack = head(line, HOST, b"Connection: content-length", b"Content-Length: %d" % len(hidden)) + hidden
+    bodies = [b'{"email": "customer-%d@shop.example"}' % number for number in range(14)]
+    logins = [head(line, HOST, b"Content-Length: %d" % len(body)) + body for body in bodies]
+    sent = [request for login in logins for request in (attack, login)]
+    answered = await asyncio.gather(*(exchange(door.port, request, answers=1) for request in sent))
+    told = [json.loads(answers[0].body)["sha256"] for answers in answered]
+    assert told == [hashlib.sha256(body).hexdigest() for own in bodies for body in (hidden, own)]
+    assert sorted(arrival.body for arrival in door.record.arrivals) == sorted([hidden] * 14 + bodies)
 
 
 async def _check(door: Door, case: Case) -> None:
