@@ -91,6 +91,10 @@ def is_server_gone(error: BaseException | None) -> bool:
     return state.startswith(("08", "57P", "53"))
 
 
-async def lock(session: AsyncSession, key: object) -> None:
-    """Let one transaction at a time work on `key` (e.g. an order's id), also while no row of it exists yet."""
-    await session.execute(text("select pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": str(key)})
+async def lock(session: AsyncSession, *keys: object) -> None:
+    """Let one transaction at a time work on each of `keys` (e.g. an order's id), also while no row of it exists yet.
+
+    Several are taken in one fixed order, so that two transactions can never wait for each other.
+    """
+    statement = text("select pg_advisory_xact_lock(hashtextextended(key, 0)) from unnest(cast(:keys as text[])) as key")
+    await session.execute(statement, {"keys": sorted(map(str, keys))})

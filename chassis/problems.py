@@ -71,8 +71,8 @@ _HTTP_CODES = {
     504: _E.UPSTREAM_TIMEOUT,
 }
 
-_BAD_TEXT = frozenset({"22021", "22P05"})
-"""PostgreSQL's codes for text that it cannot keep: U+0000."""
+_OF_TWO_AT_ONCE = frozenset({"23503", "23505"})
+"""PostgreSQL's codes for a row that refers to one just deleted, or that somebody else has just added."""
 
 
 def status_of(code: ErrorCode) -> HTTPStatus:
@@ -147,8 +147,12 @@ def install_problem_handlers(app: FastAPI) -> None:
             return problem_response(
                 _E.SERVICE_UNAVAILABLE, "Try again in a moment.", instance=request.url.path, headers={"Retry-After": "1"}
             )
-        if getattr(getattr(error, "orig", None), "sqlstate", None) in _BAD_TEXT:
-            return problem_response(_E.MALFORMED_REQUEST, "A text has a zero byte in it.", instance=request.url.path)
+        is_public = not request.url.path.startswith("/internal/")  # our own processes repeat a fault, and a refusal never
+        if is_public and getattr(getattr(error, "orig", None), "sqlstate", None) in _OF_TWO_AT_ONCE:
+            log.warning("database_conflict", path=request.url.path, exc_info=error)
+            return problem_response(
+                _E.CONFLICT, "Somebody else changed what this refers to; read it again and retry.", instance=request.url.path
+            )
         return await unexpected(request, error)
 
     async def unavailable(request: Request, error: Exception) -> JSONResponse:

@@ -24,6 +24,8 @@ from chassis.database import Database
 from chassis.health import Check, health_router
 from chassis.inbox import Inbox
 from chassis.logs import configure_logging, logger
+from chassis.plain_input import PlainInput
+from chassis.problems import MEDIA_TYPE as PROBLEM_TYPE
 from chassis.problems import install_problem_handlers
 from chassis.relay import Relay
 from chassis.settings import ProcessSettings, ServiceSettings
@@ -45,22 +47,41 @@ class Part(StrEnum):
     CONSUMERS = "consumers"
 
 
+class _Api(FastAPI):
+    """Says of each refusal and fault that it comes as problem details; FastAPI knows but one media type for an endpoint."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        for item in document["paths"].values():
+            for operation in item.values():
+                for response in operation["responses"].values():
+                    content = response.get("content", {})
+                    if content.get("application/json", {}).get("schema") == _PROBLEM:
+                        content[PROBLEM_TYPE] = content.pop("application/json")
+        return document
+
+
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+
+
 def new_app(name: str, title: str, description: str, routers: Sequence[APIRouter], checks: Mapping[str, Check]) -> FastAPI:
     """A FastAPI application with everything that all of ours have."""
-    app = FastAPI(
+    app = _Api(
         title=title,
         description=description,
         version="1.0.0",
         max_body_size=MAX_BODY,
         telemetry={"operation_spans": False, "logs": False, "metrics": False, "exclude": _is_probe},
-        redirect_slashes=False,  # a redirect would go where the Host header says
         responses={
-            "4XX": {"model": Problem, "description": "Refused, with the reason", "content": {"application/problem+json": {}}}
+            "4XX": {"model": Problem, "description": "Refused, with the reason"},
+            "5XX": {"model": Problem, "description": "Failed, or cannot be told yet: the same request may go through later"},
         },
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # one path for one thing; and a redirect would repeat whatever the Host header says
     )
     app.state.name = name
+    app.add_middleware(PlainInput)
     install_problem_handlers(app)
     for router in routers:
         app.include_router(router)

@@ -1,5 +1,7 @@
 """A postal address."""
 
+import hashlib
+import unicodedata
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -19,3 +21,14 @@ class Address(Request):
     region: Line | None = None
     postal_code: Annotated[str, StringConstraints(min_length=1, max_length=16, strip_whitespace=True, pattern=NO_CONTROLS)]
     country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same place, whoever it is sent to and however it is spaced, accented or capitalised (SHA-256, hex).
+
+        Town and region are left out: the postal code says them, and people write them in many ways. So is where a line ends.
+        """
+        parts = (self.country, self.postal_code, self.line1 + (self.line2 or ""))
+        plain = (unicodedata.normalize("NFKD", part).casefold() for part in parts)
+        place = "/".join("".join(letter for letter in part if letter.isalnum()) for part in plain)
+        return hashlib.sha256(place.encode()).hexdigest()

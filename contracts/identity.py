@@ -22,7 +22,7 @@ class ServiceTokenRequest(Request):
     """Body of `POST /internal/v1/service-tokens`: how a process of the platform gets its token."""
 
     client_id: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]{1,39}$")]
-    client_secret: SecretStr
+    client_secret: Annotated[SecretStr, Field(max_length=200)]
 
 
 class ServiceToken(Contract):

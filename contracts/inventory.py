@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from contracts.base import Contract, ProductId, WarehouseId
+from contracts.base import Command, Contract, ProductId, Timestamp, Told, WarehouseId
 
 
 class StockLine(Contract):
@@ -16,7 +16,7 @@ class StockLine(Contract):
 
 
 class ShortLine(Contract):
-    """A line that cannot be filled: how many were asked for and how many could be had."""
+    """A line that cannot be filled: how many were asked for and how many this customer could have."""
 
     product_id: ProductId
     requested: int
@@ -33,32 +33,34 @@ class ReservationStatus(StrEnum):
     SHIPPED = "SHIPPED"
 
 
-class ReserveInventory(Contract):
+class ReserveInventory(Command):
     """Reserve every line at one warehouse, or none. Idempotent by `order_id`. Refusals: out_of_stock, warehouse_unknown,
-    reservation_released (the undo came first)."""
+    purchase_limit, reservation_released (the undo came first)."""
 
     order_id: UUID
+    customer_id: UUID
     lines: Annotated[tuple[StockLine, ...], Field(min_length=1, max_length=100)]
     warehouse_id: WarehouseId | None = None
 
 
-class HoldReservation(Contract):
+class HoldReservation(Command):
     """Keep the stock: until a time (while an operator decides), or for good once the order is paid (`until` None).
 
-    Reserves again if the reservation has expired in between. Refusals: out_of_stock, reservation_released."""
+    Reserves again if the reservation has expired in between. Refusals: out_of_stock, purchase_limit (if it is not for
+    good), reservation_released."""
 
     order_id: UUID
-    until: datetime | None = None
+    until: Timestamp | None = None
 
 
-class ReleaseInventory(Contract):
+class ReleaseInventory(Command):
     """Undo of reserve. Does nothing but remember itself if nothing was reserved. Refusal: reservation_shipped."""
 
     order_id: UUID
-    reason: str
+    reason: Told
 
 
-class ShipInventory(Contract):
+class ShipInventory(Command):
     """The parcel has left: take the reserved stock off the shelf. Refusal: reservation_released."""
 
     order_id: UUID

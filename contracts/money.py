@@ -3,20 +3,34 @@
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, WithJsonSchema
 
 from contracts.base import Contract
 
 MINOR_DIGITS = {"BIF": 0, "CLP": 0, "JPY": 0, "KRW": 0, "VND": 0, "BHD": 3, "KWD": 3, "TND": 3}
 """ISO 4217 currencies whose minor unit is not a hundredth."""
 
+LARGEST_AMOUNT = Decimal("99999999999.999")
+Amount = Annotated[
+    Decimal,
+    Field(max_digits=14, decimal_places=3, ge=-LARGEST_AMOUNT, le=LARGEST_AMOUNT),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": float(-LARGEST_AMOUNT), "maximum": float(LARGEST_AMOUNT)},
+                {"type": "string", "pattern": r"^-?\d{1,11}(\.\d{1,3})?$"},
+            ]
+        },
+        mode="validation",
+    ),
+]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 
 
 class Money(Contract):
     """An amount in one currency, e.g. `{"amount": "12.50", "currency": "USD"}`. Arithmetic never mixes currencies."""
 
-    amount: Annotated[Decimal, Field(max_digits=14, decimal_places=3)]
+    amount: Amount
     currency: Currency = "USD"
 
     @classmethod

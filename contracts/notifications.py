@@ -1,9 +1,12 @@
 """Command of the saga to notification, and its reply."""
 
 from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
 
-from contracts.base import Contract
+from pydantic import Field
+
+from contracts.base import Command, Contract, Told
 
 
 class NotificationKind(StrEnum):
@@ -15,15 +18,15 @@ class NotificationKind(StrEnum):
     ORDER_CANCELLED = "order_cancelled"
 
 
-class SendNotification(Contract):
+class SendNotification(Command):
     """Queue one mail to a customer. Idempotent by `key`. contact_unknown is a fault: it may still come."""
 
-    key: str
+    key: Annotated[str, Field(max_length=200)]
     """Same key, same mail: it is sent once."""
     kind: NotificationKind
     customer_id: UUID
     order_id: UUID
-    values: dict[str, str]
+    values: Annotated[dict[Annotated[str, Field(max_length=40)], Told], Field(max_length=20)]
     """What the template may name, e.g. `total`, `tracking_number`."""
 
 

@@ -9,7 +9,19 @@ from uuid import UUID
 from pydantic import Field, StringConstraints, model_validator
 
 from contracts.address import Address
-from contracts.base import Contract, ProductId, Reason, Request, ShortText, WarehouseId
+from contracts.base import (
+    Command,
+    Contract,
+    ProductId,
+    Quantity,
+    Reason,
+    Request,
+    ShortText,
+    Timestamp,
+    Told,
+    WarehouseId,
+    Weight,
+)
 from contracts.errors import ErrorCode
 from contracts.money import Money
 
@@ -76,10 +88,10 @@ class OrderLine(Contract):
     """A line at the catalogue's name and price at the time of the order."""
 
     product_id: ProductId
-    name: str
-    quantity: int
+    name: Told
+    quantity: Quantity
     unit_price: Money
-    weight_grams: int = 0
+    weight_grams: Weight = 0
 
     @property
     def total(self) -> Money:
@@ -91,38 +103,40 @@ class PlaceOrder(Contract):
 
     order_id: UUID
     customer_id: UUID
-    lines: tuple[OrderLine, ...]
+    lines: Annotated[tuple[OrderLine, ...], Field(max_length=100)]
     total: Money
     ship_to: Address
     payment_token: PaymentToken
     warehouse_id: WarehouseId | None = None
     needs_review: bool = False
     """Hold for an operator before the money is taken: the total reached the review threshold."""
-    review_seconds: Annotated[int, Field(ge=1)] = 86_400
+    review_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 86_400
     """How long a held order waits for a decision before it is cancelled."""
-    placed_at: datetime
-    fingerprint: str | None = None
+    placed_at: Timestamp
+    fingerprint: Annotated[str, Field(max_length=64)] | None = None
     """Hash of the request body: tells whether a later request under the same key is the same one."""
 
 
-class OpenOrder(Contract):
+class OpenOrder(Command):
     """Command of the saga's first step. `workflow_run_id` tells a retry of this step from a second saga for the same order."""
 
     order: PlaceOrder
-    workflow_run_id: str
+    workflow_run_id: Annotated[str, Field(max_length=100)]
 
 
-class AdvanceOrder(Contract):
+class AdvanceOrder(Command):
     """The saga tells the order where it is. `path` lists the statuses passed since the last word, oldest first."""
 
     order_id: UUID
-    path: tuple[OrderStatus, ...]
-    detail: str | None = None
+    path: Annotated[tuple[OrderStatus, ...], Field(max_length=20)]
+    detail: Told | None = None
     """Why, in plain words; shown to the customer and the operator."""
     code: ErrorCode | None = None
     """The refusal that led here, if one did."""
+    review_reason: Told | None = None
+    """Why it is held for review, in plain words; for staff only."""
     warehouse_id: WarehouseId | None = None
-    tracking_number: str | None = None
+    tracking_number: Annotated[Told, Field(max_length=100)] | None = None
     refunded: Money | None = None
 
 
@@ -155,6 +169,10 @@ class Decision(Request):
 
     by: ShortText
     reason: Reason
+
+    def is_by(self, user_id: UUID) -> bool:
+        """Whether `by`, which a terminal may fill with anything, names this user, however the id is written."""
+        return user_id.hex in self.by.replace("-", "").lower()
 
 
 class Outcome(Contract):

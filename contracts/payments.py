@@ -4,9 +4,9 @@ from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from contracts.base import Contract
+from contracts.base import Command, Contract, Told
 from contracts.money import Money
 from contracts.orders import PaymentToken
 
@@ -24,8 +24,9 @@ class PaymentStatus(StrEnum):
     REFUNDED = "REFUNDED"
 
 
-class ProcessPayment(Contract):
-    """Take the money (or, with `capture` false, only hold it). Idempotent by order and attempt.
+class ProcessPayment(Command):
+    """Take the money. Only hold it with `capture` false, or if customer, card or address buy too much in a short time.
+    Idempotent by order and attempt.
 
     Refusals: payment_declined, payment_reversed (the undo came first). An unknown outcome is a fault, and is asked again under
     the same reference."""
@@ -35,22 +36,24 @@ class ProcessPayment(Contract):
     customer_id: UUID
     amount: Money
     payment_token: PaymentToken
+    ship_to_fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    """Of the address that the order goes to."""
     capture: bool = True
 
 
-class CapturePayment(Contract):
+class CapturePayment(Command):
     """Take the money that is held. Refusals: payment_declined, payment_reversed."""
 
     order_id: UUID
     attempt: Attempt = 1
 
 
-class RefundPayment(Contract):
+class RefundPayment(Command):
     """Undo of pay: refund what was captured, void what is held, forbid what has not arrived yet."""
 
     order_id: UUID
     attempt: Attempt = 1
-    reason: str
+    reason: Told
 
 
 class Payment(Contract):
@@ -62,3 +65,5 @@ class Payment(Contract):
     amount: Money
     refunded: Money
     provider_id: str | None = None
+    review: tuple[str, ...] = ()
+    """Why it is only held although it should have been taken, in plain words for operators; none if the provider held it."""

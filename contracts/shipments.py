@@ -5,7 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from contracts.address import Address
-from contracts.base import Contract, WarehouseId
+from contracts.base import Command, Contract, Told, WarehouseId, Weight
 
 
 class ShipmentStatus(StrEnum):
@@ -20,7 +20,7 @@ class ShipmentStatus(StrEnum):
     REFUSED = "REFUSED"
 
 
-class CreateShipment(Contract):
+class CreateShipment(Command):
     """Book a parcel with the carrier. Idempotent by `order_id`. Refusals: address_undeliverable, parcel_too_heavy,
     shipment_cancelled (the undo came first)."""
 
@@ -28,14 +28,14 @@ class CreateShipment(Contract):
     customer_id: UUID
     warehouse_id: WarehouseId
     ship_to: Address
-    weight_grams: int
+    weight_grams: Weight
 
 
-class CancelShipment(Contract):
+class CancelShipment(Command):
     """Undo of create. Does nothing but remember itself if nothing was booked. Refusal: already_dispatched."""
 
     order_id: UUID
-    reason: str
+    reason: Told
 
 
 class Shipment(Contract):

@@ -14,6 +14,8 @@ from typing import Any
 from embedded.probes import http_ok
 from embedded.supervisor import ProcessSpec, Supervisor
 
+_LOGS = ("--log-level", "warning", "--file-flush-interval-msec", "500")
+
 
 def binary() -> str:
     """The `envoy` executable of our virtual environment, else of the PATH.
@@ -38,7 +40,7 @@ class EnvoyServer:
         """The process; ready once its listeners are open."""
         return ProcessSpec(
             name=name,
-            argv=(binary(), "-c", "envoy.json", "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"),
+            argv=(binary(), "-c", "envoy.json", "--concurrency", "1", "--use-dynamic-base-id", *_LOGS),
             cwd=self.directory,
             ready=http_ok(f"http://127.0.0.1:{self.metrics_port}/ready"),
             prepare=self._prepare,
@@ -52,7 +54,7 @@ class EnvoyServer:
 
 
 async def validate(directory: Path, config: Mapping[str, Any]) -> str:
-    """What Envoy objects to in a configuration; empty if nothing."""
+    """What Envoy objects to in a configuration, warnings too; empty if nothing."""
     file = directory / "validated.json"
     file.write_text(json.dumps(config))
     process = await asyncio.create_subprocess_exec(
@@ -60,7 +62,8 @@ async def validate(directory: Path, config: Mapping[str, Any]) -> str:
         cwd=directory, env=os.environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     output, _ = await process.communicate()
-    return "" if process.returncode == 0 else output.decode()
+    lines = output.decode().splitlines()
+    return "" if process.returncode == 0 and not any("[warning]" in line for line in lines) else "\n".join(lines)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ SIGNED_IN: Who = frozenset({Role.CUSTOMER, Role.SUPPORT, Role.WAREHOUSE, Role.AD
 """Every person. Tokens of the platform's own processes do not pass the front door: they have no business outside."""
 STAFF: Who = frozenset({Role.SUPPORT, Role.WAREHOUSE, Role.ADMIN})
 
+READS = ("GET", "HEAD")
 BODY_LIMIT = 1_000_000
 SMALL_BODY = 64_000
 
@@ -68,7 +69,7 @@ PAGES = (
 
 
 def _reads(who: Who) -> dict[str, Who]:
-    return {"GET": who, "HEAD": who}
+    return dict.fromkeys(READS, who)
 
 
 def _writes(who: Who, *methods: str) -> dict[str, Who]:

@@ -71,7 +71,7 @@ class GatewaySettings(ProcessSettings):
     """How long a whole request may take to come. Only then its service hears of it."""
     max_connections: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Of all clients together."""
-    uploads_per_client: Annotated[int, Field(ge=1, le=100_000)] = 50
+    uploads_per_client: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Requests of one client address whose body is still coming."""
 
     upstream_timeout_s: Annotated[float, Field(gt=0, le=600)] = 35

@@ -35,4 +35,6 @@ UNKNOWN_CARD = Card(refusal=("invalid_card_token", "There is no such card."))
 
 
 def card_of(token: str) -> Card:
-    return CARDS.get(token, UNKNOWN_CARD)
+    """The card behind a token. `tok_visa_<anything>` is another card, which does what `tok_visa` does."""
+    kind = token if token in CARDS else next((name for name in CARDS if token.startswith(f"{name}_")), "")
+    return CARDS.get(kind, UNKNOWN_CARD)

@@ -16,6 +16,7 @@
 | `tok_timeout`            | never charged: 503 after `slow_ms`, every time                         |
 | any other                | 402 `invalid_card_token`                                               |
 
+Each token is one card; with anything after it, `tok_visa_7`, it is another one that does the same.
 Amounts are integers in the currency's minor unit. A `reference` names one charge for ever, whatever the key.
 Environment: PORT, SIMULATOR_DATA_DIR, PAYMENT_PROVIDER_API_KEY, HOST (127.0.0.1).
 """

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", default="20", help="crash test: how many times a part of the platform is killed")
     parser.addoption("--seed", default=str(time.time_ns() % 100_000), help="crash test: makes the random choices repeatable")
+    parser.addoption("--fuzz-seed", default="1", help="fuzz run: where its sequence of made-up requests begins")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

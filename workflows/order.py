@@ -31,7 +31,7 @@ with workflow.unsafe.imports_passed_through():
         PlaceOrder,
         TimelineEntry,
     )
-    from contracts.payments import PaymentStatus
+    from contracts.payments import Payment, PaymentStatus
     from contracts.shipments import ShipmentStatus, ShipmentUpdate
     from temporal.names import FAILURE_REASON, ORDER_STATUS, ORDER_WORKFLOW, STUCK_UNDO
     from temporal.refusals import as_failure, reason_of, words_of
@@ -76,6 +76,7 @@ class OrderWorkflow:
         self._over = False
         """Nothing more will happen: who still waits for an answer must get it."""
         self._placing: asyncio.Task[None] | None = None
+        self._review_reason: str | None = None
         self._decision: tuple[bool, Decision] | None = None
         self._cancellation: Cancellation | None = None
         self._settled: CancelReply | None = None
@@ -114,7 +115,7 @@ class OrderWorkflow:
         self._saga.add(steps.refund_payment(order))
         payment = await self._do(steps.process_payment(order))
         if payment.status == PaymentStatus.AUTHORIZED:
-            await self._review()
+            await self._review(payment)
             payment = await self._do(steps.capture_payment(order))
         self._become(OrderStatus.PAID, f"Paid {payment.amount}")
         await self._do(steps.hold_inventory(order))
@@ -124,14 +125,16 @@ class OrderWorkflow:
         self._tracking_number = shipment.tracking_number
         await self._confirm()
 
-    async def _review(self) -> None:
+    async def _review(self, payment: Payment) -> None:
         """Hold the order until an operator decides. Raises the refusal if that is a no, or does not come in time."""
+        self._review_reason = _why_held(self._order, payment)
         wait = timedelta(seconds=self._order.review_seconds)
         self._become(OrderStatus.IN_REVIEW, "Held for review")
         await self._do(steps.hold_inventory(self._order, until=workflow.now() + wait + REVIEW_MARGIN))
         await self._tell()
         self._list_as(OrderStatus.IN_REVIEW)
-        self._wait_for(f"an operator to approve or reject it by {workflow.now() + wait:%Y-%m-%d %H:%M} UTC")
+        until = f"{workflow.now() + wait:%Y-%m-%d %H:%M} UTC"
+        self._wait_for(f"an operator to approve or reject it by {until} ({self._review_reason})")
         self._decide_outcome(detail="Held for review.")
         try:
             await workflow.wait_condition(lambda: self._decision is not None, timeout=wait, timeout_summary="Review deadline")
@@ -306,6 +309,7 @@ class OrderWorkflow:
                     path=path,
                     code=self._reason.code if self._reason else None,
                     detail=self._reason.detail if self._reason else None,
+                    review_reason=self._review_reason,
                     warehouse_id=self._warehouse_id,
                     tracking_number=self._tracking_number,
                     refunded=refunded,
@@ -356,7 +360,9 @@ class OrderWorkflow:
             self._cancellation = None
 
     def _decision_arrived(self, approved: bool, decision: Decision) -> None:
-        if self._status == OrderStatus.IN_REVIEW and self._decision is None:
+        if decision.is_by(self._order.customer_id):
+            self._note("A decision by the order's own customer was not taken")
+        elif self._status == OrderStatus.IN_REVIEW and self._decision is None:
             self._decision = (approved, decision)
         else:
             self._note(f"A decision by {decision.by} came when none was asked for", decision.reason)
@@ -380,6 +386,12 @@ class OrderWorkflow:
             await self._placing
         finally:
             self._placing = None
+
+
+def _why_held(order: PlaceOrder, payment: Payment) -> str:
+    """For operators."""
+    by_total = ["total: reached the threshold"] if order.needs_review else []
+    return "; ".join([*by_total, *payment.review]) or "the payment provider wants it to be looked at"
 
 
 async def _finished(task: asyncio.Task[None]) -> None:

@@ -29,7 +29,9 @@ def advance_order(command: AdvanceOrder) -> Step[AdvanceOrder, OrderProgress]:
 
 def reserve_inventory(order: PlaceOrder) -> Step[ReserveInventory, Reservation]:
     lines = tuple(StockLine(product_id=line.product_id, quantity=line.quantity) for line in order.lines)
-    command = ReserveInventory(order_id=order.order_id, lines=lines, warehouse_id=order.warehouse_id)
+    command = ReserveInventory(
+        order_id=order.order_id, customer_id=order.customer_id, lines=lines, warehouse_id=order.warehouse_id
+    )
     return Step(InventoryActivities.reserve, command, f"Reserve {len(lines)} lines")
 
 
@@ -52,6 +54,7 @@ def process_payment(order: PlaceOrder) -> Step[ProcessPayment, Payment]:
         customer_id=order.customer_id,
         amount=order.total,
         payment_token=order.payment_token,
+        ship_to_fingerprint=order.ship_to.fingerprint,
         capture=not order.needs_review,
     )
     return Step(PaymentActivities.process, command, f"Process payment of {order.total}")

@@ -76,6 +76,25 @@ class OrderRow(NamedTuple):
     """`product x quantity`, sorted, so that two services' lines can be compared."""
 
 
+class LineRow(NamedTuple):
+    """What an order's customer pays for one unit of a product."""
+
+    order_id: UUID
+    product_id: str
+    amount: Decimal
+    currency: str
+
+
+class PriceRow(NamedTuple):
+    """What a product cost from one moment to another, by the catalogue's own history."""
+
+    product_id: str
+    amount: Decimal
+    currency: str
+    valid_from: datetime
+    valid_to: datetime | None
+
+
 class PaymentRow(NamedTuple):
     """One attempt to pay, with the sums of its transactions."""
 
@@ -237,6 +256,8 @@ class Books:
     taken_at: datetime
     """When the look began. Each database was read as of one moment shortly after, the outside ledgers and Temporal after that."""
     orders: Sequence[OrderRow] = ()
+    lines: Sequence[LineRow] = ()
+    prices: Sequence[PriceRow] = ()
     payments: Sequence[PaymentRow] = ()
     charges: Sequence[ChargeRow] = ()
     stock: Sequence[StockRow] = ()

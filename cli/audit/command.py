@@ -147,6 +147,7 @@ def _standing(looks: list[_Look]) -> tuple[list[RuleResult], list[InFlight]]:
 def _counts(books: Books) -> dict[str, int]:
     return {
         "orders": len(books.orders),
+        "prices of products": len(books.prices),
         "payments": len(books.payments),
         "charges at the provider": len(books.charges),
         "stock rows": len(books.stock),

@@ -30,11 +30,13 @@ from cli.audit.books import (
     ChargeRow,
     EventRow,
     FactRow,
+    LineRow,
     MailRow,
     NotificationRow,
     OrderRow,
     ParcelRow,
     PaymentRow,
+    PriceRow,
     ReservationRow,
     ShipmentRow,
     Source,
@@ -68,6 +70,11 @@ from orders o, lateral (
     from jsonb_array_elements(o.lines) as l
 ) as line
 """
+_LINES = """
+select order_id, l->>'product_id', (l->'unit_price'->>'amount')::numeric, l->'unit_price'->>'currency'
+from orders, jsonb_array_elements(lines) as l
+"""
+_PRICES = "select product_id, amount, currency, valid_from, valid_to from price_history"
 _PAYMENTS = """
 with moved as (
     select t.payment_id,
@@ -183,8 +190,8 @@ class Reader:
                 Source.INVENTORY: self._read_inventory(books),
                 Source.SHIPPING: self._read_shipping(books),
                 Source.NOTIFICATION: self._read_notification(books),
-                Source.IDENTITY: self._read_outbox_alone(Source.IDENTITY, books),
-                Source.CATALOG: self._read_outbox_alone(Source.CATALOG, books),
+                Source.IDENTITY: self._read_identity(books),
+                Source.CATALOG: self._read_catalog(books),
             },
         )
         outside = {
@@ -223,6 +230,7 @@ class Reader:
     async def _read_order(self, books: Books) -> None:
         async with self._snapshot(Source.ORDER) as database:
             books.orders = await _rows(database, OrderRow._make, _ORDERS)
+            books.lines = await _rows(database, LineRow._make, _LINES)
             await self._read_outbox(database, Source.ORDER, books)
 
     async def _read_payment(self, books: Books) -> None:
@@ -246,9 +254,14 @@ class Reader:
             books.notifications = await _rows(database, NotificationRow._make, _NOTIFICATIONS)
             await self._read_outbox(database, Source.NOTIFICATION, books)
 
-    async def _read_outbox_alone(self, service: Source, books: Books) -> None:
-        async with self._snapshot(service) as database:
-            await self._read_outbox(database, service, books)
+    async def _read_identity(self, books: Books) -> None:
+        async with self._snapshot(Source.IDENTITY) as database:
+            await self._read_outbox(database, Source.IDENTITY, books)
+
+    async def _read_catalog(self, books: Books) -> None:
+        async with self._snapshot(Source.CATALOG) as database:
+            books.prices = await _rows(database, PriceRow._make, _PRICES)
+            await self._read_outbox(database, Source.CATALOG, books)
 
     async def _read_analytics(self, books: Books) -> None:
         async with self._snapshot(Source.ANALYTICS) as database:

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache
 from uuid import UUID
 
-from cli.audit.books import LISTENERS, NO_RESULT, PRODUCERS, Books, ChargeRow, EventRow, OrderRow, PaymentRow, Source
+from cli.audit.books import LISTENERS, NO_RESULT, PRODUCERS, Books, ChargeRow, EventRow, OrderRow, PaymentRow, PriceRow, Source
 from cli.audit.verdict import Check, InFlight, Judgement, RuleResult, Violation
 from cli.audit.world import RUNNING, SETTLE, World, order_of, uuid_of
 from contracts.ids import payment_reference
@@ -74,6 +74,8 @@ SAME_PAYMENT: Mapping[str, str] = {
     "reversed": PaymentStatus.VOIDED,
 }
 """The provider's word, and ours for the same."""
+PRICE_LAG = timedelta(minutes=1)
+"""An order is placed a moment after its prices were read, and by another machine's clock than that of the catalogue."""
 Judge = Callable[[World, Check], None]
 
 
@@ -247,6 +249,30 @@ def _total_is_the_lines(world: World, check: Check) -> None:
     for order in world.books.orders:
         lines = None if order.lines_total is None else _minor(order.lines_total, order.currency)
         check.equal(order.order_id, "total", lines, order.total_minor, order.order_id, _money_in(order.currency))
+
+
+@rule("price_was_the_catalogues", "Each line has a price that its product had just then", Source.ORDER, Source.CATALOG)
+def _price_was_the_catalogues(world: World, check: Check) -> None:
+    periods: dict[str, list[PriceRow]] = defaultdict(list)
+    for price in world.books.prices:
+        periods[price.product_id].append(price)
+    for line in world.books.lines:
+        order = world.orders.get(line.order_id)
+        if order is None or world.is_fresh(order.placed_at):
+            continue
+        had = {
+            _money(_minor(price.amount, price.currency), price.currency)
+            for price in periods[line.product_id]
+            if price.valid_from - PRICE_LAG <= order.placed_at
+            and (price.valid_to is None or order.placed_at <= price.valid_to + PRICE_LAG)
+        }
+        check.among(
+            line.order_id,
+            f"price of {line.product_id} at {_at(order.placed_at)}",
+            had or {None},
+            _money(_minor(line.amount, line.currency), line.currency),
+            line.order_id,
+        )
 
 
 def _owing(world: World) -> Iterator[tuple[OrderRow, int]]:

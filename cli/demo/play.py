@@ -67,13 +67,13 @@ async def play(shop: Shop, chosen: Sequence[Chosen], progress: Progress, run: st
 
 
 def purchase_of(basket: Basket, customers: dict[str, Person], run: str) -> Purchase:
-    """The basket as an order at its store, to its household's address."""
+    """The basket as an order at its store, to its household's address, paid with its household's card."""
     return Purchase(
         customer=customers[basket.household_id],
         body={
             "lines": [{"product_id": product, "quantity": quantity} for product, quantity in basket.lines],
             "ship_to": address_of(basket.household_id),
-            "payment_token": CARD,
+            "payment_token": f"{CARD}_{basket.household_id}",
             "warehouse_id": basket.store_id,
         },
         key=f"{run}-{basket.basket_id}",

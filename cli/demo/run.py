@@ -20,7 +20,10 @@ from embedded.platform import AlreadyRunning, Platform, find_running
 from embedded.supervisor import PartFailed, cancelled_by_sigterm
 
 SETTINGS = {
-    "REVIEW_THRESHOLD": "1000000",  # only the card decides which orders are held
+    # Only the card decides which orders are held.
+    "REVIEW_THRESHOLD": "1000000",
+    "REVIEW_WINDOW_ORDERS": "1000000",
+    "REVIEW_WINDOW_SUM": "1000000",
     "REVIEW_DEADLINE_SECONDS": "8",
     "PLACE_WAIT_SECONDS": "25",
     "RATE_LIMIT_PER_MINUTE": "1000000",  # all customers come from one address

@@ -76,12 +76,13 @@ local function sync(handle, now, timeout_ms)
   return shared
 end
 
--- What is used up of a policy, in ms, with one request more.
-local function used_with_one_more(key, policy, now)
-  return math.max((used_until[key] or 0) - now, 0) + policy.window_ms / policy.quota
+local function over_ms(key, policy, now)
+  return math.max((used_until[key] or 0) - now, 0) - policy.window_ms
 end
 
-local function tell(handle, name, policy, remaining, reset)
+-- The answer's RateLimit headers (draft-ietf-httpapi-ratelimit-headers-10); routes.py puts them there.
+local function tell(handle, name, remaining, reset)
+  local policy = POLICIES[name]
   local secure = handle:headers():get("x-forwarded-proto") == "https"
   handle:streamInfo():dynamicMetadata():set("limits", "answer", {
     policy = string.format('"%s";q=%d;w=%d', name, policy.quota, policy.window_ms / 1000),
@@ -90,48 +91,38 @@ local function tell(handle, name, policy, remaining, reset)
   })
 end
 
-local function refuse_as_too_many(handle, name, policy, over_ms)
-  local wait = math.max(math.ceil(over_ms / 1000), 1)
-  tell(handle, name, policy, 0, wait)
-  handle:respond({[":status"] = "429", ["retry-after"] = tostring(wait)}, name)
+local function refuse(handle, status, why, wait)
+  handle:respond({[":status"] = status, ["retry-after"] = wait}, why)
 end
 
--- Counts one request. Returns false if it was refused.
-local function may_pass(handle, name, key, now)
-  local policy = POLICIES[name]
-  local used = used_with_one_more(key, policy, now)
-  if used > policy.window_ms + 1 then
-    refuse_as_too_many(handle, name, policy, used - policy.window_ms)
-    return false
-  end
-  used_until[key] = now + used
+local function refuse_as_too_many(handle, name, over)
+  local wait = math.max(math.ceil(over / 1000), 1)
+  tell(handle, name, 0, wait)
+  refuse(handle, "429", name, tostring(wait))
+end
+
+-- Counts one request, unless that is one too many. Returns how far (ms) it is over its limit, if it is.
+local function count(key, policy, now)
+  local cost = policy.window_ms / policy.quota
+  local over = over_ms(key, policy, now) + cost
+  if over > 1 then return over end
+  used_until[key] = math.max(used_until[key] or 0, now) + cost
   counted[key] = (counted[key] or 0) + 1
-  if name == "auth" then  -- passwords are guessed here: what all gateways have seen counts at once, or nobody gets in
-    local shared = sync(handle, now, LOGIN_TIMEOUT_MS)
-    if shared == nil or not shared[key] then
-      handle:respond({[":status"] = "503", ["retry-after"] = "1"}, "the login's limit cannot be checked")
-      return false
-    end
-    used = math.max(used_until[key] - handle:timestamp(), 0)
-    if used > policy.window_ms + 1 then
-      refuse_as_too_many(handle, name, policy, used - policy.window_ms)
-      return false
-    end
-  end
-  tell(handle, name, policy, math.floor((policy.window_ms - used) * policy.quota / policy.window_ms + 0.001), math.ceil(used / 1000))
-  return true
 end
 
--- A client may have so many bodies under way at once. Returns the id of this one, or nil if it was refused.
-local function begin_upload(handle, address, now)
-  local open, count = uploads[address] or {}, 0
+local function tell_what_is_left(handle, name, key, now)
+  local policy = POLICIES[name]
+  local left = -over_ms(key, policy, now)
+  tell(handle, name, math.floor(left * policy.quota / policy.window_ms + 0.001), math.ceil((policy.window_ms - left) / 1000))
+end
+
+-- A client may have so many bodies under way at once. One that is refused or given up keeps its place until its deadline.
+local function begin_upload(address, now)
+  local open, under_way = uploads[address] or {}, 0
   for id, deadline in pairs(open) do
-    if deadline <= now then open[id] = nil else count = count + 1 end
+    if deadline <= now then open[id] = nil else under_way = under_way + 1 end
   end
-  if count >= UPLOADS then
-    handle:respond({[":status"] = "429", ["retry-after"] = "1"}, "uploads")
-    return nil
-  end
+  if under_way >= UPLOADS then return nil end
   last_upload = last_upload + 1
   open[last_upload], uploads[address] = now + UPLOAD_MS, open
   return last_upload
@@ -142,41 +133,47 @@ local function end_upload(address, id)
   if open then open[id] = nil end
 end
 
--- What Envoy's objects say is read anew after each wait: they do not outlive it.
+local function is_ended(claims)
+  return claims["sid"] ~= nil and ended[claims["sid"]]
+end
+
+-- What Envoy's objects say is read before the waits: they do not outlive them.
 local function decide(handle, limit, signed_in)
   local now = handle:timestamp()
-  local waits = now >= next_sync or limit == "auth"
-  if now >= next_sync then
-    sync(handle, now, SYNC_TIMEOUT_MS)
-    now = handle:timestamp()
-  end
   local token = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn") or {}
-  local claims = token["jwt"]
-  if claims and ended[claims["sid"] or ""] then claims = nil end
+  local claims, failed = token["jwt"], token["failed"]
+  if claims and is_ended(claims) then claims = nil end
   local address = household(handle:streamInfo():downstreamRemoteAddress())
-  if claims then
-    if not may_pass(handle, "user", "user:" .. claims["sub"], now) then return end
-  else
-    local name = limit == "caller" and "anonymous" or limit
-    if not may_pass(handle, name, name .. ":" .. address, now) then return end
-    if signed_in then
-      local failed = token["failed"]
-      if failed and failed["message"] == "Jwks remote fetch is failed" then
-        handle:respond({[":status"] = "503", ["retry-after"] = "1"}, "identity's keys are not known")
-      else
-        handle:respond({[":status"] = "401"}, "no valid token")
-      end
-      return
+  local name = claims and "user" or limit == "caller" and "anonymous" or limit
+  local key = name .. ":" .. (claims and claims["sub"] or address)
+
+  local over = count(key, POLICIES[name], now)
+  if over then return refuse_as_too_many(handle, name, over) end
+  tell_what_is_left(handle, name, key, now)
+  if signed_in and not claims then
+    if failed and failed["message"] == "Jwks remote fetch is failed" then
+      return refuse(handle, "503", "identity's keys are not known", "1")
     end
+    return refuse(handle, "401", "no valid token")
   end
 
-  -- Envoy lets nobody watch a body that began to come during a wait. Those are few: two a second, and logins, which are limited.
-  if waits then return end
-  local upload = begin_upload(handle, address, now)
-  if upload == nil then return end
-  handle:streamInfo():dynamicMetadata():set("uploads", "this", {address = address, id = upload})
-  for _ in handle:bodyChunks() do end
+  local upload = begin_upload(address, now)
+  if upload == nil then return refuse(handle, "429", "uploads", "1") end
+  handle:body()  -- waits until it is whole
   end_upload(address, upload)
+
+  now = handle:timestamp()
+  if limit ~= "auth" and now < next_sync then return end
+  -- This request carries what was counted. Where passwords are guessed each one does: what all gateways have seen counts at once.
+  local shared = sync(handle, now, limit == "auth" and LOGIN_TIMEOUT_MS or SYNC_TIMEOUT_MS)
+  if limit == "auth" and not (shared and shared[key]) then
+    return refuse(handle, "503", "the login's limit cannot be checked", "1")
+  end
+  now = handle:timestamp()
+  over = over_ms(key, POLICIES[name], now)
+  if over > 1 then return refuse_as_too_many(handle, name, over) end
+  tell_what_is_left(handle, name, key, now)
+  if signed_in and is_ended(claims) then return refuse(handle, "401", "the session was ended") end
 end
 
 function envoy_on_request(handle)
@@ -187,12 +184,6 @@ function envoy_on_request(handle)
   local ok, problem = pcall(decide, handle, limit, signed_in)
   if not ok then
     handle:logErr("callers_filter_failed: " .. tostring(problem))
-    handle:respond({[":status"] = "500"}, "callers filter failed")
+    refuse(handle, "500", "callers filter failed")
   end
-end
-
--- However it ends: a request that was refused has no body under way any more.
-function envoy_on_response(handle)
-  local upload = handle:streamInfo():dynamicMetadata():get("uploads")
-  if upload then end_upload(upload["this"]["address"], upload["this"]["id"]) end
 end

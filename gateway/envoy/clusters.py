@@ -58,7 +58,7 @@ def _at(name: str, url: str) -> Json:
         ip_address(parts.hostname)
         kind: Json = {"type": "STATIC"}
     except ValueError:
-        kind = {"type": "STRICT_DNS", "dns_lookup_family": "ALL", "respect_dns_ttl": True}
+        kind = {"type": "STRICT_DNS", "dns_lookup_family": "ALL"}
     address = {"socket_address": {"address": parts.hostname, "port_value": parts.port or 80}}
     return {
         "name": name,

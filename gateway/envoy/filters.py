@@ -4,22 +4,30 @@ from pathlib import Path
 
 from gateway.envoy.clusters import LIMITS
 from gateway.envoy.parts import Json, extension, headers, seconds
-from gateway.envoy.replies import TRACE_ID
+from gateway.envoy.replies import TRACE_HEADER, TRACE_ID
 from gateway.envoy.routes import BUFFER, CALLER, CORS, JWT, RBAC
 from gateway.routes import BODY_LIMIT
 from gateway.settings import GatewaySettings
 
 LEEWAY_S = 60
 """How far two machines' clocks may differ."""
-_TRACE_ID = [{"append": append} for append in headers({TRACE_ID: "%TRACE_ID%"})]
-"""So that also a refusal can name it; services get it in `traceparent` alone."""
+_TRACE_HEADER = [{"append": append} for append in headers({TRACE_HEADER: "%TRACE_ID%"})]
+_TRACE_ID = {
+    "object_key": TRACE_ID,
+    "factory_key": "envoy.string",
+    "format_string": {"text_format_source": {"inline_string": f"%REQ({TRACE_HEADER})%"}},
+}
+"""Kept where also a refusal finds it. Envoy knows it only while it writes a header, and refuses also when that is gone again."""
 _LUA = (Path(__file__).parent / "callers.lua").read_text()
 
 
 def http_filters(settings: GatewaySettings) -> list[Json]:
     """Routes say of each what it does to them."""
     return [
-        extension("trace_id", "filters.http.header_mutation.v3.HeaderMutation", mutations={"request_mutations": _TRACE_ID}),
+        extension(
+            "trace_header", "filters.http.header_mutation.v3.HeaderMutation", mutations={"request_mutations": _TRACE_HEADER}
+        ),
+        extension("trace_id", "filters.http.set_filter_state.v3.Config", on_request_headers=[_TRACE_ID]),
         extension(CORS, "filters.http.cors.v3.Cors"),
         extension(JWT, "filters.http.jwt_authn.v3.JwtAuthentication", **_tokens(settings)),
         extension(CALLER, "filters.http.lua.v3.Lua", default_source_code={"inline_string": _callers(settings)}),

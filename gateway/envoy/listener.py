@@ -9,7 +9,7 @@ from gateway.settings import GatewaySettings
 
 HEAD_LIMIT_KB = 32
 HEADER_COUNT = 100
-_BUFFER_BYTES = 65_536
+_BUFFER_BYTES = 32_768  # below every body limit: Envoy takes the larger of the two
 _MANAGER = "filters.network.http_connection_manager.v3.HttpConnectionManager"
 _FORWARDED = (
     "forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
@@ -146,23 +146,41 @@ def _tracing(settings: GatewaySettings) -> Json:
     endpoint = settings.otel_exporter_otlp_endpoint
     # Envoy wants an exporter; without a collector nothing is ever sampled, and nothing sent.
     uri = {"uri": f"{(endpoint or settings.edge_url).rstrip('/')}/v1/traces", "cluster": COLLECTOR if endpoint else EDGE}
-    never = extension(
-        "envoy.tracers.opentelemetry.samplers.trace_id_ratio_based",
-        "tracers.opentelemetry.samplers.v3.TraceIdRatioBasedSamplerConfig",
-        sampling_percentage={"numerator": 0},
-    )
     return {
-        "random_sampling": {"value": 100 * settings.otel_trace_ratio if endpoint else 0},
+        "random_sampling": {"value": 100},  # the sampler decides
+        # In place of what Envoy would tell: the query, the client's address and program.
+        "custom_tags": [
+            {"tag": "http.url", "request_header": {"name": ":authority"}},
+            {"tag": "peer.address", "literal": {"value": "-"}},
+            {"tag": "user_agent", "literal": {"value": "-"}},
+        ],
         "provider": {
             "name": "envoy.tracers.opentelemetry",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
                 "service_name": "gateway",
                 "http_service": {"http_uri": {**uri, "timeout": "2s"}},
-                **({} if endpoint else {"sampler": never}),
+                "sampler": _sampler(settings.otel_trace_ratio) if endpoint else _share(0),
             },
         },
     }
+
+
+def _sampler(ratio: float) -> Json:
+    """What came with the request from a trusted proxy decides, else the share."""
+    return extension(
+        "envoy.tracers.opentelemetry.samplers.parent_based",
+        "tracers.opentelemetry.samplers.v3.ParentBasedSamplerConfig",
+        wrapped_sampler=_share(ratio),
+    )
+
+
+def _share(ratio: float) -> Json:
+    return extension(
+        "envoy.tracers.opentelemetry.samplers.trace_id_ratio_based",
+        "tracers.opentelemetry.samplers.v3.TraceIdRatioBasedSamplerConfig",
+        sampling_percentage={"numerator": round(1_000_000 * ratio), "denominator": "MILLION"},
+    )
 
 
 def _access_log() -> Json:

@@ -1,6 +1,6 @@
 """What Envoy refuses itself, as the problem details that a service would give."""
 
-from chassis.problems import MEDIA_TYPE
+from chassis.problems import MEDIA_TYPE, status_of
 from contracts.errors import ErrorCode
 from gateway.envoy.parts import SET, Json, headers
 
@@ -10,8 +10,8 @@ SECURITY = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
 }
-TRACE_ID = "x-trace-id"
-"""A header within Envoy, in which a refusal finds the trace id."""
+TRACE_HEADER, TRACE_ID = "x-trace-id", "commerce.trace_id"
+"""Where Envoy keeps the trace id of a request (filters.py)."""
 NO_STORE = {"cache-control": "no-store"}
 _UNSURE = "What was asked may or may not have been done: repeat it with the same Idempotency-Key."
 _REPLIES: dict[int, tuple[ErrorCode, str]] = {
@@ -41,7 +41,7 @@ def local_replies() -> Json:
 
 
 def _mapper(status: int, code: ErrorCode, detail: str) -> Json:
-    told = 503 if status == 502 else status
+    told = int(status_of(code))
     own = {"www-authenticate": "Bearer"} if status == 401 else {}
     return {
         "filter": {
@@ -64,7 +64,7 @@ def _problem(code: ErrorCode, detail: str, status: int | str) -> Json:
             "code": code,
             "detail": detail,
             "instance": "%REQ_WITHOUT_QUERY(:PATH)%",
-            "trace_id": f"%REQ({TRACE_ID})%",
+            "trace_id": f"%FILTER_STATE({TRACE_ID}:PLAIN)%",
         },
         "omit_empty_values": True,
         "content_type": MEDIA_TYPE,

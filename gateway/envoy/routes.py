@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from contracts.identity import Role
 from gateway.envoy.clusters import EDGE
 from gateway.envoy.parts import DEFAULT, SET, Json, headers, seconds, typed
-from gateway.envoy.replies import NO_STORE, SECURITY, TRACE_ID
-from gateway.routes import PAGES, PATH, PUBLIC, ROUTES, Limit, Page, Route, Who
+from gateway.envoy.replies import NO_STORE, SECURITY, TRACE_HEADER
+from gateway.routes import PAGES, PATH, PUBLIC, READS, ROUTES, Limit, Page, Route, Who
 from gateway.settings import GatewaySettings
 
 CALLER, JWT, RBAC, BUFFER, CORS = (
@@ -48,7 +48,7 @@ def route_config(settings: GatewaySettings) -> Json:
                 "response_headers_to_remove": ["server", "x-powered-by"],
                 # One address: the client's. A service need not know which proxies are ours.
                 "request_headers_to_add": headers({"x-forwarded-for": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}),
-                "request_headers_to_remove": ["x-envoy-external-address", TRACE_ID],
+                "request_headers_to_remove": ["x-envoy-external-address", TRACE_HEADER],
                 "typed_per_filter_config": {CORS: _cors(settings, [])} if settings.cors_allow_origins else {},
             }
         ],
@@ -68,24 +68,26 @@ def _pages() -> Iterable[Json]:
         match = _match(page)
         yield {
             "name": page.prefix,
-            "match": match | _methods(("GET", "HEAD")),
+            "match": match | _methods(READS),
             "route": {"cluster": EDGE, "timeout": "15s"},
         }
-        yield _no_such_method(page.prefix, match, ("GET", "HEAD"))
+        yield _no_such_method(page.prefix, match, READS)
 
 
 def _services(settings: GatewaySettings) -> Iterable[Json]:
     for route in sorted(ROUTES, key=lambda route: len(route.prefix), reverse=True):  # the longest prefix is met first
         match = _match(route)
-        for who in dict.fromkeys(route.methods.values()):
-            methods = [method for method, allowed in route.methods.items() if allowed == who]
-            yield _forward(route, match | _methods(methods), who, settings)
-        yield _no_such_method(route.prefix, match, tuple(route.methods)) | {
-            "typed_per_filter_config": {CORS: _cors(settings, tuple(route.methods))} if settings.cors_allow_origins else {}
-        }
+        groups: dict[tuple[Who, bool], list[str]] = {}
+        for method, who in route.methods.items():
+            groups.setdefault((who, method in READS), []).append(method)
+        for (who, reads), methods in groups.items():
+            yield _forward(route, match | _methods(methods), who, reads, settings)
+        if settings.cors_allow_origins:
+            yield _preflight(route, match, settings)
+        yield _no_such_method(route.prefix, match, tuple(route.methods))
 
 
-def _forward(route: Route, match: Json, who: Who, settings: GatewaySettings) -> Json:
+def _forward(route: Route, match: Json, who: Who, reads: bool, settings: GatewaySettings) -> Json:
     filters: Json = {
         CALLER: typed("filters.http.lua.v3.LuaPerRoute", filter_context=_context(route, who)),
         BUFFER: typed("filters.http.buffer.v3.BufferPerRoute", buffer={"max_request_bytes": route.body_limit}),
@@ -94,7 +96,7 @@ def _forward(route: Route, match: Json, who: Who, settings: GatewaySettings) -> 
         filters[JWT] = typed("filters.http.jwt_authn.v3.PerRouteConfig", requirement_name="token")
     if who is not None:
         filters[RBAC] = typed("filters.http.rbac.v3.RBACPerRoute", rbac={"rules": _roles(who)})
-    reads = who is PUBLIC and route.limit is Limit.CALLER
+    public = who is PUBLIC and reads
     return {
         "name": route.prefix,
         "match": match,
@@ -102,13 +104,25 @@ def _forward(route: Route, match: Json, who: Who, settings: GatewaySettings) -> 
             "cluster": route.service,
             "timeout": seconds(route.timeout_s or settings.upstream_total_s),
             "idle_timeout": seconds(settings.upstream_timeout_s),
-            **({"retry_policy": _RETRIES} if "GET" in route.methods and route.methods["GET"] == who else {}),
+            **({"retry_policy": _RETRIES} if reads else {}),
         },
         "decorator": {"operation": route.prefix, "propagate": False},
         "stat_prefix": route.prefix.strip("/").replace("/", "_").replace(".", "_"),
         # Public reads keep what the service says; all else is somebody's own.
-        "response_headers_to_add": [] if reads else headers(NO_STORE),
+        "response_headers_to_add": [] if public else headers(NO_STORE),
         "typed_per_filter_config": filters,
+        "request_body_buffer_limit": route.body_limit,
+    }
+
+
+def _preflight(route: Route, match: Json, settings: GatewaySettings) -> Json:
+    """A browser asks whether a script may send what it wants to send. The CORS filter answers; nothing is passed on."""
+    asks = {"name": "access-control-request-method", "present_match": True}
+    return {
+        "name": route.prefix,
+        "match": match | {"headers": [*_methods(["OPTIONS"])["headers"], asks, asks | {"name": "origin"}]},
+        "route": {"cluster": route.service},
+        "typed_per_filter_config": {CORS: _cors(settings, route.methods)},
     }
 
 
@@ -161,4 +175,5 @@ def _cors(settings: GatewaySettings, methods: Iterable[str]) -> Json:
         allow_headers=_CORS_REQUEST,
         expose_headers=_CORS_ANSWER,
         max_age="600",
+        forward_not_matching_preflights=False,
     )

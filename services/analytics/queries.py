@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlmodel import col, select
 
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
 from services.analytics.model import CustomerValue, OrderFact, ProductDay, SalesDay
@@ -53,7 +53,7 @@ async def sales_by_day(
     """Days on which anything happened, oldest first; one row for each currency."""
     place = tuple_(col(SalesDay.day), col(SalesDay.currency))
     query = select(SalesDay).where(col(SalesDay.day).between(period.first, period.last)).order_by(place).limit(limit + 1)
-    after = decode_cursor(cursor, date.fromisoformat, str)
+    after = decode_cursor(cursor, KeyPart.DAY, KeyPart.TEXT)
     if after:
         query = query.where(place > after)
     if currency:
@@ -79,7 +79,7 @@ async def top_products(
         .order_by(rank.desc(), col(ProductDay.product_id))
         .limit(limit + 1)
     )
-    after = decode_cursor(cursor, Decimal, str)
+    after = decode_cursor(cursor, KeyPart.AMOUNT, KeyPart.TEXT)
     if after:
         query = query.having(_further_down(rank, col(ProductDay.product_id), after[0], after[1]))
     async with database.reading() as session:
@@ -96,7 +96,7 @@ async def customers(database: Database, *, currency: str, cursor: str | None, li
     """Customers by value, the best first."""
     value, customer_id = col(CustomerValue.value), col(CustomerValue.customer_id)
     query = select(CustomerValue).where(CustomerValue.currency == currency).order_by(value.desc(), customer_id).limit(limit + 1)
-    after = decode_cursor(cursor, Decimal, UUID)
+    after = decode_cursor(cursor, KeyPart.AMOUNT, KeyPart.ID)
     if after:
         query = query.where(_further_down(value, customer_id, after[0], after[1]))
     async with database.reading() as session:

@@ -1,6 +1,5 @@
 """The catalogue over HTTP. Everybody may read; admins change it; the platform's services look products up."""
 
-from decimal import Decimal
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -12,7 +11,7 @@ from chassis.tokens import require
 from contracts.base import NO_CONTROLS, ProductId
 from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.identity import Role
-from contracts.money import Currency
+from contracts.money import Amount, Currency
 from contracts.paging import Page
 from services.catalog import commands, queries
 from services.catalog.cache import Products
@@ -41,7 +40,7 @@ Search = Annotated[
     ),
 ]
 InCategory = Annotated[CategoryId, Query(description="Of a category or a department.", examples=["grocery.cheese"])]
-PriceLimit = Annotated[Decimal, Query(ge=0, max_digits=14, decimal_places=3)]
+PriceLimit = Annotated[Amount, Query(ge=0)]
 _if_match = Header(alias="If-Match", pattern=r'^"\d{1,9}"$', description="The ETag that you have seen.", examples=['"3"'])
 IfMatch = Annotated[str, _if_match]
 OptionalIfMatch = Annotated[str | None, _if_match]
@@ -138,8 +137,8 @@ async def delete_category(db: Db, category_id: CategoryId) -> None:
 
 
 @internal.post("/products/lookup", summary="Names, prices and weights of products")
-async def look_up_products(db: Db, products: Products, command: LookUpProducts) -> ProductsFound:
-    return await queries.look_up_products(db, products, command.product_ids)
+async def look_up_products(db: Db, command: LookUpProducts) -> ProductsFound:
+    return await queries.look_up_products(db, command.product_ids)
 
 
 def _version(if_match: str | None) -> int | None:

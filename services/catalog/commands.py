@@ -4,8 +4,9 @@ Edits by staff are few: those that create, move or import go one after the other
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, update
+from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -13,11 +14,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from chassis.database import Database, lock
 from chassis.idempotency import IdempotencyKey
 from contracts.errors import ErrorCode, Refusal
-from contracts.events import Event
+from contracts.events import Event, PriceChanged, ProductCreated, ProductDeleted
 from contracts.money import Money
 from services.catalog.cache import ProductCache
 from services.catalog.model import (
     Category,
+    PricePeriod,
     Product,
     category_id_for,
     category_unknown,
@@ -56,8 +58,7 @@ async def create_product(database: Database, cache: ProductCache, new: NewProduc
             event = product.created()
         else:
             event = product.restore(fields, new.price)
-        await outbox.add(session, event)
-        await session.flush()
+        await _tell(session, event)
         view = ProductView.of(product)
         await idempotency.remember(session, key, view.model_dump(mode="json"))
     await cache.drop([new.product_id])
@@ -74,9 +75,7 @@ async def change_product(
             await lock(session, _EDITS)
             fields |= await _place(session, patch.category_id)
         product = await _on_sale(session, product_id, version)
-        event = product.change(fields)
-        await _add(session, event)
-        await session.flush()
+        await _tell(session, product.change(fields))
         view = ProductView.of(product)
     await cache.drop([product_id])
     return view
@@ -88,9 +87,7 @@ async def set_price(
     """Sell a product at this price from now on. Refusals: not_found, stale_version."""
     async with database.transaction() as session:
         product = await _on_sale(session, product_id, version)
-        event = product.set_price(price)
-        await _add(session, event)
-        await session.flush()
+        await _tell(session, product.set_price(price))
         view = ProductView.of(product)
     await cache.drop([product_id])
     return view
@@ -100,7 +97,7 @@ async def delete_product(database: Database, cache: ProductCache, product_id: st
     """Take a product off sale. Refusals: not_found, stale_version."""
     async with database.transaction() as session:
         product = await _on_sale(session, product_id, version)
-        await outbox.add(session, product.delete())
+        await _tell(session, product.delete())
     await cache.drop([product_id])
 
 
@@ -146,7 +143,7 @@ async def import_products(
                 upsert.on_conflict_do_update(index_elements=["product_id"], set_=replace),
                 [product.model_dump() for product in written],
             )
-        await outbox.add(session, *events)
+        await _tell(session, *events)
         updated = len(written) - created
         unchanged = len(request.products) - created - updated - skipped
         result = ImportResult(created=created, updated=updated, unchanged=unchanged, skipped=skipped)
@@ -181,11 +178,9 @@ async def change_category(database: Database, cache: ProductCache, category_id: 
         await lock(session, _EDITS)
         category = await _category(session, category_id)
         product_ids: Sequence[str] = []
+        department = None if change.parent_id is None else await _department(session, change.parent_id)
         if category.move(change.name, change.parent_id):
-            if category.parent_id is None:
-                new = {"department": category.name}
-            else:
-                new = place(category, await _department(session, category.parent_id))
+            new = {"department": category.name} if department is None else place(category, department)
             product_ids = await _show_place(session, category, new)
         view = CategoryView.of(category)
     await cache.drop(product_ids)
@@ -215,9 +210,22 @@ async def _on_sale(session: AsyncSession, product_id: str, version: int | None) 
     return product
 
 
-async def _add(session: AsyncSession, event: Event | None) -> None:
-    if event is not None:
-        await outbox.add(session, event)
+async def _tell(session: AsyncSession, *changes: Event | None) -> None:
+    """Write the events down, and what they say of prices into the price history."""
+    await session.flush()
+    events = [event for event in changes if event is not None]
+    await outbox.add(session, *events)
+    repriced = [event.product_id for event in events if isinstance(event, ProductCreated | PriceChanged | ProductDeleted)]
+    if not repriced:
+        return
+    one_of = literal(repriced, ARRAY(String))
+    # Not the time at which the transaction began: it may have waited since for one that began later.
+    now = func.clock_timestamp()
+    over = update(PricePeriod).where(col(PricePeriod.product_id) == any_(one_of), col(PricePeriod.valid_to).is_(None))
+    await session.exec(over.values(valid_to=now).execution_options(synchronize_session=False))
+    prices: Any = select(Product.product_id, Product.amount, Product.currency, now)
+    on_sale = prices.where(col(Product.product_id) == any_(one_of), col(Product.deleted_at).is_(None))
+    await session.exec(insert(PricePeriod).from_select(["product_id", "amount", "currency", "valid_from"], on_sale))
 
 
 async def _category(session: AsyncSession, category_id: str) -> Category:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
-from sqlalchemy import CheckConstraint, Column, Computed, Index, Integer, MetaData, Numeric, Text
+from sqlalchemy import CheckConstraint, Column, Computed, Index, Integer, MetaData, Numeric, Text, text
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlmodel import Field, SQLModel
 
@@ -95,8 +95,7 @@ class Product(Table, table=True):
 
     @property
     def price(self) -> Money:
-        """With as many digits as the currency has, whatever the column keeps."""
-        return Money.from_minor(Money(amount=self.amount, currency=self.currency).minor, self.currency)
+        return price_of(self.amount, self.currency)
 
     def require_version(self, expected: int | None) -> None:
         """Go on only if it is still what the caller has seen; None: whatever it is. Refusal: stale_version."""
@@ -148,6 +147,26 @@ class Product(Table, table=True):
         for field, value in fields.items():
             setattr(self, field, value)
         return True
+
+
+class PricePeriod(Table, table=True):
+    """What a product cost from one moment to another: nobody can later say that it was sold at a price that it never had."""
+
+    __tablename__ = "price_history"
+    # The database itself refuses a second price at the same time.
+    __table_args__ = (Index("ix_price_history_current", "product_id", unique=True, postgresql_where=text("valid_to is null")),)
+
+    product_id: str = Field(primary_key=True, max_length=40)
+    valid_from: datetime = Field(sa_column=time_column(primary_key=True))
+    valid_to: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    """None: until now."""
+    amount: Decimal = Field(sa_column=Column(Numeric(14, 3), nullable=False))
+    currency: str = Field(max_length=3)
+
+
+def price_of(amount: Decimal, currency: str) -> Money:
+    """A price as stored, with as many digits as its currency has, whatever the column keeps."""
+    return Money.from_minor(Money(amount=amount, currency=currency).minor, currency)
 
 
 @lru_cache(4096)  # an import asks for the same few names thousands of times

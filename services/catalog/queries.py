@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, literal_column, tuple_
 from sqlmodel import col, or_, select
 
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts.catalog import CatalogProduct, ProductsFound
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
 from services.catalog.cache import ProductBytes, ProductCache
-from services.catalog.model import Category, Product, metadata
+from services.catalog.model import Category, Product, metadata, price_of
 from services.catalog.schemas import CategoryView, ProductView
 
 _search = metadata.tables["products"].c.search
@@ -26,13 +27,23 @@ async def get_product(database: Database, cache: ProductCache, product_id: str) 
     return found[product_id]
 
 
-async def look_up_products(database: Database, cache: ProductCache, product_ids: Sequence[str]) -> ProductsFound:
-    """What an order needs to know of these products, in their order, each once; and the ids that no product on sale has."""
+async def look_up_products(database: Database, product_ids: Sequence[str]) -> ProductsFound:
+    """What an order needs to know of these products, in their order, each once; and the ids that no product on sale has.
+
+    From the database: whoever can write into Redis must not decide what is paid.
+    """
     wanted = list(dict.fromkeys(product_ids))
-    found = await _ready_to_send(database, cache, wanted)
+    columns: Any = (Product.product_id, Product.name, Product.amount, Product.currency, Product.weight_grams)
+    async with database.reading() as session:
+        rows = (await session.exec(select(*columns).where(*_on_sale(wanted)))).all()
+    found = {
+        row.product_id: CatalogProduct(
+            product_id=row.product_id, name=row.name, price=price_of(row.amount, row.currency), weight_grams=row.weight_grams
+        )
+        for row in rows
+    }
     return ProductsFound(
-        products=[CatalogProduct.model_validate_json(found[key].json) for key in wanted if key in found],
-        missing=[key for key in wanted if key not in found],
+        products=[found[key] for key in wanted if key in found], missing=[key for key in wanted if key not in found]
     )
 
 
@@ -40,12 +51,15 @@ async def _ready_to_send(database: Database, cache: ProductCache, product_ids: S
     found = await cache.get_many(product_ids)
     absent = [key for key in product_ids if key not in found]
     if absent:
-        # An array, and not `in (…)`, is one statement for PostgreSQL to prepare, whatever the number of ids.
-        one_of = col(Product.product_id) == any_(literal(absent, ARRAY(String)))
         async with database.reading() as session:
-            products = (await session.exec(select(Product).where(one_of, col(Product.deleted_at).is_(None)))).all()
+            products = (await session.exec(select(Product).where(*_on_sale(absent)))).all()
         found |= await cache.put_many(products)
     return found
+
+
+def _on_sale(product_ids: Sequence[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    # An array, and not `in (…)`, is one statement for PostgreSQL to prepare, whatever the number of ids.
+    return col(Product.product_id) == any_(literal(product_ids, ARRAY(String))), col(Product.deleted_at).is_(None)
 
 
 async def list_products(
@@ -76,7 +90,7 @@ async def list_products(
     if q is not None:
         return await _search_products(database, q, conditions, cursor, limit)
     query = select(Product).where(*conditions).order_by(Product.product_id).limit(limit + 1)
-    after = decode_cursor(cursor, str)
+    after = decode_cursor(cursor, KeyPart.TEXT)
     if after:
         query = query.where(col(Product.product_id) > after[0])
     async with database.reading() as session:
@@ -91,7 +105,7 @@ async def _search_products(
     # Negative, so that the best comes first in the same direction in which ids rise.
     rank = -func.ts_rank(_search, words)
     query = select(Product, rank).where(*conditions, _search.op("@@")(words)).order_by(rank, Product.product_id).limit(limit + 1)
-    after = decode_cursor(cursor, float, str)
+    after = decode_cursor(cursor, KeyPart.RANK, KeyPart.TEXT)
     if after:
         query = query.where(tuple_(rank, col(Product.product_id)) > after)
     async with database.reading() as session:
@@ -102,7 +116,7 @@ async def _search_products(
 async def list_categories(database: Database, cursor: str | None, limit: int) -> Page[CategoryView]:
     """Departments and categories by id: each department is followed by what is in it."""
     query = select(Category).order_by(Category.category_id).limit(limit + 1)
-    after = decode_cursor(cursor, str)
+    after = decode_cursor(cursor, KeyPart.TEXT)
     if after:
         query = query.where(col(Category.category_id) > after[0])
     async with database.reading() as session:

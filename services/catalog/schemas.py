@@ -4,7 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
-from contracts.base import NO_CONTROLS, Contract, ProductId, Request, ShortText
+from contracts.base import LINES, NO_CONTROLS, Contract, ProductId, Request, ShortText
 from contracts.money import Money
 from services.catalog.model import Category, Product, slug
 
@@ -27,7 +27,7 @@ Price = Annotated[Money, AfterValidator(_exact), Field(examples=[{"amount": "2.6
 Label = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True, pattern=NO_CONTROLS)]
 CategoryName = Annotated[Label, AfterValidator(_sluggable)]
 CategoryId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,75}(\.[a-z0-9-]{1,75})?$")]
-Description = Annotated[str, StringConstraints(min_length=1, max_length=5000, strip_whitespace=True, pattern=r"^[^\x00]*$")]
+Description = Annotated[str, StringConstraints(min_length=1, max_length=5000, strip_whitespace=True, pattern=LINES)]
 Weight = Annotated[int, Field(ge=1, le=1_000_000)]
 
 

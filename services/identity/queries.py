@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlmodel import col, select
 
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
 from services.identity.model import User
@@ -24,7 +24,7 @@ async def get_user(database: Database, user_id: UUID) -> UserView:
 async def list_users(database: Database, cursor: str | None, limit: int) -> Page[UserView]:
     """Users, oldest first."""
     query = select(User).order_by(col(User.user_id)).limit(limit + 1)
-    after = decode_cursor(cursor, UUID)
+    after = decode_cursor(cursor, KeyPart.ID)
     if after:
         query = query.where(col(User.user_id) > after[0])
     async with database.reading() as session:

@@ -52,7 +52,8 @@ class RolesRequest(Request):
     """All the roles that the user shall have."""
 
     roles: Annotated[
-        frozenset[Annotated[Role, AfterValidator(_for_people)]], Field(min_length=1, examples=[["customer", "support"]])
+        frozenset[Annotated[Role, AfterValidator(_for_people)]],
+        Field(min_length=1, max_length=len(Role), examples=[["customer", "support"]]),
     ]
 
 

@@ -3,14 +3,14 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Request
 
 from chassis.dependencies import Db
 from chassis.idempotency import RequiredKey
 from chassis.paging import Cursor, Limit
 from chassis.tokens import require
 from contracts import inventory as contract
-from contracts.base import ProductId, WarehouseId
+from contracts.base import ProductId, ShortText, WarehouseId
 from contracts.identity import Role
 from contracts.inventory import HoldReservation, ReleaseInventory, ReserveInventory, ShipInventory
 from contracts.paging import Page
@@ -24,15 +24,22 @@ public = APIRouter(prefix="/api/v1", tags=["inventory"])
 internal = APIRouter(prefix="/internal/v1", tags=["internal"], dependencies=[require(Role.SERVICE)])
 
 
+async def unpaid_units_of(request: Request) -> int:
+    """Units of one product that a customer may hold unpaid, as app.py put it into `app.state.unpaid_units`."""
+    limit: int = request.app.state.unpaid_units
+    return limit
+
+
+UnpaidUnits = Annotated[int, Depends(unpaid_units_of)]
+
+
 @public.get("/warehouses", dependencies=[STAFF], summary="List warehouses")
 async def list_warehouses(db: Db, cursor: Cursor = None, limit: Limit = 50) -> Page[WarehouseView]:
     return await queries.list_warehouses(db, cursor, limit)
 
 
 @public.put("/warehouses/{warehouse_id}", dependencies=[WAREHOUSE], summary="Add or rename a warehouse")
-async def put_warehouse(
-    db: Db, warehouse_id: WarehouseId, name: Annotated[str, Query(min_length=1, max_length=200)]
-) -> WarehouseView:
+async def put_warehouse(db: Db, warehouse_id: WarehouseId, name: Annotated[ShortText, Query()]) -> WarehouseView:
     return await commands.add_warehouse(db, WarehouseView(warehouse_id=warehouse_id, name=name))
 
 
@@ -54,13 +61,13 @@ async def receive_stock(db: Db, receipt: ReceiptRequest, key: RequiredKey) -> li
 
 
 @internal.post("/reservations", summary="Reserve all lines or none")
-async def reserve(db: Db, command: ReserveInventory) -> contract.Reservation:
-    return await commands.reserve_inventory(db, command)
+async def reserve(db: Db, limit: UnpaidUnits, command: ReserveInventory) -> contract.Reservation:
+    return await commands.reserve_inventory(db, command, limit=limit)
 
 
 @internal.post("/reservations/hold", summary="Keep a reservation")
-async def hold(db: Db, command: HoldReservation) -> contract.Reservation:
-    return await commands.hold_reservation(db, command)
+async def hold(db: Db, limit: UnpaidUnits, command: HoldReservation) -> contract.Reservation:
+    return await commands.hold_reservation(db, command, limit=limit)
 
 
 @internal.post("/reservations/release", summary="Undo a reservation")

@@ -1,6 +1,7 @@
 """What runs in the inventory process: the API, the relay, and the job that ends overdue reservations."""
 
 import asyncio
+from typing import Annotated
 
 from pydantic import Field
 
@@ -9,7 +10,7 @@ from chassis.logs import logger
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from services.inventory import api, commands
-from services.inventory.model import metadata
+from services.inventory.model import UNPAID_UNITS, metadata
 
 SWEEP_SECONDS = 5.0
 log = logger(__name__)
@@ -17,6 +18,8 @@ log = logger(__name__)
 
 class InventorySettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_INVENTORY")
+    unpaid_units_per_customer: Annotated[int, Field(ge=1)] = UNPAID_UNITS
+    """Of one product, so many units at most are kept for one customer who has not paid them yet."""
 
 
 def build(settings: InventorySettings) -> Service:
@@ -26,6 +29,7 @@ def build(settings: InventorySettings) -> Service:
         "inventory", "Inventory", "Warehouses, stock and reservations.", [api.public, api.internal], {"database": database.ping}
     )
     app.state.database = database
+    app.state.unpaid_units = settings.unpaid_units_per_customer
 
     async def sweep() -> None:
         while True:

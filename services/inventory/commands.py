@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
-from sqlalchemy import func
+from sqlalchemy import func, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -15,6 +16,7 @@ from contracts import inventory as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import HoldReservation, ReleaseInventory, ReservationStatus, ReserveInventory, ShipInventory, StockLine
 from services.inventory.model import (
+    UNPAID_UNITS,
     Movement,
     Reservation,
     Stock,
@@ -24,18 +26,30 @@ from services.inventory.model import (
     out_of_stock,
     outbox,
     released,
+    require_within_limit,
 )
 from services.inventory.schemas import ReceiptRequest, StockView, WarehouseView
 
 RESERVATION_LASTS = timedelta(minutes=15)
 """How long stock is promised to an order that has not been paid and is not held."""
+_UNPAID = text("""
+    select line.product_id, sum(line.quantity) as units
+    from reservations, jsonb_to_recordset(lines) as line (product_id text, quantity int)
+    where customer_id = :customer and expires_at is not null and order_id <> :order and line.product_id = any(:products)
+    group by line.product_id
+""")
+"""What a customer's other orders hold and have not paid: only such reservations end by themselves."""
 
 
-async def reserve_inventory(database: Database, command: ReserveInventory) -> contract.Reservation:
-    """Promise every line at one warehouse, or nothing. Refusals: out_of_stock, warehouse_unknown, reservation_released."""
+async def reserve_inventory(database: Database, command: ReserveInventory, *, limit: int = UNPAID_UNITS) -> contract.Reservation:
+    """Promise every line at one warehouse, or nothing. `limit`: units of one product that a customer may hold unpaid.
+
+    Refusals: out_of_stock, warehouse_unknown, purchase_limit, reservation_released.
+    """
     async with database.transaction() as session:
         await lock(session, command.order_id)
-        existing = await session.get(Reservation, command.order_id)
+        # Locked before stock and customer, as `hold_reservation` does: the two must never wait for each other.
+        existing = await session.get(Reservation, command.order_id, with_for_update=True)
         if existing is not None:
             if existing.status == ReservationStatus.RELEASED:
                 raise released()
@@ -43,7 +57,9 @@ async def reserve_inventory(database: Database, command: ReserveInventory) -> co
                 return existing.reply()
         warehouse_id = command.warehouse_id or await _warehouse_with(session, command.lines)
         await _promise(session, warehouse_id, command.lines)
+        await _require_within_limit(session, command.customer_id, command.order_id, command.lines, limit)
         reservation = existing or Reservation(order_id=command.order_id, status=ReservationStatus.RESERVED)
+        reservation.customer_id = command.customer_id
         reservation.warehouse_id = warehouse_id
         reservation.status = ReservationStatus.RESERVED
         reservation.lines = [line.model_dump() for line in command.lines]
@@ -53,14 +69,20 @@ async def reserve_inventory(database: Database, command: ReserveInventory) -> co
         return reservation.reply()
 
 
-async def hold_reservation(database: Database, command: HoldReservation) -> contract.Reservation:
-    """Keep the promise; make it again if it had expired. Refusals: out_of_stock, reservation_released, not_found."""
+async def hold_reservation(database: Database, command: HoldReservation, *, limit: int = UNPAID_UNITS) -> contract.Reservation:
+    """Keep the promise; make it again if it had expired.
+
+    Refusals: out_of_stock, purchase_limit, reservation_released, not_found.
+    """
     async with database.transaction() as session:
         reservation = await session.get(Reservation, command.order_id, with_for_update=True)
         if reservation is None or reservation.warehouse_id is None:
             raise Refusal(ErrorCode.NOT_FOUND, "No stock was reserved for this order.")
         if reservation.status == ReservationStatus.EXPIRED:
             await _promise(session, reservation.warehouse_id, reservation.stock_lines)
+            if command.until is not None:  # it is not paid yet
+                lines = reservation.stock_lines
+                await _require_within_limit(session, reservation.customer_id, command.order_id, lines, limit)
             await outbox.add(session, reservation.reserved())
         elif reservation.status == ReservationStatus.SHIPPED:
             return reservation.reply()
@@ -127,7 +149,7 @@ async def add_warehouse(database: Database, view: WarehouseView) -> WarehouseVie
 
 
 async def receive_stock(database: Database, receipt: ReceiptRequest, key: IdempotencyKey) -> list[StockView]:
-    """Put goods on the shelf; returns the levels after. Refusals: warehouse_unknown, idempotency_key_reused."""
+    """Put goods on the shelf; returns the levels after. Refusals: warehouse_unknown, conflict, idempotency_key_reused."""
     async with database.transaction() as session:
         earlier = await idempotency.earlier_reply(session, key)
         if earlier is not None:
@@ -163,6 +185,16 @@ async def _promise(session: AsyncSession, warehouse_id: str, lines: Sequence[Sto
         raise out_of_stock(short)
     alerts = [stock[line.product_id].reserve(line.quantity) for line in lines]
     await outbox.add(session, *[alert for alert in alerts if alert])
+
+
+async def _require_within_limit(
+    session: AsyncSession, customer_id: UUID | None, order_id: UUID, lines: Sequence[StockLine], limit: int
+) -> None:
+    """Refusal: purchase_limit. Of a customer's orders at once, each waits here for the commit of the one before."""
+    await lock(session, f"customer {customer_id}")
+    which = {"customer": customer_id, "order": order_id, "products": [line.product_id for line in lines]}
+    unpaid = (await session.execute(_UNPAID, which)).all()
+    require_within_limit(lines, {row.product_id: row.units for row in unpaid}, limit)
 
 
 async def _end(session: AsyncSession, reservation: Reservation, status: ReservationStatus, reason: str) -> None:

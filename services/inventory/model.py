@@ -14,6 +14,7 @@ from chassis.database import enum_column, new_metadata, time_column
 from chassis.idempotency import Idempotency
 from chassis.outbox import Outbox
 from contracts import inventory as contract
+from contracts.base import LARGEST_QUANTITY
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import InventoryReleased, InventoryReserved, LowStockAlert, StockLevelChanged
 from contracts.inventory import ReservationStatus, ShortLine, StockLine
@@ -22,6 +23,8 @@ metadata = new_metadata()
 outbox = Outbox("inventory", metadata)
 idempotency = Idempotency(metadata)
 
+UNPAID_UNITS = 100
+"""Of one product, so many units at most are kept for one customer who has not paid them yet."""
 OPEN = frozenset({ReservationStatus.RESERVED, ReservationStatus.HELD})
 
 
@@ -81,7 +84,9 @@ class Stock(Table, table=True):
         return self._change(-quantity)
 
     def receive(self, quantity: int) -> StockLevelChanged:
-        """Some arrives."""
+        """Some arrives. Refusal: conflict, if that is more than a shelf can hold."""
+        if self.on_hand + quantity > LARGEST_QUANTITY:
+            raise Refusal(ErrorCode.CONFLICT, f"No more than {LARGEST_QUANTITY} of a product can be at one warehouse.")
         return self._change(quantity)
 
     def _change(self, change: int) -> StockLevelChanged:
@@ -112,9 +117,13 @@ class Reservation(Table, table=True):
     """
 
     __tablename__ = "reservations"
-    __table_args__ = (Index("ix_reservations_expires_at", "expires_at", postgresql_where=text("expires_at is not null")),)
+    __table_args__ = (
+        Index("ix_reservations_expires_at", "expires_at", postgresql_where=text("expires_at is not null")),
+        Index("ix_reservations_unpaid", "customer_id", postgresql_where=text("expires_at is not null")),
+    )
 
     order_id: UUID = Field(primary_key=True)
+    customer_id: UUID | None = None
     warehouse_id: str | None = Field(default=None, max_length=40)
     status: ReservationStatus = Field(sa_column=enum_column(ReservationStatus))
     lines: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
@@ -172,6 +181,22 @@ def out_of_stock(short: Sequence[ShortLine]) -> Refusal:
         f"Not enough in stock of: {', '.join(line.product_id for line in short)}.",
         extra={"lines": [line.model_dump() for line in short]},
     )
+
+
+def require_within_limit(lines: Sequence[StockLine], unpaid: Mapping[str, int], limit: int) -> None:
+    """`unpaid`: units of each product that other orders of the customer hold and have not paid. Refusal: purchase_limit, naming
+    the lines with which that becomes more than `limit`."""
+    over = [
+        ShortLine(product_id=line.product_id, requested=line.quantity, available=available)
+        for line in lines
+        if line.quantity > (available := max(limit - unpaid.get(line.product_id, 0), 0))
+    ]
+    if over:
+        raise Refusal(
+            ErrorCode.PURCHASE_LIMIT,
+            f"More than {limit} units, with other unpaid orders, of: {', '.join(line.product_id for line in over)}.",
+            extra={"lines": [line.model_dump() for line in over]},
+        )
 
 
 def released() -> Refusal:

@@ -6,7 +6,7 @@ from sqlalchemy import tuple_
 from sqlmodel import col, select
 
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts import inventory as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
@@ -17,7 +17,7 @@ from services.inventory.schemas import StockView, WarehouseView
 async def list_warehouses(database: Database, cursor: str | None, limit: int) -> Page[WarehouseView]:
     """Warehouses by id."""
     query = select(Warehouse).order_by(Warehouse.warehouse_id).limit(limit + 1)
-    after = decode_cursor(cursor, str)
+    after = decode_cursor(cursor, KeyPart.TEXT)
     if after:
         query = query.where(col(Warehouse.warehouse_id) > after[0])
     async with database.reading() as session:
@@ -31,7 +31,7 @@ async def list_stock(
     """Stock by warehouse and product; `low`: only what is at or under its alert threshold."""
     place = tuple_(col(Stock.warehouse_id), col(Stock.product_id))
     query = select(Stock).order_by(place).limit(limit + 1)
-    after = decode_cursor(cursor, str, str)
+    after = decode_cursor(cursor, KeyPart.TEXT, KeyPart.TEXT)
     if after:
         query = query.where(place > after)
     if warehouse_id:

@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlmodel import col, select
 
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts.errors import ErrorCode, Refusal
 from contracts.notifications import NotificationKind
 from contracts.paging import Page
@@ -25,7 +25,7 @@ async def list_notifications(
 ) -> Page[NotificationView]:
     """The delivery log, newest first."""
     query = select(Notification).order_by(col(Notification.notification_id).desc()).limit(limit + 1)
-    before = decode_cursor(cursor, UUID)
+    before = decode_cursor(cursor, KeyPart.ID)
     if before:
         query = query.where(col(Notification.notification_id) < before[0])
     if customer_id:
@@ -51,7 +51,7 @@ async def get_notification(database: Database, notification_id: UUID) -> Notific
 async def list_templates(database: Database, cursor: str | None, limit: int) -> Page[TemplateView]:
     """Templates by kind."""
     query = select(Template).order_by(col(Template.kind)).limit(limit + 1)
-    after = decode_cursor(cursor, NotificationKind)
+    after = decode_cursor(cursor, KeyPart.TEXT)
     if after:
         query = query.where(col(Template.kind) > after[0])
     async with database.reading() as session:

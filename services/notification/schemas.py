@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
-from contracts.base import Contract, Request
+from contracts.base import LINES, NO_CONTROLS, Contract, Request
 from contracts.notifications import NotificationKind
 from services.notification.templates import LONGEST_BODY, LONGEST_SUBJECT
 
@@ -49,8 +49,8 @@ class TemplateRequest(Request):
         }
     )
 
-    subject: Annotated[str, Field(min_length=1, max_length=LONGEST_SUBJECT)]
-    body: Annotated[str, Field(min_length=1, max_length=LONGEST_BODY)]
+    subject: Annotated[str, Field(min_length=1, max_length=LONGEST_SUBJECT, pattern=NO_CONTROLS)]
+    body: Annotated[str, Field(min_length=1, max_length=LONGEST_BODY, pattern=LINES)]
 
 
 class TemplateView(Contract):

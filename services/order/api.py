@@ -4,6 +4,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Depends, Header, Request, Response
+from pydantic import Field
 
 from chassis.dependencies import Db
 from chassis.idempotency import RequiredKey
@@ -56,10 +57,13 @@ async def place_order(
     key: RequiredKey,
     response: Response,
     body: Annotated[PlaceOrderRequest, Body(openapi_examples=PLACE_EXAMPLES)],
-    prefer: Annotated[list[str] | None, Header(description="`respond-async`: do not wait for the outcome.")] = None,
+    prefer: Annotated[
+        list[Annotated[str, Field(max_length=200)]] | None,
+        Header(max_length=10, description="`respond-async`: do not wait for the outcome."),
+    ] = None,
 ) -> OrderView:
     respond_async = wants_async(prefer or ())
-    placed = await orders.place(body, caller.subject, key, respond_async=respond_async)
+    placed = await orders.place(body, caller, key, respond_async=respond_async)
     response.headers["Location"] = f"/api/v1/orders/{placed.order.order_id}"
     if not placed.confirmed:
         response.status_code = 202
@@ -82,7 +86,7 @@ async def list_orders(
 
 @public.get("/{order_id}", summary="Read an order")
 async def get_order(db: Db, caller: Caller, order_id: UUID) -> OrderView:
-    return OrderView.of(await queries.get_order(db, order_id, caller))
+    return OrderView.of(await queries.get_order(db, order_id, caller), caller)
 
 
 @public.get("/{order_id}/timeline", summary="What happened to an order")

@@ -66,6 +66,8 @@ class Order(Table, table=True):
     """Address."""
     warehouse_id: str | None = Field(default=None, max_length=40)
     needs_review: bool = False
+    review_reason: str | None = None
+    """Why it was held for review; for staff only."""
     code: str | None = Field(default=None, max_length=60)
     """The refusal that ended it, if one did: an ErrorCode."""
     detail: str | None = None
@@ -164,6 +166,7 @@ class Order(Table, table=True):
         if command.detail is not None or (moved and self.code is None):
             self.detail = command.detail
         self.code = command.code or self.code
+        self.review_reason = command.review_reason or self.review_reason
         self.warehouse_id = command.warehouse_id or self.warehouse_id
         self.tracking_number = command.tracking_number or self.tracking_number
         if command.refunded is not None:

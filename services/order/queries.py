@@ -1,6 +1,5 @@
 """Reads of orders."""
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +7,7 @@ from sqlalchemy import tuple_
 from sqlmodel import col, select
 
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
@@ -48,7 +47,7 @@ async def list_orders(
         customer_id = caller.subject
     place = tuple_(col(Order.placed_at), col(Order.order_id))
     query = select(*_SUMMARY).order_by(col(Order.placed_at).desc(), col(Order.order_id).desc()).limit(limit + 1)
-    after = decode_cursor(cursor, _time, lambda value: UUID(str(value)))
+    after = decode_cursor(cursor, KeyPart.TIME, KeyPart.ID)
     if after:
         query = query.where(place < after)
     if customer_id:
@@ -73,13 +72,6 @@ _SUMMARY: Any = (
     Order.updated_at,
 )
 """A list does not load each order's lines, address and history."""
-
-
-def _time(value: Any) -> datetime:
-    time = datetime.fromisoformat(value)
-    if time.tzinfo is None:
-        raise ValueError("without a time zone")
-    return time
 
 
 def _summary(row: Any) -> OrderSummary:

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import UUID
 
+from chassis.tokens import Principal
 from contracts.address import Address
 from contracts.base import Contract, Reason, Request
 from contracts.errors import ErrorCode
@@ -71,13 +72,15 @@ class OrderView(Contract):
     """Why it ended, if it was refused or cancelled."""
     detail: str | None = None
     """The same in plain words, or what it waits for."""
+    review_reason: str | None = None
+    """Why it was held for review: for staff, and not about an order of their own."""
     tracking_number: str | None = None
     placed_at: datetime
     confirmed_at: datetime | None = None
     updated_at: datetime
 
     @classmethod
-    def of(cls, order: "Order") -> Self:
+    def of(cls, order: "Order", reader: Principal) -> Self:
         return cls(
             order_id=order.order_id,
             customer_id=order.customer_id,
@@ -89,6 +92,7 @@ class OrderView(Contract):
             warehouse_id=order.warehouse_id,
             code=ErrorCode(order.code) if order.code else None,
             detail=order.detail,
+            review_reason=order.review_reason if reader.is_staff and reader.subject != order.customer_id else None,
             tracking_number=order.tracking_number,
             placed_at=order.placed_at,
             confirmed_at=order.confirmed_at,

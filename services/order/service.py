@@ -61,20 +61,20 @@ class OrderService:
     wait: timedelta
     """How long a client waits for the outcome of its order."""
 
-    async def place(self, request: PlaceOrderRequest, customer_id: UUID, key: IdempotencyKey, *, respond_async: bool) -> Placed:
+    async def place(self, request: PlaceOrderRequest, caller: Principal, key: IdempotencyKey, *, respond_async: bool) -> Placed:
         """Start the order's saga, or find the one that this key started before, and wait for its outcome.
 
         Refusals: validation_failed, product_unknown, idempotency_key_reused, and whichever ends the saga. Fault: Unavailable.
         """
         require_form(request.ship_to)
-        order_id = order_id_for(customer_id, key.key)
+        order_id = order_id_for(caller.subject, key.key)
         try:
             found = await self._look_up(request)
             order = priced(
                 request,
                 found.products,
                 order_id=order_id,
-                customer_id=customer_id,
+                customer_id=caller.subject,
                 fingerprint=key.fingerprint,
                 review=self.review,
             )
@@ -84,24 +84,21 @@ class OrderService:
             record = await queries.find_order(self.database, order_id)
             if record is None or record.fingerprint != key.fingerprint:
                 raise
-            return answer(OrderView.of(record), None)
+            return answer(OrderView.of(record, caller), None)
         record = await self._record(order_id, wait=respond_async)
         if respond_async and (record is None or record.fingerprint == key.fingerprint):
-            return Placed(OrderView.of(record) if record else OrderView.of_placed(order), confirmed=False)
+            return Placed(OrderView.of(record, caller) if record else OrderView.of_placed(order), confirmed=False)
         if outcome and outcome.code == ErrorCode.ORDER_EXISTS:
             # The order's first saga is so long ago that Temporal has forgotten it.
             if record is None or record.fingerprint != key.fingerprint:
                 raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another body.")
             outcome = None
-        return answer(OrderView.of(record) if record else OrderView.of_placed(order), outcome)
+        return answer(OrderView.of(record, caller) if record else OrderView.of_placed(order), outcome)
 
     async def cancel(self, order_id: UUID, reason: str, caller: Principal) -> CancelReply:
         """Cancel an order and settle what was taken. Refusals: not_found, forbidden, already_dispatched. Fault: Unavailable."""
         record = await queries.get_order(self.database, order_id, caller)
-        is_owner = caller.subject == record.customer_id
-        if not is_owner and not caller.roles & {Role.SUPPORT, Role.ADMIN}:
-            raise Refusal(ErrorCode.FORBIDDEN, "Only its customer, support or an administrator may cancel an order.")
-        requested_by = "customer" if is_owner else f"operator {caller.subject}"
+        requested_by = canceller(record.customer_id, caller)
         # The same caller with the same reason asks the same thing: a retry joins the cancellation that is under way.
         update_id = f"cancel-{hashlib.sha256(f'{caller.subject} {reason}'.encode()).hexdigest()}"
         request = CancelRequest(reason=reason, requested_by=requested_by)
@@ -111,8 +108,10 @@ class OrderService:
         return cancelled_before(await queries.get_order(self.database, order_id, caller))
 
     async def decide(self, order_id: UUID, approve: bool, reason: str, caller: Principal) -> OrderProgress:
-        """Approve or reject an order that is held. Refusals: not_found, not_in_review. Fault: Unavailable."""
+        """Approve or reject an order that is held. Refusals: not_found, own_order, not_in_review. Fault: Unavailable."""
         record = await queries.get_order(self.database, order_id, caller)
+        if caller.subject == record.customer_id:
+            raise Refusal(ErrorCode.OWN_ORDER, "A colleague has to decide about an order of yours.")
         decision = Decision(by=str(caller.subject), reason=reason)
         if record.status != OrderStatus.IN_REVIEW or not await self.sagas.decide(order_id, approve, decision):
             raise Refusal(ErrorCode.NOT_IN_REVIEW, "The order is not held for review.")
@@ -142,6 +141,18 @@ class OrderService:
             if record is not None or asyncio.get_running_loop().time() >= deadline:
                 return record
             await asyncio.sleep(0.02)
+
+
+def canceller(customer_id: UUID, caller: Principal) -> str:
+    """In whose name the caller cancels an order of this customer. Staff who cancel their own do it as its customer.
+
+    Refusal: forbidden.
+    """
+    if caller.subject == customer_id:
+        return "customer"
+    if not caller.roles & {Role.SUPPORT, Role.ADMIN}:
+        raise Refusal(ErrorCode.FORBIDDEN, "Only its customer, support or an administrator may cancel an order.")
+    return f"operator {caller.subject}"
 
 
 def answer(order: OrderView, outcome: Outcome | None) -> Placed:

@@ -14,6 +14,7 @@ from contracts.identity import Role
 from contracts.paging import Page
 from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
 from services.payment import commands, queries
+from services.payment.model import Velocity
 from services.payment.ports import PaymentProvider
 from services.payment.schemas import PaymentView, TransactionView
 
@@ -33,7 +34,14 @@ async def provider_of(request: Request) -> PaymentProvider:
     return provider
 
 
+async def velocity_of(request: Request) -> Velocity:
+    """What may be bought in a short time, as app.py put it into `app.state.velocity`."""
+    velocity: Velocity = request.app.state.velocity
+    return velocity
+
+
 Provider = Annotated[PaymentProvider, Depends(provider_of)]
+Limits = Annotated[Velocity, Depends(velocity_of)]
 
 
 @public.get("", summary="List payments: your own, or all for staff")
@@ -61,8 +69,8 @@ async def list_transactions(
 
 
 @internal.post("/process", summary="Take the money, or hold it")
-async def process(db: Db, provider: Provider, command: ProcessPayment) -> contract.Payment:
-    return await commands.process_payment(db, provider, command)
+async def process(db: Db, provider: Provider, velocity: Limits, command: ProcessPayment) -> contract.Payment:
+    return await commands.process_payment(db, provider, command, velocity=velocity)
 
 
 @internal.post("/capture", summary="Take what is held")

@@ -1,5 +1,7 @@
 """What runs in the payment process: the API and the relay."""
 
+from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import Field, SecretStr
@@ -8,9 +10,10 @@ from chassis.clients import HttpSession
 from chassis.database import Database
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
+from contracts.money import Money
 from services.payment import api
 from services.payment.adapters import HttpPaymentProvider
-from services.payment.model import metadata
+from services.payment.model import VELOCITY, Velocity, metadata
 
 
 class PaymentSettings(ServiceSettings):
@@ -19,6 +22,12 @@ class PaymentSettings(ServiceSettings):
     payment_provider_api_key: SecretStr
     payment_provider_timeout_seconds: Annotated[float, Field(gt=0, le=25)] = 8.0
     """How long the provider may take to answer; less than whoever calls us waits."""
+    review_window_hours: Annotated[int, Field(ge=1, le=8760)] = VELOCITY.window // timedelta(hours=1)
+    """Orders of one customer, card or address within so many hours are counted together."""
+    review_window_orders: Annotated[int, Field(ge=1)] = VELOCITY.orders
+    """After so many of them, the next is held for an operator."""
+    review_window_sum: Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=3)] = VELOCITY.total.amount
+    """In USD: with an order that brings their sum above this, it is held for an operator."""
 
 
 def build(settings: PaymentSettings) -> Service:
@@ -27,6 +36,9 @@ def build(settings: PaymentSettings) -> Service:
     http = HttpSession()
     app = new_app("payment", "Payment", "Payments and their ledger.", [api.public, api.internal], {"database": database.ping})
     app.state.database = database
+    app.state.velocity = Velocity(
+        timedelta(hours=settings.review_window_hours), settings.review_window_orders, Money(amount=settings.review_window_sum)
+    )
     app.state.provider = HttpPaymentProvider(
         http,
         settings.payment_provider_url,

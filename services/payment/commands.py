@@ -6,24 +6,31 @@ reference; whoever repeats the command, after whatever crash, asks again under t
 
 from uuid import UUID
 
+from sqlalchemy import func, literal, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.clients import Unavailable
-from chassis.database import Database
+from chassis.clock import utc_now
+from chassis.database import Database, lock
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
-from services.payment.model import Payment, outbox
+from services.payment.model import NEVER_TAKEN, VELOCITY, Payment, Recent, Subject, Velocity, outbox
 from services.payment.ports import PaymentProvider, ProviderCharge
 
 
-async def process_payment(database: Database, provider: PaymentProvider, command: ProcessPayment) -> contract.Payment:
-    """Take the money, or hold it. Refusals: payment_declined, payment_reversed, conflict, validation_failed. Fault: Unavailable,
-    while the outcome is not known."""
-    asked = Payment.asked(command)
+async def process_payment(
+    database: Database, provider: PaymentProvider, command: ProcessPayment, *, velocity: Velocity = VELOCITY
+) -> contract.Payment:
+    """Take the money, or hold it: also where customer, card or address buy more than `velocity` allows.
+
+    Refusals: payment_declined, payment_reversed, conflict, validation_failed. Fault: Unavailable, while the outcome is not known.
+    """
+    asked = Payment.asked(command, await provider.fingerprint(command.payment_token))
     async with database.transaction() as session:
+        asked.review = velocity.reasons(asked.amount, await _recent(session, asked, velocity))
         payment = await _only(session, asked)
         if payment is asked:
             await outbox.add(session, payment.initiated())
@@ -67,6 +74,31 @@ async def _record(database: Database, payment: Payment, answer: ProviderCharge) 
         session.add_all(change.transactions)
         await outbox.add(session, *change.events)
         return current
+
+
+async def _recent(session: AsyncSession, payment: Payment, velocity: Velocity) -> dict[Subject, Recent]:
+    """What was paid before by the customer, with the card, for the address. Payments that share one of them wait here, each for
+    the commit of the one before, so that together they cannot get past a limit that each keeps."""
+    subjects = {
+        Subject.CUSTOMER: (col(Payment.customer_id), payment.customer_id),
+        Subject.CARD: (col(Payment.card_fingerprint), payment.card_fingerprint),
+        Subject.ADDRESS: (col(Payment.address_fingerprint), payment.address_fingerprint),
+    }
+    await lock(session, *[f"{subject} {value}" for subject, (_, value) in subjects.items()])
+    counts = []
+    for subject, (column, value) in subjects.items():
+        newest = (
+            select(Payment.amount_minor, Payment.currency)
+            .where(column == value, col(Payment.created_at) > utc_now() - velocity.window)
+            .where(col(Payment.status).not_in(NEVER_TAKEN), col(Payment.order_id) != payment.order_id)
+            .order_by(col(Payment.created_at).desc())
+            .limit(velocity.orders)  # with so many, it is held whatever their sum
+            .subquery()
+        )
+        total = func.sum(newest.c.amount_minor).filter(newest.c.currency == velocity.total.currency)
+        counts.append(select(literal(subject.value), func.count(), func.coalesce(total, 0)).select_from(newest))
+    rows = await session.execute(union_all(*counts))
+    return {Subject(subject): Recent(orders, int(minor)) for subject, orders, minor in rows}
 
 
 async def _only(session: AsyncSession, payment: Payment) -> Payment:

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from uuid import UUID
 
 import uuid_utils.compat as uuids
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, MetaData, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from chassis.clock import utc_now
@@ -58,6 +60,48 @@ NEXT: Mapping[tuple[PaymentStatus, ProviderStatus], tuple[PaymentStatus, tuple[T
 """What we know and what the provider says → what we know then, and the movements that we had not recorded."""
 STALE = frozenset({(_S.AUTHORIZED, _P.AUTHORIZED), (_S.CAPTURED, _P.AUTHORIZED), (_S.CAPTURED, _P.CAPTURED)})
 """Answers that were true when they were given, and tell nothing new."""
+NEVER_TAKEN = frozenset({PaymentStatus.DECLINED, PaymentStatus.VOIDED})
+"""Payments that do not count as bought."""
+
+
+class Subject(StrEnum):
+    """Whose payments are counted together."""
+
+    CUSTOMER = "customer"
+    CARD = "card"
+    ADDRESS = "address"
+
+
+class Recent(NamedTuple):
+    """Payments within the window."""
+
+    orders: int
+    """At most as many as the velocity allows: it is all the same how many more there are."""
+    minor: int
+    """Sum of those in the velocity's currency, in minor units."""
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """How much one customer, one card, one address may buy within `window` before a person looks at it."""
+
+    window: timedelta
+    orders: int
+    total: Money
+
+    def reasons(self, amount: Money, recent: Mapping[Subject, Recent]) -> list[str]:
+        """Why a payment of `amount` must be looked at, in plain words; none if it need not. `recent`: the payments before it."""
+        within = f"within {self.window // timedelta(hours=1)} hours"
+        reasons = []
+        for subject, before in recent.items():
+            if before.orders >= self.orders:
+                reasons.append(f"{subject}: more than {self.orders} orders {within}")
+            elif amount.currency == self.total.currency and before.minor + amount.minor > self.total.minor:
+                reasons.append(f"{subject}: more than {self.total} {within}")
+        return reasons
+
+
+VELOCITY = Velocity(timedelta(hours=24), orders=20, total=Money(amount=Decimal(500)))
 
 
 class LedgerMismatch(Exception):
@@ -105,6 +149,9 @@ class Payment(Table, table=True):
         CheckConstraint("0 <= refunded_minor and refunded_minor <= amount_minor", name="refunded_at_most_once"),
         Index("ix_payments_customer_id_payment_id", "customer_id", "payment_id"),
         Index("ix_payments_status_payment_id", "status", "payment_id"),
+        Index("ix_payments_customer_recent", "customer_id", "created_at"),
+        Index("ix_payments_card_recent", "card_fingerprint", "created_at"),
+        Index("ix_payments_address_recent", "address_fingerprint", "created_at"),
     )
 
     payment_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
@@ -112,6 +159,10 @@ class Payment(Table, table=True):
     order_id: UUID
     attempt: int
     customer_id: UUID | None = None
+    card_fingerprint: str | None = Field(default=None, max_length=64)
+    address_fingerprint: str | None = Field(default=None, max_length=64)
+    review: list[str] = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
+    """Why the money is only held until a person has looked at the order. Decided once, when it was first asked for."""
     amount_minor: int = Field(default=0, sa_type=BigInteger)
     refunded_minor: int = Field(default=0, sa_type=BigInteger)
     currency: str = Field(default="USD", max_length=3)
@@ -124,7 +175,7 @@ class Payment(Table, table=True):
     updated_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
 
     @classmethod
-    def asked(cls, command: ProcessPayment) -> "Payment":
+    def asked(cls, command: ProcessPayment, card_fingerprint: str) -> "Payment":
         """A payment whose outcome is not known yet. Refusal: validation_failed, for an amount that cannot be paid."""
         minor, currency = command.amount.minor, command.amount.currency
         if minor < 1 or Money.from_minor(minor, currency) != command.amount:
@@ -135,6 +186,8 @@ class Payment(Table, table=True):
             order_id=command.order_id,
             attempt=command.attempt,
             customer_id=command.customer_id,
+            card_fingerprint=card_fingerprint,
+            address_fingerprint=command.ship_to_fingerprint,
             amount_minor=minor,
             currency=currency,
             status=PaymentStatus.INITIATED,
@@ -172,9 +225,8 @@ class Payment(Table, table=True):
 
     def charge_request(self, command: ProcessPayment) -> ChargeRequest:
         """What the provider is asked: the same on every retry."""
-        return ChargeRequest(
-            self.provider_reference, self.amount, command.payment_token, command.capture, f"Order {self.order_id}"
-        )
+        capture = command.capture and not self.review
+        return ChargeRequest(self.provider_reference, self.amount, command.payment_token, capture, f"Order {self.order_id}")
 
     def settle(self, answer: ProviderCharge) -> Change:
         """Learn what the provider says. An answer that comes late changes nothing. Raises LedgerMismatch."""
@@ -211,6 +263,7 @@ class Payment(Table, table=True):
             amount=self.amount,
             refunded=self.refunded,
             provider_id=self.provider_id,
+            review=tuple(self.review),
         )
 
     def _transaction(self, kind: TransactionKind) -> Transaction:

@@ -50,6 +50,9 @@ class ProviderCharge:
 class PaymentProvider(Protocol):
     """Each call gives a definite answer or raises `Unavailable`: then it may or may not have been done, and may be repeated."""
 
+    async def fingerprint(self, card_token: str) -> str:
+        """What tells a card from others, and does not give the token away: 64 hexadecimal digits, the same for the same card."""
+
     async def charge(self, request: ChargeRequest) -> ProviderCharge:
         """Take the money, or hold it: AUTHORIZED also where the provider wants a person to look at it first."""
 

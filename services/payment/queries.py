@@ -6,7 +6,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
@@ -34,7 +34,7 @@ async def list_payments(
     query = select(Payment).order_by(col(Payment.payment_id).desc()).limit(limit + 1)
     if not caller.is_staff:
         query = query.where(Payment.customer_id == caller.subject)
-    before = decode_cursor(cursor, UUID)
+    before = decode_cursor(cursor, KeyPart.ID)
     if before:
         query = query.where(col(Payment.payment_id) < before[0])
     if order_id:
@@ -52,7 +52,7 @@ async def list_transactions(
     """How a payment's money moved, oldest first. Refusal: not_found, also for somebody else's."""
     number = col(Transaction.transaction_id)
     query = select(Transaction).where(Transaction.payment_id == payment_id).order_by(number).limit(limit + 1)
-    after = decode_cursor(cursor, int)
+    after = decode_cursor(cursor, KeyPart.NUMBER)
     if after:
         query = query.where(number > after[0])
     async with database.reading() as session:

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlmodel import col, select
 
 from chassis.database import Database
-from chassis.paging import decode_cursor, page_of
+from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.tokens import Principal
 from contracts import shipments as contract
 from contracts.paging import Page
@@ -70,7 +70,7 @@ async def list_shipments(
 ) -> Page[ShipmentView]:
     """Parcels, newest first: a customer's own, for staff everybody's."""
     query = select(Shipment).order_by(col(Shipment.shipment_id).desc()).limit(limit + 1)
-    before = decode_cursor(cursor, UUID)
+    before = decode_cursor(cursor, KeyPart.ID)
     if before:
         query = query.where(col(Shipment.shipment_id) < before[0])
     if not caller.is_staff:

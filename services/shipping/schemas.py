@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from contracts.address import Address, Line
-from contracts.base import Contract, Request, WarehouseId
+from contracts.base import NO_CONTROLS, Command, Contract, Request, Timestamp, WarehouseId
 from contracts.errors import ErrorCode, FieldError
 from contracts.money import Money
 from contracts.shipments import ShipmentStatus
@@ -15,7 +15,7 @@ from services.shipping.model.rates import Rate, Zone
 if TYPE_CHECKING:
     from services.shipping.model import Shipment, TrackingEvent
 
-Text = Annotated[str, StringConstraints(max_length=200)]
+Text = Annotated[str, StringConstraints(max_length=200, pattern=NO_CONTROLS)]
 TrackingNumber = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{4,100}$")]
 
 
@@ -75,16 +75,20 @@ class AddressCheckView(Contract):
     errors: list[FieldError] = Field(default_factory=list)
 
 
-class CarrierNews(Contract):
+class CarrierNews(Command):
     """What the carrier tells of a parcel. Fields that we do not know are its own business."""
 
-    id: Annotated[str, StringConstraints(min_length=1, max_length=200), Field(examples=["evt_5f1d6c0a9b3e4d2f8a7b6c5d"])]
+    id: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=200, pattern=NO_CONTROLS),
+        Field(examples=["evt_5f1d6c0a9b3e4d2f8a7b6c5d"]),
+    ]
     """Of this piece of news; repeated news has the same."""
-    reference: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    reference: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_CONTROLS)]
     """Our reference: the order's id."""
-    tracking_number: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    tracking_number: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROLS)] | None = None
     status: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]{1,40}$"), Field(examples=["in_transit", "delivered"])]
-    occurred_at: AwareDatetime
+    occurred_at: Timestamp
 
 
 class ShipmentView(Contract):

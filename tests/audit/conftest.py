@@ -22,6 +22,7 @@ from activities.notification import NotificationActivities
 from activities.order import OrderActivities
 from activities.payment import PaymentActivities
 from activities.shipping import ShippingActivities
+from chassis.cache import Cache, redis_client
 from chassis.clients import HttpSession
 from chassis.clock import utc_now
 from chassis.consumer import Consumer
@@ -40,6 +41,9 @@ from embedded import temporal as embedded_temporal
 from embedded.ports import free_port
 from services.analytics import consumers as analytics_consumers
 from services.analytics.model import inbox as analytics_inbox
+from services.catalog import commands as catalog
+from services.catalog.cache import PREFIX, ProductCache
+from services.catalog.schemas import ImportedProduct, ImportRequest
 from services.identity.model import outbox as identity_outbox
 from services.inventory import commands as inventory
 from services.inventory.schemas import ReceiptLine, ReceiptRequest, WarehouseView
@@ -96,6 +100,9 @@ class Shop:
         await self.spread_news()
         await inventory.add_warehouse(self.databases["inventory"], WarehouseView(warehouse_id="410", name="Store 410"))
         lines = [ReceiptLine(product_id=product, quantity=100) for product in ("milk", "cheese")]
+        async with redis_client(f"redis://127.0.0.1:{free_port()}/0") as nobody:
+            goods = ImportRequest(products=[_on_sale("milk", "2.70"), _on_sale("cheese", "18.00")])
+            await catalog.import_products(self.databases["catalog"], ProductCache(Cache(nobody, PREFIX, 1)), goods)
         receipt = ReceiptRequest(warehouse_id="410", reference="first delivery", lines=lines)
         await inventory.receive_stock(self.databases["inventory"], receipt, IdempotencyKey("test", "first", "first"))
 
@@ -195,6 +202,13 @@ class Shop:
             headers = {"Authorization": f"Bearer {API_KEY}"}
             async with http.session.post(self.env[simulator] + path, json=body, headers=headers) as response:
                 assert response.status == 200
+
+
+def _on_sale(product_id: str, price: str) -> ImportedProduct:
+    money = Money.model_validate({"amount": price})
+    return ImportedProduct(
+        product_id=product_id, name=product_id.title(), department="Dairy", category="Dairy", weight_grams=500, price=money
+    )
 
 
 def place_order(customer_id: UUID, card: str) -> PlaceOrder:

@@ -15,11 +15,13 @@ from cli.audit.books import (
     ChargeRow,
     EventRow,
     FactRow,
+    LineRow,
     MailRow,
     NotificationRow,
     OrderRow,
     ParcelRow,
     PaymentRow,
+    PriceRow,
     ReservationRow,
     ShipmentRow,
     Source,
@@ -85,6 +87,9 @@ class Shop:
                 Decimal(total) / 100, f"milk x {QUANTITY}",
             ),
         )  # fmt: skip
+        unit_price = Decimal(total) / 100 / QUANTITY
+        self._add("lines", LineRow(order_id, PLACE[1], unit_price, "USD"))
+        self._add("prices", PriceRow(PLACE[1], unit_price, "USD", at - timedelta(hours=1), None))
         final = status in FINAL_STATUSES
         workflow = WorkflowRow(
             order_id, order_workflow_id(order_id), run_id, "COMPLETED" if final else "RUNNING", at, at if final else None,

@@ -67,28 +67,28 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
                 "transactions",
                 "payment_id = (select payment_id from payments where order_id = $1) and kind = 'capture'",
                 confirmed,
-                "amount_minor = amount_minor - 1",
+                amount_minor="amount_minor - 1",
             ),
         ),
         Tampering(
             "a unit of stock vanished",
             frozenset({"stock_is_its_movements", "stock_is_received_less_shipped"}),
-            lambda: row(inventory, "stock", _STOCK_OF, confirmed, "on_hand = on_hand - 1"),
+            lambda: row(inventory, "stock", _STOCK_OF, confirmed, on_hand="on_hand - 1"),
         ),
         Tampering(
             "a unit is reserved for nobody",
             frozenset({"reserved_is_the_open_reservations"}),
-            lambda: row(inventory, "stock", _STOCK_OF, confirmed, "reserved = reserved + 1"),
+            lambda: row(inventory, "stock", _STOCK_OF, confirmed, reserved="reserved + 1"),
         ),
         Tampering(
             "the confirmed order lost its reservation",
             frozenset({"reservation_fits", "reserved_is_the_open_reservations"}),
-            lambda: row(inventory, "reservations", "order_id = $1", confirmed, "status = 'RELEASED'"),
+            lambda: row(inventory, "reservations", "order_id = $1", confirmed, status="'RELEASED'"),
         ),
         Tampering(
             "the cancelled order's shipment lives again",
             frozenset({"shipment_fits", "parcels_agree"}),
-            lambda: row(shipping, "shipments", "order_id = $1", cancelled, "status = 'BOOKED'"),
+            lambda: row(shipping, "shipments", "order_id = $1", cancelled, status="'BOOKED'"),
         ),
         Tampering(
             "the carrier picked the cancelled order's parcel up",
@@ -98,24 +98,29 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
         Tampering(
             "the cancelled order says that it is completed",
             frozenset({"same_status", "money_in_our_ledger", "money_at_the_provider", "reservation_fits", "shipment_fits"}),
-            lambda: row(orders, "orders", "order_id = $1", cancelled, "status = 'COMPLETED'"),
+            lambda: row(orders, "orders", "order_id = $1", cancelled, status="'COMPLETED'"),
         ),
         Tampering(
             "the order's total is not that of its lines",
             frozenset({"total_is_the_lines", "money_in_our_ledger", "reports_know_each_order"}),
-            lambda: row(orders, "orders", "order_id = $1", confirmed, "total_minor = total_minor + 1"),
+            lambda: row(orders, "orders", "order_id = $1", confirmed, total_minor="total_minor + 1"),
+        ),
+        Tampering(
+            "the order was sold at a price that never was",
+            frozenset({"price_was_the_catalogues"}),
+            lambda: row(orders, "orders", "order_id = $1", confirmed, lines=_FOR_A_CENT),
         ),
         Tampering(
             "the confirmation was never sent",
             frozenset({"one_confirmation"}),
             lambda: row(
-                notification, "notifications", "order_id = $1 and kind = 'order_confirmed'", confirmed, "status = 'FAILED'"
+                notification, "notifications", "order_id = $1 and kind = 'order_confirmed'", confirmed, status="'FAILED'"
             ),
         ),
         Tampering(
             "analytics counted the order's total wrongly",
             frozenset({"reports_know_each_order", "report_sums_add_up"}),
-            lambda: row(analytics, "orders", "order_id = $1", confirmed, "total = total + 1"),
+            lambda: row(analytics, "orders", "order_id = $1", confirmed, total="total + 1"),
         ),
         Tampering(
             "analytics forgot that it heard of the cancelled order",
@@ -127,13 +132,14 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
 
 _STOCK_OF = """(warehouse_id, product_id) = (
     select warehouse_id, lines->0->>'product_id' from reservations where order_id = $1)"""
+_FOR_A_CENT = "jsonb_set(lines, '{0,unit_price,amount}', '\"0.01\"')"
 
 
 @asynccontextmanager
-async def row(url: str, table: str, where: str, order_id: UUID, change: str) -> AsyncIterator[None]:
-    """Change one row of a service's table, and put it back as it was. `change` names columns, e.g. "on_hand = on_hand - 1"."""
-    columns = [part.partition("=")[0].strip() for part in change.split(",")]
-    back = ", ".join(f"{column} = was.{column}" for column in columns)
+async def row(url: str, table: str, where: str, order_id: UUID, **changes: str) -> AsyncIterator[None]:
+    """Change one row of a service's table, and put it back as it was. `changes` by column, e.g. on_hand="on_hand - 1"."""
+    change = ", ".join(f"{column} = {value}" for column, value in changes.items())
+    back = ", ".join(f"{column} = was.{column}" for column in changes)
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
         found = await connection.fetch(f"select ctid::text, to_jsonb({table}) as was from {table} where {where}", order_id)

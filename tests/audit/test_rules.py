@@ -125,6 +125,28 @@ def total_is_not_the_lines(books: Books) -> None:
     change(books.orders, of(the(books, S.CONFIRMED).order_id), lines_total=Decimal("12.51"))
 
 
+def an_order_was_sold_for_a_cent(books: Books) -> None:
+    """And every other book says so, too: as when the price that an order is placed with was forged."""
+    order_id = the(books, S.CONFIRMED).order_id
+    change(books.lines, of(order_id), amount=Decimal("0.01"))
+
+
+def a_price_was_in_another_currency(books: Books) -> None:
+    change(books.prices, everything, currency="EUR")
+
+
+def a_price_had_been_over_for_long(books: Books) -> None:
+    change(books.prices, everything, valid_to=EARLIER - timedelta(minutes=5))
+
+
+def a_price_came_long_after(books: Books) -> None:
+    change(books.prices, everything, valid_from=EARLIER + timedelta(minutes=5))
+
+
+def a_product_was_never_on_sale(books: Books) -> None:
+    remove(books.prices, everything)
+
+
 def a_unit_vanished(books: Books) -> None:
     change(books.stock, everything, on_hand=books.stock[0].moved - 1)
 
@@ -359,6 +381,13 @@ TAMPERINGS: dict[str, list[Tamper]] = {
     ],
     "refund_is_told": [order_promises_a_refund],
     "total_is_the_lines": [total_is_not_the_lines],
+    "price_was_the_catalogues": [
+        an_order_was_sold_for_a_cent,
+        a_price_was_in_another_currency,
+        a_price_had_been_over_for_long,
+        a_price_came_long_after,
+        a_product_was_never_on_sale,
+    ],
     "stock_is_its_movements": [a_unit_vanished, movement_without_goods, stock_row_is_gone],
     "stock_is_received_less_shipped": [a_unit_vanished, receipt_was_changed],
     "reserved_is_the_open_reservations": [reservation_counts_twice, stock_row_is_gone],
@@ -643,6 +672,25 @@ def test_events_older_than_the_outbox_keeps_them_need_not_be_there() -> None:
     for producer in (Source.ORDER, Source.SHIPPING):
         remove(books.events[producer], everything)
     assert not found(books, "effects_have_events")
+
+
+@pytest.mark.parametrize("seconds", [-30, 0, 30])
+def test_a_price_that_changes_while_an_order_is_placed_is_right_before_and_after(seconds: int) -> None:
+    books = every_kind()
+    moment = EARLIER + timedelta(seconds=seconds)
+    was = books.prices[0]
+    books.prices = [was._replace(valid_to=moment), was._replace(amount=Decimal("9.99"), valid_from=moment)]
+    assert not judge(books).violations
+    change(books.lines, everything, amount=Decimal("9.99"))
+    assert not judge(books).violations
+
+
+def test_an_order_that_was_placed_just_now_is_not_held_against_a_look_from_before() -> None:
+    shop = Shop()
+    shop.place(S.CONFIRMED, at=NOW)
+    books = shop.books()
+    remove(books.prices, everything)
+    assert not found(books, "price_was_the_catalogues")
 
 
 # ── What cannot be read ──────────────────────────────────────────────────────────────────────────────────────────────────

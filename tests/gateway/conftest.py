@@ -20,12 +20,15 @@ from uuid import UUID
 
 import h11
 import httpx2
+import jwt
 import pytest
 import pytest_asyncio
 import uvicorn
 from redis.asyncio import Redis
 from starlette.types import ASGIApp
 
+from chassis.tokens import ALGORITHM
+from contracts.identity import Role
 from embedded import envoy, valkey
 from embedded.ports import free_port
 from embedded.supervisor import Supervisor
@@ -37,7 +40,9 @@ from tests.conftest import TokenMint, eventually
 
 # Loading the certificates of all authorities takes longer than most tests here.
 connect = partial(httpx2.AsyncClient, verify=False, timeout=30)
-GENEROUS = {f"rate_limit{kind}_per_minute": 1_000_000 for kind in ("", "_anonymous", "_auth", "_webhook")}
+GENEROUS = {f"rate_limit{kind}_per_minute": 1_000_000 for kind in ("", "_anonymous", "_auth", "_webhook")} | {
+    "uploads_per_client": 1000
+}
 
 
 @dataclass
@@ -87,6 +92,8 @@ class Exchange:
         await self.writer.drain()
 
 
+CLIENT_TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "baggage": "a=1"}
+"""A trace that somebody outside began, and wants recorded."""
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -99,6 +106,7 @@ class Upstream:
 
     def __init__(self, name: str, jwks: dict[str, Any]) -> None:
         self.name, self.jwks, self.port = name, jwks, free_port()
+        self._open: set[asyncio.StreamWriter] = set()
         self.reset()
 
     def reset(self) -> None:
@@ -127,6 +135,8 @@ class Upstream:
             yield
         finally:
             server.close()
+            for writer in self._open:
+                writer.close()
 
     async def echo(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -142,6 +152,7 @@ class Upstream:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._open.add(writer)
         rest = b""
         try:
             while True:
@@ -157,6 +168,7 @@ class Upstream:
         except ConnectionError:
             pass
         finally:
+            self._open.discard(writer)
             writer.close()
 
     async def _read(self, reader: asyncio.StreamReader, raw: bytes) -> tuple[Seen | None, bytes]:
@@ -324,12 +336,18 @@ async def say(port: int, *pieces: bytes, patience: float = 2.0) -> bytes:
     return answered
 
 
+def with_session(mint: TokenMint, session_id: UUID, *roles: Role) -> dict[str, str]:
+    """The headers of a caller who is logged in with this session."""
+    claims = jwt.decode(mint.token(*roles), options={"verify_signature": False}) | {"sid": str(session_id)}
+    return {"Authorization": f"Bearer {jwt.encode(claims, mint._key, ALGORITHM, headers={'kid': 'test'})}"}
+
+
 @asynccontextmanager
-async def running_front_door(shop: Shop, redis_url: str, directory: Path, **settings: Any) -> AsyncIterator[FrontDoor]:
+async def running_front_door(shop: Shop, redis: str, directory: Path, **settings: Any) -> AsyncIterator[FrontDoor]:
     """A gateway that limits nobody unless the settings say so."""
     edge_port = free_port()
     values = {
-        "redis_url": redis_url, "host": "127.0.0.1", "port": free_port(), "metrics_port": free_port(),
+        "redis_url": redis, "host": "127.0.0.1", "port": free_port(), "metrics_port": free_port(),
         "edge_url": f"http://127.0.0.1:{edge_port}", **GENEROUS, **shop.urls(), **settings,
     }  # fmt: skip
     chosen = GatewaySettings(**values)

@@ -97,6 +97,8 @@ async def test_twenty_at_once_are_one_charge(provider: httpx2.AsyncClient, keys:
         ("tok_expired", "expired_card"),
         ("tok_incorrect_cvc", "incorrect_cvc"),
         ("tok_fraudulent", "fraudulent"),
+        ("tok_declined_of_ann", "card_declined"),
+        ("tok_visas", "invalid_card_token"),
         ("4242424242424242", "invalid_card_token"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
@@ -279,6 +280,50 @@ async def test_a_held_order_is_approved(begin: Begin, by_provider: bool) -> None
         await saga.deliver()
     world.assert_settled(order)
     assert OrderStatus.IN_REVIEW in world.history[order.order_id]
+
+
+async def test_g7_a_decision_by_the_order_s_own_customer_is_not_taken(begin: Begin) -> None:
+    world, order = World(), place_order(needs_review=True)
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            for by in (str(order.customer_id), order.customer_id.hex.upper(), f"Ann <urn:uuid:{order.customer_id}>"):
+                await saga.handle.signal("approve", {"by": by, "reason": "it is fine"})
+            state = await saga.handle.query("status", result_type=OrderState)
+            assert state.status == OrderStatus.IN_REVIEW
+            await saga.handle.signal("reject", {"by": str(uuid4()), "reason": "stolen card"})
+        state = await saga.handle.result()
+        timeline = await saga.handle.query("timeline")
+    assert (state.status, state.code) == (OrderStatus.CANCELLED, ErrorCode.REVIEW_REJECTED)
+    assert sum("own customer was not taken" in entry["what"] for entry in timeline) == 3
+    world.assert_settled(order)
+
+
+@pytest.mark.parametrize(
+    ("by_total", "hurried", "told"),
+    [
+        (True, (), "total: reached the threshold"),
+        (True, ("card: too much",), "total: reached the threshold; card: too much"),
+        (False, ("customer: too much", "card: too much"), "customer: too much; card: too much"),
+        (False, (), "the payment provider wants it to be looked at"),
+    ],
+)
+async def test_g7_the_record_says_why_an_order_is_held_and_the_customer_s_timeline_does_not(
+    begin: Begin, by_total: bool, hurried: tuple[str, ...], told: str
+) -> None:
+    world, order = World(), place_order(needs_review=by_total)
+    world.hurried, world.risky = hurried, True
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            outcome = await saga.place()
+            assert (outcome.status, outcome.detail) == (OrderStatus.IN_REVIEW, "Held for review.")
+            state = await saga.handle.query("status", result_type=OrderState)
+            timeline = await saga.handle.query("timeline")
+        await saga.handle.signal("reject", {"by": "ann", "reason": "stolen card"})
+        await saga.handle.result()
+    assert world.advances[0].review_reason == told
+    assert told in state.waiting_for
+    assert told not in str(timeline)
 
 
 async def test_a_held_order_is_rejected(begin: Begin) -> None:

@@ -68,6 +68,8 @@ class World:
         self.mails: dict[str, SendNotification] = {}
         self.risky = False
         """The payment provider answers "authorized" and wants a review."""
+        self.hurried: tuple[str, ...] = ()
+        """Why payment wants a review."""
 
     def activities(self) -> list[Callable[..., object]]:
         """The real activities, calling this world."""
@@ -137,7 +139,7 @@ class World:
         if state in (PaymentStatus.VOIDED, PaymentStatus.REFUNDED):
             raise Refusal(ErrorCode.PAYMENT_REVERSED, "reversed")
         if state is None:
-            held = self.risky or not command.capture
+            held = self.risky or self.hurried or not command.capture
             self.paid[command.order_id] = PaymentStatus.AUTHORIZED if held else PaymentStatus.CAPTURED
             if not held:
                 self.captured[command.order_id] = command.amount
@@ -165,6 +167,7 @@ class World:
             status=self.paid[order_id],
             amount=Money(amount="23.40"),
             refunded=self.refunded.get(order_id, nothing),
+            review=self.hurried,
         )
 
     def _CreateShipment(self, command: CreateShipment) -> Shipment:  # noqa: N802

@@ -174,8 +174,8 @@ async def test_bad_questions_are_refused(client: httpx2.AsyncClient, mint: Token
         ({"q": "x" * 201}, "validation_failed"),
         ({"min_price": "NaN"}, "validation_failed"),
         ({"category": "No/Such"}, "validation_failed"),
-        ({"q": "zero\x00byte"}, "validation_failed"),
-        ({"cursor": encode_cursor("zero\x00byte")}, "malformed_request"),
+        ({"q": "zero\x00byte"}, "malformed_request"),
+        ({"cursor": encode_cursor("zero\x00byte")}, "invalid_cursor"),
     ):
         response = await client.get("/api/v1/products", params=params)
         assert response.json()["code"] == code, params
@@ -202,3 +202,11 @@ async def test_look_up_for_orders(client: httpx2.AsyncClient, mint: TokenMint) -
     assert found.missing == ["nothing"]
     too_many = {"product_ids": [str(n) for n in range(101)]}
     assert (await client.post("/internal/v1/products/lookup", json=too_many, headers=service)).status_code == 422
+
+
+async def test_g11_a_category_cannot_move_to_a_department_that_is_none(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    await load(client, mint, row("1"))
+    for parent in ("nowhere", "grocery.cheese"):
+        change = {"name": "Cheese", "parent_id": parent}
+        response = await client.put("/api/v1/categories/grocery.cheese", json=change, headers=mint.headers(Role.ADMIN))
+        assert (response.status_code, response.json()["code"]) == (422, "category_unknown")

@@ -1,17 +1,18 @@
 """Changes of the catalogue on a real database: what changed is told once, and what did not is not told."""
 
 import asyncio
+import itertools
 from decimal import Decimal
 
 import pytest
-from sqlmodel import select
+from sqlmodel import col, select
 
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from services.catalog import commands, queries
 from services.catalog.cache import ProductCache
-from services.catalog.model import Product, category_id_for, outbox, slug
+from services.catalog.model import PricePeriod, Product, category_id_for, outbox, slug
 from services.catalog.schemas import CategoryChange, ImportResult, NewCategory, NewProduct, Price, ProductPatch, ProductView
 from tests.services.catalog.conftest import load, product
 
@@ -241,3 +242,41 @@ def test_prices_that_cannot_be_paid_are_refused() -> None:
     for amount, currency in [("0", "USD"), ("-1", "USD"), ("1.005", "USD"), ("1.5", "JPY"), ("NaN", "USD"), ("1", "usd")]:
         with pytest.raises(ValidationError):
             price.validate_python({"amount": amount, "currency": currency})
+
+
+async def prices_of(database: Database, product_id: str) -> list[tuple[str, bool]]:
+    """Each price that it ever had, oldest first, and whether that is over. Each begins when the one before ends, or later."""
+    query = select(PricePeriod).where(PricePeriod.product_id == product_id).order_by(col(PricePeriod.valid_from))
+    async with database.reading() as session:
+        periods = (await session.exec(query)).all()
+    for one, following in itertools.pairwise(periods):
+        assert one.valid_to is not None
+        assert one.valid_from < one.valid_to <= following.valid_from
+    return [(f"{period.amount:.2f} {period.currency}", period.valid_to is not None) for period in periods]
+
+
+async def test_g8_every_price_that_a_product_had_is_kept(database: Database, cache: ProductCache) -> None:
+    await load(database, cache, product("1", price="2.00"), product("2", price="1.00"))
+    await load(database, cache, product("1", price="3.00"), product("2", "Renamed", price="1.00"))
+    await commands.set_price(database, cache, "1", Price(amount=Decimal("4.00")))
+    await commands.set_price(database, cache, "1", Price(amount=Decimal("4.00")))
+    await commands.change_product(database, cache, "1", ProductPatch(name="Gouda"))
+    assert await prices_of(database, "1") == [("2.00 USD", True), ("3.00 USD", True), ("4.00 USD", False)]
+    assert await prices_of(database, "2") == [("1.00 USD", False)]
+    await commands.delete_product(database, cache, "1")
+    back = NewProduct(
+        product_id="1", name="Brie", weight_grams=200, category_id="grocery.cheese", price=Price(amount=Decimal("5.00"))
+    )
+    await commands.create_product(database, cache, back, None)
+    assert await prices_of(database, "1") == [
+        ("2.00 USD", True), ("3.00 USD", True), ("4.00 USD", True), ("5.00 USD", False),
+    ]  # fmt: skip
+
+
+async def test_changes_of_a_price_at_once_leave_one_current_price(database: Database, cache: ProductCache) -> None:
+    await load(database, cache, product("1", price="1.00"))
+    await asyncio.gather(*[commands.set_price(database, cache, "1", Price(amount=Decimal(n))) for n in range(2, 12)])
+    *past, current = await prices_of(database, "1")
+    assert len(past) == 10
+    assert all(is_over for _, is_over in past)
+    assert current == (f"{(await stored(database, '1')).amount:.2f} USD", False)

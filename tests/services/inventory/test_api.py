@@ -3,8 +3,12 @@
 from uuid import uuid4
 
 import httpx2
+import pytest
 
+from contracts.base import LARGEST_QUANTITY
+from contracts.errors import Refusal
 from contracts.identity import Role
+from services.inventory.model import Stock
 from tests.conftest import TokenMint
 
 
@@ -65,3 +69,17 @@ async def test_stock_comes_in_pages(client: httpx2.AsyncClient, mint: TokenMint)
     assert seen == ["a", "b", "c"]
     bad = await client.get("/api/v1/stock", params={"cursor": "nonsense"}, headers=mint.headers(Role.SUPPORT))
     assert bad.json()["code"] == "invalid_cursor"
+
+
+async def test_g11_a_warehouse_has_no_control_characters_in_its_name(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    response = await client.put("/api/v1/warehouses/309?name=%08", headers=mint.headers(Role.ADMIN))
+    assert (response.status_code, response.json()["code"]) == (400, "malformed_request")
+    assert (await client.put("/api/v1/warehouses/309?name=%20", headers=mint.headers(Role.ADMIN))).status_code == 422
+
+
+def test_g11_a_shelf_holds_no_more_than_its_column() -> None:
+    stock = Stock(warehouse_id="w1", product_id="milk", on_hand=LARGEST_QUANTITY - 1)
+    stock.receive(1)
+    with pytest.raises(Refusal):
+        stock.receive(1)
+    assert stock.on_hand == LARGEST_QUANTITY

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlmodel import select
@@ -23,6 +23,8 @@ from services.inventory import commands
 from services.inventory.model import Reservation, Stock, outbox
 from services.inventory.schemas import ReceiptLine, ReceiptRequest, WarehouseView
 
+DAY = timedelta(days=1)
+
 
 async def stock(database: Database, warehouse_id: str, **levels: int) -> None:
     await commands.add_warehouse(database, WarehouseView(warehouse_id=warehouse_id, name=warehouse_id))
@@ -37,6 +39,13 @@ async def level(database: Database, warehouse_id: str, product_id: str) -> tuple
         return item.on_hand, item.reserved
 
 
+async def expire(database: Database, buy: ReserveInventory) -> None:
+    async with database.transaction() as session:
+        reservation = await session.get_one(Reservation, buy.order_id)
+        reservation.expires_at = utc_now() - timedelta(seconds=1)
+    assert await commands.expire_reservations(database) == 1
+
+
 async def event_types(database: Database) -> list[str]:
     async with database.reading() as session:
         rows = await session.execute(select(outbox.table.c.envelope).order_by(outbox.table.c.seq))
@@ -46,6 +55,7 @@ async def event_types(database: Database) -> list[str]:
 def order(warehouse_id: str | None = "w1", **lines: int) -> ReserveInventory:
     return ReserveInventory(
         order_id=uuid4(),
+        customer_id=uuid4(),
         warehouse_id=warehouse_id,
         lines=tuple(StockLine(product_id=product, quantity=quantity) for product, quantity in lines.items()),
     )
@@ -126,12 +136,67 @@ async def test_a_reservation_expires_unless_it_is_held(database: Database) -> No
     for buy in (forgotten, held):
         await commands.reserve_inventory(database, buy)
     await commands.hold_reservation(database, HoldReservation(order_id=held.order_id))
-    async with database.transaction() as session:
-        reservation = await session.get_one(Reservation, forgotten.order_id)
-        reservation.expires_at = utc_now() - timedelta(seconds=1)
-    assert await commands.expire_reservations(database) == 1
+    await expire(database, forgotten)
     assert await level(database, "w1", "milk") == (5, 2)
     # A saga that comes late gets its stock again, if it is still there.
     again = await commands.hold_reservation(database, HoldReservation(order_id=forgotten.order_id))
     assert again.status == ReservationStatus.HELD
     assert await level(database, "w1", "milk") == (5, 3)
+
+
+def buying(customer_id: UUID, **lines: int) -> ReserveInventory:
+    return order("w1", **lines).model_copy(update={"customer_id": customer_id})
+
+
+async def test_g7_a_customer_holds_only_so_many_unpaid_units_of_one_product(database: Database) -> None:
+    await stock(database, "w1", milk=100, bread=100)
+    customer = uuid4()
+    first = buying(customer, milk=6, bread=10)
+    await commands.reserve_inventory(database, first, limit=10)
+    with pytest.raises(Refusal) as refused:
+        await commands.reserve_inventory(database, buying(customer, milk=5, bread=1), limit=10)
+    assert refused.value.code == ErrorCode.PURCHASE_LIMIT
+    assert refused.value.extra["lines"] == [
+        {"product_id": "milk", "requested": 5, "available": 4},
+        {"product_id": "bread", "requested": 1, "available": 0},
+    ]
+    assert await level(database, "w1", "milk") == (100, 6)
+    await commands.reserve_inventory(database, buying(uuid4(), milk=5), limit=10)  # somebody else
+    await commands.reserve_inventory(database, buying(customer, milk=4), limit=10)
+    again = await commands.reserve_inventory(database, first, limit=10)  # a repeated command
+    assert again.status == ReservationStatus.RESERVED
+    # Held for a review is not paid; held for good is.
+    await commands.hold_reservation(database, HoldReservation(order_id=first.order_id, until=utc_now() + DAY), limit=10)
+    with pytest.raises(Refusal, match="milk"):
+        await commands.reserve_inventory(database, buying(customer, milk=1), limit=10)
+    await commands.hold_reservation(database, HoldReservation(order_id=first.order_id), limit=10)
+    await commands.reserve_inventory(database, buying(customer, milk=6, bread=10), limit=10)
+
+
+async def test_g7_orders_at_once_do_not_get_past_the_limit_of_units(database: Database) -> None:
+    places = ["w1", "w2", "w3", "w4", "w5"]  # at one and the same, the stock's own lock would do
+    for place in places:
+        await stock(database, place, milk=100)
+    customer = uuid4()
+    buys = [order(places[n % 5], milk=3).model_copy(update={"customer_id": customer}) for n in range(10)]
+    results = await asyncio.gather(*[commands.reserve_inventory(database, buy, limit=10) for buy in buys], return_exceptions=True)
+    refusals = [result for result in results if isinstance(result, Refusal)]
+    assert {refusal.code for refusal in refusals} == {ErrorCode.PURCHASE_LIMIT}
+    assert len([result for result in results if not isinstance(result, BaseException)]) == 3
+    assert sum([(await level(database, place, "milk"))[1] for place in places]) == 9
+
+
+async def test_g7_a_reservation_that_had_expired_does_not_come_back_past_the_limit(database: Database) -> None:
+    await stock(database, "w1", milk=100)
+    customer = uuid4()
+    late, later = buying(customer, milk=8), buying(customer, milk=8)
+    await commands.reserve_inventory(database, late, limit=10)
+    await expire(database, late)
+    await commands.reserve_inventory(database, later, limit=10)
+    with pytest.raises(Refusal) as refused:
+        await commands.hold_reservation(database, HoldReservation(order_id=late.order_id, until=utc_now() + DAY), limit=10)
+    assert refused.value.code == ErrorCode.PURCHASE_LIMIT
+    assert await level(database, "w1", "milk") == (100, 8)
+    # Paid meanwhile, it may have them.
+    await commands.hold_reservation(database, HoldReservation(order_id=late.order_id), limit=10)
+    assert await level(database, "w1", "milk") == (100, 16)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from itertools import product
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -323,6 +324,42 @@ async def test_only_operators_decide_and_only_about_held_orders(
     forgotten = await stored(database, S.RESERVED, S.IN_REVIEW)
     gone = await client.post(f"/api/v1/orders/{forgotten.order_id}/approve", json=reason, headers=support)
     assert (gone.status_code, gone.json()["code"]) == (409, "not_in_review")
+
+
+async def test_g7_staff_do_not_decide_about_their_own_orders(
+    client: httpx2.AsyncClient, database: Database, mint: TokenMint, temporal_client: Client
+) -> None:
+    clerk = uuid4()
+    order_id = UUID((await place(client, mint.headers(Role.CUSTOMER, subject=clerk), prefer="")).json()["order_id"])
+    await stored(database, S.RESERVED, S.IN_REVIEW, order=new_order(clerk, order_id=order_id))
+    url, reason = f"/api/v1/orders/{order_id}", {"reason": "it is fine"}
+    for role, decision in product((Role.SUPPORT, Role.ADMIN), ("approve", "reject")):
+        own = await client.post(f"{url}/{decision}", json=reason, headers=mint.headers(role, subject=clerk))
+        assert (own.status_code, own.json()["code"]) == (403, "own_order")
+    history = await temporal_client.get_workflow_handle(order_workflow_id(order_id)).fetch_history()
+    assert not [event for event in history.events if event.HasField("workflow_execution_signaled_event_attributes")]
+    colleague = await client.post(f"{url}/approve", json=reason, headers=mint.headers(Role.SUPPORT))
+    assert colleague.status_code == 202
+
+
+async def test_why_an_order_is_held_is_told_to_staff_and_not_to_its_customer(
+    client: httpx2.AsyncClient, database: Database, mint: TokenMint
+) -> None:
+    order = await stored(database, S.RESERVED, S.IN_REVIEW, review_reason="card: more than 20 orders within 24 hours")
+    url = f"/api/v1/orders/{order.order_id}"
+    told = {}
+    for who, role, subject in (
+        ("customer", Role.CUSTOMER, order.customer_id),
+        ("support", Role.SUPPORT, uuid4()),
+        ("support's own", Role.SUPPORT, order.customer_id),
+    ):
+        headers = mint.headers(role, subject=subject)
+        told[who] = (await client.get(url, headers=headers)).json()["review_reason"]
+        assert ("20 orders" in (await client.get(f"{url}/timeline", headers=headers)).text) is False
+    assert told == {"customer": None, "support": "card: more than 20 orders within 24 hours", "support's own": None}
+    await stored(database, S.RESERVED, S.IN_REVIEW, S.PAID, S.CONFIRMED, order=order)
+    again = await client.get(url, headers=mint.headers(Role.ADMIN))
+    assert again.json()["review_reason"] == "card: more than 20 orders within 24 hours"
 
 
 # The saga's commands

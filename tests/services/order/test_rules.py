@@ -5,15 +5,17 @@ from uuid import uuid4
 import pytest
 
 from chassis.clock import utc_now
+from chassis.tokens import Principal
 from contracts.address import Address
 from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, Refusal
+from contracts.identity import Role
 from contracts.money import Money
 from contracts.orders import LineRequest, OrderStatus, Outcome, PlaceOrder, PlaceOrderRequest
 from services.order.api import wants_async
 from services.order.placing import Review, priced, require_form
 from services.order.schemas import OrderView
-from services.order.service import answer
+from services.order.service import answer, canceller
 from tests.services.order.conftest import SHIP_TO, S, new_order
 
 REVIEW = Review(Money.model_validate({"amount": "250"}), 3600)
@@ -158,3 +160,9 @@ def test_a_refusal_keeps_its_members_and_names_the_order() -> None:
 def test_an_order_that_was_confirmed_and_cancelled_later_was_not_refused() -> None:
     placed = answer(view(S.CANCELLED, code=ErrorCode.CANCELLED_BY_REQUEST, was_confirmed=True), outcome(S.CONFIRMED))
     assert (placed.confirmed, placed.order.status) == (True, S.CANCELLED)
+
+
+@pytest.mark.parametrize("role", [Role.SUPPORT, Role.ADMIN, Role.WAREHOUSE])
+def test_g7_staff_cancel_their_own_orders_as_customers_only(role: Role) -> None:
+    clerk = Principal(uuid4(), frozenset({role}), 0.0)
+    assert canceller(clerk.subject, clerk) == "customer"

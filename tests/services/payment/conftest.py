@@ -28,6 +28,8 @@ from simulators.payment_provider import create_app
 from tests.conftest import Databases, TokenMint, eventually, running_api
 
 API_KEY = "test-key"
+CARD = 64 * "0"
+"""A fingerprint."""
 
 
 class _Server(uvicorn.Server):
@@ -131,7 +133,8 @@ def pay(token: str = "tok_visa", amount: str = "12.50", *, currency: str = "USD"
         order_id=uuid4(),
         customer_id=uuid4(),
         amount=Money.model_validate({"amount": amount, "currency": currency}),
-        payment_token=token,
+        payment_token=f"{token}_{uuid4().hex[:8]}",  # everybody has a card of their own
+        ship_to_fingerprint=2 * uuid4().hex,
         capture=capture,
     )
 

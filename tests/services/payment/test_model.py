@@ -10,13 +10,13 @@ from contracts.money import Money
 from contracts.payments import PaymentStatus, RefundPayment
 from services.payment.model import FINAL, NEXT, STALE, LedgerMismatch, Payment, TransactionKind
 from services.payment.ports import Decline, ProviderCharge, ProviderStatus
-from tests.services.payment.conftest import pay
+from tests.services.payment.conftest import CARD, pay
 
 AMOUNT = Money.model_validate({"amount": "12.50", "currency": "USD"})
 
 
 def payment(status: PaymentStatus = PaymentStatus.INITIATED) -> Payment:
-    asked = Payment.asked(pay())
+    asked = Payment.asked(pay(), CARD)
     asked.status = status
     return asked
 
@@ -28,13 +28,13 @@ def says(status: ProviderStatus, amount: Money | None = AMOUNT) -> ProviderCharg
 @pytest.mark.parametrize(("amount", "currency"), [("0", "USD"), ("-1.00", "USD"), ("1.005", "USD"), ("1.5", "JPY")])
 def test_an_amount_that_no_coin_can_pay_is_refused(amount: str, currency: str) -> None:
     with pytest.raises(Refusal) as refused:
-        Payment.asked(pay(amount=amount, currency=currency))
+        Payment.asked(pay(amount=amount, currency=currency), CARD)
     assert refused.value.code == ErrorCode.VALIDATION_FAILED
 
 
 @pytest.mark.parametrize(("amount", "currency", "minor"), [("12.50", "USD", 1250), ("300", "JPY", 300), ("1.234", "KWD", 1234)])
 def test_amounts_are_kept_in_the_currency_s_own_minor_unit(amount: str, currency: str, minor: int) -> None:
-    asked = Payment.asked(pay(amount=amount, currency=currency))
+    asked = Payment.asked(pay(amount=amount, currency=currency), CARD)
     assert asked.amount_minor == minor
     assert asked.amount == Money.model_validate({"amount": amount, "currency": currency})
 

@@ -12,7 +12,7 @@ from services.payment.adapters import HttpPaymentProvider, NotUnderstood
 from services.payment.model import Payment
 from services.payment.ports import ChargeRequest, ProviderStatus
 from tests.conftest import eventually
-from tests.services.payment.conftest import API_KEY, Simulator, pay
+from tests.services.payment.conftest import API_KEY, CARD, Simulator, pay
 
 Make = Callable[..., HttpPaymentProvider]
 
@@ -27,7 +27,7 @@ def make(simulator: Simulator, http: HttpSession) -> Make:
 
 def request(token: str = "tok_visa") -> ChargeRequest:
     command: ProcessPayment = pay(token)
-    return Payment.asked(command).charge_request(command)
+    return Payment.asked(command, CARD).charge_request(command)
 
 
 async def fails(call: Awaitable[object]) -> None:

@@ -86,6 +86,9 @@ class Stepped:
         self._halted.set()
         await self._go.acquire()
 
+    async def fingerprint(self, card_token: str) -> str:
+        return await self._provider.fingerprint(card_token)
+
     async def charge(self, request: ChargeRequest) -> ProviderCharge:
         return await self._through(partial(self._provider.charge, request))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -89,6 +90,18 @@ async def test_only_the_carrier_may_tell(client: httpx2.AsyncClient) -> None:
     for content, status in ((body, 204), ("{", 400), ('{"id": "evt_1"}', 422)):
         headers = {"Content-Type": "application/json", "X-Carrier-Signature": signature(content, WEBHOOK_SECRET, now)}
         assert (await client.post(PATH, content=content, headers=headers)).status_code == status
+
+
+async def test_g11_signed_news_of_a_day_that_no_clock_shows_is_refused(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    parcel = order()
+    service = mint.headers(Role.SERVICE)
+    created = await client.post("/internal/v1/shipments/create", json=parcel.model_dump(mode="json"), headers=service)
+    assert created.status_code == 200
+    for occurred_at in ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00"):
+        told = json.dumps(news(parcel, "in_transit").model_dump(mode="json") | {"occurred_at": occurred_at})
+        headers = {"Content-Type": "application/json", "X-Carrier-Signature": signature(told, WEBHOOK_SECRET, int(time.time()))}
+        response = await client.post(PATH, content=told, headers=headers)
+        assert (response.status_code, response.json()["code"]) == (422, "validation_failed"), occurred_at
 
 
 async def dispatched(database: Database, carrier: HttpCarrier) -> CreateShipment:

@@ -1,0 +1,43 @@
+"""A platform of its own: what comes in here may change anything."""
+
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from rich.console import Console
+
+from cli.demo.stage import Stage, open_stage
+from contracts.identity import Role
+
+PASSWORD = "a password of the fuzz run"
+BASKETS = 6
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with open_stage(tmp_path_factory.mktemp("fuzz"), BASKETS, Console(quiet=True)) as stage:
+        yield stage
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def document(stage: Stage) -> dict[str, Any]:
+    """The merged OpenAPI document."""
+    document: dict[str, Any] = await stage.shop.gateway.call("GET", "/openapi.json")
+    assert not document["x-unavailable"]
+    return document
+
+
+async def token_of(stage: Stage, name: str, *roles: Role) -> str:
+    """An access token of a new account with these roles, or of a new customer."""
+    gateway, email = stage.shop.gateway, f"{name}-{os.urandom(4).hex()}@example.com"
+    token = await gateway.sign_up(email, PASSWORD, name.title())
+    if not roles:
+        return token
+    me = await gateway.call("GET", "/api/v1/users/me", token=token)
+    env = stage.platform.env
+    admin = await gateway.login(env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
+    tag = {"If-Match": f'"{me["version"]}"'}
+    await gateway.call("PUT", f"/api/v1/users/{me['user_id']}/roles", {"roles": list(roles)}, token=admin, headers=tag)
+    return await gateway.login(email, PASSWORD)
