@@ -24,6 +24,8 @@ from tests.gateway.hostile.services import Record, Scripted, Services, services
 
 HEAD_S, BODY_S, SILENCE_S, TOTAL_S = 3.0, 5.0, 4.0, 7.0
 """The deadlines of the hasty front door."""
+UPLOADS = 100
+"""How many bodies one of its clients may have under way."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,11 @@ def door(_door: Door) -> Door:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def _hasty(_opened: Open) -> AsyncIterator[Door]:
     async with _opened(
-        request_head_timeout_s=HEAD_S, request_timeout_s=BODY_S, upstream_timeout_s=SILENCE_S, upstream_total_s=TOTAL_S
+        request_head_timeout_s=HEAD_S,
+        request_timeout_s=BODY_S,
+        upstream_timeout_s=SILENCE_S,
+        upstream_total_s=TOTAL_S,
+        uploads_per_client=UPLOADS,
     ) as door:
         yield door
 

@@ -78,11 +78,11 @@ METHODS = (
 )
 
 VERSIONS = (
-    refused("HTTP/0.9", b"GET /api/v1/products\r\n\r\n", answers=(426,)),
-    refused("HTTP/0.9 by name", _public(b"GET /api/v1/products HTTP/0.9"), answers=(426,)),
-    refused("HTTP/1.0", _public(b"GET /api/v1/products HTTP/1.0"), answers=(426,)),
-    refused("HTTP/1.0 that stays", _public(b"GET /api/v1/products HTTP/1.0", b"Connection: keep-alive") * 2, answers=(426,)),
-    *(refused(f"version {version!r}", _public(b"GET /api/v1/products " + version), answers=(426,)) for version in (b"HTTP/1.2", b"HTTP/2.0")),
+    refused("HTTP/0.9", b"GET /api/v1/products\r\n\r\n"),
+    refused("HTTP/0.9 by name", _public(b"GET /api/v1/products HTTP/0.9")),
+    refused("HTTP/1.0", _public(b"GET /api/v1/products HTTP/1.0")),
+    refused("HTTP/1.0 that stays", _public(b"GET /api/v1/products HTTP/1.0", b"Connection: keep-alive") * 2),
+    *(refused(f"version {version!r}", _public(b"GET /api/v1/products " + version)) for version in (b"HTTP/1.2", b"HTTP/2.0")),
     *(
         refused(f"version {version!r}", _public(b"GET /api/v1/products " + version))
         for version in (

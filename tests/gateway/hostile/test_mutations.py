@@ -8,7 +8,7 @@ import asyncio
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -20,7 +20,8 @@ from tests.gateway.hostile.wire import connected, exchange
 COUNT = 300
 _TARGETS = (b"/api/v1/orders", b"/api/v1/orders/1", b"/api/v1/products?a=b", b"/api/v1/payments/%20")
 _ODD_BYTES = (
-    b"\x00", b"\r", b"\n", b"\r\n", b" ", b"\t", b"\x0b", b":", b";", b",", b"0", b"\x7f", b"\x80", b"\xff", b"/", b"%", b"#", b"\\",
+    b"\x00", b"\r", b"\n", b"\r\n", b" ", b"\t", b"\x0b", b":", b";", b",", b"0", b"\x7f", b"\x80", b"\xff", b"/", b"%", b"#",
+    b"\\",
 )  # fmt: skip
 _ODD_LINES = (
     b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity", b"Transfer-Encoding: xchunked", b"Content-Length: 0",
@@ -33,7 +34,8 @@ _PINGS = b"".join(
     for path in (b"orders", b"products", b"payments")
 )
 _SMUGGLED = (
-    head(b"GET /internal/reservations HTTP/1.1", HOST), head(b"DELETE /api/v1/products/1 HTTP/1.1", HOST)[:-4] + b"\r\nX-Swallow: ",
+    head(b"GET /internal/reservations HTTP/1.1", HOST),
+    head(b"DELETE /api/v1/products/1 HTTP/1.1", HOST)[:-4] + b"\r\nX-Swallow: ",
     b"0\r\n\r\n", b"GET /api/v1/orders/other HTTP/1.1\r\n",
 )  # fmt: skip
 
@@ -115,8 +117,10 @@ def intended(sent: bytes) -> Iterator[Intended]:
         if found is None:
             return
         body, sent = found
-        tokens = [value for name, value in headers if name == b"authorization"]
-        runs_as = "customer" if tokens == [CUSTOMER.partition(b": ")[2]] else "other" if tokens == [b"Bearer <other>"] else None
+        tokens = [value.split(b" ") for name, value in headers if name == b"authorization"]
+        runs_as = None
+        if len(tokens) == 1 and tokens[0][0].lower() == b"bearer":  # services read the scheme in any case
+            runs_as = {b"<customer>": "customer", b"<other>": "other"}.get(tokens[0][-1])
         yield Intended(line[1].decode(), line[2].decode(), body, runs_as)
 
 
@@ -191,8 +195,9 @@ async def _try(door: Door, sent: bytes, pieces: int) -> None:
     for arrival in door.record.arrivals:
         arrival.assert_plain()
     found = [Intended(arrival.method, arrival.target, arrival.body, door.people.name(arrival.runs_as)) for arrival in arrived]
-    allowed = iter(intended(sent))
-    assert all(one in allowed for one in found), (found, list(intended(sent)))  # `in` moves on: a subsequence
+    meant = intended(sent)
+    for one in found:  # some may be missing, and what runs as nobody has fewer rights than it was meant to have
+        assert any(one in (request, replace(request, runs_as=None)) for request in meant), (found, [*intended(sent)])
     # Nobody is told of what was another's.
     for serial in re.findall(rb'"serial": ([0-9]+)', received):
         assert int(serial) in [arrival.serial for arrival in arrived]

@@ -1,6 +1,7 @@
 """Slow and silent clients: they end within the deadlines, no service hears of them, and others are served meanwhile."""
 
 import asyncio
+import sys
 import time
 from contextlib import AsyncExitStack
 
@@ -8,7 +9,7 @@ import pytest
 
 from tests.conftest import eventually
 from tests.gateway.hostile.cases import CHUNKED, CUSTOMER, HOST, get, head, post
-from tests.gateway.hostile.conftest import BODY_S, HEAD_S, SILENCE_S, Door
+from tests.gateway.hostile.conftest import BODY_S, HEAD_S, SILENCE_S, UPLOADS, Door
 from tests.gateway.hostile.services import Scripted
 from tests.gateway.hostile.wire import Answer, connected, exchange
 
@@ -75,6 +76,7 @@ async def test_slow_requests_end_with_408(hasty: Door) -> None:
     _assert_only_others(hasty, 0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux answers to all of 127.0.0.0/8")
 @pytest.mark.parametrize("addresses", [1, 130], ids=["one-client", "many-clients"])
 async def test_g2_dribbled_bodies_take_no_service_away(hasty: Door, addresses: int) -> None:
     """G2: 130 bodies that come byte by byte held every connection to a service, and everybody got 503."""
@@ -86,7 +88,7 @@ async def test_g2_dribbled_bodies_take_no_service_away(hasty: Door, addresses: i
     await _others_are_served(hasty)
     statuses = [answer and answer.status for answer, _ in await asyncio.gather(*slow)]
     assert set(statuses) == ({408, 429} if addresses == 1 else {408})
-    assert statuses.count(408) >= 50
+    assert statuses.count(408) == (UPLOADS if addresses == 1 else 130)
     _assert_only_others(hasty, 30)
 
 
@@ -98,7 +100,7 @@ async def test_slow_readers(hasty: Door, scripted: Scripted) -> None:
     asked = hasty.people.fill(head(b"GET /api/v1/tracking/large HTTP/1.1", HOST, CUSTOMER))
     async with AsyncExitStack() as stack:
         for _ in range(20):
-            wire = await stack.enter_async_context(connected(hasty.port, "127.0.0.2", receive_buffer=4096))
+            wire = await stack.enter_async_context(connected(hasty.port, receive_buffer=4096))
             await wire.send(asked)
         await _others_are_served(hasty)
 
@@ -143,7 +145,7 @@ async def test_idle_connections(hasty: Door) -> None:
         served = asyncio.Event()
 
         async def idle() -> None:
-            async with connected(hasty.port, "127.0.0.2"):
+            async with connected(hasty.port):
                 await served.wait()
 
         for _ in range(500):
