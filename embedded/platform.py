@@ -244,7 +244,7 @@ class Platform:
 
     def _envoy(self, ports: Ports) -> EnvoyServer:
         metrics_port = self._port(ports, "gateway_metrics")
-        given = {name.lower(): value for name, value in {**os.environ, **self._env}.items()}
+        given = {name.lower(): value for name, value in {**os.environ, **self._env}.items() if value}
         own = {"host": "127.0.0.1", "port": self._port(ports, "gateway"), "metrics_port": metrics_port}
         return EnvoyServer(self.data_dir / "gateway", render(GatewaySettings.model_validate(given | own)), metrics_port)
 

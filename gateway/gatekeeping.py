@@ -11,7 +11,9 @@ from fastapi.responses import PlainTextResponse
 
 from contracts.errors import ErrorCode, Refusal
 from gateway.limits import SharedLimits
-from gateway.metrics import requests_counted_total
+from gateway.metrics import rate_limited_total, requests_counted_total
+
+_REFUSED = "refused:"
 
 
 def gatekeeping(limits: SharedLimits, ended_sessions: Callable[[], frozenset[UUID]]) -> APIRouter:
@@ -21,6 +23,8 @@ def gatekeeping(limits: SharedLimits, ended_sessions: Callable[[], frozenset[UUI
     @router.post("/limits", include_in_schema=False)
     async def exchange(request: Request) -> PlainTextResponse:
         known, counts = _read((await request.body()).decode())
+        for key in [key for key in counts if key.startswith(_REFUSED)]:
+            rate_limited_total.labels(key.removeprefix(_REFUSED)).inc(counts.pop(key))
         used = await limits.add(counts) if counts else {}
         for key in used:
             requests_counted_total.labels(key.partition(":")[0]).inc(counts[key])

@@ -71,6 +71,8 @@ class GatewaySettings(ProcessSettings):
     """How long a whole request may take to come. Only then its service hears of it."""
     max_connections: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Of all clients together."""
+    envoy_memory_mb: Annotated[int, Field(ge=64, le=1_000_000)] = 512
+    """Beyond this Envoy takes no new requests."""
     uploads_per_client: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Requests of one client address whose body is still coming."""
 

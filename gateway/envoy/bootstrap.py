@@ -22,8 +22,20 @@ def render(settings: GatewaySettings) -> Json:
                     "envoy.resource_monitors.global_downstream_max_connections",
                     "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
                     max_active_downstream_connections=settings.max_connections,
-                )
-            ]
+                ),
+                extension(
+                    "envoy.resource_monitors.fixed_heap",
+                    "resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                    max_heap_size_bytes=settings.envoy_memory_mb * 2**20,
+                ),
+            ],
+            # Bodies under way are what fills it; then new requests are answered 503.
+            "actions": [
+                {
+                    "name": "envoy.overload_actions.stop_accepting_requests",
+                    "triggers": [{"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": 0.95}}],
+                }
+            ],
         },
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": [{"safe_regex": {"regex": _COUNTED}}]}}},
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},

@@ -5,10 +5,11 @@
 -- were ended. While that does not answer, what is known here goes on to hold. Logins are asked about one by one.
 
 local SYNC_MS, PAUSE_MS = 500, 1000
-local SYNC_TIMEOUT_MS, LOGIN_TIMEOUT_MS = 250, 2000
+local SYNC_TIMEOUT_MS, LOGIN_TIMEOUT_MS = 400, 2000
 
 local used_until = {}             -- key -> when (ms) nothing is used up any more: GCRA's theoretical arrival time
 local counted = {}                -- key -> requests since the last exchange with the edge
+local refused = {}                -- name of a limit -> requests that it refused since then
 local ended, version = {}, "-"    -- session id -> true, and which state of the list this is
 local next_sync = 0
 local uploads = {}                -- client address -> id of a body that is still coming -> when it must have come
@@ -50,7 +51,8 @@ local function sync(handle, now, timeout_ms)
   forget(now)
   local lines = {"ended " .. version}
   for key, count in pairs(counted) do lines[#lines + 1] = key .. " " .. count end
-  counted = {}
+  for name, count in pairs(refused) do lines[#lines + 1] = "refused:" .. name .. " " .. count end
+  counted, refused = {}, {}
   local request = {[":method"] = "POST", [":path"] = "/limits", [":authority"] = "edge"}
   local headers, body = handle:httpCall(
     CLUSTER, request, table.concat(lines, "\n"), {timeout_ms = timeout_ms, send_xff = false, trace_sampled = false})
@@ -98,6 +100,7 @@ end
 local function refuse_as_too_many(handle, name, over)
   local wait = math.max(math.ceil(over / 1000), 1)
   tell(handle, name, 0, wait)
+  refused[name] = (refused[name] or 0) + 1
   refuse(handle, "429", name, tostring(wait))
 end
 

@@ -1,4 +1,4 @@
-"""What a request goes through, in this order: CORS, its token, who asks and how often, roles, its whole body, its service."""
+"""What a request goes through, in this order: CORS, its token, who asks and how often, its whole body, roles, its service."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def http_filters(settings: GatewaySettings) -> list[Json]:
         extension(JWT, "filters.http.jwt_authn.v3.JwtAuthentication", **_tokens(settings)),
         extension(CALLER, "filters.http.lua.v3.Lua", default_source_code={"inline_string": _callers(settings)}),
         extension(RBAC, "filters.http.rbac.v3.RBAC"),
-        # Off, unless a route has a body limit.
+        # The body has come by now (callers.lua); this gives it its length, and keeps it back where nobody is asked who he is.
         extension(BUFFER, "filters.http.buffer.v3.Buffer", max_request_bytes=BODY_LIMIT) | {"disabled": True},
         extension("envoy.filters.http.router", "filters.http.router.v3.Router", suppress_envoy_headers=True),
     ]
@@ -51,7 +51,7 @@ def _tokens(settings: GatewaySettings) -> Json:
                 "audiences": [settings.jwt_audience],
                 "remote_jwks": {
                     "http_uri": {"uri": keys, "cluster": "identity", "timeout": "2s"},
-                    "cache_duration": seconds(60),
+                    "cache_duration": seconds(10),
                     # Fetched ahead of time, so that what is known goes on to serve while identity is away.
                     "async_fetch": {"failed_refetch_duration": seconds(1)},
                 },

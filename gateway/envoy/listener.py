@@ -61,7 +61,7 @@ def _manager(settings: GatewaySettings, trusted: list[Json]) -> Json:
         "generate_request_id": True,
         "always_set_request_id_in_response": True,
         "server_header_transformation": "PASS_THROUGH",
-        # Envoy's own headers (retries, time-outs) are believed from nobody: no client has this address.
+        # No client has this address: nobody is "internal" to Envoy, and believed more than others.
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         "tracing": _tracing(settings),
         "access_log": [_access_log()],
@@ -133,11 +133,11 @@ def _believing(trusted: list[Json]) -> Json:
 
 
 def _without(*names: str) -> Json:
-    """These headers do not get in, and none that is Envoy's own."""
+    """Dropped before anything looks at them: these headers, and all that would tell Envoy what to do (retries, time-outs)."""
     return extension(
         "envoy.http.early_header_mutation.header_mutation",
         "http.early_header_mutation.header_mutation.v3.HeaderMutation",
-        mutations=[{"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}, *({"remove": name} for name in names)],
+        mutations=[*({"remove": name} for name in names), {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}],
     )
 
 

@@ -70,6 +70,7 @@ def _pages() -> Iterable[Json]:
             "name": page.prefix,
             "match": match | _methods(READS),
             "route": {"cluster": EDGE, "timeout": "15s"},
+            "typed_per_filter_config": {BUFFER: _body_limit(1000)},
         }
         yield _no_such_method(page.prefix, match, READS)
 
@@ -90,7 +91,7 @@ def _services(settings: GatewaySettings) -> Iterable[Json]:
 def _forward(route: Route, match: Json, who: Who, reads: bool, settings: GatewaySettings) -> Json:
     filters: Json = {
         CALLER: typed("filters.http.lua.v3.LuaPerRoute", filter_context=_context(route, who)),
-        BUFFER: typed("filters.http.buffer.v3.BufferPerRoute", buffer={"max_request_bytes": route.body_limit}),
+        BUFFER: _body_limit(route.body_limit),
     }
     if route.limit is Limit.CALLER:
         filters[JWT] = typed("filters.http.jwt_authn.v3.PerRouteConfig", requirement_name="token")
@@ -124,6 +125,10 @@ def _preflight(route: Route, match: Json, settings: GatewaySettings) -> Json:
         "route": {"cluster": route.service},
         "typed_per_filter_config": {CORS: _cors(settings, route.methods)},
     }
+
+
+def _body_limit(size: int) -> Json:
+    return typed("filters.http.buffer.v3.BufferPerRoute", buffer={"max_request_bytes": size})
 
 
 def _context(route: Route, who: Who) -> Json:

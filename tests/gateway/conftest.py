@@ -40,6 +40,8 @@ from tests.conftest import TokenMint, eventually
 
 # Loading the certificates of all authorities takes longer than most tests here.
 connect = partial(httpx2.AsyncClient, verify=False, timeout=30)
+NOWHERE = "http://127.0.0.1:1"
+"""An address at which nobody answers."""
 GENEROUS = {f"rate_limit{kind}_per_minute": 1_000_000 for kind in ("", "_anonymous", "_auth", "_webhook")} | {
     "uploads_per_client": 1000
 }
@@ -266,7 +268,14 @@ class _Server(uvicorn.Server):
 async def serving(app: ASGIApp, port: int) -> AsyncIterator[None]:
     """The application on a real socket."""
     config = uvicorn.Config(
-        app, port=port, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=1
+        app,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve())

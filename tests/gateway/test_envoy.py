@@ -116,7 +116,7 @@ def test_both_doors_are_the_same_but_for_whom_they_believe() -> None:
     assert trusting["route_config"] == other["route_config"]
     assert trusting["http_filters"] == other["http_filters"]
     assert (trusting["use_remote_address"], other["use_remote_address"]) == (False, True)
-    removed = {mutation["remove"] for mutation in other["early_header_mutation_extensions"][0]["typed_config"]["mutations"]}
+    removed = {mutation.get("remove") for mutation in other["early_header_mutation_extensions"][0]["typed_config"]["mutations"]}
     assert removed >= {"traceparent", "tracestate", "baggage", "x-forwarded-for", "x-forwarded-host", "forwarded"}
 
 

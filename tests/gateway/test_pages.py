@@ -10,12 +10,11 @@ import pytest
 from chassis.clock import utc_now
 from contracts.identity import Role
 from embedded import kafka
-from embedded.ports import free_port
 from gateway.openapi import merge
 from gateway.pages import STATIC
 from gateway.routes import RouteTable
 from tests.conftest import TokenMint
-from tests.gateway.conftest import FrontDoor, Shop, Start
+from tests.gateway.conftest import NOWHERE, FrontDoor, Shop, Start
 
 REF = "#/components/schemas/"
 
@@ -83,7 +82,7 @@ def test_components_of_one_name_are_kept_apart_if_they_differ() -> None:
 async def test_one_document_for_all_services_that_are_up(start: Start, shop: Shop) -> None:
     shop["catalog"].document = document({"/api/v1/products": {"get": operation("P")}}, {"P": {"title": "product"}})
     shop["order"].document = document({"/api/v1/orders": {"get": operation("P")}}, {"P": {"title": "order"}})
-    client = (await start(payment_url=f"http://127.0.0.1:{free_port()}")).client
+    client = (await start(payment_url=NOWHERE)).client
     response = await client.get("/openapi.json")
     merged = response.json()
     assert set(merged["paths"]) == {"/api/v1/products", "/api/v1/orders"}
@@ -125,7 +124,6 @@ async def test_whom_to_tell_of_a_hole(front_door: FrontDoor) -> None:
 
 async def test_the_health_of_the_whole(start: Start, shop: Shop, tmp_path: Path) -> None:
     async with kafka.running(tmp_path) as broker:
-        nowhere = f"http://127.0.0.1:{free_port()}"
         own = {"kafka_bootstrap_servers": broker.bootstrap}
         shop["payment"].checks = {"database": "ok", "temporal": "ok"}
         door = await start(worker_url=shop["payment"].url, **own)
@@ -135,7 +133,7 @@ async def test_the_health_of_the_whole(start: Start, shop: Shop, tmp_path: Path)
         assert health.json()["parts"]["catalog"]["latency_ms"] > 0
 
         shop["order"].checks, shop["payment"].checks = {"database": "ConnectionRefusedError"}, {"database": "ok"}
-        lame = await start(analytics_url=nowhere, worker_url=nowhere, **own)
+        lame = await start(analytics_url=NOWHERE, worker_url=NOWHERE, **own)
         health = await lame.client.get("/health")
         parts = health.json()["parts"]
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
@@ -153,7 +151,7 @@ async def test_the_health_of_the_whole(start: Start, shop: Shop, tmp_path: Path)
         assert (await lame.client.get("/health/ready")).status_code == 200
 
     dead = await start(
-        **{f"{name}_url": nowhere for name in shop}, redis_url="redis://127.0.0.1:1/0", kafka_bootstrap_servers="127.0.0.1:1"
+        **{f"{name}_url": NOWHERE for name in shop}, redis_url="redis://127.0.0.1:1/0", kafka_bootstrap_servers="127.0.0.1:1"
     )
     health = await dead.client.get("/health")
     assert (health.status_code, health.json()["status"]) == (503, "down")

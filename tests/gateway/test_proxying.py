@@ -11,9 +11,8 @@ import httpx2
 import pytest
 
 from contracts.identity import Role
-from embedded.ports import free_port
 from tests.conftest import TokenMint, eventually
-from tests.gateway.conftest import Exchange, FrontDoor, Shop, Start, Upstream
+from tests.gateway.conftest import NOWHERE, Exchange, FrontDoor, Shop, Start, Upstream
 
 
 async def test_a_request_passes_as_it_is(front_door: FrontDoor, mint: TokenMint) -> None:
@@ -208,7 +207,7 @@ async def test_a_client_that_does_not_read_holds_nothing_up(start: Start) -> Non
 
 
 async def test_a_service_that_is_down(start: Start, mint: TokenMint) -> None:
-    door = await start(order_url=f"http://127.0.0.1:{free_port()}")
+    door = await start(order_url=NOWHERE)
     for method in ("GET", "POST"):
         response = await door.client.request(method, "/api/v1/orders", headers=mint.headers(Role.CUSTOMER))
         problem = response.json()
