@@ -36,13 +36,15 @@ class SharedLimits:
     """Adds up what the gateways have counted. `quotas`: requests a minute by the name of the limit."""
 
     def __init__(self, url: str, quotas: Mapping[str, int]) -> None:
-        self._redis = redis.Redis.from_url(
+        pool = redis.BlockingConnectionPool.from_url(
             url,
             max_connections=16,
+            timeout=_TIMEOUT_S,  # when all are in use, many logins at once wait for their turn
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
             retry=Retry(NoBackoff(), 1),  # a connection that Redis closed while it was idle is replaced at once
         )
+        self._redis = redis.Redis.from_pool(pool)
         self._script = self._redis.register_script(_SCRIPT)
         self._cost_ms = {name: WINDOW_MS / quota for name, quota in quotas.items()}
         self._away = False

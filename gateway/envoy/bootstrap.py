@@ -52,5 +52,10 @@ _COUNTED = (
 )
 """Envoy counts thousands of things; these are the ones that are read."""
 
-_RUNTIME: Json = {"re2.max_program_size.error_level": 400, "re2.max_program_size.warn_level": 400}
-"""The expression of a plain path (routes.py) is longer than Envoy likes by default; it still takes linear time."""
+_RUNTIME: Json = {
+    # The expression of a plain path (routes.py) is longer than Envoy likes by default; it still takes linear time.
+    "re2.max_program_size.error_level": 400,
+    "re2.max_program_size.warn_level": 400,
+    # By default Envoy skips bytes between the end of a chunk's data and the end of its line.
+    "envoy.reloadable_features.strict_chunk_parsing": True,
+}

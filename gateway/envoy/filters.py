@@ -57,6 +57,7 @@ def _tokens(settings: GatewaySettings) -> Json:
                 },
                 "from_headers": [{"name": "authorization", "value_prefix": scheme} for scheme in ("Bearer ", "bearer ")],
                 "forward": True,
+                "require_expiration": True,
                 "payload_in_metadata": "jwt",
                 "failed_status_in_metadata": "failed",
                 "clock_skew_seconds": LEEWAY_S,

@@ -17,6 +17,8 @@ _FORWARDED = (
 )  # fmt: skip
 _TRACE = ("traceparent", "tracestate", "baggage")
 """A stranger must not decide what we record, nor write into our traces."""
+_HOP_BY_HOP = ("te", "trailer", "http2-settings", "proxy-authorization", "proxy-authenticate", "x-client-trace-id")
+"""Between a client and us. Envoy itself takes away the rest of RFC 9110, 7.6.1."""
 
 
 def front_door(settings: GatewaySettings) -> Json:
@@ -109,7 +111,7 @@ def _deadlines(settings: GatewaySettings) -> Json:
 def _believing_nobody() -> Json:
     return {
         "use_remote_address": True,
-        "early_header_mutation_extensions": [_without(*_FORWARDED, *_TRACE)],
+        "early_header_mutation_extensions": [_without(*_HOP_BY_HOP, *_FORWARDED, *_TRACE)],
     }
 
 
@@ -117,6 +119,7 @@ def _believing(trusted: list[Json]) -> Json:
     """The client is the last hop in X-Forwarded-For that is not one of our proxies."""
     return {
         "use_remote_address": False,
+        "early_header_mutation_extensions": [_without(*_HOP_BY_HOP)],
         "original_ip_detection_extensions": [
             extension(
                 "envoy.http.original_ip_detection.xff",
@@ -126,7 +129,6 @@ def _believing(trusted: list[Json]) -> Json:
             )
         ],
         "preserve_external_request_id": True,
-        "early_header_mutation_extensions": [_without()],
     }
 
 
