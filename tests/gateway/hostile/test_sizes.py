@@ -14,7 +14,7 @@ _MB = 1_000_000
 
 def _small(*lines: bytes) -> bytes:
     """To a path that takes small bodies only."""
-    return head(b"PUT /api/v1/users/1 HTTP/1.1", HOST, CUSTOMER, *lines)
+    return head(b"PATCH /api/v1/users/1 HTTP/1.1", HOST, CUSTOMER, *lines)
 
 
 @dataclass(frozen=True, slots=True)
