@@ -82,15 +82,13 @@ local function over_ms(key, policy, now)
   return math.max((used_until[key] or 0) - now, 0) - policy.window_ms
 end
 
--- The answer's RateLimit headers (draft-ietf-httpapi-ratelimit-headers-10); routes.py puts them there.
+-- Headers of the answer, which routes.py puts there: RateLimit (draft-ietf-httpapi-ratelimit-headers-10), and over TLS HSTS.
 local function tell(handle, name, remaining, reset)
-  local policy = POLICIES[name]
-  local secure = handle:headers():get("x-forwarded-proto") == "https"
-  handle:streamInfo():dynamicMetadata():set("limits", "answer", {
-    policy = string.format('"%s";q=%d;w=%d', name, policy.quota, policy.window_ms / 1000),
-    state = string.format('"%s";r=%d;t=%d', name, remaining, reset),
-    hsts = secure and "max-age=31536000; includeSubDomains" or "",
-  })
+  local answer = handle:streamInfo():dynamicMetadata()
+  answer:set("limits", "left", string.format('"%s";r=%d;t=%d', name, remaining, reset))
+  if handle:headers():get("x-forwarded-proto") == "https" then
+    answer:set("limits", "hsts", "max-age=31536000; includeSubDomains")
+  end
 end
 
 local function refuse(handle, status, why, wait)

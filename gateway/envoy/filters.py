@@ -6,6 +6,7 @@ from gateway.envoy.clusters import LIMITS
 from gateway.envoy.parts import Json, extension, headers, seconds
 from gateway.envoy.replies import TRACE_HEADER, TRACE_ID
 from gateway.envoy.routes import BUFFER, CALLER, CORS, JWT, RBAC
+from gateway.limits import WINDOW_MS
 from gateway.routes import BODY_LIMIT
 from gateway.settings import GatewaySettings
 
@@ -72,7 +73,7 @@ def _tokens(settings: GatewaySettings) -> Json:
 
 def _callers(settings: GatewaySettings) -> str:
     """callers.lua, with the settings that it reads before it."""
-    policies = "".join(f"  {name} = {{quota = {quota}, window_ms = 60000}},\n" for name, quota in settings.quotas().items())
+    policies = "".join(f"  {name} = {{quota = {quota}, window_ms = {WINDOW_MS}}},\n" for name, quota in settings.quotas().items())
     return (
         f"local POLICIES = {{\n{policies}}}\n"
         f'local CLUSTER = "{LIMITS}"\n'

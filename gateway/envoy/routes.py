@@ -6,6 +6,7 @@ from contracts.identity import Role
 from gateway.envoy.clusters import EDGE
 from gateway.envoy.parts import DEFAULT, SET, Json, headers, seconds, typed
 from gateway.envoy.replies import NO_STORE, SECURITY, TRACE_HEADER
+from gateway.limits import WINDOW_MS
 from gateway.routes import PAGES, PATH, PUBLIC, READS, ROUTES, Limit, Page, Route, Who
 from gateway.settings import GatewaySettings
 
@@ -18,7 +19,7 @@ CALLER, JWT, RBAC, BUFFER, CORS = (
 )
 """The filters that a route tells what to do."""
 LIMITS = "limits"
-"""Where the callers filter leaves what the answer's RateLimit headers say."""
+"""Where the callers filter leaves what these headers of the answer say."""
 _CORS_REQUEST = "authorization, content-type, idempotency-key, if-match, if-none-match, prefer, traceparent, x-request-id"
 _CORS_ANSWER = "etag, location, preference-applied, ratelimit, ratelimit-policy, retry-after, x-request-id"
 _PLAIN_PATH = rf"(?:{PATH})(?:\?.*)?"
@@ -38,9 +39,8 @@ def route_config(settings: GatewaySettings) -> Json:
                     *headers(SECURITY, DEFAULT),
                     *headers(
                         {
-                            "ratelimit-policy": f"%DYNAMIC_METADATA({LIMITS}:answer:policy)%",
-                            "ratelimit": f"%DYNAMIC_METADATA({LIMITS}:answer:state)%",
-                            "strict-transport-security": f"%DYNAMIC_METADATA({LIMITS}:answer:hsts)%",
+                            "ratelimit": f"%DYNAMIC_METADATA({LIMITS}:left)%",
+                            "strict-transport-security": f"%DYNAMIC_METADATA({LIMITS}:hsts)%",
                         }
                     ),
                     *(headers({"vary": "origin"}, "APPEND_IF_EXISTS_OR_ADD") if settings.cors_allow_origins else []),
@@ -110,7 +110,9 @@ def _forward(route: Route, match: Json, who: Who, reads: bool, settings: Gateway
         "decorator": {"operation": route.prefix, "propagate": False},
         "stat_prefix": route.prefix.strip("/").replace("/", "_").replace(".", "_"),
         # Public reads keep what the service says; all else is somebody's own.
-        "response_headers_to_add": [] if public else headers(NO_STORE),
+        "response_headers_to_add": headers(
+            {"ratelimit-policy": _policies(route.limit, settings), **({} if public else NO_STORE)}
+        ),
         "typed_per_filter_config": filters,
         "request_body_buffer_limit": route.body_limit,
     }
@@ -129,6 +131,12 @@ def _preflight(route: Route, match: Json, settings: GatewaySettings) -> Json:
 
 def _body_limit(size: int) -> Json:
     return typed("filters.http.buffer.v3.BufferPerRoute", buffer={"max_request_bytes": size})
+
+
+def _policies(limit: Limit, settings: GatewaySettings) -> str:
+    """The limits that a request on such a path may count against; the RateLimit header names the one that it did."""
+    names = ("user", "anonymous") if limit is Limit.CALLER else (limit.value,)
+    return ", ".join(f'"{name}";q={settings.quotas()[name]};w={WINDOW_MS // 1000}' for name in names)
 
 
 def _context(route: Route, who: Who) -> Json:

@@ -59,7 +59,7 @@ async def test_a_user_is_told_what_is_left(start: Start, shop: Shop, mint: Token
     client = (await start(rate_limit_per_minute=3)).client
     user = mint.headers(Role.CUSTOMER)
     first = await client.get("/api/v1/orders", headers=user)
-    assert first.headers["ratelimit-policy"] == '"user";q=3;w=60'
+    assert first.headers["ratelimit-policy"] == '"user";q=3;w=60, "anonymous";q=1000000;w=60'
     assert first.headers["ratelimit"] == '"user";r=2;t=20'
     await client.get("/api/v1/orders", headers=user)
     await client.get("/api/v1/products", headers=user)  # with a token it is the user that counts, also where none is needed

@@ -72,7 +72,8 @@ async def test_slow_requests_end_with_408(hasty: Door) -> None:
         assert answer is not None, name
         assert answer.status == 408, name
         assert b"request_timeout" in answer.body, name
-        assert deadline_s - 1 < took_s < deadline_s + _GENEROUS_S, name
+        # Who falls silent is given up by that deadline, if it comes first.
+        assert min(deadline_s, SILENCE_S) - 1 < took_s < deadline_s + _GENEROUS_S, name
     _assert_only_others(hasty, 0)
 
 
