@@ -23,7 +23,8 @@ _PARAMETER = re.compile(r"\{[^}]*\}")
 _DESCRIPTION = """\
 One address for the whole shop.
 
-**Log in** with `POST /api/v1/auth/login` and send its `access_token` as `Authorization: Bearer …` (the *Authorize* button here).
+**Sign up** with `POST /api/v1/auth/register`, or **log in** with `POST /api/v1/auth/login` once your e-mail is verified; send the
+`access_token` as `Authorization: Bearer …` (the *Authorize* button here). It lives five minutes: `POST /api/v1/auth/refresh`.
 
 **Repeat safely**: send an `Idempotency-Key` with what creates something; the same key and body get the first reply again.
 
