@@ -21,12 +21,12 @@ from benchmarks.ceilings import FourLocal, FourRegular, workflows_per_second
 from benchmarks.gateway import gateway_costs
 from benchmarks.lag import buckets, quantile_ms
 from cli.client import Person
-from cli.demo.shop import Shop, open_shop
 from cli.stocking import stock_platform
 from data.baskets import Basket, read_baskets
 from embedded.platform import Platform
 from embedded.processes import Usage
 from temporal.client import TemporalSettings, connect
+from testing.shop import Shop, open_shop
 
 PARTS = ("orders", "gateway")
 RESULTS = Path(__file__).parent / "results.json"

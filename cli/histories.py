@@ -17,12 +17,12 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from cli.demo import scenarios
-from cli.demo.scenarios import Play
-from cli.demo.shop import in_parallel, until
-from cli.demo.stage import UNTIL_S, Stage, open_stage
 from contracts.orders import OrderStatus
 from embedded.supervisor import cancelled_by_sigterm
+from testing import scenarios
+from testing.scenarios import Play
+from testing.shop import in_parallel, until
+from testing.stage import UNTIL_S, Stage, open_stage
 
 PROCESS = re.compile(r"\b[0-9]+@[A-Za-z0-9.-]+")
 """How Temporal calls a process: its number at its machine."""

@@ -47,7 +47,7 @@ def audit(
     data: DataDir = DEFAULT_DATA,
 ) -> None:
     """Compare money, stock, parcels, events and workflows across all services and both outside ledgers."""
-    from cli.audit import audit_command
+    from audit import audit_command
 
     audit_command(wait=wait, as_json=as_json, data=data)
 

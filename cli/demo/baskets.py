@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.demo.scenarios import TOO_HEAVY, Scenario, scenario_for
 from cli.stocking import UNITS
 from data.baskets import Basket, read_baskets, read_products
 from data.catalogue import import_row
 from services.shipping.model.rates import HEAVIEST_GRAMS
+from testing.scenarios import TOO_HEAVY, Scenario, scenario_for
 
 MOST_LINES, LARGEST_QUANTITY = 100, 1000
 NAMED = 5

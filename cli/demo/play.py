@@ -10,16 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.client import ApiProblem, Person
-from cli.demo.addresses import address_of
 from cli.demo.baskets import Chosen
-from cli.demo.scenarios import Scenario, Seen
-from cli.demo.shop import Placed, Purchase, Shop, in_parallel
 from contracts.orders import FINAL_STATUSES
 from data.baskets import Basket
+from testing.households import purchase_of
+from testing.scenarios import Scenario, Seen
+from testing.shop import Placed, Purchase, Shop, in_parallel
 
 AT_ONCE = 16
 UNTIL_FINAL_S = 90
-CARD = "tok_visa"
 NOTHING = Placed(0, {}, 0.0)
 
 
@@ -64,20 +63,6 @@ async def play(shop: Shop, chosen: Sequence[Chosen], progress: Progress, run: st
     await shop.carrier.call("POST", "/_control/advance", {"to": "delivered", "all": True})
     await _until_final(shop, played, progress)
     return played
-
-
-def purchase_of(basket: Basket, customers: dict[str, Person], run: str) -> Purchase:
-    """The basket as an order at its store, to its household's address, paid with its household's card."""
-    return Purchase(
-        customer=customers[basket.household_id],
-        body={
-            "lines": [{"product_id": product, "quantity": quantity} for product, quantity in basket.lines],
-            "ship_to": address_of(basket.household_id),
-            "payment_token": f"{CARD}_{basket.household_id}",
-            "warehouse_id": basket.store_id,
-        },
-        key=f"{run}-{basket.basket_id}",
-    )
 
 
 async def see(shop: Shop, scenario: Scenario, purchase: Purchase) -> Seen:

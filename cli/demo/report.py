@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cli.demo.baskets import Chosen
 from cli.demo.play import Played
-from cli.demo.scenarios import ORDINARY, TOO_HEAVY, TROUBLES, rule_of
+from testing.scenarios import ORDINARY, TOO_HEAVY, TROUBLES, rule_of
 
 SCENARIOS = (*TROUBLES, TOO_HEAVY, ORDINARY)
 

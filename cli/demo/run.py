@@ -8,16 +8,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from cli.audit import AuditSettings, run_audit
+from audit import AuditSettings, run_audit
 from cli.client import ApiProblem
 from cli.demo import report
 from cli.demo.baskets import BadBaskets, Chosen, choose
 from cli.demo.play import Played, play, progress_on
-from cli.demo.shop import Shop, open_shop
 from cli.stocking import stock_platform
 from data.baskets import BadRow
 from embedded.platform import AlreadyRunning, Platform, find_running
 from embedded.supervisor import PartFailed, cancelled_by_sigterm
+from testing.shop import Shop, open_shop
 
 SETTINGS = {
     # Only the card decides which orders are held.

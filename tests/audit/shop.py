@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
-from cli.audit.books import (
+from audit.books import (
     LISTENERS,
     PRODUCERS,
     Books,

@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 from rich.console import Console
 
-from cli.audit import AuditReport, AuditSettings, command, run_audit
-from cli.audit.books import LISTENERS, Source
-from cli.audit.report import CLEAN, UNREADABLE, VIOLATED
+from audit import AuditReport, AuditSettings, command, run_audit
+from audit.books import LISTENERS, Source
+from audit.report import CLEAN, UNREADABLE, VIOLATED
 from contracts.errors import ErrorCode
 from contracts.orders import OrderStatus
 from embedded.ports import free_port
@@ -29,7 +29,7 @@ from tests.audit.conftest import Shop, place_order
 from tests.audit.tampering import tamperings
 from tests.conftest import eventually
 
-RUN = "import sys, typer; from cli.audit import audit_command; app = typer.Typer(); app.command()(audit_command); app()"
+RUN = "import sys, typer; from audit import audit_command; app = typer.Typer(); app.command()(audit_command); app()"
 
 
 def test_the_auditor_expects_an_effect_of_just_those_events_that_the_services_listen_to() -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.audit.books import NO_RESULT, Books, ChargeRow, MailRow, NotificationRow, ParcelRow, PaymentRow, Source, WorkflowRow
-from cli.audit.rules import RULES, judge, unsettled
-from cli.audit.verdict import InFlight, Violation
+from audit.books import NO_RESULT, Books, ChargeRow, MailRow, NotificationRow, ParcelRow, PaymentRow, Source, WorkflowRow
+from audit.rules import RULES, judge, unsettled
+from audit.verdict import InFlight, Violation
 from contracts.ids import payment_reference
 from contracts.orders import OrderStatus as S
 from tests.audit.shop import EARLIER, NOW, TOTAL, Shop, add, change, every_kind, remove, the, unapply

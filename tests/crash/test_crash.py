@@ -11,12 +11,12 @@ import aiohttp
 import pytest
 from rich.console import Console
 
-from cli.audit import AuditSettings, run_audit
+from audit import AuditSettings, run_audit
 from cli.client import ApiProblem, Gateway, Person
-from cli.demo.shop import open_shop
 from cli.stocking import stock_platform
 from data.baskets import Basket, read_baskets
 from embedded.platform import Platform
+from testing.shop import open_shop
 from tests.conftest import eventually
 
 SETTINGS = {

@@ -17,7 +17,7 @@ from tests.deploy.platform import ROOT, processes
 
 LOCK = (ROOT / "requirements.lock").read_text()
 SIMULATORS_NEED = ("aiosmtpd",)
-COMMANDS = ("gateway.envoy", "cli.main", "cli.migrate", "cli.secrets", "cli.stocking", "cli.audit.command")
+COMMANDS = ("gateway.envoy", "cli.main", "cli.migrate", "cli.secrets", "cli.stocking", "audit.command")
 
 
 def let_through() -> list[str]:

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from cli.audit.settings import AuditSettings
+from audit.settings import AuditSettings
 from tests.deploy.platform import ROOT, SERVICES, SETTINGS, SIMULATED, processes, simulator_variables, variables
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()

@@ -9,8 +9,8 @@ import pytest_asyncio
 from rich.console import Console
 
 from cli.client import Person
-from cli.demo.stage import Stage, open_stage
 from contracts.identity import Role
+from testing.stage import Stage, open_stage
 
 PASSWORD = "a password of the fuzz run"
 BASKETS = 6

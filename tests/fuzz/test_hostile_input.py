@@ -19,8 +19,8 @@ from schemathesis.core import NOT_SET
 from schemathesis.core.result import Ok
 from yarl import URL
 
-from cli.demo.stage import Stage
 from contracts.identity import Role
+from testing.stage import Stage
 from tests.fuzz.conftest import token_of
 
 Json = dict[str, Any]

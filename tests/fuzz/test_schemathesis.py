@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from cli.demo.stage import Stage
 from contracts.identity import Role
+from testing.stage import Stage
 from tests.fuzz.conftest import token_of
 
 CONFIG = """

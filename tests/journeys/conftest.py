@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 from rich.console import Console
 
-from cli.demo.stage import Stage, open_stage
+from testing.stage import Stage, open_stage
 
 BASKETS = 60
 

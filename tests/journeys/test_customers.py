@@ -6,9 +6,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
-from cli.demo.stage import Stage
 from contracts.events import TOPICS, CloudEvent
 from contracts.orders import OrderStatus
+from testing.stage import Stage
 from tests.conftest import eventually
 
 EVENTS = {

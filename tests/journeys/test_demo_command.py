@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.demo.baskets import BadBaskets, choose
-from cli.demo.scenarios import GROUP, ORDINARY, PLACES, TOO_HEAVY, TROUBLES, rule_of, scenario_for
 from cli.main import app
 from cli.stocking import UNITS
 from data.baskets import Basket, read_baskets, read_products, write_baskets
 from data.catalogue import import_row
 from services.shipping.model.rates import HEAVIEST_GRAMS
+from testing.scenarios import GROUP, ORDINARY, PLACES, TOO_HEAVY, TROUBLES, rule_of, scenario_for
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from cli.demo.stage import Stage
 from contracts.errors import ErrorCode
+from testing.stage import Stage
 
 INTERNAL = (
     "/internal/v1/orders/open",

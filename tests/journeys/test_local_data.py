@@ -3,7 +3,7 @@
 import os
 import stat
 
-from cli.demo.stage import Stage
+from testing.stage import Stage
 
 
 async def test_g10_nobody_else_reads_the_data_of_a_running_platform(stage: Stage) -> None:

@@ -5,12 +5,12 @@ from dataclasses import replace
 from decimal import Decimal
 
 from chassis.cache import redis_client
-from cli.demo.shop import Purchase
-from cli.demo.stage import Stage
 from contracts.errors import ErrorCode
 from contracts.orders import OrderStatus
 from services.catalog.cache import PREFIX
 from services.shipping.model.rates import HEAVIEST_GRAMS
+from testing.shop import Purchase
+from testing.stage import Stage
 
 SUM = Decimal(200)
 """USD. Of such orders the third is more than may be bought in a day."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cli.demo import scenarios
-from cli.demo.stage import Stage
 from contracts.orders import OrderStatus
+from testing import scenarios
+from testing.stage import Stage
 from tests.conftest import eventually
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

@@ -10,8 +10,8 @@ from rich.console import Console
 from cli.demo import report
 from cli.demo.baskets import Chosen, choose
 from cli.demo.play import Played, play, progress_on
-from cli.demo.scenarios import GROUP, ORDINARY, TOO_HEAVY, TROUBLES
-from cli.demo.stage import Stage, small_baskets
+from testing.scenarios import GROUP, ORDINARY, TOO_HEAVY, TROUBLES
+from testing.stage import Stage, small_baskets
 from tests.journeys.conftest import BASKETS
 
 TIMES = 2

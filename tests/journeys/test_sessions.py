@@ -12,7 +12,7 @@ import pytest
 
 from cli import client
 from cli.client import Client, Person
-from cli.demo.stage import Stage
+from testing.stage import Stage
 
 PASSWORD = "correct horse battery"
 PROMISED_S = 2.0

@@ -5,10 +5,10 @@ from uuid import UUID
 
 import pytest
 
-from cli.audit import AuditReport, AuditSettings, run_audit
-from cli.demo import scenarios
-from cli.demo.stage import Stage
+from audit import AuditReport, AuditSettings, run_audit
 from cli.secrets import CLIENT_SECRETS
+from testing import scenarios
+from testing.stage import Stage
 from tests.audit.tampering import tamperings
 
 FALSIFIED = (

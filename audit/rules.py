@@ -12,9 +12,9 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache
 from uuid import UUID
 
-from cli.audit.books import LISTENERS, NO_RESULT, PRODUCERS, Books, ChargeRow, EventRow, OrderRow, PaymentRow, PriceRow, Source
-from cli.audit.verdict import Check, InFlight, Judgement, RuleResult, Violation
-from cli.audit.world import RUNNING, SETTLE, World, order_of, uuid_of
+from audit.books import LISTENERS, NO_RESULT, PRODUCERS, Books, ChargeRow, EventRow, OrderRow, PaymentRow, PriceRow, Source
+from audit.verdict import Check, InFlight, Judgement, RuleResult, Violation
+from audit.world import RUNNING, SETTLE, World, order_of, uuid_of
 from contracts.ids import payment_reference
 from contracts.inventory import ReservationStatus
 from contracts.money import MINOR_DIGITS

@@ -11,16 +11,16 @@ from uuid import UUID
 from rich.console import Console
 from temporalio.client import Client, WorkflowHandle
 
-from cli.demo import scenarios
-from cli.demo.play import purchase_of
-from cli.demo.scenarios import Play
-from cli.demo.shop import Purchase, Shop, in_parallel, open_shop, until
 from cli.stocking import stock_platform
 from contracts.ids import order_workflow_id
 from contracts.orders import OrderState
 from data.baskets import Basket, read_baskets, write_baskets
 from embedded.platform import Platform
 from temporal.client import TemporalSettings, connect
+from testing import scenarios
+from testing.households import purchase_of
+from testing.scenarios import Play
+from testing.shop import Purchase, Shop, in_parallel, open_shop, until
 
 SETTINGS = {
     "REVIEW_THRESHOLD": "1000000",

@@ -5,9 +5,9 @@
 It reads the services' databases directly, and only reads; no service may do that, an auditor must.
 """
 
-from cli.audit.command import audit_command, run_audit
-from cli.audit.report import AuditReport
-from cli.audit.settings import AuditSettings
-from cli.audit.verdict import Violation
+from audit.command import audit_command, run_audit
+from audit.report import AuditReport
+from audit.settings import AuditSettings
+from audit.verdict import Violation
 
 __all__ = ["AuditReport", "AuditSettings", "Violation", "audit_command", "run_audit"]

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from typing import TypeVar
 from uuid import UUID
 
-from cli.audit.books import (
+from audit.books import (
     LISTENERS,
     Books,
     ChargeRow,
@@ -23,7 +23,7 @@ from cli.audit.books import (
     Source,
     WorkflowRow,
 )
-from cli.audit.verdict import InFlight
+from audit.verdict import InFlight
 from contracts.ids import payment_reference
 from contracts.orders import FINAL_STATUSES, OrderStatus
 from contracts.shipments import ShipmentStatus

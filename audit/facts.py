@@ -22,8 +22,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, ListWork
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.service import RPCError
 
-from chassis.clock import utc_now
-from cli.audit.books import (
+from audit.books import (
     LISTENERS,
     NO_RESULT,
     Books,
@@ -44,7 +43,8 @@ from cli.audit.books import (
     SumRow,
     WorkflowRow,
 )
-from cli.audit.settings import AuditSettings
+from audit.settings import AuditSettings
+from chassis.clock import utc_now
 from contracts.ids import order_workflow_id
 from contracts.orders import OrderState
 from temporal.client import connect

@@ -12,14 +12,14 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from audit.books import Books
+from audit.facts import Reader
+from audit.report import UNREADABLE, AuditReport
+from audit.rules import judge, unsettled
+from audit.settings import AuditSettings
+from audit.verdict import InFlight, Judgement, RuleResult
+from audit.world import RUNNING
 from chassis.clock import utc_now
-from cli.audit.books import Books
-from cli.audit.facts import Reader
-from cli.audit.report import UNREADABLE, AuditReport
-from cli.audit.rules import judge, unsettled
-from cli.audit.settings import AuditSettings
-from cli.audit.verdict import InFlight, Judgement, RuleResult
-from cli.audit.world import RUNNING
 
 PAUSE_S = 1.0
 """Between two looks; also how long a violation must stand before it counts."""

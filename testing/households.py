@@ -1,7 +1,13 @@
-"""Where the data's households live: made up, but each city, state and ZIP code belong together."""
+"""What the data's households order, and where they live: made up, but each city, state and ZIP code belong together."""
 
 from typing import Any
 from zlib import crc32
+
+from cli.client import Person
+from data.baskets import Basket
+from testing.shop import Purchase
+
+CARD = "tok_visa"
 
 CITIES = (
     ("New York", "NY", "10001"),
@@ -49,3 +55,17 @@ def address_of(household: str) -> dict[str, Any]:
 def nowhere(address: dict[str, Any]) -> dict[str, Any]:
     """An address of good form, to which no parcel gets: the carrier knows no such town."""
     return {**address, "city": "Nowhere"}
+
+
+def purchase_of(basket: Basket, customers: dict[str, Person], run: str) -> Purchase:
+    """The basket as an order at its store, to its household's address, paid with its household's card."""
+    return Purchase(
+        customer=customers[basket.household_id],
+        body={
+            "lines": [{"product_id": product, "quantity": quantity} for product, quantity in basket.lines],
+            "ship_to": address_of(basket.household_id),
+            "payment_token": f"{CARD}_{basket.household_id}",
+            "warehouse_id": basket.store_id,
+        },
+        key=f"{run}-{basket.basket_id}",
+    )

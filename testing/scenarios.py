@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from cli.demo.addresses import nowhere
-from cli.demo.shop import Placed, Purchase, Shop, in_words
 from contracts.orders import OrderStatus
 from services.shipping.model.rates import HEAVIEST_GRAMS
+from testing.households import nowhere
+from testing.shop import Placed, Purchase, Shop, in_words
 
 GROUP = 40
 FIRST, STRIDE = 2, 3

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from cli.audit.books import Source
+from audit.books import Source
 from temporal.client import TemporalSettings
 
 

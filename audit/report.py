@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cli.audit.books import Source
-from cli.audit.verdict import InFlight, RuleResult, Violation
+from audit.books import Source
+from audit.verdict import InFlight, RuleResult, Violation
 
 CLEAN, VIOLATED, UNREADABLE = 0, 1, 2
 IN_FLIGHT_SHOWN = 20
