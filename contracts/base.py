@@ -53,6 +53,10 @@ LARGEST_QUANTITY = 1_000_000_000
 Quantity = Annotated[int, Field(ge=0, le=LARGEST_QUANTITY)]
 Weight = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
 """Grams."""
+Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
+"""A waiting time of at most a year."""
+ParcelNumber = Annotated[int, Field(ge=1, le=20)]
+"""Of one order's parcels, sent one after another: the first is 1, and each one that is sent again has the next number."""
 
 
 def told(text: str, longest: int = 500) -> str:

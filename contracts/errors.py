@@ -66,6 +66,9 @@ class ErrorCode(StrEnum):
     REVIEW_EXPIRED = "review_expired"
     NOT_IN_REVIEW = "not_in_review"
     CANCELLED_BY_REQUEST = "cancelled_by_request"
+    NO_DECISION_PENDING = "no_decision_pending"
+    CHOICE_NOT_POSSIBLE = "choice_not_possible"
+    UNDO_NOT_STUCK = "undo_not_stuck"
     # notification
     TEMPLATE_INVALID = "template_invalid"
     # faults, not refusals: these may go through later

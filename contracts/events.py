@@ -14,7 +14,7 @@ from contracts.identity import Role
 from contracts.inventory import StockLine
 from contracts.money import Money
 from contracts.notifications import NotificationKind
-from contracts.orders import OrderLine
+from contracts.orders import OrderLine, Trouble
 
 IDENTITY = "identity-events"
 CATALOG = "catalog-events"
@@ -188,6 +188,25 @@ class OrderCancelled(_OrderEvent):
     reason: str | None = None
 
 
+class OrderUndelivered(_OrderEvent):
+    """Its parcel does not arrive; somebody has to decide."""
+
+    topic = ORDER
+    customer_id: UUID
+    total: Money
+    trouble: Trouble
+
+
+class OrderRefunded(_OrderEvent):
+    """An end: the goods did not arrive, and `refunded` went back."""
+
+    topic = ORDER
+    customer_id: UUID
+    total: Money
+    refunded: Money
+    trouble: Trouble
+
+
 class OrderCompleted(_OrderEvent):
     topic = ORDER
     customer_id: UUID
@@ -230,6 +249,15 @@ class InventoryReleased(_OrderEvent):
     reason: str
 
 
+class InventoryRestocked(_OrderEvent):
+    """What had been shipped came back, and is on the shelf again."""
+
+    topic = INVENTORY
+    warehouse_id: str
+    lines: tuple[StockLine, ...]
+    reason: str
+
+
 class _StockEvent(Event):
     topic = INVENTORY
     warehouse_id: str
@@ -253,6 +281,7 @@ class LowStockAlert(_StockEvent):
 class _ShipmentEvent(_OrderEvent):
     topic = SHIPPING
     shipment_id: UUID
+    parcel: int = 1
     customer_id: UUID
     tracking_number: str | None = None
 
@@ -266,6 +295,16 @@ class ShipmentDispatched(_ShipmentEvent):
 
 
 class ShipmentDelivered(_ShipmentEvent):
+    occurred_at: datetime
+
+
+class ShipmentLost(_ShipmentEvent):
+    occurred_at: datetime
+
+
+class ShipmentReturned(_ShipmentEvent):
+    """It came back to the warehouse."""
+
     occurred_at: datetime
 
 
@@ -290,21 +329,17 @@ class NotificationFailed(_NotificationEvent):
     reason: str
 
 
-class EmailDelivered(_NotificationEvent):
-    """The recipient's server confirmed it (delivery status notification)."""
-
-
 EVENT_TYPES: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         UserRegistered, UserLoggedIn, PasswordChanged, EmailVerified, EmailChanged, AccountMailRequested,
         SessionEnded, RolesChanged, UserDisabled, UserEnabled,
         ProductCreated, ProductUpdated, PriceChanged, ProductDeleted,
-        OrderCreated, OrderConfirmed, OrderCancelled, OrderCompleted,
+        OrderCreated, OrderConfirmed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderCompleted,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,
-        InventoryReserved, InventoryReleased, StockLevelChanged, LowStockAlert,
-        ShipmentCreated, ShipmentDispatched, ShipmentDelivered, TrackingUpdated,
-        NotificationSent, NotificationFailed, EmailDelivered,
+        InventoryReserved, InventoryReleased, InventoryRestocked, StockLevelChanged, LowStockAlert,
+        ShipmentCreated, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated,
+        NotificationSent, NotificationFailed,
     )
 }  # fmt: skip
 """Every event by its type."""

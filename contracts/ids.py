@@ -24,3 +24,8 @@ def step_key(order_id: UUID, step: str) -> str:
 def payment_reference(order_id: UUID, attempt: int) -> str:
     """Our reference at the payment provider for one attempt to pay an order."""
     return f"{order_id}-{attempt}"
+
+
+def parcel_reference(order_id: UUID, parcel: int) -> str:
+    """Our reference at the carrier for one parcel of an order."""
+    return str(order_id) if parcel == 1 else f"{order_id}-{parcel}"

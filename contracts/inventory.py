@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from contracts.base import Command, Contract, ProductId, Timestamp, Told, WarehouseId
+from contracts.base import Command, Contract, ParcelNumber, ProductId, Quantity, Timestamp, Told, WarehouseId
 
 
 class StockLine(Contract):
@@ -19,25 +19,27 @@ class ShortLine(Contract):
     """A line that cannot be filled: how many were asked for and how many this customer could have."""
 
     product_id: ProductId
-    requested: int
-    available: int
+    requested: Quantity
+    available: Quantity
 
 
 class ReservationStatus(StrEnum):
-    """RESERVED expires by itself; HELD belongs to a paid order and does not; RELEASED, EXPIRED and SHIPPED are ends."""
+    """RESERVED lasts until its saga releases or ships it. RESTOCKED: shipped, came back, is on the shelf again."""
 
     RESERVED = "RESERVED"
     HELD = "HELD"
     RELEASED = "RELEASED"
     EXPIRED = "EXPIRED"
     SHIPPED = "SHIPPED"
+    RESTOCKED = "RESTOCKED"
 
 
 class ReserveInventory(Command):
-    """Reserve every line at one warehouse, or none. Idempotent by `order_id`. Refusals: out_of_stock, warehouse_unknown,
+    """Reserve every line at one warehouse, or none. Idempotent by order and parcel. Refusals: out_of_stock, warehouse_unknown,
     purchase_limit, reservation_released (the undo came first)."""
 
     order_id: UUID
+    parcel: ParcelNumber = 1
     customer_id: UUID
     lines: Annotated[tuple[StockLine, ...], Field(min_length=1, max_length=100)]
     warehouse_id: WarehouseId | None = None
@@ -57,6 +59,7 @@ class ReleaseInventory(Command):
     """Undo of reserve. Does nothing but remember itself if nothing was reserved. Refusal: reservation_shipped."""
 
     order_id: UUID
+    parcel: ParcelNumber = 1
     reason: Told
 
 
@@ -64,12 +67,22 @@ class ShipInventory(Command):
     """The parcel has left: take the reserved stock off the shelf. Refusal: reservation_released."""
 
     order_id: UUID
+    parcel: ParcelNumber = 1
+
+
+class RestockInventory(Command):
+    """What was shipped has come back whole: put it on the shelf again. Refusals: not_found, conflict (it was not shipped)."""
+
+    order_id: UUID
+    parcel: ParcelNumber = 1
+    reason: Told
 
 
 class Reservation(Contract):
     """Reply to each of the commands above."""
 
     order_id: UUID
+    parcel: ParcelNumber = 1
     warehouse_id: WarehouseId | None
     """None only where nothing was ever reserved."""
     status: ReservationStatus

@@ -12,17 +12,20 @@ from contracts.address import Address
 from contracts.base import (
     Command,
     Contract,
+    ParcelNumber,
     ProductId,
     Quantity,
     Reason,
     Request,
+    Seconds,
     ShortText,
     Timestamp,
     Told,
     WarehouseId,
     Weight,
 )
-from contracts.errors import ErrorCode
+from contracts.errors import ErrorCode, Refusal
+from contracts.inventory import ShortLine
 from contracts.money import Money
 
 PaymentToken = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{4,100}$")]
@@ -38,8 +41,12 @@ class OrderStatus(StrEnum):
     PAID = "PAID"
     CONFIRMED = "CONFIRMED"
     SHIPPED = "SHIPPED"
+    UNDELIVERED = "UNDELIVERED"
+    """The parcel is lost, came back, was never handed over, or is silent for too long: somebody has to decide."""
     DELIVERED = "DELIVERED"
     COMPLETED = "COMPLETED"
+    REFUNDED = "REFUNDED"
+    """An end: the goods did not arrive, and the money went back."""
     CANCELLING = "CANCELLING"
     CANCELLED = "CANCELLED"
 
@@ -50,14 +57,49 @@ NEXT_STATUS: Mapping[OrderStatus, frozenset[OrderStatus]] = {
     _S.RESERVED: frozenset({_S.IN_REVIEW, _S.PAID, _S.CANCELLING}),
     _S.IN_REVIEW: frozenset({_S.PAID, _S.CANCELLING}),
     _S.PAID: frozenset({_S.CONFIRMED, _S.CANCELLING}),
-    _S.CONFIRMED: frozenset({_S.SHIPPED, _S.CANCELLING}),
-    _S.SHIPPED: frozenset({_S.DELIVERED}),
+    _S.CONFIRMED: frozenset({_S.SHIPPED, _S.UNDELIVERED, _S.CANCELLING}),
+    _S.SHIPPED: frozenset({_S.DELIVERED, _S.UNDELIVERED}),
+    _S.UNDELIVERED: frozenset({_S.CONFIRMED, _S.SHIPPED, _S.DELIVERED, _S.REFUNDED, _S.CANCELLING}),
     _S.DELIVERED: frozenset({_S.COMPLETED}),
     _S.COMPLETED: frozenset(),
+    _S.REFUNDED: frozenset(),
     _S.CANCELLING: frozenset({_S.CANCELLED}),
     _S.CANCELLED: frozenset(),
 }
 FINAL_STATUSES = frozenset(status for status, following in NEXT_STATUS.items() if not following)
+
+
+class Trouble(StrEnum):
+    """Why a parcel does not arrive."""
+
+    NOT_PICKED_UP = "not_picked_up"
+    """Booked, but never handed over to the carrier."""
+    SILENT = "silent"
+    """The carrier has told nothing of it for too long."""
+    LOST = "lost"
+    RETURNED = "returned"
+    """Back at the warehouse that sent it."""
+
+
+class ParcelChoice(StrEnum):
+    """What can be done about it."""
+
+    WAIT = "wait"
+    RESEND = "resend"
+    """Reserve the goods again, and send another parcel."""
+    REFUND = "refund"
+    """Give the money back; the goods are gone, or have not left yet."""
+    REFUND_AND_RESTOCK = "refund_and_restock"
+    """Give the money back, and put the goods that came back on the shelf."""
+
+
+CHOICES: Mapping[Trouble, tuple[ParcelChoice, ...]] = {
+    Trouble.NOT_PICKED_UP: (ParcelChoice.WAIT, ParcelChoice.REFUND),
+    Trouble.SILENT: (ParcelChoice.WAIT, ParcelChoice.RESEND, ParcelChoice.REFUND),
+    Trouble.LOST: (ParcelChoice.REFUND, ParcelChoice.RESEND, ParcelChoice.WAIT),
+    Trouble.RETURNED: (ParcelChoice.REFUND_AND_RESTOCK, ParcelChoice.RESEND, ParcelChoice.WAIT),
+}
+"""What may be decided about each trouble; the first is what happens when nobody decides in time."""
 
 
 class LineRequest(Request):
@@ -110,8 +152,14 @@ class PlaceOrder(Contract):
     warehouse_id: WarehouseId | None = None
     needs_review: bool = False
     """Hold for an operator before the money is taken: the total reached the review threshold."""
-    review_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 86_400
+    review_seconds: Seconds = 86_400
     """How long a held order waits for a decision before it is cancelled."""
+    decision_seconds: Seconds = 3 * 86_400
+    """How long a parcel in trouble waits for a decision before the usual one is taken."""
+    dispatch_seconds: Seconds = 3 * 86_400
+    """How long a booked parcel may lie in the warehouse before somebody is asked about it."""
+    silence_seconds: Seconds = 10 * 86_400
+    """How long the carrier may tell nothing of a parcel before somebody is asked about it."""
     placed_at: Timestamp
     fingerprint: Annotated[str, Field(max_length=64)] | None = None
     """Hash of the request body: tells whether a later request under the same key is the same one."""
@@ -128,16 +176,24 @@ class AdvanceOrder(Command):
     """The saga tells the order where it is. `path` lists the statuses passed since the last word, oldest first."""
 
     order_id: UUID
+    after: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How many statuses the order had reached before `path`: tells a repeated word from a new one."""
     path: Annotated[tuple[OrderStatus, ...], Field(max_length=20)]
     detail: Told | None = None
-    """Why, in plain words; shown to the customer and the operator."""
+    """Why, in plain words; shown to the customer and to staff."""
+    for_staff: Told | None = None
+    """The same as staff may know it: who decided, what failed."""
     code: ErrorCode | None = None
     """The refusal that led here, if one did."""
     review_reason: Told | None = None
     """Why it is held for review, in plain words; for staff only."""
+    trouble: Trouble | None = None
+    """Why its parcel does not arrive; None once it does."""
     warehouse_id: WarehouseId | None = None
     tracking_number: Annotated[Told, Field(max_length=100)] | None = None
     refunded: Money | None = None
+    outcome: "Outcome | None" = None
+    """What the client that placed the order is told: kept, and told again to whoever repeats the request."""
 
 
 class OrderProgress(Contract):
@@ -175,6 +231,23 @@ class Decision(Request):
         return user_id.hex in self.by.replace("-", "").lower()
 
 
+class ParcelDecision(Decision):
+    """Argument of the workflow's `decide_parcel` update."""
+
+    choice: ParcelChoice
+
+
+class UndoSettlement(Decision):
+    """Argument of the workflow's `settle_undo` update: an undo that does not succeed by itself is ended by hand."""
+
+    undo: ShortText
+    """Its name, as `stuck_undos` lists it."""
+    done: bool
+    """True: what it should do was done by hand. False: it is given up; the audit goes on telling what is left open."""
+    refunded: Money | None = None
+    """What the customer got back by hand, if it was a refund."""
+
+
 class Outcome(Contract):
     """Answer of the `place` update: how far the order got while the client waited."""
 
@@ -182,10 +255,32 @@ class Outcome(Contract):
     status: OrderStatus
     code: ErrorCode | None = None
     """Why it was refused; None if it was not."""
-    detail: str | None = None
-    extra: dict[str, object] = Field(default_factory=dict)
-    """Further members of the problem details, e.g. `lines` of an out_of_stock."""
-    tracking_number: str | None = None
+    detail: Told | None = None
+    lines: Annotated[tuple[ShortLine, ...], Field(max_length=100)] = ()
+    """Which lines could not be filled, if that is why."""
+    decline_code: Annotated[Told, Field(max_length=100)] | None = None
+    """The bank's word, if it declined."""
+    tracking_number: Annotated[Told, Field(max_length=100)] | None = None
+
+    @classmethod
+    def refused(cls, order_id: UUID, status: OrderStatus, refusal: Refusal) -> Self:
+        """What a client is told of the refusal that ended its order."""
+        return cls(
+            order_id=order_id,
+            status=status,
+            code=refusal.code,
+            detail=refusal.detail,
+            lines=tuple(map(ShortLine.model_validate, refusal.extra.get("lines", ()))),
+            decline_code=refusal.extra.get("decline_code"),
+        )
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The same refusal, as the client's problem details have it; None if it was not refused."""
+        if self.code is None:
+            return None
+        told = self.model_dump(mode="json", include={"lines", "decline_code"}, exclude_defaults=True)
+        return Refusal(self.code, self.detail or "", extra={**told, "order_id": str(self.order_id)})
 
 
 class TimelineEntry(Contract):
@@ -193,9 +288,12 @@ class TimelineEntry(Contract):
 
     at: datetime
     what: str
-    """E.g. "Reserved 3 lines at warehouse 410"."""
+    """E.g. "Paid 23.40 USD". A customer may read it."""
     status: OrderStatus
     detail: str | None = None
+    """A customer may read it too."""
+    for_staff: str | None = None
+    """What only staff may read: who decided, which error came from where."""
 
 
 class OrderState(Contract):
@@ -208,3 +306,29 @@ class OrderState(Contract):
     stuck_undos: tuple[str, ...] = ()
     code: ErrorCode | None = None
     detail: str | None = None
+    trouble: Trouble | None = None
+    """Why its parcel does not arrive."""
+    choices: tuple[ParcelChoice, ...] = ()
+    """What may be decided about it now."""
+
+
+class OrderSoFar(Contract):
+    """What a saga that goes on in another run of its workflow has to know: after many events, or when it is repaired."""
+
+    status: OrderStatus
+    reached: int
+    """How many statuses the order has reached, this one included."""
+    timeline: tuple[TimelineEntry, ...] = ()
+    outcome: Outcome | None = None
+    code: ErrorCode | None = None
+    detail: str | None = None
+    review_reason: str | None = None
+    review_until: datetime | None = None
+    parcel: ParcelNumber = 1
+    warehouse_id: str | None = None
+    tracking_number: str | None = None
+    trouble: Trouble | None = None
+    quiet_since: datetime | None = None
+    """When the parcel was last heard of, or last decided about."""
+    cancel: CancelRequest | None = None
+    """A wish to cancel that has to be carried out."""

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from contracts.base import Command, Contract, Told
-from contracts.money import Money
+from contracts.money import Currency, Money
 from contracts.orders import PaymentToken
 
 Attempt = Annotated[int, Field(ge=1, le=20)]
@@ -53,6 +53,8 @@ class RefundPayment(Command):
 
     order_id: UUID
     attempt: Attempt = 1
+    currency: Currency = "USD"
+    """Of the order, for one of which no payment has arrived yet."""
     reason: Told
 
 

@@ -5,26 +5,30 @@ from enum import StrEnum
 from uuid import UUID
 
 from contracts.address import Address
-from contracts.base import Command, Contract, Told, WarehouseId, Weight
+from contracts.base import Command, Contract, ParcelNumber, Told, WarehouseId, Weight
 
 
 class ShipmentStatus(StrEnum):
-    """PENDING: asked of the carrier, answer unknown. BOOKED is the last state that can be cancelled."""
+    """PENDING: asked of the carrier, answer unknown. BOOKED is the last state that can be cancelled. LOST, RETURNED: so the
+    carrier says of a parcel that had left; a lost one may still turn up."""
 
     PENDING = "PENDING"
     BOOKED = "BOOKED"
     DISPATCHED = "DISPATCHED"
     IN_TRANSIT = "IN_TRANSIT"
     DELIVERED = "DELIVERED"
+    LOST = "LOST"
+    RETURNED = "RETURNED"
     CANCELLED = "CANCELLED"
     REFUSED = "REFUSED"
 
 
 class CreateShipment(Command):
-    """Book a parcel with the carrier. Idempotent by `order_id`. Refusals: address_undeliverable, parcel_too_heavy,
+    """Book a parcel with the carrier. Idempotent by order and parcel. Refusals: address_undeliverable, parcel_too_heavy,
     shipment_cancelled (the undo came first)."""
 
     order_id: UUID
+    parcel: ParcelNumber = 1
     customer_id: UUID
     warehouse_id: WarehouseId
     ship_to: Address
@@ -32,9 +36,11 @@ class CreateShipment(Command):
 
 
 class CancelShipment(Command):
-    """Undo of create. Does nothing but remember itself if nothing was booked. Refusal: already_dispatched."""
+    """Undo of create. Does nothing but remember itself if nothing was booked. Refusal: already_dispatched, with its
+    `tracking_number`."""
 
     order_id: UUID
+    parcel: ParcelNumber = 1
     reason: Told
 
 
@@ -43,6 +49,7 @@ class Shipment(Contract):
 
     shipment_id: UUID
     order_id: UUID
+    parcel: ParcelNumber = 1
     status: ShipmentStatus
     tracking_number: str | None = None
 
@@ -50,6 +57,7 @@ class Shipment(Contract):
 class ShipmentUpdate(Contract):
     """Argument of the workflow's `shipment_updated` signal."""
 
+    parcel: ParcelNumber = 1
     status: ShipmentStatus
     occurred_at: datetime | None = None
     tracking_number: str | None = None
