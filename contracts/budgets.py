@@ -1,0 +1,25 @@
+"""How long anybody waits for anybody, in seconds: one table, because each must leave room for what it waits for.
+
+    a call of an outside company  <  the first try of a step around it  <  Temporal's limit for a workflow task
+    a call of an outside company  <  a durable try of a step
+    what a client waits for an outcome  <  what the gateway gives a request
+"""
+
+PROVIDER_CALL_S = 6.0
+"""One call of the card processor or the carrier. No longer: a slow one is asked again, under the same reference."""
+FIRST_TRY_S = 8.0
+"""The first try of a step, within the workflow's own task."""
+WORKFLOW_TASK_S = 10.0
+"""Temporal's own limit for a task, after which it is given to another worker."""
+STEP_CALL_S = 30.0
+"""One try of a step that runs as a durable activity."""
+SERVICE_CALL_S = 5.0
+"""A question that one service asks another while its client waits."""
+PLACE_WAIT_S = 5.0
+"""How long a client waits for the outcome of its order, or of its cancellation; after that the answer is 202."""
+DRAIN_S = STEP_CALL_S + 1.0
+"""What a process that is stopped gives the calls under way: a deploy burns no try."""
+BREAKER_OPENS_AFTER = 5
+"""Failures in a row. A refusal is an answer, and who gives up waiting says nothing of the other side: neither counts."""
+BREAKER_S = 2.0
+"""How long a broken circuit is not tried."""
