@@ -19,6 +19,7 @@ from activities.shipping import ShippingActivities
 from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.service import new_app, run_process, serve
 from chassis.settings import ProcessSettings
+from contracts.budgets import STEP_CALL_S
 from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
 from temporal.refusals import RefusalInterceptor
@@ -51,10 +52,10 @@ class WorkerSettings(ProcessSettings, TemporalSettings):
 
 def order_worker(client: Client, settings: WorkerSettings, http: HttpSession) -> Worker:
     """The worker on the orders queue."""
-    tokens = ServiceTokens(http.session, settings.identity_url, "worker", settings.service_client_secret)
+    tokens = ServiceTokens(http, settings.identity_url, "worker", settings.service_client_secret)
 
     def service(name: str, url: str) -> ServiceClient:
-        return ServiceClient(name, url, http.session, tokens, timeout_s=30)
+        return ServiceClient(name, url, http, tokens, timeout_s=STEP_CALL_S)
 
     inventory = InventoryActivities(service("inventory", settings.inventory_url))
     payment = PaymentActivities(service("payment", settings.payment_url))

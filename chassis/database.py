@@ -1,5 +1,8 @@
 """One service's PostgreSQL database. A command opens one transaction; leaving it commits, an exception rolls it back."""
 
+import errno
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -79,16 +82,34 @@ class Database:
 
 
 def is_connection_fault(error: BaseException) -> bool:
-    """Whether the database could not be reached or went away: a fault to be retried, never a verdict on the request."""
-    if isinstance(error, OSError | InterfaceError | PoolTimeout):
+    """Whether the database could not be reached, went away, or could not grant a lock in time: a fault to be retried, never a
+    verdict on the request."""
+    if isinstance(error, OSError):
+        return is_network_fault(error)
+    if isinstance(error, InterfaceError | PoolTimeout):
         return True
-    return isinstance(error, DBAPIError) and (error.connection_invalidated or is_server_gone(error.orig))
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or is_passing(error.orig))
 
 
-def is_server_gone(error: BaseException | None) -> bool:
-    """Classes 08 (connection) and 57P (shutdown, crash, cannot connect now) and 53 (no resources) of PostgreSQL's error codes."""
+def is_network_fault(error: OSError) -> bool:
+    """Whether the other side could not be reached. Python has one exception for that and for files that cannot be opened."""
+    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror | ssl.SSLError):
+        return True
+    if type(error) is OSError and error.errno is None:  # what asyncio raises when it tried several addresses in vain
+        return True
+    return error.errno in _NETWORK
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Whether PostgreSQL's error code says "later": connection (08), shutdown or crash (57P), no resources (53), a deadlock or a
+    transaction that must be repeated (40), a lock that did not come in time (55P03)."""
     state = str(getattr(error, "sqlstate", None) or "")
-    return state.startswith(("08", "57P", "53"))
+    return state.startswith(("08", "57P", "53", "40", "55P03"))
+
+
+_NETWORK = frozenset(
+    {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.EADDRNOTAVAIL}
+)
 
 
 async def lock(session: AsyncSession, *keys: object) -> None:

@@ -32,6 +32,7 @@ from chassis.sessions import EndedSessions, ended_fetcher
 from chassis.settings import ProcessSettings, ServiceSettings
 from chassis.telemetry import configure_tracing
 from chassis.tokens import TokenVerifier, jwks_fetcher
+from contracts.budgets import SERVICE_DRAIN_S
 from contracts.errors import Problem
 
 MAX_BODY = 1_000_000
@@ -131,9 +132,9 @@ class Service:
                 await stack.enter_async_context(resource)
             if Part.API in parts and not hasattr(self.api.state, "verifier"):
                 http = await stack.enter_async_context(HttpSession())
-                ended = EndedSessions(ended_fetcher(http.session, self.settings.identity_url))
+                ended = EndedSessions(ended_fetcher(http, self.settings.identity_url))
                 await stack.enter_async_context(ended.following())
-                keys = jwks_fetcher(http.session, self.settings.identity_url)
+                keys = jwks_fetcher(http, self.settings.identity_url)
                 issuer, audience = self.settings.jwt_issuer, self.settings.jwt_audience
                 self.api.state.verifier = TokenVerifier(issuer, audience, keys, service=self.name, ended=ended)
             yield
@@ -176,7 +177,7 @@ async def serve(app: ASGIApp, settings: ProcessSettings, background: Sequence[Aw
             server_header=False,
             # Longer than our clients keep a connection, so that it is never closed under a request.
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=10,
+            timeout_graceful_shutdown=int(SERVICE_DRAIN_S),
             backlog=2048,
             **options,
         )

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-import aiohttp
 from prometheus_client import Gauge
 
+from chassis.clients import Answer, HttpSession, OutboundClient, fault, model_in
 from chassis.logs import logger
+from contracts.budgets import SERVICE_CALL_S
 from contracts.identity import CLOCK_LEEWAY, USER_TOKEN_LASTS, EndedSessionList
 
 ASK_SECONDS = 1.0
@@ -25,7 +26,7 @@ log = logger(__name__)
 age_seconds = Gauge("ended_sessions_age_seconds", "Since identity last told this process which sessions have ended.")
 
 Fetch = Callable[[int], Awaitable[EndedSessionList]]
-"""What ended since a position. Raises OSError while that cannot be told."""
+"""What ended since a position. Raises Unavailable while that cannot be told."""
 
 
 class EndedSessions:
@@ -45,8 +46,8 @@ class EndedSessions:
         return frozenset(self._seen_at)
 
     async def heard(self) -> None:
-        """Returns once identity has been heard at least once: a process that just started knows of no end. Raises OSError while
-        identity cannot be asked."""
+        """Returns once identity has been heard at least once: a process that just started knows of no end. Raises
+        Unavailable while identity cannot be asked."""
         if self._heard_at is None:
             async with self._asking:
                 if self._heard_at is None:
@@ -93,16 +94,16 @@ class EndedSessions:
         self._heard_at = now
 
 
-def ended_fetcher(http: aiohttp.ClientSession, identity_url: str) -> Fetch:
+def ended_fetcher(http: HttpSession, identity_url: str) -> Fetch:
     """Asks identity over HTTP."""
+    identity = OutboundClient("identity", identity_url, http, timeout_s=SERVICE_CALL_S, is_ours=True)
+
+    def read(answer: Answer) -> EndedSessionList:
+        if answer.status != 200:
+            raise fault("identity", answer, "it does not tell which sessions have ended")
+        return model_in(answer, EndedSessionList, "identity")
 
     async def fetch(since: int) -> EndedSessionList:
-        url, timeout = f"{identity_url}/internal/v1/ended-sessions", aiohttp.ClientTimeout(total=5)
-        try:
-            async with http.get(url, params={"since": since}, timeout=timeout) as response:
-                response.raise_for_status()
-                return EndedSessionList.model_validate_json(await response.read())
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise OSError("identity does not tell which sessions have ended") from error
+        return await identity.call("ended sessions", "GET", f"/internal/v1/ended-sessions?since={since}", read)
 
     return fetch

@@ -29,8 +29,8 @@ def build(settings: NotificationSettings) -> Service:
     http = HttpSession()
 
     async def deliver() -> None:
-        tokens = ServiceTokens(http.session, settings.identity_url, "notification", settings.service_client_secret)
-        directory = IdentityDirectory(ServiceClient("identity", settings.identity_url, http.session, tokens))
+        tokens = ServiceTokens(http, settings.identity_url, "notification", settings.service_client_secret)
+        directory = IdentityDirectory(ServiceClient("identity", settings.identity_url, http, tokens))
         mailer = SmtpMailer(settings)
         await Delivery(database, directory, mailer, app.state.wake, attempts=settings.mail_attempts).run()
 

@@ -10,6 +10,7 @@ from chassis.database import Database, is_connection_fault
 from chassis.logs import logger
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
+from contracts.budgets import FIRST_TRY_S, PROVIDER_CALL_S
 from services.shipping import api, commands
 from services.shipping.access import ACCESS
 from services.shipping.adapters import HttpCarrier
@@ -25,7 +26,7 @@ class ShippingSettings(ServiceSettings):
     carrier_api_key: SecretStr
     carrier_webhook_secret: Annotated[SecretStr, Field(min_length=16)]
     """The carrier signs its webhooks with it; whoever knows it can report deliveries."""
-    carrier_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 8.0
+    carrier_timeout_seconds: Annotated[float, Field(gt=0, lt=FIRST_TRY_S)] = PROVIDER_CALL_S
 
 
 def build(settings: ShippingSettings) -> Service:
