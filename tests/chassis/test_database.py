@@ -13,12 +13,16 @@ from tests.conftest import Databases
 
 async def test_i5_a_lock_that_does_not_come_in_time_is_a_fault_that_passes(databases: Databases) -> None:
     database = Database(await databases.new("catalog"))
+
+    async def wait_in_vain() -> None:
+        async with database.transaction() as session:
+            await session.execute(text("set local lock_timeout = '10ms'"))
+            await lock(session, "a")
+
     async with database.transaction() as holder:
         await lock(holder, "a")
         with pytest.raises(DBAPIError) as late:
-            async with database.transaction() as session:
-                await session.execute(text("set local lock_timeout = '10ms'"))
-                await lock(session, "a")
+            await wait_in_vain()
     assert is_connection_fault(late.value)
     await database.close()
 
