@@ -12,7 +12,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
 
 from chassis.clients import Unavailable
-from chassis.database import is_connection_fault
+from chassis.database import is_passing
 from chassis.logs import logger
 from chassis.telemetry import trace_id
 from contracts.errors import ABOUT_THE_CALL, REFUSAL_HEADER, ErrorCode, FieldError, Problem, Refusal
@@ -143,7 +143,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         )
 
     async def database(request: Request, error: Exception) -> JSONResponse:
-        if is_connection_fault(error):
+        if is_passing(error):
             log.warning("database_unavailable", path=request.url.path, error=type(error).__name__)
             return problem_response(
                 _E.SERVICE_UNAVAILABLE, "Try again in a moment.", instance=request.url.path, headers={"Retry-After": "1"}

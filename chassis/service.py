@@ -7,7 +7,9 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -22,7 +24,9 @@ from chassis.clients import HttpSession
 from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
 from chassis.health import Check, health_router
+from chassis.idempotency import forget_keys
 from chassis.inbox import Inbox
+from chassis.jobs import Job
 from chassis.logs import configure_logging, logger
 from chassis.plain_input import PlainInput
 from chassis.problems import MEDIA_TYPE as PROBLEM_TYPE
@@ -37,8 +41,7 @@ from contracts.errors import Problem
 
 MAX_BODY = 1_000_000
 log = logger(__name__)
-Job = Callable[[], Awaitable[None]]
-"""Something that a process does beside answering requests, until it is cancelled."""
+HOUSEKEEPING_SECONDS = 600.0
 
 
 class Part(StrEnum):
@@ -118,7 +121,8 @@ class Service:
     database: Database
     inbox: Inbox | None = None
     subscription: Subscription | None = None
-    jobs: Sequence[Job] = ()
+    jobs: Sequence[Callable[[], Awaitable[None]]] = ()
+    """What it does beside answering requests: `chassis.jobs.Job`s. Each runs until it is cancelled."""
     resources: Sequence[AbstractAsyncContextManager[object]] = field(default_factory=list)
     """Opened before anything runs, closed after everything has stopped; e.g. the HttpSession of its clients."""
 
@@ -146,13 +150,20 @@ class Service:
             if Part.RELAY in parts and "outbox" in self.metadata.tables:  # analytics has no events of its own
                 tasks.append(Relay(self.database.asyncpg_dsn, self.settings).run())
             if Part.CONSUMERS in parts:
-                tasks.extend(job() for job in self.jobs)
+                tasks.extend(job() for job in (*self.jobs, *self._housekeeping()))
                 if self.subscription and self.inbox:
                     consumer = Consumer(self.name, self.subscription, self.database, self.inbox, self.settings)
                     tasks.append(consumer.run())
             # Without its API a process still answers the probes, so that it can be supervised.
             api = self.api if Part.API in parts else new_app(self.name, self.name, "", [], {"database": self.database.ping})
             await serve(api, self.settings, tasks)
+
+    def _housekeeping(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        table = self.metadata.tables.get("idempotency_keys")
+        if table is None:
+            return []
+        forget = partial(forget_keys, self.database, table, timedelta(days=self.settings.idempotency_retention_days))
+        return [Job("forget old idempotency keys", forget, every_s=HOUSEKEEPING_SECONDS)]
 
 
 class _Server(uvicorn.Server):

@@ -13,16 +13,13 @@ from uuid import UUID
 from prometheus_client import Gauge
 
 from chassis.clients import Answer, HttpSession, OutboundClient, fault, model_in
-from chassis.logs import logger
+from chassis.jobs import Job
 from contracts.budgets import SERVICE_CALL_S
 from contracts.identity import CLOCK_LEEWAY, USER_TOKEN_LASTS, EndedSessionList
 
 ASK_SECONDS = 1.0
-LATE_SECONDS = 5.0
-"""Without an answer for this long, the log says so."""
 MATTERS_FOR = USER_TOKEN_LASTS + 3 * CLOCK_LEEWAY
 """An access token lives until it expires by a clock that is late, and was issued by one that is early; one leeway to spare."""
-log = logger(__name__)
 age_seconds = Gauge("ended_sessions_age_seconds", "Since identity last told this process which sessions have ended.")
 
 Fetch = Callable[[int], Awaitable[EndedSessionList]]
@@ -55,21 +52,13 @@ class EndedSessions:
 
     async def run(self) -> None:
         """Ask again and again, until cancelled. While identity is away nobody can end a session, and the list stays true."""
-        began, late = time.monotonic(), False
+        began = time.monotonic()
         age_seconds.set_function(lambda: time.monotonic() - (self._heard_at or began))
-        while True:
-            try:
-                async with self._asking:
-                    await self._ask()
-                if late:
-                    log.info("ended_sessions_up_to_date")
-                late = False
-            except Exception as error:
-                silent = time.monotonic() - (self._heard_at or began)
-                if silent > LATE_SECONDS and not late:
-                    late = True
-                    log.warning("ended_sessions_late", seconds=round(silent), error=repr(error))
-            await asyncio.sleep(ASK_SECONDS)
+        await Job("follow ended sessions", self._ask_in_turn, every_s=ASK_SECONDS, longest_pause_s=ASK_SECONDS)()
+
+    async def _ask_in_turn(self) -> None:
+        async with self._asking:
+            await self._ask()
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
