@@ -8,11 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from jinja2 import TemplateError
+from opentelemetry import trace
 from prometheus_client import Counter
 
 from chassis.clients import Unavailable
 from chassis.database import Database, is_connection_fault
 from chassis.logs import logger
+from chassis.telemetry import context_of
 from contracts.errors import Refusal
 from contracts.notifications import NotificationKind
 from services.notification import commands, queries, templates
@@ -29,6 +31,7 @@ GATHER_SECONDS = 0.25
 """After being woken: mails that come together share a connection and a commit."""
 LONGEST_PAUSE = 30.0
 log = logger(__name__)
+tracer = trace.get_tracer(__name__)
 mails_total = Counter("mails_total", "Tries to send a mail, by what became of them.", ["kind", "outcome"])
 
 
@@ -102,7 +105,8 @@ class Delivery:
         for letter in letters:
             if self._stopping or asyncio.get_running_loop().time() > last_start:
                 break
-            report = await self._send(letter, texts, verified)
+            with tracer.start_as_current_span("send mail", context_of({"traceparent": letter.notification.traceparent or ""})):
+                report = await self._send(letter, texts, verified)
             reports.append(report)
             mails_total.labels(letter.notification.kind, report.outcome).inc()
 
