@@ -82,8 +82,8 @@ async def test_e3_nobodys_own_statements_make_traces(world: World) -> None:
     told = InMemorySpanExporter()
     provider = TracerProvider(sampler=ParentBased(OnlyWhatWasAskedFor(1.0)))
     provider.add_span_processor(SimpleSpanProcessor(told))
-    instrumentor = AsyncPGInstrumentor()
-    instrumentor.instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]
+    instrumentor = AsyncPGInstrumentor()  # type: ignore[no-untyped-call]
+    instrumentor.instrument(tracer_provider=provider)
     cause = SpanContext(trace_id=uuid4().int, span_id=0xDEF, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     try:
         with trace.use_span(NonRecordingSpan(cause)):
@@ -91,7 +91,7 @@ async def test_e3_nobodys_own_statements_make_traces(world: World) -> None:
         async with in_background(world.relay(), world.consumer()):
             await world.until_applied(1)
     finally:
-        instrumentor.uninstrument()  # type: ignore[no-untyped-call]
+        instrumentor.uninstrument()
     spans = told.get_finished_spans()
     assert any("insert into effects" in str(span.attributes).lower() for span in spans)
     assert {span.context.trace_id for span in spans if span.context} == {cause.trace_id}
