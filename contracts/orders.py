@@ -261,6 +261,15 @@ class Outcome(Contract):
     decline_code: Annotated[Told, Field(max_length=100)] | None = None
     """The bank's word, if it declined."""
     tracking_number: Annotated[Told, Field(max_length=100)] | None = None
+    warehouse_id: WarehouseId | None = None
+    """Which warehouse sends it."""
+    at: Timestamp | None = None
+    """Since when it is so."""
+
+    @property
+    def is_definite(self) -> bool:
+        """Whether it stays: confirmed or refused. One that is held for review, say, is still open."""
+        return self.code is not None or self.status == OrderStatus.CONFIRMED
 
     @classmethod
     def refused(cls, order_id: UUID, status: OrderStatus, refusal: Refusal) -> Self:
