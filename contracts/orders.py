@@ -165,13 +165,6 @@ class PlaceOrder(Contract):
     """Hash of the request body: tells whether a later request under the same key is the same one."""
 
 
-class OpenOrder(Command):
-    """Command of the saga's first step. `workflow_run_id` tells a retry of this step from a second saga for the same order."""
-
-    order: PlaceOrder
-    workflow_run_id: Annotated[str, Field(max_length=100)]
-
-
 class AdvanceOrder(Command):
     """The saga tells the order where it is. `path` lists the statuses passed since the last word, oldest first."""
 

@@ -19,25 +19,22 @@ from chassis.settings import DatabaseUrl, ServiceSettings
 from contracts.base import Seconds
 from contracts.budgets import PLACE_WAIT_S, SERVICE_CALL_S
 from contracts.money import Money
-from contracts.orders import OrderStatus
 from services.order import api, consumers
 from services.order.access import ACCESS
 from services.order.commands import OrderService
 from services.order.model import inbox, metadata
 from services.order.placing import Terms
 from temporal.client import TemporalSettings
-from temporal.names import ORDER_STATUS, ORDER_WORKFLOW, STUCK_UNDO
-from temporal.orders import OrderSagas
+from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 
 HAND_OVER_SECONDS = 1.0
 COUNT_SECONDS = 15.0
 log = logger(__name__)
-_RUNNING = f"WorkflowType = '{ORDER_WORKFLOW}' and ExecutionStatus = 'Running'"
 _waiting = Gauge("orders_waiting", "Orders that wait for a person to decide.", ["for"])
 GAUGES = (
-    (_waiting.labels("review"), f"{_RUNNING} and {ORDER_STATUS.name} = '{OrderStatus.IN_REVIEW}'"),
-    (_waiting.labels("parcel_decision"), f"{_RUNNING} and {ORDER_STATUS.name} = '{OrderStatus.UNDELIVERED}'"),
-    (Gauge("saga_undos_stuck", "Orders with an undo that does not succeed."), f"{_RUNNING} and {STUCK_UNDO.name} is not null"),
+    (_waiting.labels("review"), IN_REVIEW),
+    (_waiting.labels("parcel_decision"), UNDECIDED_PARCEL),
+    (Gauge("saga_undos_stuck", "Orders with an undo that does not succeed."), STUCK),
 )
 """What is counted, and how Temporal is asked for it."""
 

@@ -100,9 +100,8 @@ class OrderService:
             return settled_before(order)
         request = CancelRequest(reason=reason, requested_by=canceller(order.customer_id, caller))
         try:
-            if order.to_start:
-                await self.sagas.start(order.to_start)
-            reply = await self.sagas.cancel(order_id, request, _update_id(request), self.wait)
+            await self._start(order)
+            reply = await self.sagas.cancel(order_id, request, _cancel_id(request), self.wait)
         except Unavailable as error:
             log.warning("cancel_waits_for_saga", order_id=str(order_id), error=str(error))
             return await wish_to_cancel(self.database, order_id, request)
@@ -145,13 +144,17 @@ class OrderService:
                 return False
         return len(orders) == HAND_OVER_BATCH
 
-    async def _hand_over(self, order: Order) -> None:
+    async def _start(self, order: Order) -> None:
+        """Start its saga, unless it is known to run; one that runs already is not started again."""
         if order.to_start:
-            await self.sagas.start(order.to_start)
+            await self.sagas.start(order.to_start, _place_id(order))
+
+    async def _hand_over(self, order: Order) -> None:
+        await self._start(order)
         wish = order.wish_to_cancel
         if wish:
             try:
-                await self.sagas.cancel(order.order_id, wish, _update_id(wish), self.wait)
+                await self.sagas.cancel(order.order_id, wish, _cancel_id(wish), self.wait)
             except Refusal as refusal:
                 log.info("cancel_refused_late", order_id=str(order.order_id), code=refusal.code)
         await note_handed_over(self.database, order.order_id, wish)
@@ -176,8 +179,8 @@ class OrderService:
             return await self._outcome_told(order, wait)
         try:
             if wait:
-                return await self.sagas.place(order.to_start, f"place-{order.fingerprint}", wait)
-            await self.sagas.start(order.to_start)
+                return await self.sagas.place(order.to_start, _place_id(order), wait)
+            await self._start(order)
         except Unavailable as error:
             log.warning("order_waits_for_saga", order_id=str(order.order_id), error=str(error))
         return None
@@ -215,7 +218,11 @@ def settled_before(order: Order) -> CancelReply:
     raise Refusal(ErrorCode.CONFLICT, "Nothing works on this order any more; support has to settle it.")
 
 
-def _update_id(request: CancelRequest) -> str:
+def _place_id(order: Order) -> str:
+    return f"place-{order.fingerprint}"
+
+
+def _cancel_id(request: CancelRequest) -> str:
     """The same person with the same reason asks the same thing: a retry joins the cancellation that is under way."""
     return f"cancel-{hashlib.sha256(f'{request.requested_by} {request.reason}'.encode()).hexdigest()}"
 

@@ -144,11 +144,13 @@ class StaffOrderView(OrderView):
     trouble: Trouble | None = None
     """Why its parcel does not arrive."""
     waiting_for: str | None = None
-    """In plain words; null if its saga did not answer in time, or has ended long ago. So are the two that follow."""
+    """In plain words; null if its saga did not answer in time, or has ended. Then the three that follow are empty."""
     choices: tuple[ParcelChoice, ...] = ()
     """What may be decided about its parcel now."""
     stuck_undos: tuple[str, ...] = ()
     """Undos that do not succeed, and are being retried."""
+    given_up: tuple[str, ...] = ()
+    """Undos that were ended by hand without being done, each with by whom and why."""
 
     @classmethod
     def of_saga(cls, order: "Order", state: OrderState | None) -> Self:
@@ -161,6 +163,7 @@ class StaffOrderView(OrderView):
             waiting_for=state.waiting_for if state else None,
             choices=state.choices if state else (),
             stuck_undos=state.stuck_undos if state else (),
+            given_up=state.given_up if state else (),
         )
 
 
