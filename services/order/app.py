@@ -90,6 +90,8 @@ def build(settings: OrderSettings) -> Service:
             try:
                 while await app.state.orders.hand_over():
                     pass
+            except Unavailable as error:
+                log.warning("hand_over_waits", error=str(error))
             except Exception as error:
                 if not is_connection_fault(error):
                     log.error("hand_over_failed", exc_info=error)

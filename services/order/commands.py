@@ -133,15 +133,12 @@ class OrderService:
     async def hand_over(self) -> bool:
         """Tell sagas what was accepted while they could not be told: the order itself, or the wish to cancel it.
 
-        Returns whether there may be more to do now; while a saga cannot be told, there is not.
+        Returns whether there may be more to do now. Raises Unavailable if one of them could not be told.
         """
         orders = await take_to_hand_over(self.database)
-        for order in orders:
-            try:
-                await self._hand_over(order)
-            except Unavailable as error:
-                log.warning("hand_over_waits", order_id=str(order.order_id), orders=len(orders), error=str(error))
-                return False
+        told = await asyncio.gather(*map(self._hand_over, orders), return_exceptions=True)
+        for failure in filter(None, told):
+            raise failure
         return len(orders) == HAND_OVER_BATCH
 
     async def _start(self, order: Order) -> None:
