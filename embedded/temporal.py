@@ -26,6 +26,7 @@ SEARCH_ATTRIBUTES = {
     "OrderTotal": "Double",
     "FailureReason": "Keyword",
     "StuckUndo": "Keyword",
+    "ParcelTrouble": "Keyword",
 }
 DYNAMIC_CONFIG = {"history.timerProcessorMaxTimeShift": '"10ms"'}  # else each timer and retry comes up to a second late
 # The readiness probe, by the HTTP API: it needs no temporalio (and its threads) in the supervisor's process.
