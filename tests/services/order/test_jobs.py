@@ -14,7 +14,12 @@ from temporal.names import ORDER_STATUS, ORDER_WORKFLOW, PARCEL_TROUBLE, STUCK_U
 from tests.conftest import eventually
 from tests.services.order.conftest import Catalogue, new_order, settings_for
 
-COUNTED: tuple[tuple[str, dict[str, str]], ...] = (("orders_waiting", {"for": "review"}), ("orders_waiting", {"for": "parcel_decision"}), ("saga_undos_stuck", {}))
+Sample = tuple[str, dict[str, str]]
+COUNTED: tuple[Sample, ...] = (
+    ("orders_waiting", {"for": "review"}),
+    ("orders_waiting", {"for": "parcel_decision"}),
+    ("saga_undos_stuck", {}),
+)
 
 
 async def test_orders_that_wait_for_a_person_are_counted(
