@@ -46,12 +46,18 @@ Orders = Annotated[OrderService, Depends(orders_of)]
 ReasonOfCancel = Annotated[ReasonBody, Body(openapi_examples=CANCEL_EXAMPLES)]
 ReasonOfDecision = Annotated[ReasonBody, Body(openapi_examples=DECISION_EXAMPLES)]
 DecisionOfParcel = Annotated[ParcelDecisionBody, Body(openapi_examples=PARCEL_DECISION_EXAMPLES)]
-STILL_GOING_ON: dict[int | str, dict[str, Any]] = {
+PLACED: dict[int | str, dict[str, Any]] = {
+    201: {
+        "description": "Confirmed. Whoever repeats the request is told the same, word for word; so is who was refused.",
+        "headers": {
+            "Idempotent-Replayed": {"description": "`true`: the outcome was known before.", "schema": {"type": "string"}}
+        },
+    },
     202: {
         "model": OrderView,
         "description": "Accepted, outcome still open: it takes longer, is held for review, or the client did not want to wait. "
         "`Location` is where to ask again.",
-    }
+    },
 }
 STILL_BEING_SETTLED: dict[int | str, dict[str, Any]] = {
     202: {
@@ -61,7 +67,7 @@ STILL_BEING_SETTLED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@public.post("", status_code=201, response_model=OrderView, responses=STILL_GOING_ON, summary="Place an order")
+@public.post("", status_code=201, response_model=OrderView, responses=PLACED, summary="Place an order")
 async def place_order(
     request: Request,
     response: Response,

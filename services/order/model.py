@@ -221,6 +221,8 @@ class Order(Table, table=True):
         for status in ahead:
             last = status is ahead[-1]
             self._become(status, now, command.detail if last else None, command.for_staff if last else None)
+        if OrderStatus.CONFIRMED in ahead and not was_confirmed:
+            self.confirmed_at = (command.outcome and command.outcome.at) or now
         self._note(command, moved=bool(ahead))
         self.updated_at = now
         events = [self._event_of(status, command) for status in ahead if status != OrderStatus.CONFIRMED or not was_confirmed]
@@ -256,8 +258,6 @@ class Order(Table, table=True):
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"An order that is {self.status} cannot become {status}.")
         self.status = status
         self.history = [*self.history, _entry(status, now, detail, for_staff)]
-        if status == OrderStatus.CONFIRMED:
-            self.confirmed_at = self.confirmed_at or now
 
     def _note(self, command: AdvanceOrder, *, moved: bool) -> None:
         # Words belong to the status they came with; only why an order ended stays.
