@@ -151,10 +151,19 @@ class OrderService:
         wish = order.wish_to_cancel
         if wish:
             try:
-                await self.sagas.cancel(order.order_id, wish, _cancel_id(wish), self.wait)
+                reply = await self.sagas.cancel(order.order_id, wish, _cancel_id(wish), self.wait)
             except Refusal as refusal:
                 log.info("cancel_refused_late", order_id=str(order.order_id), code=refusal.code)
+            else:
+                if reply is None:
+                    await self._require_over(order.order_id)
         await note_handed_over(self.database, order.order_id, wish)
+
+    async def _require_over(self, order_id: UUID) -> None:
+        """A wish whose saga was lost waits until that is repaired. Raises Unavailable."""
+        order = await find_order(self.database, order_id)
+        if order and not order.is_over:
+            raise Unavailable(f"no saga runs for order {order_id}")
 
     async def _accept(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> Order:
         require_form(request.ship_to)
