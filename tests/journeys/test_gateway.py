@@ -8,7 +8,6 @@ from contracts.errors import ErrorCode
 from testing.stage import Stage
 
 INTERNAL = (
-    "/internal/v1/orders/open",
     "/internal/v1/orders/advance",
     "/internal/v1/reservations",
     "/internal/v1/payments/process",
