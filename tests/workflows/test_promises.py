@@ -342,7 +342,7 @@ async def test_a_held_order_goes_on_in_another_run_and_is_approved(begin: Begin)
         with saga.env.with_time_skipping_disabled():
             await saga.place()
             first = (await saga.handle.describe()).run_id
-            await flood(saga, "approve", {"by": str(order.customer_id), "reason": "mine"}, 4200)
+            await flood(saga, "approve", {"by": str(order.customer_id), "reason": "mine"}, 1000)
 
             async def goes_on() -> bool:
                 found = await saga.handle.describe()
