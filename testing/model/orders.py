@@ -1,0 +1,77 @@
+"""The order's record: where its saga told that it is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from contracts.errors import ErrorCode, Refusal
+from contracts.money import Money
+from contracts.orders import NEXT_STATUS, AdvanceOrder, OrderProgress, OrderStatus, Outcome, PlaceOrder
+
+EVENTS = {
+    OrderStatus.CONFIRMED: "OrderConfirmed",
+    OrderStatus.UNDELIVERED: "OrderUndelivered",
+    OrderStatus.REFUNDED: "OrderRefunded",
+    OrderStatus.COMPLETED: "OrderCompleted",
+    OrderStatus.CANCELLED: "OrderCancelled",
+}
+
+
+@dataclass
+class Record:
+    """One order's row."""
+
+    total: Money
+    history: list[OrderStatus] = field(default_factory=lambda: [OrderStatus.PENDING])
+    events: list[str] = field(default_factory=lambda: ["OrderCreated"])
+    code: ErrorCode | None = None
+    refunded: Money | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def status(self) -> OrderStatus:
+        return self.history[-1]
+
+
+class Orders:
+    """The order service's table."""
+
+    def __init__(self) -> None:
+        self.records: dict[UUID, Record] = {}
+        self.advances: list[AdvanceOrder] = []
+        self.watchers: list[Callable[[AdvanceOrder], None]] = []
+        """Who is told of what changed a record."""
+
+    def accept(self, order: PlaceOrder) -> Record:
+        """The row that exists before the saga does."""
+        return self.records.setdefault(order.order_id, Record(order.total))
+
+    def advance(self, command: AdvanceOrder) -> OrderProgress:
+        """Walk the path, as far as it is new. Refusals: order_unknown, illegal_transition."""
+        record = self.records.get(command.order_id)
+        if record is None:
+            raise Refusal(ErrorCode.ORDER_UNKNOWN, "This order was never placed.")
+        ahead = self.ahead(record, command)
+        at = record.status
+        for status in ahead:
+            if status not in NEXT_STATUS[at]:
+                raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"An order that is {at} cannot become {status}.")
+            at = status
+        if command.path and not ahead:
+            return OrderProgress(order_id=command.order_id, status=record.status)
+        record.history += ahead
+        record.events += [EVENTS[status] for status in ahead if status in EVENTS]
+        record.code = command.code or record.code
+        record.outcome = record.outcome or command.outcome
+        if command.refunded is not None:
+            record.refunded = Money.zero(record.total.currency) + command.refunded
+        self.advances.append(command)
+        for watcher in self.watchers:
+            watcher(command)
+        return OrderProgress(order_id=command.order_id, status=record.status)
+
+    def ahead(self, record: Record, command: AdvanceOrder) -> list[OrderStatus]:
+        """The path without the beginning that was walked before. Refusal: illegal_transition, if a part before it is missing."""
+        if command.after > len(record.history):
+            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The order has not got so far yet.")
+        return list(command.path[len(record.history) - command.after :])
