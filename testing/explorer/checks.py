@@ -14,6 +14,7 @@ from testing.explorer.run import Played
 _O, _S, _R = OrderStatus, ShipmentStatus, ReservationStatus
 TOMBSTONES = frozenset({ErrorCode.RESERVATION_RELEASED, ErrorCode.PAYMENT_REVERSED, ErrorCode.SHIPMENT_CANCELLED})
 """Refusals of a step whose undo came first: never a reason why an order ended."""
+CANCELS = frozenset({"cancel", "cancel by signal", "cancel the workflow"})
 BY_REQUEST = frozenset({ErrorCode.CANCELLED_BY_REQUEST})
 
 
@@ -47,20 +48,25 @@ def _ending(played: Played) -> Iterator[str]:
         return
     result, query = played.result, played.final_query
     assert result is not None and query is not None
-    listed = played.attributes.get("OrderStatus", ["PENDING"])[0]
+    listed = _listed(played, "OrderStatus") or OrderStatus.PENDING
     if status not in FINAL_STATUSES:
         yield f"the workflow has ended, the record is {status}"
     if not status == result.status == query.status == listed:
         yield f"the record says {status}, the result {result.status}, the query {query.status}, the search attribute {listed}"
     if status == _O.CANCELLED:
-        listed_reason = played.attributes.get("FailureReason", [None])[0]
+        listed_reason = _listed(played, "FailureReason")
         if not record.code == result.code == listed_reason:
             yield f"the record says {record.code}, the result {result.code}, the search attribute {listed_reason}"
-    if played.attributes.get("StuckUndo") or result.stuck_undos:
+    if _listed(played, "StuckUndo") or result.stuck_undos:
         yield "it has ended, and an undo is still said to be stuck"
     for before, after in zip(played.timeline, played.timeline[1:], strict=False):
         if after.status != before.status and not _reaches(before.status, after.status):
             yield f"the timeline goes from {before.status} to {after.status}"
+
+
+def _listed(played: Played, attribute: str) -> object:
+    values = played.attributes.get(attribute) or [None]
+    return values[0]
 
 
 def _reaches(before: OrderStatus, after: OrderStatus) -> bool:
@@ -158,7 +164,7 @@ def _reason(played: Played) -> Iterator[str]:
     possible = given - TOMBSTONES
     if played.in_trouble:
         possible |= {code} if code else set()
-    if asked & {"cancel", "cancel the workflow"}:
+    if asked & CANCELS:
         possible |= BY_REQUEST
     if _O.IN_REVIEW in history:
         possible |= {ErrorCode.REVIEW_EXPIRED}
@@ -180,11 +186,11 @@ def _messages(played: Played) -> Iterator[str]:
             yield f"{told.message}, sent at {told.sent:.3f} s, is never answered"
     refused_late = [at for at, command, code in played.adversary.refusals if code == ErrorCode.ALREADY_DISPATCHED]
     for told in played.told:
-        if told.message not in ("cancel", "cancel the workflow"):
+        if told.message not in CANCELS:
             continue
         if isinstance(told.answer, dict) and told.answer.get("status") == _O.CANCELLED and status != _O.CANCELLED:
             yield f"a cancel was answered with CANCELLED; the order is {status}"
-        wish = told.message == "cancel the workflow" or told.answer == ErrorCode.ALREADY_DISPATCHED
+        wish = told.message != "cancel" or told.answer == ErrorCode.ALREADY_DISPATCHED
         left = min(played.left.values(), default=None)
         if not wish or status == _O.CANCELLED or played.in_trouble:
             continue

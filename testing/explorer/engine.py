@@ -11,7 +11,7 @@ rejected, by id), cancel requests, queries; continue-as-new.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from temporalio.bridge.proto.workflow_commands import (
 )
 from temporalio.common import MetricMeter, Priority
 from temporalio.converter import decode_search_attributes, decode_typed_search_attributes
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner
 from temporalio.worker._workflow_instance import WorkflowInstance, WorkflowInstanceDetails
 
@@ -98,6 +99,7 @@ class _Local:
     """A local activity of the task under way."""
 
     command: ScheduleLocalActivity
+    begun_at: float
     attempt: int = 0
     execution: Execution | None = None
     detached: bool = False
@@ -147,6 +149,7 @@ class _Run:
     activities: dict[int, _Scheduled] = field(default_factory=dict)
     begun: dict[int, ScheduleActivity] = field(default_factory=dict)
     """Every activity that was ever asked for, by its number."""
+    known: list[_Scheduled] = field(default_factory=list)
     timers: set[int] = field(default_factory=set)
     carried: dict[int, _Local] = field(default_factory=dict)
     """Local activities that run on while their task is renewed."""
@@ -334,7 +337,7 @@ class Engine:
         for command in commands:
             match command.WhichOneof("variant"):
                 case "schedule_local_activity":
-                    local = _Local(command.schedule_local_activity)
+                    local = _Local(command.schedule_local_activity, self.clock.seconds)
                     task.locals[local.command.seq] = local
                     self._try_locally(run, local)
                 case "request_cancel_local_activity":
@@ -374,7 +377,7 @@ class Engine:
                 local.execution.abandon()
             local.detached = True
         # What had begun in a task before this one is begun again by the core that takes over.
-        run.carried = {command.seq: _Local(command) for command in task.carried}
+        run.carried = {command.seq: _Local(command, self.clock.seconds + again_after) for command in task.carried}
         run.inbox = [*task.jobs, *run.inbox]
         run.admitted = [*task.updates, *run.admitted]
         self._evict(run)
@@ -422,8 +425,12 @@ class Engine:
                     if not (job.HasField("fire_timer") and job.fire_timer.seq == command.cancel_timer.seq)
                 ]
             case "schedule_activity":
+                id = command.schedule_activity.activity_id
+                if any(pending.command.activity_id == id and not pending.over for pending in run.known):
+                    raise Broken(f"the activity {id} is scheduled while one of that id is still pending")
                 scheduled = _Scheduled(command.schedule_activity, self.clock.seconds)
                 run.activities[scheduled.command.seq] = scheduled
+                run.known.append(scheduled)
                 self._begin_activity(run, scheduled)
             case "request_cancel_activity":
                 self._cancel_activity(run, command.request_cancel_activity.seq)
@@ -489,7 +496,9 @@ class Engine:
             return
         local.attempt += 1
         command = local.command
-        limit = _limit(command)
+        total = command.schedule_to_close_timeout.ToTimedelta().total_seconds()
+        left = local.begun_at + total - self.clock.seconds if total else float("inf")
+        limit = min(command.start_to_close_timeout.ToTimedelta().total_seconds() or float("inf"), left)
 
         def finished(outcome: Resolution) -> None:
             if local.detached or run.closed:
@@ -497,7 +506,8 @@ class Engine:
             task = run.task
             if isinstance(outcome, Failure):
                 backoff = _backoff(command, outcome, local.attempt)
-                if backoff is not None:
+                in_time = not total or self.clock.seconds + (backoff or 0) < local.begun_at + total
+                if backoff is not None and in_time:
                     self.clock.after(backoff, lambda: self._try_locally(run, local))
                     return
             if task is None or command.seq not in task.locals:  # between two tasks: the core keeps it for the next
@@ -554,7 +564,16 @@ class Engine:
         limit: float,
         finished: Callable[[Resolution], None],
     ) -> None:
-        execution = self.worker.execute(command.activity_type, command.arguments, finished)
+        total = command.schedule_to_close_timeout.ToTimedelta()
+        info = replace(
+            ActivityEnvironment.default_info(),
+            activity_id=command.activity_id,
+            activity_type=command.activity_type,
+            attempt=attempt.attempt,
+            is_local=isinstance(attempt, _Local),
+            schedule_to_close_timeout=total or None,
+        )
+        execution = self.worker.execute(command.activity_type, command.arguments, info, finished)
         attempt.execution = execution
 
         def time_out() -> None:
@@ -564,13 +583,13 @@ class Engine:
                 finished(_timed_out(TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE, None))
 
         self.clock.after(limit, time_out)
-        execution_finished = execution._finished
+        execution_finished = execution.finished
 
         def once(outcome: Resolution) -> None:
             attempt.execution = None
             execution_finished(outcome)
 
-        execution._finished = once
+        execution.finished = once
         self.chaos.call(execution, limit)
 
     def _end_activity(self, run: _Run, scheduled: _Scheduled, outcome: Resolution) -> None:

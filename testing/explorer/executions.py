@@ -1,5 +1,6 @@
 """The worker's side of an activity: the real activity with its real interceptor, and a call that the adversary answers."""
 
+import threading
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
+from temporalio.activity import _ActivityCancellationDetailsHolder, _Context
 from temporalio.api.failure.v1 import Failure
+from temporalio.common import _CompositeEvent
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from activities.calls import Reply
@@ -55,8 +58,9 @@ class Execution:
     """One attempt of an activity under way. `finished` gets its result, or its failure, once."""
 
     command: BaseModel
+    finished: Finished
     _coroutine: Coroutine[Any, Any, Any]
-    _finished: Finished
+    _context: _Context
     over: bool = False
 
     def answer(self, answer: BaseModel | Exception) -> None:
@@ -64,6 +68,7 @@ class Execution:
         if self.over:
             return
         self.over = True
+        before = _Context.set(self._context)
         try:
             if isinstance(answer, Exception):
                 self._coroutine.throw(answer)
@@ -71,11 +76,13 @@ class Execution:
                 self._coroutine.send(answer)
             raise NotImplementedError("an activity makes one call")
         except StopIteration as end:
-            self._finished(PAYLOADS.to_payload(end.value))
+            outcome: Payload | Failure = PAYLOADS.to_payload(end.value)
         except Exception as error:
-            failure = Failure()
-            FAILURES.to_failure(error, PAYLOADS, failure)
-            self._finished(failure)
+            outcome = Failure()
+            FAILURES.to_failure(error, PAYLOADS, outcome)
+        finally:
+            _Context.reset(before)
+        self.finished(outcome)
 
     def abandon(self) -> None:
         """Nobody waits for it any more."""
@@ -91,7 +98,7 @@ class Worker:
         definitions = [activity._Definition.must_from_callable(each) for each in activities]
         self._definitions = {definition.name: definition for definition in definitions}
 
-    def execute(self, name: str, arguments: Sequence[Payload], finished: Finished) -> Execution:
+    def execute(self, name: str, arguments: Sequence[Payload], info: activity.Info, finished: Finished) -> Execution:
         """Begin an attempt; it stands at its call."""
         definition = self._definitions[name]
         types: list[type] = list(definition.arg_types or [])
@@ -101,4 +108,15 @@ class Worker:
         coroutine = _CHAIN.execute_activity(input)
         asking = coroutine.send(None)
         assert isinstance(asking, _Asking)
-        return Execution(asking.command, coroutine, finished)
+        context = _Context(
+            info=lambda: info,
+            heartbeat=None,
+            cancelled_event=_CompositeEvent(thread_event=threading.Event(), async_event=None),
+            worker_shutdown_event=_CompositeEvent(thread_event=threading.Event(), async_event=None),
+            shield_thread_cancel_exception=None,
+            payload_converter_class_or_instance=PAYLOADS,
+            runtime_metric_meter=None,
+            client=None,
+            cancellation_details=_ActivityCancellationDetailsHolder(),
+        )
+        return Execution(asking.command, finished, coroutine, context)

@@ -1,6 +1,5 @@
 """One order played against the adversary: its customer, its operators, its carrier; and what they were told."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -8,16 +7,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
-from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.converter import decode_search_attributes
 
-from activities.inventory import InventoryActivities
-from activities.notification import NotificationActivities
-from activities.order import OrderActivities
-from activities.payment import PaymentActivities
-from activities.shipping import ShippingActivities
+from activities import all_activities
 from contracts.address import Address
 from contracts.ids import ORDERS, order_workflow_id
 from contracts.money import Money
@@ -69,6 +63,7 @@ MESSAGES = (
     "cancel",
     "cancel",
     "cancel the workflow",
+    "cancel by signal",
     "cancel the workflow",
     "approve",
     "approve",
@@ -134,19 +129,6 @@ class Played:
         return self.choices.made
 
 
-def activities_on(wire: Wire) -> list[Callable[..., Any]]:
-    """The real activities, calling over this wire."""
-    services = [
-        OrderActivities(wire),
-        InventoryActivities(wire),
-        PaymentActivities(wire),
-        ShippingActivities(wire),
-        NotificationActivities(wire),
-    ]
-    methods = [method for service in services for _, method in inspect.getmembers(service, inspect.ismethod)]
-    return [method for method in methods if activity._Definition.from_callable(method)]
-
-
 class Player:
     """Plays one order."""
 
@@ -159,7 +141,7 @@ class Player:
         self.order = self._new_order()
         self.engine = Engine(
             self.clock,
-            Worker(activities_on(Wire())),
+            Worker(all_activities(lambda service: Wire())),
             self.adversary,
             OrderWorkflow,
             order_workflow_id(self.order.order_id),
@@ -267,6 +249,9 @@ class Player:
                 self._send_update(message, "cancel", None, [CancelRequest(reason="changed my mind", requested_by="customer")])
             case ["cancel", "the", "workflow"]:
                 if self.engine.cancel():
+                    self.told.append(Told(message, self.clock.seconds))
+            case ["cancel", "by", "signal"]:
+                if self.engine.signal("cancel", CancelRequest(reason="changed my mind", requested_by="operator")):
                     self.told.append(Told(message, self.clock.seconds))
             case ["approve" | "reject" as name]:
                 self._send_update(message, name, None, [decision])
