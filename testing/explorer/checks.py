@@ -136,7 +136,10 @@ def _outcomes(played: Played) -> Iterator[str]:
     """What `place` was told is one thing, is kept, and agrees with the end."""
     status, history = _record(played)
     record = played.world.orders.records[played.order.order_id]
-    told = [each.answer for each in played.told if each.message == "place" and isinstance(each.answer, Outcome)]
+    answers = [each.answer for each in played.told if each.message == "place" and isinstance(each.answer, Outcome)]
+    if any(answer.status == _O.IN_REVIEW for answer in answers) and _O.IN_REVIEW not in history:
+        yield "the client was told that it is held for review, which it never was"
+    told = [answer for answer in answers if answer.status != _O.IN_REVIEW]  # that says only that there is no outcome yet
     if len(set(map(repr, told))) > 1:
         yield f"place is told different things: {[(each.status, each.code) for each in told]}"
     if any(each.message == "place" and isinstance(each.answer, str) for each in played.told):

@@ -10,6 +10,7 @@ rejected, by id), cancel requests, queries; continue-as-new.
 """
 
 import asyncio
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -27,6 +28,7 @@ from temporalio.bridge.proto.workflow_commands import (
     ScheduleLocalActivity,
     WorkflowCommand,
 )
+from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.common import MetricMeter, Priority
 from temporalio.converter import decode_search_attributes, decode_typed_search_attributes
 from temporalio.testing import ActivityEnvironment
@@ -40,6 +42,8 @@ from testing.explorer.executions import FAILURES, PAYLOADS, Execution, Worker
 
 HEARTBEAT_S = 0.8 * WORKFLOW_TASK_S
 """So long a task is open before it is renewed while local activities run."""
+LONGEST_ACTIVATION_S = 2.0
+"""Of the processor's time; the SDK's own limit is 2 s, too."""
 CLOSING = frozenset(
     {
         "complete_workflow_execution",
@@ -239,7 +243,7 @@ class Engine:
         job = WorkflowActivationJob()
         job.query_workflow.query_id = str(self._queries)
         job.query_workflow.query_type = name
-        commands = self._commands_of(instance.activate(self._activation(run, [job])))
+        commands = self._commands_of(_activate(instance, self._activation(run, [job])))
         answer = commands[0].respond_to_query
         if answer.HasField("failed"):
             raise Broken(f"the query {name} fails: {answer.failed.message}")
@@ -308,7 +312,7 @@ class Engine:
             assert run.instance is not None
             activation = self._activation(run, jobs)
             activation.continue_as_new_suggested = self.chaos.suggest_continue_as_new(task.number)
-            commands = self._commands_of(run.instance.activate(activation), activation)
+            commands = self._commands_of(_activate(run.instance, activation), activation)
             task.recorded.append(_Recorded(activation, commands))
             jobs = self._do_at_once(run, task, commands)
             if any(command.WhichOneof("variant") in CLOSING for command in commands):
@@ -689,7 +693,7 @@ class Engine:
         for recorded in run.history:
             activation = WorkflowActivation.FromString(recorded.activation.SerializeToString())
             activation.is_replaying = True
-            commands = self._commands_of(instance.activate(activation))
+            commands = self._commands_of(_activate(instance, activation))
             if list(map(_bytes, commands)) != list(map(_bytes, recorded.commands)):
                 raise Broken("the history does not replay: " + _difference(recorded.commands, commands))
         return instance
@@ -698,6 +702,27 @@ class Engine:
         """Replay every run from its beginning. Raises Broken."""
         for run in self.runs:
             _forget(self._replayed(run), run)
+
+
+class _DoesNotYield(KeyboardInterrupt):
+    """asyncio lets nothing else through."""
+
+
+def _activate(instance: WorkflowInstance, activation: WorkflowActivation) -> WorkflowActivationCompletion:
+    """Let the workflow go on. Raises Broken if it goes on for ever."""
+
+    def stop(number: int, frame: object) -> None:
+        raise _DoesNotYield
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_ACTIVATION_S)
+    try:
+        return instance.activate(activation)
+    except _DoesNotYield:
+        raise Broken("the workflow goes on for ever within one task (Temporal calls it a deadlock)") from None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _do_update(update: Update) -> WorkflowActivationJob:
@@ -820,7 +845,7 @@ def _flags_used(run: _Run) -> set[int]:
 def _forget(instance: WorkflowInstance, run: _Run) -> None:
     job = WorkflowActivationJob()
     job.remove_from_cache.message = "evicted"
-    instance.activate(WorkflowActivation(run_id=run.id, jobs=[job]))
+    _activate(instance, WorkflowActivation(run_id=run.id, jobs=[job]))
 
 
 def _bytes(command: WorkflowCommand) -> bytes:
