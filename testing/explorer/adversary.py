@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from chassis.clients import Unavailable
 from contracts.errors import ErrorCode, Refusal
-from contracts.shipments import ShipmentStatus
+from contracts.payments import ProcessPayment
+from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from testing.explorer.clock import Clock
 from testing.explorer.engine import Fate
 from testing.explorer.executions import Execution
@@ -197,8 +198,8 @@ class Adversary:
             case "CreateShipment":
                 self.world.shipping.refuses = code
             case "CancelShipment":
-                order_id, parcel = getattr(command, "order_id"), getattr(command, "parcel", 1)  # noqa: B009
-                self.world.shipping.move(order_id, parcel, ShipmentStatus.DISPATCHED)
+                assert isinstance(command, CancelShipment)
+                self.world.shipping.move(command.order_id, command.parcel, ShipmentStatus.DISPATCHED)
             case _:
                 self._answer(execution, name, number, Refusal(code, f"no: {code}"), LATENCY)
                 return
@@ -220,7 +221,10 @@ class Adversary:
     def _half(self, command: BaseModel) -> None:
         """The service wrote down what it wants of its company, and got no further."""
         try:
-            (self.world.payments.ask if hasattr(command, "amount") else self.world.shipping.ask)(command)  # type: ignore[operator]
+            if isinstance(command, ProcessPayment):
+                self.world.payments.ask(command)
+            elif isinstance(command, CreateShipment):
+                self.world.shipping.ask(command)
         except Refusal:
             return
 

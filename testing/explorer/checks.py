@@ -41,13 +41,14 @@ def _record(played: Played) -> tuple[OrderStatus, list[OrderStatus]]:
 
 def _ending(played: Played) -> Iterator[str]:
     """The record, the workflow's result and the search attributes tell the same."""
-    status, history = _record(played)
+    status, _ = _record(played)
     record = played.world.orders.records[played.order.order_id]
     if played.engine.closed_as != "complete_workflow_execution":
         yield f"the workflow closes as {played.engine.closed_as}"
         return
     result, query = played.result, played.final_query
-    assert result is not None and query is not None
+    assert result is not None
+    assert query is not None
     listed = _listed(played, "OrderStatus") or OrderStatus.PENDING
     if status not in FINAL_STATUSES:
         yield f"the workflow has ended, the record is {status}"

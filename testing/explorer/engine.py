@@ -1,12 +1,13 @@
 """Temporal in memory, for one workflow: what the server keeps, and what the SDK's core does between server and workflow.
 
-The workflow runs in the SDK's own instances, which get the same activations as from the core. What is committed is kept as the list of
-its activations; an instance that is lost or evicted is built again by replaying them, and must answer with the same commands.
+The workflow runs in the SDK's own instances, which get the same activations as from the core. What is committed is kept as the
+list of its activations; an instance that is lost or evicted is built again by replaying them, and must answer with the same
+commands.
 
-What is modelled: workflow tasks that carry what came meanwhile, are lost at any point, are kept alive while local activities run, and
-are refused when the workflow would close over something new; local activities with their retries, whose results are committed with their
-task alone; activities with the server's retries, time limits and cancellation; timers; signals, updates (admitted, accepted, completed,
-rejected, by id), cancel requests, queries; continue-as-new.
+What is modelled: workflow tasks that carry what came meanwhile, are lost at any point, are kept alive while local activities run,
+and are refused when the workflow would close over something new; local activities with their retries, whose results are committed
+with their task alone; activities with the server's retries, time limits and cancellation; timers; signals, updates (admitted,
+accepted, completed, rejected, by id), cancel requests, queries; continue-as-new.
 """
 
 import asyncio
@@ -16,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
-from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload, Payloads, SearchAttributes
 from temporalio.api.enums.v1 import RetryState, TimeoutType
@@ -38,7 +38,7 @@ from temporalio.worker._workflow_instance import WorkflowInstance, WorkflowInsta
 from contracts.budgets import WORKFLOW_TASK_S
 from temporal.client import data_converter
 from testing.explorer.clock import START, Clock
-from testing.explorer.executions import FAILURES, PAYLOADS, Execution, Worker
+from testing.explorer.executions import PAYLOADS, Execution, Worker
 
 HEARTBEAT_S = 0.8 * WORKFLOW_TASK_S
 """So long a task is open before it is renewed while local activities run."""
@@ -62,8 +62,8 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Fate:
-    """How a workflow task is lost: after so many of its local activities have ended, or (None) just before it is committed; and the
-    seconds until it is given out again."""
+    """How a workflow task is lost: after so many of its local activities have ended, or (None) just before it is committed; and
+    the seconds until it is given out again."""
 
     after_locals: int | None
     again_after: float = WORKFLOW_TASK_S
@@ -681,7 +681,8 @@ class Engine:
             last_completion_result=Payloads(),
             last_failure=None,
         )
-        asyncio._set_running_loop(asyncio.AbstractEventLoop())  # an instance is made on a loop, and then is one itself
+        loop: Any = asyncio.AbstractEventLoop  # an instance is made on a loop, and is one itself then
+        asyncio._set_running_loop(loop())
         try:
             return UnsandboxedWorkflowRunner().create_instance(details)
         finally:

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 from temporalio import activity
-from temporalio.api.common.v1 import Payload
 from temporalio.activity import _ActivityCancellationDetailsHolder, _Context
+from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.common import _CompositeEvent
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput

@@ -1,6 +1,6 @@
 """One order played against the adversary: its customer, its operators, its carrier; and what they were told."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -136,6 +136,7 @@ class Player:
         self.choices = choices
         self.clock = Clock()
         self.log: list[str] = []
+        self._away: dict[str, int] = {}
         self.world = world or World()
         self.adversary = Adversary(choices, self.clock, self.world, self._note)
         self.order = self._new_order()
@@ -285,14 +286,13 @@ class Player:
         self._updates += 1
         told = Told(message, self.clock.seconds)
         self.told.append(told)
-        kinds = {"place": Outcome}
 
         def answered(answer: Payload | Failure | None) -> None:
             told.answered = self.clock.seconds
             if isinstance(answer, Failure):
                 told.answer = answer.application_failure_info.type or answer.message
             elif answer is not None:
-                told.answer = PAYLOADS.from_payload(answer, kinds.get(name))
+                told.answer = PAYLOADS.from_payload(answer, Outcome if name == "place" else dict[str, Any])
             self._note(f"{message} is answered: {_short(told.answer)}")
 
         self.engine.update(id or f"update-{self._updates}", name, arguments, answered)
@@ -371,7 +371,8 @@ class Player:
                 if self.engine.result is not None:
                     played.result = PAYLOADS.from_payload(self.engine.result, OrderState)
                 status, timeline = self.engine.query("status"), self.engine.query("timeline")
-                assert status is not None and timeline is not None
+                assert status is not None
+                assert timeline is not None
                 played.final_query = PAYLOADS.from_payload(status, OrderState)
                 played.timeline = PAYLOADS.from_payload(timeline, list[TimelineEntry])
                 played.attributes = decode_search_attributes(self.engine.search_attributes)
@@ -380,6 +381,11 @@ class Player:
         return played
 
     def _note(self, what: str) -> None:
+        """A line of the story. Of a service that stays away, only the first few."""
+        command = what.partition(" ")[0]
+        self._away[command] = self._away.get(command, 0) + 1 if what.endswith("is away") else 0
+        if self._away[command] > 3:
+            return
         self.log.append(f"{_duration(self.clock.seconds):>12}  {what}")
 
 

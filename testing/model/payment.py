@@ -94,7 +94,7 @@ class Payments:
         return self._reply(command.order_id, command.attempt)
 
     def net(self, order_id: UUID, currency: str) -> Money:
-        """Captured − refunded of all attempts of an order."""
+        """Captured - refunded of all attempts of an order."""
         total = Money.zero(currency)
         for (payer, _), payment in self.payments.items():
             if payer == order_id:
