@@ -87,7 +87,7 @@ FAULTS = (
     "twice",
     "outage of 50 s",
     "outage of 700 s",
-    "outage of 7200 s",
+    "outage of 3600 s",
 )
 MOST_FAULTS = 40
 """After so many faults everything answers truly, so that every run must end."""
