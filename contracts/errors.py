@@ -58,7 +58,6 @@ class ErrorCode(StrEnum):
     INVALID_SIGNATURE = "invalid_signature"
     # order
     ORDER_UNKNOWN = "order_unknown"
-    ORDER_EXISTS = "order_exists"
     OWN_ORDER = "own_order"
     PURCHASE_LIMIT = "purchase_limit"
     ILLEGAL_TRANSITION = "illegal_transition"
@@ -76,6 +75,20 @@ class ErrorCode(StrEnum):
     SERVICE_UNAVAILABLE = "service_unavailable"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     CLOCK_FAULT = "clock_fault"
+
+
+REFUSAL_HEADER = "x-refusal"
+"""On the answers of `/internal/` paths: the code, where a command refused. No error of the framework carries it."""
+ABOUT_THE_CALL = frozenset(
+    {
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.MALFORMED_REQUEST,
+        ErrorCode.PAYLOAD_TOO_LARGE,
+        ErrorCode.CLOCK_FAULT,
+    }
+)
+"""What was wrong with how a request was made, whatever it asked for. Between our own processes that is a fault of ours."""
 
 
 class Refusal(Exception):

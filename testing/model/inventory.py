@@ -16,6 +16,8 @@ from contracts.inventory import (
     StockLine,
 )
 
+PROMISED_UNITS = 100
+"""Of one product, so many units at most are promised to one customer at a time."""
 OPEN = frozenset({ReservationStatus.RESERVED})
 
 
@@ -44,6 +46,7 @@ class Promise:
     status: ReservationStatus
     warehouse_id: str | None = None
     lines: tuple[StockLine, ...] = ()
+    customer_id: UUID | None = None
 
 
 class Inventory:
@@ -72,9 +75,11 @@ class Inventory:
             raise Refusal(ErrorCode.WAREHOUSE_UNKNOWN, f"There is no warehouse {warehouse_id}.")
         if short := self._missing(warehouse_id, command.lines):
             raise _out_of_stock(short)
+        if command.parcel == 1:
+            self._require_within_limit(command)
         for line in command.lines:
             self.shelves[warehouse_id][line.product_id].reserved += line.quantity
-        self.promises[key] = Promise(ReservationStatus.RESERVED, warehouse_id, command.lines)
+        self.promises[key] = Promise(ReservationStatus.RESERVED, warehouse_id, command.lines, command.customer_id)
         return self._reply(key)
 
     def release(self, command: ReleaseInventory) -> Reservation:
@@ -118,9 +123,18 @@ class Inventory:
 
     def _promise(self, key: tuple[UUID, int]) -> Promise:
         promise = self.promises.get(key)
-        if promise is None or promise.warehouse_id is None:
-            raise Refusal(ErrorCode.NOT_FOUND, "No stock was reserved for this parcel.")
+        if promise is None:
+            raise Refusal(ErrorCode.NOT_FOUND, "Nothing was ever reserved for this parcel.")
         return promise
+
+    def _require_within_limit(self, command: ReserveInventory) -> None:
+        """Refusal: purchase_limit."""
+        theirs = [promise for promise in self.promises.values() if promise.customer_id == command.customer_id]
+        promised = [line for promise in theirs if promise.status in OPEN for line in promise.lines]
+        for line in command.lines:
+            before = sum(other.quantity for other in promised if other.product_id == line.product_id)
+            if before + line.quantity > PROMISED_UNITS:
+                raise Refusal(ErrorCode.PURCHASE_LIMIT, f"More than {PROMISED_UNITS} units of: {line.product_id}.")
 
     def _of(self, promise: Promise) -> list[tuple[Shelf, StockLine]]:
         return [(self.shelves[promise.warehouse_id or ""][line.product_id], line) for line in promise.lines]

@@ -52,17 +52,18 @@ class Orders:
         if record is None:
             raise Refusal(ErrorCode.ORDER_UNKNOWN, "This order was never placed.")
         ahead = self.ahead(record, command)
+        if command.outcome and command.outcome.is_definite:
+            record.outcome = record.outcome or command.outcome
         at = record.status
         for status in ahead:
             if status not in NEXT_STATUS[at]:
                 raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"An order that is {at} cannot become {status}.")
             at = status
-        if command.path and not ahead:
+        if not ahead and len(record.history) > command.after:
             return OrderProgress(order_id=command.order_id, status=record.status)
         record.history += ahead
         record.events += [EVENTS[status] for status in ahead if status in EVENTS]
         record.code = command.code or record.code
-        record.outcome = record.outcome or command.outcome
         if command.refunded is not None:
             record.refunded = Money.zero(record.total.currency) + command.refunded
         self.advances.append(command)
@@ -71,7 +72,9 @@ class Orders:
         return OrderProgress(order_id=command.order_id, status=record.status)
 
     def ahead(self, record: Record, command: AdvanceOrder) -> list[OrderStatus]:
-        """The path without the beginning that was walked before. Refusal: illegal_transition, if a part before it is missing."""
-        if command.after > len(record.history):
-            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The order has not got so far yet.")
-        return list(command.path[len(record.history) - command.after :])
+        """The path without the beginning that was walked before. Refusal: illegal_transition, if it does not go on from here."""
+        walked = record.history[command.after :]
+        known = list(command.path[: len(walked)])
+        if len(record.history) < command.after or walked[: len(known)] != known:
+            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The order's record took another way.")
+        return list(command.path[len(known) :])
