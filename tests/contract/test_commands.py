@@ -75,7 +75,9 @@ STOCK: dict[str, Sequence[Step]] = {
     "restocked after its undo": [(release(), R.RELEASED), (restock(), E.CONFLICT)],
     "parcels apart": [(release(1), R.RELEASED), (reserve(2), R.RESERVED), (ship(2), R.SHIPPED), (restock(1), E.CONFLICT)],
     "out of stock, then less": [(reserve(milk=99_999), E.OUT_OF_STOCK), (reserve(), R.RESERVED)],
-    "out of stock, undone": [(reserve(milk=99_999), E.OUT_OF_STOCK), (release(), R.RELEASED), (reserve(), E.RESERVATION_RELEASED)],
+    "out of stock, undone": [
+        (reserve(milk=99_999), E.OUT_OF_STOCK), (release(), R.RELEASED), (reserve(), E.RESERVATION_RELEASED),
+    ],
     "no such warehouse": [(reserve(warehouse="999"), E.WAREHOUSE_UNKNOWN), (reserve(), R.RESERVED)],
     "more than a customer may have": [(reserve(milk=101), E.PURCHASE_LIMIT), (reserve(milk=100), R.RESERVED)],
     "what is sent again is not limited": [(reserve(milk=100), R.RESERVED), (reserve(2, milk=100), R.RESERVED)],
@@ -85,7 +87,9 @@ PARCELS: dict[str, Sequence[Step]] = {
     "undone, repeated": [(create(), S.BOOKED), (cancel(), S.CANCELLED), (cancel(), S.CANCELLED)],
     "undone before": [(cancel(), S.CANCELLED), (create(), E.SHIPMENT_CANCELLED), (cancel(), S.CANCELLED)],
     "step after undo": [(create(), S.BOOKED), (cancel(), S.CANCELLED), (create(), E.SHIPMENT_CANCELLED)],
-    "undeliverable, repeated": [(create(city="Nowhere"), E.ADDRESS_UNDELIVERABLE), (create(city="Nowhere"), E.ADDRESS_UNDELIVERABLE)],
+    "undeliverable, repeated": [
+        (create(city="Nowhere"), E.ADDRESS_UNDELIVERABLE), (create(city="Nowhere"), E.ADDRESS_UNDELIVERABLE),
+    ],
     "undeliverable, undone": [(create(city="Nowhere"), E.ADDRESS_UNDELIVERABLE), (cancel(), S.REFUSED)],
     "too heavy, undone": [(create(grams=10_000_000), E.PARCEL_TOO_HEAVY), (cancel(), S.REFUSED)],
     "parcels apart": [(cancel(1), S.CANCELLED), (create(2), S.BOOKED), (cancel(2), S.CANCELLED), (create(3), S.BOOKED)],
