@@ -23,7 +23,7 @@ from typing import IO, Literal, Self
 
 from cli import secrets
 from contracts.budgets import DRAIN_S
-from contracts.events import TOPICS, dead_letter_topic
+from contracts.events import TOPICS
 from contracts.platform import EDGE, PROCESSES, SERVICE_NAMES, SERVICES, SIMULATORS, WORKER, Process
 from embedded.apache_kafka import ApacheKafka
 from embedded.envoy import EnvoyServer
@@ -187,12 +187,11 @@ class Platform:
         return specs, addresses
 
     def _kafka(self, ports: Ports) -> KafkaBroker | ApacheKafka:
-        topics = tuple(name for topic in TOPICS for name in (topic, dead_letter_topic(topic)))
         port = self._port(ports, "kafka")
         if self._broker == "tansu":
-            return KafkaBroker(port, topics, PARTITIONS)
+            return KafkaBroker(port, TOPICS, PARTITIONS)
         controller_port = self._port(ports, "kafka_controller")
-        return ApacheKafka(self.data_dir / "apache-kafka", port, controller_port, topics, PARTITIONS)
+        return ApacheKafka(self.data_dir / "apache-kafka", port, controller_port, TOPICS, PARTITIONS)
 
     def _processes(self, ports: Ports, after: tuple[str, ...]) -> list[ProcessSpec]:
         """Our own. The databases are migrated once the servers are up.

@@ -1,27 +1,41 @@
-"""What runs in the order process: the API, the relay, and the consumer of shipping's events."""
+"""What runs in the order process: the API, the relay, the consumer of shipping's events, and two jobs: one hands over to sagas
+what was accepted while they could not be told, one counts the orders that wait for a person."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated
 
+from prometheus_client import Gauge
 from pydantic import Field, SecretStr
 
 from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.database import Database
+from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
+from contracts.base import Seconds
 from contracts.budgets import PLACE_WAIT_S
 from contracts.money import Money
 from contracts.platform import local_url
 from services.order import api, consumers
 from services.order.access import ACCESS
+from services.order.commands import OrderService
 from services.order.model import inbox, metadata
-from services.order.placing import Review
-from services.order.service import OrderService
+from services.order.placing import Terms
 from temporal.client import TemporalSettings
-from temporal.orders import OrderSagas
+from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
+
+HAND_OVER_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 5.0
+"""Between two tries to hand over while Temporal is away."""
+COUNT_SECONDS = 15.0
+_waiting = Gauge("orders_waiting", "Orders that wait for a person to decide.", ["for"])
+GAUGES = (
+    (_waiting.labels("review"), IN_REVIEW),
+    (_waiting.labels("parcel_decision"), UNDECIDED_PARCEL),
+    (Gauge("saga_undos_stuck", "Orders with an undo that does not succeed."), STUCK),
+)
+"""What is counted, and how Temporal is asked for it."""
 
 
 class OrderSettings(ServiceSettings, TemporalSettings):
@@ -31,10 +45,16 @@ class OrderSettings(ServiceSettings, TemporalSettings):
     """What this process proves itself with to get its service token from identity."""
     review_threshold: Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=3)] = Decimal(250)
     """In USD: an order of at least this much is held for an operator before the money is taken."""
-    review_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 86_400
+    review_deadline_seconds: Seconds = 86_400
     """How long it is held."""
+    decision_seconds: Seconds = 3 * 86_400
+    """How long a parcel in trouble waits for a decision before the usual one is taken."""
+    dispatch_seconds: Seconds = 3 * 86_400
+    """How long a booked parcel may lie in the warehouse before somebody is asked about it."""
+    silence_seconds: Seconds = 10 * 86_400
+    """How long the carrier may tell nothing of a parcel before somebody is asked about it."""
     place_wait_seconds: Annotated[float, Field(ge=0, le=25)] = PLACE_WAIT_S
-    """How long a client waits for the outcome of its order; after that the answer is 202."""
+    """How long a client waits for the outcome of its order, or of its cancellation; after that the answer is 202."""
 
 
 def build(settings: OrderSettings) -> Service:
@@ -43,20 +63,26 @@ def build(settings: OrderSettings) -> Service:
     app = new_app(
         "order", "Orders", "Place, follow and cancel orders.", [api.public, api.internal], {"database": database.ping}, ACCESS
     )
-    app.state.database = database
     http, sagas = HttpSession(), OrderSagas(settings)
+    tokens = ServiceTokens(http, settings.identity_url, "order", settings.service_client_secret)
+    orders = OrderService(
+        database=database,
+        catalog=ServiceClient("catalog", settings.catalog_url, http, tokens),
+        sagas=sagas,
+        terms=Terms(
+            Money(amount=settings.review_threshold),
+            review_seconds=settings.review_deadline_seconds,
+            decision_seconds=settings.decision_seconds,
+            dispatch_seconds=settings.dispatch_seconds,
+            silence_seconds=settings.silence_seconds,
+        ),
+        wait=timedelta(seconds=settings.place_wait_seconds),
+    )
+    app.state.database, app.state.orders = database, orders
 
-    @asynccontextmanager
-    async def orders() -> AsyncIterator[None]:
-        tokens = ServiceTokens(http, settings.identity_url, "order", settings.service_client_secret)
-        app.state.orders = OrderService(
-            database=database,
-            catalog=ServiceClient("catalog", settings.catalog_url, http, tokens),
-            sagas=sagas,
-            review=Review(Money(amount=settings.review_threshold), settings.review_deadline_seconds),
-            wait=timedelta(seconds=settings.place_wait_seconds),
-        )
-        yield
+    async def count_waiting() -> None:
+        for gauge, question in GAUGES:
+            gauge.set(await sagas.count(question))
 
     return Service(
         name="order",
@@ -66,7 +92,11 @@ def build(settings: OrderSettings) -> Service:
         database=database,
         inbox=inbox,
         subscription=consumers.subscription(sagas),
-        resources=[http, sagas, orders()],
+        jobs=[
+            Job("hand over to sagas", orders.hand_over, every_s=HAND_OVER_SECONDS, longest_pause_s=LONGEST_PAUSE_SECONDS),
+            Job("count orders that wait", count_waiting, every_s=COUNT_SECONDS),
+        ],
+        resources=[http, sagas],
     )
 
 
