@@ -18,9 +18,9 @@ def is_provided(app: FastAPI, kind: type[object]) -> bool:
     return kind in _things(app)
 
 
-def provided(request: Request, kind: type[Kind]) -> Kind:
+def provided(app: FastAPI, kind: type[Kind]) -> Kind:
     """The thing of this type. LookupError: app.py provides none."""
-    thing: Kind = _things(request.app)[kind]
+    thing: Kind = _things(app)[kind]
     return thing
 
 
@@ -28,7 +28,7 @@ def from_app(kind: type[object]) -> Any:
     """For the type of an endpoint's argument: `Db = Annotated[Database, from_app(Database)]`."""
 
     async def find(request: Request) -> object:
-        return provided(request, kind)
+        return provided(request.app, kind)
 
     return Depends(find)
 

@@ -157,4 +157,4 @@ async def authenticate(
     """The caller. Refusal: unauthenticated."""
     if credentials is None:
         raise Refusal(ErrorCode.UNAUTHENTICATED, "Send an access token: Authorization: Bearer …")
-    return await provided(request, TokenVerifier).verify(credentials.credentials)
+    return await provided(request.app, TokenVerifier).verify(credentials.credentials)

@@ -78,7 +78,7 @@ async def list_products(
 )
 async def get_product(request: Request, product_id: ProductId) -> Response:
     # The most frequent request of a shop: what it needs is taken from the request itself, which is quicker than by dependencies.
-    product = await queries.get_product(provided(request, Database), provided(request, ProductCache), product_id)
+    product = await queries.get_product(provided(request.app, Database), provided(request.app, ProductCache), product_id)
     headers = {"ETag": product.etag, "Cache-Control": "no-cache"}
     if product.etag in request.headers.get("If-None-Match", ""):
         return Response(status_code=304, headers=headers)
