@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from chassis import migrations
 from chassis.access import Grant, Reach
+from chassis.dependencies import provide
 from chassis.service import Service
 from chassis.tokens import ALGORITHM, Principal, TokenVerifier
 from contracts.identity import Role
@@ -129,7 +130,7 @@ def mint() -> TokenMint:
 @asynccontextmanager
 async def running_api(service: Service, mint: TokenMint) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a service's API, in this process, on its real database."""
-    service.api.state.verifier = mint.verifier(service.name)
+    provide(service.api, TokenVerifier, mint.verifier(service.name))
     async with service.opened():
         transport = httpx2.ASGITransport(service.api)
         async with httpx2.AsyncClient(transport=transport, base_url="http://service") as client:

@@ -44,7 +44,6 @@ from services.analytics import consumers as analytics_consumers
 from services.analytics.model import inbox as analytics_inbox
 from services.catalog import commands as catalog
 from services.catalog.cache import PREFIX, ProductCache
-from services.catalog.schemas import ImportedProduct, ImportRequest
 from services.identity import queries as identity_queries
 from services.identity.commands import accounts as identity_accounts
 from services.identity.model import User
@@ -121,7 +120,7 @@ class Shop:
         await inventory.put_warehouse(self.databases["inventory"], ADMIN, WarehouseView(warehouse_id="410", name="Store 410"))
         lines = [ReceiptLine(product_id=product, quantity=100) for product in ("milk", "cheese")]
         async with redis_client(f"redis://127.0.0.1:{free_port()}/0") as nobody:
-            goods = ImportRequest(products=[_on_sale("milk", "2.70"), _on_sale("cheese", "18.00")])
+            goods = [_on_sale("milk", "2.70"), _on_sale("cheese", "18.00")]
             await catalog.import_products(self.databases["catalog"], ProductCache(Cache(nobody, PREFIX, 1)), goods)
         receipt = ReceiptRequest(warehouse_id="410", reference="first delivery", lines=lines)
         await inventory.receive_stock(self.databases["inventory"], ADMIN, receipt, IdempotencyKey("test", "first", "first"))
@@ -224,11 +223,9 @@ class Shop:
                 assert response.status == 200
 
 
-def _on_sale(product_id: str, price: str) -> ImportedProduct:
-    money = Money.model_validate({"amount": price})
-    return ImportedProduct(
-        product_id=product_id, name=product_id.title(), department="Dairy", category="Dairy", weight_grams=500, price=money
-    )
+def _on_sale(product_id: str, price: str) -> catalog.ImportRow:
+    details = {"name": product_id.title(), "description": None, "brand": None, "package_size": None, "weight_grams": 500}
+    return catalog.ImportRow(product_id, details, "Dairy", "Dairy", Money.model_validate({"amount": price}))
 
 
 def place_order(customer_id: UUID, card: str) -> PlaceOrder:
