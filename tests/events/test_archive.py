@@ -3,6 +3,8 @@
 from datetime import timedelta
 from uuid import uuid4
 
+import pytest
+
 from chassis.clock import utc_now
 from contracts.events import OrderCancelled
 from contracts.money import Money
@@ -10,6 +12,8 @@ from embedded.postgres import PostgresServer
 from tests.conftest import eventually
 from tests.events.conftest import World, in_background, outbox
 from tests.events.test_dead_letters import letters_command, two_listeners
+
+pytestmark = pytest.mark.timeout(300)
 
 
 async def test_an_order_is_rewound_to_one_consumer_alone(world: World, postgres: PostgresServer) -> None:
@@ -27,7 +31,7 @@ async def test_an_order_is_rewound_to_one_consumer_alone(world: World, postgres:
             async def all_applied() -> bool:
                 return len(await producer.effects()) == len(await listener.effects()) == 3
 
-            await eventually(all_applied, timeout_s=30)
+            await eventually(all_applied, timeout_s=60)
             arguments = ["rewind", "notification", "--order", str(order)]
             nothing = await letters_command(producer, listener, arguments=arguments)
             assert nothing.stdout.splitlines() == [
