@@ -125,7 +125,8 @@ async def test_trouble_may_change_without_a_move_and_needs_a_name(database: Data
     await advance(database, order, S.UNDELIVERED, trouble=Trouble.SILENT)
     await advance(database, order, trouble=Trouble.LOST)
     assert (await record(database, order)).trouble == "lost"
-    await advance(database, order, S.SHIPPED, S.UNDELIVERED, S.SHIPPED)  # told when it was over again
+    await advance(database, order, S.SHIPPED, S.UNDELIVERED, S.SHIPPED, detail="Found.")  # told when it was over again
+    assert [entry.detail for entry in (await record(database, order)).timeline()][-3:] == [None, None, "Found."]
     assert (await event_types(database)).count("OrderUndelivered") == 1
 
 
