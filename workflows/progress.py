@@ -72,6 +72,12 @@ class Progress:
         self._untold.append(status)
         self.note(what, detail, for_staff=for_staff)
 
+    def pass_through(self, *statuses: OrderStatus) -> None:
+        """Reach those of the statuses that lie ahead: a task that was lost had reached them already."""
+        for status in statuses:
+            if status in NEXT_STATUS[self.status]:
+                self.become(status, "Had gone on already")
+
     def note(self, what: str, detail: str | None = None, *, for_staff: str | None = None) -> None:
         """Add a line to the timeline. Of a line that repeats the last one, only the time is new."""
         entry = TimelineEntry(at=workflow.now(), what=what, status=self.status, detail=detail, for_staff=for_staff)
@@ -127,15 +133,17 @@ class Progress:
         )
         step = steps.advance_order(command)
         # Whatever interrupts the story: how much the record knows must be certain.
-        await finished_first(step.run_durably() if durably else self.do(step))
+        record = await finished_first(step.run_durably() if durably else self.do(step))
+        # A task that was lost may have told an outcome before: what was told first stays true.
+        self.outcome = record.outcome or self.outcome
 
     def list_as(self, *more: SearchAttributeUpdate[Any]) -> None:
         """Let operators find the order under its status."""
         workflow.upsert_search_attributes([ORDER_STATUS.value_set(self.status), *more])
 
-    def list_as_cancelled(self) -> None:
+    def list_as_cancelled(self, reason: Refusal) -> None:
         """The same, with why."""
-        self.list_as(*([FAILURE_REASON.value_set(self.reason.code)] if self.reason else []))
+        self.list_as(FAILURE_REASON.value_set(reason.code))
 
     def list_trouble(self, trouble: Trouble | None) -> None:
         """The same, with why its parcel does not arrive, or that it does."""
@@ -173,7 +181,7 @@ class Progress:
             code=self.reason.code if self.reason else None,
             detail=self.reason.detail if self.reason else None,
             trouble=self.trouble,
-            choices=CHOICES[self.trouble] if self.trouble else (),
+            choices=CHOICES[self.trouble] if self.trouble and not self.is_final else (),
         )
 
     def timeline(self) -> list[TimelineEntry]:

@@ -50,10 +50,11 @@ async def send_notification(database: Database, command: SendNotification) -> No
 
 
 async def queue(
-    session: AsyncSession, kind: NotificationKind, *, order_id: UUID, customer_id: UUID, values: dict[str, str]
+    session: AsyncSession, kind: NotificationKind, *, about: str, order_id: UUID, customer_id: UUID, values: dict[str, str]
 ) -> None:
-    """Queue a mail about an order within the consumer's transaction."""
-    key = f"{order_id}:{kind}"
+    """Queue a mail about an order within the consumer's transaction. `about`: names the order, the parcel or the event that the
+    mail is about, which has one mail of a kind."""
+    key = f"{about}:{kind}"
     notification = Notification(key=key, kind=kind, order_id=order_id, customer_id=customer_id, values=values)
     await session.execute(_ADD, notification.model_dump())
 
@@ -107,10 +108,11 @@ async def record(database: Database, reports: Sequence[Report], *, attempts_allo
     async with database.transaction() as session:
         wanted = col(Notification.notification_id).in_(by_id)
         query = select(Notification).where(wanted).order_by(col(Notification.notification_id)).with_for_update()
-        events = []
+        events, traceparents = [], []
         for notification in (await session.exec(query)).all():
             report = by_id[notification.notification_id]
             event = notification.report(report.letter.lease, report.outcome, report.reason, attempts_allowed=attempts_allowed)
             if event is not None:
                 events.append(event)
-        await outbox.add(session, *events)
+                traceparents.append(notification.traceparent)
+        await outbox.add(session, *events, traceparents=traceparents)

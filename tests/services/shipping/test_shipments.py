@@ -2,13 +2,11 @@
 
 import asyncio
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
 from chassis.clients import HttpSession, NotUnderstood, Unavailable
-from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
@@ -16,11 +14,10 @@ from contracts.shipments import ShipmentStatus
 from services.shipping import commands
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import Asked, Shipment
-from services.shipping.model.shipment import HERE, JOURNEY, NEXT
 from services.shipping.ports import Booking
 from tests.conftest import ADMIN
 from tests.services.shipping.conftest import API_KEY, CarrierSimulator
-from tests.services.shipping.parcels import events_of, order, shipment_of, undo
+from tests.services.shipping.parcels import envelopes_of, events_of, order, reference_of, sent_again, shipment_of, undo
 
 NOW = timedelta(0)
 
@@ -270,26 +267,44 @@ async def test_delivery_by_hand(database: Database, carrier: HttpCarrier) -> Non
     assert await events_of(database, parcel.order_id) == ["ShipmentCreated", "ShipmentDispatched", "ShipmentDelivered"]
 
 
-@pytest.mark.parametrize("status", ShipmentStatus)
-@pytest.mark.parametrize("step", ["ask_to_cancel", "cancelled", "ask_to_dispatch", "dispatched", "delivered", "DELIVERED"])
-def test_no_step_leaves_the_transition_table(status: ShipmentStatus, step: str) -> None:
-    shipment = Shipment(order_id=uuid4(), customer_id=uuid4(), status=status)
-    try:
-        match step:
-            case "DELIVERED":
-                shipment.reported(step, utc_now(), "TRK1")
-            case "dispatched" | "delivered":
-                getattr(shipment, step)(utc_now())
-            case _:
-                getattr(shipment, step)()
-    except Refusal:
-        assert shipment.status == status
-    reached = {status}
-    while following := {each for known in reached for each in NEXT[known]} - reached:
-        reached |= following
-    assert shipment.status in reached
-    if status not in HERE and shipment.status != status:
-        assert JOURNEY.index(shipment.status) > JOURNEY.index(status)
+async def test_s10_a_parcel_that_is_sent_again_has_a_booking_of_its_own(
+    database: Database, carrier: HttpCarrier, simulator: CarrierSimulator
+) -> None:
+    first = order()
+    second = sent_again(first)
+    booked = [await commands.create_shipment(database, carrier, each) for each in (first, second, second)]
+    assert [reply.parcel for reply in booked] == [1, 2, 2]
+    assert booked[1] == booked[2]
+    assert len({(reply.shipment_id, reply.tracking_number) for reply in booked}) == 2
+    await commands.dispatch_shipment(database, carrier, ADMIN, booked[0].shipment_id)
+    undone = await commands.cancel_shipment(database, carrier, undo(second))
+    assert (undone.parcel, undone.status) == (2, ShipmentStatus.CANCELLED)
+    assert [await simulator.status(reference_of(each)) for each in (first, second)] == ["picked_up", "cancelled"]
+    told = [(each["type"], each["data"]["parcel"]) for each in await envelopes_of(database, first.order_id)]
+    assert told == [("ShipmentCreated", 1), ("ShipmentCreated", 2), ("ShipmentDispatched", 1), ("TrackingUpdated", 2)]
+    third = sent_again(second)
+    tombstone = await commands.cancel_shipment(database, carrier, undo(third))
+    assert (tombstone.parcel, tombstone.status) == (3, ShipmentStatus.CANCELLED)
+    with pytest.raises(Refusal) as refused:
+        await commands.create_shipment(database, carrier, third)
+    assert refused.value.code == ErrorCode.SHIPMENT_CANCELLED
+
+
+@pytest.mark.parametrize("knows", [True, False])
+async def test_a_cancel_that_comes_too_late_says_which_parcel_has_left(
+    database: Database, carrier: HttpCarrier, simulator: CarrierSimulator, knows: bool
+) -> None:
+    parcel = order()
+    booked = await commands.create_shipment(database, carrier, parcel)
+    if knows:
+        await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
+    else:
+        await simulator.post(parcel.order_id, "pickup")
+    for _ in range(2):
+        with pytest.raises(Refusal) as refused:
+            await commands.cancel_shipment(database, carrier, undo(parcel))
+        assert refused.value.code == ErrorCode.ALREADY_DISPATCHED
+        assert refused.value.extra == {"tracking_number": booked.tracking_number}
 
 
 async def test_the_circuit_opens_for_what_fails_and_not_for_what_is_refused(
