@@ -12,7 +12,7 @@ from chassis.idempotency import RequiredKey
 from chassis.logs import logger
 from chassis.paging import Cursor, Limit
 from chassis.problems import problem_response
-from contracts.orders import AdvanceOrder, CancelReply, OrderProgress, OrderState, OrderStatus, PlaceOrderRequest
+from contracts.orders import AdvanceOrder, CancelReply, OrderAdvanced, OrderProgress, OrderState, OrderStatus, PlaceOrderRequest
 from contracts.paging import Page
 from services.order import commands, queries
 from services.order.access import ACCESS
@@ -144,7 +144,7 @@ async def decide_parcel(orders: Orders, caller: Caller, order_id: UUID, body: De
 
 
 @internal.post("/advance", summary="The saga tells how far an order got")
-async def advance_order(db: Db, command: AdvanceOrder) -> OrderProgress:
+async def advance_order(db: Db, command: AdvanceOrder) -> OrderAdvanced:
     return await commands.advance_order(db, command)
 
 

@@ -27,6 +27,7 @@ from contracts.orders import (
     CancelReply,
     CancelRequest,
     Decision,
+    OrderAdvanced,
     OrderProgress,
     OrderState,
     OrderStatus,
@@ -258,14 +259,14 @@ async def accept_order(database: Database, placement: PlaceOrder) -> Order:
         return order
 
 
-async def advance_order(database: Database, command: AdvanceOrder) -> OrderProgress:
+async def advance_order(database: Database, command: AdvanceOrder) -> OrderAdvanced:
     """Note how far the order got. Refusals: order_unknown, illegal_transition."""
     async with database.transaction() as session:
         order = await session.get(Order, command.order_id, with_for_update=True)
         if order is None:
             raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
         await outbox.add(session, *order.advance(command))
-        return order.progress()
+        return order.advanced()
 
 
 async def wish_to_cancel(database: Database, order_id: UUID, request: CancelRequest) -> OrderProgress:

@@ -30,6 +30,7 @@ from contracts.orders import (
     NEXT_STATUS,
     AdvanceOrder,
     CancelRequest,
+    OrderAdvanced,
     OrderLine,
     OrderProgress,
     OrderStatus,
@@ -246,13 +247,15 @@ class Order(Table, table=True):
     def progress(self) -> OrderProgress:
         return OrderProgress(order_id=self.order_id, status=self.status)
 
+    def advanced(self) -> OrderAdvanced:
+        """The answer to its saga's word."""
+        return OrderAdvanced(order_id=self.order_id, status=self.status, outcome=self.told_outcome)
+
     def _ahead(self, command: AdvanceOrder) -> Sequence[OrderStatus]:
         """The path without the beginning that was walked before. Refusal: illegal_transition, if it does not go on from here."""
-        walked = [entry["status"] for entry in self.history[command.after :]]
-        known = command.path[: len(walked)]
-        if len(self.history) < command.after or walked[: len(known)] != list(known):
-            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The order's record took another way.")
-        return command.path[len(known) :]
+        if len(self.history) < command.after:
+            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The order's record has missed what came before.")
+        return command.new_to([OrderStatus(entry["status"]) for entry in self.history])
 
     def _become(self, status: OrderStatus, now: datetime, detail: str | None = None, for_staff: str | None = None) -> None:
         if status not in NEXT_STATUS[self.status]:
