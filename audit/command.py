@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from audit.books import Books
-from audit.facts import Reader
+from audit.reader import Reader
 from audit.report import UNREADABLE, AuditReport
 from audit.rules import judge, unsettled
 from audit.settings import AuditSettings
 from audit.verdict import InFlight, Judgement, RuleResult
-from audit.world import RUNNING
+from audit.world import ALIVE
 from chassis.clock import utc_now
 
 PAUSE_S = 1.0
@@ -118,7 +118,7 @@ async def _look(reader: Reader) -> _Look:
     """Read and judge. Where something is wrong with an order whose saga runs, ask whether the saga is just at work on it."""
     books = await reader.read()
     judgement = judge(books)
-    running = {workflow.order_id for workflow in books.workflows if workflow.status == RUNNING}
+    running = {workflow.order_id for workflow in books.workflows if workflow.status in ALIVE}
     suspects = {violation.order_id for violation in judgement.violations if violation.order_id} & running
     if suspects:
         books.busy = await reader.busy(order_id for order_id in suspects if order_id)
@@ -156,6 +156,7 @@ def _counts(books: Books) -> dict[str, int]:
         "parcels at the carrier": len(books.parcels),
         "workflows": len(books.workflows),
         "events": books.outbox_rows,
+        "dead letters": len(books.dead_letters),
         "effects of events": sum(map(len, books.inboxes.values())),
         "mails queued": len(books.notifications),
         "mails at the mail server": len(books.mails),
