@@ -1,8 +1,8 @@
 """How long anybody waits for anybody, in seconds: one table, because each must leave room for what it waits for.
 
-    a call of an outside company  <  the first try of a step around it  <  Temporal's limit for a workflow task
-    a call of an outside company  <  a durable try of a step
-    what a client waits for an outcome  <  what the gateway gives a request
+a call of an outside company  <  the first try of a step around it  <  Temporal's limit for a workflow task
+a call of an outside company  <  a durable try of a step
+what a client waits for an outcome  <  what the gateway gives a request
 """
 
 PROVIDER_CALL_S = 6.0

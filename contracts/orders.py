@@ -337,3 +337,9 @@ class OrderSoFar(Contract):
     """When the parcel was last heard of, or last decided about."""
     cancel: CancelRequest | None = None
     """A wish to cancel that has to be carried out."""
+
+
+class OrderRun(PlaceOrder):
+    """Argument of the workflow. A PlaceOrder is one too: that of an order at its beginning."""
+
+    so_far: OrderSoFar | None = None

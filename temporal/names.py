@@ -10,7 +10,9 @@ CUSTOMER_ID = SearchAttributeKey.for_keyword("CustomerId")
 ORDER_TOTAL = SearchAttributeKey.for_float("OrderTotal")
 FAILURE_REASON = SearchAttributeKey.for_keyword("FailureReason")
 STUCK_UNDO = SearchAttributeKey.for_keyword("StuckUndo")
-"""Search attributes are never encrypted: ids, states and sums only."""
+PARCEL_TROUBLE = SearchAttributeKey.for_keyword("ParcelTrouble")
+SEARCH_ATTRIBUTES = (ORDER_STATUS, CUSTOMER_ID, ORDER_TOTAL, FAILURE_REASON, STUCK_UNDO, PARCEL_TROUBLE)
+"""Each must be registered in the namespace before the first order. They are never encrypted: ids, states and sums only."""
 
 PLACED_BY = "PlacedBy"
 """Memo: the id of the update that came with the start. It tells a repeated request from another one under the same key."""
