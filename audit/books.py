@@ -263,14 +263,15 @@ class DeadLetterRow(NamedTuple):
     """An event that a consumer could not apply, and that nobody has settled yet."""
 
     consumer: Source
-    letter_id: str
-    event_id: UUID | None
-    """None if it was not even an event."""
+    letter_id: UUID
+    """The event's, if it was an event."""
+    is_replayed: bool
+    """Somebody has put it back; the consumer has not applied it yet."""
     type: str | None
     key: str | None
     """The aggregate that it tells of: mostly an order."""
     topic: str
-    error: str
+    error: str | None
     parked_at: datetime
 
 
@@ -324,7 +325,7 @@ class Books:
     """All of them, also those that nobody listens to."""
     inboxes: dict[Source, Mapping[UUID, datetime]] = field(default_factory=dict)
     """By listener: which events have had their effect, and when."""
-    dead_letters: Sequence[DeadLetterRow] = ()
+    dead_letters: list[DeadLetterRow] = field(default_factory=list)
     facts: Sequence[FactRow] = ()
     sums: Sequence[SumRow] = ()
     workflow_retention: timedelta = timedelta(days=1)

@@ -61,6 +61,10 @@ EVENTS = """
 select event_id, topic, envelope->>'type', key, seq, created_at, published_at, "partition", "offset" from outbox
 where published_at is null or envelope->>'type' = any($1)
 """
+DEAD_LETTERS = """
+select letter_id, state = 'REPLAY', type, subject, topic, error, coalesce(failed_at, created_at) from dead_letters
+where state in ('OPEN', 'REPLAY')
+"""
 FACTS = """
 select order_id, currency, total, refunded, placed_at, confirmed_at is not null, completed_at is not null,
        cancelled_at is not null, refunded_at is not null, cancel_code

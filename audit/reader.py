@@ -28,6 +28,7 @@ from audit.books import (
     NO_RESULT,
     Books,
     ChargeRow,
+    DeadLetterRow,
     EventRow,
     FactRow,
     LineRow,
@@ -169,14 +170,18 @@ class Reader:
         async with self._snapshot(Source.ANALYTICS) as database:
             books.facts = await _rows(database, FactRow._make, queries.FACTS)
             books.sums = await _rows(database, SumRow._make, queries.SUMS)
-            books.inboxes[Source.ANALYTICS] = await _inbox(database)
+            await self._read_inbox(database, Source.ANALYTICS, books)
 
     async def _read_outbox(self, database: asyncpg.Connection, service: Source, books: Books) -> None:
         heard = sorted({kind.__name__ for kinds in LISTENERS.values() for kind in kinds})
         books.events[service] = await _rows(database, EventRow._make, queries.EVENTS, heard)
         books.outbox_rows += await database.fetchval("select count(*) from outbox")
         if service in LISTENERS:
-            books.inboxes[service] = await _inbox(database)
+            await self._read_inbox(database, service, books)
+
+    async def _read_inbox(self, database: asyncpg.Connection, service: Source, books: Books) -> None:
+        books.inboxes[service] = dict(await _rows(database, tuple, "select event_id, applied_at from inbox"))
+        books.dead_letters.extend(await _rows(database, lambda row: DeadLetterRow(service, *row), queries.DEAD_LETTERS))
 
     @asynccontextmanager
     async def _snapshot(self, service: Source) -> AsyncIterator[asyncpg.Connection]:
@@ -313,10 +318,6 @@ async def _rows(database: asyncpg.Connection, make: Callable[[Any], Row], query:
     while batch := await cursor.fetch(FETCH):
         found.extend(map(make, batch))
     return found
-
-
-async def _inbox(database: asyncpg.Connection) -> dict[UUID, datetime]:
-    return dict(await _rows(database, tuple, "select event_id, applied_at from inbox"))
 
 
 def _status(info: WorkflowExecutionInfo) -> str:

@@ -190,8 +190,6 @@ class World:
             return f"{order.status}, the carrier is being asked to {shipment.asked}"
         carried = self.carried.get(order.order_id, {}).get(shipment.parcel)
         news = NEWS.get(by_trouble(order), frozenset())
-        if waited(order):
-            news -= _LOST | _RETURNED
         if shipment.status in news or (carried is not None and carried.status in news):
             return f"{order.status}, news of its parcel is under way"
         return None
@@ -200,14 +198,6 @@ class World:
 def by_trouble(order: OrderRow) -> str:
     """Its status; while somebody has to decide about its parcel, the parcel's trouble."""
     return order.trouble or order.status if order.status == _S.UNDELIVERED else order.status
-
-
-def waited(order: OrderRow) -> bool:
-    """Whether its parcel was in trouble, and somebody decided to wait for it."""
-    if order.status != _S.SHIPPED:
-        return False
-    since_confirmed = order.path[len(order.path) - order.path[::-1].index(_S.CONFIRMED) :] if _S.CONFIRMED in order.path else ()
-    return _S.UNDELIVERED in since_confirmed
 
 
 @lru_cache(maxsize=100_000)

@@ -42,7 +42,7 @@ def events_are_applied(world: World, check: Check) -> None:
         heard = [event for event in world.heard_by(listener) if event.published_at is not None]
         check.compared += len(heard)
         # Of those, `dead_letters` speaks.
-        parked = {letter.event_id for letter in world.books.dead_letters if letter.consumer == listener}
+        parked = {letter.letter_id for letter in world.books.dead_letters if letter.consumer == listener}
         unapplied = [event for event in world.unapplied[listener] if event.event_id not in parked]
         missing = [event for event in unapplied if event.published_at is not None]
         if not missing:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from audit.books import OrderRow, ParcelRow, Source
 from audit.rule import rule
 from audit.verdict import Check
-from audit.world import BEFORE_DISPATCH, NEVER_WENT, World, by_trouble, parcel_of, waited
+from audit.world import BEFORE_DISPATCH, NEVER_WENT, World, by_trouble, parcel_of
 from contracts.orders import OrderStatus, Trouble
 from contracts.shipments import ShipmentStatus
 
@@ -118,8 +118,6 @@ def _fits(
     allowed = allowed_of.get(by_trouble(order))
     if allowed is None:
         return
-    if waited(order):
-        allowed |= allowed_of[_T.LOST] | allowed_of[_T.RETURNED]
     # One that could not be sent again is no more: the parcel before it counts, unless the whole order was called off.
     counting = [number for number, status in found.items() if status not in gone or order.status == _S.CANCELLED]
     counts = max(counting or found, default=None)
