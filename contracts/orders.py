@@ -319,7 +319,9 @@ class OrderSoFar(Contract):
 
     status: OrderStatus
     reached: int
-    """How many statuses the order has reached, this one included."""
+    """How many statuses the order's record has been told."""
+    untold: tuple[OrderStatus, ...] = ()
+    """Those that it reached after them; `status` is the last one."""
     timeline: tuple[TimelineEntry, ...] = ()
     outcome: Outcome | None = None
     code: ErrorCode | None = None

@@ -128,6 +128,7 @@ class OrderWorkflow(Delivery):
         progress = self._progress
         if self._cancellation:
             reason, for_staff = _wish(self._cancellation.request)
+        reason = progress.reason or reason  # of an order that is repaired: what its client was told stays true
         try:
             await self._saga.ask_whether_it_can_be_undone()
         except Refusal as too_late:
@@ -159,7 +160,10 @@ class OrderWorkflow(Delivery):
         self._answer(progress.outcome)
 
     async def _until_cancelled(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work`; a wish to cancel, or the workflow's own cancellation, interrupts it."""
+        """Run `work`; a wish to cancel, or the workflow's own cancellation, interrupts it, or forbids it from the start."""
+        if self._cancellation is not None:
+            work.close()
+            raise asyncio.CancelledError
         task = asyncio.create_task(work)
         try:
             await workflow.wait_condition(lambda: task.done() or self._cancellation is not None)

@@ -43,7 +43,7 @@ class Progress:
         self.status = known.status
         self._told = known.reached
         """How many statuses the record has been told. It was made with the first one."""
-        self._untold: list[OrderStatus] = []
+        self._untold = list(known.untold)
         self._timeline = list(known.timeline)
         self._waiting_for = "the first step"
         self.outcome = known.outcome
