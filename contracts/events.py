@@ -236,25 +236,24 @@ class RefundProcessed(_PaymentEvent):
     """`amount` went back to the customer: a refund, or zero for a hold that was voided."""
 
 
-class InventoryReserved(_OrderEvent):
+class _ReservationEvent(_OrderEvent):
     topic = INVENTORY
+    parcel: int = 1
     warehouse_id: str
     lines: tuple[StockLine, ...]
 
 
-class InventoryReleased(_OrderEvent):
-    topic = INVENTORY
-    warehouse_id: str
-    lines: tuple[StockLine, ...]
+class InventoryReserved(_ReservationEvent):
+    pass
+
+
+class InventoryReleased(_ReservationEvent):
     reason: str
 
 
-class InventoryRestocked(_OrderEvent):
+class InventoryRestocked(_ReservationEvent):
     """What had been shipped came back, and is on the shelf again."""
 
-    topic = INVENTORY
-    warehouse_id: str
-    lines: tuple[StockLine, ...]
     reason: str
 
 

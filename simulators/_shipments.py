@@ -37,12 +37,14 @@ CREATE TABLE IF NOT EXISTS attempts (
 
 ROWS = "SELECT s.*, COALESCE(a.received, 0) AS attempts FROM shipments s LEFT JOIN attempts a USING (reference)"
 
+UNDER_WAY = frozenset({"picked_up", "in_transit"})
 COMES_FROM = {
-    "in_transit": ("picked_up",),
-    "delivered": ("picked_up", "in_transit"),
-    "returned": ("picked_up", "in_transit"),
+    "in_transit": frozenset({"picked_up", "lost"}),
+    "delivered": UNDER_WAY | {"lost"},
+    "lost": UNDER_WAY,
+    "returned": UNDER_WAY | {"lost"},
 }
-"""Where a parcel must be to get to each status that the carrier reports."""
+"""Where a parcel must be to get to each status that the carrier reports. A lost one may turn up."""
 
 HEAVIEST_GRAMS = 150_000
 PRICES = {"economy": 390, "standard": 490, "express": 1_290}
@@ -148,9 +150,10 @@ class Shipments:
         return moved, kept
 
     def under_way(self, to: str) -> list[str]:
+        """Parcels that may get to a status. Lost ones are not under way: each turns up only if it is named."""
         found = self._ledger.execute(
             "SELECT reference FROM shipments WHERE status IN (SELECT value FROM json_each(?)) ORDER BY seq",
-            (json.dumps(COMES_FROM[to]),),
+            (json.dumps(sorted(COMES_FROM[to] & UNDER_WAY)),),
         )
         return [row["reference"] for row in found]
 

@@ -9,9 +9,19 @@
 | city `Lostville`             | booked, then the connection drops without a reply; repeated: answered |
 | city `Slowville`             | booked, then answered after fault switch `slow_ms`; repeated: at once |
 
-A `reference` names one parcel for ever: booked → picked_up → in_transit → delivered or returned,
-or booked → cancelled.
+A `reference` names one parcel for ever:
+
+| from       | to                                                        |
+|------------|-----------------------------------------------------------|
+| booked     | picked_up, cancelled                                      |
+| picked_up  | in_transit, delivered, lost, returned                     |
+| in_transit | delivered, lost, returned                                 |
+| lost       | in_transit, delivered, returned: the parcel has turned up |
+
 A refused booking leaves nothing behind, so it may come again with a better address.
+
+`POST /_control/advance` with `to` (in_transit, delivered, lost or returned) moves the parcels of `references`, or, with
+`all`, every one that is under way; each with its webhook. A lost parcel turns up only if its reference is named.
 
 Environment: PORT, SIMULATOR_DATA_DIR, CARRIER_API_KEY, HOST (127.0.0.1), CARRIER_CURRENCY (EUR).
 CARRIER_WEBHOOK_URL, CARRIER_WEBHOOK_SECRET: where the shop hears of progress; without a URL nothing is sent.

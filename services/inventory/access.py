@@ -14,9 +14,9 @@ ACCESS = AccessTable(
         "list_stock": _READ,
         "receive_stock": _CHANGE,
         "reserve": _SAGA,
-        "hold": _SAGA,
         "release": _SAGA,
         "ship": _SAGA,
+        "restock": _SAGA,
         "get_reservation": _SAGA,
     }
 )

@@ -10,8 +10,8 @@ from chassis.dependencies import Db
 from chassis.idempotency import RequiredKey
 from chassis.paging import Cursor, Limit
 from contracts import inventory as contract
-from contracts.base import ProductId, ShortText, WarehouseId
-from contracts.inventory import HoldReservation, ReleaseInventory, ReserveInventory, ShipInventory
+from contracts.base import ParcelNumber, ProductId, ShortText, WarehouseId
+from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory
 from contracts.paging import Page
 from services.inventory import commands, queries
 from services.inventory.access import ACCESS
@@ -21,13 +21,13 @@ public = ACCESS.router(prefix="/api/v1", tags=["inventory"])
 internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
 
 
-async def unpaid_units_of(request: Request) -> int:
-    """Units of one product that a customer may hold unpaid, as app.py put it into `app.state.unpaid_units`."""
-    limit: int = request.app.state.unpaid_units
+async def promised_units_of(request: Request) -> int:
+    """Units of one product that a customer may be promised at a time, as app.py put it into `app.state.promised_units`."""
+    limit: int = request.app.state.promised_units
     return limit
 
 
-UnpaidUnits = Annotated[int, Depends(unpaid_units_of)]
+PromisedUnits = Annotated[int, Depends(promised_units_of)]
 
 
 @public.get("/warehouses", summary="List warehouses")
@@ -61,13 +61,8 @@ async def receive_stock(db: Db, caller: Caller, receipt: ReceiptRequest, key: Re
 
 
 @internal.post("/reservations", summary="Reserve all lines or none")
-async def reserve(db: Db, limit: UnpaidUnits, command: ReserveInventory) -> contract.Reservation:
+async def reserve(db: Db, limit: PromisedUnits, command: ReserveInventory) -> contract.Reservation:
     return await commands.reserve_inventory(db, command, limit=limit)
-
-
-@internal.post("/reservations/hold", summary="Keep a reservation")
-async def hold(db: Db, limit: UnpaidUnits, command: HoldReservation) -> contract.Reservation:
-    return await commands.hold_reservation(db, command, limit=limit)
 
 
 @internal.post("/reservations/release", summary="Undo a reservation")
@@ -80,6 +75,11 @@ async def ship(db: Db, command: ShipInventory) -> contract.Reservation:
     return await commands.ship_inventory(db, command)
 
 
-@internal.get("/reservations/{order_id}", summary="What an order has been promised")
-async def get_reservation(db: Db, order_id: UUID) -> contract.Reservation:
-    return await queries.get_reservation(db, order_id)
+@internal.post("/reservations/restock", summary="The goods have come back")
+async def restock(db: Db, command: RestockInventory) -> contract.Reservation:
+    return await commands.restock_inventory(db, command)
+
+
+@internal.get("/reservations/{order_id}", summary="What a parcel of an order has been promised")
+async def get_reservation(db: Db, order_id: UUID, parcel: ParcelNumber = 1) -> contract.Reservation:
+    return await queries.get_reservation(db, order_id, parcel)

@@ -1,26 +1,21 @@
-"""What runs in the inventory process: the API, the relay, and the job that ends overdue reservations."""
+"""What runs in the inventory process: the API and the relay."""
 
-import asyncio
 from typing import Annotated
 
 from pydantic import Field
 
-from chassis.database import Database, is_connection_fault
-from chassis.logs import logger
+from chassis.database import Database
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
-from services.inventory import api, commands
+from services.inventory import api
 from services.inventory.access import ACCESS
-from services.inventory.model import UNPAID_UNITS, metadata
-
-SWEEP_SECONDS = 5.0
-log = logger(__name__)
+from services.inventory.model import PROMISED_UNITS, metadata
 
 
 class InventorySettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_INVENTORY")
-    unpaid_units_per_customer: Annotated[int, Field(ge=1)] = UNPAID_UNITS
-    """Of one product, so many units at most are kept for one customer who has not paid them yet."""
+    promised_units_per_customer: Annotated[int, Field(ge=1)] = PROMISED_UNITS
+    """Of one product, so many units at most are promised to one customer and not yet shipped, in all orders together."""
 
 
 def build(settings: InventorySettings) -> Service:
@@ -35,19 +30,8 @@ def build(settings: InventorySettings) -> Service:
         ACCESS,
     )
     app.state.database = database
-    app.state.unpaid_units = settings.unpaid_units_per_customer
-
-    async def sweep() -> None:
-        while True:
-            try:
-                while await commands.expire_reservations(database):
-                    pass
-            except Exception as error:
-                if not is_connection_fault(error):
-                    log.error("sweep_failed", exc_info=error)
-            await asyncio.sleep(SWEEP_SECONDS)
-
-    return Service(name="inventory", settings=settings, metadata=metadata, api=app, database=database, jobs=[sweep])
+    app.state.promised_units = settings.promised_units_per_customer
+    return Service(name="inventory", settings=settings, metadata=metadata, api=app, database=database)
 
 
 if __name__ == "__main__":

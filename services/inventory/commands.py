@@ -1,23 +1,26 @@
-"""What changes inventory. Each function is one transaction; each is idempotent."""
+"""What changes inventory. Each function is one transaction; each is idempotent.
+
+Every command about a reservation locks its row first, then its stock, then (to reserve) the customer: they never wait for each
+other in a circle, and what one of them reads of the row stays true until it commits.
+"""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import func, text
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.access import Grant
-from chassis.clock import utc_now
 from chassis.database import Database, lock
 from chassis.idempotency import IdempotencyKey
 from contracts import inventory as contract
 from contracts.errors import ErrorCode, Refusal
-from contracts.inventory import HoldReservation, ReleaseInventory, ReservationStatus, ReserveInventory, ShipInventory, StockLine
+from contracts.events import StockLevelChanged
+from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
 from services.inventory.model import (
-    UNPAID_UNITS,
+    PROMISED_UNITS,
     Movement,
     Reservation,
     Stock,
@@ -26,120 +29,75 @@ from services.inventory.model import (
     missing_lines,
     out_of_stock,
     outbox,
-    released,
     require_within_limit,
+    unknown_reservation,
 )
 from services.inventory.schemas import ReceiptRequest, StockView, WarehouseView
 
-RESERVATION_LASTS = timedelta(minutes=15)
-"""How long stock is promised to an order that has not been paid and is not held."""
-_UNPAID = text("""
+_PROMISED = text("""
     select line.product_id, sum(line.quantity) as units
     from reservations, jsonb_to_recordset(lines) as line (product_id text, quantity int)
-    where customer_id = :customer and expires_at is not null and order_id <> :order and line.product_id = any(:products)
+    where customer_id = :customer and status = 'RESERVED' and line.product_id = any(:products)
+      and (order_id, parcel) <> (:order, :parcel)
     group by line.product_id
 """)
-"""What a customer's other orders hold and have not paid: only such reservations end by themselves."""
+"""What other reservations keep for a customer."""
 
 
-async def reserve_inventory(database: Database, command: ReserveInventory, *, limit: int = UNPAID_UNITS) -> contract.Reservation:
-    """Promise every line at one warehouse, or nothing. `limit`: units of one product that a customer may hold unpaid.
+async def reserve_inventory(
+    database: Database, command: ReserveInventory, *, limit: int = PROMISED_UNITS
+) -> contract.Reservation:
+    """Promise every line at one warehouse, or nothing. `limit`: units of one product that a customer may be promised at a time.
 
     Refusals: out_of_stock, warehouse_unknown, purchase_limit, reservation_released.
     """
     async with database.transaction() as session:
-        await lock(session, command.order_id)
-        # Locked before stock and customer, as `hold_reservation` does: the two must never wait for each other.
-        existing = await session.get(Reservation, command.order_id, with_for_update=True)
-        if existing is not None:
-            if existing.status == ReservationStatus.RELEASED:
-                raise released()
-            if existing.status != ReservationStatus.EXPIRED:
-                return existing.reply()
-        warehouse_id = command.warehouse_id or await _warehouse_with(session, command.lines)
-        await _promise(session, warehouse_id, command.lines)
-        await _require_within_limit(session, command.customer_id, command.order_id, command.lines, limit)
-        reservation = existing or Reservation(order_id=command.order_id, status=ReservationStatus.RESERVED)
-        reservation.customer_id = command.customer_id
-        reservation.warehouse_id = warehouse_id
-        reservation.status = ReservationStatus.RESERVED
-        reservation.lines = [line.model_dump() for line in command.lines]
-        reservation.expires_at = utc_now() + RESERVATION_LASTS
-        session.add(reservation)
-        await outbox.add(session, reservation.reserved())
-        return reservation.reply()
-
-
-async def hold_reservation(database: Database, command: HoldReservation, *, limit: int = UNPAID_UNITS) -> contract.Reservation:
-    """Keep the promise; make it again if it had expired.
-
-    Refusals: out_of_stock, purchase_limit, reservation_released, not_found.
-    """
-    async with database.transaction() as session:
-        reservation = await session.get(Reservation, command.order_id, with_for_update=True)
-        if reservation is None or reservation.warehouse_id is None:
-            raise Refusal(ErrorCode.NOT_FOUND, "No stock was reserved for this order.")
-        if reservation.status == ReservationStatus.EXPIRED:
-            await _promise(session, reservation.warehouse_id, reservation.stock_lines)
-            if command.until is not None:  # it is not paid yet
-                lines = reservation.stock_lines
-                await _require_within_limit(session, reservation.customer_id, command.order_id, lines, limit)
+        reservation, is_new = await _existing_or(session, Reservation.asked(command))
+        reservation.require_not_released()
+        if is_new:
+            reservation.warehouse_id = command.warehouse_id or await _warehouse_with(session, command.lines)
+            await _promise(session, reservation.warehouse_id, command.lines)
+            if command.parcel == 1:  # what is sent again has been paid for, and is not refused
+                await _require_within_limit(session, command, limit)
             await outbox.add(session, reservation.reserved())
-        elif reservation.status == ReservationStatus.SHIPPED:
-            return reservation.reply()
-        elif not reservation.is_open:
-            raise released()
-        reservation.hold(command.until)
         return reservation.reply()
 
 
 async def release_inventory(database: Database, command: ReleaseInventory) -> contract.Reservation:
     """Undo of reserve, also of one that has not arrived yet. Refusal: reservation_shipped."""
     async with database.transaction() as session:
-        await lock(session, command.order_id)
-        reservation = await session.get(Reservation, command.order_id)
-        if reservation is None:
-            reservation = Reservation(order_id=command.order_id, status=ReservationStatus.RELEASED)
-            session.add(reservation)
-            return reservation.reply()
-        await _end(session, reservation, ReservationStatus.RELEASED, command.reason)
+        reservation, _ = await _existing_or(session, Reservation.tombstone(command))
+        event = reservation.release(command.reason)
+        if event is not None:
+            stock = await _its_stock(session, reservation)
+            for line in event.lines:
+                stock[line.product_id].release(line.quantity)
+            await outbox.add(session, event)
         return reservation.reply()
 
 
 async def ship_inventory(database: Database, command: ShipInventory) -> contract.Reservation:
     """Take what was promised off the shelf. Refusals: reservation_released, not_found."""
     async with database.transaction() as session:
-        reservation = await session.get(Reservation, command.order_id, with_for_update=True)
-        if reservation is None or reservation.warehouse_id is None:
-            raise Refusal(ErrorCode.NOT_FOUND, "No stock was reserved for this order.")
-        if reservation.status == ReservationStatus.SHIPPED:
-            return reservation.reply()
-        reservation.ship()
-        stock = await _locked_stock(session, reservation.warehouse_id, reservation.stock_lines)
-        events = [stock[line.product_id].ship(line.quantity) for line in reservation.stock_lines]
-        reference = f"order {command.order_id}"
-        session.add_all(
-            Movement(warehouse_id=event.warehouse_id, product_id=event.product_id, change=event.change, reference=reference)
-            for event in events
-        )
-        await outbox.add(session, *events)
+        reservation = await _existing(session, command.order_id, command.parcel)
+        if reservation.ship():
+            stock = await _its_stock(session, reservation)
+            changes = [stock[line.product_id].ship(line.quantity) for line in reservation.stock_lines]
+            await _record(session, changes, reservation.reference)
         return reservation.reply()
 
 
-async def expire_reservations(database: Database, *, limit: int = 100) -> int:
-    """Give back what was promised to orders that did not go on in time; returns how many reservations ended."""
+async def restock_inventory(database: Database, command: RestockInventory) -> contract.Reservation:
+    """Put what was shipped, and has come back, on the shelf again. Refusals: conflict, not_found."""
     async with database.transaction() as session:
-        overdue = (
-            select(Reservation)
-            .where(col(Reservation.expires_at) < func.now())
-            .order_by(col(Reservation.expires_at))
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        reservations = (await session.exec(overdue)).all()
-        for reservation in reservations:
-            await _end(session, reservation, ReservationStatus.EXPIRED, "not paid in time")
-        return len(reservations)
+        reservation = await _existing(session, command.order_id, command.parcel)
+        event = reservation.restock(command.reason)
+        if event is not None:
+            stock = await _its_stock(session, reservation)
+            changes = [stock[line.product_id].receive(line.quantity) for line in event.lines]
+            await _record(session, changes, f"return of {reservation.reference}")
+            await outbox.add(session, event)
+        return reservation.reply()
 
 
 async def put_warehouse(database: Database, caller: Grant, view: WarehouseView) -> WarehouseView:
@@ -161,21 +119,17 @@ async def receive_stock(database: Database, caller: Grant, receipt: ReceiptReque
             return [StockView.model_validate(view) for view in earlier]
         if await session.get(Warehouse, receipt.warehouse_id) is None:
             raise unknown_warehouse(receipt.warehouse_id)
-        rows = [{"warehouse_id": receipt.warehouse_id, "product_id": line.product_id} for line in receipt.lines]
+        # In the order in which they are locked below: two receipts of the same new products must not wait for each other.
+        products = sorted(line.product_id for line in receipt.lines)
+        rows = [{"warehouse_id": receipt.warehouse_id, "product_id": product} for product in products]
         blank = {"on_hand": 0, "reserved": 0, "low_stock_threshold": 0}
         await session.exec(insert(Stock).values([row | blank for row in rows]).on_conflict_do_nothing())
         stock = await _locked_stock(session, receipt.warehouse_id, receipt.lines)
-        events = [stock[line.product_id].receive(line.quantity) for line in receipt.lines]
+        changes = [stock[line.product_id].receive(line.quantity) for line in receipt.lines]
         if receipt.low_stock_threshold is not None:
             for item in stock.values():
                 item.low_stock_threshold = receipt.low_stock_threshold
-        session.add_all(
-            Movement(
-                warehouse_id=event.warehouse_id, product_id=event.product_id, change=event.change, reference=receipt.reference
-            )
-            for event in events
-        )
-        await outbox.add(session, *events)
+        await _record(session, changes, receipt.reference)
         views = [StockView.of(stock[line.product_id]) for line in receipt.lines]
         await idempotency.remember(session, key, [view.model_dump() for view in views])
         return views
@@ -192,24 +146,48 @@ async def _promise(session: AsyncSession, warehouse_id: str, lines: Sequence[Sto
     await outbox.add(session, *[alert for alert in alerts if alert])
 
 
-async def _require_within_limit(
-    session: AsyncSession, customer_id: UUID | None, order_id: UUID, lines: Sequence[StockLine], limit: int
-) -> None:
+async def _require_within_limit(session: AsyncSession, command: ReserveInventory, limit: int) -> None:
     """Refusal: purchase_limit. Of a customer's orders at once, each waits here for the commit of the one before."""
-    await lock(session, f"customer {customer_id}")
-    which = {"customer": customer_id, "order": order_id, "products": [line.product_id for line in lines]}
-    unpaid = (await session.execute(_UNPAID, which)).all()
-    require_within_limit(lines, {row.product_id: row.units for row in unpaid}, limit)
+    await lock(session, f"customer {command.customer_id}")
+    which = {
+        "customer": command.customer_id,
+        "order": command.order_id,
+        "parcel": command.parcel,
+        "products": [line.product_id for line in command.lines],
+    }
+    promised = (await session.execute(_PROMISED, which)).all()
+    require_within_limit(command.lines, {row.product_id: row.units for row in promised}, limit)
 
 
-async def _end(session: AsyncSession, reservation: Reservation, status: ReservationStatus, reason: str) -> None:
-    event = reservation.end(status, reason)
-    if event is None:
-        return
-    stock = await _locked_stock(session, event.warehouse_id, event.lines)
-    for line in event.lines:
-        stock[line.product_id].release(line.quantity)
-    await outbox.add(session, event)
+async def _record(session: AsyncSession, changes: Sequence[StockLevelChanged], reference: str) -> None:
+    """Add changes of stock to the ledger, and tell of them."""
+    session.add_all(
+        Movement(warehouse_id=change.warehouse_id, product_id=change.product_id, change=change.change, reference=reference)
+        for change in changes
+    )
+    await outbox.add(session, *changes)
+
+
+async def _existing_or(session: AsyncSession, new: Reservation) -> tuple[Reservation, bool]:
+    """The reservation of an order's parcel, locked: `new` is added if there was none. Returns whether it was. A concurrent maker
+    of one is waited for."""
+    statement = insert(Reservation).values(new.model_dump()).on_conflict_do_nothing().returning(Reservation)
+    added = (await session.exec(statement)).scalar_one_or_none()
+    if added is not None:
+        return added, True
+    return await session.get_one(Reservation, (new.order_id, new.parcel), with_for_update=True), False
+
+
+async def _existing(session: AsyncSession, order_id: UUID, parcel: int) -> Reservation:
+    """The reservation of an order's parcel, locked. Refusal: not_found."""
+    reservation = await session.get(Reservation, (order_id, parcel), with_for_update=True)
+    if reservation is None:
+        raise unknown_reservation()
+    return reservation
+
+
+async def _its_stock(session: AsyncSession, reservation: Reservation) -> dict[str, Stock]:
+    return await _locked_stock(session, reservation.warehouse_id or "", reservation.stock_lines)
 
 
 async def _locked_stock(session: AsyncSession, warehouse_id: str, lines: Sequence[StockLine]) -> dict[str, Stock]:

@@ -16,16 +16,18 @@ from chassis.outbox import Outbox
 from contracts import inventory as contract
 from contracts.base import LARGEST_QUANTITY
 from contracts.errors import ErrorCode, Refusal
-from contracts.events import InventoryReleased, InventoryReserved, LowStockAlert, StockLevelChanged
-from contracts.inventory import ReservationStatus, ShortLine, StockLine
+from contracts.events import InventoryReleased, InventoryReserved, InventoryRestocked, LowStockAlert, StockLevelChanged
+from contracts.ids import parcel_reference
+from contracts.inventory import ReleaseInventory, ReservationStatus, ReserveInventory, ShortLine, StockLine
 
 metadata = new_metadata()
 outbox = Outbox("inventory", metadata)
 idempotency = Idempotency(metadata)
 
-UNPAID_UNITS = 100
-"""Of one product, so many units at most are kept for one customer who has not paid them yet."""
-OPEN = frozenset({ReservationStatus.RESERVED, ReservationStatus.HELD})
+PROMISED_UNITS = 100
+"""Of one product, so many units at most are promised to one customer and not yet shipped, in all orders together."""
+GONE = frozenset({ReservationStatus.SHIPPED, ReservationStatus.RESTOCKED})
+"""The goods have left, whether or not they came back."""
 
 
 class Table(SQLModel):
@@ -110,68 +112,100 @@ class Movement(Table, table=True):
 
 
 class Reservation(Table, table=True):
-    """What one order has been promised. RESERVED and HELD with `expires_at` end by themselves; HELD without it lasts until it is
-    shipped or released.
+    """What one parcel of an order has been promised. It lasts until it is released or shipped.
 
     A reservation released before it was made (the undo overtook the step) is a row without lines: it forbids the late step.
     """
 
     __tablename__ = "reservations"
-    __table_args__ = (
-        Index("ix_reservations_expires_at", "expires_at", postgresql_where=text("expires_at is not null")),
-        Index("ix_reservations_unpaid", "customer_id", postgresql_where=text("expires_at is not null")),
-    )
+    __table_args__ = (Index("ix_reservations_promised", "customer_id", postgresql_where=text("status = 'RESERVED'")),)
 
     order_id: UUID = Field(primary_key=True)
+    parcel: int = Field(default=1, primary_key=True)
     customer_id: UUID | None = None
     warehouse_id: str | None = Field(default=None, max_length=40)
     status: ReservationStatus = Field(sa_column=enum_column(ReservationStatus))
     lines: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
     """StockLine each."""
-    expires_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
 
-    @property
-    def is_open(self) -> bool:
-        """Whether stock is promised to it."""
-        return self.status in OPEN
+    @classmethod
+    def asked(cls, command: ReserveInventory) -> "Reservation":
+        """What a command asks for; its warehouse is still to be chosen if the command names none."""
+        return cls(
+            order_id=command.order_id,
+            parcel=command.parcel,
+            customer_id=command.customer_id,
+            warehouse_id=command.warehouse_id,
+            status=ReservationStatus.RESERVED,
+            lines=[line.model_dump() for line in command.lines],
+        )
+
+    @classmethod
+    def tombstone(cls, command: ReleaseInventory) -> "Reservation":
+        """Remembers a release that came before anything was reserved."""
+        return cls(order_id=command.order_id, parcel=command.parcel, status=ReservationStatus.RELEASED)
 
     @property
     def stock_lines(self) -> tuple[StockLine, ...]:
         return tuple(map(StockLine.model_validate, self.lines))
 
+    @property
+    def reference(self) -> str:
+        """The parcel's name in the ledger of movements."""
+        return f"order {parcel_reference(self.order_id, self.parcel)}"
+
+    def require_not_released(self) -> None:
+        """Refusal: reservation_released."""
+        if self.status == ReservationStatus.RELEASED:
+            raise Refusal(ErrorCode.RESERVATION_RELEASED, "The reservation was released; nothing is promised any more.")
+
     def reserved(self) -> InventoryReserved:
         """The event that tells of it."""
-        return InventoryReserved(order_id=self.order_id, warehouse_id=self.warehouse_id or "", lines=self.stock_lines)
+        return InventoryReserved(**self._what())
 
-    def hold(self, until: datetime | None) -> None:
-        """Keep it, until a time or for good. The caller has made sure that its stock is promised."""
-        self.status, self.expires_at = ReservationStatus.HELD, until
-
-    def end(self, status: ReservationStatus, reason: str) -> InventoryReleased | None:
-        """Give the promise back (RELEASED or EXPIRED); the event, if stock was promised. Refusal: reservation_shipped."""
-        if self.status == ReservationStatus.SHIPPED:
+    def release(self, reason: str) -> InventoryReleased | None:
+        """Give the promise back; None if that was done. Refusal: reservation_shipped."""
+        if self.status in GONE:
             raise Refusal(ErrorCode.RESERVATION_SHIPPED, "The goods have left; they can only be returned.")
-        was_open = self.is_open
-        self.status, self.expires_at = status, None
-        if not was_open or self.warehouse_id is None:
+        if self.status == ReservationStatus.RELEASED:
             return None
-        return InventoryReleased(order_id=self.order_id, warehouse_id=self.warehouse_id, lines=self.stock_lines, reason=reason)
+        self.status = ReservationStatus.RELEASED
+        return InventoryReleased(**self._what(), reason=reason)
 
-    def ship(self) -> None:
-        """The goods leave. Refusal: reservation_released."""
-        if not self.is_open:
-            raise released()
-        self.status, self.expires_at = ReservationStatus.SHIPPED, None
+    def ship(self) -> bool:
+        """The goods leave; False if they had left before. Refusal: reservation_released."""
+        self.require_not_released()
+        if self.status in GONE:
+            return False
+        self.status = ReservationStatus.SHIPPED
+        return True
+
+    def restock(self, reason: str) -> InventoryRestocked | None:
+        """The goods are back on the shelf; None if they were before. Refusal: conflict, if they had not left."""
+        if self.status == ReservationStatus.RESTOCKED:
+            return None
+        if self.status != ReservationStatus.SHIPPED:
+            raise Refusal(ErrorCode.CONFLICT, "These goods have not left; they cannot come back.")
+        self.status = ReservationStatus.RESTOCKED
+        return InventoryRestocked(**self._what(), reason=reason)
 
     def reply(self) -> contract.Reservation:
         return contract.Reservation(
             order_id=self.order_id,
+            parcel=self.parcel,
             warehouse_id=self.warehouse_id,
             status=self.status,
             lines=self.stock_lines,
-            expires_at=self.expires_at,
         )
+
+    def _what(self) -> dict[str, Any]:
+        return {
+            "order_id": self.order_id,
+            "parcel": self.parcel,
+            "warehouse_id": self.warehouse_id or "",
+            "lines": self.stock_lines,
+        }
 
 
 def out_of_stock(short: Sequence[ShortLine]) -> Refusal:
@@ -183,24 +217,24 @@ def out_of_stock(short: Sequence[ShortLine]) -> Refusal:
     )
 
 
-def require_within_limit(lines: Sequence[StockLine], unpaid: Mapping[str, int], limit: int) -> None:
-    """`unpaid`: units of each product that other orders of the customer hold and have not paid. Refusal: purchase_limit, naming
-    the lines with which that becomes more than `limit`."""
+def require_within_limit(lines: Sequence[StockLine], promised: Mapping[str, int], limit: int) -> None:
+    """`promised`: units of each product that other reservations of the customer keep. Refusal: purchase_limit, naming the lines
+    with which that becomes more than `limit`."""
     over = [
         ShortLine(product_id=line.product_id, requested=line.quantity, available=available)
         for line in lines
-        if line.quantity > (available := max(limit - unpaid.get(line.product_id, 0), 0))
+        if line.quantity > (available := max(limit - promised.get(line.product_id, 0), 0))
     ]
     if over:
         raise Refusal(
             ErrorCode.PURCHASE_LIMIT,
-            f"More than {limit} units, with other unpaid orders, of: {', '.join(line.product_id for line in over)}.",
+            f"More than {limit} units, with other orders not yet shipped, of: {', '.join(line.product_id for line in over)}.",
             extra={"lines": [line.model_dump() for line in over]},
         )
 
 
-def released() -> Refusal:
-    return Refusal(ErrorCode.RESERVATION_RELEASED, "The reservation was released; nothing is promised any more.")
+def unknown_reservation() -> Refusal:
+    return Refusal(ErrorCode.NOT_FOUND, "Nothing was ever reserved for this parcel.")
 
 
 def missing_lines(lines: Sequence[StockLine], stock: Mapping[str, Stock]) -> list[ShortLine]:

@@ -9,9 +9,8 @@ from chassis.access import Grant
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts import inventory as contract
-from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
-from services.inventory.model import Reservation, Stock, Warehouse
+from services.inventory.model import Reservation, Stock, Warehouse, unknown_reservation
 from services.inventory.schemas import StockView, WarehouseView
 
 
@@ -54,10 +53,10 @@ async def list_stock(
     return page_of(rows, limit, StockView.of, lambda row: (row.warehouse_id, row.product_id))
 
 
-async def get_reservation(database: Database, order_id: UUID) -> contract.Reservation:
-    """What an order has been promised. Refusal: not_found."""
+async def get_reservation(database: Database, order_id: UUID, parcel: int) -> contract.Reservation:
+    """What a parcel of an order has been promised. Refusal: not_found."""
     async with database.reading() as session:
-        reservation = await session.get(Reservation, order_id)
+        reservation = await session.get(Reservation, (order_id, parcel))
     if reservation is None:
-        raise Refusal(ErrorCode.NOT_FOUND, "Nothing was ever reserved for this order.")
+        raise unknown_reservation()
     return reservation.reply()

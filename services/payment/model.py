@@ -165,7 +165,7 @@ class Payment(Table, table=True):
     """Why the money is only held until a person has looked at the order. Decided once, when it was first asked for."""
     amount_minor: int = Field(default=0, sa_type=BigInteger)
     refunded_minor: int = Field(default=0, sa_type=BigInteger)
-    currency: str = Field(default="USD", max_length=3)
+    currency: str = Field(max_length=3)
     status: PaymentStatus = Field(sa_column=enum_column(PaymentStatus))
     provider_reference: str = Field(max_length=60)
     provider_id: str | None = Field(default=None, max_length=200)
@@ -196,9 +196,14 @@ class Payment(Table, table=True):
 
     @classmethod
     def tombstone(cls, command: RefundPayment) -> "Payment":
-        """The undo of a payment that has not been asked for."""
-        reference = payment_reference(command.order_id, command.attempt)
-        return cls(order_id=command.order_id, attempt=command.attempt, status=PaymentStatus.VOIDED, provider_reference=reference)
+        """The undo of a payment that has not been asked for: nothing of the order's currency."""
+        return cls(
+            order_id=command.order_id,
+            attempt=command.attempt,
+            currency=command.currency,
+            status=PaymentStatus.VOIDED,
+            provider_reference=payment_reference(command.order_id, command.attempt),
+        )
 
     @property
     def amount(self) -> Money:

@@ -32,7 +32,7 @@ _REFUSALS: Mapping[str, Mapping[str, tuple[ErrorCode, str]]] = {
     "cancel": {"already_dispatched": (ErrorCode.ALREADY_DISPATCHED, "The parcel has left; it can only be returned.")},
 }
 """The carrier's codes by call, in our words; its own texts go no further."""
-_LEFT = frozenset({"picked_up", "in_transit", "delivered", "returned"})
+_LEFT = frozenset({"picked_up", "in_transit", "delivered", "lost", "returned"})
 
 
 class _Shipment(Contract):

@@ -10,6 +10,7 @@ from chassis.access import Caller
 from chassis.dependencies import Db
 from chassis.paging import Cursor, Limit
 from contracts import shipments as contract
+from contracts.base import ParcelNumber
 from contracts.paging import Page
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from services.shipping import commands, queries
@@ -109,6 +110,6 @@ async def cancel(db: Db, carrier: TheCarrier, command: CancelShipment) -> contra
     return await commands.cancel_shipment(db, carrier, command)
 
 
-@internal.get("/shipments/{order_id}", summary="The parcel of an order")
-async def get_shipment_of_order(db: Db, order_id: UUID) -> contract.Shipment:
-    return await queries.get_shipment_of_order(db, order_id)
+@internal.get("/shipments/{order_id}", summary="One of an order's parcels")
+async def get_shipment_of_order(db: Db, order_id: UUID, parcel: ParcelNumber = 1) -> contract.Shipment:
+    return await queries.get_shipment_of_order(db, order_id, parcel)

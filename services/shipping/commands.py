@@ -29,23 +29,23 @@ CARRIER_NEWS = UUID("3b0f2a4e-8a53-5f0e-9a56-5d1c1a7f6f2b")
 """Namespace of the inbox ids of carrier news."""
 log = logger(__name__)
 _TABLE = metadata.tables["shipments"]
-_ADD = insert(_TABLE).on_conflict_do_nothing(index_elements=["order_id"]).returning(_TABLE.c.shipment_id)
+_ADD = insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.shipment_id)
 P = ParamSpec("P")
 
 
 async def create_shipment(database: Database, carrier: Carrier, command: CreateShipment) -> contract.Shipment:
-    """Book the order's parcel. Refusals: address_undeliverable, parcel_too_heavy, shipment_cancelled. Raises Unavailable."""
+    """Book a parcel of an order. Refusals: address_undeliverable, parcel_too_heavy, shipment_cancelled. Raises Unavailable."""
     async with database.transaction() as session:
         shipment = await _existing_or(session, Shipment.to_book(command))
     shipment.require_not_undone()
     if shipment.status != ShipmentStatus.PENDING:
         return shipment.reply()
     try:
-        booking = await carrier.book(shipment.parcel)
+        booking = await carrier.book(shipment.as_booked)
     except Refusal as refusal:
-        await _change(database, command.order_id, Shipment.refused, refusal)
+        await _change(database, shipment.reference, Shipment.refused, refusal)
         raise
-    shipment = await _change(database, command.order_id, Shipment.booked, booking)
+    shipment = await _change(database, shipment.reference, Shipment.booked, booking)
     shipment.require_not_undone()
     return shipment.reply()
 
@@ -53,25 +53,25 @@ async def create_shipment(database: Database, carrier: Carrier, command: CreateS
 async def cancel_shipment(database: Database, carrier: Carrier, command: CancelShipment) -> contract.Shipment:
     """Undo of create, also of one that has not arrived yet. Refusal: already_dispatched. Raises Unavailable."""
     async with database.transaction() as session:
-        shipment = await _existing_or(session, Shipment.tombstone(command.order_id))
+        shipment = await _existing_or(session, Shipment.tombstone(command))
         if not shipment.ask_to_cancel():
             return shipment.reply()
-    return (await _cancel(database, carrier, command.order_id)).reply()
+    return (await _cancel(database, carrier, shipment.reference)).reply()
 
 
 async def dispatch_shipment(database: Database, carrier: Carrier, caller: Grant, shipment_id: UUID) -> Shipment:
     """Hand the parcel over. Refusals: shipment_cancelled, illegal_transition, not_found. Raises Unavailable."""
     async with database.transaction() as session:
-        shipment = await _locked(session, col(Shipment.shipment_id) == shipment_id, caller)
+        shipment = await _reached(session, shipment_id, caller)
         if not shipment.ask_to_dispatch():
             return shipment
-    return await _dispatch(database, carrier, shipment.order_id)
+    return await _dispatch(database, carrier, shipment.reference)
 
 
 async def deliver_shipment(database: Database, caller: Grant, shipment_id: UUID) -> Shipment:
     """The parcel arrived, says a person. Refusals: illegal_transition, not_found."""
     async with database.transaction() as session:
-        shipment = await _locked(session, col(Shipment.shipment_id) == shipment_id, caller)
+        shipment = await _reached(session, shipment_id, caller)
         await _publish(session, shipment, shipment.delivered(utc_now()))
         return shipment
 
@@ -79,7 +79,7 @@ async def deliver_shipment(database: Database, caller: Grant, shipment_id: UUID)
 async def apply_carrier_news(database: Database, news: CarrierNews) -> None:
     """The carrier tells where a parcel is. Told twice, or late, it moves nothing; of a parcel that is not ours, it is ignored."""
     async with database.transaction() as session:
-        shipment = await _find(session, col(Shipment.order_id) == _order_id(news.reference))
+        shipment = await _find(session, col(Shipment.reference) == news.reference)
         if shipment is None:
             log.warning("carrier_news_of_unknown_parcel", reference=news.reference)
             return
@@ -90,7 +90,7 @@ async def apply_carrier_news(database: Database, news: CarrierNews) -> None:
         await _publish(session, shipment, events)
         if not events:
             session.add(TrackingEvent(shipment_id=shipment.shipment_id, status=status, occurred_at=news.occurred_at))
-            log.info("carrier_news_changes_nothing", order_id=news.reference, status=status, shipment_status=shipment.status)
+            log.info("carrier_news_changes_nothing", reference=news.reference, status=status, shipment_status=shipment.status)
 
 
 async def settle_asked(database: Database, carrier: Carrier, *, after: timedelta = SETTLE_AFTER, limit: int = 20) -> int:
@@ -108,46 +108,46 @@ async def settle_asked(database: Database, carrier: Carrier, *, after: timedelta
             update(Shipment)
             .where(col(Shipment.shipment_id).in_(overdue.scalar_subquery()))
             .values(asked_at=func.now())
-            .returning(col(Shipment.order_id), col(Shipment.asked))
+            .returning(col(Shipment.reference), col(Shipment.asked))
         )
         claimed = (await session.execute(claim, execution_options={"synchronize_session": False})).all()
-    for order_id, asked in claimed:
+    for reference, asked in claimed:
         try:
-            await (_cancel if asked == Asked.CANCEL else _dispatch)(database, carrier, order_id)
+            await (_cancel if asked == Asked.CANCEL else _dispatch)(database, carrier, reference)
         except (Refusal, Unavailable) as error:
-            log.info("asked_again", order_id=str(order_id), asked=asked, answer=str(error))
+            log.info("asked_again", reference=reference, asked=asked, answer=str(error))
     return len(claimed)
 
 
-async def _cancel(database: Database, carrier: Carrier, order_id: UUID) -> Shipment:
+async def _cancel(database: Database, carrier: Carrier, reference: str) -> Shipment:
     try:
-        await carrier.cancel(str(order_id))
-    except Refusal:
+        await carrier.cancel(reference)
+    except Refusal as refusal:
         # It left before we asked. That is news to us, if whoever handed it over died before writing it down.
-        await _change(database, order_id, Shipment.dispatched, utc_now())
-        raise
-    return await _change(database, order_id, Shipment.cancelled)
+        shipment = await _change(database, reference, Shipment.dispatched, utc_now())
+        raise shipment.already_dispatched() from refusal
+    return await _change(database, reference, Shipment.cancelled)
 
 
-async def _dispatch(database: Database, carrier: Carrier, order_id: UUID) -> Shipment:
+async def _dispatch(database: Database, carrier: Carrier, reference: str) -> Shipment:
     try:
-        await carrier.pick_up(str(order_id))
+        await carrier.pick_up(reference)
     except Refusal:
-        await _change(database, order_id, Shipment.cancelled)
+        await _change(database, reference, Shipment.cancelled)
         raise
-    return await _change(database, order_id, Shipment.dispatched, utc_now())
+    return await _change(database, reference, Shipment.dispatched, utc_now())
 
 
 async def _change(
     database: Database,
-    order_id: UUID,
+    reference: str,
     change: Callable[Concatenate[Shipment, P], Sequence[Event]],
     *arguments: P.args,
     **options: P.kwargs,
 ) -> Shipment:
     """Write down what the carrier answered."""
     async with database.transaction() as session:
-        shipment = await _locked(session, col(Shipment.order_id) == order_id)
+        shipment = await _known(session, reference)
         await _publish(session, shipment, change(shipment, *arguments, **options))
         return shipment
 
@@ -158,26 +158,27 @@ async def _publish(session: AsyncSession, shipment: Shipment, events: Sequence[E
 
 
 async def _existing_or(session: AsyncSession, new: Shipment) -> Shipment:
-    """The order's shipment, locked; `new` if there was none. A concurrent maker of one is waited for."""
+    """The shipment of this reference, locked; `new` if there was none. A concurrent maker of one is waited for."""
     if (await session.execute(_ADD, new.model_dump())).scalar() is not None:
         return new
-    return await _locked(session, col(Shipment.order_id) == new.order_id)
+    return await _known(session, new.reference)
 
 
-async def _locked(session: AsyncSession, which: ColumnElement[bool], caller: Grant | None = None) -> Shipment:
-    """The shipment, for as long as the transaction lasts nobody else's. Refusal: not_found, also out of the caller's reach."""
-    shipment = await _find(session, which)
-    if shipment is None or (caller is not None and not shipment.is_within(caller)):
+async def _known(session: AsyncSession, reference: str) -> Shipment:
+    """The shipment of a reference that was written down before, locked: a row is never deleted."""
+    shipment = await _find(session, col(Shipment.reference) == reference)
+    assert shipment is not None
+    return shipment
+
+
+async def _reached(session: AsyncSession, shipment_id: UUID, caller: Grant) -> Shipment:
+    """The shipment, locked. Refusal: not_found, also out of the caller's reach."""
+    shipment = await _find(session, col(Shipment.shipment_id) == shipment_id)
+    if shipment is None or not shipment.is_within(caller):
         raise unknown_shipment()
     return shipment
 
 
 async def _find(session: AsyncSession, which: ColumnElement[bool]) -> Shipment | None:
+    """The shipment, for as long as the transaction lasts nobody else's."""
     return (await session.exec(select(Shipment).where(which).with_for_update())).one_or_none()
-
-
-def _order_id(reference: str) -> UUID | None:
-    try:
-        return UUID(reference)
-    except ValueError:
-        return None

@@ -50,10 +50,11 @@ async def get_shipment(database: Database, caller: Grant, shipment_id: UUID) -> 
     return ShipmentView.of(shipment, for_staff=caller.is_staff)
 
 
-async def get_shipment_of_order(database: Database, order_id: UUID) -> contract.Shipment:
-    """The parcel of an order. Refusal: not_found."""
+async def get_shipment_of_order(database: Database, order_id: UUID, parcel: int) -> contract.Shipment:
+    """One of an order's parcels. Refusal: not_found."""
+    query = select(Shipment).where(Shipment.order_id == order_id, Shipment.parcel == parcel)
     async with database.reading() as session:
-        shipment = (await session.exec(select(Shipment).where(Shipment.order_id == order_id))).one_or_none()
+        shipment = (await session.exec(query)).one_or_none()
     if shipment is None:
         raise unknown_shipment()
     return shipment.reply()
@@ -103,6 +104,7 @@ async def track(database: Database, caller: Grant, tracking_number: str) -> Trac
     return TrackingView(
         tracking_number=tracking_number,
         order_id=shipment.order_id,
+        parcel=shipment.parcel,
         shipment_id=shipment.shipment_id,
         status=shipment.status,
         events=[TrackingEntry.of(event) for event in reversed(events)],

@@ -85,7 +85,7 @@ class CarrierNews(Command):
     ]
     """Of this piece of news; repeated news has the same."""
     reference: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_CONTROLS)]
-    """Our reference: the order's id."""
+    """Our reference of the parcel, as we booked it."""
     tracking_number: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROLS)] | None = None
     status: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]{1,40}$"), Field(examples=["in_transit", "delivered"])]
     occurred_at: Timestamp
@@ -96,6 +96,8 @@ class ShipmentView(Contract):
 
     shipment_id: UUID
     order_id: UUID
+    parcel: int
+    """Of the order's parcels, the how many-th: 1, unless it was sent again."""
     customer_id: UUID | None
     warehouse_id: str | None
     status: ShipmentStatus
@@ -114,6 +116,7 @@ class ShipmentView(Contract):
         return cls(
             shipment_id=shipment.shipment_id,
             order_id=shipment.order_id,
+            parcel=shipment.parcel,
             customer_id=shipment.customer_id,
             warehouse_id=shipment.warehouse_id,
             status=shipment.status,
@@ -131,7 +134,7 @@ class TrackingEntry(Contract):
     """One thing that happened to a parcel."""
 
     status: str
-    """A shipment's status, or the carrier's own word in capitals, e.g. RETURNED."""
+    """A shipment's status, or the carrier's own word in capitals, e.g. OUT_FOR_DELIVERY."""
     occurred_at: AwareDatetime
 
     @classmethod
@@ -144,6 +147,7 @@ class TrackingView(Contract):
 
     tracking_number: str
     order_id: UUID
+    parcel: int
     shipment_id: UUID
     status: ShipmentStatus
     events: list[TrackingEntry]

@@ -133,7 +133,7 @@ async def test_a_booking_after_its_cancellation_is_refused(carrier: httpx2.Async
     assert code_of(await book(carrier)) == (409, "reference_cancelled")
 
 
-@pytest.mark.parametrize("progress", [None, "in_transit", "delivered", "returned"])
+@pytest.mark.parametrize("progress", [None, "in_transit", "delivered", "lost", "returned"])
 async def test_cancel_after_pickup_is_refused(carrier: httpx2.AsyncClient, progress: str | None) -> None:
     await book(carrier)
     for _ in range(2):
@@ -152,6 +152,37 @@ async def test_only_picked_up_parcels_advance(carrier: httpx2.AsyncClient) -> No
         "references": [],
         "skipped": {"order-1/shipment": "booked", "unheard-of": "unknown"},
     }
+
+
+@pytest.mark.parametrize("found", ["in_transit", "delivered", "returned"])
+@pytest.mark.parametrize("where", ["picked_up", "in_transit"])
+async def test_s10_a_lost_parcel_may_turn_up(
+    tmp_path: Path, connect: Connect, shop: Shop, until: Until, where: str, found: str
+) -> None:
+    app = create_app(Settings(data_dir=tmp_path, api_key="test-key", webhook=shop.target()))
+    async with app.running(), connect(app) as carrier:
+        await book(carrier)
+        await carrier.post(f"{ONE}/pickup")
+        way = ["lost", found] if where == "picked_up" else ["in_transit", "lost", found]
+        if where == "in_transit":
+            await advance(carrier, where, all=True)
+        assert (await advance(carrier, "lost", all=True))["advanced"] == 1
+        for to in ("lost", "delivered", "returned"):
+            assert (await advance(carrier, to, all=True))["advanced"] == 0  # it is not under way
+        assert (await advance(carrier, found, references=["order-1/shipment"]))["advanced"] == 1
+        await until(lambda: drained(carrier))
+        assert (await carrier.get(ONE)).json()["status"] == found
+    assert [news["status"] for news in shop.accepted] == way
+
+
+async def test_s10_a_parcel_that_came_back_or_arrived_is_at_its_end(carrier: httpx2.AsyncClient) -> None:
+    for end in ("returned", "delivered"):
+        await book(carrier, reference=end)
+        await carrier.post(f"/v1/shipments/{end}/pickup")
+        await advance(carrier, end, references=[end])
+        for to in ("in_transit", "delivered", "lost", "returned"):
+            answer = await advance(carrier, to, references=[end])
+            assert answer == {"advanced": 0, "references": [], "skipped": {end: end}}
 
 
 async def test_flaky_town_and_failing_cancels(carrier: httpx2.AsyncClient) -> None:

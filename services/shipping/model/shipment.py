@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import uuid_utils.compat as uuids
-from sqlalchemy import BigInteger, Column, Identity, Index, Integer, MetaData, text
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, MetaData, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -25,9 +25,18 @@ from chassis.outbox import Outbox
 from contracts import shipments as contract
 from contracts.address import Address
 from contracts.errors import ErrorCode, Refusal
-from contracts.events import Event, ShipmentCreated, ShipmentDelivered, ShipmentDispatched, TrackingUpdated
+from contracts.events import (
+    Event,
+    ShipmentCreated,
+    ShipmentDelivered,
+    ShipmentDispatched,
+    ShipmentLost,
+    ShipmentReturned,
+    TrackingUpdated,
+)
+from contracts.ids import parcel_reference
 from contracts.money import Money
-from contracts.shipments import CreateShipment, ShipmentStatus
+from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from services.shipping.model import rates
 from services.shipping.ports import Booking, Parcel
 
@@ -39,17 +48,19 @@ _S = ShipmentStatus
 NEXT: Mapping[ShipmentStatus, frozenset[ShipmentStatus]] = {
     _S.PENDING: frozenset({_S.BOOKED, _S.REFUSED, _S.CANCELLED}),
     _S.BOOKED: frozenset({_S.DISPATCHED, _S.CANCELLED}),
-    _S.DISPATCHED: frozenset({_S.IN_TRANSIT, _S.DELIVERED}),
-    _S.IN_TRANSIT: frozenset({_S.DELIVERED}),
+    _S.DISPATCHED: frozenset({_S.IN_TRANSIT, _S.DELIVERED, _S.LOST, _S.RETURNED}),
+    _S.IN_TRANSIT: frozenset({_S.DELIVERED, _S.LOST, _S.RETURNED}),
+    _S.LOST: frozenset({_S.IN_TRANSIT, _S.DELIVERED, _S.RETURNED}),
     _S.DELIVERED: frozenset(),
+    _S.RETURNED: frozenset(),
     _S.CANCELLED: frozenset(),
     _S.REFUSED: frozenset(),
 }
-"""The one transition table; `Shipment._move` raises on anything else."""
-JOURNEY = (_S.PENDING, _S.BOOKED, _S.DISPATCHED, _S.IN_TRANSIT, _S.DELIVERED)
-"""A parcel's way; news of a stage that lies behind it is late."""
+"""The one transition table; `Shipment._move` raises on anything else. A lost parcel may turn up."""
 HERE = frozenset({_S.PENDING, _S.BOOKED})
 """The parcel is still ours to cancel."""
+LEFT = frozenset({_S.DISPATCHED, _S.IN_TRANSIT, _S.DELIVERED, _S.LOST, _S.RETURNED})
+"""The carrier has it, or had it."""
 
 
 class Asked(StrEnum):
@@ -68,13 +79,14 @@ _version = Column("version", Integer, nullable=False)
 
 
 class Shipment(Table, table=True):
-    """The parcel of one order.
+    """One parcel of an order: the first, or one that was sent again.
 
     Without a customer it is a tombstone: the undo overtook the step, and the late step is refused.
     """
 
     __tablename__ = "shipments"
     __table_args__ = (
+        UniqueConstraint("order_id", "parcel"),
         Index("ix_shipments_customer", "customer_id", "shipment_id"),
         Index("ix_shipments_warehouse", "warehouse_id", "shipment_id"),
         Index("ix_shipments_status", "status", "shipment_id"),
@@ -84,8 +96,10 @@ class Shipment(Table, table=True):
     __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": _version}
 
     shipment_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
-    order_id: UUID = Field(unique=True)
-    """Also our reference at the carrier: one order, one parcel, whatever is repeated."""
+    order_id: UUID
+    parcel: int = 1
+    reference: str = Field(max_length=60, unique=True)
+    """The carrier's name for it, made of the two: one parcel, whatever is repeated."""
     customer_id: UUID | None = None
     warehouse_id: str | None = Field(default=None, max_length=40)
     ship_to: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
@@ -95,6 +109,8 @@ class Shipment(Table, table=True):
     asked: Asked = Field(default=Asked.NOTHING, sa_column=enum_column(Asked))
     asked_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     """None exactly when nothing is asked."""
+    reported_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    """Of the carrier's latest news, by the carrier's clock."""
     tracking_number: str | None = Field(default=None, max_length=100, index=True)
     carrier_cost_minor: int | None = None
     carrier_currency: str | None = Field(default=None, max_length=3)
@@ -110,6 +126,8 @@ class Shipment(Table, table=True):
         ship_to = command.ship_to
         shipment = cls(
             order_id=command.order_id,
+            parcel=command.parcel,
+            reference=parcel_reference(command.order_id, command.parcel),
             customer_id=command.customer_id,
             warehouse_id=command.warehouse_id,
             ship_to=ship_to.model_dump(),
@@ -123,17 +141,17 @@ class Shipment(Table, table=True):
         return shipment
 
     @classmethod
-    def tombstone(cls, order_id: UUID) -> "Shipment":
+    def tombstone(cls, command: CancelShipment) -> "Shipment":
         """Remembers a cancel that came before anything was booked."""
-        return cls(order_id=order_id, status=ShipmentStatus.CANCELLED)
+        return cls(
+            order_id=command.order_id,
+            parcel=command.parcel,
+            reference=parcel_reference(command.order_id, command.parcel),
+            status=ShipmentStatus.CANCELLED,
+        )
 
     @property
-    def reference(self) -> str:
-        """The carrier's name for it."""
-        return str(self.order_id)
-
-    @property
-    def parcel(self) -> Parcel:
+    def as_booked(self) -> Parcel:
         """It as the carrier is told of it."""
         return Parcel(
             reference=self.reference,
@@ -181,9 +199,17 @@ class Shipment(Table, table=True):
         if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
             return False
         if self.status not in HERE:
-            raise Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel has left; it can only be returned.")
+            raise self.already_dispatched()
         self._ask(Asked.CANCEL)
         return True
+
+    def already_dispatched(self) -> Refusal:
+        """The refusal of a cancel that comes too late, with what finds the parcel."""
+        return Refusal(
+            ErrorCode.ALREADY_DISPATCHED,
+            "The parcel has left; it can only be returned.",
+            extra={"tracking_number": self.tracking_number},
+        )
 
     def cancelled(self) -> list[Event]:
         """The carrier will not move it. Refusal: illegal_transition, if it has said before that the parcel left."""
@@ -194,7 +220,7 @@ class Shipment(Table, table=True):
 
     def ask_to_dispatch(self) -> bool:
         """Write down that it is handed over; False if it has left. Refusals: shipment_cancelled, illegal_transition."""
-        if self.status in JOURNEY[2:]:
+        if self.status in LEFT:
             return False
         self._require_no_cancel()
         self._require_next(ShipmentStatus.DISPATCHED)
@@ -216,25 +242,38 @@ class Shipment(Table, table=True):
         if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
             return []
         self.tracking_number = self.tracking_number or tracking_number
+        is_late = self.reported_at is not None and at < self.reported_at
+        self.reported_at = at if self.reported_at is None else max(at, self.reported_at)
         if status == ShipmentStatus.CANCELLED:
             return self.cancelled() if self.status in HERE else []
-        return self._travel(ShipmentStatus(status), at) if status in JOURNEY else []
+        if status not in LEFT | {ShipmentStatus.BOOKED}:
+            return []
+        # Each of the two may follow the other: only the time tells which one did.
+        if is_late and (
+            status == ShipmentStatus.LOST or (self.status, status) == (ShipmentStatus.LOST, ShipmentStatus.IN_TRANSIT)
+        ):
+            return []
+        return self._travel(ShipmentStatus(status), at)
 
     def reply(self) -> contract.Shipment:
         return contract.Shipment(
-            shipment_id=self.shipment_id, order_id=self.order_id, status=self.status, tracking_number=self.tracking_number
+            shipment_id=self.shipment_id,
+            order_id=self.order_id,
+            parcel=self.parcel,
+            status=self.status,
+            tracking_number=self.tracking_number,
         )
 
     def _travel(self, to: ShipmentStatus, at: datetime) -> list[Event]:
-        """Go on to a stage of the journey, through those before it; nothing if it lies behind. Refusal: illegal_transition."""
-        if self.status not in JOURNEY:
+        """Go on to where the carrier has it, through the stages before that; nothing if it is past that. Refusal:
+        illegal_transition, if it will never leave."""
+        if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
             self._require_next(to)
         events: list[Event] = []
-        for stage in JOURNEY[JOURNEY.index(self.status) + 1 : JOURNEY.index(to) + 1]:
-            if stage == ShipmentStatus.IN_TRANSIT and to != stage:
-                continue
-            self._move(stage)
-            events.append(self._arrived(at))
+        for stage in (ShipmentStatus.BOOKED, ShipmentStatus.DISPATCHED, to):
+            if self.status != to and stage in NEXT[self.status]:
+                self._move(stage)
+                events.append(self._arrived(at))
         return events
 
     def _arrived(self, at: datetime) -> Event:
@@ -245,6 +284,10 @@ class Shipment(Table, table=True):
                 return ShipmentDispatched(**self._whose(), occurred_at=at)
             case ShipmentStatus.DELIVERED:
                 return ShipmentDelivered(**self._whose(), occurred_at=at)
+            case ShipmentStatus.LOST:
+                return ShipmentLost(**self._whose(), occurred_at=at)
+            case ShipmentStatus.RETURNED:
+                return ShipmentReturned(**self._whose(), occurred_at=at)
             case other:
                 return self._tracking_updated(other, at)
 
@@ -255,6 +298,7 @@ class Shipment(Table, table=True):
         return {
             "order_id": self.order_id,
             "shipment_id": self.shipment_id,
+            "parcel": self.parcel,
             "customer_id": self.customer_id,
             "tracking_number": self.tracking_number,
         }
@@ -300,6 +344,10 @@ class TrackingEvent(Table, table=True):
                 status, at = str(ShipmentStatus.DISPATCHED), event.occurred_at
             case ShipmentDelivered():
                 status, at = str(ShipmentStatus.DELIVERED), event.occurred_at
+            case ShipmentLost():
+                status, at = str(ShipmentStatus.LOST), event.occurred_at
+            case ShipmentReturned():
+                status, at = str(ShipmentStatus.RETURNED), event.occurred_at
             case TrackingUpdated():
                 status, at = event.status, event.occurred_at
             case _:

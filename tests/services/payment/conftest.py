@@ -144,7 +144,7 @@ def capture_of(payment: ProcessPayment) -> CapturePayment:
 
 
 def refund_of(payment: ProcessPayment) -> RefundPayment:
-    return RefundPayment(order_id=payment.order_id, attempt=payment.attempt, reason="test")
+    return RefundPayment(order_id=payment.order_id, attempt=payment.attempt, currency=payment.amount.currency, reason="test")
 
 
 async def persist(call: Callable[[], Awaitable[contract.Payment]]) -> contract.Payment | Refusal:

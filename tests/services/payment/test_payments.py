@@ -298,3 +298,42 @@ async def test_yen_have_no_cents(database: Database, provider: HttpPaymentProvid
     undone = await commands.refund_payment(database, provider, refund_of(payment))
     assert str(undone.refunded) == "300 JPY"
     await assert_books_agree(database, simulator)
+
+
+async def test_s4_an_undo_without_a_payment_is_in_the_orders_currency(
+    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+) -> None:
+    payment = pay(amount="300", currency="JPY")
+    for _ in range(2):
+        undone = await commands.refund_payment(database, provider, refund_of(payment))
+        assert (undone.status, str(undone.amount), str(undone.refunded)) == (PaymentStatus.VOIDED, "0 JPY", "0 JPY")
+        assert undone.refunded + payment.amount == payment.amount  # amounts of two currencies cannot be added
+    with pytest.raises(Refusal) as refused:
+        await commands.process_payment(database, provider, payment)
+    assert refused.value.code == ErrorCode.PAYMENT_REVERSED
+    assert await simulator.charges() == {}
+
+
+@pytest.mark.parametrize(("amount", "currency"), [("12.50", "EUR"), ("300", "JPY"), ("1.234", "KWD")])
+@pytest.mark.parametrize("capture", [True, False])
+async def test_s4_whatever_is_undone_is_refunded_in_the_currency_that_was_asked_for(
+    database: Database, provider: HttpPaymentProvider, simulator: Simulator, amount: str, currency: str, capture: bool
+) -> None:
+    payment = pay(amount=amount, currency=currency, capture=capture)
+    await commands.process_payment(database, provider, payment)
+    undone = await commands.refund_payment(database, provider, refund_of(payment))
+    assert undone.refunded == (payment.amount if capture else payment.amount - payment.amount)
+    assert undone.refunded.currency == currency
+    await assert_books_agree(database, simulator)
+
+
+async def test_s10_the_money_for_a_lost_parcel_goes_back_by_the_same_command(
+    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+) -> None:
+    payment = pay("tok_review")
+    await commands.process_payment(database, provider, payment)
+    await commands.capture_payment(database, provider, capture_of(payment))
+    for _ in range(2):
+        undone = await commands.refund_payment(database, provider, refund_of(payment))
+        assert (undone.status, undone.refunded) == (PaymentStatus.REFUNDED, payment.amount)
+    assert (await assert_books_agree(database, simulator)) == {f"{payment.order_id}-1": 0}

@@ -58,20 +58,20 @@ class CarrierSimulator:
     async def repair(self) -> None:
         (await self._http.delete("/_control/faults")).raise_for_status()
 
-    async def advance(self, to: str, *order_ids: UUID) -> None:
-        body = {"to": to, "references": list(map(str, order_ids))}
-        assert (await self._http.post("/_control/advance", json=body)).json()["advanced"] == len(order_ids)
+    async def advance(self, to: str, *references: UUID | str) -> None:
+        body = {"to": to, "references": list(map(str, references))}
+        assert (await self._http.post("/_control/advance", json=body)).json()["advanced"] == len(references)
 
-    async def post(self, order_id: UUID, action: str) -> int:
+    async def post(self, reference: UUID | str, action: str) -> int:
         """Somebody else cancels or picks up, without telling us."""
-        return (await self._http.post(f"/v1/shipments/{order_id}/{action}")).status_code
+        return (await self._http.post(f"/v1/shipments/{reference}/{action}")).status_code
 
-    async def shipment(self, order_id: UUID) -> dict[str, Any] | None:
-        response = await self._http.get(f"/v1/shipments/{order_id}")
+    async def shipment(self, reference: UUID | str) -> dict[str, Any] | None:
+        response = await self._http.get(f"/v1/shipments/{reference}")
         return response.json() if response.status_code == 200 else None
 
-    async def status(self, order_id: UUID) -> str | None:
-        shipment = await self.shipment(order_id)
+    async def status(self, reference: UUID | str) -> str | None:
+        shipment = await self.shipment(reference)
         return shipment["status"] if shipment else None
 
 

@@ -8,6 +8,7 @@ from sqlmodel import col, select
 from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.address import Address
+from contracts.ids import parcel_reference
 from contracts.shipments import CancelShipment, CreateShipment
 from services.shipping import queries
 from services.shipping.model import Shipment, outbox
@@ -27,20 +28,34 @@ def order(weight_grams: int = 2500, **ship_to: Any) -> CreateShipment:
     )
 
 
+def sent_again(order: CreateShipment) -> CreateShipment:
+    return order.model_copy(update={"parcel": order.parcel + 1})
+
+
 def undo(order: CreateShipment) -> CancelShipment:
-    return CancelShipment(order_id=order.order_id, reason="the customer changed their mind")
+    return CancelShipment(order_id=order.order_id, parcel=order.parcel, reason="the customer changed their mind")
 
 
-async def shipment_of(database: Database, order_id: UUID) -> Shipment:
+def reference_of(order: CreateShipment) -> str:
+    return parcel_reference(order.order_id, order.parcel)
+
+
+async def shipment_of(database: Database, order_id: UUID, parcel: int = 1) -> Shipment:
+    query = select(Shipment).where(col(Shipment.order_id) == order_id, col(Shipment.parcel) == parcel)
     async with database.reading() as session:
-        return (await session.exec(select(Shipment).where(col(Shipment.order_id) == order_id))).one()
+        return (await session.exec(query)).one()
+
+
+async def envelopes_of(database: Database, order_id: UUID) -> list[dict[str, Any]]:
+    """The order's events in their order."""
+    async with database.reading() as session:
+        query = select(outbox.table.c.envelope).where(outbox.table.c.key == str(order_id)).order_by(outbox.table.c.seq)
+        return [row.envelope for row in await session.execute(query)]
 
 
 async def events_of(database: Database, order_id: UUID) -> list[str]:
-    """Types of the order's events in their order; TrackingUpdated with its status."""
-    async with database.reading() as session:
-        query = select(outbox.table.c.envelope).where(outbox.table.c.key == str(order_id)).order_by(outbox.table.c.seq)
-        envelopes = [row.envelope for row in await session.execute(query)]
+    """Their types; TrackingUpdated with its status."""
+    envelopes = await envelopes_of(database, order_id)
     return [" ".join(filter(None, [each["type"], each["data"].get("status")])) for each in envelopes]
 
 
@@ -51,5 +66,5 @@ async def history_of(database: Database, order_id: UUID) -> list[str]:
 
 
 def news(order: CreateShipment, status: str, **changes: Any) -> CarrierNews:
-    fields = {"id": f"evt_{uuid4().hex}", "reference": str(order.order_id), "status": status, "occurred_at": utc_now()}
+    fields = {"id": f"evt_{uuid4().hex}", "reference": reference_of(order), "status": status, "occurred_at": utc_now()}
     return CarrierNews.model_validate(fields | changes)

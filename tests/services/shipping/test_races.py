@@ -22,6 +22,7 @@ from contracts.shipments import CreateShipment, ShipmentStatus
 from services.shipping import commands
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import Shipment
+from services.shipping.model.shipment import LEFT
 from services.shipping.ports import Booking, Carrier, Parcel
 from tests.conftest import ADMIN
 from tests.services.shipping.conftest import CarrierSimulator
@@ -38,10 +39,10 @@ AGREED: dict[ShipmentStatus, set[str | None]] = {
     ShipmentStatus.BOOKED: {"booked"},
     ShipmentStatus.DISPATCHED: {"picked_up"},
     ShipmentStatus.IN_TRANSIT: {"in_transit"},
+    ShipmentStatus.LOST: {"lost"},
     ShipmentStatus.CANCELLED: {"cancelled", None},
 }
 """What the carrier says of a parcel of which we say this."""
-LEFT = (ShipmentStatus.DISPATCHED, ShipmentStatus.IN_TRANSIT)
 AT_ONCE = asyncio.Semaphore(8)
 
 
@@ -239,8 +240,9 @@ async def test_many_at_once_with_deaths_news_and_restarts(
                 elif what < 0.32:
                     await settle(plays.database, carrier)
                 elif what < 0.36 and await simulator.status(parcel.order_id) == "picked_up":
-                    await simulator.advance("in_transit", parcel.order_id)
-                    await commands.apply_carrier_news(plays.database, news(parcel, "in_transit"))
+                    where = chance.choice(["in_transit", "lost"])
+                    await simulator.advance(where, parcel.order_id)
+                    await commands.apply_carrier_news(plays.database, news(parcel, where))
                 elif alive:
                     await chance.choice(alive).step()
             while any(actor.is_under_way for actor in alive):

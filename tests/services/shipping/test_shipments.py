@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from itertools import pairwise
 from uuid import uuid4
 
 import pytest
@@ -11,16 +12,17 @@ from chassis.clients import HttpSession, Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
+from contracts.events import Event
 from contracts.money import Money
 from contracts.shipments import ShipmentStatus
 from services.shipping import commands
 from services.shipping.adapters import HttpCarrier, NotUnderstood
-from services.shipping.model import Asked, Shipment
-from services.shipping.model.shipment import HERE, JOURNEY, NEXT
+from services.shipping.model import Asked, Shipment, TrackingEvent
+from services.shipping.model.shipment import LEFT, NEXT
 from services.shipping.ports import Booking
 from tests.conftest import ADMIN
 from tests.services.shipping.conftest import API_KEY, CarrierSimulator
-from tests.services.shipping.parcels import events_of, order, shipment_of, undo
+from tests.services.shipping.parcels import envelopes_of, events_of, order, reference_of, sent_again, shipment_of, undo
 
 NOW = timedelta(0)
 
@@ -270,26 +272,71 @@ async def test_delivery_by_hand(database: Database, carrier: HttpCarrier) -> Non
     assert await events_of(database, parcel.order_id) == ["ShipmentCreated", "ShipmentDispatched", "ShipmentDelivered"]
 
 
+async def test_s10_a_parcel_that_is_sent_again_has_a_booking_of_its_own(
+    database: Database, carrier: HttpCarrier, simulator: CarrierSimulator
+) -> None:
+    first = order()
+    second = sent_again(first)
+    booked = [await commands.create_shipment(database, carrier, each) for each in (first, second, second)]
+    assert [reply.parcel for reply in booked] == [1, 2, 2]
+    assert booked[1] == booked[2]
+    assert len({(reply.shipment_id, reply.tracking_number) for reply in booked}) == 2
+    await commands.dispatch_shipment(database, carrier, ADMIN, booked[0].shipment_id)
+    undone = await commands.cancel_shipment(database, carrier, undo(second))
+    assert (undone.parcel, undone.status) == (2, ShipmentStatus.CANCELLED)
+    assert [await simulator.status(reference_of(each)) for each in (first, second)] == ["picked_up", "cancelled"]
+    told = [(each["type"], each["data"]["parcel"]) for each in await envelopes_of(database, first.order_id)]
+    assert told == [("ShipmentCreated", 1), ("ShipmentCreated", 2), ("ShipmentDispatched", 1), ("TrackingUpdated", 2)]
+    third = sent_again(second)
+    tombstone = await commands.cancel_shipment(database, carrier, undo(third))
+    assert (tombstone.parcel, tombstone.status) == (3, ShipmentStatus.CANCELLED)
+    with pytest.raises(Refusal) as refused:
+        await commands.create_shipment(database, carrier, third)
+    assert refused.value.code == ErrorCode.SHIPMENT_CANCELLED
+
+
+@pytest.mark.parametrize("knows", [True, False])
+async def test_a_cancel_that_comes_too_late_says_which_parcel_has_left(
+    database: Database, carrier: HttpCarrier, simulator: CarrierSimulator, knows: bool
+) -> None:
+    parcel = order()
+    booked = await commands.create_shipment(database, carrier, parcel)
+    if knows:
+        await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
+    else:
+        await simulator.post(parcel.order_id, "pickup")
+    for _ in range(2):
+        with pytest.raises(Refusal) as refused:
+            await commands.cancel_shipment(database, carrier, undo(parcel))
+        assert refused.value.code == ErrorCode.ALREADY_DISPATCHED
+        assert refused.value.extra == {"tracking_number": booked.tracking_number}
+
+
+STEPS = ("ask_to_cancel", "cancelled", "ask_to_dispatch", "dispatched", "delivered", *ShipmentStatus)
+
+
 @pytest.mark.parametrize("status", ShipmentStatus)
-@pytest.mark.parametrize("step", ["ask_to_cancel", "cancelled", "ask_to_dispatch", "dispatched", "delivered", "DELIVERED"])
+@pytest.mark.parametrize("step", STEPS)
 def test_no_step_leaves_the_transition_table(status: ShipmentStatus, step: str) -> None:
-    shipment = Shipment(order_id=uuid4(), customer_id=uuid4(), status=status)
+    shipment = Shipment(order_id=uuid4(), reference="r", customer_id=uuid4(), status=status)
+    events: list[Event] = []
     try:
         match step:
-            case "DELIVERED":
-                shipment.reported(step, utc_now(), "TRK1")
+            case ShipmentStatus():
+                events = shipment.reported(step, utc_now(), "TRK1")
             case "dispatched" | "delivered":
-                getattr(shipment, step)(utc_now())
+                events = getattr(shipment, step)(utc_now())
+            case "cancelled":
+                events = shipment.cancelled()
             case _:
                 getattr(shipment, step)()
     except Refusal:
         assert shipment.status == status
-    reached = {status}
-    while following := {each for known in reached for each in NEXT[known]} - reached:
-        reached |= following
-    assert shipment.status in reached
-    if status not in HERE and shipment.status != status:
-        assert JOURNEY.index(shipment.status) > JOURNEY.index(status)
+    # Each event tells of one move along the table, from the first status to the last.
+    passed = [status, *[ShipmentStatus(TrackingEvent.of(shipment.shipment_id, event).status) for event in events]]
+    assert all(after in NEXT[before] for before, after in pairwise(passed))
+    assert passed[-1] == shipment.status
+    assert status not in LEFT or shipment.status in LEFT
 
 
 async def test_the_circuit_opens_for_what_fails_and_not_for_what_is_refused(

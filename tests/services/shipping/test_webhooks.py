@@ -21,14 +21,14 @@ from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
 from contracts.shipments import CreateShipment, ShipmentStatus
-from services.shipping import commands
+from services.shipping import commands, queries
 from services.shipping.adapters import HttpCarrier
 from services.shipping.app import build
 from services.shipping.webhooks import TOLERANCE_SECONDS, verify_signature
 from simulators._webhooks import signature
 from tests.conftest import ADMIN, Databases, TokenMint, eventually
 from tests.services.shipping.conftest import WEBHOOK_SECRET, CarrierSimulator, listening, running_carrier, settings
-from tests.services.shipping.parcels import events_of, history_of, news, order, shipment_of, undo
+from tests.services.shipping.parcels import envelopes_of, events_of, history_of, news, order, sent_again, shipment_of, undo
 
 PATH = "/api/v1/carriers/webhook"
 BODY = b'{"id": "evt_1"}'
@@ -133,9 +133,10 @@ async def test_late_news_moves_nothing_back(database: Database, carrier: HttpCar
     assert history == ["IN_TRANSIT", "BOOKED", "DISPATCHED", "DELIVERED", "DELIVERED"]  # by their own time
 
 
+@pytest.mark.parametrize("told", ["delivered", "lost", "returned"])
 @pytest.mark.parametrize("prepare", ["booked", "pending", "being cancelled"])
 async def test_what_the_carrier_moved_without_us_is_made_up_for(
-    database: Database, carrier: HttpCarrier, simulator: CarrierSimulator, prepare: str
+    database: Database, carrier: HttpCarrier, simulator: CarrierSimulator, prepare: str, told: str
 ) -> None:
     parcel = order(city="Lostville" if prepare == "pending" else "Dayton")
     if prepare == "pending":
@@ -148,13 +149,99 @@ async def test_what_the_carrier_moved_without_us_is_made_up_for(
         await simulator.faults(fail_cancels=True)
         with pytest.raises(Unavailable):
             await commands.cancel_shipment(database, carrier, undo(parcel))
-    await commands.apply_carrier_news(database, news(parcel, "delivered", tracking_number="TRK77"))
-    assert await events_of(database, parcel.order_id) == ["ShipmentCreated", "ShipmentDispatched", "ShipmentDelivered"]
+    await commands.apply_carrier_news(database, news(parcel, told, tracking_number="TRK77"))
+    assert await events_of(database, parcel.order_id) == ["ShipmentCreated", "ShipmentDispatched", f"Shipment{told.capitalize()}"]
     assert ((await shipment_of(database, parcel.order_id)).tracking_number == "TRK77") == (prepare == "pending")
     with pytest.raises(Refusal) as refused:
         await commands.cancel_shipment(database, carrier, undo(parcel))
     assert refused.value.code == ErrorCode.ALREADY_DISPATCHED
-    assert (await commands.create_shipment(database, carrier, parcel)).status == ShipmentStatus.DELIVERED
+    assert (await commands.create_shipment(database, carrier, parcel)).status == told.upper()
+
+
+async def tell(database: Database, parcel: CreateShipment, *statuses: str) -> None:
+    for status in statuses:
+        await commands.apply_carrier_news(database, news(parcel, status))
+
+
+@pytest.mark.parametrize("end", ["lost", "returned"])
+@pytest.mark.parametrize("before", [(), ("in_transit",)])
+async def test_s10_a_parcel_that_is_lost_or_comes_back_is_told_of(
+    database: Database, carrier: HttpCarrier, end: str, before: tuple[str, ...]
+) -> None:
+    parcel = await dispatched(database, carrier)
+    await tell(database, parcel, *before, end, end)
+    shipment = await shipment_of(database, parcel.order_id)
+    assert (shipment.status, shipment.parcel) == (end.upper(), 1)
+    event = (await envelopes_of(database, parcel.order_id))[-1]
+    assert event["type"] == f"Shipment{end.capitalize()}"
+    data = event["data"]
+    assert (data["order_id"], data["parcel"]) == (str(parcel.order_id), 1)
+    assert (data["customer_id"], data["tracking_number"]) == (str(parcel.customer_id), shipment.tracking_number)
+    assert data["occurred_at"]
+    assert (await events_of(database, parcel.order_id)).count(event["type"]) == 1
+    assert (await history_of(database, parcel.order_id))[:-1] == ["BOOKED", "DISPATCHED", *map(str.upper, before), end.upper()]
+    with pytest.raises(Refusal) as refused:
+        await commands.cancel_shipment(database, carrier, undo(parcel))
+    assert refused.value.code == ErrorCode.ALREADY_DISPATCHED
+    handed_over = await commands.dispatch_shipment(database, carrier, ADMIN, shipment.shipment_id)
+    assert handed_over.status == end.upper()
+
+
+@pytest.mark.parametrize(
+    ("found", "event"),
+    [("in_transit", "TrackingUpdated IN_TRANSIT"), ("delivered", "ShipmentDelivered"), ("returned", "ShipmentReturned")],
+)
+async def test_s10_a_lost_parcel_may_turn_up(database: Database, carrier: HttpCarrier, found: str, event: str) -> None:
+    parcel = await dispatched(database, carrier)
+    await tell(database, parcel, "lost", found)
+    assert (await shipment_of(database, parcel.order_id)).status == found.upper()
+    assert (await events_of(database, parcel.order_id))[2:] == ["ShipmentLost", event]
+
+
+async def test_s10_a_lost_parcel_may_be_delivered_by_hand(database: Database, carrier: HttpCarrier) -> None:
+    parcel = await dispatched(database, carrier)
+    await tell(database, parcel, "lost")
+    shipment = await shipment_of(database, parcel.order_id)
+    await commands.deliver_shipment(database, ADMIN, shipment.shipment_id)
+    assert (await events_of(database, parcel.order_id))[2:] == ["ShipmentLost", "ShipmentDelivered"]
+
+
+@pytest.mark.parametrize("end", ["delivered", "returned"])
+async def test_s10_what_arrived_or_came_back_is_at_its_end(database: Database, carrier: HttpCarrier, end: str) -> None:
+    parcel = await dispatched(database, carrier)
+    await tell(database, parcel, end)
+    told = await events_of(database, parcel.order_id)
+    await tell(database, parcel, "lost", "in_transit", "delivered", "returned")
+    assert (await shipment_of(database, parcel.order_id)).status == end.upper()
+    assert await events_of(database, parcel.order_id) == told
+
+
+@pytest.mark.parametrize(("sooner", "later"), [("lost", "in_transit"), ("in_transit", "lost")])
+async def test_s10_of_a_loss_and_a_find_the_later_one_counts_whichever_is_told_first(
+    database: Database, carrier: HttpCarrier, sooner: str, later: str
+) -> None:
+    hour = timedelta(hours=1)
+    for first, second in ((sooner, later), (later, sooner)):
+        parcel = await dispatched(database, carrier)
+        for status in (first, second):
+            at = utc_now() + (hour if status == later else timedelta(0))
+            await commands.apply_carrier_news(database, news(parcel, status, occurred_at=at))
+        assert (await shipment_of(database, parcel.order_id)).status == later.upper()
+
+
+async def test_s10_news_is_of_the_parcel_whose_reference_it_names(database: Database, carrier: HttpCarrier) -> None:
+    first = await dispatched(database, carrier)
+    second = sent_again(first)
+    booked = await commands.create_shipment(database, carrier, second)
+    await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
+    await tell(database, first, "lost")
+    await tell(database, second, "delivered")
+    statuses = [(await shipment_of(database, first.order_id, parcel)).status for parcel in (1, 2)]
+    assert statuses == [ShipmentStatus.LOST, ShipmentStatus.DELIVERED]
+    told = [(each["type"], each["data"]["parcel"]) for each in await envelopes_of(database, first.order_id)]
+    assert told[-2:] == [("ShipmentLost", 1), ("ShipmentDelivered", 2)]
+    view = await queries.track(database, ADMIN, booked.tracking_number or "")
+    assert (view.parcel, view.status) == (2, ShipmentStatus.DELIVERED)
 
 
 async def test_news_of_a_cancelled_parcel_does_not_revive_it(database: Database, carrier: HttpCarrier) -> None:

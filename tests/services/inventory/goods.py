@@ -1,0 +1,61 @@
+"""What the tests of reservations put on the shelf and order, and how they read what came of it."""
+
+from uuid import UUID, uuid4
+
+from sqlmodel import col, select
+
+from chassis.database import Database
+from chassis.idempotency import IdempotencyKey
+from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
+from services.inventory import commands
+from services.inventory.model import Movement, Stock, outbox
+from services.inventory.schemas import ReceiptLine, ReceiptRequest, WarehouseView
+from tests.conftest import ADMIN
+
+
+async def stock(database: Database, warehouse_id: str, **levels: int) -> None:
+    await commands.put_warehouse(database, ADMIN, WarehouseView(warehouse_id=warehouse_id, name=warehouse_id))
+    lines = [ReceiptLine(product_id=product, quantity=quantity) for product, quantity in levels.items()]
+    receipt = ReceiptRequest(warehouse_id=warehouse_id, reference="test", lines=lines)
+    await commands.receive_stock(database, ADMIN, receipt, IdempotencyKey("test", str(uuid4()), ""))
+
+
+def order(warehouse_id: str | None = "w1", *, customer_id: UUID | None = None, **lines: int) -> ReserveInventory:
+    return ReserveInventory(
+        order_id=uuid4(),
+        customer_id=customer_id or uuid4(),
+        warehouse_id=warehouse_id,
+        lines=tuple(StockLine(product_id=product, quantity=quantity) for product, quantity in lines.items()),
+    )
+
+
+def release(buy: ReserveInventory) -> ReleaseInventory:
+    return ReleaseInventory(order_id=buy.order_id, parcel=buy.parcel, reason="cancelled")
+
+
+def ship(buy: ReserveInventory) -> ShipInventory:
+    return ShipInventory(order_id=buy.order_id, parcel=buy.parcel)
+
+
+def restock(buy: ReserveInventory) -> RestockInventory:
+    return RestockInventory(order_id=buy.order_id, parcel=buy.parcel, reason="returned")
+
+
+async def level(database: Database, warehouse_id: str, product_id: str) -> tuple[int, int]:
+    """On hand, and how many of them are reserved."""
+    async with database.reading() as session:
+        item = await session.get_one(Stock, (warehouse_id, product_id))
+        return item.on_hand, item.reserved
+
+
+async def movements(database: Database, product_id: str) -> list[tuple[int, str]]:
+    """Change and reference of each, oldest first."""
+    async with database.reading() as session:
+        query = select(Movement).where(Movement.product_id == product_id).order_by(col(Movement.movement_id))
+        return [(row.change, row.reference) for row in (await session.exec(query)).all()]
+
+
+async def event_types(database: Database) -> list[str]:
+    async with database.reading() as session:
+        rows = await session.execute(select(outbox.table.c.envelope).order_by(outbox.table.c.seq))
+        return [row.envelope["type"] for row in rows]
