@@ -7,8 +7,8 @@ the event's fault: then the consumer waits and tries again for as long as it tak
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.clients import Unavailable
 from chassis.clock import utc_now
-from chassis.database import Database, is_connection_fault
+from chassis.database import Database, is_connection_fault, is_lock_fault
 from chassis.inbox import Inbox
 from chassis.kafka import close, ensure_topics, for_ever, on_connection_lost
 from chassis.logs import logger
@@ -46,6 +46,8 @@ lag_seconds = Histogram(
 
 Handler = Callable[[AsyncSession, Any, CloudEvent], Awaitable[None]]
 """Applies one event within the session's transaction: `async def on_order_created(session, event, envelope)`."""
+Teller = Callable[[Any, CloudEvent], Awaitable[None]]
+"""Passes one event on over the network, outside of any transaction: `async def tell_dispatched(event, envelope)`."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,19 @@ class Subscription:
     """The topics that a service listens to, and what it does on which event. Other types on those topics are passed over."""
 
     topics: tuple[str, ...]
-    handlers: Mapping[type[Event], Handler]
+    handlers: Mapping[type[Event], Handler] = field(default_factory=dict)
+    """These write to the database, in one transaction with the inbox row: once."""
+    tell: Mapping[type[Event], Teller] = field(default_factory=dict)
+    """These call others, before the inbox row is committed and before the handlers of the same batch: at least once, so a
+    second call for the same event must be harmless."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Received:
     record: ConsumerRecord
     envelope: CloudEvent
     event: Event
+    is_told: bool = False
 
 
 class Consumer:
@@ -72,6 +79,7 @@ class Consumer:
         self._service, self._subscription = service, subscription
         self._database, self._inbox, self._settings = database, inbox, settings
         self._handlers = {kind.__name__: handler for kind, handler in subscription.handlers.items()}
+        self._tellers = {kind.__name__: teller for kind, teller in subscription.tell.items()}
 
     async def run(self) -> None:
         """Consume for ever."""
@@ -167,12 +175,30 @@ class Consumer:
     def _receive(self, record: ConsumerRecord) -> _Received | None:
         """The event in a record, or None where nobody here handles its type. Raises on what is no event."""
         envelope = CloudEvent.model_validate_json(record.value or b"")
-        if envelope.type not in self._handlers:
+        if envelope.type not in self._handlers and envelope.type not in self._tellers:
             return None
         return _Received(record, envelope, EVENT_TYPES[envelope.type].model_validate(envelope.data))
 
+    async def _tell(self, items: Sequence[_Received]) -> None:
+        """Pass on those events that have to be passed on, and were not before."""
+        async with self._database.reading() as session:
+            known = await self._inbox.known(session, [item.envelope.id for item in items])
+        for item in items:
+            if item.is_told or item.envelope.id in known:
+                continue
+            with self._span_of(item):
+                await self._tellers[item.envelope.type](item.event, item.envelope)
+            item.is_told = True
+            known.add(item.envelope.id)
+
+    def _span_of(self, item: _Received) -> AbstractContextManager[trace.Span]:
+        context = context_of({"traceparent": item.envelope.traceparent or ""})
+        return tracer.start_as_current_span(f"apply {item.envelope.type}", context)
+
     async def _apply_together(self, items: Sequence[_Received]) -> None:
         applied = []
+        if to_tell := [item for item in items if item.envelope.type in self._tellers]:
+            await self._tell(to_tell)
         async with self._database.transaction() as session:
             fresh = await self._inbox.claim(session, [item.envelope.id for item in items])
             for item in items:
@@ -180,9 +206,9 @@ class Consumer:
                     continue
                 fresh.discard(item.envelope.id)  # the same event twice in one batch
                 applied.append(item)
-                context = context_of({"traceparent": item.envelope.traceparent or ""})
-                with tracer.start_as_current_span(f"apply {item.envelope.type}", context):
-                    await self._handlers[item.envelope.type](session, item.event, item.envelope)
+                if handler := self._handlers.get(item.envelope.type):
+                    with self._span_of(item):
+                        await handler(session, item.event, item.envelope)
         for item in applied:
             applied_total.labels(item.record.topic, item.envelope.type).inc()
             lag_seconds.labels(item.record.topic).observe((utc_now() - item.envelope.time).total_seconds())
@@ -193,7 +219,7 @@ class Consumer:
             try:
                 return await self._apply_together([item])
             except Exception as error:
-                if isinstance(error, Unavailable) or is_connection_fault(error):
+                if isinstance(error, Unavailable) or is_connection_fault(error) or is_lock_fault(error):
                     log.warning("consumer_waits", error=_told(error), event_type=item.envelope.type)
                 else:
                     failures += 1

@@ -91,6 +91,12 @@ def is_server_gone(error: BaseException | None) -> bool:
     return state.startswith(("08", "57P", "53"))
 
 
+def is_lock_fault(error: BaseException) -> bool:
+    """Whether others were in the way: a lock that did not come in time (55P03), a deadlock (40P01), a conflict of concurrent
+    transactions (40001). The same transaction may go through when it is tried again."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in ("55P03", "40P01", "40001")
+
+
 async def lock(session: AsyncSession, *keys: object) -> None:
     """Let one transaction at a time work on each of `keys` (e.g. an order's id), also while no row of it exists yet.
 

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import UUID as PgUuid
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 _CLAIM = text("insert into inbox (event_id) select unnest(cast(:ids as uuid[])) on conflict do nothing returning event_id")
+_KNOWN = text("select event_id from inbox where event_id = any(:ids)")
 _FORGET = text(
     """with gone as (
          delete from inbox where event_id in (
@@ -34,6 +35,10 @@ class Inbox:
         They are written in one fixed order, so that two consumers with overlapping batches can never wait for each other.
         """
         return set((await session.execute(_CLAIM, {"ids": sorted(event_ids)})).scalars())
+
+    async def known(self, session: AsyncSession, event_ids: Iterable[UUID]) -> set[UUID]:
+        """Those of the ids that were applied before."""
+        return set((await session.execute(_KNOWN, {"ids": list(event_ids)})).scalars())
 
     async def forget(self, session: AsyncSession, before: datetime, limit: int = 5000) -> bool:
         """Delete some of the ids applied before a time; returns whether there may be more."""

@@ -58,7 +58,6 @@ class ErrorCode(StrEnum):
     INVALID_SIGNATURE = "invalid_signature"
     # order
     ORDER_UNKNOWN = "order_unknown"
-    ORDER_EXISTS = "order_exists"
     OWN_ORDER = "own_order"
     PURCHASE_LIMIT = "purchase_limit"
     ILLEGAL_TRANSITION = "illegal_transition"

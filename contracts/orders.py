@@ -165,13 +165,6 @@ class PlaceOrder(Contract):
     """Hash of the request body: tells whether a later request under the same key is the same one."""
 
 
-class OpenOrder(Command):
-    """Command of the saga's first step. `workflow_run_id` tells a retry of this step from a second saga for the same order."""
-
-    order: PlaceOrder
-    workflow_run_id: Annotated[str, Field(max_length=100)]
-
-
 class AdvanceOrder(Command):
     """The saga tells the order where it is. `path` lists the statuses passed since the last word, oldest first."""
 
@@ -261,6 +254,15 @@ class Outcome(Contract):
     decline_code: Annotated[Told, Field(max_length=100)] | None = None
     """The bank's word, if it declined."""
     tracking_number: Annotated[Told, Field(max_length=100)] | None = None
+    warehouse_id: WarehouseId | None = None
+    """Which warehouse sends it."""
+    at: Timestamp | None = None
+    """Since when it is so."""
+
+    @property
+    def is_definite(self) -> bool:
+        """Whether it stays: confirmed or refused. One that is held for review, say, is still open."""
+        return self.code is not None or self.status == OrderStatus.CONFIRMED
 
     @classmethod
     def refused(cls, order_id: UUID, status: OrderStatus, refusal: Refusal) -> Self:

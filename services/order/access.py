@@ -16,7 +16,7 @@ ACCESS = AccessTable(
         "cancel_order": {Role.CUSTOMER: Reach.OWN, Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL},
         "approve_order": _DECIDE,
         "reject_order": _DECIDE,
-        "open_order": _SAGA,
+        "decide_parcel": _DECIDE,
         "advance_order": _SAGA,
     }
 )

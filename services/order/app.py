@@ -1,25 +1,42 @@
-"""What runs in the order process: the API, the relay, and the consumer of shipping's events."""
+"""What runs in the order process: the API, the relay, the consumer of shipping's events, and two jobs: one hands over to sagas
+what was accepted while they could not be told, one counts the orders that wait for a person."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated
 
+from prometheus_client import Gauge
 from pydantic import Field, SecretStr
 
-from chassis.clients import HttpSession, ServiceClient, ServiceTokens
-from chassis.database import Database
+from chassis.clients import HttpSession, ServiceClient, ServiceTokens, Unavailable
+from chassis.database import Database, is_connection_fault
+from chassis.logs import logger
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
+from contracts.base import Seconds
+from contracts.budgets import PLACE_WAIT_S, SERVICE_CALL_S
 from contracts.money import Money
 from services.order import api, consumers
 from services.order.access import ACCESS
+from services.order.commands import OrderService
 from services.order.model import inbox, metadata
-from services.order.placing import Review
-from services.order.service import OrderService
+from services.order.placing import Terms
 from temporal.client import TemporalSettings
-from temporal.orders import OrderSagas
+from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
+
+HAND_OVER_SECONDS = 1.0
+COUNT_SECONDS = 15.0
+log = logger(__name__)
+_waiting = Gauge("orders_waiting", "Orders that wait for a person to decide.", ["for"])
+GAUGES = (
+    (_waiting.labels("review"), IN_REVIEW),
+    (_waiting.labels("parcel_decision"), UNDECIDED_PARCEL),
+    (Gauge("saga_undos_stuck", "Orders with an undo that does not succeed."), STUCK),
+)
+"""What is counted, and how Temporal is asked for it."""
 
 
 class OrderSettings(ServiceSettings, TemporalSettings):
@@ -29,10 +46,16 @@ class OrderSettings(ServiceSettings, TemporalSettings):
     """What this process proves itself with to get its service token from identity."""
     review_threshold: Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=3)] = Decimal(250)
     """In USD: an order of at least this much is held for an operator before the money is taken."""
-    review_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 86_400
+    review_deadline_seconds: Seconds = 86_400
     """How long it is held."""
-    place_wait_seconds: Annotated[float, Field(ge=0, le=25)] = 5
-    """How long a client waits for the outcome of its order; after that the answer is 202."""
+    decision_seconds: Seconds = 3 * 86_400
+    """How long a parcel in trouble waits for a decision before the usual one is taken."""
+    dispatch_seconds: Seconds = 3 * 86_400
+    """How long a booked parcel may lie in the warehouse before somebody is asked about it."""
+    silence_seconds: Seconds = 10 * 86_400
+    """How long the carrier may tell nothing of a parcel before somebody is asked about it."""
+    place_wait_seconds: Annotated[float, Field(ge=0, le=25)] = PLACE_WAIT_S
+    """How long a client waits for the outcome of its order, or of its cancellation; after that the answer is 202."""
 
 
 def build(settings: OrderSettings) -> Service:
@@ -49,12 +72,39 @@ def build(settings: OrderSettings) -> Service:
         tokens = ServiceTokens(http.session, settings.identity_url, "order", settings.service_client_secret)
         app.state.orders = OrderService(
             database=database,
-            catalog=ServiceClient("catalog", settings.catalog_url, http.session, tokens, timeout_s=5),
+            catalog=ServiceClient("catalog", settings.catalog_url, http.session, tokens, timeout_s=SERVICE_CALL_S),
             sagas=sagas,
-            review=Review(Money(amount=settings.review_threshold), settings.review_deadline_seconds),
+            terms=Terms(
+                Money(amount=settings.review_threshold),
+                review_seconds=settings.review_deadline_seconds,
+                decision_seconds=settings.decision_seconds,
+                dispatch_seconds=settings.dispatch_seconds,
+                silence_seconds=settings.silence_seconds,
+            ),
             wait=timedelta(seconds=settings.place_wait_seconds),
         )
         yield
+
+    async def hand_over() -> None:
+        while True:
+            try:
+                while await app.state.orders.hand_over():
+                    pass
+            except Unavailable as error:
+                log.warning("hand_over_waits", error=str(error))
+            except Exception as error:
+                if not is_connection_fault(error):
+                    log.error("hand_over_failed", exc_info=error)
+            await asyncio.sleep(HAND_OVER_SECONDS)
+
+    async def count_waiting() -> None:
+        while True:
+            try:
+                for gauge, question in GAUGES:
+                    gauge.set(await sagas.count(question))
+            except Unavailable as error:
+                log.warning("sagas_not_counted", error=str(error))
+            await asyncio.sleep(COUNT_SECONDS)
 
     return Service(
         name="order",
@@ -64,6 +114,7 @@ def build(settings: OrderSettings) -> Service:
         database=database,
         inbox=inbox,
         subscription=consumers.subscription(sagas),
+        jobs=[hand_over, count_waiting],
         resources=[http, sagas, orders()],
     )
 

@@ -1,26 +1,251 @@
-"""What changes an order's record: the saga's word. Each function is one transaction; each is idempotent."""
+"""What changes orders: what customers and operators ask for, what the saga tells, and the job that hands over what was accepted.
 
+The record is changed by the functions at the end, one transaction each. No network call is made inside of one.
+"""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col, select
 
+from chassis.access import Grant
+from chassis.clients import ServiceClient, Unavailable
+from chassis.clock import utc_now
 from chassis.database import Database
+from chassis.idempotency import IdempotencyKey
+from chassis.logs import logger
+from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.errors import ErrorCode, Refusal
-from contracts.orders import AdvanceOrder, OpenOrder, OrderProgress
-from services.order.model import Order, metadata, outbox
+from contracts.ids import order_id_for
+from contracts.orders import (
+    AdvanceOrder,
+    CancelReply,
+    CancelRequest,
+    Decision,
+    OrderProgress,
+    OrderState,
+    OrderStatus,
+    Outcome,
+    ParcelChoice,
+    ParcelDecision,
+    PlaceOrder,
+    PlaceOrderRequest,
+)
+from services.order.model import Order, metadata, outbox, within_reach
+from services.order.placing import Terms, priced, require_form
+from temporal.orders import OrderSagas
 
+HAND_OVER_BATCH = 50
+LEASE = timedelta(seconds=10)
+"""How long one process has to hand over what it took; after that another may try. To hand over twice is harmless."""
+LOOK_SECONDS = 0.1
+DISPATCHED = frozenset({OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
+log = logger(__name__)
 _ORDERS = metadata.tables["orders"]
-_OPEN = insert(_ORDERS).on_conflict_do_nothing().returning(_ORDERS.c.order_id)
+_ADD = insert(_ORDERS).on_conflict_do_nothing(index_elements=["order_id"]).returning(_ORDERS.c.order_id)
 
 
-async def open_order(database: Database, command: OpenOrder) -> OrderProgress:
-    """Write a new order down. Refusal: order_exists, if another saga opened it."""
+@dataclass(frozen=True)
+class Placed:
+    """An order that was accepted now or before, and its outcome, which is None or not definite while it is still going on."""
+
+    order: Order
+    outcome: Outcome | None
+    replayed: bool = False
+    """The outcome was known before this request came."""
+
+
+@dataclass(frozen=True)
+class OrderService:
+    """What customers and operators may ask for, across the catalogue, the order's saga and its record."""
+
+    database: Database
+    catalog: ServiceClient
+    sagas: OrderSagas
+    terms: Terms
+    wait: timedelta
+    """How long a client waits for the outcome of its order, or of its cancellation."""
+
+    async def place(self, request: PlaceOrderRequest, caller: Grant, key: IdempotencyKey, *, respond_async: bool) -> Placed:
+        """Accept an order, or find the one that this key placed before, and wait for its outcome.
+
+        Once its row is written the order is accepted, whatever is down. Refusals: idempotency_key_reused, validation_failed,
+        product_unknown. Raises Unavailable if the catalogue cannot be asked.
+        """
+        order_id = order_id_for(caller.subject, key.key)
+        order = await find_order(self.database, order_id)
+        if order is None:
+            order = await self._accept(request, order_id, caller, key)
+        order.require_placed_by(key.fingerprint)
+        if outcome := order.told_outcome:
+            return Placed(order, outcome, replayed=True)
+        outcome = await self._outcome(order, timedelta(0) if respond_async else self.wait)
+        if outcome and outcome.is_definite:
+            return Placed(order, outcome)
+        order = await find_order(self.database, order_id) or order
+        return Placed(order, order.told_outcome or outcome)
+
+    async def cancel(self, order_id: UUID, reason: str, caller: Grant) -> CancelReply | OrderProgress:
+        """Cancel an order and settle what was taken; where it is, if that is still being done after a while.
+
+        Refusals: not_found, already_dispatched, conflict.
+        """
+        order = await order_for(self.database, order_id, caller)
+        if order.status in DISPATCHED or order.is_over:
+            return settled_before(order)
+        request = CancelRequest(reason=reason, requested_by=canceller(order.customer_id, caller))
+        try:
+            await self._start(order)
+            reply = await self.sagas.cancel(order_id, request, _cancel_id(request), self.wait)
+        except Unavailable as error:
+            log.warning("cancel_waits_for_saga", order_id=str(order_id), error=str(error))
+            return await wish_to_cancel(self.database, order_id, request)
+        if isinstance(reply, CancelReply):
+            return reply
+        order = await order_for(self.database, order_id, caller)
+        return settled_before(order) if reply is None else order.progress()
+
+    async def decide(self, order_id: UUID, approve: bool, reason: str, caller: Grant) -> OrderState:
+        """Approve or reject an order that is held. Refusals: not_found, own_order, not_in_review. Raises Unavailable."""
+        await self._require_not_own(order_id, caller)
+        state = await self.sagas.decide(order_id, approve, Decision(by=str(caller.subject), reason=reason))
+        if state is None:
+            raise Refusal(ErrorCode.NOT_IN_REVIEW, "The order is not held for review.")
+        return state
+
+    async def decide_parcel(self, order_id: UUID, choice: ParcelChoice, reason: str, caller: Grant) -> OrderState:
+        """Say what is done about a parcel in trouble.
+
+        Refusals: not_found, own_order, no_decision_pending, choice_not_possible. Raises Unavailable.
+        """
+        await self._require_not_own(order_id, caller)
+        decision = ParcelDecision(by=str(caller.subject), reason=reason, choice=choice)
+        state = await self.sagas.decide_parcel(order_id, decision)
+        if state is None:
+            raise Refusal(ErrorCode.NO_DECISION_PENDING, "No parcel of the order is in trouble.")
+        return state
+
+    async def hand_over(self) -> bool:
+        """Tell sagas what was accepted while they could not be told: the order itself, or the wish to cancel it.
+
+        Returns whether there may be more to do now. Raises Unavailable if one of them could not be told.
+        """
+        orders = await take_to_hand_over(self.database)
+        told = await asyncio.gather(*map(self._hand_over, orders), return_exceptions=True)
+        for failure in filter(None, told):
+            raise failure
+        return len(orders) == HAND_OVER_BATCH
+
+    async def _start(self, order: Order) -> None:
+        """Start its saga, unless it is known to run; one that runs already is not started again."""
+        if order.to_start:
+            await self.sagas.start(order.to_start, _place_id(order))
+
+    async def _hand_over(self, order: Order) -> None:
+        await self._start(order)
+        wish = order.wish_to_cancel
+        if wish:
+            try:
+                await self.sagas.cancel(order.order_id, wish, _cancel_id(wish), self.wait)
+            except Refusal as refusal:
+                log.info("cancel_refused_late", order_id=str(order.order_id), code=refusal.code)
+        await note_handed_over(self.database, order.order_id, wish)
+
+    async def _accept(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> Order:
+        require_form(request.ship_to)
+        wanted = LookUpProducts(product_ids=[line.product_id for line in request.lines])
+        found = await self.catalog.post("/internal/v1/products/lookup", wanted, ProductsFound)
+        order = priced(
+            request,
+            found.products,
+            order_id=order_id,
+            customer_id=caller.subject,
+            fingerprint=key.fingerprint,
+            terms=self.terms,
+        )
+        return await accept_order(self.database, order)
+
+    async def _outcome(self, order: Order, wait: timedelta) -> Outcome | None:
+        """How the order came out, or None if that is open after `wait`."""
+        if order.to_start is None:
+            return await self._outcome_told(order, wait)
+        try:
+            if wait:
+                return await self.sagas.place(order.to_start, _place_id(order), wait)
+            await self._start(order)
+        except Unavailable as error:
+            log.warning("order_waits_for_saga", order_id=str(order.order_id), error=str(error))
+        return None
+
+    async def _outcome_told(self, order: Order, wait: timedelta) -> Outcome | None:
+        """The same from the record of an order whose saga is known to run: it tells the record, too."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + wait.total_seconds()
+        found: Order | None = order
+        while found and not found.outcome and found.status != OrderStatus.IN_REVIEW and clock() < until:
+            await asyncio.sleep(LOOK_SECONDS)
+            found = await find_order(self.database, order.order_id)
+        return found.told_outcome if found else None
+
+    async def _require_not_own(self, order_id: UUID, caller: Grant) -> None:
+        order = await order_for(self.database, order_id, caller)
+        if caller.subject == order.customer_id:
+            raise Refusal(ErrorCode.OWN_ORDER, "A colleague has to decide about an order of yours.")
+
+
+def canceller(customer_id: UUID, caller: Grant) -> str:
+    """In whose name the caller cancels an order of this customer. Staff who cancel their own do it as its customer."""
+    return "customer" if caller.subject == customer_id else f"operator {caller.subject}"
+
+
+def settled_before(order: Order) -> CancelReply:
+    """What a cancellation gets when nothing can be cancelled any more. Refusals: already_dispatched, conflict."""
+    if order.status == OrderStatus.CANCELLED:
+        detail = order.detail or "The order was cancelled."
+        return CancelReply(order_id=order.order_id, status=order.status, refunded=order.refunded, detail=detail)
+    if order.status in DISPATCHED:
+        raise Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel has left; the order can no longer be cancelled.")
+    if order.status == OrderStatus.REFUNDED:
+        raise Refusal(ErrorCode.CONFLICT, "The parcel did not arrive, and the money has gone back already.")
+    raise Refusal(ErrorCode.CONFLICT, "Nothing works on this order any more; support has to settle it.")
+
+
+def _place_id(order: Order) -> str:
+    return f"place-{order.fingerprint}"
+
+
+def _cancel_id(request: CancelRequest) -> str:
+    """The same person with the same reason asks the same thing: a retry joins the cancellation that is under way."""
+    return f"cancel-{hashlib.sha256(f'{request.requested_by} {request.reason}'.encode()).hexdigest()}"
+
+
+# ── The record, one transaction each ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def find_order(database: Database, order_id: UUID) -> Order | None:
+    """The order's row, whoever asks."""
+    async with database.reading() as session:
+        return await session.get(Order, order_id)
+
+
+async def order_for(database: Database, order_id: UUID, caller: Grant) -> Order:
+    """The order's row, if it is within the caller's reach. Refusal: not_found."""
+    return within_reach(await find_order(database, order_id), caller)
+
+
+async def accept_order(database: Database, placement: PlaceOrder) -> Order:
+    """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier."""
     async with database.transaction() as session:
-        order = Order.opened(command)
-        if (await session.execute(_OPEN, order.model_dump())).scalar() is not None:
-            await outbox.add(session, order.created())
-            return order.progress()
-        existing = await session.get_one(Order, command.order.order_id)
-        existing.require_opened_by(command.workflow_run_id)
-        return existing.progress()
+        order = Order.placed(placement)
+        if (await session.execute(_ADD, order.model_dump())).scalar() is None:
+            return await session.get_one(Order, placement.order_id)
+        await outbox.add(session, order.created())
+        return order
 
 
 async def advance_order(database: Database, command: AdvanceOrder) -> OrderProgress:
@@ -28,6 +253,34 @@ async def advance_order(database: Database, command: AdvanceOrder) -> OrderProgr
     async with database.transaction() as session:
         order = await session.get(Order, command.order_id, with_for_update=True)
         if order is None:
-            raise Refusal(ErrorCode.ORDER_UNKNOWN, "This order was never opened.")
+            raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
         await outbox.add(session, *order.advance(command))
         return order.progress()
+
+
+async def wish_to_cancel(database: Database, order_id: UUID, request: CancelRequest) -> OrderProgress:
+    """Keep a wish to cancel until its saga can be told."""
+    async with database.transaction() as session:
+        order = await session.get_one(Order, order_id, with_for_update=True)
+        order.wants_cancelling(request)
+        return order.progress()
+
+
+async def take_to_hand_over(database: Database) -> list[Order]:
+    """Orders whose sagas do not know all yet; no other process gets the same ones for the time of LEASE."""
+    due = (
+        select(Order.order_id)
+        .where(col(Order.hand_over_at) <= utc_now())
+        .order_by(col(Order.hand_over_at))
+        .limit(HAND_OVER_BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    taken = update(Order).where(col(Order.order_id).in_(due)).values(hand_over_at=utc_now() + LEASE).returning(Order)
+    async with database.transaction() as session:
+        return list((await session.scalars(taken)).all())
+
+
+async def note_handed_over(database: Database, order_id: UUID, wish: CancelRequest | None) -> None:
+    """The order's saga runs, and knows this wish, if there was one."""
+    async with database.transaction() as session:
+        (await session.get_one(Order, order_id, with_for_update=True)).handed_over(wish)

@@ -1,18 +1,35 @@
 """What shipping tells of parcels goes on to the order's saga.
 
-The saga is signalled before the inbox row is committed: a signal may come twice, which is harmless, and is never lost.
+The saga is signalled before the inbox row is committed, and outside of any transaction: a signal may come twice, which is
+harmless, and is never lost.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 from uuid import UUID
 
-from sqlmodel.ext.asyncio.session import AsyncSession
-
 from chassis.consumer import Subscription
 from chassis.logs import logger
-from contracts.events import SHIPPING, CloudEvent, ShipmentDelivered, ShipmentDispatched, TrackingUpdated
+from contracts.events import (
+    SHIPPING,
+    CloudEvent,
+    Event,
+    ShipmentDelivered,
+    ShipmentDispatched,
+    ShipmentLost,
+    ShipmentReturned,
+    TrackingUpdated,
+)
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 
+ParcelEvent = ShipmentDispatched | ShipmentDelivered | ShipmentLost | ShipmentReturned
+STATUS: Mapping[type[Event], ShipmentStatus] = {
+    ShipmentDispatched: ShipmentStatus.DISPATCHED,
+    ShipmentDelivered: ShipmentStatus.DELIVERED,
+    ShipmentLost: ShipmentStatus.LOST,
+    ShipmentReturned: ShipmentStatus.RETURNED,
+}
+"""What each event says of a parcel."""
 log = logger(__name__)
 
 
@@ -27,22 +44,21 @@ class ShipmentSignals(Protocol):
 def subscription(sagas: ShipmentSignals) -> Subscription:
     """The shipping events that a saga waits for."""
 
-    async def tell(event: ShipmentDispatched | ShipmentDelivered | TrackingUpdated, status: ShipmentStatus) -> None:
-        update = ShipmentUpdate(status=status, occurred_at=event.occurred_at, tracking_number=event.tracking_number)
-        if not await sagas.shipment_updated(event.order_id, update):
-            log.info("shipment_update_without_saga", order_id=str(event.order_id), status=status)
+    async def signal(order_id: UUID, update: ShipmentUpdate) -> None:
+        if not await sagas.shipment_updated(order_id, update):
+            log.info("shipment_update_without_saga", order_id=str(order_id), status=update.status)
 
-    async def on_dispatched(session: AsyncSession, event: ShipmentDispatched, envelope: CloudEvent) -> None:
-        await tell(event, ShipmentStatus.DISPATCHED)
+    async def on_parcel(event: ParcelEvent, _: CloudEvent) -> None:
+        await signal(event.order_id, _update(event, STATUS[type(event)]))
 
-    async def on_delivered(session: AsyncSession, event: ShipmentDelivered, envelope: CloudEvent) -> None:
-        await tell(event, ShipmentStatus.DELIVERED)
-
-    async def on_tracking(session: AsyncSession, event: TrackingUpdated, envelope: CloudEvent) -> None:
+    async def on_tracking(event: TrackingUpdated, _: CloudEvent) -> None:
         if event.status != ShipmentStatus.CANCELLED:  # that is the saga's own doing
-            await tell(event, ShipmentStatus(event.status))
+            await signal(event.order_id, _update(event, ShipmentStatus(event.status)))
 
-    return Subscription(
-        topics=(SHIPPING,),
-        handlers={ShipmentDispatched: on_dispatched, ShipmentDelivered: on_delivered, TrackingUpdated: on_tracking},
+    return Subscription(topics=(SHIPPING,), tell={**dict.fromkeys(STATUS, on_parcel), TrackingUpdated: on_tracking})
+
+
+def _update(event: ParcelEvent | TrackingUpdated, status: ShipmentStatus) -> ShipmentUpdate:
+    return ShipmentUpdate(
+        parcel=event.parcel, status=status, occurred_at=event.occurred_at, tracking_number=event.tracking_number
     )

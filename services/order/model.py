@@ -1,27 +1,50 @@
 """The order's record: its state, the one way through its statuses, and the events that tell of a change."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Index, MetaData
+from sqlalchemy import BigInteger, Column, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+from chassis.access import Grant
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
 from contracts.errors import ErrorCode, Refusal
-from contracts.events import Event, OrderCancelled, OrderCompleted, OrderConfirmed, OrderCreated
+from contracts.events import (
+    Event,
+    OrderCancelled,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderCreated,
+    OrderRefunded,
+    OrderUndelivered,
+)
 from contracts.money import Money
-from contracts.orders import NEXT_STATUS, AdvanceOrder, OpenOrder, OrderLine, OrderProgress, OrderStatus, TimelineEntry
+from contracts.orders import (
+    FINAL_STATUSES,
+    NEXT_STATUS,
+    AdvanceOrder,
+    CancelRequest,
+    OrderLine,
+    OrderProgress,
+    OrderStatus,
+    Outcome,
+    PlaceOrder,
+    TimelineEntry,
+    Trouble,
+)
 
 metadata = new_metadata()
 outbox = Outbox("order", metadata)
 inbox = Inbox(metadata)
 
+HAND_OVER_AFTER = timedelta(seconds=5)
+"""Whoever placed an order starts its saga; if nothing was heard of it so long after, a job does."""
 WHAT_HAPPENED = {
     OrderStatus.PENDING: "Order received",
     OrderStatus.RESERVED: "Goods reserved",
@@ -29,11 +52,21 @@ WHAT_HAPPENED = {
     OrderStatus.PAID: "Payment taken",
     OrderStatus.CONFIRMED: "Order confirmed",
     OrderStatus.SHIPPED: "Parcel dispatched",
+    OrderStatus.UNDELIVERED: "Parcel does not arrive",
     OrderStatus.DELIVERED: "Parcel delivered",
     OrderStatus.COMPLETED: "Order completed",
+    OrderStatus.REFUNDED: "Money given back",
     OrderStatus.CANCELLING: "Cancellation started",
     OrderStatus.CANCELLED: "Order cancelled",
 }
+
+ON_ITS_WAY = frozenset({OrderStatus.CONFIRMED, OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
+"""Once a parcel is in one of these, the trouble with it is over."""
+
+
+def json_column() -> "Column[Any]":
+    """A column for a JSON value, or null."""
+    return Column(JSONB(none_as_null=True))
 
 
 class Table(SQLModel):
@@ -48,14 +81,21 @@ class Order(Table, table=True):
         Index("ix_orders_customer", "customer_id", "placed_at", "order_id"),
         Index("ix_orders_placed", "placed_at", "order_id"),
         Index("ix_orders_status", "status", "placed_at", "order_id"),
+        Index("ix_orders_hand_over", "hand_over_at", postgresql_where=text("hand_over_at is not null")),
     )
 
     order_id: UUID = Field(primary_key=True)
     customer_id: UUID
-    workflow_run_id: str = Field(max_length=100)
-    """The saga that opened it."""
     fingerprint: str | None = Field(default=None, max_length=64)
     """Hash of the request that placed it."""
+    placement: dict[str, Any] | None = Field(default=None, sa_column=json_column())
+    """PlaceOrder, complete with the payment token, until its saga is known to run."""
+    cancel_wish: dict[str, Any] | None = Field(default=None, sa_column=json_column())
+    """CancelRequest that was accepted while its saga could not be told."""
+    hand_over_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    """When the job tells its saga what it may not know yet; null if it knows all."""
+    outcome: dict[str, Any] | None = Field(default=None, sa_column=json_column())
+    """Outcome: the first definite one, which whoever repeats the request is told again."""
     status: OrderStatus = Field(sa_column=enum_column(OrderStatus))
     lines: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
     """OrderLine each."""
@@ -71,22 +111,26 @@ class Order(Table, table=True):
     code: str | None = Field(default=None, max_length=60)
     """The refusal that ended it, if one did: an ErrorCode."""
     detail: str | None = None
+    trouble: str | None = Field(default=None, max_length=40)
+    """Why its parcel does not arrive: a Trouble."""
     tracking_number: str | None = Field(default=None, max_length=100)
     history: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
-    """Each status it reached, once, oldest first: `status`, `at`, `detail`. Kept in the row, because every change writes both."""
+    """Each status it reached, oldest first: `status`, `at`, `detail`, `for_staff`. Kept in the row, because every change writes
+    both."""
     placed_at: datetime = Field(sa_column=time_column())
     confirmed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     updated_at: datetime = Field(sa_column=time_column())
 
     @classmethod
-    def opened(cls, command: OpenOrder) -> Self:
-        """A new order, PENDING."""
-        order, now = command.order, utc_now()
+    def placed(cls, order: PlaceOrder) -> Self:
+        """A new order, PENDING; its saga is still to be started."""
+        now = utc_now()
         return cls(
             order_id=order.order_id,
             customer_id=order.customer_id,
-            workflow_run_id=command.workflow_run_id,
             fingerprint=order.fingerprint,
+            placement=order.model_dump(mode="json"),
+            hand_over_at=now + HAND_OVER_AFTER,
             status=OrderStatus.PENDING,
             lines=[line.model_dump(mode="json") for line in order.lines],
             currency=order.total.currency,
@@ -95,7 +139,7 @@ class Order(Table, table=True):
             ship_to=order.ship_to.model_dump(mode="json"),
             warehouse_id=order.warehouse_id,
             needs_review=order.needs_review,
-            history=[_entry(OrderStatus.PENDING, now, None)],
+            history=[_entry(OrderStatus.PENDING, now, None, None)],
             placed_at=order.placed_at,
             updated_at=now,
         )
@@ -112,34 +156,86 @@ class Order(Table, table=True):
     def order_lines(self) -> tuple[OrderLine, ...]:
         return tuple(map(OrderLine.model_validate, self.lines))
 
+    @property
+    def for_staff(self) -> str | None:
+        """What staff may know beyond `detail`."""
+        words: str | None = self.history[-1].get("for_staff")
+        return words
+
     def created(self) -> OrderCreated:
         """The event that tells of it."""
         return OrderCreated(order_id=self.order_id, customer_id=self.customer_id, lines=self.order_lines, total=self.total)
 
-    def require_opened_by(self, workflow_run_id: str) -> None:
-        """Refusal: order_exists, if another saga opened it."""
-        if self.workflow_run_id != workflow_run_id:
-            raise Refusal(ErrorCode.ORDER_EXISTS, "Another saga has opened this order.")
+    @property
+    def to_start(self) -> PlaceOrder | None:
+        """What its saga is started with; None if it is known to run."""
+        return PlaceOrder.model_validate(self.placement) if self.placement else None
+
+    @property
+    def wish_to_cancel(self) -> CancelRequest | None:
+        """What its saga has not been told yet."""
+        return CancelRequest.model_validate(self.cancel_wish) if self.cancel_wish else None
+
+    @property
+    def told_outcome(self) -> Outcome | None:
+        """The outcome that stays; None while it is open."""
+        return Outcome.model_validate(self.outcome) if self.outcome else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can happen to it."""
+        return self.status in FINAL_STATUSES
+
+    def require_placed_by(self, fingerprint: str) -> None:
+        """Refusal: idempotency_key_reused, if another request placed it."""
+        if self.fingerprint != fingerprint:
+            raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another body.")
+
+    def wants_cancelling(self, request: CancelRequest) -> None:
+        """Keep a wish for the job to pass on; the first one counts."""
+        if self.cancel_wish is None:
+            self.cancel_wish = request.model_dump(mode="json")
+            self.hand_over_at = utc_now()
+
+    def handed_over(self, wish: CancelRequest | None) -> None:
+        """Its saga runs, and knows this wish, if there was one."""
+        self.placement = None
+        if self.wish_to_cancel == wish:
+            self.cancel_wish = None
+        if self.cancel_wish is None:
+            self.hand_over_at = None
 
     def advance(self, command: AdvanceOrder) -> list[Event]:
         """Walk the path, as far as it is new, and note what came with it. Refusal: illegal_transition.
 
-        A path that was walked before is a late retry: it changes nothing, so that it cannot overwrite what came after it.
+        What was told before is a late retry: it changes nothing, so that it cannot overwrite what came after it.
         """
-        ahead = self._ahead(command.path)
-        if command.path and not ahead:
+        ahead = self._ahead(command)
+        self.handed_over(None)
+        if command.outcome and command.outcome.is_definite and self.outcome is None:
+            self.outcome = command.outcome.model_dump(mode="json")
+        if not ahead and len(self.history) > command.after:
             return []
         now = utc_now()
+        was_confirmed = self.confirmed_at is not None
         for status in ahead:
-            self._become(status, now, command.detail if status == ahead[-1] else None)
+            last = status is ahead[-1]
+            self._become(status, now, command.detail if last else None, command.for_staff if last else None)
         self._note(command, moved=bool(ahead))
         self.updated_at = now
-        return [event for status in ahead if (event := self._event_of(status))]
+        events = [self._event_of(status, command) for status in ahead if status != OrderStatus.CONFIRMED or not was_confirmed]
+        return [event for event in events if event]
 
     def timeline(self) -> list[TimelineEntry]:
         """What happened to it, oldest first."""
         return [
-            TimelineEntry(at=entry["at"], what=WHAT_HAPPENED[status], status=status, detail=entry["detail"])
+            TimelineEntry(
+                at=entry["at"],
+                what=WHAT_HAPPENED[status],
+                status=status,
+                detail=entry["detail"],
+                for_staff=entry.get("for_staff"),
+            )
             for entry in self.history
             if (status := OrderStatus(entry["status"]))
         ]
@@ -147,19 +243,21 @@ class Order(Table, table=True):
     def progress(self) -> OrderProgress:
         return OrderProgress(order_id=self.order_id, status=self.status)
 
-    def _ahead(self, path: Sequence[OrderStatus]) -> Sequence[OrderStatus]:
-        """The path without the beginning that was walked before."""
-        reached = {entry["status"] for entry in self.history}
-        first_new = next((index for index, status in enumerate(path) if status not in reached), len(path))
-        return path[first_new:]
+    def _ahead(self, command: AdvanceOrder) -> Sequence[OrderStatus]:
+        """The path without the beginning that was walked before. Refusal: illegal_transition, if it does not go on from here."""
+        walked = [entry["status"] for entry in self.history[command.after :]]
+        known = command.path[: len(walked)]
+        if len(self.history) < command.after or walked[: len(known)] != list(known):
+            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The order's record took another way.")
+        return command.path[len(known) :]
 
-    def _become(self, status: OrderStatus, now: datetime, detail: str | None) -> None:
+    def _become(self, status: OrderStatus, now: datetime, detail: str | None, for_staff: str | None) -> None:
         if status not in NEXT_STATUS[self.status]:
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"An order that is {self.status} cannot become {status}.")
         self.status = status
-        self.history = [*self.history, _entry(status, now, detail)]
+        self.history = [*self.history, _entry(status, now, detail, for_staff)]
         if status == OrderStatus.CONFIRMED:
-            self.confirmed_at = now
+            self.confirmed_at = self.confirmed_at or now
 
     def _note(self, command: AdvanceOrder, *, moved: bool) -> None:
         # Words belong to the status they came with; only why an order ended stays.
@@ -169,10 +267,13 @@ class Order(Table, table=True):
         self.review_reason = command.review_reason or self.review_reason
         self.warehouse_id = command.warehouse_id or self.warehouse_id
         self.tracking_number = command.tracking_number or self.tracking_number
+        self.trouble = command.trouble or (None if self.status in ON_ITS_WAY else self.trouble)
         if command.refunded is not None:
             self.refunded_minor = (Money.zero(self.currency) + command.refunded).minor
+        if self.status in (OrderStatus.UNDELIVERED, OrderStatus.REFUNDED) and self.trouble is None:
+            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"An order is {self.status} for a reason.")
 
-    def _event_of(self, status: OrderStatus) -> Event | None:
+    def _event_of(self, status: OrderStatus, command: AdvanceOrder) -> Event | None:
         """The event that tells of reaching a status, if others are told of it."""
         who = {"order_id": self.order_id, "customer_id": self.customer_id, "total": self.total}
         if status == OrderStatus.CONFIRMED:
@@ -185,10 +286,21 @@ class Order(Table, table=True):
                 code=ErrorCode(self.code) if self.code else None,
                 reason=self.detail,
             )
+        if status == OrderStatus.UNDELIVERED and command.trouble:  # one that is over by now is nobody's trouble any more
+            return OrderUndelivered(**who, trouble=command.trouble)
+        if status == OrderStatus.REFUNDED and self.trouble:
+            return OrderRefunded(**who, refunded=self.refunded, trouble=Trouble(self.trouble))
         if status == OrderStatus.COMPLETED:
             return OrderCompleted(**who)
         return None
 
 
-def _entry(status: OrderStatus, at: datetime, detail: str | None) -> dict[str, Any]:
-    return {"status": status.value, "at": at.isoformat(), "detail": detail}
+def within_reach(order: Order | None, caller: Grant) -> Order:
+    """The order, if there is one and the caller reaches it. Refusal: not_found."""
+    if order is None or not caller.reaches(owner=order.customer_id):
+        raise Refusal(ErrorCode.NOT_FOUND, "There is no such order.")
+    return order
+
+
+def _entry(status: OrderStatus, at: datetime, detail: str | None, for_staff: str | None) -> dict[str, Any]:
+    return {"status": status.value, "at": at.isoformat(), "detail": detail, "for_staff": for_staff}

@@ -1,4 +1,4 @@
-"""The rules of placing an order: the address's form, the catalogue's prices, when an order is held for review."""
+"""The rules of placing an order: the address's form, the catalogue's prices, the terms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,15 +25,19 @@ _ADDRESS_FIELDS = {
 
 
 @dataclass(frozen=True)
-class Review:
-    """Orders of at least `threshold` wait up to `seconds` for an operator before the money is taken."""
+class Terms:
+    """Under which an order is placed. An order of at least `review_threshold` waits for an operator before the money is taken;
+    the others are how many seconds its saga waits, as `PlaceOrder` has them."""
 
-    threshold: Money
-    seconds: int
+    review_threshold: Money
+    review_seconds: int
+    decision_seconds: int
+    dispatch_seconds: int
+    silence_seconds: int
 
-    def needed_for(self, total: Money) -> bool:
+    def needs_review(self, total: Money) -> bool:
         """Whether an order is held. One in a currency that the threshold does not speak of always is."""
-        return total.currency != self.threshold.currency or total >= self.threshold
+        return total.currency != self.review_threshold.currency or total >= self.review_threshold
 
 
 def require_form(address: Address) -> None:
@@ -67,7 +71,7 @@ def priced(
     order_id: UUID,
     customer_id: UUID,
     fingerprint: str,
-    review: Review,
+    terms: Terms,
 ) -> PlaceOrder:
     """The order at the catalogue's names and prices. Refusals: product_unknown, naming them; validation_failed, if its prices
     do not add up to one sum of money."""
@@ -85,8 +89,11 @@ def priced(
         ship_to=request.ship_to,
         payment_token=request.payment_token,
         warehouse_id=request.warehouse_id,
-        needs_review=review.needed_for(total),
-        review_seconds=review.seconds,
+        needs_review=terms.needs_review(total),
+        review_seconds=terms.review_seconds,
+        decision_seconds=terms.decision_seconds,
+        dispatch_seconds=terms.dispatch_seconds,
+        silence_seconds=terms.silence_seconds,
         placed_at=utc_now(),
         fingerprint=fingerprint,
     )

@@ -1,34 +1,58 @@
-"""Reads of orders."""
+"""Reads of orders: from their record, and from their sagas what only those know."""
 
-from typing import Any
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from sqlalchemy import tuple_
 from sqlmodel import col, select
 
 from chassis.access import Grant
+from chassis.clients import Unavailable
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
-from contracts.errors import ErrorCode, Refusal
+from contracts.errors import ErrorCode
 from contracts.money import Money
 from contracts.orders import OrderStatus
 from contracts.paging import Page
-from services.order.model import Order
-from services.order.schemas import OrderSummary
+from services.order.model import Order, within_reach
+from services.order.schemas import (
+    OrderSummary,
+    OrderTimeline,
+    OrderView,
+    StaffOrderTimeline,
+    StaffOrderView,
+    StaffTimelineItem,
+    TimelineItem,
+)
+from temporal.orders import OrderSagas
+
+ASK_SECONDS = 2.0
+"""How long a saga may take to answer a question before the record answers it."""
+Answer = TypeVar("Answer")
 
 
-async def find_order(database: Database, order_id: UUID) -> Order | None:
-    """The order's record, if it was opened."""
-    async with database.reading() as session:
-        return await session.get(Order, order_id)
+async def get_order(database: Database, sagas: OrderSagas, order_id: UUID, caller: Grant) -> OrderView | StaffOrderView:
+    """The order as the caller may see it. Refusal: not_found."""
+    order = await _order(database, order_id, caller)
+    if not _is_staff_of(order, caller):
+        return OrderView.of(order)
+    state = None if order.is_over else await _in_time(sagas.state(order_id))
+    return StaffOrderView.of_saga(order, state)
 
 
-async def get_order(database: Database, order_id: UUID, caller: Grant) -> Order:
-    """The order's record, if it is within the caller's reach. Refusal: not_found."""
-    order = await find_order(database, order_id)
-    if order is None or not caller.reaches(owner=order.customer_id):
-        raise Refusal(ErrorCode.NOT_FOUND, "There is no such order.")
-    return order
+async def get_timeline(
+    database: Database, sagas: OrderSagas, order_id: UUID, caller: Grant
+) -> OrderTimeline | StaffOrderTimeline:
+    """What happened to an order, as the caller may know it. Refusal: not_found."""
+    order = await _order(database, order_id, caller)
+    told = await _in_time(sagas.timeline(order_id))
+    source: Literal["workflow", "history"] = "history" if told is None else "workflow"
+    entries = order.timeline() if told is None else told
+    if _is_staff_of(order, caller):
+        return StaffOrderTimeline(order_id=order_id, source=source, entries=tuple(map(StaffTimelineItem.of, entries)))
+    return OrderTimeline(order_id=order_id, source=source, entries=tuple(map(TimelineItem.of, entries)))
 
 
 async def list_orders(
@@ -54,6 +78,25 @@ async def list_orders(
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
     return page_of(rows, limit, _summary, lambda row: (row.placed_at.isoformat(), row.order_id))
+
+
+async def _order(database: Database, order_id: UUID, caller: Grant) -> Order:
+    async with database.reading() as session:
+        return within_reach(await session.get(Order, order_id), caller)
+
+
+def _is_staff_of(order: Order, caller: Grant) -> bool:
+    """Whether the caller sees the order as staff: nobody does an order of their own."""
+    return caller.is_staff and caller.subject != order.customer_id
+
+
+async def _in_time(answer: Awaitable[Answer | None]) -> Answer | None:
+    """What a saga answers, or None if it cannot be asked now."""
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            return await answer
+    except (Unavailable, TimeoutError):
+        return None
 
 
 _SUMMARY: Any = (

@@ -4,12 +4,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import UUID
 
-from chassis.access import Grant
 from contracts.address import Address
 from contracts.base import Contract, Reason, Request
 from contracts.errors import ErrorCode
 from contracts.money import Money
-from contracts.orders import OrderLine, OrderStatus, PlaceOrder, TimelineEntry
+from contracts.orders import (
+    OrderLine,
+    OrderState,
+    OrderStatus,
+    Outcome,
+    ParcelChoice,
+    TimelineEntry,
+    Trouble,
+)
 
 if TYPE_CHECKING:
     from services.order.model import Order
@@ -47,17 +54,26 @@ PLACE_EXAMPLES: Any = {
 
 
 class ReasonBody(Request):
-    """Why an order is cancelled, approved or rejected."""
+    """Why somebody cancels or decides."""
 
     reason: Reason
 
 
+class ParcelDecisionBody(ReasonBody):
+    """What is done about a parcel that does not arrive, and why."""
+
+    choice: ParcelChoice
+
+
 CANCEL_EXAMPLES: Any = {"changed mind": {"value": {"reason": "Ordered by mistake"}}}
 DECISION_EXAMPLES: Any = {"known customer": {"value": {"reason": "Known customer, called back"}}}
+PARCEL_DECISION_EXAMPLES: Any = {
+    "send it again": {"value": {"choice": "resend", "reason": "Asked the customer, who still wants it"}}
+}
 
 
 class OrderView(Contract):
-    """An order as its customer and staff see it."""
+    """An order as its customer sees it."""
 
     order_id: UUID
     customer_id: UUID
@@ -72,15 +88,14 @@ class OrderView(Contract):
     """Why it ended, if it was refused or cancelled."""
     detail: str | None = None
     """The same in plain words, or what it waits for."""
-    review_reason: str | None = None
-    """Why it was held for review: for staff, and not about an order of their own."""
     tracking_number: str | None = None
     placed_at: datetime
     confirmed_at: datetime | None = None
     updated_at: datetime
 
     @classmethod
-    def of(cls, order: "Order", reader: Grant) -> Self:
+    def of(cls, order: "Order", **more: Any) -> Self:
+        """The order as it is now."""
         return cls(
             order_id=order.order_id,
             customer_id=order.customer_id,
@@ -92,27 +107,63 @@ class OrderView(Contract):
             warehouse_id=order.warehouse_id,
             code=ErrorCode(order.code) if order.code else None,
             detail=order.detail,
-            review_reason=order.review_reason if reader.is_staff and reader.subject != order.customer_id else None,
             tracking_number=order.tracking_number,
             placed_at=order.placed_at,
             confirmed_at=order.confirmed_at,
             updated_at=order.updated_at,
+            **more,
         )
 
     @classmethod
-    def of_placed(cls, order: PlaceOrder) -> Self:
-        """The order before its saga has written it down."""
+    def confirmed(cls, order: "Order", outcome: Outcome) -> Self:
+        """The order as it was confirmed: made of what never changes, so that whoever repeats the request gets the same."""
         return cls(
             order_id=order.order_id,
             customer_id=order.customer_id,
-            status=OrderStatus.PENDING,
-            lines=order.lines,
+            status=outcome.status,
+            lines=order.order_lines,
             total=order.total,
-            refunded=Money.zero(order.total.currency),
-            ship_to=order.ship_to,
-            warehouse_id=order.warehouse_id,
+            refunded=Money.zero(order.currency),
+            ship_to=Address.model_validate(order.ship_to),
+            warehouse_id=outcome.warehouse_id,
+            detail=outcome.detail,
+            tracking_number=outcome.tracking_number,
             placed_at=order.placed_at,
-            updated_at=order.placed_at,
+            confirmed_at=outcome.at,
+            updated_at=outcome.at or order.placed_at,
+        )
+
+
+class StaffOrderView(OrderView):
+    """An order as staff see it, who may have to decide about it; one of their own they see as its customer."""
+
+    review_reason: str | None = None
+    """Why it was held for review."""
+    for_staff: str | None = None
+    """What `detail` does not say to the customer: who decided and why, what failed."""
+    trouble: Trouble | None = None
+    """Why its parcel does not arrive."""
+    waiting_for: str | None = None
+    """In plain words; null if its saga did not answer in time, or has ended. Then the three that follow are empty."""
+    choices: tuple[ParcelChoice, ...] = ()
+    """What may be decided about its parcel now."""
+    stuck_undos: tuple[str, ...] = ()
+    """Undos that do not succeed, and are being retried."""
+    given_up: tuple[str, ...] = ()
+    """Undos that were ended by hand without being done, each with by whom and why."""
+
+    @classmethod
+    def of_saga(cls, order: "Order", state: OrderState | None) -> Self:
+        """The order as it is now, and what its saga tells of it, if that answered."""
+        return cls.of(
+            order,
+            review_reason=order.review_reason,
+            for_staff=order.for_staff,
+            trouble=Trouble(order.trouble) if order.trouble else None,
+            waiting_for=state.waiting_for if state else None,
+            choices=state.choices if state else (),
+            stuck_undos=state.stuck_undos if state else (),
+            given_up=state.given_up if state else (),
         )
 
 
@@ -130,10 +181,37 @@ class OrderSummary(Contract):
     updated_at: datetime
 
 
+class TimelineItem(Contract):
+    """One thing that happened to an order."""
+
+    at: datetime
+    what: str
+    status: OrderStatus
+    """Where the order was then."""
+    detail: str | None = None
+
+    @classmethod
+    def of(cls, entry: TimelineEntry) -> Self:
+        return cls.model_validate(entry.model_dump())
+
+
+class StaffTimelineItem(TimelineItem):
+    """The same, with what only staff may know."""
+
+    for_staff: str | None = None
+    """Who decided and why, which error came from where."""
+
+
 class OrderTimeline(Contract):
     """What happened to an order, oldest first."""
 
     order_id: UUID
     source: Literal["workflow", "history"]
     """Who told it: the saga itself, in full; or, when it cannot be asked, the order's record."""
-    entries: tuple[TimelineEntry, ...]
+    entries: tuple[TimelineItem, ...]
+
+
+class StaffOrderTimeline(OrderTimeline):
+    """The same for staff."""
+
+    entries: tuple[StaffTimelineItem, ...]

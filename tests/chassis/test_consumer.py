@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from sqlalchemy import Column, Identity, Integer, Table, Text, func, insert, select
+from sqlalchemy import Column, Identity, Integer, Table, Text, func, insert, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 from structlog.testing import capture_logs
@@ -324,6 +324,29 @@ async def test_while_the_database_is_away_the_consumer_waits(broker: KafkaBroker
         assert await world.dead_letter_count() == 0
 
 
+async def test_i5_a_lock_that_does_not_come_in_time_is_not_the_events_fault(world: World) -> None:
+    """Somebody changes the table for longer than the event's tries last (review 1, I5)."""
+    holder = await asyncpg.connect(world.database.asyncpg_dsn)
+
+    async def impatient(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
+        await session.execute(text("set local lock_timeout = '50ms'"))
+        await on_completed(session, event, envelope)
+
+    with capture_logs() as logs:
+
+        async def waited_longer_than_any_event_may_fail() -> bool:
+            return len([entry for entry in logs if entry["event"] == "consumer_waits"]) > world.settings.consumer_attempts
+
+        async with holder.transaction():
+            await holder.execute("lock table effects in access exclusive mode")
+            applying = asyncio.create_task(world.consumer(impatient).apply(world.records(completed(1))))
+            await eventually(waited_longer_than_any_event_may_fail)
+        await applying
+    await holder.close()
+    assert await world.noted() == ["1"]
+    assert await world.dead_letter_count() == 0
+
+
 async def test_overlapping_batches_of_two_consumers_apply_once_and_do_not_deadlock(world: World) -> None:
     records = world.records(*[completed(number) for number in range(100)])
     batches = [records, records[::-1], records[50:] + records[:50], records[::2] + records[1::2]]
@@ -331,6 +354,35 @@ async def test_overlapping_batches_of_two_consumers_apply_once_and_do_not_deadlo
         await asyncio.gather(*[world.consumer().apply(batch) for batch in batches])
     assert sorted(map(int, await world.noted())) == list(range(100))
     assert not [entry for entry in logs if entry["event"] == "batch_failed"]
+
+
+async def test_i6_others_are_told_outside_of_any_transaction_and_the_inbox_row_comes_after(world: World) -> None:
+    told: list[int] = []
+    first, second, third = completed(1), completed(2), completed(3)
+
+    async def tell(event: OrderCompleted, envelope: CloudEvent) -> None:
+        activity = "select count(*) from pg_stat_activity where datname = current_database() and state ~ 'in transaction'"
+        observer = await asyncpg.connect(world.database.asyncpg_dsn)
+        try:
+            assert await observer.fetchval(activity) == 0
+            assert await observer.fetchval("select count(*) from inbox where event_id = $1", envelope.id) == 0
+        finally:
+            await observer.close()
+        if event.total.amount == 2 and told.count(2) == 0:
+            told.append(2)
+            raise Unavailable("temporal cannot be reached")
+        told.append(int(event.total.amount))
+
+    subscription = Subscription((world.topic,), tell={OrderCompleted: tell})
+    consumer = Consumer(f"group-{world.topic}", subscription, world.database, inbox, world.settings)
+    await consumer.apply(world.records(first, second, third, first))
+    assert told == [1, 2, 2, 3]  # the first was told, so the failure of the second does not tell it again
+    await consumer.apply(world.records(first, second, third))
+    assert told == [1, 2, 2, 3]
+    assert await world.applied() == 3
+    fourth = completed(4)
+    await consumer.apply(world.records(fourth, fourth))
+    assert told == [1, 2, 2, 3, 4]
 
 
 # The whole of it, through a consumer group of a real broker.

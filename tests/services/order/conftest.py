@@ -1,4 +1,4 @@
-"""The order service on a fresh database, a catalogue over HTTP, and a real Temporal server on which no worker runs."""
+"""The order service on a fresh database, a catalogue over HTTP, and a real Temporal server; no worker runs unless asked for."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ import pytest_asyncio
 from aiohttp import web
 from pydantic import SecretStr
 from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from chassis.clock import utc_now
 from chassis.database import Database
@@ -18,18 +19,20 @@ from contracts.address import Address
 from contracts.catalog import CatalogProduct, LookUpProducts, ProductsFound
 from contracts.identity import ServiceToken
 from contracts.money import Money
-from contracts.orders import AdvanceOrder, OpenOrder, OrderLine, OrderStatus, PlaceOrder
+from contracts.orders import AdvanceOrder, OrderLine, OrderStatus, PlaceOrder
 from embedded import temporal
 from embedded.ports import free_port
 from services.order import commands
 from services.order.app import OrderSettings, build
+from services.order.commands import OrderService
 from temporal.client import TemporalSettings, connect
+from temporal.names import ORDER_QUEUE
 from tests.conftest import Databases, TokenMint, running_api
+from tests.services.order.scripted import ScriptedOrder
 
 SHIP_TO = Address(
     name="Ada Lovelace", line1="1 Market Street", city="San Francisco", region="CA", postal_code="94105", country="US"
 )
-RUN = "run-1"
 S = OrderStatus
 
 
@@ -42,6 +45,14 @@ async def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 @pytest_asyncio.fixture
 async def temporal_client(temporal_server: temporal.TemporalServer) -> Client:
     return await connect(TemporalSettings(temporal_address=temporal_server.address))
+
+
+@pytest_asyncio.fixture
+async def worker(temporal_client: Client) -> AsyncIterator[None]:
+    """Somebody works on orders' sagas: they answer what their test says."""
+    runner = UnsandboxedWorkflowRunner()
+    async with Worker(temporal_client, task_queue=ORDER_QUEUE, workflows=[ScriptedOrder], workflow_runner=runner):
+        yield
 
 
 @dataclass
@@ -98,13 +109,13 @@ async def database(databases: Databases) -> AsyncIterator[Database]:
     await database.close()
 
 
-def settings_for(database: Database, catalogue: Catalogue, temporal_address: str) -> OrderSettings:
+def settings_for(database: Database, catalogue: Catalogue, temporal_address: str, wait_s: float = 0.2) -> OrderSettings:
     return OrderSettings(
         database_url=database.url,
         catalog_url=catalogue.url,
         identity_url=catalogue.url,
         temporal_address=temporal_address,
-        place_wait_seconds=0.2,
+        place_wait_seconds=wait_s,
         service_client_secret=SecretStr("secret"),
     )
 
@@ -115,6 +126,33 @@ async def client(
 ) -> AsyncIterator[httpx2.AsyncClient]:
     async with running_api(build(settings_for(database, catalogue, temporal_server.address)), mint) as client:
         yield client
+
+
+@pytest_asyncio.fixture
+async def patient_client(
+    database: Database, catalogue: Catalogue, mint: TokenMint, temporal_server: temporal.TemporalServer, worker: None
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """The API while somebody works on the sagas; it waits for outcomes as long as a slow machine may need."""
+    async with running_api(build(settings_for(database, catalogue, temporal_server.address, wait_s=25)), mint) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def orders(
+    database: Database, catalogue: Catalogue, temporal_server: temporal.TemporalServer, worker: None
+) -> AsyncIterator[OrderService]:
+    """What the API and the jobs of such a process work with."""
+    service = build(settings_for(database, catalogue, temporal_server.address, wait_s=25))
+    async with service.opened(frozenset()):
+        yield service.api.state.orders
+
+
+@pytest_asyncio.fixture
+async def lonely_orders(database: Database, catalogue: Catalogue) -> AsyncIterator[OrderService]:
+    """The same while Temporal has never been there."""
+    service = build(settings_for(database, catalogue, f"127.0.0.1:{free_port()}"))
+    async with service.opened(frozenset()):
+        yield service.api.state.orders
 
 
 @pytest_asyncio.fixture
@@ -143,10 +181,11 @@ def new_order(customer_id: UUID | None = None, *, order_id: UUID | None = None, 
 async def stored(
     database: Database, *path: OrderStatus, order: PlaceOrder | None = None, age_s: int = 0, **facts: object
 ) -> PlaceOrder:
-    """An order whose saga has told this path."""
+    """An order whose saga has told this path, from its beginning."""
     order = order or new_order()
     order = order.model_copy(update={"placed_at": order.placed_at - timedelta(seconds=age_s)})
-    await commands.open_order(database, OpenOrder(order=order, workflow_run_id=RUN))
+    await commands.accept_order(database, order)
     if path:
-        await commands.advance_order(database, AdvanceOrder.model_validate({"order_id": order.order_id, "path": path, **facts}))
+        command = {"order_id": order.order_id, "after": 1, "path": path, **facts}
+        await commands.advance_order(database, AdvanceOrder.model_validate(command))
     return order

@@ -1,24 +1,29 @@
 """The order API: who may do what, what errors look like, pages; placing and asking while nobody works on the sagas."""
 
 import asyncio
-import hashlib
 from itertools import product
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from sqlalchemy import select, text
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
+from chassis.clients import Unavailable
+from chassis.clock import utc_now
 from chassis.database import Database
-from contracts.errors import ErrorCode
 from contracts.identity import Role
 from contracts.ids import order_id_for, order_workflow_id
-from contracts.orders import OpenOrder, OrderStatus, PlaceOrder
+from contracts.money import Money
+from contracts.orders import AdvanceOrder, CancelReply, OrderState, OrderStatus, Outcome, PlaceOrder, TimelineEntry
 from services.order import commands
-from temporal.names import ORDER_WORKFLOW, PLACED_BY
-from tests.conftest import TokenMint
-from tests.services.order.conftest import RUN, SHIP_TO, Catalogue, S, new_order, stored
+from services.order.commands import OrderService
+from services.order.model import outbox
+from tests.conftest import TokenMint, eventually
+from tests.services.order.conftest import SHIP_TO, Catalogue, S, new_order, stored
+from tests.services.order.scripted import Script
 
 TO_CONFIRMED = (S.RESERVED, S.PAID, S.CONFIRMED)
 
@@ -87,59 +92,41 @@ async def test_an_order_is_accepted_while_nobody_works_on_it(
     assert (sent.needs_review, sent.review_seconds) == (False, 86_400)
 
 
-async def test_who_does_not_want_to_wait_finds_the_order_afterwards(
-    client: httpx2.AsyncClient, database: Database, mint: TokenMint
-) -> None:
-    """The saga writes the order down a moment after it was placed."""
-    customer = uuid4()
-    headers = mint.headers(Role.CUSTOMER, subject=customer)
-    placing = asyncio.create_task(place(client, headers))
-    order = new_order(customer, order_id=order_id_for(customer, "k1"))
-    await asyncio.wait([placing], timeout=0.3)
-    await commands.open_order(database, OpenOrder(order=order, workflow_run_id=RUN))
-    response = await placing
+async def test_who_does_not_want_to_wait_finds_the_order_afterwards(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    headers = mint.headers(Role.CUSTOMER, subject=uuid4())
+    response = await place(client, headers)
     assert (response.status_code, response.headers["preference-applied"]) == (202, "respond-async")
     assert (await client.get(response.headers["location"], headers=headers)).json() == response.json()
 
 
-async def test_the_same_key_with_another_body_is_refused(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+async def test_s9_a_repeated_request_never_asks_the_catalogue(
+    client: httpx2.AsyncClient, catalogue: Catalogue, mint: TokenMint
+) -> None:
     headers = mint.headers(Role.CUSTOMER, subject=uuid4())
-    first, again, other = [await place(client, headers, prefer="", milk=n) for n in (1, 1, 2)]
-    assert first.status_code == again.status_code == 202
-    assert first.json()["order_id"] == again.json()["order_id"]
+    first = await place(client, headers, prefer="")
+    catalogue.products.clear()
+    catalogue.lookups.clear()
+    again = await place(client, headers, prefer="")
+    assert (again.status_code, again.json()) == (202, first.json())
+    other = await place(client, headers, prefer="", milk=3)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert catalogue.lookups == []
     # Another customer's key is another key.
-    assert (await place(client, mint.headers(Role.CUSTOMER), prefer="", milk=2)).status_code == 202
+    stranger = await place(client, mint.headers(Role.CUSTOMER), prefer="")
+    assert (stranger.status_code, stranger.json()["code"]) == (422, "product_unknown")
 
 
-async def test_five_at_once_are_one_order(client: httpx2.AsyncClient, mint: TokenMint, temporal_client: Client) -> None:
+async def test_five_at_once_are_one_order(
+    client: httpx2.AsyncClient, database: Database, mint: TokenMint, temporal_client: Client
+) -> None:
     headers = mint.headers(Role.CUSTOMER, subject=uuid4())
     responses = await asyncio.gather(*[place(client, headers, prefer="") for _ in range(5)])
     assert {response.status_code for response in responses} == {202}
     [order_id] = {response.json()["order_id"] for response in responses}
     history = await temporal_client.get_workflow_handle(f"order-{order_id}").fetch_history()
     assert len([event for event in history.events if event.HasField("workflow_execution_started_event_attributes")]) == 1
-
-
-async def test_a_request_that_finds_the_saga_before_its_update_joins_it(
-    client: httpx2.AsyncClient, mint: TokenMint, temporal_client: Client
-) -> None:
-    """Temporal knows the saga a moment before it knows the update that came with its start."""
-    customer = uuid4()
-    fingerprint = hashlib.sha256(client.build_request("POST", "/", json=body()).content).hexdigest()
-    order = new_order(customer, order_id=order_id_for(customer, "k1"), fingerprint=fingerprint)
-    await temporal_client.start_workflow(
-        ORDER_WORKFLOW,
-        order,
-        id=order_workflow_id(order.order_id),
-        task_queue="nobody-works-here",
-        memo={PLACED_BY: f"place-{fingerprint}"},
-    )
-    headers = mint.headers(Role.CUSTOMER, subject=customer)
-    again = await place(client, headers, prefer="")
-    assert (again.status_code, again.json().get("order_id")) == (202, str(order.order_id))
-    other = await place(client, headers, prefer="", milk=7)
-    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    async with database.reading() as session:
+        assert len((await session.execute(select(outbox.table.c.event_id))).all()) == 1
 
 
 async def test_a_held_order_says_so_to_its_saga(
@@ -153,48 +140,185 @@ async def test_a_held_order_says_so_to_its_saga(
     assert sent.needs_review
 
 
-async def placed_before(
-    client: httpx2.AsyncClient, database: Database, customer: UUID, *path: OrderStatus, **facts: Any
-) -> PlaceOrder:
-    """An order that `place(client, …)` finds again: the fingerprint is that of the body as the client sends it."""
-    fingerprint = hashlib.sha256(client.build_request("POST", "/", json=body()).content).hexdigest()
-    order = new_order(customer, order_id=order_id_for(customer, "k1"), fingerprint=fingerprint)
-    return await stored(database, *path, order=order, **facts)
+# What was accepted
 
 
-async def test_a_repeated_request_gets_its_order_also_when_the_product_is_gone(
-    client: httpx2.AsyncClient, database: Database, catalogue: Catalogue, mint: TokenMint
+async def script(temporal_client: Client, order_id: str, **answers: Any) -> None:
+    """Let the order's saga answer this from now on, as soon as there is one."""
+    handle = temporal_client.get_workflow_handle(f"order-{order_id}")
+
+    async def told() -> bool:
+        try:
+            await handle.signal("script", Script.model_validate(answers))
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
+
+    await eventually(told)
+
+
+async def asked(temporal_client: Client, order_id: str) -> list[str]:
+    found: list[str] = await temporal_client.get_workflow_handle(f"order-{order_id}").query("asked")
+    return found
+
+
+def without_trace(response: httpx2.Response) -> dict[str, Any]:
+    body: dict[str, Any] = response.json()
+    body.pop("trace_id", None)
+    return body
+
+
+REFUSED = {"code": "out_of_stock", "detail": "No milk.", "lines": [{"product_id": "milk", "requested": 2, "available": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("told", "path", "status"),
+    [
+        ({"status": "CONFIRMED", "tracking_number": "T1", "warehouse_id": "w1", "at": "2026-11-26T12:00:00Z"}, TO_CONFIRMED, 201),
+        ({"status": "CANCELLING", **REFUSED}, (S.CANCELLING,), 409),
+        ({"status": "CANCELLING", "code": "payment_declined", "detail": "No.", "decline_code": "lost"}, (S.CANCELLING,), 422),
+    ],
+)
+async def test_outcome_is_repeated_word_for_word(
+    patient_client: httpx2.AsyncClient,
+    database: Database,
+    catalogue: Catalogue,
+    mint: TokenMint,
+    temporal_client: Client,
+    told: dict[str, Any],
+    path: tuple[OrderStatus, ...],
+    status: int,
 ) -> None:
     customer = uuid4()
     headers = mint.headers(Role.CUSTOMER, subject=customer)
-    await placed_before(client, database, customer, *TO_CONFIRMED)
-    catalogue.products.clear()
-    again = await place(client, headers)
-    assert (again.status_code, again.json()["status"]) == (201, "CONFIRMED")
+    order_id = order_id_for(customer, "k1")
+    outcome = Outcome.model_validate({"order_id": order_id, **told})
+    placing = [asyncio.create_task(place(patient_client, headers, prefer="")) for _ in range(2)]
+    await script(temporal_client, str(order_id), outcome=outcome)
+    first, joined = await asyncio.gather(*placing)
+    assert (first.status_code, joined.status_code) == (status, status)
+    assert without_trace(joined) == without_trace(first)
+    assert "idempotent-replayed" not in first.headers
+    assert first.json()["order_id"] == str(order_id)
+    # Whatever became of it since: sent from elsewhere, cancelled; products gone, catalogue away.
+    facts = {"warehouse_id": "w2", "tracking_number": "T2", "code": "cancelled_by_request", "detail": "Never mind."}
+    ended = (*path, S.CANCELLED) if S.CANCELLING in path else (*path, S.CANCELLING, S.CANCELLED)
+    for words in (
+        {"path": path, "outcome": outcome},
+        {"path": ended, **facts, "refunded": Money.model_validate({"amount": "3"})},
+    ):
+        await commands.advance_order(database, AdvanceOrder.model_validate({"order_id": order_id, "after": 1, **words}))
     catalogue.away = True
+    assert (await patient_client.get(f"/api/v1/orders/{order_id}", headers=headers)).json()["status"] == "CANCELLED"
+    for prefer in ("", "respond-async"):
+        again = await place(patient_client, headers, prefer=prefer)
+        assert (again.status_code, again.headers["idempotent-replayed"]) == (status, "true")
+        assert without_trace(again) == without_trace(first)
+        assert again.headers.get("location") == first.headers.get("location")
+
+
+async def test_a_repeated_request_waits_for_what_the_saga_tells_the_record(
+    client: httpx2.AsyncClient, patient_client: httpx2.AsyncClient, database: Database, mint: TokenMint
+) -> None:
+    """The payment token has gone with the saga's first word, so the record is all there is to ask."""
+    customer = uuid4()
+    headers = mint.headers(Role.CUSTOMER, subject=customer)
+    order_id = order_id_for(customer, "k1")
+    assert (await place(client, headers)).status_code == 202
+    await commands.advance_order(database, AdvanceOrder(order_id=order_id, after=1, path=(S.RESERVED,)))
+    assert (await place(client, headers, prefer="")).json()["status"] == "RESERVED"
+    again = asyncio.create_task(place(patient_client, headers, prefer=""))
+    await commands.advance_order(
+        database, AdvanceOrder(order_id=order_id, after=2, path=(S.IN_REVIEW,), detail="Held for review.")
+    )
+    held = await again
+    assert (held.status_code, held.json()["status"], held.json()["detail"]) == (202, "IN_REVIEW", "Held for review.")
+    confirmed = Outcome(order_id=order_id, status=S.CONFIRMED)
+    await commands.advance_order(
+        database, AdvanceOrder(order_id=order_id, after=3, path=(S.PAID, S.CONFIRMED), outcome=confirmed)
+    )
     assert (await place(client, headers)).status_code == 201
-    other = await place(client, headers, milk=3)
-    assert (other.status_code, other.json()["code"]) == (503, "service_unavailable")
-    assert (await place(client, headers, key="k2")).status_code == 503
 
 
-async def test_while_temporal_is_away_known_orders_are_answered_and_new_ones_told_to_wait(
+async def test_s8_what_was_accepted_is_known_while_temporal_is_away(
     lonely_client: httpx2.AsyncClient, database: Database, mint: TokenMint
 ) -> None:
+    headers = mint.headers(Role.CUSTOMER, subject=uuid4())
+    for prefer, key in (("", "k1"), ("respond-async", "k2")):
+        placed = await place(lonely_client, headers, key=key, prefer=prefer)
+        assert placed.status_code == 202
+        url = placed.headers["location"]
+        assert (await lonely_client.get(url, headers=headers)).json() == placed.json()
+        listed = (await lonely_client.get("/api/v1/orders", headers=headers)).json()["items"]
+        assert listed[0]["order_id"] == placed.json()["order_id"]
+        timeline = (await lonely_client.get(f"{url}/timeline", headers=headers)).json()
+        assert (timeline["source"], [entry["what"] for entry in timeline["entries"]]) == ("history", ["Order received"])
+        assert (await place(lonely_client, headers, key=key, prefer=prefer)).json() == placed.json()
+        cancel = await lonely_client.post(f"{url}/cancel", json={"reason": "mistake"}, headers=headers)
+        assert (cancel.status_code, cancel.headers["location"]) == (202, url)
+        assert cancel.json() == {"order_id": placed.json()["order_id"], "status": "PENDING"}
+    staff = await lonely_client.get(url, headers=mint.headers(Role.SUPPORT))
+    assert (staff.status_code, staff.json()["waiting_for"]) == (200, None)
+    assert (await lonely_client.get("/health/ready")).status_code == 200
+
+
+async def test_s8_the_job_starts_what_was_accepted_and_passes_on_the_wish_to_cancel(
+    lonely_client: httpx2.AsyncClient,
+    patient_client: httpx2.AsyncClient,
+    database: Database,
+    mint: TokenMint,
+    temporal_client: Client,
+    orders: OrderService,
+) -> None:
     customer = uuid4()
     headers = mint.headers(Role.CUSTOMER, subject=customer)
-    lost = {"code": ErrorCode.PAYMENT_DECLINED, "detail": "Declined."}
-    order = await placed_before(lonely_client, database, customer, S.CANCELLING, S.CANCELLED, **lost)
-    again = await place(lonely_client, headers)
-    assert (again.status_code, again.json()["code"], again.json()["order_id"]) == (422, "payment_declined", str(order.order_id))
-    new = await place(lonely_client, headers, key="k2")
-    assert (new.status_code, new.json()["code"], new.headers["retry-after"]) == (503, "service_unavailable", "1")
-    assert (await lonely_client.get(f"/api/v1/orders/{order.order_id}", headers=headers)).json()["status"] == "CANCELLED"
-    timeline = (await lonely_client.get(f"/api/v1/orders/{order.order_id}/timeline", headers=headers)).json()
-    assert (timeline["source"], timeline["entries"][-1]["detail"]) == ("history", "Declined.")
-    cancel = await lonely_client.post(f"/api/v1/orders/{order.order_id}/cancel", json={"reason": "x"}, headers=headers)
-    assert cancel.status_code == 503
-    assert (await lonely_client.get("/health/ready")).status_code == 200
+    started, wished = [order_id_for(customer, key) for key in ("k1", "k2")]
+    for key in ("k1", "k2"):
+        assert (await place(lonely_client, headers, key=key)).status_code == 202
+    cancel = await lonely_client.post(f"/api/v1/orders/{wished}/cancel", json={"reason": "mistake"}, headers=headers)
+    assert cancel.status_code == 202
+    async with database.transaction() as session:
+        await session.execute(text("update orders set hand_over_at = now()"))
+    answering = asyncio.create_task(
+        script(
+            temporal_client,
+            str(wished),
+            reply=CancelReply(order_id=wished, status=S.CANCELLED, refunded=Money.zero(), detail="-"),
+        )
+    )
+    await asyncio.gather(*[orders.hand_over() for _ in range(3)])
+    await answering
+    assert await asked(temporal_client, str(wished)) == ["cancel customer: mistake"]
+    assert await asked(temporal_client, str(started)) == []
+    for order_id in (started, wished):
+        row = await commands.find_order(database, order_id)
+        assert row
+        assert (row.placement, row.cancel_wish, row.hand_over_at) == (None, None, None)
+
+
+async def test_s8_what_cannot_be_handed_over_is_tried_again(
+    lonely_client: httpx2.AsyncClient, database: Database, mint: TokenMint, lonely_orders: OrderService
+) -> None:
+    customer = uuid4()
+    assert (await place(lonely_client, mint.headers(Role.CUSTOMER, subject=customer))).status_code == 202
+    assert not await lonely_orders.hand_over()  # not yet due
+    async with database.transaction() as session:
+        await session.execute(text("update orders set hand_over_at = now()"))
+    with pytest.raises(Unavailable):
+        await lonely_orders.hand_over()
+    row = await commands.find_order(database, order_id_for(customer, "k1"))
+    assert row
+    assert row.to_start
+    assert row.hand_over_at
+    assert row.hand_over_at > utc_now()
+
+
+async def test_a_new_order_needs_the_catalogue(client: httpx2.AsyncClient, catalogue: Catalogue, mint: TokenMint) -> None:
+    catalogue.away = True
+    response = await place(client, mint.headers(Role.CUSTOMER))
+    assert (response.status_code, response.json()["code"], response.headers["retry-after"]) == (503, "service_unavailable", "1")
 
 
 # Reading
@@ -255,11 +379,10 @@ async def test_a_forged_cursor_is_refused(client: httpx2.AsyncClient, mint: Toke
 async def test_the_record_tells_the_timeline_when_the_saga_does_not_answer(
     client: httpx2.AsyncClient, database: Database, mint: TokenMint
 ) -> None:
-    customer = uuid4()
-    headers = mint.headers(Role.CUSTOMER, subject=customer)
+    headers = mint.headers(Role.CUSTOMER, subject=uuid4())
     placed = await place(client, headers, prefer="")  # its saga exists, but no worker runs it
     order_id = placed.json()["order_id"]
-    await stored(database, S.RESERVED, order=new_order(customer, order_id=UUID(order_id)))
+    await commands.advance_order(database, AdvanceOrder(order_id=UUID(order_id), after=1, path=(S.RESERVED,)))
     timeline = (await client.get(f"/api/v1/orders/{order_id}/timeline", headers=headers)).json()
     assert timeline["source"] == "history"
     assert [entry["what"] for entry in timeline["entries"]] == ["Order received", "Goods reserved"]
@@ -293,52 +416,165 @@ async def test_when_the_saga_has_ended_the_record_answers_a_cancellation(
     assert (await cancel(orphan, mint.headers(Role.WAREHOUSE))).json()["code"] == "forbidden"
 
 
-async def test_only_operators_decide_and_only_about_held_orders(
-    client: httpx2.AsyncClient, database: Database, mint: TokenMint, temporal_client: Client
+async def test_s12_a_cancel_that_is_being_settled_says_so(
+    client: httpx2.AsyncClient, database: Database, mint: TokenMint, temporal_client: Client, worker: None
 ) -> None:
-    customer = uuid4()
+    order_id, customer = await at_work(client, mint, temporal_client)
     headers = mint.headers(Role.CUSTOMER, subject=customer)
-    order_id = UUID((await place(client, headers, prefer="")).json()["order_id"])
-    order = await stored(database, S.RESERVED, order=new_order(customer, order_id=order_id))
+    url = f"/api/v1/orders/{order_id}"
+
+    async def cancel(reason: str = "mistake") -> httpx2.Response:
+        return await client.post(f"{url}/cancel", json={"reason": reason}, headers=headers)
+
+    async def settled() -> bool:
+        response = await cancel()
+        return response.status_code == 200 and response.json() == reply.model_dump(mode="json")
+
+    pending = await cancel()
+    assert (pending.status_code, pending.headers["location"]) == (202, url)
+    assert pending.json() == {"order_id": order_id, "status": "PENDING"}
+    reply = CancelReply(order_id=UUID(order_id), status=S.CANCELLED, refunded=new_order().total, detail="By mistake.")
+    await script(temporal_client, order_id, reply=reply)
+    await eventually(settled)
+    # The same wish is told its saga once, however often it is repeated.
+    assert await asked(temporal_client, order_id) == ["cancel customer: mistake"]
+
+
+async def test_s12_a_cancel_that_comes_too_late_is_refused(
+    client: httpx2.AsyncClient, mint: TokenMint, temporal_client: Client, worker: None
+) -> None:
+    order_id, customer = await at_work(client, mint, temporal_client, refusal="already_dispatched")
+
+    async def refused() -> bool:
+        headers = mint.headers(Role.CUSTOMER, subject=customer)
+        late = await client.post(f"/api/v1/orders/{order_id}/cancel", json={"reason": "mistake"}, headers=headers)
+        return (late.status_code, late.json().get("code")) == (409, "already_dispatched")
+
+    await eventually(refused)
+
+
+async def at_work(client: httpx2.AsyncClient, mint: TokenMint, temporal_client: Client, **answers: Any) -> tuple[str, UUID]:
+    """An order whose saga is at work, and its customer."""
+    customer = uuid4()
+    order_id = (await place(client, mint.headers(Role.CUSTOMER, subject=customer))).json()["order_id"]
+    await script(temporal_client, order_id, **answers)
+    return order_id, customer
+
+
+def state(order_id: str, status: OrderStatus, **more: Any) -> OrderState:
+    return OrderState.model_validate({"order_id": order_id, "status": status, "waiting_for": "the next step", **more})
+
+
+async def test_s7_a_decision_has_a_definite_answer(
+    patient_client: httpx2.AsyncClient, mint: TokenMint, temporal_client: Client
+) -> None:
+    order_id, customer = await at_work(patient_client, mint, temporal_client)
     url, reason = f"/api/v1/orders/{order_id}", {"reason": "known customer"}
     operator = uuid4()
     support = mint.headers(Role.SUPPORT, subject=operator)
     for role in (Role.CUSTOMER, Role.WAREHOUSE, Role.SERVICE):
-        assert (await client.post(f"{url}/approve", json=reason, headers=mint.headers(role, subject=customer))).status_code == 403
-    early = await client.post(f"{url}/approve", json=reason, headers=support)
-    assert (early.status_code, early.json()["code"]) == (409, "not_in_review")
-    await stored(database, S.RESERVED, S.IN_REVIEW, order=order)
+        for decision in ("approve", "reject", "parcel-decision"):
+            headers = mint.headers(role, subject=customer)
+            assert (await patient_client.post(f"{url}/{decision}", json=reason, headers=headers)).status_code == 403
+    await script(temporal_client, order_id, state=state(order_id, S.IN_REVIEW))
     for decision in ("approve", "reject"):
-        response = await client.post(f"{url}/{decision}", json=reason, headers=support)
-        assert (response.status_code, response.json()) == (202, {"order_id": str(order_id), "status": "IN_REVIEW"})
-    history = await temporal_client.get_workflow_handle(order_workflow_id(order_id)).fetch_history()
-    signals = [
-        event.workflow_execution_signaled_event_attributes
-        for event in history.events
-        if event.HasField("workflow_execution_signaled_event_attributes")
-    ]
-    assert [signal.signal_name for signal in signals] == ["approve", "reject"]
-    [decided] = await temporal_client.data_converter.decode(signals[0].input.payloads)
-    assert decided == {"by": str(operator), "reason": "known customer"}
+        decided = await patient_client.post(f"{url}/{decision}", json=reason, headers=support)
+        assert (decided.status_code, decided.json()["status"]) == (200, "IN_REVIEW")
+    await script(temporal_client, order_id, refusal="not_in_review")
+    late = await patient_client.post(f"{url}/approve", json=reason, headers=support)
+    assert (late.status_code, late.json()["code"]) == (409, "not_in_review")
+    told = [f"approve {operator}: known customer", f"reject {operator}: known customer"]
+    assert await asked(temporal_client, order_id) == told
+
+
+async def test_s7_what_is_done_about_a_parcel_has_a_definite_answer(
+    patient_client: httpx2.AsyncClient, mint: TokenMint, temporal_client: Client
+) -> None:
+    order_id, _ = await at_work(patient_client, mint, temporal_client)
+    operator = uuid4()
+    url, support = f"/api/v1/orders/{order_id}/parcel-decision", mint.headers(Role.SUPPORT, subject=operator)
+    resend = {"choice": "resend", "reason": "still wanted"}
+    await script(temporal_client, order_id, state=state(order_id, S.CONFIRMED))
+    decided = await patient_client.post(url, json=resend, headers=support)
+    assert (decided.status_code, decided.json()["status"]) == (200, "CONFIRMED")
+    for code in ("no_decision_pending", "choice_not_possible"):
+        await script(temporal_client, order_id, refusal=code)
+        refused = await patient_client.post(url, json=resend, headers=support)
+        assert (refused.status_code, refused.json()["code"]) == (409, code)
+    wrong = await patient_client.post(url, json={"choice": "burn", "reason": "x"}, headers=support)
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "validation_failed")
+    assert await asked(temporal_client, order_id) == [f"resend {operator}: still wanted"]
+
+
+async def test_s7_nothing_is_decided_where_no_saga_runs(client: httpx2.AsyncClient, database: Database, mint: TokenMint) -> None:
     forgotten = await stored(database, S.RESERVED, S.IN_REVIEW)
-    gone = await client.post(f"/api/v1/orders/{forgotten.order_id}/approve", json=reason, headers=support)
+    url, support = f"/api/v1/orders/{forgotten.order_id}", mint.headers(Role.SUPPORT)
+    gone = await client.post(f"{url}/approve", json={"reason": "x"}, headers=support)
     assert (gone.status_code, gone.json()["code"]) == (409, "not_in_review")
+    gone = await client.post(f"{url}/parcel-decision", json={"choice": "wait", "reason": "x"}, headers=support)
+    assert (gone.status_code, gone.json()["code"]) == (409, "no_decision_pending")
 
 
 async def test_g7_staff_do_not_decide_about_their_own_orders(
-    client: httpx2.AsyncClient, database: Database, mint: TokenMint, temporal_client: Client
+    patient_client: httpx2.AsyncClient, mint: TokenMint, temporal_client: Client
 ) -> None:
-    clerk = uuid4()
-    order_id = UUID((await place(client, mint.headers(Role.CUSTOMER, subject=clerk), prefer="")).json()["order_id"])
-    await stored(database, S.RESERVED, S.IN_REVIEW, order=new_order(clerk, order_id=order_id))
-    url, reason = f"/api/v1/orders/{order_id}", {"reason": "it is fine"}
-    for role, decision in product((Role.SUPPORT, Role.ADMIN), ("approve", "reject")):
-        own = await client.post(f"{url}/{decision}", json=reason, headers=mint.headers(role, subject=clerk))
+    order_id, clerk = await at_work(patient_client, mint, temporal_client)
+    await script(temporal_client, order_id, state=state(order_id, S.IN_REVIEW))
+    url, body = f"/api/v1/orders/{order_id}", {"reason": "it is fine"}
+    for role, decision in product((Role.SUPPORT, Role.ADMIN), ("approve", "reject", "parcel-decision")):
+        sent = body | ({"choice": "refund"} if decision == "parcel-decision" else {})
+        own = await patient_client.post(f"{url}/{decision}", json=sent, headers=mint.headers(role, subject=clerk))
         assert (own.status_code, own.json()["code"]) == (403, "own_order")
-    history = await temporal_client.get_workflow_handle(order_workflow_id(order_id)).fetch_history()
-    assert not [event for event in history.events if event.HasField("workflow_execution_signaled_event_attributes")]
-    colleague = await client.post(f"{url}/approve", json=reason, headers=mint.headers(Role.SUPPORT))
-    assert colleague.status_code == 202
+    assert await asked(temporal_client, order_id) == []
+    colleague = await patient_client.post(f"{url}/approve", json=body, headers=mint.headers(Role.SUPPORT))
+    assert colleague.status_code == 200
+
+
+# Who sees what
+
+SECRET = "stolen card, says ann at http://payment:8003"
+FOR_STAFF = {"review_reason", "for_staff", "trouble", "waiting_for", "choices", "stuck_undos"}
+
+
+async def test_s11_customers_read_no_internals(
+    patient_client: httpx2.AsyncClient, database: Database, mint: TokenMint, temporal_client: Client
+) -> None:
+    order_id, customer = await at_work(patient_client, mint, temporal_client)
+    entry = TimelineEntry(at=utc_now(), what="Not approved", status=S.IN_REVIEW, for_staff=SECRET)
+    told = state(
+        order_id, S.UNDELIVERED, waiting_for=SECRET, stuck_undos=[SECRET], detail=SECRET, trouble="lost", choices=["resend"]
+    )
+    await script(temporal_client, order_id, state=told, entries=[entry])
+    words = {"path": (S.RESERVED, S.IN_REVIEW), "detail": "Held for review.", "for_staff": SECRET, "review_reason": SECRET}
+    await commands.advance_order(database, AdvanceOrder.model_validate({"order_id": order_id, "after": 1, **words}))
+    url = f"/api/v1/orders/{order_id}"
+    for headers in (mint.headers(Role.CUSTOMER, subject=customer), mint.headers(Role.SUPPORT, subject=customer)):
+        view = (await patient_client.get(url, headers=headers)).json()
+        assert not FOR_STAFF & set(view)
+        assert view["detail"] == "Held for review."
+        timeline = (await patient_client.get(f"{url}/timeline", headers=headers)).json()
+        assert timeline["source"] == "workflow"
+        assert [set(item) for item in timeline["entries"]] == [{"at", "what", "status", "detail"}]
+        for path in (url, f"{url}/timeline", "/api/v1/orders"):
+            assert "stolen" not in (await patient_client.get(path, headers=headers)).text
+    staff = (await patient_client.get(url, headers=mint.headers(Role.SUPPORT))).json()
+    assert set(staff) > FOR_STAFF
+    assert (staff["waiting_for"], staff["for_staff"], staff["review_reason"]) == (SECRET, SECRET, SECRET)
+    assert (staff["choices"], staff["stuck_undos"]) == (["resend"], [SECRET])
+    timeline = (await patient_client.get(f"{url}/timeline", headers=mint.headers(Role.SUPPORT))).json()
+    assert timeline["entries"][0]["for_staff"] == SECRET
+
+
+async def test_s11_nor_when_the_record_tells_them(client: httpx2.AsyncClient, database: Database, mint: TokenMint) -> None:
+    order = await stored(database, *TO_CONFIRMED, S.SHIPPED, S.UNDELIVERED, trouble="lost", detail="Lost.", for_staff=SECRET)
+    url = f"/api/v1/orders/{order.order_id}"
+    own = mint.headers(Role.CUSTOMER, subject=order.customer_id)
+    for path in (url, f"{url}/timeline"):
+        assert "stolen" not in (await client.get(path, headers=own)).text
+    staff = (await client.get(url, headers=mint.headers(Role.SUPPORT))).json()
+    assert (staff["trouble"], staff["for_staff"], staff["waiting_for"]) == ("lost", SECRET, None)
+    timeline = (await client.get(f"{url}/timeline", headers=mint.headers(Role.SUPPORT))).json()
+    assert (timeline["source"], timeline["entries"][-1]["for_staff"]) == ("history", SECRET)
 
 
 async def test_why_an_order_is_held_is_told_to_staff_and_not_to_its_customer(
@@ -353,10 +589,11 @@ async def test_why_an_order_is_held_is_told_to_staff_and_not_to_its_customer(
         ("support's own", Role.SUPPORT, order.customer_id),
     ):
         headers = mint.headers(role, subject=subject)
-        told[who] = (await client.get(url, headers=headers)).json()["review_reason"]
+        told[who] = (await client.get(url, headers=headers)).json().get("review_reason")
         assert ("20 orders" in (await client.get(f"{url}/timeline", headers=headers)).text) is False
     assert told == {"customer": None, "support": "card: more than 20 orders within 24 hours", "support's own": None}
-    await stored(database, S.RESERVED, S.IN_REVIEW, S.PAID, S.CONFIRMED, order=order)
+    path = (S.PAID, S.CONFIRMED)
+    await commands.advance_order(database, AdvanceOrder(order_id=order.order_id, after=3, path=path))
     again = await client.get(url, headers=mint.headers(Role.ADMIN))
     assert again.json()["review_reason"] == "card: more than 20 orders within 24 hours"
 
@@ -364,19 +601,16 @@ async def test_why_an_order_is_held_is_told_to_staff_and_not_to_its_customer(
 # The saga's commands
 
 
-async def test_only_the_platform_opens_and_advances(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+async def test_only_the_platform_advances(client: httpx2.AsyncClient, database: Database, mint: TokenMint) -> None:
     order = new_order()
-    opening = OpenOrder(order=order, workflow_run_id=RUN).model_dump(mode="json")
-    advancing = {"order_id": str(order.order_id), "path": ["RESERVED"]}
-    for path, command in (("open", opening), ("advance", advancing)):
-        response = await client.post(f"/internal/v1/orders/{path}", json=command, headers=mint.headers(Role.ADMIN))
-        assert response.status_code == 403
+    advancing = {"order_id": str(order.order_id), "after": 1, "path": ["RESERVED"]}
+    url = "/internal/v1/orders/advance"
+    assert (await client.post(url, json=advancing, headers=mint.headers(Role.ADMIN))).status_code == 403
     saga = mint.headers(Role.SERVICE)
-    unknown = await client.post("/internal/v1/orders/advance", json=advancing, headers=saga)
+    unknown = await client.post(url, json=advancing, headers=saga)
     assert (unknown.status_code, unknown.json()["code"]) == (404, "order_unknown")
-    opened = await client.post("/internal/v1/orders/open", json=opening, headers=saga)
-    assert opened.json() == {"order_id": str(order.order_id), "status": "PENDING"}
-    advanced = await client.post("/internal/v1/orders/advance", json=advancing, headers=saga)
-    assert advanced.json()["status"] == "RESERVED"
-    wrong = await client.post("/internal/v1/orders/advance", json=advancing | {"path": ["COMPLETED"]}, headers=saga)
+    await stored(database, order=order)
+    advanced = await client.post(url, json=advancing, headers=saga)
+    assert advanced.json() == {"order_id": str(order.order_id), "status": "RESERVED"}
+    wrong = await client.post(url, json=advancing | {"path": ["COMPLETED"]}, headers=saga)
     assert (wrong.status_code, wrong.json()["code"]) == (409, "illegal_transition")

@@ -19,6 +19,8 @@ from contracts.events import (
     ShipmentCreated,
     ShipmentDelivered,
     ShipmentDispatched,
+    ShipmentLost,
+    ShipmentReturned,
     TrackingUpdated,
 )
 from contracts.ids import order_workflow_id
@@ -69,6 +71,8 @@ async def test_each_report_is_signalled_once_and_in_order(
             TrackingUpdated(**parcel(order.order_id), status="IN_TRANSIT", occurred_at=WHEN),
             ShipmentDelivered(**parcel(order.order_id), occurred_at=WHEN),
             TrackingUpdated(**parcel(order.order_id), status="CANCELLED", occurred_at=WHEN),  # the saga's own doing
+            ShipmentLost(**parcel(order.order_id), parcel=2, occurred_at=WHEN),
+            ShipmentReturned(**parcel(order.order_id), parcel=3, occurred_at=WHEN),
         )
     ]
     async with OrderSagas(TemporalSettings(temporal_address=temporal_server.address)) as sagas:
@@ -83,12 +87,14 @@ async def test_each_report_is_signalled_once_and_in_order(
             signal = event.workflow_execution_signaled_event_attributes
             assert signal.signal_name == "shipment_updated"
             updates += await temporal_client.data_converter.decode(signal.input.payloads)
-    assert [update["status"] for update in updates] == ["DISPATCHED", "IN_TRANSIT", "DELIVERED"]
+    assert [(update["status"], update["parcel"]) for update in updates] == [
+        ("DISPATCHED", 1), ("IN_TRANSIT", 1), ("DELIVERED", 1), ("LOST", 2), ("RETURNED", 3),
+    ]  # fmt: skip
     assert {update["tracking_number"] for update in updates} == {"T1"}
     assert updates[0]["occurred_at"] == "2026-01-02T03:04:00Z"
     async with database.reading() as session:
         applied = (await session.execute(select(inbox.table.c.event_id))).all()
-    assert len(applied) == 5
+    assert len(applied) == 7
 
 
 async def test_a_report_waits_for_temporal_to_come_back(database: Database, catalogue: Catalogue) -> None:

@@ -4,20 +4,20 @@ from uuid import uuid4
 
 import pytest
 
-from chassis.clock import utc_now
 from contracts.address import Address
 from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
-from contracts.orders import LineRequest, OrderStatus, Outcome, PlaceOrder, PlaceOrderRequest
+from contracts.orders import AdvanceOrder, LineRequest, OrderStatus, Outcome, PlaceOrder, PlaceOrderRequest
 from services.order.api import wants_async
-from services.order.placing import Review, priced, require_form
+from services.order.commands import canceller
+from services.order.model import Order
+from services.order.placing import Terms, priced, require_form
 from services.order.schemas import OrderView
-from services.order.service import answer, canceller
 from tests.conftest import ADMIN
 from tests.services.order.conftest import SHIP_TO, S, new_order
 
-REVIEW = Review(Money.model_validate({"amount": "250"}), 3600)
+TERMS = Terms(Money.model_validate({"amount": "250"}), 3600, 7200, 1800, 900)
 
 
 def product(product_id: str, price: str, currency: str = "USD") -> CatalogProduct:
@@ -28,7 +28,7 @@ def product(product_id: str, price: str, currency: str = "USD") -> CatalogProduc
 def price(*products: CatalogProduct, **quantities: int) -> PlaceOrder:
     lines = [LineRequest(product_id=product_id, quantity=quantity) for product_id, quantity in quantities.items()]
     request = PlaceOrderRequest(lines=lines, ship_to=SHIP_TO, payment_token="tok_visa", warehouse_id="w1")
-    return priced(request, products, order_id=uuid4(), customer_id=uuid4(), fingerprint="f", review=REVIEW)
+    return priced(request, products, order_id=uuid4(), customer_id=uuid4(), fingerprint="f", terms=TERMS)
 
 
 def fields(refused: pytest.ExceptionInfo[Refusal]) -> list[str]:
@@ -74,6 +74,7 @@ def test_currencies_are_not_mixed_and_sums_have_an_end() -> None:
 def test_large_orders_and_those_we_cannot_compare_are_held(amount: str, currency: str, held: bool) -> None:
     order = price(product("tv", amount, currency), tv=1)
     assert (order.needs_review, order.review_seconds) == (held, 3600)
+    assert (order.decision_seconds, order.dispatch_seconds, order.silence_seconds) == (7200, 1800, 900)
 
 
 @pytest.mark.parametrize(
@@ -114,51 +115,35 @@ def test_prefer(prefer: list[str], wanted: bool) -> None:
     assert wants_async(prefer) is wanted
 
 
-def view(status: OrderStatus, *, code: ErrorCode | None = None, was_confirmed: bool = False) -> OrderView:
-    confirmed_at = utc_now() if was_confirmed else None
-    return OrderView.of_placed(new_order()).model_copy(update={"status": status, "code": code, "confirmed_at": confirmed_at})
+@pytest.mark.parametrize(
+    ("status", "code", "stays"),
+    [(S.IN_REVIEW, None, False), (S.CONFIRMED, None, True), (S.CANCELLING, ErrorCode.OUT_OF_STOCK, True)],
+)
+def test_an_outcome_that_is_held_for_review_is_open(status: OrderStatus, code: ErrorCode | None, stays: bool) -> None:
+    assert Outcome(order_id=uuid4(), status=status, code=code).is_definite is stays
 
 
-def outcome(status: OrderStatus, code: ErrorCode | None = None, **more: object) -> Outcome:
-    return Outcome.model_validate({"order_id": uuid4(), "status": status, "code": code, **more})
-
-
-def test_the_outcome_may_be_ahead_of_the_record() -> None:
-    placed = answer(view(S.PENDING), outcome(S.CONFIRMED, tracking_number="T1"))
-    assert (placed.confirmed, placed.order.status, placed.order.tracking_number) == (True, S.CONFIRMED, "T1")
-    held = answer(view(S.IN_REVIEW), outcome(S.IN_REVIEW, detail="Held for review."))
-    assert (held.confirmed, held.order.status, held.order.detail) == (False, S.IN_REVIEW, "Held for review.")
-
-
-def test_the_record_may_be_ahead_of_the_outcome() -> None:
-    placed = answer(view(S.SHIPPED, was_confirmed=True), outcome(S.CONFIRMED))
-    assert (placed.confirmed, placed.order.status) == (True, S.SHIPPED)
-    assert answer(view(S.CONFIRMED, was_confirmed=True), outcome(S.IN_REVIEW)).confirmed
-    with pytest.raises(Refusal) as refused:
-        answer(view(S.CANCELLED, code=ErrorCode.REVIEW_REJECTED), outcome(S.IN_REVIEW))
-    assert refused.value.code == ErrorCode.REVIEW_REJECTED
-
-
-def test_without_an_outcome_the_record_answers() -> None:
-    assert not answer(view(S.PAID), None).confirmed
-    assert answer(view(S.DELIVERED, was_confirmed=True), None).confirmed
-    with pytest.raises(Refusal) as refused:
-        answer(view(S.CANCELLED), None)
-    assert refused.value.code == ErrorCode.CANCELLED_BY_REQUEST
-
-
-def test_a_refusal_keeps_its_members_and_names_the_order() -> None:
-    order = view(S.PENDING)
-    lines = [{"product_id": "milk", "requested": 2, "available": 0}]
-    with pytest.raises(Refusal) as refused:
-        answer(order, outcome(S.CANCELLING, ErrorCode.OUT_OF_STOCK, detail="No milk.", extra={"lines": lines}))
-    assert (refused.value.code, refused.value.detail) == (ErrorCode.OUT_OF_STOCK, "No milk.")
-    assert refused.value.extra == {"lines": lines, "order_id": str(order.order_id)}
-
-
-def test_an_order_that_was_confirmed_and_cancelled_later_was_not_refused() -> None:
-    placed = answer(view(S.CANCELLED, code=ErrorCode.CANCELLED_BY_REQUEST, was_confirmed=True), outcome(S.CONFIRMED))
-    assert (placed.confirmed, placed.order.status) == (True, S.CANCELLED)
+def test_an_order_as_it_was_confirmed_is_made_of_what_never_changes() -> None:
+    placement = new_order()
+    order, later = Order.placed(placement), Order.placed(placement)
+    confirmed = Outcome(order_id=order.order_id, status=S.CONFIRMED, tracking_number="T1", warehouse_id="w1", at=order.placed_at)
+    later.advance(AdvanceOrder(order_id=order.order_id, after=1, path=(S.RESERVED, S.PAID, S.CONFIRMED), outcome=confirmed))
+    later.advance(
+        AdvanceOrder(
+            order_id=order.order_id,
+            after=4,
+            path=(S.CANCELLING, S.CANCELLED),
+            code=ErrorCode.CANCELLED_BY_REQUEST,
+            detail="By mistake.",
+            refunded=placement.total,
+            warehouse_id="w2",
+            tracking_number="T2",
+        )
+    )
+    view = OrderView.confirmed(order, confirmed)
+    assert later.told_outcome == confirmed
+    assert OrderView.confirmed(later, confirmed) == view
+    assert (view.status, view.tracking_number, view.warehouse_id, view.refunded) == (S.CONFIRMED, "T1", "w1", Money.zero())
 
 
 def test_g7_staff_cancel_their_own_orders_as_customers_only() -> None:
