@@ -1,11 +1,8 @@
 """`commerce audit`: looks until things are quiet, judges, tells."""
 
 import asyncio
-import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +17,7 @@ from audit.settings import AuditSettings
 from audit.verdict import InFlight, Judgement, RuleResult
 from audit.world import ALIVE
 from chassis.clock import utc_now
+from cli.operators import DEFAULT_DATA, Data, environment
 
 PAUSE_S = 1.0
 """Between two looks; also how long a violation must stand before it counts."""
@@ -82,17 +80,12 @@ async def run_audit(settings: AuditSettings, *, wait_s: float = 0) -> AuditRepor
 def audit_command(
     wait: Annotated[float, typer.Option(help="Seconds to wait, at most, until nothing moves any more.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
-    data: Annotated[
-        Path,
-        typer.Option(
-            "--data", help="Data directory of a platform on this machine; its addresses, unless the environment has them."
-        ),
-    ] = Path(".commerce"),
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Compare all services' books, the outside ledgers and Temporal; 1 if something is wrong, 2 if something cannot be read."""
     console, complaints = Console(), Console(stderr=True)
     try:
-        settings = AuditSettings.of(_environment(data))
+        settings = AuditSettings.of(environment(data))
     except ValidationError as error:
         missing = ", ".join(str(item["loc"][0]).upper() for item in error.errors())
         complaints.print(f"No platform runs on {data}, and the environment does not say where one is: {missing}", soft_wrap=True)
@@ -103,15 +96,6 @@ def audit_command(
     else:
         report.print(console)
     raise typer.Exit(report.exit_code)
-
-
-def _environment(data: Path) -> Mapping[str, str]:
-    try:
-        from embedded.platform import find_running
-    except ModuleNotFoundError:  # in the image, where nothing embedded is
-        return os.environ
-    running = find_running(data)
-    return {**(running.env if running else {}), **os.environ}
 
 
 async def _look(reader: Reader) -> _Look:

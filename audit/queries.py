@@ -34,7 +34,9 @@ from payments p left join moved m using (payment_id)
 STOCK = """
 with movement as (
     select warehouse_id, product_id, sum(change) as moved,
-           coalesce(sum(change) filter (where reference !~ '^order [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'), 0) as received
+           coalesce(sum(change) filter (
+               where reference !~ '^(return of )?order [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
+           ), 0) as received
     from stock_movements group by warehouse_id, product_id
 ), reserved as (
     select r.warehouse_id, l->>'product_id' as product_id,
@@ -74,15 +76,18 @@ SUMS = """
 with fact as (
     select currency, count(placed_at) as placed, count(confirmed_at) as confirmed, count(completed_at) as completed,
            count(cancelled_at) as cancelled, coalesce(sum(total) filter (where confirmed_at is not null), 0) as gross,
-           coalesce(sum(refunded) filter (where confirmed_at is not null and cancelled_at is not null), 0) as refunds
+           count(refunded_at) as undelivered,
+           coalesce(sum(refunded) filter (
+               where confirmed_at is not null and coalesce(cancelled_at, refunded_at) is not null
+           ), 0) as refunds
     from orders group by currency
 ), sold as (
     select o.currency, sum(l.quantity) as quantity, sum(l.revenue) as revenue
     from orders o, jsonb_to_recordset(o.lines) as l (quantity int, revenue numeric)
-    where o.confirmed_at is not null and o.cancelled_at is null group by o.currency
+    where o.confirmed_at is not null and o.cancelled_at is null and o.refunded_at is null group by o.currency
 ), day as (
     select currency, sum(placed) as placed, sum(confirmed) as confirmed, sum(completed) as completed,
-           sum(cancelled) as cancelled, sum(gross) as gross, sum(refunds) as refunds
+           sum(cancelled) as cancelled, sum(undelivered) as undelivered, sum(gross) as gross, sum(refunds) as refunds
     from sales_by_day group by currency
 ), customer as (
     select currency, sum(orders) as placed, sum(revenue) as gross, sum(refunds) as refunds from customers group by currency
@@ -97,6 +102,7 @@ lateral (values
     ('sales_by_day', 'orders confirmed', day.confirmed, fact.confirmed),
     ('sales_by_day', 'orders completed', day.completed, fact.completed),
     ('sales_by_day', 'orders cancelled', day.cancelled, fact.cancelled),
+    ('sales_by_day', 'orders undelivered', day.undelivered, fact.undelivered),
     ('sales_by_day', 'revenue', day.gross, fact.gross),
     ('sales_by_day', 'refunds', day.refunds, fact.refunds),
     ('customers', 'orders placed', customer.placed, fact.placed),
