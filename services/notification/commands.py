@@ -50,10 +50,11 @@ async def send_notification(database: Database, command: SendNotification) -> No
 
 
 async def queue(
-    session: AsyncSession, kind: NotificationKind, *, order_id: UUID, customer_id: UUID, values: dict[str, str]
+    session: AsyncSession, kind: NotificationKind, *, about: str, order_id: UUID, customer_id: UUID, values: dict[str, str]
 ) -> None:
-    """Queue a mail about an order within the consumer's transaction."""
-    key = f"{order_id}:{kind}"
+    """Queue a mail about an order within the consumer's transaction. `about`: names the order, the parcel or the event that the
+    mail is about, which has one mail of a kind."""
+    key = f"{about}:{kind}"
     notification = Notification(key=key, kind=kind, order_id=order_id, customer_id=customer_id, values=values)
     await session.execute(_ADD, notification.model_dump())
 

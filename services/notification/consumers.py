@@ -11,11 +11,18 @@ from contracts.events import (
     CloudEvent,
     EmailVerified,
     OrderCancelled,
+    OrderRefunded,
+    OrderUndelivered,
     ShipmentDelivered,
     ShipmentDispatched,
 )
+from contracts.ids import parcel_reference
 from contracts.notifications import NotificationKind
+from contracts.orders import Trouble
 from services.notification import commands
+
+TOLD = frozenset({Trouble.LOST, Trouble.RETURNED})
+"""The customer is told of these; what the other troubles are, nobody knows yet."""
 
 
 async def on_account_mail(session: AsyncSession, event: AccountMailRequested, _: CloudEvent) -> None:
@@ -41,6 +48,7 @@ async def on_cancelled(session: AsyncSession, event: OrderCancelled, _: CloudEve
     await commands.queue(
         session,
         NotificationKind.ORDER_CANCELLED,
+        about=str(event.order_id),
         order_id=event.order_id,
         customer_id=event.customer_id,
         values={
@@ -50,11 +58,42 @@ async def on_cancelled(session: AsyncSession, event: OrderCancelled, _: CloudEve
     )
 
 
+async def on_undelivered(session: AsyncSession, event: OrderUndelivered, envelope: CloudEvent) -> None:
+    """An order that is sent again may get lost again: each time is told."""
+    if event.trouble not in TOLD:
+        return
+    await commands.queue(
+        session,
+        NotificationKind.ORDER_UNDELIVERED,
+        about=f"{event.order_id}:{envelope.id}",
+        order_id=event.order_id,
+        customer_id=event.customer_id,
+        values={"trouble": event.trouble},
+    )
+
+
+async def on_refunded(session: AsyncSession, event: OrderRefunded, _: CloudEvent) -> None:
+    await commands.queue(
+        session,
+        NotificationKind.ORDER_REFUNDED,
+        about=str(event.order_id),
+        order_id=event.order_id,
+        customer_id=event.customer_id,
+        values={"total": str(event.total), "refunded": str(event.refunded)},
+    )
+
+
 async def _queue_of_shipment(
     session: AsyncSession, kind: NotificationKind, event: ShipmentDispatched | ShipmentDelivered
 ) -> None:
-    values = {"tracking_number": event.tracking_number or ""}
-    await commands.queue(session, kind, order_id=event.order_id, customer_id=event.customer_id, values=values)
+    await commands.queue(
+        session,
+        kind,
+        about=parcel_reference(event.order_id, event.parcel),
+        order_id=event.order_id,
+        customer_id=event.customer_id,
+        values={"tracking_number": event.tracking_number or ""},
+    )
 
 
 subscription = Subscription(
@@ -65,5 +104,7 @@ subscription = Subscription(
         ShipmentDispatched: on_dispatched,
         ShipmentDelivered: on_delivered,
         OrderCancelled: on_cancelled,
+        OrderUndelivered: on_undelivered,
+        OrderRefunded: on_refunded,
     },
 )

@@ -25,6 +25,8 @@ SAMPLES: Mapping[NotificationKind, Mapping[str, str]] = {
     _KIND.ORDER_SHIPPED: _ORDER | {"tracking_number": "TRK123456"},
     _KIND.ORDER_DELIVERED: _ORDER | {"tracking_number": "TRK123456"},
     _KIND.ORDER_CANCELLED: _ORDER | {"total": "42.50 USD", "refunded": "42.50 USD"},
+    _KIND.ORDER_UNDELIVERED: _ORDER | {"trouble": "lost"},
+    _KIND.ORDER_REFUNDED: _ORDER | {"total": "42.50 USD", "refunded": "42.50 USD"},
     _KIND.VERIFY_EMAIL: _LINK,
     _KIND.ACCOUNT_EXISTS: _LINK,
     _KIND.PASSWORD_RESET: _LINK,

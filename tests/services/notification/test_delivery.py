@@ -248,7 +248,9 @@ async def test_a_template_that_does_not_fit_holds_up_only_its_own_mails(
         template = await session.get_one(Template, NotificationKind.ORDER_SHIPPED)
         template.body = "{{ gone }}"  # valid when it was written, and not any more
         customer_id = people.customer()
-        await commands.queue(session, NotificationKind.ORDER_SHIPPED, order_id=uuid4(), customer_id=customer_id, values={})
+        await commands.queue(
+            session, NotificationKind.ORDER_SHIPPED, about="a parcel", order_id=uuid4(), customer_id=customer_id, values={}
+        )
     await queued(database, people, "b@example.org")
     await delivery(database, people, mailbox.port).send_due()
     assert await statuses(database) == [("PENDING", 1), ("SENT", 1)]

@@ -9,9 +9,19 @@ from pydantic import SecretStr
 from chassis.clock import utc_now
 from chassis.consumer import Consumer
 from chassis.database import Database
-from contracts.events import AccountMailRequested, CloudEvent, Event, OrderCancelled, ShipmentDelivered, ShipmentDispatched
+from contracts.events import (
+    AccountMailRequested,
+    CloudEvent,
+    Event,
+    OrderCancelled,
+    OrderRefunded,
+    OrderUndelivered,
+    ShipmentDelivered,
+    ShipmentDispatched,
+)
 from contracts.money import Money
 from contracts.notifications import NotificationKind
+from contracts.orders import Trouble
 from services.notification import commands
 from services.notification.consumers import subscription
 from services.notification.model import NotificationStatus, inbox
@@ -101,3 +111,36 @@ async def test_g6_a_cancelled_order_is_told_of_if_it_was_confirmed_or_paid_witho
         confirmed: {"total": "12.50 USD", "refunded": ""},
         paid: {"total": "12.50 USD", "refunded": "12.50 USD"},
     }
+
+
+async def test_s10_each_parcel_has_mails_of_its_own(database: Database) -> None:
+    order_id = uuid4()
+    for parcel in (1, 2):
+        shipment = {"order_id": order_id, "parcel": parcel, "customer_id": uuid4(), "shipment_id": uuid4()}
+        await consume(database, ShipmentDispatched(**shipment, tracking_number=f"TRK{parcel}", occurred_at=utc_now()))
+    queued = [(each.key, each.values) for each in await notifications(database)]
+    assert queued == [
+        (f"{order_id}:order_shipped", {"tracking_number": "TRK1"}),
+        (f"{order_id}-2:order_shipped", {"tracking_number": "TRK2"}),
+    ]
+
+
+async def test_s10_a_parcel_that_is_lost_or_came_back_is_told_of_each_time(database: Database) -> None:
+    order = {"order_id": uuid4(), "customer_id": uuid4(), "total": Money(amount="12.50")}
+    troubles = (Trouble.NOT_PICKED_UP, Trouble.SILENT, Trouble.LOST, Trouble.RETURNED, Trouble.LOST)
+    await consume(database, *[OrderUndelivered(**order, trouble=trouble) for trouble in troubles])
+    queued = await notifications(database)
+    assert [(each.kind, each.values) for each in queued] == [
+        (NotificationKind.ORDER_UNDELIVERED, {"trouble": trouble}) for trouble in ("lost", "returned", "lost")
+    ]
+    assert {(each.order_id, each.customer_id) for each in queued} == {(order["order_id"], order["customer_id"])}
+
+
+async def test_s10_a_refund_says_what_goes_back(database: Database) -> None:
+    order = {"order_id": uuid4(), "customer_id": uuid4(), "total": Money(amount="12.50"), "trouble": Trouble.SILENT}
+    await consume(database, *[OrderRefunded(**order, refunded=Money(amount="12.50")) for _ in range(2)])
+    [queued] = await notifications(database)
+    assert (queued.kind, queued.order_id, queued.customer_id) == (
+        NotificationKind.ORDER_REFUNDED, order["order_id"], order["customer_id"],
+    )  # fmt: skip
+    assert queued.values == {"total": "12.50 USD", "refunded": "12.50 USD"}

@@ -3,9 +3,10 @@
 import pytest
 from jinja2 import UndefinedError
 
+from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.notifications import NotificationKind
-from services.notification import templates
+from services.notification import queries, templates
 
 SHIPPED = NotificationKind.ORDER_SHIPPED
 
@@ -66,3 +67,32 @@ def test_g6_no_template_can_name_what_customers_write(kind: NotificationKind, cu
     assert refused.value.code == ErrorCode.TEMPLATE_INVALID
     with pytest.raises(UndefinedError):  # not even if it was queued when it still could
         templates.render(kind, "Hello", f"{{{{ {customers_own} }}}}", {customers_own: "cheap pills at evil.example"})
+
+
+async def test_every_kind_of_mail_has_a_text_that_renders(database: Database) -> None:
+    texts = await queries.texts(database)
+    assert texts.keys() == set(NotificationKind)
+    for kind, text in texts.items():
+        templates.check(kind, text.subject, text.body)
+        rendered = templates.render(kind, text.subject, text.body, {})  # whatever a value lacks
+        assert rendered.body.startswith("Hello,\n\n")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"), [("lost", "the carrier has lost your parcel"), ("returned", "has come back to us")]
+)
+async def test_s10_a_parcel_in_trouble_is_told_of_in_plain_words(database: Database, trouble: str, words: str) -> None:
+    kind = NotificationKind.ORDER_UNDELIVERED
+    text = (await queries.texts(database))[kind]
+    body = templates.render(kind, text.subject, text.body, {"order_id": "7", "trouble": trouble}).body
+    assert body.count("your parcel") == 1
+    assert words in body
+    assert "\n\n\n" not in body
+    assert body.endswith("Order: 7\n")
+
+
+async def test_s10_a_refund_is_told_with_its_amount(database: Database) -> None:
+    kind = NotificationKind.ORDER_REFUNDED
+    text = (await queries.texts(database))[kind]
+    body = templates.render(kind, text.subject, text.body, {"order_id": "7", "refunded": "12.50 USD"}).body
+    assert "12.50 USD are on their way back to you." in body
