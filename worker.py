@@ -56,10 +56,10 @@ class WorkerSettings(ProcessSettings, TemporalSettings):
 
 def order_worker(client: Client, settings: WorkerSettings, http: HttpSession) -> Worker:
     """The worker on the orders queue."""
-    tokens = ServiceTokens(http.session, settings.identity_url, "worker", settings.service_client_secret)
+    tokens = ServiceTokens(http, settings.identity_url, "worker", settings.service_client_secret)
 
     def service(name: str) -> ServiceClient:
-        return ServiceClient(name, getattr(settings, f"{name}_url"), http.session, tokens, timeout_s=STEP_CALL_S)
+        return ServiceClient(name, getattr(settings, f"{name}_url"), http, tokens, timeout_s=STEP_CALL_S)
 
     return Worker(
         client,

@@ -48,5 +48,7 @@ class ServiceSettings(ProcessSettings):
     """How long published events stay in the outbox, so that they can be published again if the broker loses them."""
     inbox_retention_days: Annotated[int, Field(ge=1)] = 30
     """How long applied events are remembered; must be longer than any outbox or broker keeps one that may come again."""
+    idempotency_retention_days: Annotated[int, Field(ge=1)] = 30
+    """How long a reply is kept for whoever repeats a request under the same Idempotency-Key."""
     consumer_attempts: Annotated[int, Field(ge=1, le=20)] = 5
     """How often an event is tried before it goes to the dead letters."""

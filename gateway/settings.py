@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from chassis.settings import ProcessSettings
+from contracts.budgets import GATEWAY_SILENCE_S
 
 
 def _listed(value: Any) -> Any:
@@ -76,9 +77,9 @@ class GatewaySettings(ProcessSettings):
     uploads_per_client: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Requests of one client address whose body is still coming."""
 
-    upstream_timeout_s: Annotated[float, Field(gt=0, le=600)] = 35
+    upstream_timeout_s: Annotated[float, Field(gt=0, le=600)] = GATEWAY_SILENCE_S
     """How long a service, or a client that is sent its answer, may be silent. Longer than the slowest call that the platform
-    makes itself (30 s)."""
+    makes itself."""
     upstream_total_s: Annotated[float, Field(gt=0, le=3600)] = 120
     """How long a service's whole answer may take."""
     upstream_connections: Annotated[int, Field(ge=1, le=10_000)] = 128

@@ -44,11 +44,13 @@ class OrderFact(Table, table=True):
     currency: str = Field(max_length=3)
     total: Decimal = Field(sa_column=amount_column())
     refunded: Decimal = Field(default=Decimal(0), sa_column=amount_column())
-    """What went back when it was cancelled, also of an order that had not been confirmed."""
+    """What went back when it was cancelled, also of an order that had not been confirmed, or because it did not arrive."""
     placed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     confirmed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     completed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     cancelled_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    refunded_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    """When it ended because its parcel did not arrive."""
     cancel_code: str | None = Field(default=None, max_length=40)
     lines: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
     """What was sold: product_id, name, quantity, revenue. Known once it is confirmed."""
@@ -58,6 +60,8 @@ class OrderFact(Table, table=True):
         """The furthest that it is known to have come."""
         if self.cancelled_at:
             return OrderStatus.CANCELLED
+        if self.refunded_at:
+            return OrderStatus.REFUNDED
         if self.completed_at:
             return OrderStatus.COMPLETED
         return OrderStatus.CONFIRMED if self.confirmed_at else OrderStatus.PENDING
@@ -74,6 +78,8 @@ class SalesDay(Table, table=True):
     confirmed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     cancelled: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     completed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    undelivered: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """Orders that ended because their parcel did not arrive."""
     gross: Decimal = Field(default=Decimal(0), sa_column=amount_column())
     """Totals of the orders confirmed."""
     refunds: Decimal = Field(default=Decimal(0), sa_column=amount_column())
@@ -81,7 +87,7 @@ class SalesDay(Table, table=True):
 
 
 class ProductDay(Table, table=True):
-    """What was sold of one product to orders confirmed on one UTC day and not cancelled since."""
+    """What was sold of one product to orders confirmed on one UTC day, and neither cancelled nor refunded since."""
 
     __tablename__ = "products_by_day"
 

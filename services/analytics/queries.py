@@ -127,7 +127,7 @@ async def customer(database: Database, customer_id: UUID) -> CustomerDetail:
 
 async def summary(database: Database, period: Period) -> Summary:
     """A period at a glance."""
-    names = ("placed", "confirmed", "cancelled", "completed", "gross", "refunds")
+    names = ("placed", "confirmed", "cancelled", "completed", "undelivered", "gross", "refunds")
     sums = [func.sum(getattr(SalesDay, name)).label(name) for name in names]
     sales = (
         select(SalesDay.currency, *sums)

@@ -38,10 +38,12 @@ class Sales(_Report):
     confirmed: int
     cancelled: int
     completed: int
+    undelivered: int
+    """Orders that ended because their parcel did not arrive."""
     gross: Decimal
     """Totals of the orders that were confirmed."""
     refunds: Decimal
-    """What went back of confirmed orders that were cancelled."""
+    """What went back of confirmed orders that were cancelled, or did not arrive."""
     net: Decimal
 
 
@@ -52,7 +54,7 @@ class SalesDayReport(Sales):
 
 
 class ProductReport(_Report):
-    """What was sold of a product to orders that were confirmed and not cancelled."""
+    """What was sold of a product to orders that were confirmed, and neither cancelled nor refunded."""
 
     product_id: str
     name: str

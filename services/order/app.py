@@ -1,9 +1,6 @@
 """What runs in the order process: the API, the relay, the consumer of shipping's events, and two jobs: one hands over to sagas
 what was accepted while they could not be told, one counts the orders that wait for a person."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated
@@ -11,13 +8,13 @@ from typing import Annotated
 from prometheus_client import Gauge
 from pydantic import Field, SecretStr
 
-from chassis.clients import HttpSession, ServiceClient, ServiceTokens, Unavailable
-from chassis.database import Database, is_connection_fault
-from chassis.logs import logger
+from chassis.clients import HttpSession, ServiceClient, ServiceTokens
+from chassis.database import Database
+from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from contracts.base import Seconds
-from contracts.budgets import PLACE_WAIT_S, SERVICE_CALL_S
+from contracts.budgets import PLACE_WAIT_S
 from contracts.money import Money
 from services.order import api, consumers
 from services.order.access import ACCESS
@@ -28,8 +25,9 @@ from temporal.client import TemporalSettings
 from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 
 HAND_OVER_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 5.0
+"""Between two tries to hand over while Temporal is away."""
 COUNT_SECONDS = 15.0
-log = logger(__name__)
 _waiting = Gauge("orders_waiting", "Orders that wait for a person to decide.", ["for"])
 GAUGES = (
     (_waiting.labels("review"), IN_REVIEW),
@@ -64,47 +62,26 @@ def build(settings: OrderSettings) -> Service:
     app = new_app(
         "order", "Orders", "Place, follow and cancel orders.", [api.public, api.internal], {"database": database.ping}, ACCESS
     )
-    app.state.database = database
     http, sagas = HttpSession(), OrderSagas(settings)
-
-    @asynccontextmanager
-    async def orders() -> AsyncIterator[None]:
-        tokens = ServiceTokens(http.session, settings.identity_url, "order", settings.service_client_secret)
-        app.state.orders = OrderService(
-            database=database,
-            catalog=ServiceClient("catalog", settings.catalog_url, http.session, tokens, timeout_s=SERVICE_CALL_S),
-            sagas=sagas,
-            terms=Terms(
-                Money(amount=settings.review_threshold),
-                review_seconds=settings.review_deadline_seconds,
-                decision_seconds=settings.decision_seconds,
-                dispatch_seconds=settings.dispatch_seconds,
-                silence_seconds=settings.silence_seconds,
-            ),
-            wait=timedelta(seconds=settings.place_wait_seconds),
-        )
-        yield
-
-    async def hand_over() -> None:
-        while True:
-            try:
-                while await app.state.orders.hand_over():
-                    pass
-            except Unavailable as error:
-                log.warning("hand_over_waits", error=str(error))
-            except Exception as error:
-                if not is_connection_fault(error):
-                    log.error("hand_over_failed", exc_info=error)
-            await asyncio.sleep(HAND_OVER_SECONDS)
+    tokens = ServiceTokens(http, settings.identity_url, "order", settings.service_client_secret)
+    orders = OrderService(
+        database=database,
+        catalog=ServiceClient("catalog", settings.catalog_url, http, tokens),
+        sagas=sagas,
+        terms=Terms(
+            Money(amount=settings.review_threshold),
+            review_seconds=settings.review_deadline_seconds,
+            decision_seconds=settings.decision_seconds,
+            dispatch_seconds=settings.dispatch_seconds,
+            silence_seconds=settings.silence_seconds,
+        ),
+        wait=timedelta(seconds=settings.place_wait_seconds),
+    )
+    app.state.database, app.state.orders = database, orders
 
     async def count_waiting() -> None:
-        while True:
-            try:
-                for gauge, question in GAUGES:
-                    gauge.set(await sagas.count(question))
-            except Unavailable as error:
-                log.warning("sagas_not_counted", error=str(error))
-            await asyncio.sleep(COUNT_SECONDS)
+        for gauge, question in GAUGES:
+            gauge.set(await sagas.count(question))
 
     return Service(
         name="order",
@@ -114,8 +91,11 @@ def build(settings: OrderSettings) -> Service:
         database=database,
         inbox=inbox,
         subscription=consumers.subscription(sagas),
-        jobs=[hand_over, count_waiting],
-        resources=[http, sagas, orders()],
+        jobs=[
+            Job("hand over to sagas", orders.hand_over, every_s=HAND_OVER_SECONDS, longest_pause_s=LONGEST_PAUSE_SECONDS),
+            Job("count orders that wait", count_waiting, every_s=COUNT_SECONDS),
+        ],
+        resources=[http, sagas],
     )
 
 

@@ -12,9 +12,9 @@ from aiokafka import ConsumerRecord
 from chassis.consumer import Consumer
 from chassis.database import Database
 from contracts.errors import ErrorCode
-from contracts.events import CloudEvent, Event, OrderCancelled, OrderCompleted, OrderConfirmed, OrderCreated
+from contracts.events import CloudEvent, Event, OrderCancelled, OrderCompleted, OrderConfirmed, OrderCreated, OrderRefunded
 from contracts.money import Money
-from contracts.orders import OrderLine
+from contracts.orders import OrderLine, Trouble
 from services.analytics.app import AnalyticsSettings, build
 from services.analytics.consumers import subscription
 from services.analytics.model import inbox
@@ -70,6 +70,12 @@ class Order:
 
     def completed(self, time: datetime) -> CloudEvent:
         return envelope(OrderCompleted(order_id=self.order_id, customer_id=self.customer_id, total=self.total), time)
+
+    def refunded(self, time: datetime) -> CloudEvent:
+        event = OrderRefunded(
+            order_id=self.order_id, customer_id=self.customer_id, total=self.total, refunded=self.total, trouble=Trouble.LOST
+        )
+        return envelope(event, time)
 
     def cancelled(
         self,

@@ -49,13 +49,15 @@ async def reports(database: Database) -> dict[str, Any]:
 
 
 def a_month() -> list[CloudEvent]:
-    """Orders with every fate: completed, under way, refused, cancelled before and after they were confirmed; two currencies."""
+    """Orders with every fate: completed, under way, refused, cancelled before and after they were confirmed, lost;
+    two currencies."""
     ann, bob = UUID(int=1), UUID(int=2)
     done = order(line("milk", 2, "1.50"), line("bread", 1, "3.00"), customer_id=ann)
     under_way = order(line("milk", 5, "1.50"), customer_id=bob)
     refused = order(line("bread", 9, "3.00"), customer_id=bob)
     paid_in_vain = order(line("bread", 2, "3.00"), customer_id=ann)
     regretted = order(line("milk", 3, "1.50"), line("wine", 1, "20.00"), customer_id=ann)
+    lost = order(line("wine", 3, "18.00", "EUR"), customer_id=bob)
     abroad = order(line("wine", 2, "18.00", "EUR"), customer_id=ann)
     return [
         done.created(at(1)), done.confirmed(at(1, 13)), done.completed(at(4)),
@@ -66,6 +68,7 @@ def a_month() -> list[CloudEvent]:
         regretted.created(at(2)), regretted.confirmed(at(2)),
         regretted.cancelled(at(5), was_confirmed=True, refunded=regretted.total),
         abroad.created(at(3)), abroad.confirmed(at(3)),
+        lost.created(at(3)), lost.confirmed(at(3)), lost.refunded(at(9)),
     ]  # fmt: skip
 
 
@@ -73,18 +76,20 @@ async def test_a_month_adds_up(database: Database) -> None:
     await consume(database, a_month())
     told = await reports(database)
     days = {(str(item["day"])[-2:], item["currency"]): item for item in told["days"]["items"]}
-    counts = {key: (d["placed"], d["confirmed"], d["cancelled"], d["completed"]) for key, d in days.items()}
+    counts = {key: (d["placed"], d["confirmed"], d["cancelled"], d["completed"], d["undelivered"]) for key, d in days.items()}
     assert counts == {
-        ("01", "USD"): (2, 1, 0, 0),
-        ("02", "USD"): (3, 2, 2, 0),
-        ("03", "EUR"): (1, 1, 0, 0),
-        ("04", "USD"): (0, 0, 0, 1),
-        ("05", "USD"): (0, 0, 1, 0),
+        ("01", "USD"): (2, 1, 0, 0, 0),
+        ("02", "USD"): (3, 2, 2, 0, 0),
+        ("03", "EUR"): (2, 2, 0, 0, 0),
+        ("04", "USD"): (0, 0, 0, 1, 0),
+        ("05", "USD"): (0, 0, 1, 0, 0),
+        ("09", "EUR"): (0, 0, 0, 0, 1),
     }
     money = {key: (str(d["gross"]), str(d["refunds"]), str(d["net"])) for key, d in days.items()}
     assert money[("01", "USD")] == ("6.00", "0.00", "6.00")
     assert money[("02", "USD")] == ("32.00", "0.00", "32.00")
-    assert money[("03", "EUR")] == ("36.00", "0.00", "36.00")
+    assert money[("03", "EUR")] == ("90.00", "0.00", "90.00")
+    assert money[("09", "EUR")] == ("0.00", "54.00", "-54.00")
     assert money[("05", "USD")] == ("0.00", "24.50", "-24.50")
     # What was cancelled after it had been confirmed is not among the products any more.
     [by_revenue, by_quantity, in_euro, _] = told["products"]
@@ -99,7 +104,7 @@ async def test_a_month_adds_up(database: Database) -> None:
     cancellations = {item["code"]: item["orders"] for item in told["summary"]["cancellations"]}
     assert cancellations == {"out_of_stock": 1, "address_undeliverable": 1, "cancelled_by_request": 1}
     sales = {item["currency"]: (str(item["net"]), str(item["average_order"])) for item in told["summary"]["sales"]}
-    assert sales == {"EUR": ("36.00", "36.00"), "USD": ("13.50", "12.67")}
+    assert sales == {"EUR": ("36.00", "45.00"), "USD": ("13.50", "12.67")}
 
 
 MONTH = a_month()
@@ -142,6 +147,7 @@ class Expected:
     confirmed: int = 0
     cancelled: int = 0
     completed: int = 0
+    undelivered: int = 0
     gross: Decimal = Decimal(0)
     refunds: Decimal = Decimal(0)
     sold: Counter[str] = field(default_factory=Counter)
@@ -152,7 +158,7 @@ def many_orders(seed: int) -> tuple[list[CloudEvent], Expected]:
     for _ in range(60):
         lines = [line(f"p{n}", chance.randint(1, 5), f"{chance.randint(1, 9)}.25") for n in chance.sample(range(8), 3)]
         bought = order(*lines, customer_id=UUID(int=chance.randint(1, 5)))
-        fate = chance.choice(["refused", "confirmed", "completed", "regretted"])
+        fate = chance.choice(["refused", "confirmed", "completed", "regretted", "lost"])
         day = chance.randint(1, 28)
         events.append(bought.created(at(day)))
         expected.placed += 1
@@ -166,6 +172,11 @@ def many_orders(seed: int) -> tuple[list[CloudEvent], Expected]:
         if fate == "regretted":
             events.append(bought.cancelled(at(day + 1), was_confirmed=True, refunded=bought.total))
             expected.cancelled += 1
+            expected.refunds += bought.total.amount
+            continue
+        if fate == "lost":
+            events.append(bought.refunded(at(day + 2)))
+            expected.undelivered += 1
             expected.refunds += bought.total.amount
             continue
         expected.sold.update({each.product_id: each.quantity for each in lines})
@@ -183,7 +194,7 @@ async def test_sums_are_right_when_several_processes_apply_events_at_once(databa
         await asyncio.gather(*[consume(database, share) for share in shares], *[consume(database, shares[0][::-1])])
     assert not [entry for entry in logs if entry["event"] in ("batch_failed", "event_failed")]
     [sales] = (await queries.summary(database, OCTOBER)).sales
-    for name in ("placed", "confirmed", "cancelled", "completed", "gross", "refunds"):
+    for name in ("placed", "confirmed", "cancelled", "completed", "undelivered", "gross", "refunds"):
         assert getattr(sales, name) == getattr(expected, name), name
     top = await queries.top_products(database, OCTOBER, currency="USD", by=ProductOrder.QUANTITY, cursor=None, limit=100)
     assert {item.product_id: item.quantity for item in top.items} == dict(expected.sold)
@@ -200,7 +211,7 @@ async def test_events_it_does_not_need_are_passed_over(database: Database) -> No
 
 def test_the_month_tells_of_real_events() -> None:
     assert {type(event_of(each)).__name__ for each in MONTH} == {
-        "OrderCreated", "OrderConfirmed", "OrderCancelled", "OrderCompleted",
+        "OrderCreated", "OrderConfirmed", "OrderCancelled", "OrderRefunded", "OrderCompleted",
     }  # fmt: skip
 
 
