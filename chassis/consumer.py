@@ -1,42 +1,57 @@
 """Consumes domain events: each one's effect happens once, in order per aggregate; what cannot be handled is parked, never lost.
 
-A batch is applied in one transaction, together with its inbox rows. If that fails, its events are applied one by one; an event
-that still fails after its tries goes to `<topic>.dlq` with the error. A database or a platform service that is away is not
-the event's fault: then the consumer waits and tries again for as long as it takes.
+Records are applied together, in one transaction with their inbox rows. If that fails, each is applied alone: one that still
+fails after its tries becomes a dead letter in this consumer's own database. Only events of its own aggregate wait for it.
+
+A database, a lock or a platform service that is not to be had is no fault of the event: then it waits, and is tried again for as
+long as it takes. But if others get through between its tries for a minute, it is the event after all, and it is parked.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 from opentelemetry import trace
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from pydantic import ValidationError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from chassis import dead_letters
 from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database, is_connection_fault, is_lock_fault
+from chassis.dead_letters import Letter, LetterState
+from chassis.group_reader import GroupReader
 from chassis.inbox import Inbox
-from chassis.kafka import close, ensure_topics, for_ever, on_connection_lost
+from chassis.kafka import ensure_topics, for_ever, read_record
 from chassis.logs import logger
+from chassis.progress import Progress
 from chassis.settings import ServiceSettings
 from chassis.telemetry import context_of
-from contracts.events import EVENT_TYPES, CloudEvent, Event, dead_letter_topic
+from contracts.events import EVENT_TYPES, CloudEvent, Event
 
 BATCH = 200
 COMMIT_SECONDS = 1.0
 """How often the group's offsets are stored. After a crash some events are read again; the inbox makes that harmless."""
+LOOK_SECONDS = 2.0
+"""How often a consumer looks how far it is, and for letters that are to be handed back to it."""
+PATIENCE_SECONDS = 60.0
+"""How long an event may meet faults while others get through, before it is parked."""
 FORGET_SECONDS = 600.0
+REPLAY_BATCH = 100
+REPLAY_LEASE = timedelta(minutes=2)
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 log = logger(__name__)
 tracer = trace.get_tracer(__name__)
 applied_total = Counter("events_applied_total", "Events whose effect was committed.", ["topic", "type"])
 dead_letters_total = Counter("events_dead_lettered_total", "Events parked because they could not be handled.", ["topic"])
+dead_letters_open = Gauge("dead_letters_open", "Dead letters about which nobody has decided yet.", ["consumer", "topic"])
 lag_seconds = Histogram(
     "event_lag_seconds",
     "From the event's time to its effect's commit.",
@@ -62,12 +77,36 @@ class Subscription:
     second call for the same event must be harmless."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Received:
+    """A record that is not settled yet. `event` is None where the record is none that can be read; then `unfit` says why."""
+
     record: ConsumerRecord
-    envelope: CloudEvent
-    event: Event
+    envelope: CloudEvent | None = None
+    event: Event | None = None
+    unfit: Exception | None = None
     is_told: bool = False
+    failures: int = 0
+    """How often it failed by its own fault."""
+    pause: float = FIRST_PAUSE
+    not_before: float = 0.0
+    """When it is tried again; 0 if it was not tried yet. Times are those of the event loop."""
+    failing_since: float | None = None
+    others_then: int = 0
+    """How many others had got through when it was tried last."""
+
+    @property
+    def place(self) -> TopicPartition:
+        return TopicPartition(self.record.topic, self.record.partition)
+
+    @property
+    def key(self) -> object:
+        """Whose events must stay in order. What is no event keeps nobody waiting."""
+        return self.envelope.partitionkey if self.envelope else self
+
+    @property
+    def type(self) -> str:
+        return self.envelope.type if self.envelope else "?"
 
 
 class Consumer:
@@ -80,179 +119,335 @@ class Consumer:
         self._database, self._inbox, self._settings = database, inbox, settings
         self._handlers = {kind.__name__: handler for kind, handler in subscription.handlers.items()}
         self._tellers = {kind.__name__: teller for kind, teller in subscription.tell.items()}
+        self.progress = Progress(service, subscription.topics)
+        self._waiting: list[_Received] = []
+        """What was received and is not settled, in the sequence in which it came."""
+        self._through: dict[bool, int] = {True: 0, False: 0}
+        """How many events were applied: of those that others are told of, and of the rest."""
+        self._away_until, self._away_pause = 0.0, FIRST_PAUSE
+        """Not to be tried before, since the database is away."""
+        self._has_letters = True
+        self._topics_with_letters: set[str] = set()
 
     async def run(self) -> None:
-        """Consume for ever."""
-        await for_ever(self._run_once, "consumer", (OSError, KafkaError))
+        """Consume for ever, and beside it hand back the letters that somebody wants tried again."""
+        self.progress.start()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(for_ever(self._run_once, "consumer", (OSError, KafkaError)))
+            group.create_task(for_ever(self._tend_for_ever, "dead_letters", (OSError,)))
 
     async def _run_once(self) -> None:
         await ensure_topics(self._settings)
-        consumer = AIOKafkaConsumer(
-            *self._subscription.topics,
-            bootstrap_servers=self._settings.kafka_bootstrap_servers,
-            group_id=self._service,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=100,  # the embedded broker looks for new events only at half of it and at its end
-            session_timeout_ms=self._settings.kafka_session_timeout_ms,
-            heartbeat_interval_ms=self._settings.kafka_session_timeout_ms // 6,
-            request_timeout_ms=15_000,
-            metadata_max_age_ms=10_000,
-        )
-        lost = asyncio.Event()
-        on_connection_lost(consumer._client, lost.set)
+        self._waiting.clear()
+        reader = GroupReader(self._settings, self._service, self._subscription.topics, on_revoked=self._let_go)
         try:
-            await consumer.start()
-            await self._consume(consumer, lost)
+            await reader.start()
+            measuring = asyncio.ensure_future(
+                for_ever(lambda: self._measure_for_ever(reader), "consumer_progress", (OSError, KafkaError))
+            )
+            try:
+                await self._consume(reader)
+            finally:
+                measuring.cancel()
+                await asyncio.wait([measuring])
         finally:
-            await close(consumer._client, consumer)
+            await reader.stop()
 
-    async def _consume(self, consumer: AIOKafkaConsumer, lost: asyncio.Event) -> None:
+    async def _consume(self, reader: GroupReader) -> None:
         loop = asyncio.get_running_loop()
-        commit_at = forget_at = loop.time()
-        applied: dict[TopicPartition, int] = {}
+        commit_at = loop.time()
         try:
             while True:
-                batches = await consumer.getmany(timeout_ms=200, max_records=BATCH)
-                if lost.is_set():
-                    # Perhaps the broker has lost its log, and these are from the middle of a new one: begin where the group is.
-                    raise KafkaConnectionError("the connection to the broker broke")
-                if batches:
-                    # All partitions together: their events do not depend on each other, and a commit costs the same for all.
-                    await self.apply([record for records in batches.values() for record in records])
-                    applied |= {partition: records[-1].offset + 1 for partition, records in batches.items()}
-                now = loop.time()
-                if now >= commit_at:
-                    await self._commit(consumer, applied)
-                    commit_at = now + COMMIT_SECONDS
-                if now >= forget_at and not await self._forget():
-                    forget_at = now + FORGET_SECONDS
+                # While much is waiting nothing more is fetched: then the fault is not with single events.
+                records = await reader.fetch(BATCH) if len(self._waiting) < BATCH else []
+                self._take_in(records)
+                if self._waiting:
+                    await self._try_waiting()
+                    if not records:
+                        await asyncio.sleep(min(max(self._next_try() - loop.time(), 0), 0.2))
+                if loop.time() >= commit_at:
+                    await reader.commit(self._records())
+                    commit_at = loop.time() + COMMIT_SECONDS
         finally:
-            if not lost.is_set():
+            if not reader.is_lost:
                 with suppress(Exception):
-                    await self._commit(consumer, applied)
+                    await reader.commit(self._records())
 
-    async def _forget(self) -> bool:
-        """Delete some old rows of the inbox; returns whether there may be more."""
-        before = utc_now() - timedelta(days=self._settings.inbox_retention_days)
-        try:
-            async with self._database.transaction() as session:
-                return await self._inbox.forget(session, before)
-        except Exception as error:
-            if not is_connection_fault(error):
-                raise
-            return False
+    def _let_go(self, places: Iterable[TopicPartition]) -> None:
+        """Others read these partitions from now on, from where we have settled everything."""
+        gone = set(places)
+        self._waiting = [item for item in self._waiting if item.place not in gone]
 
-    async def _commit(self, consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
-        # A lost assignment only means that somebody reads these again; the inbox makes that harmless.
-        with suppress(CommitFailedError, IllegalStateError):
-            async with asyncio.timeout(5):  # aiokafka would wait as long as the broker is away
-                if offsets:
-                    await consumer.commit(offsets)
-        offsets.clear()
+    def _records(self) -> list[ConsumerRecord]:
+        return [item.record for item in self._waiting]
+
+    async def _measure_for_ever(self, reader: GroupReader) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    if (behind := await reader.behind(self._records())) is not None:
+                        oldest = min((item.record.timestamp for item in self._waiting), default=None)
+                        self.progress.measured(behind, oldest / 1000 if oldest else None)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def apply(self, records: Sequence[ConsumerRecord]) -> None:
         """Apply what is new of these records; return when each one's effect is committed, or the record parked."""
-        received = []
-        for record in records:
-            try:
-                item = self._receive(record)
-            except (ValidationError, KeyError, ValueError) as error:
-                await self._park(record, error)
-                continue
-            if item is not None:
-                received.append(item)
-        if not received:
-            return
-        try:
-            await self._apply_together(received)
-        except Exception as error:
-            if len(received) > 1:
-                log.info("batch_failed", events=len(received), error=_told(error))
-            for item in received:
-                await self._apply_one(item)
+        self._take_in(records)
+        while self._waiting:
+            await self._try_waiting()
+            if self._waiting:
+                await asyncio.sleep(max(self._next_try() - asyncio.get_running_loop().time(), 0))
 
-    def _receive(self, record: ConsumerRecord) -> _Received | None:
-        """The event in a record, or None where nobody here handles its type. Raises on what is no event."""
-        envelope = CloudEvent.model_validate_json(record.value or b"")
-        if envelope.type not in self._handlers and envelope.type not in self._tellers:
-            return None
-        return _Received(record, envelope, EVENT_TYPES[envelope.type].model_validate(envelope.data))
+    def _take_in(self, records: Iterable[ConsumerRecord]) -> None:
+        for record in records:
+            if (item := self._received(record)) is not None:
+                self._waiting.append(item)
+
+    def _received(self, record: ConsumerRecord) -> _Received | None:
+        """The event in a record, or why it is none; None where nobody here handles its type."""
+        envelope = None
+        try:
+            envelope = CloudEvent.model_validate_json(record.value or b"")
+            if envelope.type not in self._handlers and envelope.type not in self._tellers:
+                return None
+            return _Received(record, envelope, EVENT_TYPES[envelope.type].model_validate(envelope.data))
+        except Exception as error:  # whatever it is: a record must not stop those behind it
+            return _Received(record, envelope, unfit=error)
+
+    def _next_try(self) -> float:
+        return max(min((item.not_before for item in self._waiting), default=0.0), self._away_until)
+
+    async def _try_waiting(self) -> None:
+        """Try what may be tried now, in sequence; what comes of it is no longer waiting."""
+        now = asyncio.get_running_loop().time()
+        if now < self._away_until:
+            return
+        due, held = [], set()
+        for item in self._waiting:
+            if item.key in held:
+                continue
+            if item.not_before > now:
+                held.add(item.key)
+            else:
+                due.append(item)
+        settled: set[_Received] = set()
+        together = [item for item in due if item.unfit is None]
+        if len(together) > 1:
+            try:
+                await self._apply_together(together)
+                settled.update(together)
+            except Exception as error:
+                log.info("batch_failed", events=len(together), error=_told(error))
+        for item in due:
+            if item in settled or item.key in held:
+                continue
+            if await self._try_alone(item):
+                settled.add(item)
+            else:
+                held.add(item.key)
+                if self._away_until > now:
+                    break
+        self._waiting = [item for item in self._waiting if item not in settled]
+
+    async def _try_alone(self, item: _Received) -> bool:
+        """Whether it is settled: applied or parked."""
+        try:
+            if item.unfit is not None:
+                await self._park(item, item.unfit)
+            else:
+                await self._apply_together([item])
+        except Exception as error:
+            return await self._failed(item, error)
+        return True
+
+    async def _failed(self, item: _Received, error: Exception) -> bool:
+        """Decide whose fault it is; whether the item is settled now, since it is parked."""
+        now = asyncio.get_running_loop().time()
+        item.failing_since = item.failing_since or now
+        if is_connection_fault(error) and not await self._database_answers():
+            log.warning("consumer_waits", error=_told(error), event_type=item.type)
+            self._away_until, self._away_pause = now + self._away_pause, min(self._away_pause * 2, LONGEST_PAUSE)
+            return False
+        self._away_pause = FIRST_PAUSE
+        if isinstance(error, Unavailable) or is_connection_fault(error) or is_lock_fault(error):
+            log.warning("consumer_waits", error=_told(error), event_type=item.type)
+            others_get_through = item.not_before > 0 and self._through[self._is_told_on(item)] > item.others_then
+            item.failures += others_get_through
+            is_given_up = item.failures >= self._settings.consumer_attempts and now - item.failing_since >= PATIENCE_SECONDS
+        else:
+            item.failures += 1
+            log.warning("event_failed", event_type=item.type, attempt=item.failures, exc_info=error)
+            is_given_up = item.failures >= self._settings.consumer_attempts
+        if is_given_up:
+            try:
+                await self._park(item, error)
+            except Exception as fault:
+                log.warning("consumer_waits", error=_told(fault), event_type=item.type)
+            else:
+                return True
+        item.others_then = self._through[self._is_told_on(item)]
+        item.not_before, item.pause = now + item.pause, min(item.pause * 2, LONGEST_PAUSE)
+        return False
+
+    async def _database_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(5):
+                await self._database.ping()
+        except Exception:
+            return False
+        return True
+
+    def _is_told_on(self, item: _Received) -> bool:
+        return item.type in self._tellers
 
     async def _tell(self, items: Sequence[_Received]) -> None:
         """Pass on those events that have to be passed on, and were not before."""
         async with self._database.reading() as session:
-            known = await self._inbox.known(session, [item.envelope.id for item in items])
+            known = await self._inbox.known(session, [_envelope(item).id for item in items])
         for item in items:
-            if item.is_told or item.envelope.id in known:
+            envelope = _envelope(item)
+            if item.is_told or envelope.id in known:
                 continue
-            with self._span_of(item):
-                await self._tellers[item.envelope.type](item.event, item.envelope)
+            with _span_of(envelope):
+                await self._tellers[envelope.type](item.event, envelope)
             item.is_told = True
-            known.add(item.envelope.id)
+            known.add(envelope.id)
 
-    def _span_of(self, item: _Received) -> AbstractContextManager[trace.Span]:
-        context = context_of({"traceparent": item.envelope.traceparent or ""})
-        return tracer.start_as_current_span(f"apply {item.envelope.type}", context)
-
-    async def _apply_together(self, items: Sequence[_Received]) -> None:
+    async def _apply_together(self, items: Sequence[_Received], *, letters: Sequence[UUID] = ()) -> None:
+        """Apply what is new of these, and settle the letters that they come from, if any."""
         applied = []
-        if to_tell := [item for item in items if item.envelope.type in self._tellers]:
+        if to_tell := [item for item in items if self._is_told_on(item)]:
             await self._tell(to_tell)
         async with self._database.transaction() as session:
-            fresh = await self._inbox.claim(session, [item.envelope.id for item in items])
+            fresh = await self._inbox.claim(session, {_envelope(item).id for item in items})
+            if letters or (fresh and self._has_letters):
+                await dead_letters.settle(session, [*letters, *fresh])
             for item in items:
-                if item.envelope.id not in fresh:
+                envelope = _envelope(item)
+                if envelope.id not in fresh:
                     continue
-                fresh.discard(item.envelope.id)  # the same event twice in one batch
+                fresh.discard(envelope.id)  # the same event twice in one batch
                 applied.append(item)
-                if handler := self._handlers.get(item.envelope.type):
-                    with self._span_of(item):
-                        await handler(session, item.event, item.envelope)
+                if handler := self._handlers.get(envelope.type):
+                    with _span_of(envelope):
+                        await handler(session, item.event, envelope)
+        self.progress.advanced()
         for item in applied:
-            applied_total.labels(item.record.topic, item.envelope.type).inc()
-            lag_seconds.labels(item.record.topic).observe((utc_now() - item.envelope.time).total_seconds())
+            self._through[self._is_told_on(item)] += 1
+            applied_total.labels(item.record.topic, item.type).inc()
+            lag_seconds.labels(item.record.topic).observe((utc_now() - _envelope(item).time).total_seconds())
 
-    async def _apply_one(self, item: _Received) -> None:
-        failures, pause = 0, 0.05
+    async def _park(self, item: _Received, error: Exception, identity: UUID | None = None) -> None:
+        """Make it a dead letter. What the database does not take as it is, is kept by reference: that cannot fail for ever."""
+        record, envelope = item.record, item.envelope
+        identity = identity or dead_letters.letter_id(record, envelope)
+        self._has_letters = True
+        try:
+            async with self._database.transaction() as session:
+                await dead_letters.park(session, identity, record, envelope, _told(error), by_reference=False)
+        except Exception as refused:
+            if is_connection_fault(refused) or is_lock_fault(refused):
+                raise
+            async with self._database.transaction() as session:
+                await dead_letters.park(session, identity, record, envelope, type(error).__name__, by_reference=True)
+        dead_letters_total.labels(record.topic).inc()
+        self.progress.advanced()
+        log.error("event_dead_lettered", topic=record.topic, offset=record.offset, event_type=item.type, error=_told(error))
+
+    async def _tend_for_ever(self) -> None:
+        """Count the letters, hand back those that are to be tried again, and forget what was settled long ago."""
+        loop = asyncio.get_running_loop()
+        forget_at = loop.time()
         while True:
             try:
-                return await self._apply_together([item])
+                while await self._replay(await self._count_letters()):
+                    pass
+                if loop.time() >= forget_at and not await self._forget():
+                    forget_at = loop.time() + FORGET_SECONDS
             except Exception as error:
-                if isinstance(error, Unavailable) or is_connection_fault(error) or is_lock_fault(error):
-                    log.warning("consumer_waits", error=_told(error), event_type=item.envelope.type)
-                else:
-                    failures += 1
-                    log.warning("event_failed", event_id=str(item.envelope.id), attempt=failures, exc_info=error)
-                if failures >= self._settings.consumer_attempts:
-                    return await self._park(item.record, error)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
+                if not (is_connection_fault(error) or is_lock_fault(error)):
+                    raise
+                log.warning("dead_letters_wait", error=_told(error))
+            await asyncio.sleep(LOOK_SECONDS)
 
-    async def _park(self, record: ConsumerRecord, error: Exception) -> None:
-        """Put a record among the dead letters, as it came, with where it came from and what went wrong."""
-        headers = [
-            *(record.headers or ()),
-            ("dlq-consumer", self._service.encode()),
-            ("dlq-topic", record.topic.encode()),
-            ("dlq-partition", str(record.partition).encode()),
-            ("dlq-offset", str(record.offset).encode()),
-            ("dlq-error", _told(error)[:2000].encode()),
-            ("dlq-time", utc_now().isoformat().encode()),
-        ]
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka_bootstrap_servers,
-            acks="all",
-            enable_idempotence=self._settings.kafka_enable_idempotence,
-        )
-        await producer.start()
+    async def _count_letters(self) -> int:
+        """How many are to be handed back."""
+        async with self._database.reading() as session:
+            counts = await dead_letters.counts(session)
+        self._has_letters = bool(counts)
+        self._topics_with_letters |= {topic for topic, _ in counts} | set(self._subscription.topics)
+        for topic in self._topics_with_letters:
+            dead_letters_open.labels(self._service, topic).set(counts.get((topic, LetterState.OPEN), 0))
+        return sum(count for (_, state), count in counts.items() if state is LetterState.REPLAY)
+
+    async def _replay(self, count: int) -> bool:
+        """Hand back some letters; whether there may be more that can be tried now."""
+        if not count:
+            return False
+        async with self._database.transaction() as session:
+            letters = await dead_letters.take(session, limit=REPLAY_BATCH, lease=REPLAY_LEASE)
+        untried = {letter.letter_id for letter in letters}
         try:
-            value = b"" if record.value is None and record.key is None else record.value  # aiokafka sends no record without both
-            await producer.send_and_wait(dead_letter_topic(record.topic), value, key=record.key, headers=headers)
+            await self._replay_all(letters, untried)
         finally:
-            await producer.stop()
-        dead_letters_total.labels(record.topic).inc()
-        log.error("event_dead_lettered", topic=record.topic, offset=record.offset, error=_told(error))
+            if untried:
+                async with self._database.transaction() as session:
+                    await dead_letters.release(session, untried)
+        return bool(letters) and not untried and count > len(letters)
+
+    async def _replay_all(self, letters: Sequence[Letter], untried: set[UUID]) -> None:
+        """Try them together, or else one by one; takes out of `untried` what was tried. What meets a fault stays in it."""
+        last_start = asyncio.get_running_loop().time() + REPLAY_LEASE.total_seconds() / 2
+        received = {letter.letter_id: self._received(letter.record()) for letter in letters if not letter.is_reference}
+        whole = {identity: item for identity, item in received.items() if item is not None and item.unfit is None}
+        if len(whole) > 1:
+            with suppress(Exception):
+                await self._apply_together(list(whole.values()), letters=list(whole))
+                untried -= whole.keys()
+        for letter in letters:
+            if letter.letter_id in untried and asyncio.get_running_loop().time() < last_start and await self._replay_one(letter):
+                untried.discard(letter.letter_id)
+
+    async def _replay_one(self, letter: Letter) -> bool:
+        """Whether it was tried: it is applied now, or has one attempt more."""
+        item: _Received | None = _Received(letter.record())
+        try:
+            item = self._received(await self._referenced(letter) if letter.is_reference else letter.record())
+            if item is not None and item.unfit is not None:
+                raise item.unfit
+            # If nobody here handles it any more, that is all there is to do.
+            await self._apply_together([item] if item else [], letters=[letter.letter_id])
+        except Exception as error:
+            if isinstance(error, Unavailable | KafkaError) or is_connection_fault(error) or is_lock_fault(error):
+                log.warning("dead_letter_waits", error=_told(error))
+                return False
+            await self._park(item or _Received(letter.record()), error, letter.letter_id)
+        return True
+
+    async def _referenced(self, letter: Letter) -> ConsumerRecord:
+        """The record that a letter refers to. Raises LookupError if the broker no longer has it."""
+        record = await read_record(self._settings, letter.topic, letter.partition or 0, letter.offset or 0)
+        if dead_letters.digest_of(record.value) != letter.digest:
+            raise LookupError("the broker has another record there now")
+        return record
+
+    async def _forget(self) -> bool:
+        """Delete some old rows of the inbox, and old letters that are settled; returns whether there may be more."""
+        before = utc_now() - timedelta(days=self._settings.inbox_retention_days)
+        async with self._database.transaction() as session:
+            await dead_letters.forget(session, before)
+            return await self._inbox.forget(session, before)
+
+
+def _envelope(item: _Received) -> CloudEvent:
+    if item.envelope is None:
+        raise ValueError("this record is no event")
+    return item.envelope
+
+
+def _span_of(envelope: CloudEvent) -> AbstractContextManager[trace.Span]:
+    context = context_of({"traceparent": envelope.traceparent or ""})
+    return tracer.start_as_current_span(f"apply {envelope.type}", context)
 
 
 def _told(error: Exception) -> str:

@@ -6,10 +6,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from fastapi import APIRouter, Response
 
 Check = Callable[[], Awaitable[object]]
+Trouble = Callable[[], str | None]
+"""What is wrong with a part of the process that its API can do without, if anything."""
 
 
-def health_router(checks: Mapping[str, Check]) -> APIRouter:
-    """`/health/live`: the process answers. `/health/ready`: it can do its work; 503 names what it lacks."""
+def health_router(checks: Mapping[str, Check], troubles: Mapping[str, Trouble] | None = None) -> APIRouter:
+    """`/health/live`: the process answers. `/health/ready`: it can do its work; 503 names what it lacks.
+
+    A trouble is told there too, as `degraded`, and the answer stays 200: requests can be answered, and taking the process out of
+    rotation, or starting it anew, would not cure it. `troubles` may be filled later.
+    """
     router = APIRouter(prefix="/health", tags=["health"])
 
     @router.get("/live", summary="The process answers")
@@ -20,8 +26,10 @@ def health_router(checks: Mapping[str, Check]) -> APIRouter:
     async def ready(response: Response) -> dict[str, str | dict[str, str]]:
         results = dict(zip(checks, await asyncio.gather(*map(_outcome, checks.values())), strict=True))
         ok = all(result == "ok" for result in results.values())
+        told = {name: trouble() or "ok" for name, trouble in (troubles or {}).items()}
+        well = all(result == "ok" for result in told.values())
         response.status_code = 200 if ok else 503
-        return {"status": "ready" if ok else "not ready", "checks": results}
+        return {"status": "not ready" if not ok else "ready" if well else "degraded", "checks": results | told}
 
     return router
 

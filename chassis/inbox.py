@@ -8,6 +8,8 @@ from sqlalchemy import Column, DateTime, MetaData, Table, func, text
 from sqlalchemy.dialects.postgresql import UUID as PgUuid
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from chassis.dead_letters import dead_letters_table
+
 _CLAIM = text("insert into inbox (event_id) select unnest(cast(:ids as uuid[])) on conflict do nothing returning event_id")
 _KNOWN = text("select event_id from inbox where event_id = any(:ids)")
 _FORGET = text(
@@ -19,7 +21,7 @@ _FORGET = text(
 
 
 class Inbox:
-    """The ids of events that this service has applied."""
+    """The ids of events that this service has applied. Its dead letters lie beside them: who has the one has the other."""
 
     def __init__(self, metadata: MetaData) -> None:
         self.table = Table(
@@ -28,6 +30,7 @@ class Inbox:
             Column("event_id", PgUuid(as_uuid=True), primary_key=True),
             Column("applied_at", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
         )
+        dead_letters_table(metadata)
 
     async def claim(self, session: AsyncSession, event_ids: Iterable[UUID]) -> set[UUID]:
         """Those of the ids that nobody applied before. A rollback gives them back.

@@ -4,18 +4,19 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import LeaderNotAvailableError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import LeaderNotAvailableError, OffsetOutOfRangeError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.offset import OffsetRequest
 
 from chassis.logs import logger
 from chassis.settings import ServiceSettings
-from contracts.events import TOPICS, dead_letter_topic
+from contracts.events import TOPICS
 
 CLOSE_SECONDS = 5.0
+READ_SECONDS = 15.0
 _LATEST = -1
 log = logger(__name__)
 
@@ -45,14 +46,13 @@ async def for_ever(once: Callable[[], Awaitable[None]], name: str, faults: tuple
 
 
 async def ensure_topics(settings: ServiceSettings, topics: Iterable[str] = TOPICS) -> None:
-    """Create the topics and their dead-letter topics where they are missing. Raises KafkaError if the broker is away."""
+    """Create the topics that are missing. Raises KafkaError if the broker is away."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers, request_timeout_ms=5000)
     await admin.start()
     try:
         existing = set(await admin.list_topics())
-        wanted = [name for topic in topics for name in (topic, dead_letter_topic(topic))]
         partitions, replication = settings.kafka_partitions, settings.kafka_replication
-        missing = [NewTopic(name, partitions, replication) for name in wanted if name not in existing]
+        missing = [NewTopic(name, partitions, replication) for name in topics if name not in existing]
         if missing:
             response = await admin.create_topics(missing)
             for _, code, *_ in response.topic_errors:
@@ -118,3 +118,26 @@ async def end_offsets(client: AIOKafkaClient, partitions: Iterable[TopicPartitio
                     raise for_code(code)(f"{topic}, partition {partition}")
                 ends[TopicPartition(topic, partition)] = end
     return ends
+
+
+async def read_record(settings: ServiceSettings, topic: str, partition: int, offset: int) -> ConsumerRecord:
+    """One record, by where it stands. Raises LookupError if there is none any more, KafkaError if the broker is away."""
+    place = TopicPartition(topic, partition)
+    reader = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="none", enable_auto_commit=False
+    )
+    try:
+        await reader.start()
+        if offset >= (await end_offsets(reader._client, [place]))[place] + 1:
+            raise LookupError("the broker's log is shorter than that")
+        reader.assign([place])
+        reader.seek(place, offset)
+        async with asyncio.timeout(READ_SECONDS):
+            record: ConsumerRecord = await reader.getone()
+    except (OffsetOutOfRangeError, TimeoutError) as error:
+        raise LookupError("the broker no longer holds the record") from error
+    finally:
+        await close(reader._client, reader)
+    if record.offset != offset:
+        raise LookupError("the broker no longer holds the record")
+    return record

@@ -23,7 +23,7 @@ from chassis.access import NO_OPERATIONS, AccessTable
 from chassis.clients import HttpSession
 from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
-from chassis.health import Check, health_router
+from chassis.health import Check, Trouble, health_router
 from chassis.idempotency import forget_keys
 from chassis.inbox import Inbox
 from chassis.jobs import Job
@@ -97,7 +97,9 @@ def new_app(
     install_problem_handlers(app)
     for router in routers:
         app.include_router(router)
-    app.include_router(health_router(checks))
+    troubles: dict[str, Trouble] = {}
+    app.state.troubles = troubles
+    app.include_router(health_router(checks, troubles))
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
@@ -146,6 +148,8 @@ class Service:
     async def run(self, parts: frozenset[Part] = frozenset(Part)) -> None:
         """Run the chosen parts until SIGTERM or SIGINT."""
         async with self.opened(parts):
+            # Without its API a process still answers the probes, so that it can be supervised.
+            api = self.api if Part.API in parts else new_app(self.name, self.name, "", [], {"database": self.database.ping})
             tasks: list[Awaitable[None]] = []
             if Part.RELAY in parts and "outbox" in self.metadata.tables:  # analytics has no events of its own
                 tasks.append(Relay(self.database.asyncpg_dsn, self.settings).run())
@@ -153,9 +157,8 @@ class Service:
                 tasks.extend(job() for job in (*self.jobs, *self._housekeeping()))
                 if self.subscription and self.inbox:
                     consumer = Consumer(self.name, self.subscription, self.database, self.inbox, self.settings)
+                    api.state.troubles["consumer"] = consumer.progress.trouble
                     tasks.append(consumer.run())
-            # Without its API a process still answers the probes, so that it can be supervised.
-            api = self.api if Part.API in parts else new_app(self.name, self.name, "", [], {"database": self.database.ping})
             await serve(api, self.settings, tasks)
 
     def _housekeeping(self) -> Sequence[Callable[[], Awaitable[None]]]:

@@ -1,4 +1,4 @@
-"""Reads the topics of the platform for people, and puts dead letters back."""
+"""Reads the topics of the platform for people."""
 
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -8,15 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import typer
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import ValidationError
 
 from chassis.logs import mask
-from contracts.events import TOPICS, CloudEvent, dead_letter_topic
+from contracts.events import TOPICS, CloudEvent
 
-REPLAYED = "dead-letter-replay"
-"""The consumer group whose offsets tell how far the dead letters have been put back."""
 DATA_LENGTH = 160
 
 
@@ -32,58 +30,12 @@ async def tail(
         if not follow:
             for record in sorted([record async for record in _stored(reader)], key=_time):
                 if _concerns(record, order):
-                    _print(show(record))
+                    printed(show(record))
         while follow:
             for record in sorted(_flat(await reader.getmany(timeout_ms=10_000)), key=_time):
                 if _concerns(record, order):
-                    _print(show(record))
+                    printed(show(record))
     return 0
-
-
-async def dead_letters(broker: str, topic: str | None, *, everything: bool, as_json: bool) -> int:
-    """Print what was parked, oldest first; returns the exit code. Raises KafkaError if the broker is away."""
-    partitions = await _partitions(broker, [_dead(name) for name in ([topic] if topic else TOPICS)])
-    if partitions is None:
-        return 1
-    async with _reader(broker, partitions, group=None if everything else REPLAYED) as reader:
-        letters = sorted([record async for record in _stored(reader)], key=_time)
-    for record in letters:
-        _print(_letter_as_json(record) if as_json else _letter_as_line(record))
-    if not letters and not as_json:
-        _print("No dead letters.")
-    return 0
-
-
-async def replay(broker: str, topic: str) -> int:
-    """Put back what was not put back yet; returns the exit code. Raises KafkaError if the broker is away."""
-    topic = topic.removesuffix(dead_letter_topic(""))
-    partitions = await _partitions(broker, [_dead(topic)])
-    if partitions is None:
-        return 1
-    done: dict[TopicPartition, int] = {}
-    count = 0
-    producer = AIOKafkaProducer(bootstrap_servers=broker, acks="all")
-    await producer.start()
-    try:
-        async with _reader(broker, partitions, group=REPLAYED) as reader:
-            try:
-                async for record in _stored(reader):
-                    headers = [(name, value) for name, value in record.headers if not name.startswith("dlq-")]
-                    await producer.send_and_wait(topic, record.value or b"", key=record.key, headers=headers)
-                    done[TopicPartition(record.topic, record.partition)] = record.offset + 1
-                    count += 1
-            finally:
-                if done:
-                    await reader.commit(done)
-    finally:
-        await producer.stop()
-    _print(f"{count} dead letters put back on {topic}")
-    return 0
-
-
-def _dead(topic: str) -> str:
-    suffix = dead_letter_topic("")
-    return topic if topic.endswith(suffix) else dead_letter_topic(topic)
 
 
 async def _partitions(broker: str, topics: Sequence[str]) -> list[TopicPartition] | None:
@@ -102,13 +54,10 @@ async def _partitions(broker: str, topics: Sequence[str]) -> list[TopicPartition
 
 
 @asynccontextmanager
-async def _reader(
-    broker: str, partitions: Sequence[TopicPartition], *, group: str | None = None, latest: bool = False
-) -> AsyncIterator[AIOKafkaConsumer]:
-    """Reads from where the group is, or else from one end; it joins no group."""
+async def _reader(broker: str, partitions: Sequence[TopicPartition], *, latest: bool = False) -> AsyncIterator[AIOKafkaConsumer]:
+    """Reads from one end; it joins no group."""
     reader = AIOKafkaConsumer(
         bootstrap_servers=broker,
-        group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="latest" if latest else "earliest",
         fetch_max_wait_ms=100,
@@ -171,27 +120,6 @@ def _event_as_json(record: ConsumerRecord) -> str:
     return json.dumps(place | mask(envelope.model_dump(mode="json", exclude_none=True)))
 
 
-def _letter_as_line(record: ConsumerRecord) -> str:
-    told = _told(record)
-    envelope = _envelope(record)
-    what = f"{envelope.type} {envelope.subject}" if envelope else f"(no event) {_text(record.key)}"
-    place = f"{told['topic']}/{told['partition']}/{told['offset']}"
-    error = " ".join(mask(told["error"]).split())
-    return f"{told['time'][:19].replace('T', ' ')}  {place:<24} {told['consumer']:<13} {what}\n    {error}"
-
-
-def _letter_as_json(record: ConsumerRecord) -> str:
-    envelope = _envelope(record)
-    event = mask(envelope.model_dump(mode="json", exclude_none=True)) if envelope else None
-    return json.dumps(mask(_told(record)) | {"key": _text(record.key), "event": event})
-
-
-def _told(record: ConsumerRecord) -> dict[str, str]:
-    """What the consumer wrote on a dead letter."""
-    headers = {name: _text(value) for name, value in record.headers}
-    return {name: headers.get(f"dlq-{name}", "?") for name in ("time", "topic", "partition", "offset", "consumer", "error")}
-
-
 def _short(envelope: CloudEvent) -> str:
     """The data in a few words, without personal data."""
     parts = []
@@ -213,6 +141,6 @@ def _text(value: bytes | None) -> str:
     return (value or b"").decode(errors="replace")
 
 
-def _print(line: str) -> None:
+def printed(line: str) -> None:
     """What is in events comes from outside: none of it may steer the terminal."""
     typer.echo("".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in line))

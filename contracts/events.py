@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
-from contracts.base import Contract
+from contracts.base import Contract, Timestamp
 from contracts.errors import ErrorCode
 from contracts.identity import Role
 from contracts.inventory import StockLine
@@ -24,11 +24,6 @@ INVENTORY = "inventory-events"
 SHIPPING = "shipping-events"
 NOTIFICATION = "notification-events"
 TOPICS = (IDENTITY, CATALOG, ORDER, PAYMENT, INVENTORY, SHIPPING, NOTIFICATION)
-
-
-def dead_letter_topic(topic: str) -> str:
-    """Where a consumer puts what it cannot handle."""
-    return f"{topic}.dlq"
 
 
 class Event(Contract):
@@ -51,7 +46,7 @@ class CloudEvent(Contract):
     type: str
     subject: str
     """Id of the aggregate."""
-    time: datetime
+    time: Timestamp
     datacontenttype: Literal["application/json"] = "application/json"
     partitionkey: str
     traceparent: str | None = None

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import IO, Literal, Self
 
 from cli.secrets import CLIENT_SECRETS, OF_PROCESS, USE_REDIS, rsa_key, token
-from contracts.events import TOPICS, dead_letter_topic
+from contracts.events import TOPICS
 from embedded.apache_kafka import ApacheKafka
 from embedded.envoy import EnvoyServer
 from embedded.kafka import KafkaBroker
@@ -196,12 +196,11 @@ class Platform:
         return specs, addresses
 
     def _kafka(self, ports: Ports) -> KafkaBroker | ApacheKafka:
-        topics = tuple(name for topic in TOPICS for name in (topic, dead_letter_topic(topic)))
         port = self._port(ports, "kafka")
         if self._broker == "tansu":
-            return KafkaBroker(port, topics, PARTITIONS)
+            return KafkaBroker(port, TOPICS, PARTITIONS)
         controller_port = self._port(ports, "kafka_controller")
-        return ApacheKafka(self.data_dir / "apache-kafka", port, controller_port, topics, PARTITIONS)
+        return ApacheKafka(self.data_dir / "apache-kafka", port, controller_port, TOPICS, PARTITIONS)
 
     def _processes(self, ports: Ports, after: tuple[str, ...]) -> list[ProcessSpec]:
         """Our own. The databases are migrated once the servers are up.

@@ -90,7 +90,7 @@ def modes_of_files_with(secret: str, directory: Path) -> set[int]:
 
 
 async def test_kafka_has_its_topics_again_when_it_was_killed_and_consumers_start_over(tmp_path: Path) -> None:
-    broker = KafkaBroker(ports.free_port(), ("order-events", "order-events.dlq"), partitions=2)
+    broker = KafkaBroker(ports.free_port(), ("order-events", "shipping-events"), partitions=2)
     async with Supervisor(tmp_path, [broker.spec()]) as supervisor:
         consumer = AIOKafkaConsumer(
             "order-events",
@@ -121,7 +121,7 @@ async def test_kafka_has_its_topics_again_when_it_was_killed_and_consumers_start
         await admin.start()
         topics = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
         await admin.close()
-        assert topics == {"order-events": 2, "order-events.dlq": 2}
+        assert topics == {"order-events": 2, "shipping-events": 2}
 
 
 async def test_temporal_keeps_its_workflows_when_it_is_killed(tmp_path: Path) -> None:

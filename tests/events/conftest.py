@@ -29,7 +29,7 @@ from chassis.migrations import notify_on_insert_into_outbox
 from chassis.outbox import Outbox
 from chassis.relay import Relay
 from chassis.settings import ServiceSettings
-from contracts.events import ORDER, TOPICS, CloudEvent, OrderCompleted, dead_letter_topic
+from contracts.events import ORDER, TOPICS, CloudEvent, OrderCompleted
 from contracts.money import Money
 from embedded.apache_kafka import ApacheKafka
 from embedded.kafka import KafkaBroker
@@ -92,10 +92,9 @@ class Broker:
 
 @asynccontextmanager
 async def running_broker(directory: Path, is_apache: bool) -> AsyncIterator[Broker]:
-    topics = tuple(name for topic in TOPICS for name in (topic, dead_letter_topic(topic)))
-    server: KafkaBroker | ApacheKafka = KafkaBroker(free_port(), topics)
+    server: KafkaBroker | ApacheKafka = KafkaBroker(free_port(), TOPICS)
     if is_apache:
-        server = ApacheKafka(directory / "kafka", free_port(), free_port(), topics)
+        server = ApacheKafka(directory / "kafka", free_port(), free_port(), TOPICS)
     async with Supervisor(directory / "logs", [server.spec()]) as supervisor:
         yield Broker(server, supervisor, is_apache, [directory / "kafka" / "log"])
 
@@ -158,12 +157,13 @@ class World:
     def relay(self) -> Relay:
         return Relay(self.dsn, self.settings)
 
-    def consumer(self, handler: Handler | None = None) -> Consumer:
+    def consumer(self, handler: Handler | None = None, database: Database | None = None, group: str | None = None) -> Consumer:
+        """On the world's own database and as its group, unless another is given."""
         subscription = Subscription((self.topic,), {OrderCompleted: handler or take_effect})
-        return Consumer(self.group, subscription, self.database, inbox, self.settings)
+        return Consumer(group or self.group, subscription, database or self.database, inbox, self.settings)
 
-    async def rows(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(self.dsn)
+    async def rows(self, query: str, *arguments: Any, database: Database | None = None) -> list[asyncpg.Record]:
+        connection = await asyncpg.connect((database or self.database).asyncpg_dsn)
         try:
             return list(await connection.fetch(query, *arguments))
         finally:
@@ -253,7 +253,7 @@ async def stop(task: "asyncio.Task[None]") -> None:
         await task
 
 
-async def _new_database(server: PostgresServer) -> Database:
+async def new_database(server: PostgresServer) -> Database:
     name = f"events_{uuid4().hex[:12]}"
     connection = await asyncpg.connect(server.url("postgres", driver="postgresql"))
     await connection.execute(f'create database "{name}"')
@@ -273,7 +273,7 @@ def _create_tables(connection: Connection) -> None:
 
 @asynccontextmanager
 async def new_world(broker: Broker, server: PostgresServer, topic: str) -> AsyncIterator[World]:
-    database = await _new_database(server)
+    database = await new_database(server)
     world = World(broker, database, topic)
     await ensure_topics(world.settings, [topic])
     try:

@@ -1,4 +1,4 @@
-"""`commerce events`: people see what goes by, and put back what was parked."""
+"""`commerce events tail`: people see what goes by."""
 
 import asyncio
 import json
@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlmodel.ext.asyncio.session import AsyncSession
 from typer.testing import CliRunner, Result
 
 from cli.events import events_app
-from contracts.events import CloudEvent, OrderCompleted, dead_letter_topic
-from tests.conftest import ROOT, eventually
-from tests.events.conftest import World, in_background, outbox, take_effect
+from contracts.events import OrderCompleted
+from tests.conftest import ROOT
+from tests.events.conftest import World, in_background, outbox
 
 
 async def events(world: World, *arguments: str) -> Result:
@@ -24,9 +23,9 @@ async def events(world: World, *arguments: str) -> Result:
     return await invoked(world.broker.bootstrap, *arguments)
 
 
-async def invoked(bootstrap: str, *arguments: str) -> Result:
+async def invoked(bootstrap: str, *arguments: str, **variables: str) -> Result:
     """Run it in a thread: it has an event loop of its own."""
-    environment = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap}
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap, **variables}
     return await asyncio.to_thread(lambda: CliRunner().invoke(events_app, arguments, env=environment))
 
 
@@ -92,41 +91,6 @@ async def test_tail_follows_until_it_is_interrupted(world: World) -> None:
     assert await process.wait() == 0
 
 
-async def test_dead_letters_are_listed_and_put_back_once(world: World) -> None:
-    order, is_mended = uuid4(), False
-
-    async def broken(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
-        if not is_mended and int(event.total.amount) == 2:
-            raise RuntimeError("the handler has a bug")
-        await take_effect(session, event, envelope)
-
-    async def parked() -> bool:
-        return bool(await world.log(dead_letter_topic(world.topic)))
-
-    await world.record(order, 1, 2, 3)
-    async with in_background(world.relay(), world.consumer(broken)):
-        await world.until_applied(2)
-        await eventually(parked)
-        listed = await events(world, "dead-letters", world.topic)
-        assert listed.exit_code == 0, listed.output
-        assert f"OrderCompleted {order}" in listed.stdout
-        assert "RuntimeError: the handler has a bug" in listed.stdout
-        assert world.group in listed.stdout
-
-        is_mended = True
-        put_back = await events(world, "replay-dead-letters", world.topic)
-        assert put_back.stdout == f"1 dead letters put back on {world.topic}\n"
-        await world.until_applied(3)
-    assert await world.effects() == {order: [1, 3, 2]}
-
-    assert (await events(world, "dead-letters", world.topic)).stdout == "No dead letters.\n"
-    again = await events(world, "replay-dead-letters", dead_letter_topic(world.topic))
-    assert again.stdout.startswith("0 dead letters")
-    [letter] = (await events(world, "dead-letters", world.topic, "--all", "--json")).stdout.splitlines()
-    assert json.loads(letter)["event"]["subject"] == str(order)
-    assert [dict(record.headers).keys() for record in await world.log()][-1] == {"content-type"}
-
-
 async def test_what_is_not_there_is_told(world: World, tmp_path: Path) -> None:
     unknown = await events(world, "tail", "--topic", "no-such-topic", "--no-follow")
     assert unknown.exit_code == 1
@@ -134,6 +98,9 @@ async def test_what_is_not_there_is_told(world: World, tmp_path: Path) -> None:
     nowhere = await invoked("", "tail", "--data", str(tmp_path))
     assert nowhere.exit_code == 2
     assert "No platform runs" in nowhere.stderr
-    down = await invoked("127.0.0.1:1", "dead-letters")
+    down = await invoked("127.0.0.1:1", "tail")
     assert down.exit_code == 2
     assert "does not answer" in down.stderr
+    no_databases = await invoked("", "dead-letters", "list", "--data", str(tmp_path))
+    assert no_databases.exit_code == 2
+    assert "DATABASE_URL_" in no_databases.stderr

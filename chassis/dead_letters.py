@@ -1,0 +1,189 @@
+"""Dead letters: what a consumer could not handle, in its own database, until somebody puts it back or drops it.
+
+A letter's id is that of its event, or made of where a record stands and what is in it: if the same record fails again, it is the
+same letter with one attempt more. What is put back goes to this consumer alone. A rewound event is a letter that never failed; it
+leaves no trace once it is applied.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid5
+
+from aiokafka import ConsumerRecord
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, LargeBinary, MetaData, Table, Text, func, text
+from sqlalchemy.dialects.postgresql import UUID as PgUuid
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from chassis.database import lock
+from contracts.base import told
+from contracts.events import CloudEvent
+
+KEPT_BYTES = 256 * 1024
+"""A record that is larger than this is kept by reference only. No event of ours is: the outbox refuses it."""
+_OF_RECORDS = UUID("5d1f6f0e-3a37-4c62-9f5e-7b1d1c5a1f10")
+
+
+class LetterState(StrEnum):
+    """OPEN: somebody has to decide. REPLAY: to be handed to the consumer. APPLIED: it had its effect. DROPPED: it never will."""
+
+    OPEN = "OPEN"
+    REPLAY = "REPLAY"
+    APPLIED = "APPLIED"
+    DROPPED = "DROPPED"
+
+
+def dead_letters_table(metadata: MetaData) -> Table:
+    """Adds the dead letters to a consumer's tables.
+
+    `value` is null for a record that is kept by reference: it is at `topic`, `partition` and `offset` for as long as the broker
+    keeps it, and `digest` tells whether it is still the same. `attempts` counts how often it was given up.
+    """
+    table = Table(
+        "dead_letters",
+        metadata,
+        Column("letter_id", PgUuid(as_uuid=True), primary_key=True),
+        Column("seq", BigInteger, Identity(always=True), nullable=False),
+        Column("state", Text, nullable=False),
+        Column("topic", Text, nullable=False),
+        Column("partition", Integer),
+        Column("offset", BigInteger),
+        Column("key", LargeBinary),
+        Column("value", LargeBinary),
+        Column("size", Integer, nullable=False),
+        Column("digest", LargeBinary, nullable=False),
+        Column("type", Text),
+        Column("subject", Text),
+        Column("event_time", DateTime(timezone=True)),
+        Column("error", Text),
+        Column("attempts", Integer, nullable=False),
+        Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("failed_at", DateTime(timezone=True)),
+        Column("settled_at", DateTime(timezone=True)),
+        Column("reason", Text),
+        Column("taken_until", DateTime(timezone=True)),
+    )
+    Index("ix_dead_letters_unsettled", table.c.seq, postgresql_where=text("state in ('OPEN', 'REPLAY')"))
+    Index("ix_dead_letters_settled_at", table.c.settled_at, postgresql_where=text("settled_at is not null"))
+    return table
+
+
+_PARK = text(
+    """insert into dead_letters as known (letter_id, state, topic, "partition", "offset", key, value, size, digest,
+                                          type, subject, event_time, error, attempts, failed_at)
+       values (:letter_id, 'OPEN', :topic, :partition, :offset, :key, :value, :size, :digest,
+               :type, :subject, :event_time, :error, 1, now())
+       on conflict (letter_id) do update
+       set state = case when known.state = 'DROPPED' then 'DROPPED' else 'OPEN' end, error = excluded.error,
+           attempts = known.attempts + 1, failed_at = now(), taken_until = null,
+           settled_at = case when known.state = 'DROPPED' then known.settled_at end"""
+)
+_COUNT = text("select topic, state, count(*) from dead_letters where state in ('OPEN', 'REPLAY') group by topic, state")
+_IS_TAKEN = text("select exists (select from dead_letters where state = 'REPLAY' and taken_until > now())")
+_TAKE = text(
+    """update dead_letters set taken_until = now() + :lease
+       where letter_id in (select letter_id from dead_letters where state = 'REPLAY' order by seq limit :limit)
+       returning letter_id, seq, topic, "partition", "offset", key, value, size, digest"""
+)
+_RELEASE = text("update dead_letters set taken_until = null where letter_id = any(:ids) and state = 'REPLAY'")
+_DELETE_REWOUND = text("delete from dead_letters where letter_id = any(:ids) and attempts = 0")
+_SETTLE = text(
+    """update dead_letters set state = 'APPLIED', settled_at = now(), taken_until = null
+       where letter_id = any(:ids) and state in ('OPEN', 'REPLAY')"""
+)
+_FORGET = text("delete from dead_letters where settled_at < :before")
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A letter that this process may hand to its consumer until its lease ends."""
+
+    letter_id: UUID
+    topic: str
+    partition: int | None
+    offset: int | None
+    key: bytes | None
+    value: bytes | None
+    size: int
+    digest: bytes
+
+    @property
+    def is_reference(self) -> bool:
+        return self.value is None
+
+    def record(self, value: bytes | None = None) -> ConsumerRecord:
+        """As the broker handed it out."""
+        value = self.value if value is None else value
+        key, place = self.key, (self.topic, self.partition or 0, self.offset or 0)
+        return ConsumerRecord(*place, 0, 0, key, value, None, len(key or b""), len(value or b""), ())
+
+
+def letter_id(record: ConsumerRecord, envelope: CloudEvent | None) -> UUID:
+    """The event's own id, or one that is made of the record."""
+    if envelope is not None:
+        return envelope.id
+    return uuid5(_OF_RECORDS, f"{record.topic}/{record.partition}/{record.offset}/{digest_of(record.value).hex()}")
+
+
+def digest_of(value: bytes | None) -> bytes:
+    """SHA-256 of a record's value; a record without one counts as empty."""
+    return hashlib.sha256(value or b"").digest()
+
+
+async def park(
+    session: AsyncSession, identity: UUID, record: ConsumerRecord, envelope: CloudEvent | None, error: str, *, by_reference: bool
+) -> None:
+    """Add a letter, or one more attempt to it. With `by_reference` nothing is stored that comes from the record itself."""
+    value, key = record.value or b"", record.key
+    values: dict[str, Any] = {
+        "letter_id": identity,
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "key": None if by_reference or len(key or b"") > KEPT_BYTES else key,
+        "value": None if by_reference or len(value) > KEPT_BYTES else value,
+        "size": len(value),
+        "digest": digest_of(value),
+        "type": None,
+        "subject": None,
+        "event_time": None,
+        "error": told(error, 2000),
+    }
+    if envelope is not None and not by_reference:
+        values |= {"type": told(envelope.type, 200), "subject": told(envelope.subject, 200), "event_time": envelope.time}
+    await session.execute(_PARK, values)
+
+
+async def counts(session: AsyncSession) -> dict[tuple[str, LetterState], int]:
+    """How many letters are open, and how many are to be handed back, by topic."""
+    return {(topic, LetterState(state)): count for topic, state, count in (await session.execute(_COUNT)).all()}
+
+
+async def take(session: AsyncSession, *, limit: int, lease: timedelta) -> list[Letter]:
+    """The letters that are to be handed back next, oldest first. Nobody else gets any while the lease lasts: that keeps their
+    sequence."""
+    await lock(session, "dead_letters")
+    if (await session.execute(_IS_TAKEN)).scalar_one():
+        return []
+    rows = (await session.execute(_TAKE, {"limit": limit, "lease": lease})).mappings().all()
+    ordered = sorted((dict(row) for row in rows), key=lambda row: row["seq"])
+    return [Letter(**{name: value for name, value in row.items() if name != "seq"}) for row in ordered]
+
+
+async def release(session: AsyncSession, ids: Iterable[UUID]) -> None:
+    """Give back what was taken and not tried."""
+    await session.execute(_RELEASE, {"ids": list(ids)})
+
+
+async def settle(session: AsyncSession, ids: Sequence[UUID]) -> None:
+    """These events have had their effect, in this transaction or before."""
+    await session.execute(_DELETE_REWOUND, {"ids": ids})
+    await session.execute(_SETTLE, {"ids": ids})
+
+
+async def forget(session: AsyncSession, before: datetime) -> None:
+    """Delete letters that were settled before a time."""
+    await session.execute(_FORGET, {"before": before})

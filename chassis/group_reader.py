@@ -1,0 +1,107 @@
+"""A member of a consumer group that knows which of the records it has fetched are settled, and how many are still to come."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError
+
+from chassis.kafka import close, end_offsets, on_connection_lost
+from chassis.settings import ServiceSettings
+
+
+class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
+    """One membership, from `start` to `stop`. What is waiting to be settled its owner knows, and says."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        group: str,
+        topics: Iterable[str],
+        *,
+        on_revoked: Callable[[Iterable[TopicPartition]], None],
+    ) -> None:
+        self._kafka = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap_servers,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,  # the embedded broker looks for new events only at half of it and at its end
+            session_timeout_ms=settings.kafka_session_timeout_ms,
+            heartbeat_interval_ms=settings.kafka_session_timeout_ms // 6,
+            request_timeout_ms=15_000,
+            metadata_max_age_ms=10_000,
+        )
+        self._on_revoked = on_revoked
+        self._assigned: set[TopicPartition] | None = None
+        self._next: dict[TopicPartition, int] = {}
+        """Behind the last record that was fetched of each partition."""
+        self._committed: dict[TopicPartition, int] = {}
+        self.is_lost = False
+        on_connection_lost(self._kafka._client, self._lose)
+        self._kafka.subscribe(topics, listener=self)
+
+    async def start(self) -> None:
+        await self._kafka.start()
+
+    async def stop(self) -> None:
+        await close(self._kafka._client, self._kafka)
+
+    def _lose(self) -> None:
+        self.is_lost = True
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self._assigned = None
+        self._next.clear()
+        self._committed.clear()
+        self._on_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._assigned = set(assigned)
+
+    async def fetch(self, limit: int) -> list[ConsumerRecord]:
+        """What has come, of all partitions: their events do not depend on each other, and a commit costs the same for all.
+
+        Raises KafkaConnectionError once the connection has broken: perhaps the broker has lost its log, and these are from the
+        middle of a new one."""
+        batches = await self._kafka.getmany(timeout_ms=200, max_records=limit)
+        if self.is_lost:
+            raise KafkaConnectionError("the connection to the broker broke")
+        self._next |= {place: records[-1].offset + 1 for place, records in batches.items()}
+        return [record for records in batches.values() for record in records]
+
+    def _settled(self, waiting: Sequence[ConsumerRecord]) -> dict[TopicPartition, int]:
+        """Up to where everything is settled, of the partitions of which something was fetched."""
+        settled = dict(self._next)
+        for record in waiting:
+            place = TopicPartition(record.topic, record.partition)
+            if place in settled:
+                settled[place] = min(settled[place], record.offset)
+        return settled
+
+    async def commit(self, waiting: Sequence[ConsumerRecord]) -> None:
+        """Store how far the group is. A lost assignment only means that somebody reads these again."""
+        offsets = {place: offset for place, offset in self._settled(waiting).items() if self._committed.get(place) != offset}
+        with suppress(CommitFailedError, IllegalStateError, TimeoutError):
+            async with asyncio.timeout(5):  # aiokafka would wait as long as the broker is away
+                if offsets:
+                    await self._kafka.commit(offsets)
+                    self._committed |= offsets
+
+    async def behind(self, waiting: Sequence[ConsumerRecord]) -> dict[str, int] | None:
+        """How many records of each topic are not settled; None while the group gives this process no share.
+
+        Raises KafkaError if the broker cannot be asked."""
+        assigned = self._assigned
+        if assigned is None:
+            return None
+        ends = await end_offsets(self._kafka._client, assigned)
+        settled = self._settled(waiting)
+        behind: dict[str, int] = {}
+        for place in assigned:
+            start = settled[place] if place in settled else await self._kafka.position(place)
+            # The embedded broker takes the first record of the last batch for the end.
+            end = max(ends[place], self._next.get(place, 0))
+            behind[place.topic] = behind.get(place.topic, 0) + max(end - start, 0)
+        return behind

@@ -1,0 +1,50 @@
+"""Where the services' databases are: as the environment says, or as the platform that runs on this machine has them."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import asyncpg
+import typer
+
+PREFIX = "DATABASE_URL_"
+
+
+def environment(data: Path) -> dict[str, str]:
+    """The variables of the platform that runs on `data`, if one does; those of this process win."""
+    try:
+        from embedded.platform import find_running
+    except ModuleNotFoundError:  # in the image, where nothing embedded is
+        return dict(os.environ)
+    running = find_running(data)
+    return {**(running.env if running else {}), **{name: value for name, value in os.environ.items() if value}}
+
+
+def databases(variables: Mapping[str, str]) -> dict[str, str]:
+    """The address of each service's database, as asyncpg takes it."""
+    found = {name.removeprefix(PREFIX).lower(): url for name, url in variables.items() if name.startswith(PREFIX)}
+    return {name: url.replace("postgresql+asyncpg://", "postgresql://", 1) for name, url in sorted(found.items())}
+
+
+async def with_table(urls: Mapping[str, str], table: str) -> list[str]:
+    """Those of the services whose database has a table, e.g. `dead_letters`: the consumers. Raises OSError or PostgresError."""
+    names = []
+    for name, url in urls.items():
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            if await connection.fetchval("select to_regclass($1) is not null", table):
+                names.append(name)
+        finally:
+            await connection.close()
+    return names
+
+
+def chosen(names: Iterable[str], wanted: str | None, what: str) -> list[str]:
+    """All of them, or the one that is wanted; exits with a word to the user if there is none of that name."""
+    known = list(names)
+    if wanted is None:
+        return known
+    if wanted not in known:
+        typer.echo(f"{wanted} is no {what}. There are: {', '.join(known)}", err=True)
+        raise typer.Exit(2)
+    return [wanted]
