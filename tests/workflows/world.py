@@ -7,6 +7,7 @@ rules is proven by their own tests.
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel
@@ -33,17 +34,18 @@ from contracts.shipments import CancelShipment, CreateShipment, Shipment, Shipme
 Fault = Callable[[], None]
 
 
-def place_order(*, needs_review: bool = False, review_seconds: int = 86_400) -> PlaceOrder:
-    """An order of two lines for 23.40 USD."""
+def place_order(*, needs_review: bool = False, review_seconds: int = 86_400, currency: str = "USD") -> PlaceOrder:
+    """An order of two lines for 23.40."""
+    milk, cheese = Money(amount=Decimal("2.70"), currency=currency), Money(amount=Decimal("18.00"), currency=currency)
     lines = (
-        OrderLine(product_id="milk", name="Milk", quantity=2, unit_price=Money(amount="2.70"), weight_grams=1000),
-        OrderLine(product_id="cheese", name="Cheese", quantity=1, unit_price=Money(amount="18.00"), weight_grams=400),
+        OrderLine(product_id="milk", name="Milk", quantity=2, unit_price=milk, weight_grams=1000),
+        OrderLine(product_id="cheese", name="Cheese", quantity=1, unit_price=cheese, weight_grams=400),
     )
     return PlaceOrder(
         order_id=uuid4(),
         customer_id=uuid4(),
         lines=lines,
-        total=Money(amount="23.40"),
+        total=Money(amount=Decimal("23.40"), currency=currency),
         ship_to=Address(name="Ann", line1="1 Main St", city="Springfield", region="IL", postal_code="62701", country="US"),
         payment_token="tok_visa",
         needs_review=needs_review,
@@ -65,6 +67,7 @@ class World:
         self.advances: list[AdvanceOrder] = []
         self.reserved: dict[tuple[UUID, int], ReservationStatus] = {}
         self.paid: dict[UUID, PaymentStatus] = {}
+        self.amounts: dict[UUID, Money] = {}
         self.captured: dict[UUID, Money] = {}
         self.refunded: dict[UUID, Money] = {}
         self.parcels: dict[tuple[UUID, int], ShipmentStatus] = {}
@@ -136,12 +139,13 @@ class World:
             self.paid[command.order_id] = PaymentStatus.AUTHORIZED if held else PaymentStatus.CAPTURED
             if not held:
                 self.captured[command.order_id] = command.amount
+            self.amounts[command.order_id] = command.amount
         return self._payment(command.order_id)
 
     def _CapturePayment(self, command: CapturePayment) -> Payment:  # noqa: N802
         assert self.paid[command.order_id] in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED)
         self.paid[command.order_id] = PaymentStatus.CAPTURED
-        self.captured[command.order_id] = Money(amount="23.40")
+        self.captured[command.order_id] = self.amounts[command.order_id]
         return self._payment(command.order_id)
 
     def _RefundPayment(self, command: RefundPayment) -> Payment:  # noqa: N802
@@ -150,16 +154,17 @@ class World:
             self.refunded[command.order_id] = self.captured[command.order_id]
         elif self.paid.get(command.order_id) not in (PaymentStatus.REFUNDED, PaymentStatus.DECLINED):
             self.paid[command.order_id] = PaymentStatus.VOIDED
+            self.amounts.setdefault(command.order_id, Money.zero(command.currency))
         return self._payment(command.order_id)
 
     def _payment(self, order_id: UUID) -> Payment:
-        nothing = Money.zero()
+        amount = self.amounts[order_id]
         return Payment(
             payment_id=order_id,
             order_id=order_id,
             status=self.paid[order_id],
-            amount=Money(amount="23.40"),
-            refunded=self.refunded.get(order_id, nothing),
+            amount=amount,
+            refunded=self.refunded.get(order_id, Money.zero(amount.currency)),
             review=self.hurried,
         )
 
@@ -189,7 +194,7 @@ class World:
 
     def assert_settled(self, order: PlaceOrder) -> None:
         """What must hold once an order's saga has ended (design.md, section 7)."""
-        order_id, nothing = order.order_id, Money.zero()
+        order_id, nothing = order.order_id, Money.zero(order.total.currency)
         balance = self.captured.get(order_id, nothing) - self.refunded.get(order_id, nothing)
         reserved = {status for (of, _), status in self.reserved.items() if of == order_id}
         parcels = {status for (of, _), status in self.parcels.items() if of == order_id}
