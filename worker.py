@@ -16,6 +16,7 @@ from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.service import new_app, run_process, serve
 from chassis.settings import ProcessSettings
 from contracts.budgets import DRAIN_S, STEP_CALL_S
+from contracts.platform import local_url
 from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
 from temporal.refusals import RefusalInterceptor
@@ -42,11 +43,11 @@ SANDBOX = SandboxedWorkflowRunner(
 class WorkerSettings(ProcessSettings, TemporalSettings):
     """What the worker reads."""
 
-    order_url: str = "http://127.0.0.1:8003"
-    inventory_url: str = "http://127.0.0.1:8005"
-    payment_url: str = "http://127.0.0.1:8004"
-    shipping_url: str = "http://127.0.0.1:8006"
-    notification_url: str = "http://127.0.0.1:8007"
+    order_url: str = local_url("order")
+    inventory_url: str = local_url("inventory")
+    payment_url: str = local_url("payment")
+    shipping_url: str = local_url("shipping")
+    notification_url: str = local_url("notification")
     service_client_secret: SecretStr = Field(validation_alias="SERVICE_CLIENT_SECRET_WORKER")
     workflow_sandbox: bool = False
     """Run workflows in the SDK's sandbox, as every test and replay does. Why not here: docs/adr/0010."""

@@ -1,5 +1,7 @@
 """Names that Temporal keeps. Never change one while an order is in flight: histories and operators refer to them."""
 
+from typing import Any
+
 from temporalio.common import SearchAttributeKey
 
 ORDER_WORKFLOW = "Order"
@@ -16,3 +18,8 @@ SEARCH_ATTRIBUTES = (ORDER_STATUS, CUSTOMER_ID, ORDER_TOTAL, FAILURE_REASON, STU
 
 PLACED_BY = "PlacedBy"
 """Memo: the id of the update that came with the start. It tells a repeated request from another one under the same key."""
+
+
+def search_attribute_kind(key: SearchAttributeKey[Any]) -> str:
+    """Its type as Temporal's command line takes it: `Keyword`, `Double`."""
+    return key.indexed_value_type.name.title().replace("_", "")

@@ -16,6 +16,7 @@ from chassis.service import Service, new_app, run_service
 from chassis.sessions import EndedSessions
 from chassis.settings import DatabaseUrl, ServiceSettings
 from chassis.tokens import TokenVerifier
+from contracts.platform import CLIENTS
 from services.identity import queries
 from services.identity.access import ACCESS
 from services.identity.api import ROUTERS
@@ -76,11 +77,7 @@ def build(settings: IdentitySettings) -> Service:
     app.state.database, app.state.passwords, app.state.issuer = database, passwords, issuer
     app.state.public_url = settings.public_url
     app.state.security = SecurityLog()
-    app.state.clients = {
-        "worker": settings.service_client_secret_worker,
-        "order": settings.service_client_secret_order,
-        "notification": settings.service_client_secret_notification,
-    }
+    app.state.clients = {client.name: getattr(settings, client.client_secret.lower()) for client in CLIENTS}
     ended = EndedSessions(partial(queries.ended_sessions, database))
     app.state.verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys, service="identity", ended=ended)
 

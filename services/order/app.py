@@ -16,6 +16,7 @@ from chassis.settings import DatabaseUrl, ServiceSettings
 from contracts.base import Seconds
 from contracts.budgets import PLACE_WAIT_S
 from contracts.money import Money
+from contracts.platform import local_url
 from services.order import api, consumers
 from services.order.access import ACCESS
 from services.order.commands import OrderService
@@ -39,7 +40,7 @@ GAUGES = (
 
 class OrderSettings(ServiceSettings, TemporalSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_ORDER")
-    catalog_url: str = "http://127.0.0.1:8002"
+    catalog_url: str = local_url("catalog")
     service_client_secret: SecretStr = Field(validation_alias="SERVICE_CLIENT_SECRET_ORDER")
     """What this process proves itself with to get its service token from identity."""
     review_threshold: Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=3)] = Decimal(250)

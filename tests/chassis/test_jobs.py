@@ -11,6 +11,7 @@ from sqlalchemy import MetaData, text
 from structlog.testing import capture_logs
 
 from chassis.clients import Unavailable
+from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import Idempotency, forget_keys
 from chassis.jobs import Job
@@ -144,9 +145,9 @@ async def test_work_that_must_not_be_cut_off_is_told_to_stop_and_may_end() -> No
 async def test_i7_old_idempotency_keys_are_forgotten(databases: Databases) -> None:
     database = Database(await databases.new("catalog"))
     async with database.transaction() as session:
-        add = "insert into idempotency_keys (scope, key, fingerprint, created_at) values ('s', :key, 'f', now() - cast(:age as interval))"
+        add = "insert into idempotency_keys (scope, key, fingerprint, created_at) values ('s', :key, 'f', :at)"
         for key, days in (("old", 31), ("new", 29)):
-            await session.execute(text(add), {"key": key, "age": timedelta(days=days)})
+            await session.execute(text(add), {"key": key, "at": utc_now() - timedelta(days=days)})
     assert not await forget_keys(database, Idempotency(MetaData()).table, timedelta(days=30))
     async with database.reading() as session:
         assert (await session.execute(text("select key from idempotency_keys"))).scalars().all() == ["new"]

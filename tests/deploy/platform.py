@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from cli import secrets
-from embedded.platform import SIMULATORS, Platform
+from contracts.platform import PROCESSES, SERVICE_NAMES, SIMULATORS
+from embedded.platform import Platform
 from gateway.settings import GatewaySettings
 from services.analytics.app import AnalyticsSettings
 from services.catalog.app import CatalogSettings
@@ -41,9 +42,9 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "worker": WorkerSettings,
 }
 """Of our own processes. The front door is Envoy, which is told of GatewaySettings by a configuration (see test_gateway.py)."""
-SIMULATED = tuple(name.replace("_", "-") for name in SIMULATORS)
-"""By their names as hosts, in which no underscore may be."""
-SERVICES = tuple(name for name in SETTINGS if name not in ("edge", "worker"))
+SIMULATED = tuple(simulator.name for simulator in SIMULATORS)
+SERVICES = SERVICE_NAMES
+assert set(PROCESSES) == {*SETTINGS, *SIMULATED}
 
 
 @cache
