@@ -89,8 +89,9 @@ def repair(
         books = await read_books(urls, order)
         if books is None:
             fail(f"There is no order {order}.", REFUSED)
+        was_started = await sagas.count(f"WorkflowId = '{order_workflow_id(order)}'") > 0
         try:
-            plan = repair_of(books, by=by, reason=reason, go_on=go_on)
+            plan = repair_of(books, was_started=was_started, by=by, reason=reason, go_on=go_on)
         except ValidationError as error:
             fail("; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors()), REFUSED)
         if not await sagas.start(plan.placement, f"place-{books.order.fingerprint}", plan.so_far):

@@ -92,14 +92,15 @@ async def read_books(urls: tuple[str, str, str], order_id: UUID) -> OrderBooks |
             await database.close()
 
 
-def repair_of(books: OrderBooks, *, by: str, reason: str, go_on: bool) -> Repair:
-    """How the order's workflow is started again. With `go_on` a confirmed order is not cancelled.
+def repair_of(books: OrderBooks, *, was_started: bool, by: str, reason: str, go_on: bool) -> Repair:
+    """How the order's workflow is started again. With `go_on` a confirmed order is not cancelled. `was_started`: Temporal knows
+    a workflow of the order, in whatever state.
 
     Refusals: conflict, if the order has ended, if its saga is still to be started, or if it cannot go on."""
     order = books.order
     if order.is_over:
         raise Refusal(ErrorCode.CONFLICT, f"The order has ended: it is {order.status}.")
-    if order.to_start is not None:
+    if order.to_start is not None and not was_started:
         raise Refusal(
             ErrorCode.CONFLICT, "The order was accepted, and its saga is still to be started: the order service does it."
         )
@@ -134,7 +135,7 @@ def repair_of(books: OrderBooks, *, by: str, reason: str, go_on: bool) -> Repair
 
 
 def _placement(order: Order) -> PlaceOrder:
-    return PlaceOrder(
+    return order.to_start or PlaceOrder(
         order_id=order.order_id,
         customer_id=order.customer_id,
         lines=order.order_lines,

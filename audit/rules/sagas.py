@@ -47,7 +47,7 @@ def nothing_without_an_order(world: World, check: Check) -> None:
 @rule("An accepted order's saga is started", Source.ORDER, Source.TEMPORAL)
 def accepted_order_starts(world: World, check: Check) -> None:
     for order in world.books.orders:
-        check.compared += order.has_placement
+        check.compared += 1
         if order.order_id in world.unstarted and order.order_id not in world.moving:
             what = f"workflow, {START_GRACE.total_seconds():.0f} s after the order was accepted"
             check.fails(order.order_id, what, "one", f"none since {at(order.placed_at)}", order.order_id)
