@@ -42,6 +42,7 @@ def half_done(
         world.reserved[order_id, 1] = ReservationStatus.RESERVED
     if paid:
         world.paid[order_id], world.captured[order_id] = PaymentStatus.CAPTURED, order.total
+        world.amounts[order_id] = order.total
     if parcel:
         world.parcels[order_id, 1] = parcel
 
