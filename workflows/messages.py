@@ -191,7 +191,8 @@ class OrderMessages:
     def _require_trouble(self, decision: ParcelDecision) -> None:
         self._require_colleague(decision)
         trouble = self._progress.trouble
-        if trouble is None or self._parcel_decision is not None or self._cancellation is not None:
+        taken = self._parcel_decision is not None or self._cancellation is not None
+        if trouble is None or self._progress.status != OrderStatus.UNDELIVERED or taken:
             raise as_failure(Refusal(ErrorCode.NO_DECISION_PENDING, "No parcel of the order is in trouble."))
         if decision.choice not in CHOICES[trouble] or (decision.choice == ParcelChoice.RESEND and self._parcels == MOST_PARCELS):
             choices = [str(choice) for choice in CHOICES[trouble]]

@@ -7,7 +7,7 @@ left, nothing is undone by itself any more; what happens then is in delivery.py,
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -47,7 +47,7 @@ class OrderWorkflow(Delivery):
         """From the first step to the end, or from where another run of it has come to; returns how it ended."""
         if self._progress.status in PLACING:
             try:
-                await self._until_cancelled(self._place())
+                await self._until_cancelled(self._place)
             except (FailureError, asyncio.CancelledError) as stop:
                 await shielded(self._cancel(reason_of(stop), words_of(stop)))
         await self._deliver()
@@ -138,14 +138,14 @@ class OrderWorkflow(Delivery):
                 progress.tracking_number = too_late.extra.get("tracking_number")
                 await self._confirm()
             return
-        progress.reason = reason
+        progress.reason, progress.trouble = reason, None
         progress.reason_for_staff = progress.reason_for_staff or for_staff
         if progress.status != OrderStatus.CANCELLING:
             progress.become(OrderStatus.CANCELLING, "Being cancelled", reason.detail, for_staff=for_staff)
         undone, _ = await asyncio.gather(self._saga.compensate(), self._refuse(reason))
         progress.refunded = refunded_of(undone, self._order.total.currency)
         progress.become(OrderStatus.CANCELLED, f"Cancelled; refunded {progress.refunded}", reason.detail)
-        progress.list_as_cancelled()
+        progress.list_as_cancelled(reason)
         await progress.tell()
         self._settled = CancelReply(
             order_id=self._order.order_id, status=progress.status, refunded=progress.refunded, detail=reason.detail
@@ -159,12 +159,12 @@ class OrderWorkflow(Delivery):
         await progress.tell(durably=True)
         self._answer(progress.outcome)
 
-    async def _until_cancelled(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work`; a wish to cancel, or the workflow's own cancellation, interrupts it, or forbids it from the start."""
+    async def _until_cancelled(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work`; a wish to cancel, or the workflow's own cancellation, interrupts it. One that came before keeps it from
+        starting. Raises CancelledError, and what the work raises."""
         if self._cancellation is not None:
-            work.close()
             raise asyncio.CancelledError
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work())
         try:
             await workflow.wait_condition(lambda: task.done() or self._cancellation is not None)
         except asyncio.CancelledError:

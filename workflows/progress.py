@@ -133,9 +133,9 @@ class Progress:
         """Let operators find the order under its status."""
         workflow.upsert_search_attributes([ORDER_STATUS.value_set(self.status), *more])
 
-    def list_as_cancelled(self) -> None:
+    def list_as_cancelled(self, reason: Refusal) -> None:
         """The same, with why."""
-        self.list_as(*([FAILURE_REASON.value_set(self.reason.code)] if self.reason else []))
+        self.list_as(FAILURE_REASON.value_set(reason.code))
 
     def list_trouble(self, trouble: Trouble | None) -> None:
         """The same, with why its parcel does not arrive, or that it does."""
@@ -173,7 +173,7 @@ class Progress:
             code=self.reason.code if self.reason else None,
             detail=self.reason.detail if self.reason else None,
             trouble=self.trouble,
-            choices=CHOICES[self.trouble] if self.trouble else (),
+            choices=CHOICES[self.trouble] if self.trouble and not self.is_final else (),
         )
 
     def timeline(self) -> list[TimelineEntry]:

@@ -124,8 +124,11 @@ async def test_s5_an_undo_that_is_refused_stays_pending_and_its_history_short(be
     world, order = World(), place_order()
     world.before["ReleaseInventory"] = [refused(ErrorCode.CONFLICT)] * 40
     async with begin(world, order) as saga:
-        await saga.place()
-        reply = await cancel(saga)
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            cancelling = asyncio.create_task(cancel(saga))
+        await saga.env.fast_forward(saga.handle, 41 * 300 + 60)
+        reply = await cancelling
         await saga.handle.result()
         history = await saga.handle.fetch_history()
     assert reply.status == OrderStatus.CANCELLED
