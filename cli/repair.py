@@ -107,15 +107,12 @@ def repair_of(books: OrderBooks, *, was_started: bool, by: str, reason: str, go_
     if go_on and order.status not in CAN_GO_ON:
         raise Refusal(ErrorCode.CONFLICT, f"An order that is {order.status} cannot go on where it was; leave out --go-on.")
     shipment = books.shipment
-    before_confirmed = order.status in BEFORE_CONFIRMED
-    # Before it is confirmed only the saga knows how far it has come. If there is a parcel, it had been paid.
-    untold = _to_paid(order.status) if before_confirmed and shipment else ()
-    follows = go_on or (books.has_left and not before_confirmed)
+    # Before it is confirmed, the saga's own undo finds out whether the parcel has left; then it goes on.
+    follows = go_on or (books.has_left and order.status not in BEFORE_CONFIRMED)
     wish = None if follows else CancelRequest(reason=f"Its workflow was lost: {reason}"[:500], requested_by=by)
     so_far = OrderSoFar(
-        status=untold[-1] if untold else order.status,
+        status=order.status,
         reached=len(order.history),
-        untold=untold,
         timeline=(*order.timeline(), _entry(order.status, f"Its workflow was lost, and started again by {by}: {reason}")),
         outcome=order.told_outcome,
         code=ErrorCode(order.code) if order.code else None,
@@ -147,12 +144,6 @@ def _placement(order: Order) -> PlaceOrder:
         placed_at=order.placed_at,
         fingerprint=order.fingerprint,
     )
-
-
-def _to_paid(status: OrderStatus) -> tuple[OrderStatus, ...]:
-    if status == _S.PAID:
-        return ()
-    return (_S.RESERVED, _S.PAID) if status == _S.PENDING else (_S.PAID,)
 
 
 def _entry(status: OrderStatus, words: str) -> TimelineEntry:

@@ -1,13 +1,12 @@
 """Commands of the saga to inventory, and its replies."""
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field
 
-from contracts.base import Command, Contract, ParcelNumber, ProductId, Quantity, Timestamp, Told, WarehouseId
+from contracts.base import Command, Contract, ParcelNumber, ProductId, Quantity, Told, WarehouseId
 
 
 class StockLine(Contract):
@@ -27,32 +26,20 @@ class ReservationStatus(StrEnum):
     """RESERVED lasts until its saga releases or ships it. RESTOCKED: shipped, came back, is on the shelf again."""
 
     RESERVED = "RESERVED"
-    HELD = "HELD"
     RELEASED = "RELEASED"
-    EXPIRED = "EXPIRED"
     SHIPPED = "SHIPPED"
     RESTOCKED = "RESTOCKED"
 
 
 class ReserveInventory(Command):
     """Reserve every line at one warehouse, or none. Idempotent by order and parcel. Refusals: out_of_stock, warehouse_unknown,
-    purchase_limit, reservation_released (the undo came first)."""
+    purchase_limit (not of a parcel that is sent again), reservation_released (the undo came first)."""
 
     order_id: UUID
     parcel: ParcelNumber = 1
     customer_id: UUID
     lines: Annotated[tuple[StockLine, ...], Field(min_length=1, max_length=100)]
     warehouse_id: WarehouseId | None = None
-
-
-class HoldReservation(Command):
-    """Keep the stock: until a time (while an operator decides), or for good once the order is paid (`until` None).
-
-    Reserves again if the reservation has expired in between. Refusals: out_of_stock, purchase_limit (if it is not for
-    good), reservation_released."""
-
-    order_id: UUID
-    until: Timestamp | None = None
 
 
 class ReleaseInventory(Command):
@@ -87,4 +74,3 @@ class Reservation(Contract):
     """None only where nothing was ever reserved."""
     status: ReservationStatus
     lines: tuple[StockLine, ...] = ()
-    expires_at: datetime | None = None

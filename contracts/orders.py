@@ -1,6 +1,6 @@
 """The order: what a client asks for, what the saga carries, what comes back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
@@ -188,12 +188,25 @@ class AdvanceOrder(Command):
     outcome: "Outcome | None" = None
     """What the client that placed the order is told: kept, and told again to whoever repeats the request."""
 
+    def new_to(self, reached: Sequence[OrderStatus]) -> tuple[OrderStatus, ...]:
+        """The statuses of `path` that an order which has `reached` these, oldest first, has not been told yet.
+
+        None, of a word that is repeated. A word of a workflow's task that was lost may have gone further than the one that
+        follows it: what they have in common was told, and the order goes on from where it is."""
+        since = list(reached[self.after :])
+        common = next((n for n, (old, new) in enumerate(zip(since, self.path, strict=False)) if old != new), None)
+        if common is None:
+            return self.path[len(since) :]
+        return tuple(status for status in self.path[common:] if status not in since[common:])
+
 
 class OrderProgress(Contract):
     """Reply of the order's record to the saga: where it is now."""
 
     order_id: UUID
     status: OrderStatus
+    outcome: "Outcome | None" = None
+    """The first outcome that it was told; it never changes."""
 
 
 class CancelRequest(Request):
@@ -321,9 +334,7 @@ class OrderSoFar(Contract):
 
     status: OrderStatus
     reached: int
-    """How many statuses the order's record has been told."""
-    untold: tuple[OrderStatus, ...] = ()
-    """Those that it reached after them; `status` is the last one."""
+    """How many statuses the order has reached, this one included."""
     timeline: tuple[TimelineEntry, ...] = ()
     outcome: Outcome | None = None
     code: ErrorCode | None = None

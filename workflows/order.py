@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from contracts.orders import CancelReply, CancelRequest, OrderRun, OrderState, OrderStatus, Outcome, PlaceOrder
     from contracts.payments import Payment, PaymentStatus
     from temporal.names import ORDER_WORKFLOW
-    from temporal.refusals import as_failure, reason_of, words_of
+    from temporal.refusals import as_failure, as_refusal, reason_of, words_of
     from workflows import order_steps as steps
     from workflows.saga import Undo
     from workflows.shields import shielded
@@ -49,6 +49,9 @@ class OrderWorkflow(Delivery):
             try:
                 await self._until_cancelled(self._place)
             except (FailureError, asyncio.CancelledError) as stop:
+                if self._cancellation or as_refusal(stop) is None:
+                    # It stopped from outside, perhaps earlier than in a task that was lost: anything may have happened.
+                    self._register_undos()
                 await shielded(self._cancel(reason_of(stop), words_of(stop)))
         await self._deliver()
         self._over = True
@@ -136,6 +139,7 @@ class OrderWorkflow(Delivery):
             self._answer_cancellation(too_late)
             if progress.status in PLACING:
                 progress.tracking_number = too_late.extra.get("tracking_number")
+                progress.pass_through(OrderStatus.RESERVED, OrderStatus.PAID)
                 await self._confirm()
             return
         progress.reason, progress.trouble = reason, None

@@ -43,7 +43,7 @@ class Progress:
         self.status = known.status
         self._told = known.reached
         """How many statuses the record has been told. It was made with the first one."""
-        self._untold = list(known.untold)
+        self._untold: list[OrderStatus] = []
         self._timeline = list(known.timeline)
         self._waiting_for = "the first step"
         self.outcome = known.outcome
@@ -71,6 +71,12 @@ class Progress:
         self.status = status
         self._untold.append(status)
         self.note(what, detail, for_staff=for_staff)
+
+    def pass_through(self, *statuses: OrderStatus) -> None:
+        """Reach those of the statuses that lie ahead: a task that was lost had reached them already."""
+        for status in statuses:
+            if status in NEXT_STATUS[self.status]:
+                self.become(status, "Had gone on already")
 
     def note(self, what: str, detail: str | None = None, *, for_staff: str | None = None) -> None:
         """Add a line to the timeline. Of a line that repeats the last one, only the time is new."""
@@ -127,7 +133,9 @@ class Progress:
         )
         step = steps.advance_order(command)
         # Whatever interrupts the story: how much the record knows must be certain.
-        await finished_first(step.run_durably() if durably else self.do(step))
+        record = await finished_first(step.run_durably() if durably else self.do(step))
+        # A task that was lost may have told an outcome before: what was told first stays true.
+        self.outcome = record.outcome or self.outcome
 
     def list_as(self, *more: SearchAttributeUpdate[Any]) -> None:
         """Let operators find the order under its status."""

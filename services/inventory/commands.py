@@ -34,6 +34,7 @@ from services.inventory.model import (
 )
 from services.inventory.schemas import ReceiptRequest, StockView, WarehouseView
 
+_ADD = insert(Reservation).on_conflict_do_nothing().returning(Reservation)
 _PROMISED = text("""
     select line.product_id, sum(line.quantity) as units
     from reservations, jsonb_to_recordset(lines) as line (product_id text, quantity int)
@@ -171,8 +172,7 @@ async def _record(session: AsyncSession, changes: Sequence[StockLevelChanged], r
 async def _existing_or(session: AsyncSession, new: Reservation) -> tuple[Reservation, bool]:
     """The reservation of an order's parcel, locked: `new` is added if there was none. Returns whether it was. A concurrent maker
     of one is waited for."""
-    statement = insert(Reservation).values(new.model_dump()).on_conflict_do_nothing().returning(Reservation)
-    added = (await session.exec(statement)).scalar_one_or_none()
+    added = (await session.scalars(_ADD, new.model_dump())).one_or_none()
     if added is not None:
         return added, True
     return await session.get_one(Reservation, (new.order_id, new.parcel), with_for_update=True), False

@@ -53,7 +53,7 @@ async def list_stock(
     return page_of(rows, limit, StockView.of, lambda row: (row.warehouse_id, row.product_id))
 
 
-async def get_reservation(database: Database, order_id: UUID, parcel: int) -> contract.Reservation:
+async def get_reservation(database: Database, order_id: UUID, parcel: int = 1) -> contract.Reservation:
     """What a parcel of an order has been promised. Refusal: not_found."""
     async with database.reading() as session:
         reservation = await session.get(Reservation, (order_id, parcel))

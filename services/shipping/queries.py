@@ -50,7 +50,7 @@ async def get_shipment(database: Database, caller: Grant, shipment_id: UUID) -> 
     return ShipmentView.of(shipment, for_staff=caller.is_staff)
 
 
-async def get_shipment_of_order(database: Database, order_id: UUID, parcel: int) -> contract.Shipment:
+async def get_shipment_of_order(database: Database, order_id: UUID, parcel: int = 1) -> contract.Shipment:
     """One of an order's parcels. Refusal: not_found."""
     query = select(Shipment).where(Shipment.order_id == order_id, Shipment.parcel == parcel)
     async with database.reading() as session:

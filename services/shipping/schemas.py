@@ -97,7 +97,7 @@ class ShipmentView(Contract):
     shipment_id: UUID
     order_id: UUID
     parcel: int
-    """Of the order's parcels, the how many-th: 1, unless it was sent again."""
+    """1, and the next number each time the order is sent again."""
     customer_id: UUID | None
     warehouse_id: str | None
     status: ShipmentStatus

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -88,6 +89,13 @@ def simulator_variables(process: str) -> dict[str, bool]:
 def known_variables(process: str) -> set[str]:
     """All environment variables that mean something to a process."""
     return set(variables(SETTINGS[process])) if process in SETTINGS else set(simulator_variables(process))
+
+
+@cache
+def declared() -> dict[str, list[str]]:
+    """The requirements that pyproject.toml declares, by group; `runtime` is what every installation needs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return {"runtime": project["dependencies"], **project["optional-dependencies"]}
 
 
 @cache

@@ -27,7 +27,7 @@ from contracts.inventory import (
 )
 from contracts.money import Money
 from contracts.notifications import NotificationQueued, SendNotification
-from contracts.orders import NEXT_STATUS, AdvanceOrder, OrderLine, OrderProgress, OrderStatus, PlaceOrder
+from contracts.orders import NEXT_STATUS, AdvanceOrder, OrderLine, OrderProgress, OrderStatus, Outcome, PlaceOrder
 from contracts.payments import CapturePayment, Payment, PaymentStatus, ProcessPayment, RefundPayment
 from contracts.shipments import CancelShipment, CreateShipment, Shipment, ShipmentStatus
 
@@ -65,6 +65,7 @@ class World:
         self.status: dict[UUID, OrderStatus] = {}
         self.history: dict[UUID, list[OrderStatus]] = {}
         self.advances: list[AdvanceOrder] = []
+        self.outcomes: dict[UUID, Outcome] = {}
         self.reserved: dict[tuple[UUID, int], ReservationStatus] = {}
         self.paid: dict[UUID, PaymentStatus] = {}
         self.amounts: dict[UUID, Money] = {}
@@ -95,12 +96,13 @@ class World:
 
     def _AdvanceOrder(self, command: AdvanceOrder) -> OrderProgress:  # noqa: N802 (named after its command)
         seen = self.history.setdefault(command.order_id, [OrderStatus.PENDING])
-        for status in command.path[len(seen) - command.after :]:
+        for status in command.new_to(seen):
             assert status in NEXT_STATUS[seen[-1]], f"{seen[-1]} -> {status}"
             seen.append(status)
         self.status[command.order_id] = seen[-1]
         self.advances.append(command)
-        return OrderProgress(order_id=command.order_id, status=seen[-1])
+        outcome = self.outcomes.setdefault(command.order_id, command.outcome) if command.outcome else None
+        return OrderProgress(order_id=command.order_id, status=seen[-1], outcome=self.outcomes.get(command.order_id, outcome))
 
     def _ReserveInventory(self, command: ReserveInventory) -> Reservation:  # noqa: N802
         key = (command.order_id, command.parcel)

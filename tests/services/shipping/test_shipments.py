@@ -2,23 +2,18 @@
 
 import asyncio
 from datetime import timedelta
-from itertools import pairwise
-from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
-from chassis.clients import HttpSession, Unavailable
-from chassis.clock import utc_now
+from chassis.clients import HttpSession, NotUnderstood, Unavailable
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
-from contracts.events import Event
 from contracts.money import Money
 from contracts.shipments import ShipmentStatus
 from services.shipping import commands
-from services.shipping.adapters import HttpCarrier, NotUnderstood
-from services.shipping.model import Asked, Shipment, TrackingEvent
-from services.shipping.model.shipment import LEFT, NEXT
+from services.shipping.adapters import HttpCarrier
+from services.shipping.model import Asked, Shipment
 from services.shipping.ports import Booking
 from tests.conftest import ADMIN
 from tests.services.shipping.conftest import API_KEY, CarrierSimulator
@@ -310,33 +305,6 @@ async def test_a_cancel_that_comes_too_late_says_which_parcel_has_left(
             await commands.cancel_shipment(database, carrier, undo(parcel))
         assert refused.value.code == ErrorCode.ALREADY_DISPATCHED
         assert refused.value.extra == {"tracking_number": booked.tracking_number}
-
-
-STEPS = ("ask_to_cancel", "cancelled", "ask_to_dispatch", "dispatched", "delivered", *ShipmentStatus)
-
-
-@pytest.mark.parametrize("status", ShipmentStatus)
-@pytest.mark.parametrize("step", STEPS)
-def test_no_step_leaves_the_transition_table(status: ShipmentStatus, step: str) -> None:
-    shipment = Shipment(order_id=uuid4(), reference="r", customer_id=uuid4(), status=status)
-    events: list[Event] = []
-    try:
-        match step:
-            case ShipmentStatus():
-                events = shipment.reported(step, utc_now(), "TRK1")
-            case "dispatched" | "delivered":
-                events = getattr(shipment, step)(utc_now())
-            case "cancelled":
-                events = shipment.cancelled()
-            case _:
-                getattr(shipment, step)()
-    except Refusal:
-        assert shipment.status == status
-    # Each event tells of one move along the table, from the first status to the last.
-    passed = [status, *[ShipmentStatus(TrackingEvent.of(shipment.shipment_id, event).status) for event in events]]
-    assert all(after in NEXT[before] for before, after in pairwise(passed))
-    assert passed[-1] == shipment.status
-    assert status not in LEFT or shipment.status in LEFT
 
 
 async def test_the_circuit_opens_for_what_fails_and_not_for_what_is_refused(
