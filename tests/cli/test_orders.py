@@ -9,7 +9,7 @@ import pytest
 from audit import AuditReport, AuditSettings, command, run_audit
 from contracts.errors import ErrorCode
 from contracts.ids import order_workflow_id
-from contracts.orders import OrderStatus
+from contracts.orders import CancelRequest, OrderStatus
 from services.order.commands import find_order
 from temporal.client import TemporalSettings, connect
 from tests.audit.conftest import Shop, place_order
@@ -173,3 +173,29 @@ async def test_an_order_whose_saga_is_still_to_be_started_is_not_repaired(shop: 
     assert "still to be started" in refused.output
     assert await shop.sagas.start(order, "place")
     await reaches(shop, order.order_id, S.CONFIRMED)
+
+
+async def test_what_an_undo_that_was_given_up_leaves_open_is_told_with_who_gave_it_up(shop: Shop, commerce: Command) -> None:
+    """The last test here: the books stay wrong, as they should."""
+    order_id, _ = await shop.place()
+    await shop.control("PAYMENT_PROVIDER_URL", "/_control/faults", {"fail_next": 60_000})
+    try:
+        await shop.sagas.cancel(order_id, CancelRequest(reason="changed my mind"), "cancel", timedelta(seconds=1))
+
+        async def is_stuck() -> bool:
+            return any(undo.order_id == order_id for undo in await shop.sagas.stuck())
+
+        await eventually(is_stuck, timeout_s=120, what="the stuck refund")
+        settle = ("undo", "settle", order_id, "refund-payment", "--give-up", "--reason", "disputed", "--by", "ann")
+        for wrong in ("99.00", "0.001", "-1", "much"):
+            refused = await commerce(env_of(shop), *settle, "--refunded", wrong)
+            assert refused.exit_code == 1, refused.output
+        settled = await commerce(env_of(shop), *settle)
+        assert settled.exit_code == 0, settled.output
+    finally:
+        await shop.control("PAYMENT_PROVIDER_URL", "/_control/faults", {"fail_next": 0})
+    await reaches(shop, order_id, S.CANCELLED)
+    violations = (await at_rest(shop)).violations
+    assert {violation.rule for violation in violations} == {"money_in_our_ledger", "money_at_the_provider"}
+    assert {violation.order_id for violation in violations} == {order_id}
+    assert all("(undo given up: refund-payment: by ann: disputed)" in violation.found for violation in violations)

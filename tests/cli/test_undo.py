@@ -2,17 +2,19 @@
 
 import asyncio
 import json
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from contracts.errors import ErrorCode
 from contracts.orders import CancelReply, CancelRequest, OrderState, OrderStatus
+from embedded import temporal as embedded_temporal
 from tests.cli.conftest import Command
-from tests.conftest import eventually
+from tests.conftest import ROOT, eventually
 from tests.workflows.conftest import Begin, Saga
 from tests.workflows.world import World, place_order, refused
 
@@ -124,3 +126,41 @@ async def test_what_is_not_there_is_said(commerce: Command, env: WorkflowEnviron
     away = await commerce({"TEMPORAL_ADDRESS": "127.0.0.1:1"}, "undo", "list")
     assert away.exit_code == 2
     assert "Temporal" in away.output
+
+
+def documented() -> list[str]:
+    """The commands of Temporal's own command line that docs/operations.md gives for a stuck undo."""
+    section = (ROOT / "docs" / "operations.md").read_text().split("## A stuck undo\n")[1].split("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("temporal ")]
+
+
+async def temporal(env: WorkflowEnvironment, line: str, order_id: UUID) -> str:
+    """Run a documented command; its output."""
+    words = shlex.split(line.replace("$ORDER", str(order_id)))[1:]
+    process = await asyncio.create_subprocess_exec(
+        *(str(embedded_temporal.binary()), *words, "--address", env.client.service_client.config.target_host),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+@pytest.mark.parametrize("end", ["settle_undo", "activity complete"])
+async def test_temporal_s_own_command_line_does_what_the_docs_say(
+    begin: Begin, commerce: Command, env: WorkflowEnvironment, end: str
+) -> None:
+    world = World()
+    async with stuck(begin, commerce, env, world) as (saga, cancelling):
+        order_id = saga.order.order_id
+        *looks, settle, complete = documented()
+        listed, described, told, _ = [await temporal(env, line, order_id) for line in looks]
+        assert str(order_id) in listed
+        assert "refund-payment" in described
+        assert "refund-payment does not succeed" in told
+        await temporal(env, settle if end == "settle_undo" else complete, order_id)
+        await cancelling
+        state = OrderState.model_validate(await saga.handle.result())
+        assert state.status == OrderStatus.CANCELLED
+        assert bool(state.given_up) == (end == "settle_undo")
