@@ -5,15 +5,12 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from chassis.clients import Unavailable
-from contracts.base import told
-from contracts.errors import Refusal
-from temporal.client import TemporalSettings
-from temporal.orders import OrderSagas
+if TYPE_CHECKING:
+    from temporal.orders import OrderSagas
 
 DEFAULT_DATA = Path(".commerce")
 Data = Annotated[
@@ -23,7 +20,6 @@ Data = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of columns.")]
 DONE, REFUSED, UNREACHABLE = 0, 1, 2
 """Exit codes."""
-_TEMPORAL = {name.upper() for name in TemporalSettings.model_fields}
 
 
 def environment(data: Path) -> Mapping[str, str]:
@@ -44,9 +40,15 @@ def database_url(env: Mapping[str, str], service: str) -> str:
     return env[name]
 
 
-def run(env: Mapping[str, str], work: Callable[[OrderSagas], Awaitable[int]]) -> NoReturn:
+def run(env: Mapping[str, str], work: "Callable[[OrderSagas], Awaitable[int]]") -> NoReturn:
     """Do some work with the sagas, and exit: 0 done, 1 refused or there is no such thing, 2 something cannot be reached."""
-    settings = TemporalSettings.model_validate({name.lower(): value for name, value in env.items() if name in _TEMPORAL})
+    from chassis.clients import Unavailable
+    from contracts.errors import Refusal
+    from temporal.client import TemporalSettings
+    from temporal.orders import OrderSagas
+
+    fields = TemporalSettings.model_fields
+    settings = TemporalSettings.model_validate({field: env[field.upper()] for field in fields if field.upper() in env})
 
     async def main() -> int:
         async with OrderSagas(settings) as sagas:
@@ -64,16 +66,23 @@ def run(env: Mapping[str, str], work: Callable[[OrderSagas], Awaitable[int]]) ->
 
 def fail(why: str, code: int) -> NoReturn:
     """Say why on standard error, and exit."""
-    typer.echo(told(why), err=True)
+    typer.echo(plain(why), err=True)
     raise typer.Exit(code)
 
 
 def columns(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print plain columns. What others wrote cannot steer the terminal."""
-    cells = [list(heads), *([told(str(cell)) for cell in row] for row in rows)]
+    """Print plain columns."""
+    cells = [list(heads), *([plain(cell) for cell in row] for row in rows)]
     widths = [max(len(row[at]) for row in cells) for at in range(len(heads))]
     for row in cells:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def plain(words: object) -> str:
+    """Somebody's words on one line. They cannot steer the terminal."""
+    from contracts.base import told
+
+    return told(str(words))
 
 
 def at(time: datetime) -> str:

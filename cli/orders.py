@@ -3,18 +3,16 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
-from pydantic import ValidationError
 
-from chassis.clients import Unavailable
-from cli.operators import DEFAULT_DATA, DONE, REFUSED, AsJson, Data, at, columns, database_url, environment, fail, run
-from contracts.base import told
-from contracts.ids import order_workflow_id
-from contracts.orders import OrderState, TimelineEntry
-from temporal.orders import OrderSagas, StuckUndo
+from cli.operators import DEFAULT_DATA, DONE, REFUSED, AsJson, Data, at, columns, database_url, environment, fail, plain, run
+
+if TYPE_CHECKING:
+    from contracts.orders import OrderState, TimelineEntry
+    from temporal.orders import OrderSagas, StuckUndo
 
 orders_app = typer.Typer(no_args_is_help=True, help="One order: where it is and why; repair it if its workflow was lost.")
 
@@ -25,11 +23,12 @@ _Order = Annotated[UUID, typer.Argument(help="The order's id.")]
 def show(order: _Order, as_json: AsJson = False, data: Data = DEFAULT_DATA) -> None:
     """Show where an order is, what it waits for, and all that happened to it, as staff may know it."""
     from cli.repair import read_books
+    from contracts.ids import order_workflow_id
 
     env = environment(data)
     urls = database_url(env, "order"), database_url(env, "shipping"), database_url(env, "inventory")
 
-    async def work(sagas: OrderSagas) -> int:
+    async def work(sagas: "OrderSagas") -> int:
         books = await read_books(urls, order)
         if books is None:
             fail(f"There is no order {order}.", REFUSED)
@@ -80,12 +79,15 @@ def repair(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Start the workflow of an order again that lost its own: to undo what was done, or to follow a parcel that has left."""
+    from pydantic import ValidationError
+
     from cli.repair import read_books, repair_of
+    from contracts.ids import order_workflow_id
 
     env = environment(data)
     urls = database_url(env, "order"), database_url(env, "shipping"), database_url(env, "inventory")
 
-    async def work(sagas: OrderSagas) -> int:
+    async def work(sagas: "OrderSagas") -> int:
         books = await read_books(urls, order)
         if books is None:
             fail(f"There is no order {order}.", REFUSED)
@@ -109,13 +111,16 @@ def repair(
 class _Saga:
     """What a saga that runs says of its order; nothing, if none runs or it cannot be asked."""
 
-    state: OrderState | None = None
-    timeline: Sequence[TimelineEntry] = ()
-    stuck: Sequence[StuckUndo] = ()
+    state: "OrderState | None" = None
+    timeline: "Sequence[TimelineEntry]" = ()
+    stuck: "Sequence[StuckUndo]" = ()
     fault: str | None = None
 
 
-async def _ask(sagas: OrderSagas, order: UUID) -> _Saga:
+async def _ask(sagas: "OrderSagas", order: UUID) -> _Saga:
+    from chassis.clients import Unavailable
+    from contracts.ids import order_workflow_id
+
     runs = f"WorkflowId = '{order_workflow_id(order)}' AND ExecutionStatus = 'Running'"
     try:
         if not await sagas.count(runs):
@@ -127,11 +132,14 @@ async def _ask(sagas: OrderSagas, order: UUID) -> _Saga:
 
 
 def _print(
-    facts: dict[str, object], parcels: Sequence[Sequence[object]], stuck: Sequence[StuckUndo], timeline: Sequence[TimelineEntry]
+    facts: dict[str, object],
+    parcels: Sequence[Sequence[object]],
+    stuck: "Sequence[StuckUndo]",
+    timeline: "Sequence[TimelineEntry]",
 ) -> None:
     for name, value in facts.items():
         if value not in (None, ""):
-            typer.echo(f"{name:<20} {told(str(value))}")
+            typer.echo(f"{name:<20} {plain(value)}")
     if stuck:
         typer.echo("")
         undos = [(undo.undo, undo.attempt, at(undo.since), undo.last_error) for undo in stuck]
@@ -145,7 +153,10 @@ def _print(
 
 
 def _as_json(
-    facts: dict[str, object], parcels: Sequence[Sequence[object]], stuck: Sequence[StuckUndo], timeline: Sequence[TimelineEntry]
+    facts: dict[str, object],
+    parcels: Sequence[Sequence[object]],
+    stuck: "Sequence[StuckUndo]",
+    timeline: "Sequence[TimelineEntry]",
 ) -> str:
     names = ("parcel", "status", "tracking_number", "warehouse_id")
     return json.dumps(

@@ -3,18 +3,16 @@
 import json
 from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
-from pydantic import ValidationError
 
-from chassis.database import Database
 from cli.operators import DEFAULT_DATA, DONE, REFUSED, AsJson, Data, at, columns, database_url, environment, fail, run
-from contracts.ids import order_workflow_id
-from contracts.money import Money
-from contracts.orders import UndoSettlement
-from temporal.orders import OrderSagas, StuckUndo
+
+if TYPE_CHECKING:
+    from contracts.money import Money
+    from temporal.orders import OrderSagas, StuckUndo
 
 undo_app = typer.Typer(no_args_is_help=True, help="Undos that do not succeed: see them, try them now, or end them by hand.")
 
@@ -25,7 +23,7 @@ _Order = Annotated[UUID, typer.Argument(help="The order's id.")]
 def list_stuck(as_json: AsJson = False, data: Data = DEFAULT_DATA) -> None:
     """List the undos that do not succeed, of all orders."""
 
-    async def work(sagas: OrderSagas) -> int:
+    async def work(sagas: "OrderSagas") -> int:
         _print(await sagas.stuck(), as_json)
         return DONE
 
@@ -36,15 +34,13 @@ def list_stuck(as_json: AsJson = False, data: Data = DEFAULT_DATA) -> None:
 def show(order: _Order, as_json: AsJson = False, data: Data = DEFAULT_DATA) -> None:
     """Show one order's undos that do not succeed, and what it waits for."""
 
-    async def work(sagas: OrderSagas) -> int:
+    async def work(sagas: "OrderSagas") -> int:
         found = await _stuck(sagas, order)
         state = await sagas.state(order)
         _print(found, as_json)
         if state and not as_json:
-            columns(
-                ("", ""), [("status", state.status), ("waits for", state.waiting_for), ("workflow", order_workflow_id(order))]
-            )
-            columns(("", ""), [("given up", undo) for undo in state.given_up])
+            given_up = [("given up", undo) for undo in state.given_up]
+            columns(("", ""), [("status", state.status), ("waits for", state.waiting_for), *given_up])
         return DONE if found else REFUSED
 
     run(environment(data), work)
@@ -58,7 +54,7 @@ def retry(
 ) -> None:
     """Try undos now, instead of when their time has come. To try one again does no harm."""
 
-    async def work(sagas: OrderSagas) -> int:
+    async def work(sagas: "OrderSagas") -> int:
         names = [undo] if undo else [stuck.undo for stuck in await _stuck(sagas, order)]
         tried = [name for name in names if await sagas.retry_undo(order, name)]
         for name in tried:
@@ -87,9 +83,13 @@ def settle(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """End an undo that can never succeed. The services' books do not know it: `commerce audit` goes on telling what they lack."""
+    from pydantic import ValidationError
+
+    from contracts.orders import UndoSettlement
+
     env = environment(data)
 
-    async def work(sagas: OrderSagas) -> int:
+    async def work(sagas: "OrderSagas") -> int:
         money = await _in_its_currency(database_url(env, "order"), order, refunded) if refunded else None
         try:
             settlement = UndoSettlement(undo=undo, done=done, reason=reason, by=by, refunded=money)
@@ -104,11 +104,11 @@ def settle(
     run(env, work)
 
 
-async def _stuck(sagas: OrderSagas, order: UUID) -> list[StuckUndo]:
+async def _stuck(sagas: "OrderSagas", order: UUID) -> "list[StuckUndo]":
     return [stuck for stuck in await sagas.stuck() if stuck.order_id == order]
 
 
-def _print(found: list[StuckUndo], as_json: bool) -> None:
+def _print(found: "list[StuckUndo]", as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(stuck) for stuck in found], default=str, indent=2))
     elif found:
@@ -120,8 +120,12 @@ def _print(found: list[StuckUndo], as_json: bool) -> None:
         typer.echo("No undo is stuck.")
 
 
-async def _in_its_currency(url: str, order_id: UUID, amount: str) -> Money:
+async def _in_its_currency(url: str, order_id: UUID, amount: str) -> "Money":
     """An amount in the currency of the order, which must not be more than it cost."""
+    from pydantic import ValidationError
+
+    from chassis.database import Database
+    from contracts.money import Money
     from services.order.commands import find_order
 
     database = Database(url)
