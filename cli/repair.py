@@ -96,7 +96,8 @@ def repair_of(books: OrderBooks, *, was_started: bool, by: str, reason: str, go_
     """How the order's workflow is started again. With `go_on` a confirmed order is not cancelled. `was_started`: Temporal knows
     a workflow of the order, in whatever state.
 
-    Refusals: conflict, if the order has ended, if its saga is still to be started, or if it cannot go on."""
+    Refusals: conflict, if the order has ended, if its saga is still to be started, or if it cannot go on. Raises ValidationError,
+    if `by` or `reason` is empty."""
     order = books.order
     if order.is_over:
         raise Refusal(ErrorCode.CONFLICT, f"The order has ended: it is {order.status}.")
@@ -109,7 +110,7 @@ def repair_of(books: OrderBooks, *, was_started: bool, by: str, reason: str, go_
     shipment = books.shipment
     # Before it is confirmed, the saga's own undo finds out whether the parcel has left; then it goes on.
     follows = go_on or (books.has_left and order.status not in BEFORE_CONFIRMED)
-    wish = None if follows else CancelRequest(reason=f"Its workflow was lost: {reason}"[:500], requested_by=by)
+    wish = CancelRequest(reason=f"Its workflow was lost: {reason}"[:500], requested_by=by)
     so_far = OrderSoFar(
         status=order.status,
         reached=len(order.history),
@@ -123,7 +124,7 @@ def repair_of(books: OrderBooks, *, was_started: bool, by: str, reason: str, go_
         warehouse_id=order.warehouse_id,
         tracking_number=order.tracking_number or (shipment.tracking_number if shipment else None),
         trouble=Trouble(order.trouble) if order.trouble else None,
-        cancel=wish,
+        cancel=None if follows else wish,
     )
     report = None
     if shipment and books.has_left:
