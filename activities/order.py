@@ -3,13 +3,13 @@
 from temporalio import activity
 
 from activities.calls import ServiceActivities
-from contracts.orders import AdvanceOrder, OrderProgress
+from contracts.orders import AdvanceOrder, OrderAdvanced
 
 
 class OrderActivities(ServiceActivities):
     service = "order"
 
     @activity.defn(name="AdvanceOrder")
-    async def advance(self, command: AdvanceOrder) -> OrderProgress:
+    async def advance(self, command: AdvanceOrder) -> OrderAdvanced:
         """Write down how far it got."""
-        return await self._calls.post("/internal/v1/orders/advance", command, OrderProgress)
+        return await self._calls.post("/internal/v1/orders/advance", command, OrderAdvanced)

@@ -202,6 +202,8 @@ class Consumer:
         for record in records:
             if (item := self._received(record)) is not None:
                 self._waiting.append(item)
+            else:
+                self.progress.advanced()  # passed over: that is all there was to do
 
     def _received(self, record: ConsumerRecord) -> _Received | None:
         """The event in a record, or why it is none; None where nobody here handles its type."""

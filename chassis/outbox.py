@@ -1,5 +1,7 @@
 """Transactional outbox: a domain event is a row in the same commit as the change it tells of; `relay.py` publishes it later."""
 
+from collections.abc import Sequence
+
 import uuid_utils.compat as uuids
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, MetaData, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -50,16 +52,17 @@ class Outbox:
         self.service = service
         self.table = outbox_table(metadata)
 
-    async def add(self, session: AsyncSession, *events: Event) -> None:
+    async def add(self, session: AsyncSession, *events: Event, traceparents: Sequence[str | None] | None = None) -> None:
         """Record events; they exist if and only if the session's transaction commits.
 
-        Call it after the row of the aggregate is locked or changed: then the events of one aggregate get rising numbers. Raises
+        Call it after the row of the aggregate is locked or changed: then the events of one aggregate get rising numbers. The
+        events belong to the current trace, or each to that of `traceparents`, for a job that does many things at once. Raises
         ValueError for an event that is too large to be published.
         """
         if not events:
             return
-        traceparent = trace_headers().get("traceparent")
-        envelopes = [self._envelope(event, traceparent) for event in events]
+        causes = traceparents or [trace_headers().get("traceparent")] * len(events)
+        envelopes = [self._envelope(event, cause) for event, cause in zip(events, causes, strict=True)]
         rows = {
             "ids": [envelope.id for envelope in envelopes],
             "topics": [event.topic for event in events],

@@ -201,10 +201,15 @@ class AdvanceOrder(Command):
 
 
 class OrderProgress(Contract):
-    """Reply of the order's record to the saga: where it is now."""
+    """Where an order is now."""
 
     order_id: UUID
     status: OrderStatus
+
+
+class OrderAdvanced(OrderProgress):
+    """Reply of the order's record to the saga."""
+
     outcome: "Outcome | None" = None
     """The first outcome that it was told; it never changes."""
 

@@ -145,7 +145,7 @@ TROUBLES = (
         held_and_approved,
         HELD,
         DONE,
-        "approve 202",
+        "approve 200",
     ),
     Scenario(
         "review: rejected",
@@ -153,7 +153,7 @@ TROUBLES = (
         held_and_rejected,
         HELD,
         f"{CANCELLED} review_rejected",
-        "reject 202",
+        "reject 200",
     ),
     Scenario(
         "review: expired",

@@ -16,7 +16,7 @@ from contracts.inventory import (
     StockLine,
 )
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
-from contracts.orders import AdvanceOrder, OrderProgress, PlaceOrder
+from contracts.orders import AdvanceOrder, OrderAdvanced, PlaceOrder
 from contracts.payments import CapturePayment, Payment, ProcessPayment, RefundPayment
 from contracts.shipments import CancelShipment, CreateShipment, Shipment
 from temporal.retries import BEST_EFFORT, HAS_TO_SUCCEED
@@ -87,7 +87,7 @@ def cancel_shipment(order: PlaceOrder, parcel: int = 1) -> Undo:
     return Undo(step, ends_on=frozenset({ErrorCode.ALREADY_DISPATCHED}))
 
 
-def advance_order(command: AdvanceOrder) -> Step[AdvanceOrder, OrderProgress]:
+def advance_order(command: AdvanceOrder) -> Step[AdvanceOrder, OrderAdvanced]:
     return Step(OrderActivities.advance, command, "Advance order", HAS_TO_SUCCEED)
 
 

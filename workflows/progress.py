@@ -168,7 +168,13 @@ class Progress:
 
     def outcome_confirmed(self) -> Outcome:
         """What the client of `place` is told of an order that is confirmed."""
-        return Outcome(order_id=self._order.order_id, status=self.status, tracking_number=self.tracking_number)
+        return Outcome(
+            order_id=self._order.order_id,
+            status=self.status,
+            tracking_number=self.tracking_number,
+            warehouse_id=self.warehouse_id,
+            at=workflow.now(),
+        )
 
     def state(self) -> OrderState:
         """Where the order is, and what it waits for."""

@@ -108,10 +108,11 @@ async def record(database: Database, reports: Sequence[Report], *, attempts_allo
     async with database.transaction() as session:
         wanted = col(Notification.notification_id).in_(by_id)
         query = select(Notification).where(wanted).order_by(col(Notification.notification_id)).with_for_update()
-        events = []
+        events, traceparents = [], []
         for notification in (await session.exec(query)).all():
             report = by_id[notification.notification_id]
             event = notification.report(report.letter.lease, report.outcome, report.reason, attempts_allowed=attempts_allowed)
             if event is not None:
                 events.append(event)
-        await outbox.add(session, *events)
+                traceparents.append(notification.traceparent)
+        await outbox.add(session, *events, traceparents=traceparents)

@@ -6,12 +6,14 @@ from datetime import timedelta
 from uuid import UUID
 
 from jinja2 import TemplateError
+from opentelemetry import trace
 from prometheus_client import Counter
 
 from chassis.clients import Unavailable
 from chassis.database import Database, is_connection_fault
 from chassis.jobs import Job
 from chassis.logs import logger
+from chassis.telemetry import context_of
 from contracts.errors import Refusal
 from contracts.notifications import NotificationKind
 from services.notification import commands, queries, templates
@@ -27,6 +29,7 @@ POLL_SECONDS = 1.0
 GATHER_SECONDS = 0.25
 """After being woken: mails that come together share a connection and a commit."""
 log = logger(__name__)
+tracer = trace.get_tracer(__name__)
 mails_total = Counter("mails_total", "Tries to send a mail, by what became of them.", ["kind", "outcome"])
 
 
@@ -79,7 +82,8 @@ class Delivery:
         for letter in letters:
             if self._stopping or asyncio.get_running_loop().time() > last_start:
                 break
-            report = await self._send(letter, texts, verified)
+            with tracer.start_as_current_span("send mail", context_of({"traceparent": letter.notification.traceparent or ""})):
+                report = await self._send(letter, texts, verified)
             reports.append(report)
             mails_total.labels(letter.notification.kind, report.outcome).inc()
 

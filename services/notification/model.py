@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import uuid_utils.compat as uuids
-from sqlalchemy import Column, Index, Integer, MetaData, text
+from sqlalchemy import Column, Index, Integer, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -14,6 +14,7 @@ from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
+from chassis.telemetry import trace_headers
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import Event, NotificationFailed, NotificationSent
 from contracts.notifications import NotificationKind
@@ -107,6 +108,8 @@ class Notification(Table, table=True):
     due_at: datetime | None = Field(default_factory=utc_now, sa_column=time_column(nullable=True))
     reason: str | None = Field(default=None, max_length=500)
     """Why the last try failed, or why it is not to be sent."""
+    traceparent: str | None = Field(default_factory=lambda: trace_headers().get("traceparent"), sa_column=Column(Text))
+    """The trace of what asked for it (W3C Trace Context); what becomes of the mail is told there."""
     created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
     sent_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
 

@@ -12,7 +12,7 @@ from chassis.idempotency import RequiredKey
 from chassis.logs import logger
 from chassis.paging import Cursor, Limit
 from chassis.problems import problem_response
-from contracts.orders import AdvanceOrder, CancelReply, OrderProgress, OrderState, OrderStatus, PlaceOrderRequest
+from contracts.orders import AdvanceOrder, CancelReply, OrderAdvanced, OrderProgress, OrderState, OrderStatus, PlaceOrderRequest
 from contracts.paging import Page
 from services.order import commands, queries
 from services.order.access import ACCESS
@@ -46,12 +46,18 @@ Orders = Annotated[OrderService, Depends(orders_of)]
 ReasonOfCancel = Annotated[ReasonBody, Body(openapi_examples=CANCEL_EXAMPLES)]
 ReasonOfDecision = Annotated[ReasonBody, Body(openapi_examples=DECISION_EXAMPLES)]
 DecisionOfParcel = Annotated[ParcelDecisionBody, Body(openapi_examples=PARCEL_DECISION_EXAMPLES)]
-STILL_GOING_ON: dict[int | str, dict[str, Any]] = {
+PLACED: dict[int | str, dict[str, Any]] = {
+    201: {
+        "description": "Confirmed. Whoever repeats the request is told the same, word for word; so is who was refused.",
+        "headers": {
+            "Idempotent-Replayed": {"description": "`true`: the outcome was known before.", "schema": {"type": "string"}}
+        },
+    },
     202: {
         "model": OrderView,
         "description": "Accepted, outcome still open: it takes longer, is held for review, or the client did not want to wait. "
         "`Location` is where to ask again.",
-    }
+    },
 }
 STILL_BEING_SETTLED: dict[int | str, dict[str, Any]] = {
     202: {
@@ -61,7 +67,7 @@ STILL_BEING_SETTLED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@public.post("", status_code=201, response_model=OrderView, responses=STILL_GOING_ON, summary="Place an order")
+@public.post("", status_code=201, response_model=OrderView, responses=PLACED, summary="Place an order")
 async def place_order(
     request: Request,
     response: Response,
@@ -138,7 +144,7 @@ async def decide_parcel(orders: Orders, caller: Caller, order_id: UUID, body: De
 
 
 @internal.post("/advance", summary="The saga tells how far an order got")
-async def advance_order(db: Db, command: AdvanceOrder) -> OrderProgress:
+async def advance_order(db: Db, command: AdvanceOrder) -> OrderAdvanced:
     return await commands.advance_order(db, command)
 
 

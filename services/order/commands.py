@@ -27,6 +27,7 @@ from contracts.orders import (
     CancelReply,
     CancelRequest,
     Decision,
+    OrderAdvanced,
     OrderProgress,
     OrderState,
     OrderStatus,
@@ -151,10 +152,19 @@ class OrderService:
         wish = order.wish_to_cancel
         if wish:
             try:
-                await self.sagas.cancel(order.order_id, wish, _cancel_id(wish), self.wait)
+                reply = await self.sagas.cancel(order.order_id, wish, _cancel_id(wish), self.wait)
             except Refusal as refusal:
                 log.info("cancel_refused_late", order_id=str(order.order_id), code=refusal.code)
+            else:
+                if reply is None:
+                    await self._require_over(order.order_id)
         await note_handed_over(self.database, order.order_id, wish)
+
+    async def _require_over(self, order_id: UUID) -> None:
+        """A wish whose saga was lost waits until that is repaired. Raises Unavailable."""
+        order = await find_order(self.database, order_id)
+        if order and not order.is_over:
+            raise Unavailable(f"no saga runs for order {order_id}")
 
     async def _accept(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> Order:
         require_form(request.ship_to)
@@ -248,14 +258,14 @@ async def accept_order(database: Database, placement: PlaceOrder) -> Order:
         return order
 
 
-async def advance_order(database: Database, command: AdvanceOrder) -> OrderProgress:
+async def advance_order(database: Database, command: AdvanceOrder) -> OrderAdvanced:
     """Note how far the order got. Refusals: order_unknown, illegal_transition."""
     async with database.transaction() as session:
         order = await session.get(Order, command.order_id, with_for_update=True)
         if order is None:
             raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
         await outbox.add(session, *order.advance(command))
-        return order.progress()
+        return order.advanced()
 
 
 async def wish_to_cancel(database: Database, order_id: UUID, request: CancelRequest) -> OrderProgress:

@@ -30,6 +30,7 @@ from contracts.orders import (
     NEXT_STATUS,
     AdvanceOrder,
     CancelRequest,
+    OrderAdvanced,
     OrderLine,
     OrderProgress,
     OrderStatus,
@@ -221,6 +222,8 @@ class Order(Table, table=True):
         for status in ahead:
             last = status is ahead[-1]
             self._become(status, now, command.detail if last else None, command.for_staff if last else None)
+        if OrderStatus.CONFIRMED in ahead and not was_confirmed:
+            self.confirmed_at = (command.outcome and command.outcome.at) or now
         self._note(command, moved=bool(ahead))
         self.updated_at = now
         events = [self._event_of(status, command) for status in ahead if status != OrderStatus.CONFIRMED or not was_confirmed]
@@ -243,21 +246,21 @@ class Order(Table, table=True):
     def progress(self) -> OrderProgress:
         return OrderProgress(order_id=self.order_id, status=self.status)
 
+    def advanced(self) -> OrderAdvanced:
+        """The answer to its saga's word."""
+        return OrderAdvanced(order_id=self.order_id, status=self.status, outcome=self.told_outcome)
+
     def _ahead(self, command: AdvanceOrder) -> Sequence[OrderStatus]:
         """The path without the beginning that was walked before. Refusal: illegal_transition, if it does not go on from here."""
-        walked = [entry["status"] for entry in self.history[command.after :]]
-        known = command.path[: len(walked)]
-        if len(self.history) < command.after or walked[: len(known)] != list(known):
-            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The order's record took another way.")
-        return command.path[len(known) :]
+        if len(self.history) < command.after:
+            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The order's record has missed what came before.")
+        return command.new_to([OrderStatus(entry["status"]) for entry in self.history])
 
     def _become(self, status: OrderStatus, now: datetime, detail: str | None, for_staff: str | None) -> None:
         if status not in NEXT_STATUS[self.status]:
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"An order that is {self.status} cannot become {status}.")
         self.status = status
         self.history = [*self.history, _entry(status, now, detail, for_staff)]
-        if status == OrderStatus.CONFIRMED:
-            self.confirmed_at = self.confirmed_at or now
 
     def _note(self, command: AdvanceOrder, *, moved: bool) -> None:
         # Words belong to the status they came with; only why an order ended stays.

@@ -28,7 +28,7 @@ from services.order.schemas import (
 )
 from temporal.orders import OrderSagas
 
-ASK_SECONDS = 2.0
+ASK_SECONDS = 1.0
 """How long a saga may take to answer a question before the record answers it."""
 Answer = TypeVar("Answer")
 

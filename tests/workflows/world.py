@@ -27,7 +27,7 @@ from contracts.inventory import (
 )
 from contracts.money import Money
 from contracts.notifications import NotificationQueued, SendNotification
-from contracts.orders import NEXT_STATUS, AdvanceOrder, OrderLine, OrderProgress, OrderStatus, Outcome, PlaceOrder
+from contracts.orders import NEXT_STATUS, AdvanceOrder, OrderAdvanced, OrderLine, OrderStatus, Outcome, PlaceOrder
 from contracts.payments import CapturePayment, Payment, PaymentStatus, ProcessPayment, RefundPayment
 from contracts.shipments import CancelShipment, CreateShipment, Shipment, ShipmentStatus
 
@@ -94,7 +94,7 @@ class World:
         assert isinstance(answer, reply)
         return answer
 
-    def _AdvanceOrder(self, command: AdvanceOrder) -> OrderProgress:  # noqa: N802 (named after its command)
+    def _AdvanceOrder(self, command: AdvanceOrder) -> OrderAdvanced:  # noqa: N802 (named after its command)
         seen = self.history.setdefault(command.order_id, [OrderStatus.PENDING])
         for status in command.new_to(seen):
             assert status in NEXT_STATUS[seen[-1]], f"{seen[-1]} -> {status}"
@@ -102,7 +102,7 @@ class World:
         self.status[command.order_id] = seen[-1]
         self.advances.append(command)
         outcome = self.outcomes.setdefault(command.order_id, command.outcome) if command.outcome else None
-        return OrderProgress(order_id=command.order_id, status=seen[-1], outcome=self.outcomes.get(command.order_id, outcome))
+        return OrderAdvanced(order_id=command.order_id, status=seen[-1], outcome=self.outcomes.get(command.order_id, outcome))
 
     def _ReserveInventory(self, command: ReserveInventory) -> Reservation:  # noqa: N802
         key = (command.order_id, command.parcel)

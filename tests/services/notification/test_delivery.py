@@ -8,7 +8,9 @@ from uuid import uuid4
 
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from sqlalchemy import update
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
 from chassis.clients import Unavailable
@@ -22,7 +24,7 @@ from services.notification import commands
 from services.notification.adapters import SmtpMailer
 from services.notification.commands import Report
 from services.notification.delivery import Delivery
-from services.notification.model import Notification, NotificationStatus, Outcome, Template, pause_after
+from services.notification.model import Notification, NotificationStatus, Outcome, Template, outbox, pause_after
 from services.notification.ports import MailServerAway
 from services.notification.settings import SmtpSettings
 from tests.conftest import eventually
@@ -325,3 +327,21 @@ async def test_the_job_sends_what_is_queued_and_survives_a_server_that_was_away(
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
+
+
+async def test_e3_what_became_of_a_mail_is_told_in_the_trace_of_what_asked_for_it(
+    database: Database, people: People, mailbox: Mailbox
+) -> None:
+    """Review 1, E3: mails are sent by a job that does many at once, each for another order."""
+    causes = {}
+    for email in ("zoe@example.org", "ann@example.org"):
+        cause = SpanContext(trace_id=uuid4().int, span_id=0xDEF, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+        command = confirmation(people.customer(email))
+        causes[str(command.order_id)] = format(cause.trace_id, "032x")
+        with trace.use_span(NonRecordingSpan(cause)):
+            await commands.send_notification(database, command)
+    assert await delivery(database, people, mailbox.port).send_due() == 2
+    async with database.reading() as session:
+        envelopes = (await session.execute(select(outbox.table.c.envelope))).scalars().all()
+    assert [envelope["type"] for envelope in envelopes] == ["NotificationSent"] * 2
+    assert {envelope["subject"]: envelope["traceparent"].split("-")[1] for envelope in envelopes} == causes

@@ -17,7 +17,7 @@ from chassis.database import Database
 from contracts.identity import Role
 from contracts.ids import order_id_for, order_workflow_id
 from contracts.money import Money
-from contracts.orders import AdvanceOrder, CancelReply, OrderState, OrderStatus, Outcome, PlaceOrder, TimelineEntry
+from contracts.orders import AdvanceOrder, CancelReply, CancelRequest, OrderState, OrderStatus, Outcome, PlaceOrder, TimelineEntry
 from services.order import commands
 from services.order.commands import OrderService
 from services.order.model import outbox
@@ -313,6 +313,20 @@ async def test_s8_what_cannot_be_handed_over_is_tried_again(
     assert row.to_start
     assert row.hand_over_at
     assert row.hand_over_at > utc_now()
+
+
+async def test_s8_a_wish_to_cancel_outlives_a_lost_saga(database: Database, orders: OrderService) -> None:
+    lost = await stored(database, S.RESERVED)
+    over = await stored(database, S.RESERVED, S.CANCELLING, S.CANCELLED)
+    for order in (lost, over):
+        await commands.wish_to_cancel(database, order.order_id, CancelRequest(reason="mistake", requested_by="customer"))
+    with pytest.raises(Unavailable):
+        await orders.hand_over()
+    kept, dropped = [await commands.find_order(database, order.order_id) for order in (lost, over)]
+    assert kept
+    assert kept.wish_to_cancel
+    assert dropped
+    assert not dropped.wish_to_cancel
 
 
 async def test_a_new_order_needs_the_catalogue(client: httpx2.AsyncClient, catalogue: Catalogue, mint: TokenMint) -> None:

@@ -8,7 +8,7 @@ from contracts.identity import Role
 from contracts.shipments import CreateShipment
 from tests.conftest import TokenMint
 from tests.services.shipping.conftest import CarrierSimulator
-from tests.services.shipping.parcels import ADDRESS, order
+from tests.services.shipping.parcels import ADDRESS, order, sent_again
 
 
 async def create(client: httpx2.AsyncClient, mint: TokenMint, parcel: CreateShipment) -> httpx2.Response:
@@ -100,8 +100,29 @@ async def test_a_parcels_way_is_told(client: httpx2.AsyncClient, mint: TokenMint
     way = (await client.get(f"/api/v1/tracking/{booked['tracking_number']}", headers=owner)).json()
     assert [event["status"] for event in way["events"]] == ["BOOKED", "DISPATCHED", "DELIVERED"]
     assert (way["status"], way["order_id"]) == ("DELIVERED", str(parcel.order_id))
-    internal = await client.get(f"/internal/v1/shipments/{parcel.order_id}", headers=mint.headers(Role.SERVICE))
+    service = mint.headers(Role.SERVICE)
+    internal = await client.get(f"/internal/v1/shipments/{parcel.order_id}", headers=service)
     assert internal.json() == booked | {"status": "DELIVERED"}
+    body = {"order_id": str(parcel.order_id), "reason": "cancelled"}
+    late = await client.post("/internal/v1/shipments/cancel", json=body, headers=service)
+    told = late.json()
+    assert (late.status_code, told["code"], told["tracking_number"]) == (409, "already_dispatched", booked["tracking_number"])
+
+
+async def test_s10_an_order_has_as_many_parcels_as_it_was_sent(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    first = order()
+    booked = [(await create(client, mint, each)).json() for each in (first, sent_again(first))]
+    owner = mint.headers(Role.CUSTOMER, subject=first.customer_id)
+    shown = await shipments(client, owner, order_id=str(first.order_id))
+    assert [(item["parcel"], item["tracking_number"]) for item in shown] == [
+        (parcel, booked[parcel - 1]["tracking_number"]) for parcel in (2, 1)
+    ]
+    for parcel in (1, 2):
+        path = f"/internal/v1/shipments/{first.order_id}"
+        internal = await client.get(path, params={"parcel": parcel}, headers=mint.headers(Role.SERVICE))
+        assert internal.json() == booked[parcel - 1]
+        way = (await client.get(f"/api/v1/tracking/{booked[parcel - 1]['tracking_number']}", headers=owner)).json()
+        assert (way["parcel"], way["order_id"]) == (parcel, str(first.order_id))
 
 
 async def test_refusals_and_faults_are_told_apart(
