@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 COMMERCE := $(BIN)/commerce
 
 .DEFAULT_GOAL := help
-.PHONY: help install command up demo test test-kafka crash fuzz check format bench histories clean
+.PHONY: help install command up demo test test-kafka crash fuzz explore check format bench histories clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ crash: $(INSTALLED) ## Kill parts of the platform at random for long (KILLS=200 
 
 fuzz: $(INSTALLED) ## Play made-up requests against the whole platform for long (SEED=1)
 	@$(BIN)/python -m pytest tests/fuzz -s --timeout=7200 --fuzz-seconds=900 $(if $(SEED),--fuzz-seed=$(SEED))
+
+explore: $(INSTALLED) ## Play the saga against an adversary for long (SEEDS=2000, or SEED=1, or STORY=file)
+	@$(BIN)/python -m testing.explorer $(if $(STORY),--story $(STORY),$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000)))
 
 bench: $(INSTALLED) ## Measure the platform on this machine; writes benchmarks/results.json
 	@$(BIN)/python -m benchmarks.run

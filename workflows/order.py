@@ -37,6 +37,8 @@ class OrderWorkflow(Delivery):
     def __init__(self, order: OrderRun) -> None:
         super().__init__(order)
         self._review_until = order.so_far.review_until if order.so_far else None
+        self._is_confirmed = self._progress.status not in PLACING
+        """Whether everybody has been told."""
         if order.so_far is not None:
             self._register_undos()
             if order.so_far.cancel is not None:
@@ -96,12 +98,14 @@ class OrderWorkflow(Delivery):
         while self._approval is None:
             try:
                 await workflow.wait_condition(
-                    lambda: self._approval is not None or self._is_long(),
+                    lambda: self._approval is not None or self._cancellation is not None or self._is_long(),
                     timeout=max(until - workflow.now(), timedelta(seconds=1)),
                     timeout_summary="Review deadline",
                 )
             except TimeoutError:
                 raise as_failure(Refusal(ErrorCode.REVIEW_EXPIRED, "Nobody approved the order in time.")) from None
+            if self._cancellation is not None:
+                raise asyncio.CancelledError
             if self._approval is None:
                 self._reports.clear()  # there is no parcel yet
                 await self._go_on_in_another_run(review_until=until)
@@ -113,12 +117,14 @@ class OrderWorkflow(Delivery):
 
     async def _confirm(self) -> None:
         progress = self._progress
-        progress.become(OrderStatus.CONFIRMED, "Confirmed", for_staff=f"parcel {progress.tracking_number}")
+        if progress.status != OrderStatus.CONFIRMED:
+            progress.become(OrderStatus.CONFIRMED, "Confirmed", for_staff=f"parcel {progress.tracking_number}")
         progress.outcome = progress.outcome or progress.outcome_confirmed()
         await progress.tell()
         progress.list_as()
         self._answer(progress.outcome)
         self._notifying = asyncio.create_task(self._notify())
+        self._is_confirmed = True
 
     async def _notify(self) -> None:
         try:
@@ -137,8 +143,8 @@ class OrderWorkflow(Delivery):
         except Refusal as too_late:
             progress.note("Cannot be cancelled any more", too_late.detail)
             self._answer_cancellation(too_late)
-            if progress.status in PLACING:
-                progress.tracking_number = too_late.extra.get("tracking_number")
+            if not self._is_confirmed:
+                progress.tracking_number = progress.tracking_number or too_late.extra.get("tracking_number")
                 progress.pass_through(OrderStatus.RESERVED, OrderStatus.PAID)
                 await self._confirm()
             return

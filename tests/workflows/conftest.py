@@ -25,7 +25,11 @@ from worker import SANDBOX, WORKFLOWS
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def env() -> AsyncIterator[WorkflowEnvironment]:
     """Temporal's dev server with skipped time: a day's deadline passes in a moment."""
-    flags = ["frontend.WorkflowTimeSkippingEnabled=true", 'history.timerProcessorMaxTimeShift="10ms"']
+    flags = [
+        "frontend.WorkflowTimeSkippingEnabled=true",
+        'history.timerProcessorMaxTimeShift="10ms"',
+        "limit.historyCount.suggestContinueAsNew=1000",
+    ]
     async with await WorkflowEnvironment.start_time_skipping_v2(
         dev_server_existing_path=embedded_temporal.binary(),
         dev_server_log_level="error",

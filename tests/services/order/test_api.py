@@ -625,6 +625,6 @@ async def test_only_the_platform_advances(client: httpx2.AsyncClient, database: 
     assert (unknown.status_code, unknown.json()["code"]) == (404, "order_unknown")
     await stored(database, order=order)
     advanced = await client.post(url, json=advancing, headers=saga)
-    assert advanced.json() == {"order_id": str(order.order_id), "status": "RESERVED"}
+    assert advanced.json() == {"order_id": str(order.order_id), "status": "RESERVED", "outcome": None}
     wrong = await client.post(url, json=advancing | {"path": ["COMPLETED"]}, headers=saga)
     assert (wrong.status_code, wrong.json()["code"]) == (409, "illegal_transition")

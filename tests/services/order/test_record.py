@@ -211,7 +211,7 @@ async def test_every_move_outside_the_table_is_refused(database: Database, statu
 
 
 async def test_a_saga_that_stops_earlier_than_a_task_of_it_that_was_lost_goes_on_from_the_record(database: Database) -> None:
-    """The lost task had told CONFIRMED; the one after it was cancelled before that. It must be seen, not taken for a late retry."""
+    """The lost task had told CONFIRMED; the one after it was cancelled before that: no late retry, but a new word."""
     order = await stored(database, *TO_CONFIRMED)
     for _ in range(2):
         await advance(database, order, S.RESERVED, S.CANCELLING, after=1)

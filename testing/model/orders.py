@@ -1,0 +1,84 @@
+"""The order's record: where its saga told that it is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from contracts.errors import ErrorCode, Refusal
+from contracts.money import Money
+from contracts.orders import NEXT_STATUS, AdvanceOrder, OrderAdvanced, OrderStatus, Outcome, PlaceOrder, Trouble
+
+ON_ITS_WAY = frozenset({OrderStatus.CONFIRMED, OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
+"""Once a parcel is in one of these, the trouble with it is over."""
+EVENTS = {
+    OrderStatus.CONFIRMED: "OrderConfirmed",
+    OrderStatus.UNDELIVERED: "OrderUndelivered",
+    OrderStatus.REFUNDED: "OrderRefunded",
+    OrderStatus.COMPLETED: "OrderCompleted",
+    OrderStatus.CANCELLED: "OrderCancelled",
+}
+
+
+@dataclass
+class Record:
+    """One order's row."""
+
+    total: Money
+    history: list[OrderStatus] = field(default_factory=lambda: [OrderStatus.PENDING])
+    events: list[str] = field(default_factory=lambda: ["OrderCreated"])
+    code: ErrorCode | None = None
+    trouble: Trouble | None = None
+    refunded: Money | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def status(self) -> OrderStatus:
+        return self.history[-1]
+
+
+class Orders:
+    """The order service's table."""
+
+    def __init__(self) -> None:
+        self.records: dict[UUID, Record] = {}
+        self.advances: list[AdvanceOrder] = []
+        self.watchers: list[Callable[[AdvanceOrder], None]] = []
+        """Who is told of what changed a record."""
+
+    def accept(self, order: PlaceOrder) -> Record:
+        """The row that exists before the saga does."""
+        return self.records.setdefault(order.order_id, Record(order.total))
+
+    def advance(self, command: AdvanceOrder) -> OrderAdvanced:
+        """Walk the path, as far as it is new. Refusals: order_unknown, illegal_transition."""
+        record = self.records.get(command.order_id)
+        if record is None:
+            raise Refusal(ErrorCode.ORDER_UNKNOWN, "This order was never placed.")
+        ahead = self.ahead(record, command)
+        if command.outcome and command.outcome.is_definite:
+            record.outcome = record.outcome or command.outcome
+        at = record.status
+        for status in ahead:
+            if status not in NEXT_STATUS[at]:
+                raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"An order that is {at} cannot become {status}.")
+            at = status
+        if ahead and at in (OrderStatus.UNDELIVERED, OrderStatus.REFUNDED) and not (command.trouble or record.trouble):
+            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "What keeps the parcel from arriving was not told.")
+        if not ahead and len(record.history) > command.after:
+            return OrderAdvanced(order_id=command.order_id, status=record.status, outcome=record.outcome)
+        record.history += ahead
+        record.trouble = command.trouble or (None if at in ON_ITS_WAY else record.trouble)
+        record.events += [EVENTS[status] for status in ahead if status in EVENTS]
+        record.code = command.code or record.code
+        if command.refunded is not None:
+            record.refunded = Money.zero(record.total.currency) + command.refunded
+        self.advances.append(command)
+        for watcher in self.watchers:
+            watcher(command)
+        return OrderAdvanced(order_id=command.order_id, status=record.status, outcome=record.outcome)
+
+    def ahead(self, record: Record, command: AdvanceOrder) -> list[OrderStatus]:
+        """The path without the beginning that was walked before. Refusal: illegal_transition, if it does not go on from here."""
+        if len(record.history) < command.after:
+            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The order's record has missed what came before.")
+        return list(command.new_to(record.history))

@@ -1,0 +1,145 @@
+"""Who answers a saga's commands: the model, and the real services with the simulators as their outside companies."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+from pydantic import BaseModel, SecretStr
+
+from chassis.clients import HttpSession
+from chassis.clock import utc_now
+from chassis.database import Database
+from chassis.idempotency import IdempotencyKey
+from contracts.errors import ErrorCode, Refusal
+from contracts.ids import parcel_reference
+from contracts.orders import PlaceOrder
+from contracts.payments import ProcessPayment
+from contracts.shipments import CreateShipment, ShipmentStatus
+from services.inventory import commands as inventory
+from services.inventory.schemas import ReceiptLine, ReceiptRequest, WarehouseView
+from services.notification import commands as notification
+from services.order import commands as order
+from services.payment import commands as payment
+from services.payment.adapters import HttpPaymentProvider
+from services.shipping import commands as shipping
+from services.shipping.adapters import HttpCarrier
+from services.shipping.model import rates
+from services.shipping.schemas import CarrierNews
+from testing.model import World
+from tests.conftest import ADMIN, Databases
+from tests.services.payment.conftest import API_KEY as PROVIDER_KEY
+from tests.services.payment.conftest import Simulator
+from tests.services.shipping.conftest import API_KEY as CARRIER_KEY
+from tests.services.shipping.conftest import CarrierSimulator, running_carrier
+
+WAREHOUSE = "410"
+SHELF = {"milk": 1000, "cheese": 1000}
+
+
+class Party(Protocol):
+    """Five services."""
+
+    async def accept(self, order: PlaceOrder) -> None:
+        """The order's row, which is there before its saga is."""
+
+    async def handle(self, command: BaseModel) -> BaseModel:
+        """The service's reply. Raises Refusal."""
+
+    async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
+        """What the carrier does to a parcel, and tells of it."""
+
+
+class Model:
+    """The services in memory. What the simulators know cards and addresses by, it is told beforehand."""
+
+    def __init__(self) -> None:
+        self._world = World()
+
+    async def accept(self, order: PlaceOrder) -> None:
+        self._world.orders.accept(order)
+
+    async def handle(self, command: BaseModel) -> BaseModel:
+        if isinstance(command, ProcessPayment):
+            self._world.payments.bank.declines = command.payment_token.startswith("tok_declined")
+            self._world.payments.bank.holds = command.payment_token.startswith("tok_review")
+        if isinstance(command, CreateShipment):
+            too_heavy = command.weight_grams > rates.HEAVIEST_GRAMS
+            nowhere = command.ship_to.city == "Nowhere"
+            refuses = ErrorCode.PARCEL_TOO_HEAVY if too_heavy else ErrorCode.ADDRESS_UNDELIVERABLE if nowhere else None
+            self._world.shipping.refuses = refuses
+        return self._world.handle(command)
+
+    async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
+        assert self._world.shipping.move(order_id, parcel, to)
+
+
+class RealServices:
+    """The services' own commands on PostgreSQL."""
+
+    def __init__(self, databases: dict[str, Database], provider: HttpPaymentProvider, carrier: HttpCarrier) -> None:
+        self._databases = databases
+        self._simulator: CarrierSimulator
+        self._handlers: dict[str, Callable[[Any], Awaitable[BaseModel]]] = {
+            "ReserveInventory": lambda command: inventory.reserve_inventory(databases["inventory"], command),
+            "ReleaseInventory": lambda command: inventory.release_inventory(databases["inventory"], command),
+            "ShipInventory": lambda command: inventory.ship_inventory(databases["inventory"], command),
+            "RestockInventory": lambda command: inventory.restock_inventory(databases["inventory"], command),
+            "ProcessPayment": lambda command: payment.process_payment(databases["payment"], provider, command),
+            "CapturePayment": lambda command: payment.capture_payment(databases["payment"], provider, command),
+            "RefundPayment": lambda command: payment.refund_payment(databases["payment"], provider, command),
+            "CreateShipment": lambda command: shipping.create_shipment(databases["shipping"], carrier, command),
+            "CancelShipment": lambda command: shipping.cancel_shipment(databases["shipping"], carrier, command),
+            "AdvanceOrder": lambda command: order.advance_order(databases["order"], command),
+            "SendNotification": lambda command: notification.send_notification(databases["notification"], command),
+        }
+
+    async def accept(self, placed: PlaceOrder) -> None:
+        await order.accept_order(self._databases["order"], placed)
+
+    async def handle(self, command: BaseModel) -> BaseModel:
+        return await self._handlers[type(command).__name__](command)
+
+    async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
+        reference = parcel_reference(order_id, parcel)
+        if to == ShipmentStatus.DISPATCHED:
+            assert await self._simulator.post(reference, "pickup") == 200
+        news = CarrierNews(id=f"evt_{uuid4().hex}", reference=reference, status=to.lower(), occurred_at=utc_now())
+        await shipping.apply_carrier_news(self._databases["shipping"], news)
+
+
+@asynccontextmanager
+async def real_services(databases: Databases, directory: Path) -> AsyncIterator[RealServices]:
+    """All of them, with stock on the shelf."""
+    async with AsyncExitStack() as stack:
+        provider = Simulator(directory / "provider")
+        (directory / "provider").mkdir()
+        await provider.start()
+        stack.push_async_callback(provider.stop)
+        stack.push_async_callback(provider.http.aclose)
+        carrier = await stack.enter_async_context(running_carrier(directory / "carrier"))
+        http = await stack.enter_async_context(HttpSession())
+        opened = {}
+        for name in ("inventory", "payment", "shipping", "order", "notification"):
+            opened[name] = Database(await databases.new(name), pool_size=2)
+            stack.push_async_callback(opened[name].close)
+        services = RealServices(
+            opened,
+            HttpPaymentProvider(http, provider.url, SecretStr(PROVIDER_KEY)),
+            HttpCarrier(http, carrier.url, SecretStr(CARRIER_KEY)),
+        )
+        services._simulator = carrier
+        await inventory.put_warehouse(opened["inventory"], ADMIN, WarehouseView(warehouse_id=WAREHOUSE, name=WAREHOUSE))
+        lines = [ReceiptLine(product_id=product, quantity=quantity) for product, quantity in SHELF.items()]
+        receipt = ReceiptRequest(warehouse_id=WAREHOUSE, reference="test", lines=lines)
+        await inventory.receive_stock(opened["inventory"], ADMIN, receipt, IdempotencyKey("test", "1", ""))
+        yield services
+
+
+async def answer(party: Party, command: BaseModel) -> Any:
+    """The reply, or the code of the refusal."""
+    try:
+        return await party.handle(command)
+    except Refusal as refusal:
+        return refusal.code

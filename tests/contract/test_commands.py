@@ -1,0 +1,299 @@
+"""What each command of a saga is answered, first and again, before and after its undo: the same by model and services."""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import BaseModel
+
+from chassis.clock import utc_now
+from contracts.address import Address
+from contracts.errors import ErrorCode
+from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
+from contracts.inventory import ReservationStatus as R
+from contracts.money import Money
+from contracts.notifications import NotificationKind, SendNotification
+from contracts.orders import AdvanceOrder, OrderLine, PlaceOrder, Trouble
+from contracts.orders import OrderStatus as O
+from contracts.payments import CapturePayment, Payment, ProcessPayment, RefundPayment
+from contracts.payments import PaymentStatus as P
+from contracts.shipments import CancelShipment, CreateShipment
+from contracts.shipments import ShipmentStatus as S
+from tests.contract.parties import Party, answer
+
+E = ErrorCode
+Step = tuple[Callable[[UUID], BaseModel], Any]
+"""A command for an order, and the status or the code that answers it."""
+TO = Address(name="A. Customer", line1="12 Main Street", city="Cincinnati", region="OH", postal_code="45202", country="US")
+
+
+def reserve(parcel: int = 1, milk: int = 2, warehouse: str | None = None) -> Callable[[UUID], BaseModel]:
+    lines = (StockLine(product_id="milk", quantity=milk), StockLine(product_id="cheese", quantity=1))
+    return lambda order: ReserveInventory(order_id=order, parcel=parcel, customer_id=order, lines=lines, warehouse_id=warehouse)
+
+
+def release(parcel: int = 1) -> Callable[[UUID], BaseModel]:
+    return lambda order: ReleaseInventory(order_id=order, parcel=parcel, reason="test")
+
+
+def ship(parcel: int = 1) -> Callable[[UUID], BaseModel]:
+    return lambda order: ShipInventory(order_id=order, parcel=parcel)
+
+
+def restock(parcel: int = 1) -> Callable[[UUID], BaseModel]:
+    return lambda order: RestockInventory(order_id=order, parcel=parcel, reason="test")
+
+
+def create(parcel: int = 1, city: str = "Cincinnati", grams: int = 2500) -> Callable[[UUID], BaseModel]:
+    ship_to = TO.model_copy(update={"city": city})
+    return lambda order: CreateShipment(
+        order_id=order, parcel=parcel, customer_id=order, warehouse_id="410", ship_to=ship_to, weight_grams=grams
+    )
+
+
+def cancel(parcel: int = 1) -> Callable[[UUID], BaseModel]:
+    return lambda order: CancelShipment(order_id=order, parcel=parcel, reason="test")
+
+
+STOCK: dict[str, Sequence[Step]] = {
+    "reserved, repeated": [(reserve(), R.RESERVED), (reserve(), R.RESERVED)],
+    "undone, repeated": [(reserve(), R.RESERVED), (release(), R.RELEASED), (release(), R.RELEASED)],
+    "undone before": [(release(), R.RELEASED), (release(), R.RELEASED), (reserve(), E.RESERVATION_RELEASED)],
+    "step after undo": [(reserve(), R.RESERVED), (release(), R.RELEASED), (reserve(), E.RESERVATION_RELEASED)],
+    "shipped, repeated": [(reserve(), R.RESERVED), (ship(), R.SHIPPED), (ship(), R.SHIPPED), (reserve(), R.SHIPPED)],
+    "undone after it was shipped": [(reserve(), R.RESERVED), (ship(), R.SHIPPED), (release(), E.RESERVATION_SHIPPED)],
+    "shipped after its undo": [(reserve(), R.RESERVED), (release(), R.RELEASED), (ship(), E.RESERVATION_RELEASED)],
+    "shipped after an undo that came first": [(release(), R.RELEASED), (ship(), E.RESERVATION_RELEASED)],
+    "nothing was reserved": [(ship(), E.NOT_FOUND), (restock(), E.NOT_FOUND)],
+    "restocked, repeated": [
+        (reserve(), R.RESERVED), (ship(), R.SHIPPED), (restock(), R.RESTOCKED), (restock(), R.RESTOCKED),
+        (ship(), R.RESTOCKED), (reserve(), R.RESTOCKED), (release(), E.RESERVATION_SHIPPED),
+    ],
+    "restocked before it was shipped": [(reserve(), R.RESERVED), (restock(), E.CONFLICT), (ship(), R.SHIPPED)],
+    "restocked after its undo": [(release(), R.RELEASED), (restock(), E.CONFLICT)],
+    "parcels apart": [(release(1), R.RELEASED), (reserve(2), R.RESERVED), (ship(2), R.SHIPPED), (restock(1), E.CONFLICT)],
+    "out of stock, then less": [(reserve(milk=99_999), E.OUT_OF_STOCK), (reserve(), R.RESERVED)],
+    "out of stock, undone": [
+        (reserve(milk=99_999), E.OUT_OF_STOCK), (release(), R.RELEASED), (reserve(), E.RESERVATION_RELEASED),
+    ],
+    "no such warehouse": [(reserve(warehouse="999"), E.WAREHOUSE_UNKNOWN), (reserve(), R.RESERVED)],
+    "more than a customer may have": [(reserve(milk=101), E.PURCHASE_LIMIT), (reserve(milk=100), R.RESERVED)],
+    "what is sent again is not limited": [(reserve(milk=100), R.RESERVED), (reserve(2, milk=100), R.RESERVED)],
+}  # fmt: skip
+PARCELS: dict[str, Sequence[Step]] = {
+    "booked, repeated": [(create(), S.BOOKED), (create(), S.BOOKED)],
+    "undone, repeated": [(create(), S.BOOKED), (cancel(), S.CANCELLED), (cancel(), S.CANCELLED)],
+    "undone before": [(cancel(), S.CANCELLED), (create(), E.SHIPMENT_CANCELLED), (cancel(), S.CANCELLED)],
+    "step after undo": [(create(), S.BOOKED), (cancel(), S.CANCELLED), (create(), E.SHIPMENT_CANCELLED)],
+    "undeliverable, repeated": [
+        (create(city="Nowhere"), E.ADDRESS_UNDELIVERABLE), (create(city="Nowhere"), E.ADDRESS_UNDELIVERABLE),
+    ],
+    "undeliverable, undone": [(create(city="Nowhere"), E.ADDRESS_UNDELIVERABLE), (cancel(), S.REFUSED)],
+    "too heavy, undone": [(create(grams=10_000_000), E.PARCEL_TOO_HEAVY), (cancel(), S.REFUSED)],
+    "parcels apart": [(cancel(1), S.CANCELLED), (create(2), S.BOOKED), (cancel(2), S.CANCELLED), (create(3), S.BOOKED)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STOCK)
+async def test_stock(party: Party, case: str) -> None:
+    await play(party, STOCK[case])
+
+
+@pytest.mark.parametrize("case", PARCELS)
+async def test_parcels(party: Party, case: str) -> None:
+    await play(party, PARCELS[case])
+
+
+async def play(party: Party, steps: Sequence[Step]) -> None:
+    order_id = uuid4()
+    for command, expected in steps:
+        reply = await answer(party, command(order_id))
+        assert getattr(reply, "status", reply) == expected
+        assert isinstance(reply, ErrorCode) or getattr(reply, "parcel", None) == getattr(command(order_id), "parcel")  # noqa: B009
+
+
+JOURNEYS = [
+    (S.DISPATCHED,),
+    (S.DISPATCHED, S.IN_TRANSIT),
+    (S.DISPATCHED, S.DELIVERED),
+    (S.DISPATCHED, S.LOST),
+    (S.DISPATCHED, S.LOST, S.DELIVERED),
+    (S.DISPATCHED, S.RETURNED),
+]
+
+
+@pytest.mark.parametrize("journey", JOURNEYS, ids="-".join)
+@pytest.mark.parametrize("parcel", [1, 2])
+async def test_a_parcel_that_has_left_cannot_be_cancelled(party: Party, journey: tuple[S, ...], parcel: int) -> None:
+    order_id = uuid4()
+    await party.handle(create(parcel)(order_id))
+    for status in journey:
+        await party.carry(order_id, parcel, status)
+    assert await answer(party, cancel(parcel)(order_id)) == E.ALREADY_DISPATCHED
+    assert (await answer(party, create(parcel)(order_id))).status == journey[-1]
+
+
+AMOUNTS = {"USD": "12.50", "EUR": "12.50", "JPY": "1250", "KWD": "1.250"}
+
+
+class Card:
+    """The payments of one order."""
+
+    def __init__(self, party: Party, currency: str, token: str = "tok_visa") -> None:
+        self._party, self._token = party, f"{token}_{uuid4().hex[:8]}"
+        self.order_id, self.amount = uuid4(), Money(amount=Decimal(AMOUNTS[currency]), currency=currency)
+        self.nothing = Money.zero(currency)
+
+    async def process(self, *, attempt: int = 1, capture: bool = True, amount: Money | None = None) -> Any:
+        command = ProcessPayment(
+            order_id=self.order_id,
+            attempt=attempt,
+            customer_id=self.order_id,
+            amount=amount or self.amount,
+            payment_token=self._token,
+            ship_to_fingerprint=2 * self.order_id.hex,
+            capture=capture,
+        )
+        return await self._answer(command)
+
+    async def capture(self, attempt: int = 1) -> Any:
+        return await self._answer(CapturePayment(order_id=self.order_id, attempt=attempt))
+
+    async def refund(self, attempt: int = 1) -> Any:
+        currency = self.amount.currency
+        return await self._answer(RefundPayment(order_id=self.order_id, attempt=attempt, currency=currency, reason="test"))
+
+    async def _answer(self, command: BaseModel) -> Any:
+        reply = await answer(self._party, command)
+        return (reply.status, reply.amount, reply.refunded) if isinstance(reply, Payment) else reply
+
+
+@pytest.mark.parametrize("currency", AMOUNTS)
+async def test_money_taken_and_given_back(party: Party, currency: str) -> None:
+    card = Card(party, currency)
+    for _ in range(2):
+        assert await card.process() == (P.CAPTURED, card.amount, card.nothing)
+    for _ in range(2):
+        assert await card.refund() == (P.REFUNDED, card.amount, card.amount)
+    assert await card.process() == E.PAYMENT_REVERSED
+    assert await card.capture() == E.PAYMENT_REVERSED
+
+
+@pytest.mark.parametrize("currency", AMOUNTS)
+async def test_money_held_and_taken(party: Party, currency: str) -> None:
+    card = Card(party, currency)
+    assert await card.process(capture=False) == (P.AUTHORIZED, card.amount, card.nothing)
+    for _ in range(2):
+        assert await card.capture() == (P.CAPTURED, card.amount, card.nothing)
+    assert await card.process(capture=False) == (P.CAPTURED, card.amount, card.nothing)
+    assert await card.refund() == (P.REFUNDED, card.amount, card.amount)
+
+
+async def test_money_held_and_let_go(party: Party) -> None:
+    card = Card(party, "USD", "tok_review")
+    assert await card.process() == (P.AUTHORIZED, card.amount, card.nothing)
+    for _ in range(2):
+        assert await card.refund() == (P.VOIDED, card.amount, card.nothing)
+    assert await card.capture() == E.PAYMENT_REVERSED
+
+
+@pytest.mark.parametrize("currency", AMOUNTS)
+async def test_s4_a_refund_that_comes_first_is_in_the_currency_of_its_order(party: Party, currency: str) -> None:
+    card = Card(party, currency)
+    for _ in range(2):
+        assert await card.refund() == (P.VOIDED, card.nothing, card.nothing)
+    assert await card.process() == E.PAYMENT_REVERSED
+    assert await card.capture() == E.PAYMENT_REVERSED
+
+
+async def test_a_card_that_is_declined(party: Party) -> None:
+    card = Card(party, "USD", "tok_declined")
+    for _ in range(2):
+        assert await card.process() == E.PAYMENT_DECLINED
+    assert await card.refund() == (P.DECLINED, card.amount, card.nothing)
+    assert await card.process() == E.PAYMENT_DECLINED
+    assert await card.capture() == E.PAYMENT_DECLINED
+
+
+async def test_attempts_are_apart(party: Party) -> None:
+    card = Card(party, "USD")
+    assert await card.capture() == E.NOT_FOUND
+    await card.refund(1)
+    assert await card.process(attempt=2) == (P.CAPTURED, card.amount, card.nothing)
+    assert await card.process(attempt=1) == E.PAYMENT_REVERSED
+
+
+async def test_another_amount_under_the_same_attempt(party: Party) -> None:
+    card = Card(party, "USD")
+    await card.process()
+    assert await card.process(amount=Money(amount=Decimal("99.00"))) == E.CONFLICT
+    assert await Card(party, "USD").process(amount=Money(amount=Decimal("0.001"))) == E.VALIDATION_FAILED
+    assert await Card(party, "USD").process(amount=Money(amount=Decimal("0"))) == E.VALIDATION_FAILED
+
+
+async def accepted(party: Party, currency: str = "USD") -> UUID:
+    line = OrderLine(product_id="milk", name="Milk", quantity=1, unit_price=Money(amount=Decimal("5"), currency=currency))
+    order = PlaceOrder(
+        order_id=uuid4(),
+        customer_id=uuid4(),
+        lines=(line,),
+        total=line.total,
+        ship_to=TO,
+        payment_token="tok_visa",
+        placed_at=utc_now(),
+    )
+    await party.accept(order)
+    return order.order_id
+
+
+TO_SHIPPED = (O.RESERVED, O.PAID, O.CONFIRMED, O.SHIPPED)
+WORDS: dict[str, Sequence[tuple[int, tuple[O, ...], object]]] = {
+    "step by step": [(1, (O.RESERVED,), O.RESERVED), (2, (O.PAID, O.CONFIRMED), O.CONFIRMED), (4, (O.SHIPPED,), O.SHIPPED)],
+    "repeated": [(1, (O.RESERVED, O.PAID), O.PAID), (1, (O.RESERVED, O.PAID), O.PAID), (1, (O.RESERVED,), O.PAID)],
+    "repeated with more": [(1, (O.RESERVED,), O.RESERVED), (1, (O.RESERVED, O.PAID), O.PAID)],
+    "there and back": [
+        (1, TO_SHIPPED, O.SHIPPED), (5, (O.UNDELIVERED,), O.UNDELIVERED), (6, (O.SHIPPED,), O.SHIPPED),
+        (7, (O.UNDELIVERED,), O.UNDELIVERED), (7, (O.UNDELIVERED,), O.UNDELIVERED), (8, (O.CONFIRMED, O.SHIPPED), O.SHIPPED),
+    ],
+    "a move that cannot be": [(1, (O.CONFIRMED,), E.ILLEGAL_TRANSITION), (1, (O.RESERVED,), O.RESERVED)],
+    "a word that was missed": [(2, (O.PAID,), E.ILLEGAL_TRANSITION)],
+    "another way than a lost task had told": [(1, TO_SHIPPED[:3], O.CONFIRMED), (1, (O.RESERVED, O.CANCELLING), O.CANCELLING)],
+    "cancelled": [(1, (O.CANCELLING,), O.CANCELLING), (2, (O.CANCELLED,), O.CANCELLED), (2, (O.CANCELLED,), O.CANCELLED)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WORDS)
+async def test_the_record(party: Party, case: str) -> None:
+    order_id = await accepted(party)
+    for after, path, expected in WORDS[case]:
+        trouble = Trouble.LOST if path[-1] == O.UNDELIVERED else None
+        reply = await answer(party, AdvanceOrder(order_id=order_id, after=after, path=path, trouble=trouble))
+        assert getattr(reply, "status", reply) == expected
+
+
+async def test_the_record_of_a_parcel_in_trouble_knows_which(party: Party) -> None:
+    order_id = await accepted(party)
+    await party.handle(AdvanceOrder(order_id=order_id, after=1, path=TO_SHIPPED))
+    assert await answer(party, AdvanceOrder(order_id=order_id, after=5, path=(O.UNDELIVERED,))) == E.ILLEGAL_TRANSITION
+
+
+@pytest.mark.parametrize("currency", AMOUNTS)
+async def test_s4_a_refund_of_nothing_in_any_currency_is_written_down(party: Party, currency: str) -> None:
+    order_id = await accepted(party, currency)
+    path = (O.CANCELLING, O.CANCELLED)
+    command = AdvanceOrder(order_id=order_id, after=1, path=path, refunded=Money.zero(currency), code=E.OUT_OF_STOCK)
+    assert (await answer(party, command)).status == O.CANCELLED
+
+
+async def test_an_order_that_was_never_placed(party: Party) -> None:
+    assert await answer(party, AdvanceOrder(order_id=uuid4(), after=1, path=(O.RESERVED,))) == E.ORDER_UNKNOWN
+
+
+async def test_the_same_mail_is_queued_once(party: Party) -> None:
+    order_id = uuid4()
+    command = SendNotification(
+        key=f"{order_id}:mail", kind=NotificationKind.ORDER_CONFIRMED, customer_id=uuid4(), order_id=order_id, values={}
+    )
+    assert await answer(party, command) == await answer(party, command)

@@ -1,0 +1,87 @@
+"""The saga against the adversary: every run keeps what design.md, section 7, promises; and a run is repeated exactly."""
+
+import pytest
+
+from contracts.orders import OrderStatus
+from testing.explorer.adversary import Story
+from testing.explorer.checks import violations
+from testing.explorer.explore import explore, play_seed, play_story
+from testing.explorer.shrink import shrink
+
+
+def status_of(story: Story) -> OrderStatus:
+    played = play_story(story)
+    assert violations(played) == []
+    return played.world.orders.records[played.order.order_id].status
+
+
+@pytest.mark.timeout(1200)
+def test_no_seed_breaks_a_promise(request: pytest.FixtureRequest) -> None:
+    """Short, because it runs in every `make test`; `make explore SEEDS=…` is for long."""
+    first = int(request.config.getoption("--seed")) * 100_000
+    seeds = range(first, first + int(request.config.getoption("--explore-seeds")))
+    findings = [str(finding) for finding in explore(seeds)]
+    assert not findings, "\n\n".join(findings)
+
+
+def test_an_order_without_trouble_is_completed() -> None:
+    assert status_of({}) == OrderStatus.COMPLETED
+
+
+def test_a_story_repeats_its_seed_exactly() -> None:
+    for seed in range(20):
+        played = play_seed(seed)
+        assert play_story(played.story).log == played.log
+
+
+def test_a_story_is_shortened_to_what_matters() -> None:
+    story = {f"choice {number}": "made" for number in range(40)}
+    assert shrink(story, lambda fewer: {"choice 7", "choice 31"} <= fewer.keys()) == {"choice 7": "made", "choice 31": "made"}
+
+
+FOUND: dict[str, Story] = {
+    "f1_a_lost_task_had_gone_further_than_the_one_that_cancels": {
+        "message 2": "cancel, with task 1",
+        "message 6": "kill the worker, after call ProcessPayment 1",
+    },
+    "f1_a_lost_charge_arrives_late": {
+        "review": "asked for by us",
+        "message 4": "cancel, after call ProcessPayment 1",
+        "task 1 is lost": "after 2 local activities",
+        "ProcessPayment 1": "arrives after 1 s",
+    },
+    "f2_a_lost_task_had_told_the_record": {
+        "message 5": "cancel the workflow, after call ProcessPayment 1",
+        "task 1 is lost": "after 4 local activities",
+    },
+    "f3_a_cancel_interrupts_the_confirmation_and_comes_too_late": {
+        "message 2": "cancel, after 0.02 s",
+        "AdvanceOrder 1": "no answer",
+        "CancelShipment 1": "outage of 700 s",
+        "CancelShipment 20": "outage of 7200 s",
+    },
+    "f4_a_cancel_in_a_long_review": {
+        "review": "asked for by us",
+        "message 4": "cancel, with call AdvanceOrder 1",
+        "task 2 finds the history long": "yes",
+    },
+    "s2_an_undeliverable_address_and_an_undo_that_is_not_found": {
+        "CreateShipment 1": "refused: address_undeliverable",
+        "CancelShipment 1": "refused by mistake: not_found",
+    },
+    "s3_shipping_is_away_while_the_parcel_leaves": {
+        "message 1": "cancel, after 3000 s",
+        "CancelShipment 1": "outage of 7200 s",
+    },
+    "s4_a_cancel_in_another_currency": {"currency": "EUR", "ReserveInventory 1": "refused: out_of_stock"},
+    "s6_the_workflow_is_cancelled_while_a_step_has_to_succeed": {
+        "message 1": "cancel the workflow, with call AdvanceOrder 2",
+        "AdvanceOrder 1": "outage of 50 s",
+    },
+}
+"""Stories of what was found once."""
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_once_holds(name: str) -> None:
+    assert violations(play_story(FOUND[name])) == []
