@@ -26,6 +26,8 @@ from data.baskets import Basket, read_baskets
 from embedded.platform import Platform
 from embedded.processes import Usage
 from temporal.client import TemporalSettings, connect
+from testing.checker import check, summary
+from testing.histories import History
 from testing.shop import Shop, open_shop
 
 PARTS = ("orders", "gateway")
@@ -114,7 +116,8 @@ async def measure(parts: Sequence[str], orders: int, data: Path, console: Consol
     """The chosen parts, in one run; the keys of results.json."""
     async with Platform(data, settings=UNLIMITED) as platform:
         console.print(f"up in {platform.up_seconds:.1f} s")
-        await stock_platform(platform.env, console)
+        history = History()
+        await stock_platform(platform.env, console, recorder=history)
         await events_settled(platform)
         memory = {name: usage.memory_mb for name, usage in platform.supervisor.usage().items()}
         results: dict[str, Any] = {
@@ -122,7 +125,7 @@ async def measure(parts: Sequence[str], orders: int, data: Path, console: Consol
             "memory_mb": sum(memory.values()),
             "memory_mb_by_process": memory,
         }
-        async with open_shop(platform.env) as shop:
+        async with open_shop(platform.env, history) as shop:
             customers = [shop.customer(f"bench-{number}") for number in range(CUSTOMERS)]
             for customer in customers:
                 await shop.welcome(customer)
@@ -135,6 +138,10 @@ async def measure(parts: Sequence[str], orders: int, data: Path, console: Consol
                 results["reads_anonymous"] = await gateway_costs(platform, path, None, data)
                 console.print("reads, with a token …")
                 results["reads_customer"] = await gateway_costs(platform, path, await customers[0].token(), data)
+        broken = check(history.calls)
+        console.print(summary(history.calls, broken))
+        if broken:
+            raise RuntimeError("\n".join(map(str, broken)))
         return results
 
 

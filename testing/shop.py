@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from cli.client import Client, Company, Gateway, Person, Reply
+from cli.client import Client, Company, Gateway, Person, Recorder, Reply
 from contracts.ids import payment_reference
 from contracts.orders import OrderStatus
 
@@ -151,15 +151,17 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(env: Mapping[str, str]) -> AsyncIterator[Shop]:
-    """The shop of a running platform, with an operator and somebody in the warehouse on its staff."""
+async def open_shop(env: Mapping[str, str], recorder: Recorder | None = None) -> AsyncIterator[Shop]:
+    """The shop of a running platform, with an operator and somebody in the warehouse on its staff.
+
+    The recorder is told of all calls at the gateway."""
     async with AsyncExitStack() as stack:
 
         async def company(name: str) -> Company:
             client = await stack.enter_async_context(Client(env[f"{name}_URL"]))
             return Company(client, env.get(f"{name}_API_KEY"))
 
-        gateway = await stack.enter_async_context(Gateway(env["GATEWAY_URL"]))
+        gateway = await stack.enter_async_context(Gateway(env["GATEWAY_URL"], recorder=recorder))
         admin = await gateway.login(env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
         mailbox = await company("MAIL_SINK")
 
