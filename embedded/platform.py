@@ -16,13 +16,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
 
 from cli.secrets import CLIENT_SECRETS, OF_PROCESS, USE_REDIS, rsa_key, token
 from contracts.events import TOPICS, dead_letter_topic
+from embedded import clock
 from embedded.apache_kafka import ApacheKafka
 from embedded.envoy import EnvoyServer
 from embedded.kafka import KafkaBroker
@@ -65,7 +66,9 @@ class Platform:
     """Runs everything while its block is entered. `settings` are environment variables that win over all
     others here.
 
-    PORT_<PART> (say PORT_GATEWAY=8080, PORT_TEMPORAL_UI=8233) in `settings` fixes a port. Services named in
+    PORT_<PART> (say PORT_GATEWAY=8080, PORT_TEMPORAL_UI=8233) in `settings` fixes a port. PROXY_PORT_<PART> (postgres,
+    valkey, kafka, temporal, or one of OWN) is told to all others instead of the part's own port: there a proxy stands before it.
+    CLOCK_FILES names a directory with files that say how wrong each process's clock is (`embedded.clock`). Services named in
     `split` run their API, relay and consumers as the processes `order-api`, `order-relay`, `order-consumers`.
     With `infrastructure_only` there are only the four servers. Raises AlreadyRunning and PartFailed on
     entering.
@@ -142,7 +145,7 @@ class Platform:
             self._urls[name] = f"http://127.0.0.1:{self._port(ports, name)}"
         self._env = {
             **addresses,
-            **{f"{name.upper()}_URL": self._urls[name] for name in OWN},
+            **{f"{name.upper()}_URL": f"http://127.0.0.1:{self._told(name, self._port(ports, name))}" for name in OWN},
             "PUBLIC_URL": self._urls["gateway"],
             "CARRIER_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/carriers/webhook",
             "SMTP_HOST": "127.0.0.1",
@@ -167,14 +170,15 @@ class Platform:
         else:
             postgres = PostgresServer(self.data_dir / "postgres", self._port(ports, "postgres"))
             specs.append(postgres.spec())
-            addresses |= {variable: postgres.url(name) for variable, name in database_names.items()}
+            told = replace(postgres, port=self._told("postgres", postgres.port))
+            addresses |= {variable: told.url(name) for variable, name in database_names.items()}
 
         if "REDIS_URL" in given:
             addresses["REDIS_URL"] = given["REDIS_URL"]
         else:
             valkey = ValkeyServer(self.data_dir / "valkey", self._port(ports, "valkey"))
             specs.append(valkey.spec())
-            addresses["REDIS_URL"] = valkey.url
+            addresses["REDIS_URL"] = replace(valkey, port=self._told("valkey", valkey.port)).url
 
         if "KAFKA_BOOTSTRAP_SERVERS" in given:
             addresses["KAFKA_BOOTSTRAP_SERVERS"] = given["KAFKA_BOOTSTRAP_SERVERS"]
@@ -182,7 +186,7 @@ class Platform:
         else:
             broker = self._kafka(ports)
             specs.append(broker.spec())
-            addresses["KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap
+            addresses["KAFKA_BOOTSTRAP_SERVERS"] = f"127.0.0.1:{self._told('kafka', broker.port)}"
             addresses["KAFKA_ENABLE_IDEMPOTENCE"] = "true" if self._broker == "apache" else "false"
 
         if "TEMPORAL_ADDRESS" in given:
@@ -192,14 +196,15 @@ class Platform:
             kinds = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics")
             temporal = TemporalServer(self.data_dir / "temporal", *(self._port(ports, kind) for kind in kinds))
             specs.append(temporal.spec())
-            addresses |= {"TEMPORAL_ADDRESS": temporal.address, "TEMPORAL_UI_URL": temporal.ui_url}
+            told_address = replace(temporal, port=self._told("temporal", temporal.port)).address
+            addresses |= {"TEMPORAL_ADDRESS": told_address, "TEMPORAL_UI_URL": temporal.ui_url}
         return specs, addresses
 
     def _kafka(self, ports: Ports) -> KafkaBroker | ApacheKafka:
         topics = tuple(name for topic in TOPICS for name in (topic, dead_letter_topic(topic)))
         port = self._port(ports, "kafka")
         if self._broker == "tansu":
-            return KafkaBroker(port, topics, PARTITIONS)
+            return KafkaBroker(port, topics, PARTITIONS, advertised_port=self._told("kafka", port))
         controller_port = self._port(ports, "kafka_controller")
         return ApacheKafka(self.data_dir / "apache-kafka", port, controller_port, topics, PARTITIONS)
 
@@ -252,10 +257,13 @@ class Platform:
         ready: str = "/health/ready",
         start_after: tuple[str, ...] = (),
     ) -> ProcessSpec:
+        own = {"HOST": "127.0.0.1", "PORT": str(port)}
+        if "CLOCK_FILES" in self._settings:
+            own |= clock.environment(Path(self._settings["CLOCK_FILES"]) / name)
         return ProcessSpec(
             name=name,
             argv=(sys.executable, "-m", module, *arguments),
-            env={**self._env_of(name.partition("-")[0]), "HOST": "127.0.0.1", "PORT": str(port)},
+            env={**self._env_of(name.partition("-")[0]), **own},
             cwd=ROOT,
             ready=http_ok(f"http://127.0.0.1:{port}{ready}"),
             start_after=start_after,
@@ -277,6 +285,10 @@ class Platform:
     def _port(self, ports: Ports, name: str) -> int:
         return ports.get(name, int(self._settings.get(f"PORT_{name.upper()}", "0")) or None)
 
+    def _told(self, name: str, own: int) -> int:
+        """The port at which others find a part."""
+        return int(self._settings.get(f"PROXY_PORT_{name.upper()}", own))
+
     def _publish(self) -> None:
         """Tell other terminals where we are, now and after each restart."""
         write_private(self.data_dir / "env.json", json.dumps(self._env, indent=1))
@@ -286,6 +298,7 @@ class Platform:
             "temporal_ui_url": self._urls["temporal_ui"],
             "urls": self._urls,
             "pids": self.supervisor.pids(),
+            "ready": [name for name in self.supervisor.pids() if self.supervisor.is_ready(name)],
             "env_file": str(self.data_dir / "env.json"),
             "logs": str(self.data_dir / "logs"),
             "up_seconds": round(self.up_seconds, 1),
@@ -310,7 +323,10 @@ class RunningPlatform:
     temporal_ui_url: str
     pid: int
     pids: dict[str, int]
+    ready: list[str]
+    """The parts that served when the file was written: whenever one became ready."""
     urls: dict[str, str]
+    """Past all proxies."""
     env: dict[str, str]
 
 
@@ -328,7 +344,7 @@ def find_running(data_dir: Path = Path(".commerce")) -> RunningPlatform | None:
         env = json.loads((data_dir / "env.json").read_text())
     except FileNotFoundError:
         return None
-    fields = ("gateway_url", "temporal_ui_url", "pid", "pids", "urls")
+    fields = ("gateway_url", "temporal_ui_url", "pid", "pids", "ready", "urls")
     return RunningPlatform(**{name: found[name] for name in fields}, env=env)
 
 
