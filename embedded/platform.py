@@ -53,7 +53,6 @@ OWN = ("gateway", "edge", "worker", *SERVICES, *SIMULATORS)
 """What speaks HTTP and is ours: each has a URL, and its address in <NAME>_URL."""
 ROLES = ("api", "relay", "consumers")
 PARTITIONS = 3
-READY_TIMEOUT_S = 240.0  # a dozen Python processes import at once; on a busy laptop the last one waits long
 
 Broker = Literal["tansu", "apache"]
 
@@ -223,7 +222,6 @@ class Platform:
             cwd=ROOT,
             once=True,
             start_after=after,
-            ready_timeout_s=READY_TIMEOUT_S,
         )
         up = ("migrate", *SIMULATORS)
         specs = [*simulators, migrate]
@@ -239,7 +237,7 @@ class Platform:
             specs.append(self._python(name, module, port=self._port(ports, name), start_after=up))
         # After identity, so that it has its keys before the first request.
         identity = "identity-api" if "identity" in self._split else "identity"
-        specs.append(self._envoy(ports).spec("gateway", start_after=(identity,), ready_timeout_s=READY_TIMEOUT_S))
+        specs.append(self._envoy(ports).spec("gateway", start_after=(identity,)))
         return specs
 
     def _envoy(self, ports: Ports) -> EnvoyServer:
@@ -267,7 +265,6 @@ class Platform:
             cwd=ROOT,
             ready=http_ok(f"http://127.0.0.1:{port}{ready}"),
             start_after=start_after,
-            ready_timeout_s=READY_TIMEOUT_S,
         )
 
     def _env_of(self, process: str) -> dict[str, str]:

@@ -16,6 +16,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PAGE = 200
+UNTIL_S = 300.0
+"""How long anybody waits for what has to come. Only a defect makes it that long: a busy machine is none."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Shop:
         order: dict[str, Any] = await self.call(self.support, "GET", f"/orders/{order_id}")
         return order
 
-    async def reaches(self, order_id: str, *statuses: OrderStatus, within_s: float = 60) -> dict[str, Any]:
+    async def reaches(self, order_id: str, *statuses: OrderStatus, within_s: float = UNTIL_S) -> dict[str, Any]:
         """The order, once it is in one of the statuses. Raises TimeoutError."""
         order: dict[str, Any] = {}
 

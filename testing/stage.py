@@ -20,7 +20,7 @@ from temporal.client import TemporalSettings, connect
 from testing import scenarios
 from testing.households import purchase_of
 from testing.scenarios import Play
-from testing.shop import Purchase, Shop, in_parallel, open_shop, until
+from testing.shop import UNTIL_S, Purchase, Shop, in_parallel, open_shop, until
 
 SETTINGS = {
     "REVIEW_THRESHOLD": "1000000",
@@ -32,7 +32,6 @@ SETTINGS = {
 }
 MOST_LINES = 2
 """Small baskets make small files."""
-UNTIL_S = 150.0
 
 
 @dataclass

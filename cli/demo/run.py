@@ -26,14 +26,14 @@ SETTINGS = {
     "REVIEW_THRESHOLD": "1000000",
     "REVIEW_WINDOW_ORDERS": "1000000",
     "REVIEW_WINDOW_SUM": "1000000",
-    "REVIEW_DEADLINE_SECONDS": "8",
+    "REVIEW_DEADLINE_SECONDS": "20",
     "PLACE_WAIT_SECONDS": "25",
     "RATE_LIMIT_PER_MINUTE": "1000000",  # all customers come from one address
     "RATE_LIMIT_ANONYMOUS_PER_MINUTE": "1000000",
     "RATE_LIMIT_AUTH_PER_MINUTE": "1000000",
 }
 WORTH_A_LOOK = ("fourth try", "lost reply", "review: approved")
-AUDIT_WAITS_S = 30.0
+AUDIT_WAITS_S = 120.0
 
 
 class NotOurs(RuntimeError):

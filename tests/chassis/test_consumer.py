@@ -31,7 +31,7 @@ from embedded.kafka import KafkaBroker
 from embedded.ports import free_port
 from embedded.postgres import PostgresServer
 from embedded.supervisor import Supervisor
-from tests.conftest import eventually
+from tests.conftest import PATIENCE_S, eventually
 
 metadata = new_metadata()
 inbox = Inbox(metadata)
@@ -135,7 +135,8 @@ class World:
         )
         await reader.start()
         try:
-            return [await asyncio.wait_for(reader.getone(), 15) for _ in range(count)]
+            async with asyncio.timeout(PATIENCE_S):
+                return [await reader.getone() for _ in range(count)]
         finally:
             await reader.stop()
 

@@ -12,6 +12,7 @@ import pytest
 from embedded import clock
 from embedded.supervisor import ProcessSpec, Supervisor
 from testing.faults import COMPANY_FAULTS, DECK, LINKS, Fault, Kind, plan, stopped
+from tests.conftest import PATIENCE_S
 from tests.embedded.waiting import until
 
 PARTS = ("postgres", "temporal", "kafka", "valkey", "gateway", "edge", "worker", "order-api", "order-relay", "payment", "carrier")
@@ -85,7 +86,7 @@ async def test_a_clock_goes_wrong_by_its_file_and_right_again(tmp_path: Path) ->
     try:
         for ahead in (1000, -1000, 0):
             clock.set_ahead(file, ahead)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 while abs(int(await process.stdout.readline()) - ahead) > 100:
                     pass
     finally:

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from testing.proxy import Link
+from tests.conftest import PATIENCE_S
 
-PATIENCE_S = 60.0
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
