@@ -158,18 +158,24 @@ def read_your_writes(calls: Sequence[Call]) -> Iterator[Violation]:
 
 
 def monotonic_status(calls: Sequence[Call]) -> Iterator[Violation]:
-    """What is read of an order's status never goes back behind what anybody was told before."""
-    reached: dict[str, dict[OrderStatus, Call]] = defaultdict(dict)
+    """What is read of an order's status never goes back behind what anybody was told before.
+
+    A timeline that the saga tells itself may be ahead of the order's record, which hears of several statuses at once: it is
+    compared with later ones of its kind only, but must not be behind the record.
+    """
+    reached: dict[str, dict[tuple[OrderStatus, bool], Call]] = defaultdict(dict)
     for call in calls:
         for order_id, status in _statuses(call):
-            first = reached[order_id].get(status)
+            first = reached[order_id].get((status, _ahead(call)))
             if first is None or call.answered_at < first.answered_at:
-                reached[order_id][status] = call
+                reached[order_id][status, _ahead(call)] = call
     for call in calls:
         if call.method != "GET":
             continue  # a repeated request repeats an old answer, which tells what the order was then
         for order_id, status in _statuses(call):
-            for known, first in reached[order_id].items():
+            for (known, ahead), first in reached[order_id].items():
+                if ahead and not _ahead(call):
+                    continue
                 if first.before(call) and not _leads_to(known, status):
                     yield Violation("monotonic status", f"order {order_id} was {known}, and then {status}", (first, call))
                     break
@@ -332,6 +338,11 @@ def _statuses(call: Call) -> Iterator[tuple[str, OrderStatus]]:
             yield call.order_id, OrderStatus(call.answer["status"])
         elif call.answer.get("entries"):
             yield call.order_id, OrderStatus(call.answer["entries"][-1]["status"])
+
+
+def _ahead(call: Call) -> bool:
+    """Whether the saga itself has answered."""
+    return call.told("source") == "workflow"
 
 
 def _reasons(call: Call) -> Iterator[tuple[str, str]]:
