@@ -28,21 +28,12 @@ from embedded.processes import Usage
 from temporal.client import TemporalSettings, connect
 from testing.checker import check, summary
 from testing.histories import History
-from testing.shop import Shop, open_shop
+from testing.shop import UNHINDERED, Shop, open_shop
 
 PARTS = ("orders", "gateway")
 RESULTS = Path(__file__).parent / "results.json"
 CONCURRENCY = 16
-UNLIMITED = {
-    "RATE_LIMIT_PER_MINUTE": "10000000",
-    "RATE_LIMIT_ANONYMOUS_PER_MINUTE": "10000000",
-    "RATE_LIMIT_AUTH_PER_MINUTE": "100000",
-    "REVIEW_THRESHOLD": "1000000",
-    "REVIEW_WINDOW_ORDERS": "1000000",
-    "REVIEW_WINDOW_SUM": "1000000",
-    "PLACE_WAIT_SECONDS": "20",
-    "LOG_LEVEL": "WARNING",
-}
+SETTINGS = {**UNHINDERED, "PLACE_WAIT_SECONDS": "20", "LOG_LEVEL": "WARNING"}
 SHIP_TO = {
     "name": "Ann Example",
     "line1": "1 Main Street",
@@ -114,7 +105,7 @@ async def events_settled(platform: Platform) -> None:
 
 async def measure(parts: Sequence[str], orders: int, data: Path, console: Console) -> dict[str, Any]:
     """The chosen parts, in one run; the keys of results.json."""
-    async with Platform(data, settings=UNLIMITED) as platform:
+    async with Platform(data, settings=SETTINGS) as platform:
         console.print(f"up in {platform.up_seconds:.1f} s")
         history = History()
         await stock_platform(platform.env, console, recorder=history)

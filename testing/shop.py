@@ -15,6 +15,20 @@ from contracts.orders import OrderStatus
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+NO_RATE_LIMITS = {
+    "RATE_LIMIT_PER_MINUTE": "10000000",
+    "RATE_LIMIT_ANONYMOUS_PER_MINUTE": "10000000",
+    "RATE_LIMIT_AUTH_PER_MINUTE": "1000000",
+}
+"""Settings of a platform whose customers all come from one machine."""
+UNHINDERED = {
+    **NO_RATE_LIMITS,
+    "REVIEW_THRESHOLD": "1000000",
+    "REVIEW_WINDOW_ORDERS": "1000000",
+    "REVIEW_WINDOW_SUM": "1000000",
+    "PROMISED_UNITS_PER_CUSTOMER": "1000000",
+}
+"""And of one where only the card decides which orders are held, and nobody buys too much."""
 PAGE = 200
 UNTIL_S = 300.0
 """How long anybody waits for what has to come. Only a defect makes it that long: a busy machine is none."""

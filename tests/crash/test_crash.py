@@ -18,19 +18,11 @@ from testing.checker import check, summary
 from testing.histories import History
 from testing.platform_process import PlatformProcess
 from testing.proxy import Link
-from testing.shop import open_shop
+from testing.shop import UNHINDERED, open_shop
 from testing.shoppers import Shoppers, deliver_everything
 from tests.conftest import eventually
 
-SETTINGS = {
-    "RATE_LIMIT_PER_MINUTE": "1000000",
-    "RATE_LIMIT_ANONYMOUS_PER_MINUTE": "1000000",
-    "RATE_LIMIT_AUTH_PER_MINUTE": "100000",
-    "REVIEW_THRESHOLD": "100000",
-    "REVIEW_WINDOW_ORDERS": "1000000",
-    "REVIEW_WINDOW_SUM": "1000000",
-    "PLACE_WAIT_SECONDS": "3",
-}
+SETTINGS = {**UNHINDERED, "PLACE_WAIT_SECONDS": "3"}
 CLIENTS = 4
 SHORT = 20
 """So many faults are the mix of `make test`, in which nothing lasts long."""
