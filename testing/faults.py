@@ -56,14 +56,16 @@ class Kind(StrEnum):
     HANG = "hang"
     """Stopped (SIGSTOP), and after some seconds continued."""
     RESTART = "clean restart"
+    FAST_STOP = "fast stop"
+    """PostgreSQL's clean restart: clients are thrown out."""
     CRASH_STOP = "immediate stop"
     """PostgreSQL's: as if the power had gone; the next start recovers."""
     SLOW = "slow link"
     SILENT = "dead link"
     RESET = "broken link"
-    COMPANY = "company's fault"
+    COMPANY = "fault"
     CLOCK = "wrong clock"
-    SUPERVISOR = "supervisor's death"
+    SUPERVISOR = "death"
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,16 @@ class Fault:
     kind: Kind
     target: str
     seconds: float = 0.0
-    """How long it lasts, for what does not last by itself."""
+    """How long it lasts; 0 for what is over as soon as the part serves again."""
     amount: float = 0.0
     """Delay of a link, or of a clock, in seconds."""
     switches: Mapping[str, object] | None = None
     """Of a company's simulator."""
 
     def __str__(self) -> str:
+        switched = f" ({', '.join(self.switches)})" if self.switches else ""
         lasting = f" for {self.seconds:.1f} s" if self.seconds else ""
-        return f"{self.kind} of {self.target}{lasting}"
+        return f"{self.kind} of {self.target}{switched}{lasting}"
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,10 @@ class Moment:
 
 
 DECK: Mapping[Kind | None, int] = {
-    Kind.KILL: 6,
+    Kind.KILL: 5,
     Kind.HANG: 2,
     Kind.RESTART: 2,
+    Kind.FAST_STOP: 1,
     Kind.CRASH_STOP: 1,
     Kind.SLOW: 1,
     Kind.SILENT: 1,
@@ -110,6 +114,7 @@ DECK: Mapping[Kind | None, int] = {
     None: 2,  # two at once
 }
 """How often each kind comes in every 20 moments."""
+LASTING = frozenset({Kind.HANG, Kind.SLOW, Kind.SILENT, Kind.RESET, Kind.COMPANY, Kind.CLOCK})
 AT_ONCE = (Kind.KILL, Kind.KILL, Kind.HANG, Kind.RESTART, Kind.SLOW, Kind.SILENT, Kind.RESET, Kind.COMPANY)
 """What may come together with another one."""
 
@@ -130,14 +135,15 @@ class _Dealer:
         targets: dict[Kind, Sequence[str]] = {
             Kind.KILL: parts,
             Kind.HANG: parts,
-            Kind.RESTART: parts,
+            Kind.RESTART: [part for part in parts if part != "postgres"],
+            Kind.FAST_STOP: ["postgres"],
             Kind.CRASH_STOP: ["postgres"],
             Kind.SLOW: LINKS,
             Kind.SILENT: LINKS,
             Kind.RESET: LINKS,
             Kind.COMPANY: sorted(COMPANY_FAULTS),
             Kind.CLOCK: skewable if clocks else [],
-            Kind.SUPERVISOR: ["platform"],
+            Kind.SUPERVISOR: ["supervisor"],
         }
         self._targets = targets
         self._decks: dict[object, list[Any]] = {}
@@ -156,7 +162,7 @@ class _Dealer:
 
     def _fault(self, kind: Kind) -> Fault:
         target = self._deal(kind, self._targets[kind])
-        lasts = kind not in (Kind.KILL, Kind.RESTART, Kind.CRASH_STOP, Kind.SUPERVISOR)
+        lasts = kind in LASTING
         # Mostly short, sometimes as long as may be.
         seconds = round(min(self._longest_s, SHORTEST_S + self._dice.expovariate(6 / self._longest_s)), 1) if lasts else 0.0
         amount = {Kind.SLOW: self._dice.choice(DELAYS_S), Kind.CLOCK: self._dice.choice(SKEWS_S)}.get(kind, 0.0)
@@ -195,6 +201,7 @@ class Player:
         self._plays: Mapping[Kind, Callable[[Fault], Awaitable[None]]] = {
             Kind.KILL: self._signal(signal.SIGKILL),
             Kind.RESTART: self._signal(signal.SIGTERM),
+            Kind.FAST_STOP: self._signal(signal.SIGINT),
             Kind.CRASH_STOP: self._signal(signal.SIGQUIT),
             Kind.HANG: self._hang,
             Kind.SLOW: self._link,
@@ -234,8 +241,7 @@ class Player:
             if number == signal.SIGKILL:
                 signal_group(pid, number)
             else:
-                clean = signal.SIGINT if fault.target == "postgres" and number == signal.SIGTERM else number
-                os.kill(pid, clean)  # SIGTERM would have PostgreSQL wait until all clients have left
+                os.kill(pid, number)
             await self._back(fault.target, pid)
 
         return play
