@@ -6,6 +6,8 @@ Each process reads from a file of its own how far its clock is ahead; timers and
 import os
 from pathlib import Path
 
+from embedded.private import write_private
+
 _PLACES = (
     "/usr/lib/*/faketime/libfaketime.so.1",
     "/usr/lib*/faketime/libfaketime.so.1",
@@ -37,4 +39,4 @@ def environment(file: Path) -> dict[str, str]:
 
 def set_ahead(file: Path, seconds: int) -> None:
     """Have the clock be so many seconds ahead (negative: behind) within a second."""
-    file.write_text(f"{seconds:+d}s\n")
+    write_private(file, f"{seconds:+d}s\n")

@@ -8,6 +8,7 @@ import pytest
 from audit import AuditReport, AuditSettings, run_audit
 from cli.secrets import CLIENT_SECRETS
 from testing import scenarios
+from testing.checker import check
 from testing.stage import Stage
 from tests.audit.tampering import tamperings
 
@@ -27,11 +28,16 @@ def told(report: AuditReport) -> list[str]:
     return [str(violation) for violation in report.violations]
 
 
+def test_what_clients_were_told_fits_together(stage: Stage) -> None:
+    assert stage.history.calls
+    assert [str(violation) for violation in check(stage.history.calls)] == []
+
+
 async def test_the_audit_finds_nothing_until_somebody_tampers(stage: Stage) -> None:
     confirmed = await stage.tells(await stage.placed(), "Confirmation queued")
     cancelled = await stage.ended(await stage.placed(scenarios.cancelled_in_time))
 
-    clean = await audit(stage, wait_s=30)
+    clean = await audit(stage, wait_s=120)
     assert not told(clean)
     assert clean.exit_code == 0
     assert clean.read["orders"] >= 2
