@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 INSTALLED := .venv/.installed
+COMMERCE := $(BIN)/commerce
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-kafka crash fuzz check format bench histories clean
+.PHONY: help install command up demo test test-kafka crash fuzz check format bench histories clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,13 +16,21 @@ $(INSTALLED): requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-install: $(INSTALLED) ## Make .venv and install the locked requirements
+$(COMMERCE): $(INSTALLED)
+	@$(MAKE) --no-print-directory command
 
-up: $(INSTALLED) ## Run the whole platform here until Ctrl-C
-	@$(BIN)/python -m cli.main up
+# Not by pip: that would need a build backend, which not every Python brings along.
+command:
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s/python" -m cli.main "$$@"\n' '$(CURDIR)' '$(abspath $(BIN))' > $(COMMERCE)
+	@chmod +x $(COMMERCE)
 
-demo: $(INSTALLED) ## Play real baskets through the whole platform, then check its books (BASKETS=file.csv for others)
-	@$(BIN)/python -m cli.main demo $(if $(BASKETS),--baskets $(BASKETS))
+install: $(COMMERCE) ## Make .venv with the locked requirements and the `commerce` command
+
+up: $(COMMERCE) ## Run the whole platform here until Ctrl-C
+	@$(COMMERCE) up
+
+demo: $(COMMERCE) ## Play real baskets through the whole platform, then check its books (BASKETS=file.csv for others)
+	@$(COMMERCE) demo $(if $(BASKETS),--baskets $(BASKETS))
 
 test: $(INSTALLED) ## Run the whole test suite on embedded servers
 	@$(BIN)/python -m pytest
@@ -46,8 +55,8 @@ check: $(INSTALLED) ## Style, types, and the direction of imports
 format: $(INSTALLED) ## Format the code
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --fix --quiet .
 
-histories: $(INSTALLED) ## Record a history of every branch of the saga for the replay tests
-	@$(BIN)/python -m cli.main histories record
+histories: $(COMMERCE) ## Record a history of every branch of the saga for the replay tests
+	@$(COMMERCE) histories record
 
 clean: ## Remove the environment and the data of the platform on this machine
 	rm -rf .venv .commerce .commerce-demo

@@ -11,14 +11,12 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from activities.inventory import InventoryActivities
-from activities.notification import NotificationActivities
-from activities.order import OrderActivities
-from activities.payment import PaymentActivities
-from activities.shipping import ShippingActivities
+from activities import all_activities
 from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.service import new_app, run_process, serve
 from chassis.settings import ProcessSettings
+from contracts.budgets import DRAIN_S, STEP_CALL_S
+from contracts.platform import local_url
 from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
 from temporal.refusals import RefusalInterceptor
@@ -28,20 +26,28 @@ WORKFLOWS = [OrderWorkflow]
 
 SANDBOX = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules(
-        "activities", "contracts", "pydantic", "temporal", "workflows.order_steps", "workflows.saga", "workflows.steps"
+        "activities",
+        "contracts",
+        "pydantic",
+        "temporal",
+        "workflows.order_steps",
+        "workflows.progress",
+        "workflows.saga",
+        "workflows.shields",
+        "workflows.steps",
     )
 )
-"""For tests and replays: it catches what is not deterministic. Only the workflow's own module is loaded anew for each run."""
+"""For tests and replays: it catches what is not deterministic. Only the workflow's own modules are loaded anew for each run."""
 
 
 class WorkerSettings(ProcessSettings, TemporalSettings):
     """What the worker reads."""
 
-    order_url: str = "http://127.0.0.1:8003"
-    inventory_url: str = "http://127.0.0.1:8005"
-    payment_url: str = "http://127.0.0.1:8004"
-    shipping_url: str = "http://127.0.0.1:8006"
-    notification_url: str = "http://127.0.0.1:8007"
+    order_url: str = local_url("order")
+    inventory_url: str = local_url("inventory")
+    payment_url: str = local_url("payment")
+    shipping_url: str = local_url("shipping")
+    notification_url: str = local_url("notification")
     service_client_secret: SecretStr = Field(validation_alias="SERVICE_CLIENT_SECRET_WORKER")
     workflow_sandbox: bool = False
     """Run workflows in the SDK's sandbox, as every test and replay does. Why not here: docs/adr/0010."""
@@ -51,42 +57,23 @@ class WorkerSettings(ProcessSettings, TemporalSettings):
 
 def order_worker(client: Client, settings: WorkerSettings, http: HttpSession) -> Worker:
     """The worker on the orders queue."""
-    tokens = ServiceTokens(http.session, settings.identity_url, "worker", settings.service_client_secret)
+    tokens = ServiceTokens(http, settings.identity_url, "worker", settings.service_client_secret)
 
-    def service(name: str, url: str) -> ServiceClient:
-        return ServiceClient(name, url, http.session, tokens, timeout_s=30)
+    def service(name: str) -> ServiceClient:
+        return ServiceClient(name, getattr(settings, f"{name}_url"), http, tokens, timeout_s=STEP_CALL_S)
 
-    inventory = InventoryActivities(service("inventory", settings.inventory_url))
-    payment = PaymentActivities(service("payment", settings.payment_url))
-    shipping = ShippingActivities(service("shipping", settings.shipping_url))
-    notification = NotificationActivities(service("notification", settings.notification_url))
-    order = OrderActivities(service("order", settings.order_url))
     return Worker(
         client,
         task_queue=ORDER_QUEUE,
         workflows=WORKFLOWS,
-        activities=[
-            order.open,
-            order.advance,
-            inventory.reserve,
-            inventory.hold,
-            inventory.release,
-            inventory.ship,
-            payment.process,
-            payment.capture,
-            payment.refund,
-            shipping.create,
-            shipping.cancel,
-            notification.send,
-        ],
+        activities=all_activities(service),
         interceptors=[RefusalInterceptor()],
         workflow_runner=SANDBOX if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
         max_cached_workflows=500,
         max_concurrent_workflow_tasks=50,
         max_concurrent_activities=100,
         max_concurrent_local_activities=50,
-        # Longer than a call may take: a deploy must not burn an attempt of a step under way.
-        graceful_shutdown_timeout=timedelta(seconds=15),
+        graceful_shutdown_timeout=timedelta(seconds=DRAIN_S),
     )
 
 

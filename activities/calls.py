@@ -1,6 +1,8 @@
-"""What an activity needs to call a service."""
+"""What all activities have in common: each class stands for one service, and each of its public methods is an activity."""
 
-from typing import Protocol, TypeVar
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -13,3 +15,16 @@ class Calls(Protocol):
     async def post(self, path: str, body: BaseModel, reply: type[Reply]) -> Reply:
         """Send a command; raises Refusal, or something retryable."""
         ...
+
+
+class ServiceActivities:
+    """Commands to one service."""
+
+    service: ClassVar[str]
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def activities(self) -> list[Callable[..., Awaitable[Any]]]:
+        """All of them, for the worker."""
+        return [getattr(self, name) for name, _ in inspect.getmembers(type(self), inspect.iscoroutinefunction) if name[0] != "_"]

@@ -2,17 +2,14 @@
 
 from temporalio import activity
 
-from activities.calls import Calls
+from activities.calls import ServiceActivities
 from contracts.notifications import NotificationQueued, SendNotification
 
 
-class NotificationActivities:
-    """Commands to the notification service."""
-
-    def __init__(self, notification: Calls) -> None:
-        self._notification = notification
+class NotificationActivities(ServiceActivities):
+    service = "notification"
 
     @activity.defn(name="SendNotification")
     async def send(self, command: SendNotification) -> NotificationQueued:
         """Queue a mail."""
-        return await self._notification.post("/internal/v1/notifications", command, NotificationQueued)
+        return await self._calls.post("/internal/v1/notifications", command, NotificationQueued)

@@ -2,27 +2,24 @@
 
 from temporalio import activity
 
-from activities.calls import Calls
+from activities.calls import ServiceActivities
 from contracts.payments import CapturePayment, Payment, ProcessPayment, RefundPayment
 
 
-class PaymentActivities:
-    """Commands to the payment service."""
-
-    def __init__(self, payment: Calls) -> None:
-        self._payment = payment
+class PaymentActivities(ServiceActivities):
+    service = "payment"
 
     @activity.defn(name="ProcessPayment")
     async def process(self, command: ProcessPayment) -> Payment:
         """Take the money, or hold it for a review."""
-        return await self._payment.post("/internal/v1/payments/process", command, Payment)
+        return await self._calls.post("/internal/v1/payments/process", command, Payment)
 
     @activity.defn(name="CapturePayment")
     async def capture(self, command: CapturePayment) -> Payment:
         """Take the money that is held."""
-        return await self._payment.post("/internal/v1/payments/capture", command, Payment)
+        return await self._calls.post("/internal/v1/payments/capture", command, Payment)
 
     @activity.defn(name="RefundPayment")
     async def refund(self, command: RefundPayment) -> Payment:
         """Undo of process: refund, void or forbid it."""
-        return await self._payment.post("/internal/v1/payments/refund", command, Payment)
+        return await self._calls.post("/internal/v1/payments/refund", command, Payment)

@@ -1,5 +1,8 @@
 """One service's PostgreSQL database. A command opens one transaction; leaving it commits, an exception rolls it back."""
 
+import errno
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -80,7 +83,9 @@ class Database:
 
 def is_connection_fault(error: BaseException) -> bool:
     """Whether the database could not be reached or went away: a fault to be retried, never a verdict on the request."""
-    if isinstance(error, OSError | InterfaceError | PoolTimeout):
+    if isinstance(error, OSError):
+        return is_network_fault(error)
+    if isinstance(error, InterfaceError | PoolTimeout):
         return True
     return isinstance(error, DBAPIError) and (error.connection_invalidated or is_server_gone(error.orig))
 
@@ -89,6 +94,31 @@ def is_server_gone(error: BaseException | None) -> bool:
     """Classes 08 (connection) and 57P (shutdown, crash, cannot connect now) and 53 (no resources) of PostgreSQL's error codes."""
     state = str(getattr(error, "sqlstate", None) or "")
     return state.startswith(("08", "57P", "53"))
+
+
+def is_lock_fault(error: BaseException) -> bool:
+    """Whether others were in the way: a lock that did not come in time (55P03), a deadlock (40P01), a conflict of concurrent
+    transactions (40001). The same transaction may go through when it is tried again."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in ("55P03", "40P01", "40001")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same may go through later, as it is."""
+    return is_connection_fault(error) or is_lock_fault(error)
+
+
+def is_network_fault(error: OSError) -> bool:
+    """Whether the other side could not be reached. Python has one exception for that and for files that cannot be opened."""
+    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror | ssl.SSLError):
+        return True
+    if type(error) is OSError and error.errno is None:  # what asyncio raises when it tried several addresses in vain
+        return True
+    return error.errno in _NETWORK
+
+
+_NETWORK = frozenset(
+    {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.EADDRNOTAVAIL}
+)
 
 
 async def lock(session: AsyncSession, *keys: object) -> None:

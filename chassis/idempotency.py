@@ -5,16 +5,19 @@ See the IETF draft "The Idempotency-Key HTTP Header Field".
 
 import hashlib
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
-from sqlalchemy import Column, DateTime, MetaData, Table, Text, func, select, update
+from sqlalchemy import Column, DateTime, MetaData, Table, Text, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.access import Caller
+from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 
+FORGET_BATCH = 1000
 KeyHeader = Annotated[
     str | None,
     Header(
@@ -91,3 +94,12 @@ class Idempotency:
         if key is not None:
             of_key = (self.table.c.scope == key.scope) & (self.table.c.key == key.key)
             await session.execute(update(self.table).where(of_key).values(reply=reply))
+
+
+async def forget_keys(database: Database, table: Table, kept: timedelta) -> bool:
+    """Delete some of the keys that are older than this; returns whether there may be more."""
+    columns = (table.c.scope, table.c.key)
+    old = select(*columns).where(table.c.created_at < func.now() - kept).order_by(table.c.created_at).limit(FORGET_BATCH)
+    async with database.transaction() as session:
+        gone = await session.execute(delete(table).where(tuple_(*columns).in_(old)).returning(table.c.key))
+        return len(gone.all()) == FORGET_BATCH

@@ -12,10 +12,10 @@ from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
 
 from chassis.clients import Unavailable
-from chassis.database import is_connection_fault
+from chassis.database import is_passing
 from chassis.logs import logger
 from chassis.telemetry import trace_id
-from contracts.errors import ErrorCode, FieldError, Problem, Refusal
+from contracts.errors import ABOUT_THE_CALL, REFUSAL_HEADER, ErrorCode, FieldError, Problem, Refusal
 
 MEDIA_TYPE = "application/problem+json"
 _CONFLICT = HTTPStatus.CONFLICT
@@ -115,6 +115,8 @@ def install_problem_handlers(app: FastAPI) -> None:
         headers = {"WWW-Authenticate": "Bearer"} if status_of(error.code) == HTTPStatus.UNAUTHORIZED else {}
         if "retry_after" in error.extra:
             headers["Retry-After"] = str(error.extra["retry_after"])
+        if _is_internal(request) and error.code not in ABOUT_THE_CALL:
+            headers[REFUSAL_HEADER] = error.code
         return problem_response(error.code, error.detail, instance=request.url.path, extra=error.extra, headers=headers)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
@@ -141,13 +143,13 @@ def install_problem_handlers(app: FastAPI) -> None:
         )
 
     async def database(request: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, PoolTimeout) or is_connection_fault(error):
+        if is_passing(error):
             log.warning("database_unavailable", path=request.url.path, error=type(error).__name__)
             return problem_response(
                 _E.SERVICE_UNAVAILABLE, "Try again in a moment.", instance=request.url.path, headers={"Retry-After": "1"}
             )
-        is_public = not request.url.path.startswith("/internal/")  # our own processes repeat a fault, and a refusal never
-        if is_public and getattr(getattr(error, "orig", None), "sqlstate", None) in _OF_TWO_AT_ONCE:
+        # Our own processes repeat a fault, and a refusal never.
+        if not _is_internal(request) and getattr(getattr(error, "orig", None), "sqlstate", None) in _OF_TWO_AT_ONCE:
             log.warning("database_conflict", path=request.url.path, exc_info=error)
             return problem_response(
                 _E.CONFLICT, "Somebody else changed what this refers to; read it again and retry.", instance=request.url.path
@@ -157,7 +159,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     async def unavailable(request: Request, error: Exception) -> JSONResponse:
         log.warning("dependency_unavailable", path=request.url.path, error=str(error))
         # Operators read the cause in the saga; a client of the shop learns nothing of what stands behind it.
-        detail = str(error) if request.url.path.startswith("/internal/") else "Try again in a moment."
+        detail = str(error) if _is_internal(request) else "Try again in a moment."
         return problem_response(_E.SERVICE_UNAVAILABLE, detail, instance=request.url.path, headers={"Retry-After": "1"})
 
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
@@ -172,6 +174,11 @@ def install_problem_handlers(app: FastAPI) -> None:
     for kind in (DBAPIError, InterfaceError, PoolTimeout, OSError):
         app.add_exception_handler(kind, database)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _is_internal(request: Request) -> bool:
+    """Whether one of the platform's own processes asks, e.g. a saga."""
+    return request.url.path.startswith("/internal/")
 
 
 def _path(location: tuple[int | str, ...]) -> tuple[int | str, ...]:

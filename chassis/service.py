@@ -7,7 +7,9 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -22,7 +24,9 @@ from chassis.clients import HttpSession
 from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
 from chassis.health import Check, health_router
+from chassis.idempotency import forget_keys
 from chassis.inbox import Inbox
+from chassis.jobs import Job
 from chassis.logs import configure_logging, logger
 from chassis.plain_input import PlainInput
 from chassis.problems import MEDIA_TYPE as PROBLEM_TYPE
@@ -32,12 +36,12 @@ from chassis.sessions import EndedSessions, ended_fetcher
 from chassis.settings import ProcessSettings, ServiceSettings
 from chassis.telemetry import configure_tracing
 from chassis.tokens import TokenVerifier, jwks_fetcher
+from contracts.budgets import SERVICE_DRAIN_S
 from contracts.errors import Problem
 
 MAX_BODY = 1_000_000
 log = logger(__name__)
-Job = Callable[[], Awaitable[None]]
-"""Something that a process does beside answering requests, until it is cancelled."""
+HOUSEKEEPING_SECONDS = 600.0
 
 
 class Part(StrEnum):
@@ -117,7 +121,8 @@ class Service:
     database: Database
     inbox: Inbox | None = None
     subscription: Subscription | None = None
-    jobs: Sequence[Job] = ()
+    jobs: Sequence[Callable[[], Awaitable[None]]] = ()
+    """What it does beside answering requests: `chassis.jobs.Job`s. Each runs until it is cancelled."""
     resources: Sequence[AbstractAsyncContextManager[object]] = field(default_factory=list)
     """Opened before anything runs, closed after everything has stopped; e.g. the HttpSession of its clients."""
 
@@ -131,9 +136,9 @@ class Service:
                 await stack.enter_async_context(resource)
             if Part.API in parts and not hasattr(self.api.state, "verifier"):
                 http = await stack.enter_async_context(HttpSession())
-                ended = EndedSessions(ended_fetcher(http.session, self.settings.identity_url))
+                ended = EndedSessions(ended_fetcher(http, self.settings.identity_url))
                 await stack.enter_async_context(ended.following())
-                keys = jwks_fetcher(http.session, self.settings.identity_url)
+                keys = jwks_fetcher(http, self.settings.identity_url)
                 issuer, audience = self.settings.jwt_issuer, self.settings.jwt_audience
                 self.api.state.verifier = TokenVerifier(issuer, audience, keys, service=self.name, ended=ended)
             yield
@@ -145,13 +150,20 @@ class Service:
             if Part.RELAY in parts and "outbox" in self.metadata.tables:  # analytics has no events of its own
                 tasks.append(Relay(self.database.asyncpg_dsn, self.settings).run())
             if Part.CONSUMERS in parts:
-                tasks.extend(job() for job in self.jobs)
+                tasks.extend(job() for job in (*self.jobs, *self._housekeeping()))
                 if self.subscription and self.inbox:
                     consumer = Consumer(self.name, self.subscription, self.database, self.inbox, self.settings)
                     tasks.append(consumer.run())
             # Without its API a process still answers the probes, so that it can be supervised.
             api = self.api if Part.API in parts else new_app(self.name, self.name, "", [], {"database": self.database.ping})
             await serve(api, self.settings, tasks)
+
+    def _housekeeping(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        table = self.metadata.tables.get("idempotency_keys")
+        if table is None:
+            return []
+        forget = partial(forget_keys, self.database, table, timedelta(days=self.settings.idempotency_retention_days))
+        return [Job("forget old idempotency keys", forget, every_s=HOUSEKEEPING_SECONDS)]
 
 
 class _Server(uvicorn.Server):
@@ -176,7 +188,7 @@ async def serve(app: ASGIApp, settings: ProcessSettings, background: Sequence[Aw
             server_header=False,
             # Longer than our clients keep a connection, so that it is never closed under a request.
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=10,
+            timeout_graceful_shutdown=int(SERVICE_DRAIN_S),
             backlog=2048,
             **options,
         )

@@ -10,22 +10,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-import aiohttp
 from prometheus_client import Gauge
 
-from chassis.logs import logger
+from chassis.clients import Answer, HttpSession, OutboundClient, fault, model_in
+from chassis.jobs import Job
+from contracts.budgets import SERVICE_CALL_S
 from contracts.identity import CLOCK_LEEWAY, USER_TOKEN_LASTS, EndedSessionList
 
 ASK_SECONDS = 1.0
-LATE_SECONDS = 5.0
-"""Without an answer for this long, the log says so."""
 MATTERS_FOR = USER_TOKEN_LASTS + 3 * CLOCK_LEEWAY
 """An access token lives until it expires by a clock that is late, and was issued by one that is early; one leeway to spare."""
-log = logger(__name__)
 age_seconds = Gauge("ended_sessions_age_seconds", "Since identity last told this process which sessions have ended.")
 
 Fetch = Callable[[int], Awaitable[EndedSessionList]]
-"""What ended since a position. Raises OSError while that cannot be told."""
+"""What ended since a position. Raises Unavailable while that cannot be told."""
 
 
 class EndedSessions:
@@ -45,8 +43,8 @@ class EndedSessions:
         return frozenset(self._seen_at)
 
     async def heard(self) -> None:
-        """Returns once identity has been heard at least once: a process that just started knows of no end. Raises OSError while
-        identity cannot be asked."""
+        """Returns once identity has been heard at least once: a process that just started knows of no end. Raises
+        Unavailable while identity cannot be asked."""
         if self._heard_at is None:
             async with self._asking:
                 if self._heard_at is None:
@@ -54,21 +52,13 @@ class EndedSessions:
 
     async def run(self) -> None:
         """Ask again and again, until cancelled. While identity is away nobody can end a session, and the list stays true."""
-        began, late = time.monotonic(), False
+        began = time.monotonic()
         age_seconds.set_function(lambda: time.monotonic() - (self._heard_at or began))
-        while True:
-            try:
-                async with self._asking:
-                    await self._ask()
-                if late:
-                    log.info("ended_sessions_up_to_date")
-                late = False
-            except Exception as error:
-                silent = time.monotonic() - (self._heard_at or began)
-                if silent > LATE_SECONDS and not late:
-                    late = True
-                    log.warning("ended_sessions_late", seconds=round(silent), error=repr(error))
-            await asyncio.sleep(ASK_SECONDS)
+        await Job("follow ended sessions", self._ask_in_turn, every_s=ASK_SECONDS, longest_pause_s=ASK_SECONDS)()
+
+    async def _ask_in_turn(self) -> None:
+        async with self._asking:
+            await self._ask()
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -93,16 +83,16 @@ class EndedSessions:
         self._heard_at = now
 
 
-def ended_fetcher(http: aiohttp.ClientSession, identity_url: str) -> Fetch:
+def ended_fetcher(http: HttpSession, identity_url: str) -> Fetch:
     """Asks identity over HTTP."""
+    identity = OutboundClient("identity", identity_url, http, timeout_s=SERVICE_CALL_S, is_ours=True)
+
+    def read(answer: Answer) -> EndedSessionList:
+        if answer.status != 200:
+            raise fault("identity", answer, "it does not tell which sessions have ended")
+        return model_in(answer, EndedSessionList, "identity")
 
     async def fetch(since: int) -> EndedSessionList:
-        url, timeout = f"{identity_url}/internal/v1/ended-sessions", aiohttp.ClientTimeout(total=5)
-        try:
-            async with http.get(url, params={"since": since}, timeout=timeout) as response:
-                response.raise_for_status()
-                return EndedSessionList.model_validate_json(await response.read())
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise OSError("identity does not tell which sessions have ended") from error
+        return await identity.call("ended sessions", "GET", f"/internal/v1/ended-sessions?since={since}", read)
 
     return fetch

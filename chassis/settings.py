@@ -5,6 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.platform import local_url
+
 
 def async_driver(url: str) -> str:
     """The address with the driver that we use."""
@@ -27,7 +29,7 @@ class ProcessSettings(BaseSettings):
     otel_exporter_otlp_endpoint: str | None = None
     """Where traces go (OTLP over HTTP). Without it, trace ids still tie logs and events together, but no span is recorded."""
     otel_trace_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
-    identity_url: str = "http://127.0.0.1:8001"
+    identity_url: str = local_url("identity")
     jwt_issuer: str = "distributed-commerce"
     jwt_audience: str = "commerce"
 
@@ -48,5 +50,7 @@ class ServiceSettings(ProcessSettings):
     """How long published events stay in the outbox, so that they can be published again if the broker loses them."""
     inbox_retention_days: Annotated[int, Field(ge=1)] = 30
     """How long applied events are remembered; must be longer than any outbox or broker keeps one that may come again."""
+    idempotency_retention_days: Annotated[int, Field(ge=1)] = 30
+    """How long a reply is kept for whoever repeats a request under the same Idempotency-Key."""
     consumer_attempts: Annotated[int, Field(ge=1, le=20)] = 5
     """How often an event is tried before it goes to the dead letters."""

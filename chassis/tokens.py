@@ -1,19 +1,21 @@
 """Access tokens: who is asking, proven by identity's signature (JWT, RS256, keys from its JWKS)."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-import aiohttp
 import jwt
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from chassis.clients import Answer, HttpSession, OutboundClient, fault
 from chassis.logs import logger
 from chassis.sessions import EndedSessions
+from contracts.budgets import SERVICE_CALL_S
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import CLOCK_LEEWAY, Role
 
@@ -64,8 +66,8 @@ class TokenVerifier:
         self._verified: dict[str, Principal] = {}
 
     async def verify(self, token: str) -> Principal:
-        """The principal behind a token. Refusals: unauthenticated, clock_fault. Raises OSError while identity cannot be asked for
-        what is not known yet: that is no verdict on the token."""
+        """The principal behind a token. Refusals: unauthenticated, clock_fault. Raises Unavailable while identity cannot be asked
+        for what is not known yet: that is no verdict on the token."""
         principal = await self.read(token)
         if self._ended is not None and principal.session_id is not None:
             await self._ended.heard()
@@ -129,17 +131,18 @@ def _not_valid() -> Refusal:
     return Refusal(ErrorCode.UNAUTHENTICATED, "The access token is not valid, or no longer.")
 
 
-def jwks_fetcher(http: aiohttp.ClientSession, identity_url: str) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """Fetches identity's public keys. Raises OSError while identity cannot be reached: a fault, not a verdict on the token."""
+def jwks_fetcher(http: HttpSession, identity_url: str) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """Fetches identity's public keys. Raises Unavailable while it cannot be asked: a fault, not a verdict on the token."""
+    identity = OutboundClient("identity", identity_url, http, timeout_s=SERVICE_CALL_S, is_ours=True)
+
+    def read(answer: Answer) -> dict[str, Any]:
+        if answer.status != 200:
+            raise fault("identity", answer, "it gives no keys")
+        keys: dict[str, Any] = json.loads(answer.content)
+        return keys
 
     async def fetch() -> dict[str, Any]:
-        try:
-            async with http.get(f"{identity_url}/.well-known/jwks.json", timeout=aiohttp.ClientTimeout(total=5)) as response:
-                response.raise_for_status()
-                keys: dict[str, Any] = await response.json()
-                return keys
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise OSError("identity's keys cannot be fetched") from error
+        return await identity.call("keys", "GET", "/.well-known/jwks.json", read)
 
     return fetch
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from chassis.access import AccessTable, GuardedRoute, Open
-from cli.migrate import SERVICES
 from contracts.identity import Role
+from contracts.platform import SERVICE_NAMES
 
 _OPEN = {Open.PUBLIC: "yes", Open.PROOF: "with a proof"}
 _TEXT = """\
@@ -25,7 +25,7 @@ has a row in its service's table, or the service does not start. A token with se
 
 def page() -> str:
     """The page, in Markdown."""
-    return _TEXT + "".join(f"\n## {service}\n\n{''.join(_table(service))}" for service in SERVICES)
+    return _TEXT + "".join(f"\n## {service}\n\n{''.join(_table(service))}" for service in SERVICE_NAMES)
 
 
 def _table(service: str) -> Iterator[str]:

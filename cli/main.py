@@ -107,5 +107,10 @@ def access() -> None:
     typer.echo(page(), nl=False)
 
 
+def main() -> None:
+    """The command itself."""
+    app(prog_name="commerce")
+
+
 if __name__ == "__main__":
-    app()
+    main()

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from chassis import migrations
+from contracts.platform import PROCESSES, SERVICES, Process
 
 PAUSE_S = 1.0
-SERVICES = ("identity", "catalog", "order", "payment", "inventory", "shipping", "notification", "analytics")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -17,8 +17,8 @@ def migrate_all() -> None:
     """Upgrade every database to its head. Exits with KeyError's name of the variable that is missing."""
     console = Console()
     for service in SERVICES:
-        migrations.upgrade(ROOT / "services" / service / "migrations", os.environ[f"DATABASE_URL_{service.upper()}"])
-        console.print(f"{service}: up to date")
+        migrations.upgrade(_folder(service), os.environ[service.database_variable])
+        console.print(f"{service.name}: up to date")
 
 
 def wait_until_migrated(service: str) -> None:
@@ -26,6 +26,10 @@ def wait_until_migrated(service: str) -> None:
 
     A new version must not serve on old tables: in a cluster its pods wait here for the migration job.
     """
-    folder, url = ROOT / "services" / service / "migrations", os.environ[f"DATABASE_URL_{service.upper()}"]
+    folder, url = _folder(PROCESSES[service]), os.environ[PROCESSES[service].database_variable]
     while not migrations.is_migrated(folder, url):
         time.sleep(PAUSE_S)
+
+
+def _folder(service: Process) -> Path:
+    return ROOT / "services" / service.name / "migrations"

@@ -1,50 +1,37 @@
-"""Which secrets there are, and which process needs which.
+"""`commerce secrets`: fresh ones for a platform that runs elsewhere, for Docker Compose or for Kubernetes.
 
-`commerce secrets` makes fresh ones for a platform that runs elsewhere, for Docker Compose or for Kubernetes.
+Which process needs which is in contracts/platform.py.
 """
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-SERVICES = ("identity", "catalog", "order", "payment", "inventory", "shipping", "notification", "analytics")
-CLIENT_SECRETS = ("SERVICE_CLIENT_SECRET_WORKER", "SERVICE_CLIENT_SECRET_ORDER", "SERVICE_CLIENT_SECRET_NOTIFICATION")
-"""With which each process that calls others gets its tokens from identity."""
-OF_PROCESS = {
-    "identity": ("ADMIN_EMAIL", "ADMIN_PASSWORD", "JWT_PRIVATE_KEY", "JWT_PREVIOUS_PUBLIC_KEYS", *CLIENT_SECRETS),
-    "order": ("SERVICE_CLIENT_SECRET_ORDER",),
-    "payment": ("PAYMENT_PROVIDER_API_KEY",),
-    "shipping": ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET"),
-    "notification": ("SERVICE_CLIENT_SECRET_NOTIFICATION", "SMTP_USERNAME", "SMTP_PASSWORD"),
-    "worker": ("SERVICE_CLIENT_SECRET_WORKER",),
-    "payment-provider": ("PAYMENT_PROVIDER_API_KEY",),
-    "carrier": ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET"),
+from contracts.platform import PROCESSES, SERVICE_NAMES, Process
+
+_MAKERS: dict[str, Callable[[], str]] = {
+    "ADMIN_EMAIL": lambda: "admin@example.com",
+    "ADMIN_PASSWORD": lambda: token(18),
+    "JWT_PRIVATE_KEY": lambda: rsa_key(),
+    **dict.fromkeys(("JWT_PREVIOUS_PUBLIC_KEYS", "SMTP_USERNAME", "SMTP_PASSWORD"), lambda: ""),
 }
-"""Who needs what, beside the addresses of the own database and of Redis. Nobody gets more."""
-USE_REDIS = ("edge", "catalog")
+"""How those are made that are not just random. What only you can know is empty."""
+
+
+def of_processes(kept: Mapping[str, str]) -> dict[str, str]:
+    """The secrets that processes of ours read: those that there are already, and new ones for the rest."""
+    names = dict.fromkeys(name for process in PROCESSES.values() for name in process.needs)
+    return {name: kept[name] if name in kept else _MAKERS.get(name, token)() for name in names}
 
 
 def fresh() -> dict[str, str]:
-    """Environment variables with new secrets. Those that only you can know (the mail server's login) are empty."""
-    made = {
-        "ADMIN_EMAIL": "admin@example.com",
-        "ADMIN_PASSWORD": token(18),
-        **{name: token() for name in CLIENT_SECRETS},
-        "JWT_PRIVATE_KEY": rsa_key(),
-        "JWT_PREVIOUS_PUBLIC_KEYS": "",
-        "PAYMENT_PROVIDER_API_KEY": token(),
-        "CARRIER_API_KEY": token(),
-        "CARRIER_WEBHOOK_SECRET": token(),
-        "SMTP_USERNAME": "",
-        "SMTP_PASSWORD": "",
-        "GRAFANA_PASSWORD": token(18),
-        "REDIS_PASSWORD": token(),
-    }
-    databases = ("", *(f"_{name.upper()}" for name in (*SERVICES, "temporal")))
-    return made | {f"POSTGRES_PASSWORD{name}": token() for name in databases}
+    """Environment variables with new secrets, also for the servers that a platform elsewhere brings along."""
+    servers = {"GRAFANA_PASSWORD": token(18), "REDIS_PASSWORD": token()}
+    databases = ("", *(f"_{name.upper()}" for name in (*SERVICE_NAMES, "temporal")))
+    return of_processes({}) | servers | {f"POSTGRES_PASSWORD{name}": token() for name in databases}
 
 
 def env_file(variables: Mapping[str, str]) -> str:
@@ -55,29 +42,25 @@ def env_file(variables: Mapping[str, str]) -> str:
 
 def kubernetes(variables: Mapping[str, str]) -> str:
     """As Secret objects: one for each process with what it needs, and those of the servers in the cluster."""
-    processes = dict.fromkeys((*SERVICES, *USE_REDIS, *OF_PROCESS))
     items = [
-        _secret(
-            "distributed-commerce",
-            process,
-            _addresses_of(process, variables) | {name: variables[name] for name in OF_PROCESS.get(process, ())},
-        )
-        for process in processes
+        _secret("distributed-commerce", process.name, values)
+        for process in PROCESSES.values()
+        if (values := _addresses_of(process, variables) | {name: variables[name] for name in process.needs})
     ]
-    databases = {name: variables[f"POSTGRES_PASSWORD_{name.upper()}"] for name in (*SERVICES, "temporal")}
+    databases = {name: variables[f"POSTGRES_PASSWORD_{name.upper()}"] for name in (*SERVICE_NAMES, "temporal")}
     items.append(_secret("infrastructure", "postgres", databases))
     items.append(_secret("infrastructure", "valkey", {"password": variables["REDIS_PASSWORD"]}))
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=1)
 
 
-def _addresses_of(process: str, variables: Mapping[str, str]) -> dict[str, str]:
+def _addresses_of(process: Process, variables: Mapping[str, str]) -> dict[str, str]:
     """Those with a password in them."""
     addresses = {}
-    if process in SERVICES:
-        password = variables[f"POSTGRES_PASSWORD_{process.upper()}"]
-        database = f"{process}:{password}@postgres-{process}.infrastructure:5432/{process}_db"
-        addresses[f"DATABASE_URL_{process.upper()}"] = f"postgresql://{database}"
-    if process in USE_REDIS:
+    if process.has_database:
+        password = variables[f"POSTGRES_PASSWORD_{process.identifier.upper()}"]
+        server = f"postgres-{process.name}.infrastructure:5432"
+        addresses[process.database_variable] = f"postgresql://{process.name}:{password}@{server}/{process.database_name}"
+    if process.uses_redis:
         addresses["REDIS_URL"] = f"redis://commerce:{variables['REDIS_PASSWORD']}@valkey.infrastructure:6379/0"
     return addresses
 
@@ -92,7 +75,7 @@ def token(size: int = 32) -> str:
 
 
 def rsa_key() -> str:
-    """A new private key, PEM."""
+    """A new private key for signing access tokens, PEM."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, pkcs8, plain).decode().strip()

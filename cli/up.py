@@ -7,11 +7,12 @@ from pathlib import Path
 from rich.console import Console
 
 from cli.stocking import stock_platform
+from contracts.platform import GATEWAY_PORT
 from embedded.platform import AlreadyRunning, Platform
 from embedded.ports import is_free
 from embedded.supervisor import PartFailed
 
-FIXED_PORTS = {"PORT_GATEWAY": "8080", "PORT_TEMPORAL_UI": "8233", "PORT_TEMPORAL": "7233"}
+FIXED_PORTS = {"PORT_GATEWAY": str(GATEWAY_PORT), "PORT_TEMPORAL_UI": "8233", "PORT_TEMPORAL": "7233"}
 """Wished for, not insisted on: one that is taken is replaced by a free one."""
 
 

@@ -1,8 +1,8 @@
 """How long anybody waits for anybody, in seconds: one table, because each must leave room for what it waits for.
 
-    a call of an outside company  <  the first try of a step around it  <  Temporal's limit for a workflow task
-    a call of an outside company  <  a durable try of a step
-    what a client waits for an outcome  <  what the gateway gives a request
+a call of an outside company  <  the first try of a step around it  <  Temporal's limit for a workflow task
+a call of an outside company  <  a durable try of a step
+what a client waits for an outcome  <  what the gateway gives a request
 """
 
 PROVIDER_CALL_S = 6.0
@@ -18,7 +18,11 @@ SERVICE_CALL_S = 5.0
 PLACE_WAIT_S = 5.0
 """How long a client waits for the outcome of its order, or of its cancellation; after that the answer is 202."""
 DRAIN_S = STEP_CALL_S + 1.0
-"""What a process that is stopped gives the calls under way: a deploy burns no try."""
+"""What a worker that is stopped gives the steps under way: a deploy burns no try."""
+SERVICE_DRAIN_S = 10.0
+"""What a service that is stopped gives the requests under way."""
+GATEWAY_SILENCE_S = 35.0
+"""How long the gateway waits for a service that says nothing."""
 BREAKER_OPENS_AFTER = 5
 """Failures in a row. A refusal is an answer, and who gives up waiting says nothing of the other side: neither counts."""
 BREAKER_S = 2.0

@@ -78,6 +78,20 @@ class ErrorCode(StrEnum):
     CLOCK_FAULT = "clock_fault"
 
 
+REFUSAL_HEADER = "x-refusal"
+"""On the answers of `/internal/` paths: the code, where a command refused. No error of the framework carries it."""
+ABOUT_THE_CALL = frozenset(
+    {
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.MALFORMED_REQUEST,
+        ErrorCode.PAYLOAD_TOO_LARGE,
+        ErrorCode.CLOCK_FAULT,
+    }
+)
+"""What was wrong with how a request was made, whatever it asked for. Between our own processes that is a fault of ours."""
+
+
 class Refusal(Exception):
     """A definite "no" with its code. `extra` joins the problem details, e.g. the lines that are out of stock."""
 

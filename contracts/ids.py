@@ -16,6 +16,11 @@ def order_workflow_id(order_id: UUID) -> str:
     return f"order-{order_id}"
 
 
+def order_id_of(workflow_id: str) -> UUID:
+    """The order whose saga has this workflow id."""
+    return UUID(workflow_id.removeprefix("order-"))
+
+
 def step_key(order_id: UUID, step: str) -> str:
     """Idempotency key of one saga step: the same on every retry, also after a reset of the workflow."""
     return f"{order_id}:{step}"

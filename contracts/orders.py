@@ -304,6 +304,8 @@ class OrderState(Contract):
     waiting_for: str
     """In plain words, e.g. "the payment provider (retrying)" or "the carrier to deliver"."""
     stuck_undos: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()
+    """Undos that were ended by hand without being done, each with by whom and why."""
     code: ErrorCode | None = None
     detail: str | None = None
     trouble: Trouble | None = None
@@ -325,6 +327,9 @@ class OrderSoFar(Contract):
     review_reason: str | None = None
     review_until: datetime | None = None
     parcel: ParcelNumber = 1
+    """Which of its parcels is on its way."""
+    parcels: ParcelNumber = 1
+    """How many were tried to be sent."""
     warehouse_id: str | None = None
     tracking_number: str | None = None
     trouble: Trouble | None = None
@@ -332,3 +337,9 @@ class OrderSoFar(Contract):
     """When the parcel was last heard of, or last decided about."""
     cancel: CancelRequest | None = None
     """A wish to cancel that has to be carried out."""
+
+
+class OrderRun(PlaceOrder):
+    """Argument of the workflow. A PlaceOrder is one too: that of an order at its beginning."""
+
+    so_far: OrderSoFar | None = None

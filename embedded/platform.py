@@ -21,8 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
 
-from cli.secrets import CLIENT_SECRETS, OF_PROCESS, USE_REDIS, rsa_key, token
+from cli import secrets
+from contracts.budgets import DRAIN_S
 from contracts.events import TOPICS, dead_letter_topic
+from contracts.platform import EDGE, PROCESSES, SERVICE_NAMES, SERVICES, SIMULATORS, WORKER, Process
 from embedded import clock
 from embedded.apache_kafka import ApacheKafka
 from embedded.envoy import EnvoyServer
@@ -38,18 +40,7 @@ from gateway.envoy import render
 from gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVICES = (
-    "identity",
-    "catalog",
-    "order",
-    "payment",
-    "inventory",
-    "shipping",
-    "notification",
-    "analytics",
-)
-SIMULATORS = ("payment_provider", "carrier", "mail_sink")
-OWN = ("gateway", "edge", "worker", *SERVICES, *SIMULATORS)
+OWN = ("gateway", *(process.identifier for process in PROCESSES.values()))
 """What speaks HTTP and is ours: each has a URL, and its address in <NAME>_URL."""
 ROLES = ("api", "relay", "consumers")
 PARTITIONS = 3
@@ -82,7 +73,7 @@ class Platform:
         infrastructure_only: bool = False,
         split: tuple[str, ...] = (),
     ) -> None:
-        if unknown := set(split) - set(SERVICES):
+        if unknown := set(split) - set(SERVICE_NAMES):
             raise ValueError(f"no such service to split: {', '.join(sorted(unknown))}")
         self.data_dir = data_dir.resolve()
         self.up_seconds = 0.0
@@ -163,7 +154,7 @@ class Platform:
         specs: list[ProcessSpec] = []
         addresses: dict[str, str] = {"TEMPORAL_NAMESPACE": given.get("TEMPORAL_NAMESPACE", "default")}
 
-        database_names = {f"DATABASE_URL_{name.upper()}": f"{name}_db" for name in SERVICES}
+        database_names = {service.database_variable: service.database_name for service in SERVICES}
         if "DATABASE_URL_ORDER" in given:
             addresses |= {variable: given[variable] for variable in database_names}
         else:
@@ -212,9 +203,7 @@ class Platform:
 
         All the rest starts together after that.
         """
-        simulators = [
-            self._python(name, f"simulators.{name}", ready="/health/live", port=self._port(ports, name)) for name in SIMULATORS
-        ]
+        simulators = [self._python(simulator, ports, ready="/health/live") for simulator in SIMULATORS]
         migrate = ProcessSpec(
             name="migrate",
             argv=(sys.executable, "-m", "cli.main", "migrate"),
@@ -223,18 +212,11 @@ class Platform:
             once=True,
             start_after=after,
         )
-        up = ("migrate", *SIMULATORS)
+        up = ("migrate", *(simulator.identifier for simulator in SIMULATORS))
         specs = [*simulators, migrate]
-        for name in SERVICES:
-            module, port = f"services.{name}.app", self._port(ports, name)
-            if name not in self._split:
-                specs.append(self._python(name, module, port=port, start_after=up))
-                continue
-            for role in ROLES:
-                own = port if role == "api" else self._port(ports, f"{name}_{role}")
-                specs.append(self._python(f"{name}-{role}", module, "--run", role, port=own, start_after=up))
-        for name, module in (("edge", "gateway.app"), ("worker", "worker")):
-            specs.append(self._python(name, module, port=self._port(ports, name), start_after=up))
+        for process in (*SERVICES, EDGE, WORKER):
+            parts = ROLES if process.name in self._split else (None,)
+            specs += [self._python(process, ports, part=part, start_after=up) for part in parts]
         # After identity, so that it has its keys before the first request.
         identity = "identity-api" if "identity" in self._split else "identity"
         specs.append(self._envoy(ports).spec("gateway", start_after=(identity,)))
@@ -248,36 +230,36 @@ class Platform:
 
     def _python(
         self,
-        name: str,
-        module: str,
-        *arguments: str,
-        port: int,
+        process: Process,
+        ports: Ports,
+        *,
+        part: str | None = None,
         ready: str = "/health/ready",
         start_after: tuple[str, ...] = (),
     ) -> ProcessSpec:
+        """A process of ours, or one `part` of it."""
+        name = f"{process.identifier}-{part}" if part else process.identifier
+        port = self._port(ports, process.identifier if part in (None, "api") else f"{process.identifier}_{part}")
         own = {"HOST": "127.0.0.1", "PORT": str(port)}
         if "CLOCK_FILES" in self._settings:
             own |= clock.environment(Path(self._settings["CLOCK_FILES"]) / name)
         return ProcessSpec(
             name=name,
-            argv=(sys.executable, "-m", module, *arguments),
-            env={**self._env_of(name.partition("-")[0]), **own},
+            argv=(sys.executable, "-m", process.module, *(("--run", part) if part else ())),
+            env={**self._env_of(process), **own},
             cwd=ROOT,
             ready=http_ok(f"http://127.0.0.1:{port}{ready}"),
             start_after=start_after,
+            grace_s=DRAIN_S + 5 if process is WORKER else 10,
         )
 
-    def _env_of(self, process: str) -> dict[str, str]:
+    def _env_of(self, process: Process) -> dict[str, str]:
         """`env` without the secrets and the databases of others."""
-        own = {f"DATABASE_URL_{process.upper()}", *OF_PROCESS.get(process.replace("_", "-"), ())}
-        if process in USE_REDIS:
+        own = {*process.needs, *((process.database_variable,) if process.has_database else ())}
+        if process.uses_redis:
             own.add("REDIS_URL")
-        secret = {"REDIS_URL", *(name for names in OF_PROCESS.values() for name in names)}
-        return {
-            name: value
-            for name, value in self._env.items()
-            if name in own or (name not in secret and not name.startswith("DATABASE_URL_"))
-        }
+        secret = {"REDIS_URL", *(name for other in PROCESSES.values() for name in (*other.needs, other.database_variable))}
+        return {name: value for name, value in self._env.items() if name in own or name not in secret}
 
     def _port(self, ports: Ports, name: str) -> int:
         return ports.get(name, int(self._settings.get(f"PORT_{name.upper()}", "0")) or None)
@@ -373,15 +355,6 @@ def _secrets(file: Path) -> dict[str, str]:
     Later versions add what is new to them.
     """
     kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
-    made = {
-        "ADMIN_EMAIL": "admin@example.com",
-        "ADMIN_PASSWORD": token(12),
-        **{name: token() for name in CLIENT_SECRETS},
-        "PAYMENT_PROVIDER_API_KEY": token(),
-        "CARRIER_API_KEY": token(),
-        "CARRIER_WEBHOOK_SECRET": token(),
-    }
-    if "JWT_PRIVATE_KEY" not in kept:
-        made["JWT_PRIVATE_KEY"] = rsa_key()
-    write_private(file, json.dumps(made | kept, indent=1))
-    return made | kept
+    made = {name: value for name, value in secrets.of_processes(kept).items() if value}
+    write_private(file, json.dumps(made, indent=1))
+    return made

@@ -24,24 +24,13 @@ from pathlib import Path
 import asyncpg
 import psutil
 
+from contracts.platform import SERVICES
 from embedded.ports import free_port
 from embedded.private import kept_password, passable_directory
 from embedded.processes import RunAs, before_exec
 from embedded.supervisor import ProcessSpec, Supervisor
 
-DATABASES = tuple(
-    f"{service}_db"
-    for service in (
-        "identity",
-        "catalog",
-        "order",
-        "payment",
-        "inventory",
-        "shipping",
-        "notification",
-        "analytics",
-    )
-)
+DATABASES = tuple(service.database_name for service in SERVICES)
 USER = "commerce"
 SETTINGS = {
     "listen_addresses": "127.0.0.1",

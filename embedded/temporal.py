@@ -19,16 +19,10 @@ from embedded.ports import free_port
 from embedded.private import private_directory
 from embedded.probes import http_ok
 from embedded.supervisor import ProcessSpec, Supervisor
+from temporal.names import SEARCH_ATTRIBUTES, search_attribute_kind
 
-SEARCH_ATTRIBUTES = {
-    "OrderStatus": "Keyword",
-    "CustomerId": "Keyword",
-    "OrderTotal": "Double",
-    "FailureReason": "Keyword",
-    "StuckUndo": "Keyword",
-}
 DYNAMIC_CONFIG = {"history.timerProcessorMaxTimeShift": '"10ms"'}  # else each timer and retry comes up to a second late
-# The readiness probe, by the HTTP API: it needs no temporalio (and its threads) in the supervisor's process.
+# The readiness probe, by the HTTP API: it needs no client of Temporal (and its threads) in the supervisor's process.
 _LIST_PAID_ORDERS = "/api/v1/namespaces/default/workflows?query=OrderStatus%3D'PAID'"
 
 
@@ -75,8 +69,8 @@ class TemporalServer:
             "synchronous=normal",
             "--ui-disable-news-fetch",
         ]
-        for attribute, kind in SEARCH_ATTRIBUTES.items():
-            options += ["--search-attribute", f"{attribute}={kind}"]
+        for attribute in SEARCH_ATTRIBUTES:
+            options += ["--search-attribute", f"{attribute.name}={search_attribute_kind(attribute)}"]
         for key, value in DYNAMIC_CONFIG.items():
             options += ["--dynamic-config-value", f"{key}={value}"]
         return ProcessSpec(

@@ -43,7 +43,7 @@ async def opened(settings: GatewaySettings, ended_sessions: Callable[[], frozens
 async def run(settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     async with HttpSession() as http:
-        ended = EndedSessions(ended_fetcher(http.session, settings.identity_url))
+        ended = EndedSessions(ended_fetcher(http, settings.identity_url))
         async with ended.following(), opened(settings, ended.all) as app:
             await serve(app, settings, ws="none", lifespan="off", proxy_headers=False)
 

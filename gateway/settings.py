@@ -7,6 +7,8 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from chassis.settings import ProcessSettings
+from contracts.budgets import GATEWAY_SILENCE_S
+from contracts.platform import SERVICE_NAMES, local_url
 
 
 def _listed(value: Any) -> Any:
@@ -25,16 +27,16 @@ PerMinute = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
 class GatewaySettings(ProcessSettings):
-    catalog_url: str = "http://127.0.0.1:8002"
-    order_url: str = "http://127.0.0.1:8003"
-    payment_url: str = "http://127.0.0.1:8004"
-    inventory_url: str = "http://127.0.0.1:8005"
-    shipping_url: str = "http://127.0.0.1:8006"
-    notification_url: str = "http://127.0.0.1:8007"
-    analytics_url: str = "http://127.0.0.1:8008"
+    catalog_url: str = local_url("catalog")
+    order_url: str = local_url("order")
+    payment_url: str = local_url("payment")
+    inventory_url: str = local_url("inventory")
+    shipping_url: str = local_url("shipping")
+    notification_url: str = local_url("notification")
+    analytics_url: str = local_url("analytics")
     worker_url: str | None = None
     """The Temporal worker's probes, for the health of the whole."""
-    edge_url: str = "http://127.0.0.1:8009"
+    edge_url: str = local_url("edge")
     """The edge app, as Envoy reaches it."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
@@ -76,9 +78,9 @@ class GatewaySettings(ProcessSettings):
     uploads_per_client: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Requests of one client address whose body is still coming."""
 
-    upstream_timeout_s: Annotated[float, Field(gt=0, le=600)] = 35
+    upstream_timeout_s: Annotated[float, Field(gt=0, le=600)] = GATEWAY_SILENCE_S
     """How long a service, or a client that is sent its answer, may be silent. Longer than the slowest call that the platform
-    makes itself (30 s)."""
+    makes itself."""
     upstream_total_s: Annotated[float, Field(gt=0, le=3600)] = 120
     """How long a service's whole answer may take."""
     upstream_connections: Annotated[int, Field(ge=1, le=10_000)] = 128
@@ -95,13 +97,4 @@ class GatewaySettings(ProcessSettings):
 
     def urls(self) -> dict[str, str]:
         """Base address of each service."""
-        return {
-            "identity": self.identity_url,
-            "catalog": self.catalog_url,
-            "order": self.order_url,
-            "payment": self.payment_url,
-            "inventory": self.inventory_url,
-            "shipping": self.shipping_url,
-            "notification": self.notification_url,
-            "analytics": self.analytics_url,
-        }
+        return {name: getattr(self, f"{name}_url") for name in SERVICE_NAMES}

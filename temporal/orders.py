@@ -2,11 +2,14 @@
 
 import asyncio
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetActivityRequest
 from temporalio.client import (
     Client,
     RPCError,
@@ -28,25 +31,58 @@ from temporalio.service import RPCStatusCode
 
 from chassis.clients import Unavailable
 from contracts.errors import ErrorCode, Refusal
-from contracts.ids import order_workflow_id
+from contracts.ids import order_id_of, order_workflow_id
 from contracts.orders import (
     CancelReply,
     CancelRequest,
     Decision,
+    OrderRun,
+    OrderSoFar,
     OrderState,
     OrderStatus,
     Outcome,
+    ParcelDecision,
     PlaceOrder,
     TimelineEntry,
+    UndoSettlement,
 )
 from contracts.shipments import ShipmentUpdate
 from temporal.client import TemporalSettings, connect
-from temporal.names import CUSTOMER_ID, ORDER_QUEUE, ORDER_STATUS, ORDER_TOTAL, ORDER_WORKFLOW, PLACED_BY
+from temporal.names import (
+    CUSTOMER_ID,
+    ORDER_QUEUE,
+    ORDER_STATUS,
+    ORDER_TOTAL,
+    ORDER_WORKFLOW,
+    PARCEL_TROUBLE,
+    PLACED_BY,
+    STUCK_UNDO,
+)
 from temporal.refusals import as_refusal
 
 RPC = timedelta(seconds=5)
 QUERY = timedelta(seconds=2)
+STUCK = f"{STUCK_UNDO.name} IS NOT NULL AND ExecutionStatus = 'Running'"
+IN_REVIEW = f"{ORDER_STATUS.name} = '{OrderStatus.IN_REVIEW}' AND ExecutionStatus = 'Running'"
+UNDECIDED_PARCEL = f"{PARCEL_TROUBLE.name} IS NOT NULL AND ExecutionStatus = 'Running'"
+"""Visibility queries."""
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class CancelPending:
+    """A cancellation that is written down and still being settled."""
+
+
+@dataclass(frozen=True)
+class StuckUndo:
+    """An undo that does not succeed."""
+
+    order_id: UUID
+    undo: str
+    attempt: int
+    last_error: str
+    since: datetime
 
 
 class OrderSagas:
@@ -68,30 +104,12 @@ class OrderSagas:
 
         Refusal: idempotency_key_reused, if the order exists under another `update_id`. Fault: Unavailable.
         """
-        started_with: dict[str, Any] = {
-            "id": order_workflow_id(order.order_id),
-            "task_queue": ORDER_QUEUE,
-            "id_conflict_policy": WorkflowIDConflictPolicy.FAIL,
-            "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            "static_summary": f"{len(order.lines)} lines, {order.total}",
-            "memo": {PLACED_BY: update_id},
-            "search_attributes": TypedSearchAttributes(
-                [
-                    SearchAttributePair(ORDER_STATUS, OrderStatus.PENDING),
-                    SearchAttributePair(CUSTOMER_ID, str(order.customer_id)),
-                    SearchAttributePair(ORDER_TOTAL, float(order.total.amount)),
-                ]
-            ),
-        }
+        started_with = _options(order, update_id)
         try:
-            if not wait:  # an update is answered, even "accepted", only after the first steps; a start at once
-                await self._client.start_workflow(ORDER_WORKFLOW, order, **started_with, rpc_timeout=RPC)
-                return None
             return await self._start_and_wait(order, started_with, update_id, wait)
         except WorkflowAlreadyStartedError:
             return await self._join(order.order_id, update_id, wait)
         except WorkflowUpdateRPCTimeoutOrCancelledError:
-            await self._require_started(order.order_id)
             return None
         except (RPCError, RuntimeError) as error:
             raise _fault(error) from error
@@ -119,8 +137,6 @@ class OrderSagas:
             found = await handle.describe(rpc_timeout=QUERY)
             if (await found.memo()).get(PLACED_BY) != update_id:
                 raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another order.")
-            if not wait:
-                return None
             outcome = await handle.execute_update("place", id=update_id, result_type=Outcome, rpc_timeout=wait)
             return Outcome.model_validate(outcome)
         except WorkflowUpdateRPCTimeoutOrCancelledError:
@@ -130,32 +146,103 @@ class OrderSagas:
                 return None
             raise _fault(error) from error
 
-    async def _require_started(self, order_id: UUID) -> None:
-        """Nobody may be told that an order is on its way which Temporal does not hold. Fault: Unavailable."""
+    async def start(self, order: PlaceOrder, update_id: str, so_far: OrderSoFar | None = None) -> bool:
+        """Start the order's saga; False if it was started before. With `so_far` it goes on where a lost one was.
+
+        Fault: Unavailable."""
+        options = _options(order, update_id)
+        if so_far is not None:
+            options |= {"id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE}
         try:
-            await self._handle(order_id).describe(rpc_timeout=QUERY)
+            run = OrderRun(**dict(order), so_far=so_far)
+            await self._client.start_workflow(ORDER_WORKFLOW, run, **options, rpc_timeout=RPC)
+        except WorkflowAlreadyStartedError:
+            return False
         except (RPCError, RuntimeError) as error:
             raise _fault(error) from error
+        return True
 
-    async def cancel(self, order_id: UUID, request: CancelRequest, update_id: str) -> CancelReply | None:
-        """Cancel an order; None if no saga runs. Refusal: already_dispatched. Fault: Unavailable (it may still be settled)."""
+    async def cancel(
+        self, order_id: UUID, request: CancelRequest, update_id: str, wait: timedelta
+    ) -> CancelReply | CancelPending | None:
+        """Cancel an order; None if no saga runs, CancelPending if it is not settled after `wait` but will be.
+
+        Refusal: already_dispatched. Fault: Unavailable."""
         try:
             reply = await self._handle(order_id).execute_update(
-                "cancel", request, id=update_id, result_type=CancelReply, rpc_timeout=timedelta(seconds=20)
+                "cancel", request, id=update_id, result_type=CancelReply, rpc_timeout=wait
             )
         except WorkflowUpdateFailedError as error:
             raise as_refusal(error.cause) or Unavailable(str(error.cause)) from error
-        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-            raise Unavailable("the cancellation is still being settled; ask again") from error
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            # Temporal may forget an update that no worker has accepted yet, but never a signal.
+            return CancelPending() if await self._signal(order_id, "cancel", request) else None
         except (RPCError, RuntimeError) as error:
             if _is_gone(error):
                 return None
             raise _fault(error) from error
         return CancelReply.model_validate(reply)
 
-    async def decide(self, order_id: UUID, approve: bool, decision: Decision) -> bool:
-        """Approve or reject a held order; False if no saga runs."""
-        return await self._signal(order_id, "approve" if approve else "reject", decision)
+    async def decide(self, order_id: UUID, approve: bool, decision: Decision) -> OrderState | None:
+        """Approve or reject a held order; None if no saga runs. Refusals: not_in_review, own_order. Fault: Unavailable."""
+        return await self._update(order_id, "approve" if approve else "reject", decision)
+
+    async def decide_parcel(self, order_id: UUID, decision: ParcelDecision) -> OrderState | None:
+        """Decide about a parcel in trouble; None if no saga runs.
+
+        Refusals: no_decision_pending, choice_not_possible, own_order. Fault: Unavailable."""
+        return await self._update(order_id, "decide_parcel", decision)
+
+    async def settle_undo(self, order_id: UUID, settlement: UndoSettlement) -> OrderState | None:
+        """End a stuck undo by hand; None if no saga runs. Refusals: undo_not_stuck, own_order. Fault: Unavailable."""
+        return await self._update(order_id, "settle_undo", settlement)
+
+    async def retry_undo(self, order_id: UUID, undo: str) -> bool:
+        """Try a pending undo (or another durable step) now, from attempt 1; False if none of that name is pending.
+
+        Fault: Unavailable."""
+        request = ResetActivityRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=order_workflow_id(order_id)),
+            id=undo,
+        )
+        try:
+            await self._client.workflow_service.reset_activity(request, timeout=RPC)
+        except (RPCError, RuntimeError) as error:
+            if _is_gone(error):
+                return False
+            raise _fault(error) from error
+        return True
+
+    async def stuck(self) -> list[StuckUndo]:
+        """The undos that do not succeed, of all orders. Fault: Unavailable."""
+        found: list[StuckUndo] = []
+        try:
+            async for execution in self._client.list_workflows(STUCK):
+                order_id = order_id_of(execution.id)
+                names = (execution.typed_search_attributes.get(STUCK_UNDO) or "").split(", ")
+                description = await self._client.get_workflow_handle(execution.id).describe(rpc_timeout=RPC)
+                found += [
+                    StuckUndo(
+                        order_id,
+                        step.activity_id,
+                        step.attempt,
+                        step.last_failure.message,
+                        step.scheduled_time.ToDatetime(UTC),
+                    )
+                    for step in description.raw_description.pending_activities
+                    if step.activity_id in names
+                ]
+        except (RPCError, RuntimeError) as error:
+            raise _fault(error) from error
+        return found
+
+    async def count(self, query: str) -> int:
+        """How many sagas a visibility query finds. Fault: Unavailable."""
+        try:
+            return (await self._client.count_workflows(query, rpc_timeout=RPC)).count
+        except (RPCError, RuntimeError) as error:
+            raise _fault(error) from error
 
     async def shipment_updated(self, order_id: UUID, update: ShipmentUpdate) -> bool:
         """Tell what the carrier reported; False if no saga runs. Repeating it is harmless."""
@@ -171,6 +258,19 @@ class OrderSagas:
 
     def _handle(self, order_id: UUID) -> WorkflowHandle[Any, Any]:
         return self._client.get_workflow_handle(order_workflow_id(order_id))
+
+    async def _update(self, order_id: UUID, name: str, argument: Decision) -> OrderState | None:
+        try:
+            state = await self._handle(order_id).execute_update(name, argument, result_type=OrderState, rpc_timeout=RPC)
+        except WorkflowUpdateFailedError as error:
+            raise as_refusal(error.cause) or Unavailable(str(error.cause)) from error
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise Unavailable("no worker has taken the decision yet; ask again") from error
+        except (RPCError, RuntimeError) as error:
+            if _is_gone(error):
+                return None
+            raise _fault(error) from error
+        return OrderState.model_validate(state)
 
     async def _signal(self, order_id: UUID, name: str, argument: object) -> bool:
         try:
@@ -191,6 +291,25 @@ class OrderSagas:
         except (WorkflowQueryFailedError, WorkflowQueryRejectedError) as error:
             raise Unavailable(f"the saga cannot be asked: {error}") from error
         return answer
+
+
+def _options(order: PlaceOrder, update_id: str) -> dict[str, Any]:
+    """What a start says of an order's workflow."""
+    return {
+        "id": order_workflow_id(order.order_id),
+        "task_queue": ORDER_QUEUE,
+        "id_conflict_policy": WorkflowIDConflictPolicy.FAIL,
+        "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        "static_summary": f"{len(order.lines)} lines, {order.total}",
+        "memo": {PLACED_BY: update_id},
+        "search_attributes": TypedSearchAttributes(
+            [
+                SearchAttributePair(ORDER_STATUS, OrderStatus.PENDING),
+                SearchAttributePair(CUSTOMER_ID, str(order.customer_id)),
+                SearchAttributePair(ORDER_TOTAL, float(order.total.amount)),
+            ]
+        ),
+    }
 
 
 async def _quietly(start: WithStartWorkflowOperation[Any, Any]) -> None:

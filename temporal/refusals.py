@@ -1,7 +1,12 @@
-"""A refusal crosses Temporal as a non-retryable ApplicationError whose type is its code; any other failure is retried."""
+"""A refusal crosses Temporal as an ApplicationError whose type is its code.
+
+It is final, except for a step that has to succeed (one without a deadline): there Temporal tries again after a while, unless the
+step's retry policy names the code. Any other failure is a fault, and always retried.
+"""
 
 from typing import Any
 
+from temporalio import activity
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -16,14 +21,20 @@ from temporalio.worker import (
 )
 
 from contracts.errors import ErrorCode, Refusal
+from temporal.retries import REFUSED_AGAIN_AFTER
 
 _CODES: dict[str | None, ErrorCode] = {code.value: code for code in ErrorCode}
 
 
-def as_failure(refusal: Refusal) -> ApplicationError:
+def as_failure(refusal: Refusal, *, final: bool = True) -> ApplicationError:
     """The failure that stands for a refusal. Expected, therefore benign: no error log, no failure metric."""
     return ApplicationError(
-        refusal.detail, refusal.extra, type=refusal.code, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+        refusal.detail,
+        refusal.extra,
+        type=refusal.code,
+        non_retryable=final,
+        next_retry_delay=None if final else REFUSED_AGAIN_AFTER,
+        category=ApplicationErrorCategory.BENIGN,
     )
 
 
@@ -68,9 +79,15 @@ class _Translate(ActivityInboundInterceptor):
         try:
             return await super().execute_activity(input)
         except Refusal as refusal:
-            raise as_failure(refusal) from None
+            raise as_failure(refusal, final=_refusals_are_final()) from None
         except ApplicationError:
             raise
         except Exception as fault:
             # Operators read this in the Web UI: the words, not a stack of HTTP internals. Logged by the SDK as a warning.
             raise ApplicationError(str(fault) or repr(fault), type=type(fault).__name__) from None
+
+
+def _refusals_are_final() -> bool:
+    """Of a step that may be given up. A local activity is only a first try; the durable one after it decides."""
+    step = activity.info()
+    return step.is_local or bool(step.schedule_to_close_timeout)

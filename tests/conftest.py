@@ -23,8 +23,8 @@ from chassis.access import Grant, Reach
 from chassis.service import Service
 from chassis.tokens import ALGORITHM, Principal, TokenVerifier
 from contracts.identity import Role
+from contracts.platform import SERVICE_NAMES
 from embedded import postgres as embedded_postgres
-from embedded.platform import SERVICES
 
 ROOT = Path(__file__).parent.parent
 # A slow machine is no defect of what is tested.
@@ -99,7 +99,7 @@ class TokenMint:
         expires_in: int = 600,
         warehouses: Sequence[str] | None = None,
     ) -> str:
-        whose = {"aud": list(SERVICES)} if Role.SERVICE in roles else {"aud": "commerce", "sid": str(session_id or uuid4())}
+        whose = {"aud": list(SERVICE_NAMES)} if Role.SERVICE in roles else {"aud": "commerce", "sid": str(session_id or uuid4())}
         claims: dict[str, Any] = {
             "iss": "distributed-commerce",
             "sub": str(subject or uuid4()),

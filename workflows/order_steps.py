@@ -1,51 +1,50 @@
 """The steps of an order's saga and their undos: which activity, with what command, under which name."""
 
-from datetime import datetime
-
 from activities.inventory import InventoryActivities
 from activities.notification import NotificationActivities
 from activities.order import OrderActivities
 from activities.payment import PaymentActivities
 from activities.shipping import ShippingActivities
+from contracts.errors import ErrorCode
 from contracts.ids import step_key
-from contracts.inventory import HoldReservation, ReleaseInventory, Reservation, ReserveInventory, ShipInventory, StockLine
+from contracts.inventory import (
+    ReleaseInventory,
+    Reservation,
+    ReserveInventory,
+    RestockInventory,
+    ShipInventory,
+    StockLine,
+)
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
-from contracts.orders import AdvanceOrder, OpenOrder, OrderProgress, PlaceOrder
+from contracts.orders import AdvanceOrder, OrderProgress, PlaceOrder
 from contracts.payments import CapturePayment, Payment, ProcessPayment, RefundPayment
 from contracts.shipments import CancelShipment, CreateShipment, Shipment
-from temporal.retries import BEST_EFFORT, MUST_LAND
+from temporal.retries import BEST_EFFORT, HAS_TO_SUCCEED
+from workflows.saga import Undo
 from workflows.steps import Step
 
-REFUND_PAYMENT = "Refund payment"
 
-
-def open_order(order: PlaceOrder, run_id: str) -> Step[OpenOrder, OrderProgress]:
-    return Step(OrderActivities.open, OpenOrder(order=order, workflow_run_id=run_id), "Open order")
-
-
-def advance_order(command: AdvanceOrder) -> Step[AdvanceOrder, OrderProgress]:
-    return Step(OrderActivities.advance, command, f"Write down {command.path[-1]}", MUST_LAND)
-
-
-def reserve_inventory(order: PlaceOrder) -> Step[ReserveInventory, Reservation]:
+def reserve_inventory(order: PlaceOrder, parcel: int = 1) -> Step[ReserveInventory, Reservation]:
     lines = tuple(StockLine(product_id=line.product_id, quantity=line.quantity) for line in order.lines)
     command = ReserveInventory(
-        order_id=order.order_id, customer_id=order.customer_id, lines=lines, warehouse_id=order.warehouse_id
+        order_id=order.order_id, parcel=parcel, customer_id=order.customer_id, lines=lines, warehouse_id=order.warehouse_id
     )
-    return Step(InventoryActivities.reserve, command, f"Reserve {len(lines)} lines")
+    return Step(InventoryActivities.reserve, command, "Reserve inventory")
 
 
-def hold_inventory(order: PlaceOrder, until: datetime | None = None) -> Step[HoldReservation, Reservation]:
-    return Step(InventoryActivities.hold, HoldReservation(order_id=order.order_id, until=until), "Hold inventory")
+def release_inventory(order: PlaceOrder, parcel: int = 1) -> Undo:
+    command = ReleaseInventory(order_id=order.order_id, parcel=parcel, reason="order cancelled")
+    return Undo(Step(InventoryActivities.release, command, "Release inventory", HAS_TO_SUCCEED))
 
 
-def release_inventory(order: PlaceOrder) -> Step[ReleaseInventory, Reservation]:
-    command = ReleaseInventory(order_id=order.order_id, reason="order cancelled")
-    return Step(InventoryActivities.release, command, "Release inventory", MUST_LAND)
+def ship_inventory(order: PlaceOrder, parcel: int) -> Step[ShipInventory, Reservation]:
+    command = ShipInventory(order_id=order.order_id, parcel=parcel)
+    return Step(InventoryActivities.ship, command, "Ship inventory", HAS_TO_SUCCEED)
 
 
-def ship_inventory(order: PlaceOrder) -> Step[ShipInventory, Reservation]:
-    return Step(InventoryActivities.ship, ShipInventory(order_id=order.order_id), "Ship inventory", MUST_LAND)
+def restock_inventory(order: PlaceOrder, parcel: int) -> Step[RestockInventory, Reservation]:
+    command = RestockInventory(order_id=order.order_id, parcel=parcel, reason="the parcel came back")
+    return Step(InventoryActivities.restock, command, "Restock inventory", HAS_TO_SUCCEED)
 
 
 def process_payment(order: PlaceOrder) -> Step[ProcessPayment, Payment]:
@@ -57,21 +56,22 @@ def process_payment(order: PlaceOrder) -> Step[ProcessPayment, Payment]:
         ship_to_fingerprint=order.ship_to.fingerprint,
         capture=not order.needs_review,
     )
-    return Step(PaymentActivities.process, command, f"Process payment of {order.total}")
+    return Step(PaymentActivities.process, command, "Process payment")
 
 
 def capture_payment(order: PlaceOrder) -> Step[CapturePayment, Payment]:
-    return Step(PaymentActivities.capture, CapturePayment(order_id=order.order_id), f"Capture payment of {order.total}")
+    return Step(PaymentActivities.capture, CapturePayment(order_id=order.order_id), "Capture payment")
 
 
-def refund_payment(order: PlaceOrder) -> Step[RefundPayment, Payment]:
-    command = RefundPayment(order_id=order.order_id, reason="order cancelled")
-    return Step(PaymentActivities.refund, command, REFUND_PAYMENT, MUST_LAND)
+def refund_payment(order: PlaceOrder, reason: str = "order cancelled") -> Step[RefundPayment, Payment]:
+    command = RefundPayment(order_id=order.order_id, currency=order.total.currency, reason=reason)
+    return Step(PaymentActivities.refund, command, "Refund payment", HAS_TO_SUCCEED)
 
 
-def create_shipment(order: PlaceOrder, warehouse_id: str) -> Step[CreateShipment, Shipment]:
+def create_shipment(order: PlaceOrder, warehouse_id: str, parcel: int = 1) -> Step[CreateShipment, Shipment]:
     command = CreateShipment(
         order_id=order.order_id,
+        parcel=parcel,
         customer_id=order.customer_id,
         warehouse_id=warehouse_id,
         ship_to=order.ship_to,
@@ -80,9 +80,15 @@ def create_shipment(order: PlaceOrder, warehouse_id: str) -> Step[CreateShipment
     return Step(ShippingActivities.create, command, "Create shipment")
 
 
-def cancel_shipment(order: PlaceOrder) -> Step[CancelShipment, Shipment]:
-    command = CancelShipment(order_id=order.order_id, reason="order cancelled")
-    return Step(ShippingActivities.cancel, command, "Cancel shipment", MUST_LAND)
+def cancel_shipment(order: PlaceOrder, parcel: int = 1) -> Undo:
+    """Once the parcel has left, nothing of the order may be undone."""
+    command = CancelShipment(order_id=order.order_id, parcel=parcel, reason="order cancelled")
+    step = Step(ShippingActivities.cancel, command, "Cancel shipment", HAS_TO_SUCCEED)
+    return Undo(step, ends_on=frozenset({ErrorCode.ALREADY_DISPATCHED}))
+
+
+def advance_order(command: AdvanceOrder) -> Step[AdvanceOrder, OrderProgress]:
+    return Step(OrderActivities.advance, command, "Advance order", HAS_TO_SUCCEED)
 
 
 def send_confirmation(order: PlaceOrder, tracking_number: str | None) -> Step[SendNotification, NotificationQueued]:

@@ -1,91 +1,114 @@
-"""The undo stack of a saga.
+"""The undo stack of a saga, as policy written beside its steps.
 
-An undo is registered before its step, because a step that failed may still have happened. Undos run in reverse order until all
-have landed; one that keeps failing is reported, and does not keep the others waiting.
+An undo is registered before its step, because a step that failed may still have happened. Undos always run as durable activities,
+so that the history holds why before anything is undone. One that may be refused for good ("already dispatched") is waited for
+first, however long; what gives away money or stock starts only after it. No other refusal ends an undo: Temporal tries it again,
+it stays visible as pending, and an operator may end it by hand.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import FailureError
 
+from contracts.errors import ErrorCode
+from contracts.orders import UndoSettlement
 from temporal.refusals import as_refusal
+from temporal.retries import HAS_TO_SUCCEED
 from workflows.steps import Step
 
-Result = TypeVar("Result")
+STUCK_AFTER = timedelta(seconds=30)
+"""An undo that has not succeeded by then is reported."""
 
-PATIENCE = timedelta(seconds=30)
-"""An undo that has not landed by then is reported, and the next one starts."""
+
+@dataclass(frozen=True)
+class Undo:
+    """How a step is undone: by which step, and which of its refusals mean that nothing can be undone any more."""
+
+    step: Step[Any, Any]
+    ends_on: frozenset[ErrorCode] = frozenset()
+
+    @property
+    def name(self) -> str:
+        return self.step.name
+
+    def start(self) -> "workflow.ActivityHandle[Any]":
+        """Begin; it goes on until it succeeds, or is refused with one of `ends_on`."""
+        return replace(self.step, preset=HAS_TO_SUCCEED.ends_on(self.ends_on)).start_durably()
 
 
 class Saga:
-    """What has to be undone if the saga stops. `report_stuck` gets the summaries of the undos that do not land, whenever they
+    """What has to be undone if the saga stops. `report_stuck` gets the names of the undos that do not succeed, whenever they
     change."""
 
     def __init__(self, report_stuck: Callable[[tuple[str, ...]], None]) -> None:
-        self._undos: list[Step[Any, Any]] = []
+        self._undos: list[Undo] = []
         self._report_stuck = report_stuck
-        self._stuck: dict[str, None] = {}
+        self._settled: dict[str, UndoSettlement] = {}
+        self.stuck: tuple[str, ...] = ()
 
-    def add(self, undo: Step[Any, Any]) -> None:
-        """Register an undo; call it before the step that it undoes."""
-        self._undos.append(undo)
+    def add(self, *undos: Undo) -> None:
+        """Register undos; call it before the step that they undo."""
+        self._undos.extend(undos)
 
-    async def compensate(self, begun: Callable[[], None]) -> dict[str, Any]:
-        """Run all undos, last one first; returns their results by summary when every one has landed.
+    def forget(self) -> None:
+        """What was registered need not be undone any more."""
+        self._undos.clear()
 
-        If the service refuses the very first one, nothing has been undone: the Refusal is raised, and the undos stay registered.
-        `begun` is called when that can no longer happen.
-        """
-        results: dict[str, Any] = {}
-        landing: list[asyncio.Task[None]] = []
-        for position, undo in enumerate(reversed(self._undos)):
-            slow = False
-            try:
-                results[undo.summary] = await undo.run_first()
-            except FailureError as failure:
-                refusal = as_refusal(failure)
-                if refusal and position == 0:
-                    raise refusal from failure
-                slow = True
-            if position == 0:
-                begun()
-            if slow:
-                landing.append(asyncio.create_task(self._land(undo, results)))
-                await workflow.wait(landing[-1:], timeout=PATIENCE.total_seconds())
-                if not landing[-1].done():
-                    self._set_stuck(undo, True)
-        for task in landing:
-            await task
+    async def ask_whether_it_can_be_undone(self) -> None:
+        """Run the undos that may be refused for good, one after another, until each has succeeded.
+
+        Raises Refusal, if one is: then nothing was undone, and all undos stay registered."""
+        for undo in [undo for undo in reversed(self._undos) if undo.ends_on]:
+            await self._run([undo])
+            self._undos.remove(undo)
+
+    async def compensate(self) -> dict[str, Any]:
+        """Run all other undos side by side; their results by name, once every one has succeeded or was settled by hand.
+
+        The result of one that was settled by hand is its UndoSettlement."""
+        results = await self._run(list(reversed(self._undos)))
         self._undos.clear()
         return results
 
-    async def _land(self, undo: Step[Any, Any], results: dict[str, Any]) -> None:
-        results[undo.summary] = await undo.land(lambda _: self._set_stuck(undo, True))
-        self._set_stuck(undo, False)
+    def settle(self, settlement: UndoSettlement) -> None:
+        """End an undo by hand. It must be one of `stuck`."""
+        self._settled[settlement.undo] = settlement
 
-    def _set_stuck(self, undo: Step[Any, Any], stuck: bool) -> None:
-        before = tuple(self._stuck)
-        if stuck:
-            self._stuck[undo.summary] = None
-        else:
-            self._stuck.pop(undo.summary, None)
-        if tuple(self._stuck) != before:
-            self._report_stuck(tuple(self._stuck))
+    async def _run(self, undos: Sequence[Undo]) -> dict[str, Any]:
+        running = {undo.name: asyncio.create_task(self._run_one(undo)) for undo in undos}
+        if not running:
+            return {}
+        _, late = await workflow.wait(running.values(), timeout=STUCK_AFTER.total_seconds())
+        while late:
+            self._report(tuple(name for name, task in running.items() if not task.done()))
+            _, late = await workflow.wait(late, return_when=asyncio.FIRST_COMPLETED)
+        self._report(())
+        return {name: await task for name, task in running.items()}
 
+    async def _run_one(self, undo: Undo) -> Any:
+        while True:
+            try:
+                return await self._try(undo)
+            except FailureError as failure:
+                refusal = as_refusal(failure)
+                if refusal and refusal.code in undo.ends_on:
+                    raise refusal from failure
+                # Somebody has failed the activity from outside: that undoes nothing, so it begins again.
 
-async def shielded(work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of `work`, which a cancellation of the workflow does not interrupt."""
-    task = asyncio.create_task(work)
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise
-        except Exception:
-            break
-    return task.result()
+    async def _try(self, undo: Undo) -> Any:
+        handle = undo.start()
+        await workflow.wait_condition(lambda: handle.done() or undo.name in self._settled)
+        if undo.name in self._settled:
+            handle.cancel()
+            return self._settled.pop(undo.name)
+        return await handle
+
+    def _report(self, stuck: tuple[str, ...]) -> None:
+        if stuck != self.stuck:
+            self.stuck = stuck
+            self._report_stuck(stuck)

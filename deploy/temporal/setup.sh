@@ -14,6 +14,7 @@ until temporal operator search-attribute create --namespace "$namespace" \
     --name CustomerId --type Keyword \
     --name OrderTotal --type Double \
     --name FailureReason --type Keyword \
-    --name StuckUndo --type Keyword; do
+    --name StuckUndo --type Keyword \
+    --name ParcelTrouble --type Keyword; do
     sleep 2 # a new namespace is known to all parts of the server after some seconds
 done

@@ -10,11 +10,13 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, model_validator
 
 from chassis.database import Database, is_connection_fault
+from chassis.jobs import Job
 from chassis.logs import logger
 from chassis.service import Service, new_app, run_service
 from chassis.sessions import EndedSessions
 from chassis.settings import DatabaseUrl, ServiceSettings
 from chassis.tokens import TokenVerifier
+from contracts.platform import CLIENTS
 from services.identity import queries
 from services.identity.access import ACCESS
 from services.identity.api import ROUTERS
@@ -25,7 +27,7 @@ from services.identity.passwords import Passwords
 from services.identity.schemas import Email, NewPassword, RegisterRequest
 from services.identity.tokens import TokenIssuer
 
-SWEEP_SECONDS = 600.0
+FORGET_SECONDS = 600.0
 log = logger(__name__)
 
 
@@ -75,11 +77,7 @@ def build(settings: IdentitySettings) -> Service:
     app.state.database, app.state.passwords, app.state.issuer = database, passwords, issuer
     app.state.public_url = settings.public_url
     app.state.security = SecurityLog()
-    app.state.clients = {
-        "worker": settings.service_client_secret_worker,
-        "order": settings.service_client_secret_order,
-        "notification": settings.service_client_secret_notification,
-    }
+    app.state.clients = {client.name: getattr(settings, client.client_secret.lower()) for client in CLIENTS}
     ended = EndedSessions(partial(queries.ended_sessions, database))
     app.state.verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys, service="identity", ended=ended)
 
@@ -99,15 +97,9 @@ def build(settings: IdentitySettings) -> Service:
                     await asyncio.sleep(1)
         yield
 
-    async def sweep() -> None:
-        while True:
-            try:
-                await sessions.forget_expired(database, timedelta(days=settings.security_log_retention_days))
-                await accounts.forget_expired(database)
-            except Exception as error:
-                if not is_connection_fault(error):
-                    log.error("sweep_failed", exc_info=error)
-            await asyncio.sleep(SWEEP_SECONDS)
+    async def forget() -> None:
+        await sessions.forget_expired(database, timedelta(days=settings.security_log_retention_days))
+        await accounts.forget_expired(database)
 
     return Service(
         name="identity",
@@ -116,7 +108,7 @@ def build(settings: IdentitySettings) -> Service:
         api=app,
         database=database,
         resources=[first_admin(), ended.following()],
-        jobs=[sweep],
+        jobs=[Job("forget what has expired", forget, every_s=FORGET_SECONDS)],
     )
 
 

@@ -18,15 +18,10 @@ from pydantic import SecretStr
 from chassis.clock import utc_now
 from chassis.tokens import ALGORITHM
 from contracts.identity import USER_TOKEN_LASTS, Role, ServiceToken
+from contracts.platform import PROCESSES
 
 SERVICE_TOKEN_LASTS = timedelta(minutes=10)
-AUDIENCES = {
-    "worker": ("order", "inventory", "payment", "shipping", "notification"),
-    "order": ("catalog",),
-    "notification": ("identity",),
-}
-"""The processes that call others, and the services that each may call."""
-SERVICES = UUID("d0f2b6f1-9c0c-5a35-8f0e-6a2b1c6f4e90")
+SERVICE_SUBJECTS = UUID("d0f2b6f1-9c0c-5a35-8f0e-6a2b1c6f4e90")
 """Namespace of the subjects of service tokens."""
 _PUBLIC_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
@@ -70,7 +65,7 @@ class TokenIssuer:
     def service_token(self, client_id: str) -> ServiceToken:
         """A token for a process of the platform, good at the services that it calls."""
         claims = {"roles": [Role.SERVICE]}
-        token = self._signed(uuid5(SERVICES, client_id), AUDIENCES[client_id], SERVICE_TOKEN_LASTS, claims)
+        token = self._signed(uuid5(SERVICE_SUBJECTS, client_id), PROCESSES[client_id].calls, SERVICE_TOKEN_LASTS, claims)
         return ServiceToken(access_token=token, expires_in=int(SERVICE_TOKEN_LASTS.total_seconds()))
 
 

@@ -25,15 +25,16 @@ def build(settings: NotificationSettings) -> Service:
         {"database": database.ping},
         ACCESS,
     )
-    app.state.database, app.state.wake = database, asyncio.Event()
+    wake = asyncio.Event()
+    app.state.database, app.state.wake = database, wake
     http = HttpSession()
 
-    async def deliver() -> None:
-        tokens = ServiceTokens(http.session, settings.identity_url, "notification", settings.service_client_secret)
-        directory = IdentityDirectory(ServiceClient("identity", settings.identity_url, http.session, tokens))
-        mailer = SmtpMailer(settings)
-        await Delivery(database, directory, mailer, app.state.wake, attempts=settings.mail_attempts).run()
-
+    tokens = ServiceTokens(http, settings.identity_url, "notification", settings.service_client_secret)
+    directory = IdentityDirectory(ServiceClient("identity", settings.identity_url, http, tokens))
+    deliveries = [
+        Delivery(database, directory, SmtpMailer(settings), wake, attempts=settings.mail_attempts)
+        for _ in range(settings.mail_connections)
+    ]
     return Service(
         name="notification",
         settings=settings,
@@ -42,7 +43,7 @@ def build(settings: NotificationSettings) -> Service:
         database=database,
         inbox=inbox,
         subscription=subscription,
-        jobs=[deliver] * settings.mail_connections,
+        jobs=[delivery.job() for delivery in deliveries],
         resources=[http],
     )
 

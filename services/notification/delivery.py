@@ -1,10 +1,8 @@
 """The job that sends what is queued: outside of any transaction, one connection for a batch, each mail by one process."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from jinja2 import TemplateError
@@ -12,6 +10,7 @@ from prometheus_client import Counter
 
 from chassis.clients import Unavailable
 from chassis.database import Database, is_connection_fault
+from chassis.jobs import Job
 from chassis.logs import logger
 from contracts.errors import Refusal
 from contracts.notifications import NotificationKind
@@ -27,51 +26,29 @@ LEASE = timedelta(minutes=2)
 POLL_SECONDS = 1.0
 GATHER_SECONDS = 0.25
 """After being woken: mails that come together share a connection and a commit."""
-LONGEST_PAUSE = 30.0
 log = logger(__name__)
 mails_total = Counter("mails_total", "Tries to send a mail, by what became of them.", ["kind", "outcome"])
 
 
 class Delivery:
-    """Runs until cancelled; survives the database, identity and the mail server going away."""
+    """One connection to the mail server, and what goes over it."""
 
     def __init__(self, database: Database, directory: Directory, mailer: Mailer, wake: asyncio.Event, *, attempts: int) -> None:
         self._database, self._directory, self._mailer = database, directory, mailer
         self._wake, self._attempts = wake, attempts
         self._stopping = False
 
-    async def run(self) -> None:
-        """Send for ever."""
-        pause = POLL_SECONDS
-        while True:
-            self._wake.clear()
-            try:
-                while await self._undisturbed(self.send_due()) == BATCH:
-                    pass
-                pause = POLL_SECONDS
-            except (MailServerAway, Unavailable) as error:
-                pause = min(pause * 2, LONGEST_PAUSE)
-                event = "mail_server_away" if isinstance(error, MailServerAway) else "identity_away"
-                log.warning(event, error=str(error), retry_in_s=pause)
-                await asyncio.sleep(pause)
-                continue
-            except Exception as error:  # a bug must not end sending for good: it is logged and tried again
-                if not is_connection_fault(error):
-                    log.error("delivery_failed", exc_info=error)
-                await asyncio.sleep(POLL_SECONDS)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
-                await asyncio.sleep(GATHER_SECONDS)
+    def job(self) -> Job:
+        """Sends for ever. A mail under way is sent and written down when the process stops: cut off, it would be sent twice."""
+        return Job(
+            "send mails", self._send_batch, every_s=POLL_SECONDS, wake=self._wake, gather_s=GATHER_SECONDS, stop=self._stop
+        )
 
-    async def _undisturbed(self, sending: Coroutine[Any, Any, int]) -> int:
-        """When we are cancelled, the mail under way is still sent and written down: cut off, it would be sent twice."""
-        task = asyncio.ensure_future(sending)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            self._stopping = True
-            await asyncio.wait([task])
-            raise
+    async def _send_batch(self) -> bool:
+        return await self.send_due() == BATCH
+
+    def _stop(self) -> None:
+        self._stopping = True
 
     async def send_due(self) -> int:
         """Send a batch of what is due; how many mails that was.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from chassis.clients import Unavailable
 from contracts.accounts import AccountMail
 
 
@@ -25,7 +26,7 @@ class MailDeferred(Exception):
     """This mail was not taken, or nobody knows whether it was; it may be sent again later."""
 
 
-class MailServerAway(Exception):
+class MailServerAway(Unavailable):
     """The mail server takes nothing from us at the moment, whatever the mail."""
 
 

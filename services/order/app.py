@@ -12,7 +12,9 @@ from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.database import Database
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
+from contracts.budgets import PLACE_WAIT_S
 from contracts.money import Money
+from contracts.platform import local_url
 from services.order import api, consumers
 from services.order.access import ACCESS
 from services.order.model import inbox, metadata
@@ -24,14 +26,14 @@ from temporal.orders import OrderSagas
 
 class OrderSettings(ServiceSettings, TemporalSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_ORDER")
-    catalog_url: str = "http://127.0.0.1:8002"
+    catalog_url: str = local_url("catalog")
     service_client_secret: SecretStr = Field(validation_alias="SERVICE_CLIENT_SECRET_ORDER")
     """What this process proves itself with to get its service token from identity."""
     review_threshold: Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=3)] = Decimal(250)
     """In USD: an order of at least this much is held for an operator before the money is taken."""
     review_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 86_400
     """How long it is held."""
-    place_wait_seconds: Annotated[float, Field(ge=0, le=25)] = 5
+    place_wait_seconds: Annotated[float, Field(ge=0, le=25)] = PLACE_WAIT_S
     """How long a client waits for the outcome of its order; after that the answer is 202."""
 
 
@@ -46,10 +48,10 @@ def build(settings: OrderSettings) -> Service:
 
     @asynccontextmanager
     async def orders() -> AsyncIterator[None]:
-        tokens = ServiceTokens(http.session, settings.identity_url, "order", settings.service_client_secret)
+        tokens = ServiceTokens(http, settings.identity_url, "order", settings.service_client_secret)
         app.state.orders = OrderService(
             database=database,
-            catalog=ServiceClient("catalog", settings.catalog_url, http.session, tokens, timeout_s=5),
+            catalog=ServiceClient("catalog", settings.catalog_url, http, tokens),
             sagas=sagas,
             review=Review(Money(amount=settings.review_threshold), settings.review_deadline_seconds),
             wait=timedelta(seconds=settings.place_wait_seconds),

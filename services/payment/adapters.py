@@ -1,26 +1,21 @@
-"""The payment provider over HTTP, with a time limit and a circuit breaker."""
+"""The payment provider over HTTP."""
 
 import hmac
 from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import aiohttp
-from prometheus_client import Counter
-from purgatory import AsyncCircuitBreakerFactory
-from purgatory.domain.model import OpenedState
-from pydantic import SecretStr, StringConstraints, ValidationError
+from pydantic import SecretStr, StringConstraints
 
-from chassis.clients import HttpSession, Unavailable
-from chassis.logs import logger
+from chassis.clients import Answer, HttpSession, NotUnderstood, OutboundClient, fault, model_in
 from contracts.base import Contract
+from contracts.budgets import BREAKER_OPENS_AFTER, BREAKER_S, PROVIDER_CALL_S
 from contracts.money import Currency, Money
 from services.payment.ports import ChargeRequest, Decline, ProviderCharge, ProviderStatus
 
 CHARGES = "/v1/charges"
 LONGEST_REASON = 500
-log = logger(__name__)
-calls_total = Counter("payment_provider_calls_total", "Calls of the payment provider.", ["call", "answer"])
+NAME = "payment-provider"
 
 
 class _Charge(Contract):
@@ -39,10 +34,6 @@ class _ErrorReply(Contract):
     error: _Error
 
 
-class NotUnderstood(Unavailable):
-    """The provider answers, but not to this request. Somebody must look; other payments go on."""
-
-
 class HttpPaymentProvider:
     """Speaks the provider's protocol. A reference is also its idempotency key."""
 
@@ -52,15 +43,14 @@ class HttpPaymentProvider:
         url: str,
         api_key: SecretStr,
         *,
-        timeout_s: float = 8.0,
-        breaker_threshold: int = 5,
-        breaker_seconds: float = 2.0,
+        timeout_s: float = PROVIDER_CALL_S,
+        breaker_threshold: int = BREAKER_OPENS_AFTER,
+        breaker_seconds: float = BREAKER_S,
     ) -> None:
-        self._http, self._url, self._api_key = http, url.rstrip("/"), api_key
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._threshold, self._breaker_seconds = breaker_threshold, breaker_seconds
-        # A decline is an answer and returned; what is raised counts against the provider, except what only concerns one request.
-        self._breakers = AsyncCircuitBreakerFactory(exclude=[NotUnderstood])
+        self._api_key = api_key
+        self._client = OutboundClient(
+            NAME, url, http, timeout_s=timeout_s, breaker_threshold=breaker_threshold, breaker_seconds=breaker_seconds
+        )
 
     async def fingerprint(self, card_token: str) -> str:
         # This provider's tokens each stand for one card. Under our key, a copy of our database does not tell which.
@@ -92,62 +82,31 @@ class HttpPaymentProvider:
     async def _call(
         self, call: str, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> ProviderCharge | None:
-        # One breaker for each kind of call: charges that fail must not keep anybody from a refund.
-        breaker = await self._breakers.get_breaker(call, self._threshold, self._breaker_seconds)
-        answer_label = "none"
-        try:
-            async with breaker:
-                status, content = await self._send(method, path, body, headers)
-                answer_label = str(status)
-                return _read(call, status, content)
-        except OpenedState as error:
-            answer_label = "not_asked"
-            raise Unavailable("The payment provider has been failing; it is not asked again yet.") from error
-        finally:
-            calls_total.labels(call, answer_label).inc()
-
-    async def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None
-    ) -> tuple[int, bytes]:
-        try:
-            async with self._http.session.request(
-                method,
-                self._url + path,
-                json=body,
-                headers={**(headers or {}), "Authorization": f"Bearer {self._api_key.get_secret_value()}"},
-                timeout=self._timeout,
-                allow_redirects=False,
-            ) as response:
-                return response.status, await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"The payment provider gave no answer ({type(error).__name__}).") from error
+        authorised = {**(headers or {}), "Authorization": f"Bearer {self._api_key.get_secret_value()}"}
+        return await self._client.call(call, method, path, _read, body=body, headers=authorised)
 
 
-def _read(call: str, status: int, content: bytes) -> ProviderCharge | None:
-    """The answer in a response; None for "not in a state to be captured". Raises Unavailable for what is no answer."""
-    if status >= 500:
-        raise Unavailable(f"The payment provider answered {status}.")
-    try:
-        if status == 200:
-            charge = _Charge.model_validate_json(content)
-            amount = Money.from_minor(charge.amount, charge.currency) if charge.currency else None
-            return ProviderCharge(charge.status, charge.id, amount)
-        error = _ErrorReply.model_validate_json(content).error
-    except ValidationError as invalid:
-        raise NotUnderstood(f"The payment provider answered {status} with something that is not its protocol.") from invalid
-    if status == 402:
+def _read(answer: Answer) -> ProviderCharge | None:
+    """The charge in an answer; None for "not in a state to be captured". A decline is an answer."""
+    if answer.is_failure:
+        raise fault(NAME, answer, "it failed")
+    if answer.status == 200:
+        charge = model_in(answer, _Charge, NAME)
+        amount = Money.from_minor(charge.amount, charge.currency) if charge.currency else None
+        return ProviderCharge(charge.status, charge.id, amount)
+    error = model_in(answer, _ErrorReply, NAME).error
+    if answer.status == 402:
         return ProviderCharge(ProviderStatus.DECLINED, decline=Decline(error.code, error.message))
-    if (status, error.code) == (409, "reference_reversed"):
+    if (answer.status, error.code) == (409, "reference_reversed"):
         return ProviderCharge(ProviderStatus.REVERSED)
-    if (status, error.code) == (409, "not_capturable"):
+    if (answer.status, error.code) == (409, "not_capturable"):
         return None
-    log.error("payment_provider_refused_request", call=call, status=status, code=error.code)
-    raise NotUnderstood(f"The payment provider refused the request itself: {status} {error.code}.")
+    raise fault(NAME, answer, f"it refused the request itself, {error.code[:40]}")
 
 
 def _definite(answer: ProviderCharge | None, expected: frozenset[ProviderStatus]) -> ProviderCharge:
     if answer is None or answer.status not in expected:
-        raise NotUnderstood("The payment provider did not do what was asked, and did not say no either.")
+        raise NotUnderstood(f"{NAME} did not do what was asked, and did not say no either.")
     return answer
 
 

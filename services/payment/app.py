@@ -10,6 +10,7 @@ from chassis.clients import HttpSession
 from chassis.database import Database
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
+from contracts.budgets import FIRST_TRY_S, PROVIDER_CALL_S
 from contracts.money import Money
 from services.payment import api
 from services.payment.access import ACCESS
@@ -21,7 +22,7 @@ class PaymentSettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_PAYMENT")
     payment_provider_url: str
     payment_provider_api_key: SecretStr
-    payment_provider_timeout_seconds: Annotated[float, Field(gt=0, le=25)] = 8.0
+    payment_provider_timeout_seconds: Annotated[float, Field(gt=0, lt=FIRST_TRY_S)] = PROVIDER_CALL_S
     """How long the provider may take to answer; less than whoever calls us waits."""
     review_window_hours: Annotated[int, Field(ge=1, le=8760)] = VELOCITY.window // timedelta(hours=1)
     """Orders of one customer, card or address within so many hours are counted together."""

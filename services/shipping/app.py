@@ -1,22 +1,22 @@
 """What runs in the shipping process: the API, the relay, and the job that settles what was asked of the carrier."""
 
-import asyncio
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field, SecretStr
 
 from chassis.clients import HttpSession
-from chassis.database import Database, is_connection_fault
-from chassis.logs import logger
+from chassis.database import Database
+from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
+from contracts.budgets import FIRST_TRY_S, PROVIDER_CALL_S
 from services.shipping import api, commands
 from services.shipping.access import ACCESS
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import metadata
 
-SWEEP_SECONDS = 5.0
-log = logger(__name__)
+SETTLE_SECONDS = 5.0
 
 
 class ShippingSettings(ServiceSettings):
@@ -25,7 +25,7 @@ class ShippingSettings(ServiceSettings):
     carrier_api_key: SecretStr
     carrier_webhook_secret: Annotated[SecretStr, Field(min_length=16)]
     """The carrier signs its webhooks with it; whoever knows it can report deliveries."""
-    carrier_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 8.0
+    carrier_timeout_seconds: Annotated[float, Field(gt=0, lt=FIRST_TRY_S)] = PROVIDER_CALL_S
 
 
 def build(settings: ShippingSettings) -> Service:
@@ -45,18 +45,11 @@ def build(settings: ShippingSettings) -> Service:
     app.state.carrier = carrier
     app.state.webhook_secret = settings.carrier_webhook_secret
 
-    async def sweep() -> None:
-        while True:
-            try:
-                while await commands.settle_asked(database, carrier):
-                    pass
-            except Exception as error:
-                if not is_connection_fault(error):
-                    log.error("sweep_failed", exc_info=error)
-            await asyncio.sleep(SWEEP_SECONDS)
-
+    settle = Job(
+        "settle what was asked of the carrier", partial(commands.settle_asked, database, carrier), every_s=SETTLE_SECONDS
+    )
     return Service(
-        name="shipping", settings=settings, metadata=metadata, api=app, database=database, jobs=[sweep], resources=[http]
+        name="shipping", settings=settings, metadata=metadata, api=app, database=database, jobs=[settle], resources=[http]
     )
 
 

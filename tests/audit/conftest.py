@@ -36,6 +36,7 @@ from contracts.money import Money
 from contracts.notifications import SendNotification
 from contracts.orders import AdvanceOrder, CancelRequest, OpenOrder, OrderLine, Outcome, PlaceOrder
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
+from contracts.platform import SERVICE_NAMES
 from contracts.shipments import CancelShipment, CreateShipment
 from embedded import temporal as embedded_temporal
 from embedded.ports import free_port
@@ -74,7 +75,6 @@ from temporal.refusals import RefusalInterceptor
 from tests.conftest import ADMIN, Databases, eventually
 from worker import SANDBOX, WORKFLOWS
 
-SERVICES = ("order", "payment", "inventory", "shipping", "notification", "analytics", "identity", "catalog")
 API_KEY = "test-key"
 Reply = TypeVar("Reply", bound=BaseModel)
 
@@ -98,7 +98,7 @@ class Shop:
 
     def __init__(self, env: dict[str, str], http: HttpSession, sagas: OrderSagas) -> None:
         self.env, self.sagas, self.customer_id = env, sagas, uuid4()
-        self.databases = {name: Database(env[f"DATABASE_URL_{name.upper()}"]) for name in SERVICES}
+        self.databases = {name: Database(env[f"DATABASE_URL_{name.upper()}"]) for name in SERVICE_NAMES}
         key = SecretStr(API_KEY)
         self._provider = HttpPaymentProvider(http, env["PAYMENT_PROVIDER_URL"], key, breaker_threshold=1_000_000)
         self._carrier = HttpCarrier(http, env["CARRIER_URL"], key, breaker_threshold=1_000_000)
@@ -158,7 +158,7 @@ class Shop:
     async def spread_news(self) -> None:
         """Publish what is in the outboxes, and let every consumer apply it."""
         records: list[ConsumerRecord] = []
-        for name in SERVICES:
+        for name in SERVICE_NAMES:
             if name != "analytics":  # it has no events of its own
                 records += await _published(self.env[f"DATABASE_URL_{name.upper()}"])
         for consumer in self._consumers.values():
@@ -263,7 +263,7 @@ async def shop(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
             "CARRIER_API_KEY": API_KEY,
             "SMTP_PORT": str(smtp_port),
             "SIMULATOR_DATA_DIR": str(folder),
-            **{f"DATABASE_URL_{name.upper()}": await databases.new(name) for name in SERVICES},
+            **{f"DATABASE_URL_{name.upper()}": await databases.new(name) for name in SERVICE_NAMES},
         }
         temporal = await stack.enter_async_context(embedded_temporal.running(folder / "temporal"))
         env["TEMPORAL_ADDRESS"] = temporal.address

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from chassis import sessions
+from chassis.clients import Unavailable
 from chassis.sessions import EndedSessions
 from contracts.identity import EndedSessionList
 from tests.conftest import eventually
@@ -28,7 +29,7 @@ class Identity:
     async def tell(self, since: int) -> EndedSessionList:
         self.asked.append(since)
         if self.is_away:
-            raise OSError("away")
+            raise Unavailable("away")
         return EndedSessionList(position=self.position, session_ids=[ended for at, ended in self.ended if at >= since])
 
 
@@ -97,7 +98,7 @@ async def test_a_process_that_has_heard_nothing_yet_asks_once_for_all_who_wait()
     identity = Identity()
     identity.is_away = True
     ended = EndedSessions(identity.tell)
-    with pytest.raises(OSError, match="away"):
+    with pytest.raises(Unavailable, match="away"):
         await ended.heard()
     identity.is_away = False
     await asyncio.gather(*[ended.heard() for _ in range(5)])

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,8 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from cli import secrets
-from embedded.platform import SIMULATORS, Platform
+from contracts.platform import PROCESSES, SERVICE_NAMES, SIMULATORS
+from embedded.platform import Platform
 from gateway.settings import GatewaySettings
 from services.analytics.app import AnalyticsSettings
 from services.catalog.app import CatalogSettings
@@ -41,9 +43,9 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "worker": WorkerSettings,
 }
 """Of our own processes. The front door is Envoy, which is told of GatewaySettings by a configuration (see test_gateway.py)."""
-SIMULATED = tuple(name.replace("_", "-") for name in SIMULATORS)
-"""By their names as hosts, in which no underscore may be."""
-SERVICES = tuple(name for name in SETTINGS if name not in ("edge", "worker"))
+SIMULATED = tuple(simulator.name for simulator in SIMULATORS)
+SERVICES = SERVICE_NAMES
+assert set(PROCESSES) == {*SETTINGS, *SIMULATED}
 
 
 @cache
@@ -87,6 +89,13 @@ def simulator_variables(process: str) -> dict[str, bool]:
 def known_variables(process: str) -> set[str]:
     """All environment variables that mean something to a process."""
     return set(variables(SETTINGS[process])) if process in SETTINGS else set(simulator_variables(process))
+
+
+@cache
+def declared() -> dict[str, list[str]]:
+    """The requirements that pyproject.toml declares, by group; `runtime` is what every installation needs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return {"runtime": project["dependencies"], **project["optional-dependencies"]}
 
 
 @cache

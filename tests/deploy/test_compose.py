@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from embedded.temporal import SEARCH_ATTRIBUTES
+from temporal.names import SEARCH_ATTRIBUTES, search_attribute_kind
 from tests.deploy.platform import (
     FRESH,
     ROOT,
@@ -138,7 +138,8 @@ def test_each_service_knows_its_own_database_alone() -> None:
 
 def test_temporal_gets_the_search_attributes_that_the_laptop_has() -> None:
     script = (ROOT / "deploy" / "temporal" / "setup.sh").read_text()
-    assert dict(re.findall(r"--name (\w+) --type (\w+)", script)) == SEARCH_ATTRIBUTES
+    wanted = {key.name: search_attribute_kind(key) for key in SEARCH_ATTRIBUTES}
+    assert dict(re.findall(r"--name (\w+) --type (\w+)", script)) == wanted
 
 
 def test_variables_of_processes_are_named_alike_everywhere() -> None:

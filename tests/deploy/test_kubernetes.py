@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from cli import secrets
+from contracts.budgets import DRAIN_S, SERVICE_DRAIN_S
 from tests.deploy.platform import (
     FRESH,
     ROOT,
@@ -174,10 +175,8 @@ def test_probes(name: str) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_there_is_time_to_stop(name: str) -> None:
     """What is under way is finished before Kubernetes or Docker kill the process."""
-    serving = int(re.findall(r"timeout_graceful_shutdown=(\d+)", (ROOT / "chassis" / "service.py").read_text())[0])
     closing = 5  # the relay's producer, the consumer leaving its group
-    activities = int(re.findall(r"graceful_shutdown_timeout=timedelta\(seconds=(\d+)\)", (ROOT / "worker.py").read_text())[0])
-    needed = serving + (activities if name == "worker" else closing)
+    needed = SERVICE_DRAIN_S + (DRAIN_S if name == "worker" else closing)
     pause = container(name).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     assert pod(name)["terminationGracePeriodSeconds"] > needed + pause
     assert int(compose()["services"][name]["stop_grace_period"].removesuffix("s")) > needed

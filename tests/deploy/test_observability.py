@@ -41,7 +41,9 @@ OF_TEMPORALS_SDK = {
     "temporal_workflow_task_schedule_to_start_latency_seconds_bucket",
 }
 """As the worker of this SDK version offers them with our settings (seconds, units and `_total` in the names)."""
-OF_WORKFLOWS = re.findall(r'create_counter\("(\w+)"', (ROOT / "workflows" / "order.py").read_text())
+OF_WORKFLOWS = [
+    name for file in (ROOT / "workflows").glob("*.py") for name in re.findall(r'create_counter\(\s*"(\w+)"', file.read_text())
+]
 DETAILS = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\bby \([^)]*\)|\b\d\w*")
 WORDS = re.compile(r"\b\w+(?= *\()|\b(or|unless|offset)\b")
 

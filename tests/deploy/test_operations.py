@@ -37,6 +37,8 @@ def default_of(field: FieldInfo) -> str:
     value: Any = field.default
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
+    if isinstance(value, float):
+        value = f"{value:g}"
     if isinstance(value, tuple):
         value = ",".join(map(str, value))
     return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value not in (None, "") else ""

@@ -4,11 +4,10 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from chassis.settings import ServiceSettings
-from cli.secrets import CLIENT_SECRETS
+from cli.secrets import rsa_key
+from contracts.platform import CLIENT_SECRETS
 from gateway.openapi import merge
 from gateway.routes import SERVICES, RouteTable
 
@@ -18,11 +17,9 @@ NOT_PUBLIC = ("/internal/", "/health/")
 @pytest.fixture(scope="module")
 def documents() -> dict[str, dict[str, Any]]:
     """The OpenAPI document of every service, built as its process builds it; nothing is connected."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     secrets = (*CLIENT_SECRETS, "PAYMENT_PROVIDER_API_KEY", "CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET")
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("JWT_PRIVATE_KEY", pem.decode())
+        environment.setenv("JWT_PRIVATE_KEY", rsa_key())
         for secret in secrets:
             environment.setenv(secret, "a secret that is long enough")
         for address in ("PAYMENT_PROVIDER_URL", "CARRIER_URL"):

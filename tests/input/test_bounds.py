@@ -9,7 +9,7 @@ import pytest
 from fastapi import APIRouter
 
 from chassis.service import new_app
-from embedded.platform import SERVICES
+from contracts.platform import SERVICE_NAMES
 
 Json = dict[str, Any]
 BOUNDED_FORMATS = {"uuid", "date", "date-time"}
@@ -78,7 +78,7 @@ def is_bounded(pattern: str) -> bool:
     return anchored and not re.search(r"[*+]|\{\d+,\}", without_classes)
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICE_NAMES)
 def test_g11_every_input_of_every_endpoint_has_bounds(service: str) -> None:
     described = document(service)
     components = described.get("components", {}).get("schemas", {})

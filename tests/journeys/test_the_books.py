@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from audit import AuditReport, AuditSettings, run_audit
-from cli.secrets import CLIENT_SECRETS
+from contracts.platform import CLIENT_SECRETS
 from testing import scenarios
 from testing.checker import check
 from testing.stage import Stage

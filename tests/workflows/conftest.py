@@ -16,7 +16,7 @@ from contracts.ids import order_workflow_id
 from contracts.orders import OrderState, Outcome, PlaceOrder
 from embedded import temporal as embedded_temporal
 from temporal.client import data_converter
-from temporal.names import CUSTOMER_ID, FAILURE_REASON, ORDER_STATUS, ORDER_TOTAL, ORDER_WORKFLOW, STUCK_UNDO
+from temporal.names import ORDER_WORKFLOW, SEARCH_ATTRIBUTES
 from temporal.refusals import RefusalInterceptor
 from tests.workflows.world import World
 from worker import SANDBOX, WORKFLOWS
@@ -30,7 +30,7 @@ async def env() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_existing_path=embedded_temporal.binary(),
         dev_server_log_level="error",
         dev_server_extra_args=[part for flag in flags for part in ("--dynamic-config-value", flag)],
-        search_attributes=[ORDER_STATUS, CUSTOMER_ID, ORDER_TOTAL, FAILURE_REASON, STUCK_UNDO],
+        search_attributes=SEARCH_ATTRIBUTES,
         data_converter=data_converter,
     ) as env:
         yield env

@@ -8,12 +8,11 @@ import httpx2
 import jwt
 import pytest
 import pytest_asyncio
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 from sqlmodel import select
 
 from chassis.database import Database
+from cli.secrets import rsa_key
 from contracts.accounts import AccountMail
 from services.identity.app import IdentitySettings, build
 from services.identity.commands import accounts
@@ -33,9 +32,7 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture(scope="session")
 def private_key() -> SecretStr:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return SecretStr(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain).decode())
+    return SecretStr(rsa_key())
 
 
 @pytest.fixture(scope="session")

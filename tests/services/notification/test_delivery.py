@@ -291,7 +291,7 @@ async def test_stopping_waits_for_the_mail_under_way_and_gives_back_the_rest(dat
     reception = Reception()
     reception.open.clear()
     async with receiving(reception) as port:
-        running = asyncio.create_task(delivery(database, people, port).run())
+        running = asyncio.create_task(delivery(database, people, port).job()())
         await reception.at_the_door.wait()
         running.cancel()
         reception.open.set()
@@ -308,10 +308,10 @@ async def test_the_job_sends_what_is_queued_and_survives_a_server_that_was_away(
     await mailbox.faults(down=True)
     await queued(database, people, "a@example.org")
     with capture_logs() as logs:
-        running = asyncio.create_task(delivery(database, people, mailbox.port).run())
+        running = asyncio.create_task(delivery(database, people, mailbox.port).job()())
 
         async def turned_away() -> bool:
-            return any(entry["event"] == "mail_server_away" for entry in logs)
+            return any(entry["event"] == "job_waits" for entry in logs)
 
         async def sent() -> bool:
             return await statuses(database) == [("SENT", 1)] * 2

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
-from chassis.clients import Unavailable, failure
+from chassis.clients import Answer, Unavailable, failure
 from contracts.errors import Refusal
 from contracts.identity import Role
 from contracts.payments import ProcessPayment
@@ -50,7 +50,7 @@ async def test_a_decline_is_a_problem_that_the_saga_reads_as_a_refusal(client: h
     problem = response.json()
     assert (problem["code"], problem["detail"]) == ("payment_declined", "The card has insufficient funds.")
     assert problem["decline_code"] == "insufficient_funds"
-    read = failure("payment", response.status_code, response.content)
+    read = failure("payment", Answer(response.status_code, response.content, response.headers))
     assert isinstance(read, Refusal)
     assert read.extra == {"decline_code": "insufficient_funds"}
 
@@ -63,7 +63,7 @@ async def test_an_unknown_outcome_is_a_fault_that_the_saga_repeats(
     response = await send(client, mint, payment)
     assert (response.status_code, response.json()["code"]) == (503, "service_unavailable")
     assert response.headers["retry-after"] == "1"
-    assert isinstance(failure("payment", response.status_code, response.content), Unavailable)
+    assert isinstance(failure("payment", Answer(response.status_code, response.content, response.headers)), Unavailable)
     await simulator.faults(down=False)
     assert (await send(client, mint, payment)).json()["status"] == "CAPTURED"
 

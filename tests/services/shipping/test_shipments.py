@@ -7,14 +7,14 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from chassis.clients import HttpSession, Unavailable
+from chassis.clients import HttpSession, NotUnderstood, Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from contracts.shipments import ShipmentStatus
 from services.shipping import commands
-from services.shipping.adapters import HttpCarrier, NotUnderstood
+from services.shipping.adapters import HttpCarrier
 from services.shipping.model import Asked, Shipment
 from services.shipping.model.shipment import HERE, JOURNEY, NEXT
 from services.shipping.ports import Booking

@@ -1,0 +1,61 @@
+"""Which errors of a database, and of files, are faults that pass."""
+
+import asyncio
+import errno
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from chassis.database import Database, is_passing, lock
+from tests.conftest import Databases
+
+
+async def test_i5_a_lock_that_does_not_come_in_time_is_a_fault_that_passes(databases: Databases) -> None:
+    database = Database(await databases.new("catalog"))
+
+    async def wait_in_vain() -> None:
+        async with database.transaction() as session:
+            await session.execute(text("set local lock_timeout = '10ms'"))
+            await lock(session, "a")
+
+    async with database.transaction() as holder:
+        await lock(holder, "a")
+        with pytest.raises(DBAPIError) as late:
+            await wait_in_vain()
+    assert is_passing(late.value)
+    await database.close()
+
+
+async def test_i5_a_deadlock_is_a_fault_that_passes(databases: Databases) -> None:
+    database = Database(await databases.new("catalog"))
+    both_hold_one = asyncio.Barrier(2)
+
+    async def cross(first: str, second: str) -> None:
+        async with database.transaction() as session:
+            await session.execute(text("set local deadlock_timeout = '10ms'"))
+            await lock(session, first)
+            await both_hold_one.wait()
+            await lock(session, second)
+
+    ends = await asyncio.gather(cross("a", "b"), cross("b", "a"), return_exceptions=True)
+    [lost] = [end for end in ends if end is not None]
+    assert is_passing(lost)
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), True),
+        (TimeoutError(), True),
+        (OSError("Multiple exceptions: refused, refused"), True),
+        (OSError(errno.EHOSTUNREACH, "no route"), True),
+        (FileNotFoundError(errno.ENOENT, "none", "template"), False),
+        (FileNotFoundError("template"), False),
+        (PermissionError(errno.EACCES, "no", "key.pem"), False),
+        (OSError(errno.ENOSPC, "disk full"), False),
+    ],
+)
+def test_i5_what_is_wrong_with_a_file_is_no_database_that_is_away(error: OSError, passes: bool) -> None:
+    assert is_passing(error) is passes

@@ -1,0 +1,234 @@
+"""What an order's workflow is told and asked while it runs: updates with a definite answer, signals, queries.
+
+Handlers only keep what they were told and wake the story; nothing is done within them. The signals `approve`, `reject` and
+`decide_parcel` are aliases of the updates for the command line: what cannot be accepted is noted in the timeline.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from contracts.errors import ErrorCode, Refusal
+    from contracts.orders import (
+        CHOICES,
+        CancelReply,
+        CancelRequest,
+        Decision,
+        OrderRun,
+        OrderState,
+        OrderStatus,
+        Outcome,
+        ParcelChoice,
+        ParcelDecision,
+        TimelineEntry,
+        Trouble,
+        UndoSettlement,
+    )
+    from contracts.shipments import ShipmentUpdate
+    from temporal.refusals import as_failure
+    from workflows.progress import Progress
+    from workflows.saga import Saga
+
+AnyDecision = TypeVar("AnyDecision", bound=Decision)
+TOO_LATE = Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel has left; it can only be returned.")
+MOST_PARCELS = 20
+_LEFT = frozenset({OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED, OrderStatus.REFUNDED})
+
+
+class Cancellation:
+    """A wish to cancel. All who ask before it is answered get the same answer."""
+
+    def __init__(self, request: CancelRequest) -> None:
+        self.request = request
+        self.answer: CancelReply | Refusal | None = None
+
+
+class OrderMessages:
+    """The messages of one order, until the story takes them."""
+
+    def __init__(self, order: OrderRun) -> None:
+        so_far = order.so_far
+        self._order = order
+        self._progress = Progress(order)
+        self._saga = Saga(self._progress.report_stuck)
+        self._answered: Outcome | None = self._progress.outcome
+        """What `place` is answered."""
+        self._cancellation: Cancellation | None = None
+        self._settled: CancelReply | None = None
+        """What a cancellation settled, once it has."""
+        self._over = False
+        """Nothing more will happen: who still waits for an answer gets it."""
+        self._approval: tuple[bool, Decision] | None = None
+        self._parcel_decision: ParcelDecision | None = None
+        self._parcel = so_far.parcel if so_far else 1
+        self._parcels = so_far.parcels if so_far else 1
+        self._reports: list[ShipmentUpdate] = []
+
+    # ── Updates ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @workflow.update(description="The order's outcome, as soon as it is known")
+    async def place(self) -> Outcome:
+        """Sent together with the start. Returns when the order is confirmed, refused, or held for review."""
+        await workflow.wait_condition(lambda: self._answered is not None)
+        assert self._answered is not None
+        return self._answered
+
+    @workflow.update(description="Cancel: before dispatch everything is settled; after it, refused with the reason")
+    async def cancel(self, request: CancelRequest) -> CancelReply:
+        """Returns what was settled. Raises already_dispatched if the parcel has left."""
+        cancellation = self._wish_to_cancel(request)
+        await workflow.wait_condition(lambda: cancellation.answer is not None or self._over)
+        answer = cancellation.answer or self._settled or TOO_LATE
+        if isinstance(answer, Refusal):
+            raise as_failure(answer)
+        return answer
+
+    @cancel.validator
+    def _validate_cancel(self, request: CancelRequest) -> None:
+        if self._has_left():
+            raise as_failure(TOO_LATE)
+
+    @workflow.update(name="approve", description="Approve an order that is held for review: by, reason")
+    def approve_now(self, decision: Decision) -> OrderState:
+        """Returns where the order is with it."""
+        return self._approve_or_reject(True, decision)
+
+    @approve_now.validator
+    def _validate_approve(self, decision: Decision) -> None:
+        self._require_review(decision)
+
+    @workflow.update(name="reject", description="Reject an order that is held for review: by, reason")
+    def reject_now(self, decision: Decision) -> OrderState:
+        """Returns where the order is with it."""
+        return self._approve_or_reject(False, decision)
+
+    @reject_now.validator
+    def _validate_reject(self, decision: Decision) -> None:
+        self._require_review(decision)
+
+    @workflow.update(name="decide_parcel", description="Decide about a parcel in trouble: choice, by, reason")
+    def decide_parcel_now(self, decision: ParcelDecision) -> OrderState:
+        """Returns where the order is with it."""
+        return self._decide_parcel(decision)
+
+    @decide_parcel_now.validator
+    def _validate_decide_parcel(self, decision: ParcelDecision) -> None:
+        self._require_trouble(decision)
+
+    @workflow.update(description="End an undo by hand that does not succeed by itself: undo, done, by, reason, refunded")
+    def settle_undo(self, settlement: UndoSettlement) -> OrderState:
+        """Returns where the order is with it."""
+        self._saga.settle(settlement)
+        how = "done by hand" if settlement.done else "given up"
+        self._progress.note("Settled by hand", for_staff=f"{settlement.undo} {how} by {settlement.by}: {settlement.reason}")
+        if not settlement.done:
+            self._progress.gave_up(settlement.undo, f"by {settlement.by}: {settlement.reason}")
+        return self._progress.state()
+
+    @settle_undo.validator
+    def _validate_settle_undo(self, settlement: UndoSettlement) -> None:
+        self._require_colleague(settlement)
+        if settlement.undo not in self._saga.stuck:
+            raise as_failure(
+                Refusal(
+                    ErrorCode.UNDO_NOT_STUCK,
+                    "No undo of that name is waiting to succeed.",
+                    extra={"stuck_undos": list(self._saga.stuck)},
+                )
+            )
+
+    # ── Signals ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @workflow.signal(description="Approve an order that is held for review: by, reason")
+    def approve(self, decision: Decision) -> None:
+        if self._takes(decision, self._require_review):
+            self._approve_or_reject(True, decision)
+
+    @workflow.signal(description="Reject an order that is held for review: by, reason")
+    def reject(self, decision: Decision) -> None:
+        if self._takes(decision, self._require_review):
+            self._approve_or_reject(False, decision)
+
+    @workflow.signal(description="Decide about a parcel in trouble: choice, by, reason")
+    def decide_parcel(self, decision: ParcelDecision) -> None:
+        if self._takes(decision, self._require_trouble):
+            self._decide_parcel(decision)
+
+    @workflow.signal(name="cancel", description="Cancel: what comes of it stands in the timeline")
+    def cancel_signalled(self, request: CancelRequest) -> None:
+        if not self._has_left() and self._settled is None:
+            self._wish_to_cancel(request)
+
+    @workflow.signal(description="What the carrier reported: status, parcel")
+    def shipment_updated(self, update: ShipmentUpdate) -> None:
+        self._reports.append(update)
+
+    # ── Queries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @workflow.query(description="Where the order is, and what it waits for")
+    def status(self) -> OrderState:
+        return self._progress.state()
+
+    @workflow.query(description="All that happened to the order; `for_staff` is not for its customer")
+    def timeline(self) -> list[TimelineEntry]:
+        return self._progress.timeline()
+
+    # ── What may be accepted ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _has_left(self) -> bool:
+        progress = self._progress
+        gone = progress.status == OrderStatus.UNDELIVERED and progress.trouble != Trouble.NOT_PICKED_UP
+        return gone or progress.status in _LEFT
+
+    def _require_review(self, decision: Decision) -> None:
+        self._require_colleague(decision)
+        if self._progress.status != OrderStatus.IN_REVIEW or self._approval is not None or self._cancellation is not None:
+            raise as_failure(Refusal(ErrorCode.NOT_IN_REVIEW, "The order is not held for review."))
+
+    def _require_trouble(self, decision: ParcelDecision) -> None:
+        self._require_colleague(decision)
+        trouble = self._progress.trouble
+        if trouble is None or self._parcel_decision is not None or self._cancellation is not None:
+            raise as_failure(Refusal(ErrorCode.NO_DECISION_PENDING, "No parcel of the order is in trouble."))
+        if decision.choice not in CHOICES[trouble] or (decision.choice == ParcelChoice.RESEND and self._parcels == MOST_PARCELS):
+            choices = [str(choice) for choice in CHOICES[trouble]]
+            raise as_failure(Refusal(ErrorCode.CHOICE_NOT_POSSIBLE, f"The parcel is {trouble}.", extra={"choices": choices}))
+
+    def _require_colleague(self, decision: Decision) -> None:
+        if decision.is_by(self._order.customer_id):
+            raise as_failure(Refusal(ErrorCode.OWN_ORDER, "A colleague has to decide about an order of yours."))
+
+    # ── What is kept of it ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _approve_or_reject(self, approved: bool, decision: Decision) -> OrderState:
+        self._approval = (approved, decision)
+        return self._progress.state()
+
+    def _decide_parcel(self, decision: ParcelDecision) -> OrderState:
+        self._parcel_decision = decision
+        return self._progress.state()
+
+    def _takes(self, decision: AnyDecision, require: Callable[[AnyDecision], None]) -> bool:
+        """Whether a decision that came as a signal is accepted; if not, its sender finds why in the timeline."""
+        try:
+            require(decision)
+        except ApplicationError as refused:
+            self._progress.note("A decision was not taken", for_staff=f"By {decision.by} ({decision.reason}): {refused.message}")
+            return False
+        return True
+
+    def _wish_to_cancel(self, request: CancelRequest) -> Cancellation:
+        if self._settled or self._cancellation is None:
+            self._cancellation = Cancellation(request)
+            self._cancellation.answer = self._settled
+            if self._settled is None:
+                self._progress.note("Somebody wants to cancel", for_staff=f"{request.requested_by}: {request.reason}")
+        return self._cancellation
+
+    def _answer_cancellation(self, answer: CancelReply | Refusal) -> None:
+        if self._cancellation:
+            self._cancellation.answer = answer
+            self._cancellation = None

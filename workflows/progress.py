@@ -1,0 +1,198 @@
+"""How far an order has got, and who is told: its record, its timeline, search attributes, current details.
+
+What a customer may read (`what`, `detail`) is kept apart from what only staff may (`for_staff`).
+"""
+
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeUpdate
+from temporalio.exceptions import FailureError
+
+from contracts.errors import Refusal
+from contracts.money import Money
+from contracts.orders import (
+    CHOICES,
+    FINAL_STATUSES,
+    NEXT_STATUS,
+    AdvanceOrder,
+    OrderRun,
+    OrderSoFar,
+    OrderState,
+    OrderStatus,
+    Outcome,
+    TimelineEntry,
+    Trouble,
+)
+from temporal.names import FAILURE_REASON, ORDER_STATUS, PARCEL_TROUBLE, STUCK_UNDO
+from temporal.refusals import words_of
+from workflows import order_steps as steps
+from workflows.shields import finished_first
+from workflows.steps import Argument, Result, Step
+
+FIRST_ENTRIES, LAST_ENTRIES = 50, 150
+"""What of a very long timeline is kept: its beginning and its end."""
+
+
+class Progress:
+    """One order's. The workflow decides; this keeps and tells."""
+
+    def __init__(self, order: OrderRun) -> None:
+        self._order = order
+        known = order.so_far or OrderSoFar(status=OrderStatus.PENDING, reached=1)
+        self.status = known.status
+        self._told = known.reached
+        """How many statuses the record has been told. It was made with the first one."""
+        self._untold: list[OrderStatus] = []
+        self._timeline = list(known.timeline)
+        self._waiting_for = "the first step"
+        self.outcome = known.outcome
+        """What the client of `place` is told; it never changes."""
+        self.reason = Refusal(known.code, known.detail or "") if known.code else None
+        """Why the order ends, if it does not end well."""
+        self.reason_for_staff: str | None = None
+        self.review_reason = known.review_reason
+        self.warehouse_id = known.warehouse_id
+        self.tracking_number = known.tracking_number
+        self.trouble = known.trouble
+        self._told_facts = (self.trouble, self.outcome)
+        self.refunded: Money | None = None
+        self._stuck: tuple[str, ...] = ()
+        self._given_up: tuple[str, ...] = ()
+        if order.so_far is None:
+            self.note(f"Placed: {order.total}")
+
+    # ── What happens ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def become(self, status: OrderStatus, what: str, detail: str | None = None, *, for_staff: str | None = None) -> None:
+        """Reach a status. RuntimeError: one that cannot follow; a mistake in the workflow."""
+        if status not in NEXT_STATUS[self.status]:
+            raise RuntimeError(f"{self.status} → {status} is not a move that an order can make")
+        self.status = status
+        self._untold.append(status)
+        self.note(what, detail, for_staff=for_staff)
+
+    def note(self, what: str, detail: str | None = None, *, for_staff: str | None = None) -> None:
+        """Add a line to the timeline. Of a line that repeats the last one, only the time is new."""
+        entry = TimelineEntry(at=workflow.now(), what=what, status=self.status, detail=detail, for_staff=for_staff)
+        if self._timeline and self._timeline[-1].model_copy(update={"at": entry.at}) == entry:
+            self._timeline.pop()
+        self._timeline.append(entry)
+        if len(self._timeline) > FIRST_ENTRIES + LAST_ENTRIES:
+            del self._timeline[FIRST_ENTRIES]
+
+    def wait_for(self, what: str) -> None:
+        """Say what has to happen next, for operators."""
+        self._waiting_for = what
+        workflow.set_current_details(f"**{self.status}**, waiting for {what}")
+
+    def gave_up(self, undo: str, why: str) -> None:
+        """Keep that an undo was ended by hand without being done."""
+        self._given_up = (*self._given_up, f"{undo}: {why}")
+
+    # ── Who is told ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def do(self, step: Step[Argument, Result]) -> Result:
+        """Run a step, and say so if it takes long."""
+
+        def on_slow(failure: FailureError) -> None:
+            self.wait_for(f"{step.summary.lower()} (being retried: {words_of(failure)})")
+            self.note(f"{step.summary} takes longer", for_staff=words_of(failure))
+
+        return await step.run(on_slow)
+
+    async def tell(self, *, durably: bool = False) -> None:
+        """Let the order's record catch up, and operators find the order under its status.
+
+        `durably`: where what led here may not be in the history yet."""
+        facts = (self.trouble, self.outcome)
+        if not self._untold and facts == self._told_facts:
+            return
+        self._told_facts = facts
+        path, self._untold = tuple(self._untold), []
+        after, self._told = self._told, self._told + len(path)
+        command = AdvanceOrder(
+            order_id=self._order.order_id,
+            after=after,
+            path=path,
+            code=self.reason.code if self.reason else None,
+            detail=self.reason.detail if self.reason else None,
+            for_staff=self.reason_for_staff,
+            review_reason=self.review_reason,
+            trouble=self.trouble,
+            warehouse_id=self.warehouse_id,
+            tracking_number=self.tracking_number,
+            refunded=self.refunded,
+            outcome=self.outcome,
+        )
+        step = steps.advance_order(command)
+        # Whatever interrupts the story: how much the record knows must be certain.
+        await finished_first(step.run_durably() if durably else self.do(step))
+
+    def list_as(self, *more: SearchAttributeUpdate[Any]) -> None:
+        """Let operators find the order under its status."""
+        workflow.upsert_search_attributes([ORDER_STATUS.value_set(self.status), *more])
+
+    def list_as_cancelled(self) -> None:
+        """The same, with why."""
+        self.list_as(*([FAILURE_REASON.value_set(self.reason.code)] if self.reason else []))
+
+    def list_trouble(self, trouble: Trouble | None) -> None:
+        """The same, with why its parcel does not arrive, or that it does."""
+        self.trouble = trouble
+        self.list_as(PARCEL_TROUBLE.value_set(trouble) if trouble else PARCEL_TROUBLE.value_unset())
+
+    def report_stuck(self, stuck: tuple[str, ...]) -> None:
+        """Make undos that do not succeed visible: search attribute, metric, details, timeline."""
+        for undo in [undo for undo in stuck if undo not in self._stuck]:
+            self.note("Takes longer to be undone", for_staff=f"{undo} does not succeed; it is being retried")
+            workflow.metric_meter().create_counter("saga_undo_stuck", "Undos that did not succeed in time").add(1, {"undo": undo})
+        self._stuck = stuck
+        names = ", ".join(stuck)
+        self.list_as(STUCK_UNDO.value_set(names) if stuck else STUCK_UNDO.value_unset())
+        self.wait_for(f"these undos to succeed: {names}" if stuck else "the undos to finish")
+
+    # ── What is asked ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL_STATUSES
+
+    def outcome_confirmed(self) -> Outcome:
+        """What the client of `place` is told of an order that is confirmed."""
+        return Outcome(order_id=self._order.order_id, status=self.status, tracking_number=self.tracking_number)
+
+    def state(self) -> OrderState:
+        """Where the order is, and what it waits for."""
+        return OrderState(
+            order_id=self._order.order_id,
+            status=self.status,
+            waiting_for="nothing" if self.is_final else self._waiting_for,
+            stuck_undos=self._stuck,
+            given_up=self._given_up,
+            code=self.reason.code if self.reason else None,
+            detail=self.reason.detail if self.reason else None,
+            trouble=self.trouble,
+            choices=CHOICES[self.trouble] if self.trouble else (),
+        )
+
+    def timeline(self) -> list[TimelineEntry]:
+        """All that happened, oldest first."""
+        return list(self._timeline)
+
+    def so_far(self, **more: Any) -> OrderSoFar:
+        """What the next run of the workflow has to know. The record must have been told everything."""
+        assert not self._untold
+        return OrderSoFar(
+            status=self.status,
+            reached=self._told,
+            timeline=tuple(self._timeline),
+            outcome=self.outcome,
+            code=self.reason.code if self.reason else None,
+            detail=self.reason.detail if self.reason else None,
+            review_reason=self.review_reason,
+            warehouse_id=self.warehouse_id,
+            tracking_number=self.tracking_number,
+            trouble=self.trouble,
+            **more,
+        )
