@@ -90,7 +90,7 @@ async def settled(shop: Shop) -> AuditReport:
         report = await run_audit(AuditSettings.of(shop.env))
         return not report.in_flight
 
-    await eventually(at_rest, timeout_s=30, what="nothing in flight")
+    await eventually(at_rest, what="nothing in flight")
     return report
 
 
