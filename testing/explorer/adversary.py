@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from chassis.clients import Unavailable
 from contracts.errors import ErrorCode, Refusal
+from contracts.inventory import ReserveInventory
 from contracts.payments import ProcessPayment
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from testing.explorer.clock import Clock
@@ -191,7 +192,7 @@ class Adversary:
                 self._effect(command, LATENCY / 2, lambda answer: self._answer(execution, name, number, answer, LATENCY / 2))
 
     def _refuse(self, execution: Execution, command: BaseModel, name: str, number: int, code: ErrorCode) -> None:
-        """The refusal is true: where the service would remember it, the model does."""
+        """The refusal is true: where the service would remember it, the model does; what was done before is not refused."""
         match name:
             case "ProcessPayment" | "CapturePayment":
                 self.world.payments.bank.declines = True
@@ -201,8 +202,10 @@ class Adversary:
                 assert isinstance(command, CancelShipment)
                 self.world.shipping.move(command.order_id, command.parcel, ShipmentStatus.DISPATCHED)
             case _:
-                self._answer(execution, name, number, Refusal(code, f"no: {code}"), LATENCY)
-                return
+                assert isinstance(command, ReserveInventory)
+                if (command.order_id, command.parcel) not in self.world.inventory.promises:
+                    self._answer(execution, name, number, Refusal(code, f"no: {code}"), LATENCY)
+                    return
         answer = self._handle(command)
         self.world.payments.bank.declines = False
         self.world.shipping.refuses = None

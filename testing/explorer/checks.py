@@ -15,6 +15,8 @@ _O, _S, _R = OrderStatus, ShipmentStatus, ReservationStatus
 TOMBSTONES = frozenset({ErrorCode.RESERVATION_RELEASED, ErrorCode.PAYMENT_REVERSED, ErrorCode.SHIPMENT_CANCELLED})
 """Refusals of a step whose undo came first: never a reason why an order ended."""
 CANCELS = frozenset({"cancel", "cancel by signal", "cancel the workflow"})
+PATIENCE_S = 600.0
+"""So long a saga may need for what came before, until it takes up a wish to cancel."""
 BY_REQUEST = frozenset({ErrorCode.CANCELLED_BY_REQUEST})
 
 
@@ -188,7 +190,7 @@ def _messages(played: Played) -> Iterator[str]:
             continue
         if told.answered is None:
             yield f"{told.message}, sent at {told.sent:.3f} s, is never answered"
-    refused_late = [at for at, command, code in played.adversary.refusals if code == ErrorCode.ALREADY_DISPATCHED]
+    refused_late = any(code == ErrorCode.ALREADY_DISPATCHED for _, _, code in played.adversary.refusals)
     for told in played.told:
         if told.message not in CANCELS:
             continue
@@ -199,5 +201,6 @@ def _messages(played: Played) -> Iterator[str]:
         if not wish or status == _O.CANCELLED or played.in_trouble:
             continue
         asked = [at for at in played.adversary.cancels_asked if at >= told.sent]
-        if (left is None or left > told.sent) and not asked and not any(at >= told.sent for at in refused_late):
+        away = any("outage" in choice for choice in played.story.values())  # then there may have been no time for it
+        if (left is None or (left > told.sent + PATIENCE_S and not away)) and not asked and not refused_late:
             yield f"{told.message}, {told.sent:.3f} s: the parcel had not left, and nobody tried to keep it"

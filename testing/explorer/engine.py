@@ -346,6 +346,8 @@ class Engine:
                     self._try_locally(run, local)
                 case "request_cancel_local_activity":
                     seq = command.request_cancel_local_activity.seq
+                    if seq not in task.locals:  # it has just ended
+                        continue
                     local = task.locals[seq]
                     if local.command.cancellation_type != _CANCEL.WAIT_CANCELLATION_COMPLETED and not local.detached:
                         local.detached = True
@@ -353,7 +355,8 @@ class Engine:
                 case "request_cancel_activity":
                     seq = command.request_cancel_activity.seq
                     begun = run.begun[seq]
-                    if begun.cancellation_type != _CANCEL.WAIT_CANCELLATION_COMPLETED:
+                    just_ended = any(_resolves(job, seq) for job in task.jobs)
+                    if begun.cancellation_type != _CANCEL.WAIT_CANCELLATION_COMPLETED and not just_ended:
                         jobs.append(_resolved(seq, _cancelled(begun), is_local=False))
                 case "schedule_activity":
                     run.begun[command.schedule_activity.seq] = command.schedule_activity

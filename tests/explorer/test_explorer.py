@@ -65,6 +65,15 @@ FOUND: dict[str, Story] = {
         "message 4": "cancel, with call AdvanceOrder 1",
         "task 2 finds the history long": "yes",
     },
+    "f5_a_lost_task_had_told_the_record_an_outcome": {
+        "task 1 is lost": "after 3 local activities",
+        "ReserveInventory 2": "outage of 3600 s",
+    },
+    "f6_an_order_that_was_approved_and_has_a_long_history": {
+        "review": "asked for by us",
+        "message 3": "approve by signal, after 5 s",
+        "task 5 finds the history long": "yes",
+    },
     "s2_an_undeliverable_address_and_an_undo_that_is_not_found": {
         "CreateShipment 1": "refused: address_undeliverable",
         "CancelShipment 1": "refused by mistake: not_found",
