@@ -11,7 +11,7 @@ from contracts.shipments import ShipmentStatus
 from services.inventory.model import Reservation
 from services.order.model import Order
 from services.shipping.model import Shipment
-from tests.workflows.world import place_order
+from testing.sagas import place_order
 
 S, D, R = OrderStatus, ShipmentStatus, ReservationStatus
 WAY = (S.RESERVED, S.PAID, S.CONFIRMED, S.SHIPPED, S.UNDELIVERED)

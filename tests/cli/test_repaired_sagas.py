@@ -7,7 +7,6 @@ import pytest
 from contracts.errors import ErrorCode
 from contracts.ids import order_workflow_id
 from contracts.inventory import ReservationStatus
-from contracts.money import Money
 from contracts.orders import (
     CancelRequest,
     OrderRun,
@@ -20,11 +19,12 @@ from contracts.orders import (
     PlaceOrder,
     Trouble,
 )
-from contracts.payments import PaymentStatus
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from temporal.names import ORDER_WORKFLOW
-from tests.workflows.conftest import Begin, Saga
-from tests.workflows.world import World, place_order
+from testing.model import World
+from testing.sagas import Saga, assert_settled, place_order
+from tests.workflows.conftest import Begin
+from workflows import order_steps as steps
 
 S = OrderStatus
 WISH = CancelRequest(reason="Its workflow was lost: deleted by mistake", requested_by="ann")
@@ -35,16 +35,16 @@ def half_done(
     world: World, order: PlaceOrder, told: S, *, reserved: bool = True, paid: bool = True, parcel: ShipmentStatus | None = None
 ) -> None:
     """What a lost workflow left behind, while the order's record was told that it is `told`."""
-    order_id = order.order_id
-    world.history[order_id] = [*WAY[: WAY.index(told) + 1]] if told in WAY else [S.PENDING, told]
-    world.status[order_id] = told
+    world.orders.accept(order).history = [*WAY[: WAY.index(told) + 1]] if told in WAY else [S.PENDING, told]
+    if told == S.UNDELIVERED:
+        world.orders.records[order.order_id].trouble = Trouble.LOST
     if reserved:
-        world.reserved[order_id, 1] = ReservationStatus.RESERVED
+        world.handle(steps.reserve_inventory(order).argument)
     if paid:
-        world.paid[order_id], world.captured[order_id] = PaymentStatus.CAPTURED, order.total
-        world.amounts[order_id] = order.total
+        world.handle(steps.process_payment(order).argument)
     if parcel:
-        world.parcels[order_id, 1] = parcel
+        world.handle(steps.create_shipment(order, "410").argument)
+        world.shipping.parcels[order.order_id, 1].status = parcel
 
 
 async def go_on(saga: Saga, so_far: OrderSoFar) -> None:
@@ -58,12 +58,12 @@ async def test_lost_workflow_is_cancelled_wherever_it_was(begin: Begin, told: S,
     world, order = World(), place_order()
     half_done(world, order, told, parcel=parcel)
     async with begin(world, order) as saga:
-        await go_on(saga, OrderSoFar(status=told, reached=len(world.history[order.order_id]), cancel=WISH))
+        await go_on(saga, OrderSoFar(status=told, reached=len(world.orders.records[order.order_id].history), cancel=WISH))
         state = await saga.handle.result()
     assert (state.status, state.code) == (S.CANCELLED, ErrorCode.CANCELLED_BY_REQUEST)
-    assert world.refunded[order.order_id] == order.total
+    assert world.payments.payments[order.order_id, 1].refunded == order.total
     assert not {"ReserveInventory", "ProcessPayment", "CreateShipment", "CapturePayment"} & set(world.calls)
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_lost_workflow_that_was_being_cancelled_ends_for_the_reason_that_was_told(begin: Begin) -> None:
@@ -77,9 +77,9 @@ async def test_lost_workflow_that_was_being_cancelled_ends_for_the_reason_that_w
         await go_on(saga, so_far)
         state = await saga.handle.result()
     assert (state.status, state.code) == (S.CANCELLED, ErrorCode.PAYMENT_DECLINED)
-    assert {advance.outcome for advance in world.advances} == {refused}
-    assert {advance.code for advance in world.advances} == {ErrorCode.PAYMENT_DECLINED}
-    world.assert_settled(order)
+    assert {advance.outcome for advance in world.orders.advances} == {refused}
+    assert {advance.code for advance in world.orders.advances} == {ErrorCode.PAYMENT_DECLINED}
+    assert_settled(world, order)
 
 
 async def test_lost_workflow_whose_parcel_has_left_meanwhile_follows_it(begin: Begin) -> None:
@@ -92,9 +92,9 @@ async def test_lost_workflow_whose_parcel_has_left_meanwhile_follows_it(begin: B
         await report(saga, ShipmentStatus.DISPATCHED)
         state = await saga.deliver()
     assert state.status == S.COMPLETED
-    assert world.history[order.order_id] == [*WAY[:5], S.DELIVERED, S.COMPLETED]
-    assert world.reserved[order.order_id, 1] == ReservationStatus.SHIPPED
-    world.assert_settled(order)
+    assert world.orders.records[order.order_id].history == [*WAY[:5], S.DELIVERED, S.COMPLETED]
+    assert world.inventory.promises[order.order_id, 1].status == ReservationStatus.SHIPPED
+    assert_settled(world, order)
 
 
 @pytest.mark.parametrize("told", [S.CONFIRMED, S.SHIPPED])
@@ -102,19 +102,19 @@ async def test_lost_workflow_of_a_parcel_on_its_way_is_followed_to_the_end(begin
     world, order = World(), place_order()
     half_done(world, order, told, parcel=ShipmentStatus.DISPATCHED)
     if told == S.SHIPPED:
-        world.reserved[order.order_id, 1] = ReservationStatus.SHIPPED
+        world.handle(steps.ship_inventory(order, 1).argument)
     async with begin(world, order) as saga:
         await go_on(saga, OrderSoFar(status=told, reached=WAY.index(told) + 1, tracking_number="TRK1"))
         await report(saga, ShipmentStatus.DELIVERED)
         state = await saga.handle.result()
     assert state.status == S.COMPLETED
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_lost_workflow_of_a_lost_parcel_waits_for_the_decision_again(begin: Begin) -> None:
     world, order = World(), place_order()
     half_done(world, order, S.UNDELIVERED, parcel=ShipmentStatus.LOST)
-    world.reserved[order.order_id, 1] = ReservationStatus.SHIPPED
+    world.handle(steps.ship_inventory(order, 1).argument)
     async with begin(world, order) as saga:
         await go_on(saga, OrderSoFar(status=S.UNDELIVERED, reached=len(WAY), trouble=Trouble.LOST))
         decision = ParcelDecision(choice=ParcelChoice.REFUND, by="ann", reason="the carrier pays")
@@ -122,7 +122,7 @@ async def test_lost_workflow_of_a_lost_parcel_waits_for_the_decision_again(begin
         assert ParcelChoice.REFUND in decided.choices
         state = await saga.handle.result()
     assert state.status == S.REFUNDED
-    assert world.refunded[order.order_id] == Money(amount="23.40")
+    assert world.payments.payments[order.order_id, 1].refunded == order.total
 
 
 async def report(saga: Saga, status: ShipmentStatus) -> None:

@@ -13,10 +13,12 @@ from temporalio.testing import WorkflowEnvironment
 from contracts.errors import ErrorCode
 from contracts.orders import CancelReply, CancelRequest, OrderState, OrderStatus
 from embedded import temporal as embedded_temporal
+from testing.model import World
+from testing.model.world import refused
+from testing.sagas import Saga, assert_settled, place_order
 from tests.cli.conftest import Command
 from tests.conftest import ROOT, eventually
-from tests.workflows.conftest import Begin, Saga
-from tests.workflows.world import World, place_order, refused
+from tests.workflows.conftest import Begin
 
 WHY = ("--reason", "the charge is disputed", "--by", "ann")
 
@@ -72,7 +74,7 @@ async def test_a_stuck_undo_is_tried_now(begin: Begin, commerce: Command, env: W
         assert result.exit_code == 0 or "stuck" in result.output, result.output
         reply = await cancelling
         assert reply.refunded == saga.order.total
-        world.assert_settled(saga.order)
+        assert_settled(world, saga.order)
 
 
 @pytest.mark.parametrize("done", [True, False])

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from activities import all_activities
 from activities.calls import Reply
 from chassis.access import Grant, Reach
 from chassis.database import Database
@@ -26,10 +27,11 @@ from services.order.app import build
 from services.order.commands import OrderService
 from temporal.names import ORDER_QUEUE
 from temporal.refusals import RefusalInterceptor
+from testing.model import World
+from testing.model.world import unavailable
 from tests.conftest import TokenMint, eventually, running_api
 from tests.services.order.conftest import Catalogue, settings_for
 from tests.services.order.test_api import place, without_trace
-from tests.workflows.world import World, unavailable
 from worker import WORKFLOWS
 
 SECRET = "stolen card"
@@ -58,7 +60,7 @@ async def world(database: Database, temporal_client: Client) -> AsyncIterator[Re
         temporal_client,
         task_queue=ORDER_QUEUE,
         workflows=WORKFLOWS,
-        activities=world.activities(),
+        activities=all_activities(lambda service: world),
         interceptors=[RefusalInterceptor()],
         workflow_runner=UnsandboxedWorkflowRunner(),
     ):
@@ -142,7 +144,7 @@ async def test_a_refused_order_is_told_alike_for_ever(api: httpx2.AsyncClient, m
 async def test_s7_s11_a_rejection_is_answered_and_its_reason_stays_with_staff(
     api: httpx2.AsyncClient, mint: TokenMint, world: RecordedWorld
 ) -> None:
-    world.risky = True
+    world.payments.bank.holds = True
     ann, operator = Customer(api, mint), uuid4()
     held = await ann.place()
     assert (held.status_code, held.json()["status"]) == (202, "IN_REVIEW")
