@@ -167,7 +167,7 @@ class OrderService:
             raise Unavailable(f"no saga runs for order {order_id}")
 
     async def _accept(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> Order:
-        require_form(request.ship_to)
+        await asyncio.to_thread(require_form, request.ship_to)
         wanted = LookUpProducts(product_ids=[line.product_id for line in request.lines])
         found = await self.catalog.post("/internal/v1/products/lookup", wanted, ProductsFound)
         order = priced(
