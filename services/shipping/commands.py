@@ -20,8 +20,7 @@ from contracts.errors import Refusal
 from contracts.events import Event
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from services.shipping.model import Asked, Shipment, TrackingEvent, inbox, metadata, outbox, unknown_shipment
-from services.shipping.ports import Carrier
-from services.shipping.schemas import CarrierNews
+from services.shipping.ports import Carrier, CarrierNews
 
 SETTLE_AFTER = timedelta(seconds=30)
 """What was asked of the carrier this long ago, and has no answer, is asked again: whoever asked has probably died."""
