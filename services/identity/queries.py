@@ -7,7 +7,6 @@ from uuid import UUID
 
 from sqlalchemy import text
 from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.access import Grant
 from chassis.clock import utc_now
@@ -15,10 +14,9 @@ from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.sessions import MATTERS_FOR
 from contracts.accounts import Contact, Contacts
-from contracts.errors import ErrorCode, Refusal
 from contracts.identity import EndedSessionList
 from contracts.paging import Page
-from services.identity.model import SecurityEvent, SecurityRecord, Session, User
+from services.identity.model import SecurityEvent, SecurityRecord, Session, User, unknown_user
 from services.identity.schemas import SecurityRecordView, SessionView, UserView
 
 
@@ -29,12 +27,6 @@ async def get_user(database: Database, caller: Grant, user_id: UUID) -> UserView
     if user is None or not caller.reaches(owner=user_id):
         raise unknown_user()
     return UserView.of(user)
-
-
-async def holder_of(session: AsyncSession, email: str) -> User | None:
-    """Whose address it is, proven by a link."""
-    query = select(User).where(User.email == email, col(User.email_verified_at).is_not(None))
-    return (await session.exec(query)).one_or_none()
 
 
 async def contacts(database: Database, user_ids: Collection[UUID]) -> Contacts:
@@ -121,7 +113,3 @@ async def ended_sessions(database: Database, since: int) -> EndedSessionList:
     async with database.reading() as session:
         row = (await session.execute(_ENDED, {"since": since, "since_then": utc_now() - MATTERS_FOR})).one()
     return EndedSessionList(position=row[0], session_ids=row[1])
-
-
-def unknown_user() -> Refusal:
-    return Refusal(ErrorCode.NOT_FOUND, "There is no such user.")

@@ -17,10 +17,10 @@ from chassis.telemetry import context_of
 from contracts.errors import Refusal
 from contracts.notifications import NotificationKind
 from services.notification import commands, queries, templates
-from services.notification.adapters import SEND_SECONDS
 from services.notification.commands import Letter, Report
-from services.notification.model import Outcome, Template
-from services.notification.ports import Directory, Mail, MailDeferred, Mailer, MailRefused, MailServerAway
+from services.notification.model import Outcome
+from services.notification.ports import SEND_SECONDS, Directory, Mail, MailDeferred, Mailer, MailRefused, MailServerAway
+from services.notification.templates import Text
 
 BATCH = 20
 """After a kill, at most so many mails are sent a second time (with the same Message-ID)."""
@@ -87,7 +87,7 @@ class Delivery:
             reports.append(report)
             mails_total.labels(letter.notification.kind, report.outcome).inc()
 
-    async def _send(self, letter: Letter, texts: Mapping[NotificationKind, Template], verified: Mapping[UUID, str]) -> Report:
+    async def _send(self, letter: Letter, texts: Mapping[NotificationKind, Text], verified: Mapping[UUID, str]) -> Report:
         notification = letter.notification
         kind, values = notification.kind, notification.values
         try:

@@ -22,7 +22,7 @@ from services.order import api, consumers
 from services.order.access import ACCESS
 from services.order.commands import OrderService
 from services.order.model import inbox, metadata
-from services.order.placing import Terms
+from services.order.model.placing import Terms
 from temporal.client import TemporalSettings
 from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 

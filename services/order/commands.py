@@ -38,7 +38,7 @@ from contracts.orders import (
     PlaceOrderRequest,
 )
 from services.order.model import Order, metadata, outbox, within_reach
-from services.order.placing import Terms, priced, require_form
+from services.order.model.placing import Terms, priced, require_form
 from temporal.orders import OrderSagas
 
 HAND_OVER_BATCH = 50

@@ -48,10 +48,9 @@ from services.identity.model import outbox as identity_outbox
 from services.inventory import commands as inventory
 from services.notification import commands as notification
 from services.notification import consumers as notification_consumers
-from services.notification.adapters import SmtpMailer
+from services.notification.adapters import SmtpMailer, SmtpSettings
 from services.notification.delivery import Delivery
 from services.notification.model import inbox as notification_inbox
-from services.notification.settings import SmtpSettings
 from services.order import commands as order
 from services.order import consumers as order_consumers
 from services.order.model import inbox as order_inbox

@@ -14,8 +14,8 @@ from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
 from services.identity.commands.ending import end_sessions, end_what_the_old_password_opened
 from services.identity.commands.guessing import Guesses
-from services.identity.commands.locked import locked_user
 from services.identity.commands.security import SecurityLog
+from services.identity.commands.users import holder_of, locked_user
 from services.identity.model import (
     DEVICES_KEPT,
     FORGOTTEN_AFTER,
@@ -28,10 +28,10 @@ from services.identity.model import (
     User,
     outbox,
     secret_tokens,
+    unknown_user,
     wrong_credentials,
 )
 from services.identity.passwords import Passwords, require_strong
-from services.identity.queries import holder_of, unknown_user
 from services.identity.tokens import TokenIssuer, Tokens
 
 

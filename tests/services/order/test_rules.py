@@ -12,7 +12,7 @@ from contracts.orders import AdvanceOrder, LineRequest, OrderStatus, Outcome, Pl
 from services.order.api import wants_async
 from services.order.commands import canceller
 from services.order.model import Order
-from services.order.placing import Terms, priced, require_form
+from services.order.model.placing import Terms, priced, require_form
 from services.order.schemas import OrderView
 from tests.conftest import ADMIN
 from tests.services.order.conftest import SHIP_TO, S, new_order
