@@ -69,7 +69,7 @@ async def release_inventory(database: Database, command: ReleaseInventory) -> co
         reservation, _ = await _existing_or(session, Reservation.tombstone(command))
         event = reservation.release(command.reason)
         if event is not None:
-            stock = await _its_stock(session, reservation)
+            stock = await _stock_of(session, reservation)
             for line in event.lines:
                 stock[line.product_id].release(line.quantity)
             await outbox.add(session, event)
@@ -81,7 +81,7 @@ async def ship_inventory(database: Database, command: ShipInventory) -> contract
     async with database.transaction() as session:
         reservation = await _existing(session, command.order_id, command.parcel)
         if reservation.ship():
-            stock = await _its_stock(session, reservation)
+            stock = await _stock_of(session, reservation)
             changes = [stock[line.product_id].ship(line.quantity) for line in reservation.stock_lines]
             await _record(session, changes, reservation.reference)
         return reservation.reply()
@@ -93,7 +93,7 @@ async def restock_inventory(database: Database, command: RestockInventory) -> co
         reservation = await _existing(session, command.order_id, command.parcel)
         event = reservation.restock(command.reason)
         if event is not None:
-            stock = await _its_stock(session, reservation)
+            stock = await _stock_of(session, reservation)
             changes = [stock[line.product_id].receive(line.quantity) for line in event.lines]
             await _record(session, changes, f"return of {reservation.reference}")
             await outbox.add(session, event)
@@ -195,7 +195,7 @@ async def _existing(session: AsyncSession, order_id: UUID, parcel: int) -> Reser
     return reservation
 
 
-async def _its_stock(session: AsyncSession, reservation: Reservation) -> dict[str, Stock]:
+async def _stock_of(session: AsyncSession, reservation: Reservation) -> dict[str, Stock]:
     return await _locked_stock(session, reservation.warehouse_id or "", reservation.stock_lines)
 
 

@@ -32,7 +32,6 @@ def build(settings: NotificationSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     app = new_app(
-        "notification",
         "Notification",
         "Mails to customers: their templates and what became of them.",
         [api.public, api.internal],

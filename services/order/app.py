@@ -61,9 +61,7 @@ class OrderSettings(ServiceSettings, TemporalSettings):
 def build(settings: OrderSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    app = new_app(
-        "order", "Orders", "Place, follow and cancel orders.", [api.public, api.internal], {"database": database.ping}, ACCESS
-    )
+    app = new_app("Orders", "Place, follow and cancel orders.", [api.public, api.internal], {"database": database.ping}, ACCESS)
     http, sagas = HttpSession(), OrderSagas(settings)
     tokens = ServiceTokens(http, settings.identity_url, "order", settings.service_client_secret)
     orders = OrderService(

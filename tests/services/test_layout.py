@@ -1,5 +1,5 @@
-"""Every service is laid out alike. Which files there are, and which may import which, import-linter says (pyproject.toml); here is
-what it cannot say: which file things are made in."""
+"""Every service is laid out alike. import-linter says which files there are and which may import which (pyproject.toml); here is
+what it cannot say: in which file things are made."""
 
 import ast
 from pathlib import Path

@@ -18,7 +18,7 @@ from chassis.tokens import Principal
 from contracts.accounts import AccountMail
 from contracts.identity import Role
 from contracts.notifications import NotificationKind
-from services.identity.commands.ending import end_what_the_old_password_opened
+from services.identity.commands.ending import end_sessions_and_forget_devices
 from services.identity.commands.guessing import Guesses
 from services.identity.commands.security import SecurityLog
 from services.identity.commands.sessions import open_session, prove_password
@@ -120,7 +120,7 @@ async def reset_password(database: Database, passwords: Passwords, token: str, p
         user, _ = await _follow(session, token, LinkPurpose.PASSWORD_RESET)
         await session.exec(delete(AccountLink).where(col(AccountLink.user_id) == user.user_id))
         await outbox.add(session, user.reset_password(new_hash))
-        await end_what_the_old_password_opened(session, user.user_id)
+        await end_sessions_and_forget_devices(session, user.user_id)
         session.add(_record(SecurityEvent.PASSWORD_CHANGED, user, origin, "with a link"))
 
 

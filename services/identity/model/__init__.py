@@ -3,7 +3,7 @@ events that tell of a change."""
 
 from services.identity.model import secret_tokens
 from services.identity.model.devices import DEVICES_KEPT, Device
-from services.identity.model.guards import FORGOTTEN_AFTER, NEAR, WIDE, Limit, LoginGuard
+from services.identity.model.guards import FORGOTTEN_AFTER, PER_ACCOUNT, PER_GUESSER, Limit, LoginGuard
 from services.identity.model.links import EMAIL_CHANGE, MAIL_WINDOW, AccountLink, LinkPurpose, MailGuard, invalid_link
 from services.identity.model.security import Budget, SecurityEvent, SecurityRecord
 from services.identity.model.sessions import REFRESH_TOKEN_LASTS, EndReason, Session
@@ -15,9 +15,9 @@ __all__ = [
     "EMAIL_CHANGE",
     "FORGOTTEN_AFTER",
     "MAIL_WINDOW",
-    "NEAR",
+    "PER_ACCOUNT",
+    "PER_GUESSER",
     "REFRESH_TOKEN_LASTS",
-    "WIDE",
     "AccountLink",
     "Budget",
     "Device",

@@ -57,9 +57,9 @@ NEXT: Mapping[ShipmentStatus, frozenset[ShipmentStatus]] = {
     _S.REFUSED: frozenset(),
 }
 """The one transition table; `Shipment._move` raises on anything else. A lost parcel may turn up."""
-HERE = frozenset({_S.PENDING, _S.BOOKED})
+NOT_DISPATCHED = frozenset({_S.PENDING, _S.BOOKED})
 """The parcel is still ours to cancel."""
-LEFT = frozenset({_S.DISPATCHED, _S.IN_TRANSIT, _S.DELIVERED, _S.LOST, _S.RETURNED})
+HAS_LEFT = frozenset({_S.DISPATCHED, _S.IN_TRANSIT, _S.DELIVERED, _S.LOST, _S.RETURNED})
 """The carrier has it, or had it."""
 
 
@@ -198,7 +198,7 @@ class Shipment(Table, table=True):
         """Write down that it shall not leave; False if there is nothing to cancel (any more). Refusal: already_dispatched."""
         if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
             return False
-        if self.status not in HERE:
+        if self.status not in NOT_DISPATCHED:
             raise self.already_dispatched()
         self._ask(Asked.CANCEL)
         return True
@@ -220,7 +220,7 @@ class Shipment(Table, table=True):
 
     def ask_to_dispatch(self) -> bool:
         """Write down that it is handed over; False if it has left. Refusals: shipment_cancelled, illegal_transition."""
-        if self.status in LEFT:
+        if self.status in HAS_LEFT:
             return False
         self._require_no_cancel()
         self._require_next(ShipmentStatus.DISPATCHED)
@@ -245,8 +245,8 @@ class Shipment(Table, table=True):
         is_late = self.reported_at is not None and at < self.reported_at
         self.reported_at = at if self.reported_at is None else max(at, self.reported_at)
         if status == ShipmentStatus.CANCELLED:
-            return self.cancelled() if self.status in HERE else []
-        if status not in LEFT | {ShipmentStatus.BOOKED}:
+            return self.cancelled() if self.status in NOT_DISPATCHED else []
+        if status not in HAS_LEFT | {ShipmentStatus.BOOKED}:
             return []
         # Each of the two may follow the other: only the time tells which one did.
         if is_late and (
@@ -279,22 +279,22 @@ class Shipment(Table, table=True):
     def _arrived(self, at: datetime) -> Event:
         match self.status:
             case ShipmentStatus.BOOKED:
-                return ShipmentCreated(**self._whose(), warehouse_id=self.warehouse_id or "")
+                return ShipmentCreated(**self._common_fields(), warehouse_id=self.warehouse_id or "")
             case ShipmentStatus.DISPATCHED:
-                return ShipmentDispatched(**self._whose(), occurred_at=at)
+                return ShipmentDispatched(**self._common_fields(), occurred_at=at)
             case ShipmentStatus.DELIVERED:
-                return ShipmentDelivered(**self._whose(), occurred_at=at)
+                return ShipmentDelivered(**self._common_fields(), occurred_at=at)
             case ShipmentStatus.LOST:
-                return ShipmentLost(**self._whose(), occurred_at=at)
+                return ShipmentLost(**self._common_fields(), occurred_at=at)
             case ShipmentStatus.RETURNED:
-                return ShipmentReturned(**self._whose(), occurred_at=at)
+                return ShipmentReturned(**self._common_fields(), occurred_at=at)
             case other:
                 return self._tracking_updated(other, at)
 
     def _tracking_updated(self, status: str, at: datetime) -> TrackingUpdated:
-        return TrackingUpdated(**self._whose(), status=status, occurred_at=at)
+        return TrackingUpdated(**self._common_fields(), status=status, occurred_at=at)
 
-    def _whose(self) -> dict[str, Any]:
+    def _common_fields(self) -> dict[str, Any]:
         return {
             "order_id": self.order_id,
             "shipment_id": self.shipment_id,
@@ -315,7 +315,7 @@ class Shipment(Table, table=True):
     def _move(self, to: ShipmentStatus) -> None:
         self._require_next(to)
         self.status = to
-        if to not in HERE:
+        if to not in NOT_DISPATCHED:
             self.asked, self.asked_at = Asked.NOTHING, None
 
     def _require_next(self, to: ShipmentStatus) -> None:
