@@ -54,7 +54,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 log = logger(__name__)
 tracer = trace.get_tracer(__name__)
 applied_total = Counter("events_applied_total", "Events whose effect was committed.", ["topic", "type"])
-dead_letters_total = Counter("events_dead_lettered_total", "Events parked because they could not be handled.", ["topic"])
 dead_letters_open = Gauge("dead_letters_open", "Dead letters about which nobody has decided yet.", ["consumer", "topic"])
 lag_seconds = Histogram(
     "event_lag_seconds",
@@ -373,7 +372,6 @@ class Consumer:
                 raise
             async with self._database.transaction() as session:
                 await dead_letters.park(session, identity, record, envelope, type(error).__name__, by_reference=True)
-        dead_letters_total.labels(record.topic).inc()
         self.progress.advanced()
         log.error("event_dead_lettered", topic=record.topic, offset=record.offset, event_type=item.type, error=_described(error))
 

@@ -40,9 +40,9 @@ from gateway.envoy import render
 from gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).resolve().parent.parent
-OWN = ("gateway", *(process.identifier for process in PROCESSES.values()))
+OUR_PROCESSES = ("gateway", *(process.identifier for process in PROCESSES.values()))
 """What speaks HTTP and is ours: each has a URL, and its address in <NAME>_URL."""
-ROLES = ("api", "relay", "consumers")
+PARTS = ("api", "relay", "consumers")
 PARTITIONS = 3
 
 Broker = Literal["tansu", "apache"]
@@ -57,7 +57,7 @@ class Platform:
     others here.
 
     PORT_<PART> (say PORT_GATEWAY=8080, PORT_TEMPORAL_UI=8233) in `settings` fixes a port. PROXY_PORT_<PART> (postgres,
-    valkey, kafka, temporal, or one of OWN) is the port that all others are given instead of the
+    valkey, kafka, temporal, or one of OUR_PROCESSES) is the port that all others are given instead of the
     part's own: a proxy listens there.
     CLOCK_FILES names a directory with files that say how wrong each process's clock is (`embedded.clock`). Services named in
     `split` run their API, relay and consumers as the processes `order-api`, `order-relay`, `order-consumers`.
@@ -103,7 +103,7 @@ class Platform:
         return dict(self._env)
 
     def url(self, name: str) -> str:
-        """The base URL of a part that speaks HTTP: one of OWN, or temporal_ui."""
+        """The base URL of a part that speaks HTTP: one of OUR_PROCESSES, or temporal_ui."""
         return self._urls[name]
 
     async def __aenter__(self) -> Self:
@@ -132,11 +132,14 @@ class Platform:
         ports = Ports(self.data_dir / "ports.json")
         infrastructure, addresses = self._infrastructure(ports)
         self._urls["temporal_ui"] = addresses["TEMPORAL_UI_URL"]
-        for name in OWN:
+        for name in OUR_PROCESSES:
             self._urls[name] = f"http://127.0.0.1:{self._port(ports, name)}"
         self._env = {
             **addresses,
-            **{f"{name.upper()}_URL": f"http://127.0.0.1:{self._port_for_others(name, self._port(ports, name))}" for name in OWN},
+            **{
+                f"{name.upper()}_URL": f"http://127.0.0.1:{self._port_for_others(name, self._port(ports, name))}"
+                for name in OUR_PROCESSES
+            },
             "PUBLIC_URL": self._urls["gateway"],
             "CARRIER_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/carriers/webhook",
             "SMTP_HOST": "127.0.0.1",
@@ -215,7 +218,7 @@ class Platform:
         up = ("migrate", *(simulator.identifier for simulator in SIMULATORS))
         specs = [*simulators, migrate]
         for process in (*SERVICES, EDGE, WORKER):
-            parts = ROLES if process.name in self._split else (None,)
+            parts = PARTS if process.name in self._split else (None,)
             specs += [self._python(process, ports, part=part, start_after=up) for part in parts]
         # After identity, so that it has its keys before the first request.
         identity = "identity-api" if "identity" in self._split else "identity"

@@ -12,7 +12,7 @@ from chassis.access import Grant
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
-from chassis.sessions import MATTERS_FOR
+from chassis.sessions import REMEMBERED_FOR
 from contracts.accounts import Contact, Contacts
 from contracts.identity import EndedSessionList
 from contracts.paging import Page
@@ -111,5 +111,5 @@ async def ended_sessions(database: Database, since: int) -> EndedSessionList:
     """The sessions ended by transactions from `since` on, of those that still matter. The position to go on from is the oldest
     transaction that has not committed yet, so that none is missed; a session may be told twice."""
     async with database.reading() as session:
-        row = (await session.execute(_ENDED, {"since": since, "since_then": utc_now() - MATTERS_FOR})).one()
+        row = (await session.execute(_ENDED, {"since": since, "since_then": utc_now() - REMEMBERED_FOR})).one()
     return EndedSessionList(position=row[0], session_ids=row[1])

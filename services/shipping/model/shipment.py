@@ -183,7 +183,7 @@ class Shipment(Table, table=True):
             return []
         self.tracking_number = booking.tracking_number
         self.carrier_cost_minor, self.carrier_currency = booking.cost.minor, booking.cost.currency
-        return self._travel(ShipmentStatus.BOOKED, utc_now())
+        return self._advance_to(ShipmentStatus.BOOKED, utc_now())
 
     def refused(self, refusal: Refusal) -> list[Event]:
         """The carrier will not take it: for what it is, or because its reference was cancelled there."""
@@ -229,13 +229,13 @@ class Shipment(Table, table=True):
 
     def dispatched(self, at: datetime) -> list[Event]:
         """The carrier has it. Changes nothing if that was known. Refusal: illegal_transition, if it was cancelled."""
-        return self._travel(ShipmentStatus.DISPATCHED, at)
+        return self._advance_to(ShipmentStatus.DISPATCHED, at)
 
     def delivered(self, at: datetime) -> list[Event]:
         """It is at the door, says a person. Refusal: illegal_transition, if it has not left."""
         if self.status != ShipmentStatus.DELIVERED:
             self._require_next(ShipmentStatus.DELIVERED)
-        return self._travel(ShipmentStatus.DELIVERED, at)
+        return self._advance_to(ShipmentStatus.DELIVERED, at)
 
     def reported(self, status: str, at: datetime, tracking_number: str | None) -> list[Event]:
         """The carrier tells where it is. Stages that we missed are made up for; late news, and words of its own, move nothing."""
@@ -253,7 +253,7 @@ class Shipment(Table, table=True):
             status == ShipmentStatus.LOST or (self.status, status) == (ShipmentStatus.LOST, ShipmentStatus.IN_TRANSIT)
         ):
             return []
-        return self._travel(ShipmentStatus(status), at)
+        return self._advance_to(ShipmentStatus(status), at)
 
     def reply(self) -> contract.Shipment:
         return contract.Shipment(
@@ -264,7 +264,7 @@ class Shipment(Table, table=True):
             tracking_number=self.tracking_number,
         )
 
-    def _travel(self, to: ShipmentStatus, at: datetime) -> list[Event]:
+    def _advance_to(self, to: ShipmentStatus, at: datetime) -> list[Event]:
         """Go on to where the carrier has it, through the stages before that; nothing if it is past that. Refusal:
         illegal_transition, if it will never leave."""
         if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
@@ -273,10 +273,10 @@ class Shipment(Table, table=True):
         for stage in (ShipmentStatus.BOOKED, ShipmentStatus.DISPATCHED, to):
             if self.status != to and stage in NEXT[self.status]:
                 self._move(stage)
-                events.append(self._arrived(at))
+                events.append(self._event_of_status(at))
         return events
 
-    def _arrived(self, at: datetime) -> Event:
+    def _event_of_status(self, at: datetime) -> Event:
         match self.status:
             case ShipmentStatus.BOOKED:
                 return ShipmentCreated(**self._common_fields(), warehouse_id=self.warehouse_id or "")

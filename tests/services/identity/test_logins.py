@@ -15,7 +15,7 @@ from sqlmodel import col, delete, select, update
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.origin import Origin
-from chassis.sessions import MATTERS_FOR
+from chassis.sessions import REMEMBERED_FOR
 from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
@@ -393,7 +393,7 @@ async def test_only_ends_that_matter_are_told(acts: Acts) -> None:
     await acts.log_out(await acts.log_in())
     assert len((await queries.ended_sessions(acts.database, 0)).session_ids) == 1
     async with acts.database.transaction() as session:
-        await session.exec(update(Session).values(ended_at=utc_now() - MATTERS_FOR))
+        await session.exec(update(Session).values(ended_at=utc_now() - REMEMBERED_FOR))
     assert (await queries.ended_sessions(acts.database, 0)).session_ids == []
 
 
