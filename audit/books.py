@@ -16,8 +16,12 @@ from contracts.events import (
     OrderCompleted,
     OrderConfirmed,
     OrderCreated,
+    OrderRefunded,
+    OrderUndelivered,
     ShipmentDelivered,
     ShipmentDispatched,
+    ShipmentLost,
+    ShipmentReturned,
     TrackingUpdated,
 )
 
@@ -51,9 +55,14 @@ PRODUCERS = (
 """The services with an outbox."""
 
 LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
-    Source.ORDER: frozenset({ShipmentDispatched, ShipmentDelivered, TrackingUpdated}),
-    Source.NOTIFICATION: frozenset({AccountMailRequested, EmailVerified, ShipmentDispatched, ShipmentDelivered, OrderCancelled}),
-    Source.ANALYTICS: frozenset({OrderCreated, OrderConfirmed, OrderCancelled, OrderCompleted}),
+    Source.ORDER: frozenset({ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated}),
+    Source.NOTIFICATION: frozenset(
+        {
+            *(AccountMailRequested, EmailVerified, ShipmentDispatched, ShipmentDelivered),
+            *(OrderCancelled, OrderUndelivered, OrderRefunded),
+        }
+    ),
+    Source.ANALYTICS: frozenset({OrderCreated, OrderConfirmed, OrderCancelled, OrderRefunded, OrderCompleted}),
 }
 """Which events must have had an effect where. A test holds this against the services' own subscriptions."""
 
@@ -67,7 +76,18 @@ class OrderRow(NamedTuple):
     currency: str
     total_minor: int
     refunded_minor: int
-    workflow_run_id: str
+    code: str | None
+    """The refusal that ended it, if one did."""
+    trouble: str | None
+    """Why its parcel does not arrive."""
+    outcome_status: str | None
+    """Where it was when the client that placed it was told for good how it came out; None while that is open."""
+    outcome_code: str | None
+    """Why it was refused, as that client was told."""
+    has_placement: bool
+    """Whether the row still has what its saga is started with: accepted, and not known to be started."""
+    path: tuple[str, ...]
+    """The statuses it reached, oldest first."""
     placed_at: datetime
     confirmed_at: datetime | None
     updated_at: datetime
@@ -131,7 +151,7 @@ class ChargeRow(NamedTuple):
 
 
 class StockRow(NamedTuple):
-    """One product at one warehouse, from four sides: the stock row, the movements, and the reservations, open and shipped."""
+    """One product at one warehouse, from four sides: the stock row, the movements, and the reservations, open and ended."""
 
     warehouse_id: str
     product_id: str
@@ -139,16 +159,20 @@ class StockRow(NamedTuple):
     reserved: int | None
     moved: int
     received: int
+    """What came from suppliers, and what a count corrected."""
     promised: int
     shipped: int
+    """All that ever left, also what came back."""
+    restocked: int
+    """What had left and is on the shelf again."""
 
 
 class ReservationRow(NamedTuple):
-    """What one order has been promised."""
+    """What one parcel of an order has been promised."""
 
     order_id: UUID
+    parcel: int
     status: str
-    expires_at: datetime | None
     created_at: datetime
     lines: str | None
 
@@ -157,6 +181,7 @@ class ShipmentRow(NamedTuple):
     """A parcel, as our shipping service knows it."""
 
     order_id: UUID
+    parcel: int
     status: str
     asked: str
     tracking_number: str | None
@@ -206,9 +231,15 @@ class WorkflowRow(NamedTuple):
     closed_at: datetime | None
     listed_as: str | None
     """The search attribute OrderStatus."""
+    failure_reason: str | None
+    """The search attribute FailureReason."""
     stuck_undo: str | None
     result: str | None
     """The order status in its result; NO_RESULT if that is no OrderState; None if it was not read."""
+    result_code: str | None = None
+    """The refusal in its result."""
+    given_up: tuple[str, ...] = ()
+    """Undos that somebody ended by hand although they were not done: which, by whom and why."""
 
 
 NO_RESULT = "(not an OrderState)"
@@ -228,6 +259,22 @@ class EventRow(NamedTuple):
     offset: int | None
 
 
+class DeadLetterRow(NamedTuple):
+    """An event that a consumer could not apply, and that nobody has settled yet."""
+
+    consumer: Source
+    letter_id: UUID
+    """The event's, if it was an event."""
+    is_replayed: bool
+    """Somebody has put it back; the consumer has not applied it yet."""
+    type: str | None
+    key: str | None
+    """The aggregate that it tells of: mostly an order."""
+    topic: str
+    error: str | None
+    parked_at: datetime
+
+
 class FactRow(NamedTuple):
     """An order, as analytics knows it."""
 
@@ -239,6 +286,9 @@ class FactRow(NamedTuple):
     is_confirmed: bool
     is_completed: bool
     is_cancelled: bool
+    is_refunded: bool
+    cancel_code: str | None
+    """The refusal that ended it."""
 
 
 class SumRow(NamedTuple):
@@ -275,6 +325,7 @@ class Books:
     """All of them, also those that nobody listens to."""
     inboxes: dict[Source, Mapping[UUID, datetime]] = field(default_factory=dict)
     """By listener: which events have had their effect, and when."""
+    dead_letters: list[DeadLetterRow] = field(default_factory=list)
     facts: Sequence[FactRow] = ()
     sums: Sequence[SumRow] = ()
     workflow_retention: timedelta = timedelta(days=1)

@@ -1,11 +1,8 @@
 """`commerce audit`: looks until things are quiet, judges, tells."""
 
 import asyncio
-import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,13 +10,14 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from audit.books import Books
-from audit.facts import Reader
+from audit.reader import Reader
 from audit.report import UNREADABLE, AuditReport
 from audit.rules import judge, unsettled
 from audit.settings import AuditSettings
 from audit.verdict import InFlight, Judgement, RuleResult
-from audit.world import RUNNING
+from audit.world import ALIVE
 from chassis.clock import utc_now
+from cli.operators import DEFAULT_DATA, Data, environment
 
 PAUSE_S = 1.0
 """Between two looks; also how long a violation must stand before it counts."""
@@ -82,17 +80,12 @@ async def run_audit(settings: AuditSettings, *, wait_s: float = 0) -> AuditRepor
 def audit_command(
     wait: Annotated[float, typer.Option(help="Seconds to wait, at most, until nothing moves any more.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
-    data: Annotated[
-        Path,
-        typer.Option(
-            "--data", help="Data directory of a platform on this machine; its addresses, unless the environment has them."
-        ),
-    ] = Path(".commerce"),
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Compare all services' books, the outside ledgers and Temporal; 1 if something is wrong, 2 if something cannot be read."""
     console, complaints = Console(), Console(stderr=True)
     try:
-        settings = AuditSettings.of(_environment(data))
+        settings = AuditSettings.of(environment(data))
     except ValidationError as error:
         missing = ", ".join(str(item["loc"][0]).upper() for item in error.errors())
         complaints.print(f"No platform runs on {data}, and the environment does not say where one is: {missing}", soft_wrap=True)
@@ -105,20 +98,11 @@ def audit_command(
     raise typer.Exit(report.exit_code)
 
 
-def _environment(data: Path) -> Mapping[str, str]:
-    try:
-        from embedded.platform import find_running
-    except ModuleNotFoundError:  # in the image, where nothing embedded is
-        return os.environ
-    running = find_running(data)
-    return {**(running.env if running else {}), **os.environ}
-
-
 async def _look(reader: Reader) -> _Look:
     """Read and judge. Where something is wrong with an order whose saga runs, ask whether the saga is just at work on it."""
     books = await reader.read()
     judgement = judge(books)
-    running = {workflow.order_id for workflow in books.workflows if workflow.status == RUNNING}
+    running = {workflow.order_id for workflow in books.workflows if workflow.status in ALIVE}
     suspects = {violation.order_id for violation in judgement.violations if violation.order_id} & running
     if suspects:
         books.busy = await reader.busy(order_id for order_id in suspects if order_id)
@@ -156,6 +140,7 @@ def _counts(books: Books) -> dict[str, int]:
         "parcels at the carrier": len(books.parcels),
         "workflows": len(books.workflows),
         "events": books.outbox_rows,
+        "dead letters": len(books.dead_letters),
         "effects of events": sum(map(len, books.inboxes.values())),
         "mails queued": len(books.notifications),
         "mails at the mail server": len(books.mails),

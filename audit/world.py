@@ -1,6 +1,7 @@
 """The books, indexed by order, and the question which orders are at rest.
 
-An order that is on its way from one state to the next is in flight: its books may differ for a moment.
+An order that is on its way from one state to the next is in flight: its books may differ for a moment. One whose workflow was
+lost is not at rest either: all that is wrong with it is told at once, by `audit.rules.sagas`.
 """
 
 from collections import defaultdict
@@ -24,23 +25,37 @@ from audit.books import (
     WorkflowRow,
 )
 from audit.verdict import InFlight
-from contracts.ids import payment_reference
-from contracts.orders import FINAL_STATUSES, OrderStatus
+from contracts.ids import parcel_reference, payment_reference
+from contracts.orders import FINAL_STATUSES, OrderStatus, Trouble
 from contracts.shipments import ShipmentStatus
 
 SETTLE = timedelta(seconds=2)
 """What changed so short a time before the look is in flight: the books were not all read in the same instant."""
-RUNNING = "RUNNING"
-_S, _D = OrderStatus, ShipmentStatus
+START_GRACE = timedelta(minutes=1)
+"""How long an accepted order may wait until its saga is started: while Temporal was away, the order service starts it later."""
+RUNNING, COMPLETED = "RUNNING", "COMPLETED"
+ALIVE = frozenset({RUNNING, "CONTINUED_AS_NEW", "PAUSED"})
+"""Of a workflow's newest run. One that was continued runs on in a run that is not listed yet."""
+_S, _D, _T = OrderStatus, ShipmentStatus, Trouble
 MOVING = frozenset({_S.PENDING, _S.RESERVED, _S.PAID, _S.DELIVERED, _S.CANCELLING})
 """Statuses in which an order never rests for long."""
-JOURNEY: Mapping[str, int] = {
-    _S.CONFIRMED: 0, _S.SHIPPED: 1, _S.DELIVERED: 2,
-    _D.BOOKED: 0, _D.DISPATCHED: 1, _D.IN_TRANSIT: 1,
-    "booked": 0, "picked_up": 1, "in_transit": 1, "returned": 1, "delivered": 2,
-}  # fmt: skip
-"""How far a parcel is: by its order, by our shipment, by the carrier."""
+BEFORE_DISPATCH = frozenset({_D.PENDING, _D.BOOKED})
+NEVER_WENT = frozenset({_D.CANCELLED, _D.REFUSED})
+_WENT = frozenset({_D.DISPATCHED, _D.IN_TRANSIT, "picked_up", "in_transit"})
+_ARRIVED = frozenset({_D.DELIVERED, "delivered"})
+_LOST, _RETURNED = frozenset({_D.LOST, "lost"}), frozenset({_D.RETURNED, "returned"})
+NEWS: Mapping[str, frozenset[str]] = {
+    _S.CONFIRMED: _WENT | _ARRIVED | _LOST | _RETURNED,
+    _S.SHIPPED: _ARRIVED | _LOST | _RETURNED,
+    _T.NOT_PICKED_UP: _WENT | _ARRIVED | _LOST | _RETURNED,
+    _T.SILENT: _ARRIVED | _LOST | _RETURNED,
+    _T.LOST: _WENT | _ARRIVED | _RETURNED,
+    _T.RETURNED: _WENT | _ARRIVED | _LOST,
+}
+"""By an order's status, or by its parcel's trouble: which words of our shipment or of the carrier it has not heard yet."""
+_NO_PARCEL = (UUID(int=0), 0)
 Row = TypeVar("Row")
+ParcelOfOrder = TypeVar("ParcelOfOrder", ReservationRow, ShipmentRow)
 
 
 class World:
@@ -49,47 +64,59 @@ class World:
     def __init__(self, books: Books) -> None:
         self.books = books
         self.orders = {order.order_id: order for order in books.orders}
-        self.runs: dict[UUID, set[str]] = defaultdict(set)
         self.workflows: dict[UUID, WorkflowRow] = {}
         """The newest run of each."""
         for run in books.workflows:
             if run.order_id is not None:
-                self.runs[run.order_id].add(run.run_id)
                 newest = self.workflows.get(run.order_id)
                 if newest is None or newest.started_at <= run.started_at:
                     self.workflows[run.order_id] = run
         self.payments: dict[UUID, list[PaymentRow]] = _by(books.payments, lambda row: row.order_id)
         self.charges: dict[UUID, list[ChargeRow]] = _by(books.charges, lambda row: order_of(row.reference))
-        self.reservations: dict[UUID, ReservationRow] = {row.order_id: row for row in books.reservations}
-        self.shipments: dict[UUID, ShipmentRow] = {row.order_id: row for row in books.shipments}
-        self.parcels: dict[UUID, ParcelRow] = {
-            order_id: row for row in books.parcels if (order_id := uuid_of(row.reference)) is not None
+        self.reservations = _parcel_by_parcel(books.reservations)
+        self.shipments = _parcel_by_parcel(books.shipments)
+        self.carried: dict[UUID, dict[int, ParcelRow]] = defaultdict(dict)
+        """At the carrier, by order and number, in the sequence in which they were sent."""
+        for row in sorted(books.parcels, key=lambda row: parcel_of(row.reference) or _NO_PARCEL):
+            if (parcel := parcel_of(row.reference)) is not None:
+                self.carried[parcel[0]][parcel[1]] = row
+        self.unstarted = {order.order_id for order in books.orders if self._is_unstarted(order)}
+        """Accepted, and their saga has not been started."""
+        self.lost: dict[UUID, str] = {
+            order.order_id: found
+            for order in books.orders
+            if order.order_id not in self.unstarted and (found := self._found_instead_of_a_saga(order))
         }
+        """Orders that nobody works on although they have not ended: what Temporal has instead of a workflow that runs."""
         self.moving: dict[UUID, InFlight] = {
             order.order_id: InFlight(str(order.order_id), why, order.updated_at, order.order_id)
             for order in books.orders
             if (why := self._why_moving(order))
         }
-        self.settled = [order for order in books.orders if order.order_id not in self.moving]
+        self.settled = [order for order in books.orders if self.is_at_rest(order.order_id)]
 
     def is_fresh(self, at: datetime | None) -> bool:
         """Whether it happened so shortly before (or after) the look that the other books may not show it yet."""
         return at is not None and at > self.books.taken_at - SETTLE
 
-    def is_running(self, order_id: UUID) -> bool:
-        workflow = self.workflows.get(order_id)
-        return workflow is not None and workflow.status == RUNNING
+    def is_at_rest(self, order_id: UUID) -> bool:
+        """Whether all books must agree about it."""
+        return order_id not in self.moving and order_id not in self.lost and order_id not in self.unstarted
 
-    @property
-    def unopened(self) -> list[InFlight]:
-        """Running sagas that have not written their order down yet."""
-        if Source.ORDER in self.books.unreadable:
-            return []
-        return [
-            InFlight(str(order_id), "its saga has not opened it yet", workflow.started_at, order_id)
-            for order_id, workflow in self.workflows.items()
-            if order_id not in self.orders and workflow.status == RUNNING
-        ]
+    def is_running(self, order_id: UUID) -> bool:
+        """Whether a saga works on it."""
+        workflow = self.workflows.get(order_id)
+        return workflow is not None and workflow.status in ALIVE
+
+    def shipment(self, order_id: UUID) -> ShipmentRow | None:
+        """The parcel that counts: the last one that was not called off, or the last one if all were."""
+        rows = self.shipments.get(order_id, [])
+        return next((row for row in reversed(rows) if row.status not in NEVER_WENT), rows[-1] if rows else None)
+
+    def given_up(self, order_id: UUID | None) -> tuple[str, ...]:
+        """The order's undos that somebody gave up by hand."""
+        workflow = self.workflows.get(order_id) if order_id else None
+        return workflow.given_up if workflow else ()
 
     @cached_property
     def unpublished(self) -> list[InFlight]:
@@ -117,15 +144,36 @@ class World:
                 if (event.topic, event.type) in kinds:
                     yield event
 
+    def _is_unstarted(self, order: OrderRow) -> bool:
+        return (
+            order.has_placement
+            and order.status == _S.PENDING
+            and order.order_id not in self.workflows
+            and Source.TEMPORAL not in self.books.unreadable
+        )
+
+    def _found_instead_of_a_saga(self, order: OrderRow) -> str | None:
+        if order.status in FINAL_STATUSES or Source.TEMPORAL in self.books.unreadable or self.is_fresh(order.updated_at):
+            return None
+        workflow = self.workflows.get(order.order_id)
+        if workflow is None:
+            return "none"
+        if workflow.status in ALIVE or workflow.status == COMPLETED or self.is_fresh(workflow.closed_at):
+            return None
+        return f"one that is {workflow.status}"
+
     def _why_moving(self, order: OrderRow) -> str | None:
         workflow = self.workflows.get(order.order_id)
+        if order.order_id in self.unstarted:
+            young = order.placed_at > self.books.taken_at - START_GRACE
+            return f"{order.status}, accepted; its saga is still to be started" if young else None
         if self.is_fresh(order.updated_at):
             return f"{order.status}, changed a moment ago"
         if Source.TEMPORAL in self.books.unreadable:
             return f"{order.status}, and its saga cannot be looked at" if order.status not in FINAL_STATUSES else None
         if workflow and (self.is_fresh(workflow.started_at) or self.is_fresh(workflow.closed_at)):
             return f"{order.status}, its saga has just begun or ended"
-        if workflow is None or workflow.status != RUNNING:
+        if workflow is None or workflow.status not in ALIVE:
             return None
         if workflow.stuck_undo:
             return f"{order.status}, undos are being retried: {workflow.stuck_undo}"
@@ -135,14 +183,21 @@ class World:
             return f"{order.status}, being cancelled"
         if order.order_id in self.books.busy:
             return f"{order.status}, its saga is at work"
-        shipment, parcel = self.shipments.get(order.order_id), self.parcels.get(order.order_id)
-        if shipment and shipment.asked != "nothing":
+        shipment = self.shipment(order.order_id)
+        if shipment is None:
+            return None
+        if shipment.asked != "nothing":
             return f"{order.status}, the carrier is being asked to {shipment.asked}"
-        reached = JOURNEY.get(order.status)
-        news = [JOURNEY.get(row.status, 0) for row in (shipment, parcel) if row]
-        if reached is not None and news and max(news) > reached:
+        carried = self.carried.get(order.order_id, {}).get(shipment.parcel)
+        news = NEWS.get(by_trouble(order), frozenset())
+        if shipment.status in news or (carried is not None and carried.status in news):
             return f"{order.status}, news of its parcel is under way"
         return None
+
+
+def by_trouble(order: OrderRow) -> str:
+    """Its status; while somebody has to decide about its parcel, the parcel's trouble."""
+    return order.trouble or order.status if order.status == _S.UNDELIVERED else order.status
 
 
 @lru_cache(maxsize=100_000)
@@ -152,6 +207,15 @@ def order_of(reference: str) -> UUID | None:
     if order_id is None or not (attempt.isascii() and attempt.isdigit()):
         return None
     return order_id if payment_reference(order_id, int(attempt)) == reference else None
+
+
+@lru_cache(maxsize=100_000)
+def parcel_of(reference: str) -> tuple[UUID, int] | None:
+    """The order and the number of the parcel that a reference at the carrier belongs to; None if it is none of ours."""
+    order_id, number = uuid_of(reference[:36]), reference[37:] or "1"
+    if order_id is None or not (number.isascii() and number.isdigit()):
+        return None
+    return (order_id, int(number)) if parcel_reference(order_id, int(number)) == reference else None
 
 
 def uuid_of(text: str) -> UUID | None:
@@ -168,3 +232,9 @@ def _by(rows: Iterable[Row], key: Callable[[Row], UUID | None]) -> dict[UUID, li
         if order_id is not None:
             found[order_id].append(row)
     return found
+
+
+def _parcel_by_parcel(rows: Iterable[ParcelOfOrder]) -> dict[UUID, list[ParcelOfOrder]]:
+    """By order, in the sequence in which they were sent."""
+    found = _by(rows, lambda row: row.order_id)
+    return {order_id: sorted(of_order, key=lambda row: row.parcel) for order_id, of_order in found.items()}

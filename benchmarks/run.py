@@ -26,21 +26,14 @@ from data.baskets import Basket, read_baskets
 from embedded.platform import Platform
 from embedded.processes import Usage
 from temporal.client import TemporalSettings, connect
-from testing.shop import Shop, open_shop
+from testing.checker import check, summary
+from testing.histories import History
+from testing.shop import UNHINDERED, Shop, open_shop
 
 PARTS = ("orders", "gateway")
 RESULTS = Path(__file__).parent / "results.json"
 CONCURRENCY = 16
-UNLIMITED = {
-    "RATE_LIMIT_PER_MINUTE": "10000000",
-    "RATE_LIMIT_ANONYMOUS_PER_MINUTE": "10000000",
-    "RATE_LIMIT_AUTH_PER_MINUTE": "100000",
-    "REVIEW_THRESHOLD": "1000000",
-    "REVIEW_WINDOW_ORDERS": "1000000",
-    "REVIEW_WINDOW_SUM": "1000000",
-    "PLACE_WAIT_SECONDS": "20",
-    "LOG_LEVEL": "WARNING",
-}
+SETTINGS = {**UNHINDERED, "PLACE_WAIT_SECONDS": "20", "LOG_LEVEL": "WARNING"}
 SHIP_TO = {
     "name": "Ann Example",
     "line1": "1 Main Street",
@@ -112,9 +105,10 @@ async def events_settled(platform: Platform) -> None:
 
 async def measure(parts: Sequence[str], orders: int, data: Path, console: Console) -> dict[str, Any]:
     """The chosen parts, in one run; the keys of results.json."""
-    async with Platform(data, settings=UNLIMITED) as platform:
+    async with Platform(data, settings=SETTINGS) as platform:
         console.print(f"up in {platform.up_seconds:.1f} s")
-        await stock_platform(platform.env, console)
+        history = History()
+        await stock_platform(platform.env, console, recorder=history)
         await events_settled(platform)
         memory = {name: usage.memory_mb for name, usage in platform.supervisor.usage().items()}
         results: dict[str, Any] = {
@@ -122,7 +116,7 @@ async def measure(parts: Sequence[str], orders: int, data: Path, console: Consol
             "memory_mb": sum(memory.values()),
             "memory_mb_by_process": memory,
         }
-        async with open_shop(platform.env) as shop:
+        async with open_shop(platform.env, history) as shop:
             customers = [shop.customer(f"bench-{number}") for number in range(CUSTOMERS)]
             for customer in customers:
                 await shop.welcome(customer)
@@ -135,6 +129,10 @@ async def measure(parts: Sequence[str], orders: int, data: Path, console: Consol
                 results["reads_anonymous"] = await gateway_costs(platform, path, None, data)
                 console.print("reads, with a token …")
                 results["reads_customer"] = await gateway_costs(platform, path, await customers[0].token(), data)
+        broken = check(history.calls)
+        console.print(summary(history.calls, broken))
+        if broken:
+            raise RuntimeError("\n".join(map(str, broken)))
         return results
 
 

@@ -37,6 +37,10 @@ from chassis.telemetry import context_of
 from contracts.events import EVENT_TYPES, CloudEvent, Event
 
 BATCH = 200
+MANY_WAITING = 10 * BATCH
+MANY_FAILING = 20
+FAULTS_IN_A_ROW = 5
+"""After so many different events have met a fault, one after the other, the rest is not asked for the same."""
 COMMIT_SECONDS = 1.0
 """How often the group's offsets are stored. After a crash some events are read again; the inbox makes that harmless."""
 LOOK_SECONDS = 2.0
@@ -92,6 +96,8 @@ class _Received:
     not_before: float = 0.0
     """When it is tried again; 0 if it was not tried yet. Times are those of the event loop."""
     failing_since: float | None = None
+    met_fault: bool = False
+    """Whether it failed last by a fault that may be everybody's."""
     others_then: int = 0
     """How many others had got through when it was tried last."""
 
@@ -125,7 +131,7 @@ class Consumer:
         self._through: dict[bool, int] = {True: 0, False: 0}
         """How many events were applied: of those that others are told of, and of the rest."""
         self._away_until, self._away_pause = 0.0, FIRST_PAUSE
-        """Not to be tried before, since the database is away."""
+        """Nothing is tried before, since the database or what the events need is away."""
         self._has_letters = True
         self._topics_with_letters: set[str] = set()
 
@@ -158,8 +164,7 @@ class Consumer:
         commit_at = loop.time()
         try:
             while True:
-                # While much is waiting nothing more is fetched: then the fault is not with single events.
-                records = await reader.fetch(BATCH) if len(self._waiting) < BATCH else []
+                records = await reader.fetch(BATCH) if self._takes_more() else []
                 self._take_in(records)
                 if self._waiting:
                     await self._try_waiting()
@@ -172,6 +177,11 @@ class Consumer:
             if not reader.is_lost:
                 with suppress(Exception):
                     await reader.commit(self._records())
+
+    def _takes_more(self) -> bool:
+        """Not while many events fail: then the fault is with none of them."""
+        failing = sum(item.not_before > 0 for item in self._waiting)
+        return failing < MANY_FAILING and len(self._waiting) < MANY_WAITING
 
     def _let_go(self, places: Iterable[TopicPartition]) -> None:
         """Others read these partitions from now on, from where we have settled everything."""
@@ -238,18 +248,29 @@ class Consumer:
             try:
                 await self._apply_together(together)
                 settled.update(together)
+                self._away_pause = FIRST_PAUSE
             except Exception as error:
                 log.info("batch_failed", events=len(together), error=_told(error))
+        faults = 0
         for item in due:
             if item in settled or item.key in held:
                 continue
             if await self._try_alone(item):
                 settled.add(item)
-            else:
-                held.add(item.key)
-                if self._away_until > now:
-                    break
+                faults, self._away_pause = 0, FIRST_PAUSE
+                continue
+            held.add(item.key)
+            faults = faults + 1 if item.met_fault else 0
+            if faults == FAULTS_IN_A_ROW:
+                self._rest()
+            if self._away_until > now:
+                break
         self._waiting = [item for item in self._waiting if item not in settled]
+
+    def _rest(self) -> None:
+        """Try nothing for a while, each time longer."""
+        self._away_until = asyncio.get_running_loop().time() + self._away_pause
+        self._away_pause = min(self._away_pause * 2, LONGEST_PAUSE)
 
     async def _try_alone(self, item: _Received) -> bool:
         """Whether it is settled: applied or parked."""
@@ -268,10 +289,10 @@ class Consumer:
         item.failing_since = item.failing_since or now
         if is_connection_fault(error) and not await self._database_answers():
             log.warning("consumer_waits", error=_told(error), event_type=item.type)
-            self._away_until, self._away_pause = now + self._away_pause, min(self._away_pause * 2, LONGEST_PAUSE)
+            self._rest()
             return False
-        self._away_pause = FIRST_PAUSE
-        if isinstance(error, Unavailable) or is_connection_fault(error) or is_lock_fault(error):
+        item.met_fault = isinstance(error, Unavailable) or is_connection_fault(error) or is_lock_fault(error)
+        if item.met_fault:
             log.warning("consumer_waits", error=_told(error), event_type=item.type)
             others_get_through = item.not_before > 0 and self._through[self._is_told_on(item)] > item.others_then
             item.failures += others_get_through
@@ -401,10 +422,11 @@ class Consumer:
         """Try them together, or else one by one; takes out of `untried` what was tried. What meets a fault stays in it."""
         last_start = asyncio.get_running_loop().time() + REPLAY_LEASE.total_seconds() / 2
         received = {letter.letter_id: self._received(letter.record()) for letter in letters if not letter.is_reference}
-        whole = {identity: item for identity, item in received.items() if item is not None and item.unfit is None}
+        # What nobody here handles is settled by that: there is nothing to do.
+        whole = {identity: item for identity, item in received.items() if item is None or item.unfit is None}
         if len(whole) > 1:
             with suppress(Exception):
-                await self._apply_together(list(whole.values()), letters=list(whole))
+                await self._apply_together([item for item in whole.values() if item], letters=list(whole))
                 untried -= whole.keys()
         for letter in letters:
             if letter.letter_id in untried and asyncio.get_running_loop().time() < last_start and await self._replay_one(letter):
@@ -417,7 +439,6 @@ class Consumer:
             item = self._received(await self._referenced(letter) if letter.is_reference else letter.record())
             if item is not None and item.unfit is not None:
                 raise item.unfit
-            # If nobody here handles it any more, that is all there is to do.
             await self._apply_together([item] if item else [], letters=[letter.letter_id])
         except Exception as error:
             if isinstance(error, Unavailable | KafkaError) or is_connection_fault(error) or is_lock_fault(error):

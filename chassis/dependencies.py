@@ -1,16 +1,43 @@
-"""What endpoints take from their application."""
+"""What endpoints take from their application: each thing once, put there by the service's app.py and found by its type."""
 
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
 
 from chassis.database import Database
 
-
-async def database_of(request: Request) -> Database:
-    """The service's database, as its app.py put it into `app.state.database`."""
-    database: Database = request.app.state.database
-    return database
+Kind = TypeVar("Kind")
 
 
-Db = Annotated[Database, Depends(database_of)]
+def provide(app: FastAPI, kind: type[Kind], thing: Kind) -> None:
+    """Let the endpoints of `app` have `thing` wherever they ask for its type."""
+    _things(app)[kind] = thing
+
+
+def is_provided(app: FastAPI, kind: type[object]) -> bool:
+    return kind in _things(app)
+
+
+def provided(app: FastAPI, kind: type[Kind]) -> Kind:
+    """The thing of this type. LookupError: app.py provides none."""
+    thing: Kind = _things(app)[kind]
+    return thing
+
+
+def from_app(kind: type[object]) -> Any:
+    """For the type of an endpoint's argument: `Db = Annotated[Database, from_app(Database)]`."""
+
+    async def find(request: Request) -> object:
+        return provided(request.app, kind)
+
+    return Depends(find)
+
+
+def _things(app: FastAPI) -> dict[type[object], Any]:
+    if not hasattr(app.state, "provided"):
+        app.state.provided = {}
+    things: dict[type[object], Any] = app.state.provided
+    return things
+
+
+Db = Annotated[Database, from_app(Database)]

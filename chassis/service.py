@@ -23,6 +23,7 @@ from chassis.access import NO_OPERATIONS, AccessTable
 from chassis.clients import HttpSession
 from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
+from chassis.dependencies import is_provided, provide
 from chassis.health import Check, Trouble, health_router
 from chassis.idempotency import forget_keys
 from chassis.inbox import Inbox
@@ -128,6 +129,9 @@ class Service:
     resources: Sequence[AbstractAsyncContextManager[object]] = field(default_factory=list)
     """Opened before anything runs, closed after everything has stopped; e.g. the HttpSession of its clients."""
 
+    def __post_init__(self) -> None:
+        provide(self.api, Database, self.database)
+
     @asynccontextmanager
     async def opened(self, parts: frozenset[Part] = frozenset(Part)) -> AsyncIterator[None]:
         """Its connections are open inside; nothing runs yet but what the API needs to know its callers. Tests use the API this
@@ -136,13 +140,14 @@ class Service:
             stack.push_async_callback(self.database.close)
             for resource in self.resources:
                 await stack.enter_async_context(resource)
-            if Part.API in parts and not hasattr(self.api.state, "verifier"):
+            if Part.API in parts and not is_provided(self.api, TokenVerifier):
                 http = await stack.enter_async_context(HttpSession())
                 ended = EndedSessions(ended_fetcher(http, self.settings.identity_url))
                 await stack.enter_async_context(ended.following())
                 keys = jwks_fetcher(http, self.settings.identity_url)
                 issuer, audience = self.settings.jwt_issuer, self.settings.jwt_audience
-                self.api.state.verifier = TokenVerifier(issuer, audience, keys, service=self.name, ended=ended)
+                verifier = TokenVerifier(issuer, audience, keys, service=self.name, ended=ended)
+                provide(self.api, TokenVerifier, verifier)
             yield
 
     async def run(self, parts: frozenset[Part] = frozenset(Part)) -> None:

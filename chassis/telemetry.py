@@ -12,8 +12,8 @@ from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
 
-class QueriesUntold(SpanProcessor):
-    """Keeps queries out of spans: a link from a mail has its token there, a search what a person looked for."""
+class QueryRedaction(SpanProcessor):
+    """Removes query strings from spans: a link in a mail has its token there, a search what a person looked for."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         if span.attributes and "url.query" in span.attributes:
@@ -55,7 +55,7 @@ def configure_tracing(service: str, otlp_endpoint: str | None, ratio: float) -> 
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 
-        provider.add_span_processor(QueriesUntold())
+        provider.add_span_processor(QueryRedaction())
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{otlp_endpoint.rstrip('/')}/v1/traces")))
         AsyncPGInstrumentor().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]
     trace.set_tracer_provider(provider)

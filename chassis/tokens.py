@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from chassis.clients import Answer, HttpSession, OutboundClient, fault
+from chassis.dependencies import provided
 from chassis.logs import logger
 from chassis.sessions import EndedSessions
 from contracts.budgets import SERVICE_CALL_S
@@ -156,5 +157,4 @@ async def authenticate(
     """The caller. Refusal: unauthenticated."""
     if credentials is None:
         raise Refusal(ErrorCode.UNAUTHENTICATED, "Send an access token: Authorization: Bearer …")
-    verifier: TokenVerifier = request.app.state.verifier
-    return await verifier.verify(credentials.credentials)
+    return await provided(request.app, TokenVerifier).verify(credentials.credentials)

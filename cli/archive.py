@@ -80,7 +80,7 @@ async def rewind(urls: Mapping[str, str], consumer: str, wanted: Wanted, *, agai
     for producer in await with_table(urls, "outbox"):
         async with _archive(urls[producer]) as connection:
             begins_at = await connection.fetchval("select created_at from outbox order by seq limit 1")
-            if begins_at is None or (wanted.since and wanted.since < begins_at):
+            if wanted.since and (begins_at is None or wanted.since < begins_at):
                 begins = f"begins at {begins_at:%Y-%m-%d %H:%M:%S} UTC" if begins_at else "is empty"
                 typer.echo(f"The archive of {producer} {begins}; what was before is gone.", err=True)
             async for page in _pages(connection, wanted):

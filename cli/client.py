@@ -3,15 +3,16 @@
 import asyncio
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 
 RENEW_AFTER_S = 200.0
 """Well before an access token expires."""
-MAIL_WITHIN_S = 60
+MAIL_WITHIN_S = 300
 _LINK = re.compile(r"/api/v1/auth/links/([a-z-]+)\?token=(\S+)")
 
 
@@ -36,12 +37,22 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+class Recorder(Protocol):
+    """Is told of each call when it has ended; `testing.histories.History` is one."""
+
+    def __call__(
+        self, method: str, path: str, body: Any, token: str | None, headers: Mapping[str, str], began: float, reply: Reply | None
+    ) -> None:
+        """`began`: by time.monotonic(). `reply` None: no answer came."""
+
+
 class Client:
     """JSON over HTTP. One instance may act for many users: each call takes the access token it should carry."""
 
-    def __init__(self, url: str, *, connections: int = 64) -> None:
+    def __init__(self, url: str, *, connections: int = 64, recorder: Recorder | None = None) -> None:
         self.url = url.rstrip("/")
         self._connections = connections
+        self._recorder = recorder
         self._http: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
@@ -57,9 +68,16 @@ class Client:
         self, method: str, path: str, body: Any = None, *, token: str | None = None, headers: dict[str, str] | None = None
     ) -> Reply:
         """Send a request and return whatever comes back, refusals included."""
-        sent = dict(headers or {})
-        if token:
-            sent["Authorization"] = f"Bearer {token}"
+        began, reply = time.monotonic(), None
+        try:
+            reply = await self._send(method, path, body, token, headers or {})
+        finally:
+            if self._recorder:
+                self._recorder(method, path, body, token, headers or {}, began, reply)
+        return reply
+
+    async def _send(self, method: str, path: str, body: Any, token: str | None, headers: Mapping[str, str]) -> Reply:
+        sent = {**headers, "Authorization": f"Bearer {token}"} if token else dict(headers)
         async with self._http.request(method, self.url + path, json=body, headers=sent) as response:
             content = await response.json(content_type=None) if response.content_length != 0 else None
             return Reply(response.status, content, dict(response.headers))
@@ -123,7 +141,7 @@ class Person:
         deadline = time.monotonic() + MAIL_WITHIN_S
         while not (links := await self._links(mailbox)):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"no mail to {self.email}")
+                raise TimeoutError(f"waited {MAIL_WITHIN_S} s in vain for a mail to {self.email}")
             await asyncio.sleep(0.1)
         page, token = links[-1]
         if page == "verify-email":

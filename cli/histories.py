@@ -21,8 +21,8 @@ from contracts.orders import OrderStatus
 from embedded.supervisor import cancelled_by_sigterm
 from testing import scenarios
 from testing.scenarios import Play
-from testing.shop import in_parallel, until
-from testing.stage import UNTIL_S, Stage, open_stage
+from testing.shop import UNTIL_S, in_parallel, until
+from testing.stage import Stage, open_stage
 
 PROCESS = re.compile(r"\b[0-9]+@[A-Za-z0-9.-]+")
 """How Temporal calls a process: its number at its machine."""

@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 
 from cli.events import events_app
+from cli.orders import orders_app
+from cli.undo import undo_app
 
 app = typer.Typer(name="commerce", no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
 
 histories = typer.Typer(no_args_is_help=True, help="Recorded histories of the order saga.")
 app.add_typer(histories, name="histories")
 app.add_typer(events_app, name="events")
+app.add_typer(orders_app, name="orders")
+app.add_typer(undo_app, name="undo")
 
 DataDir = Annotated[Path, typer.Option("--data", help="Where the platform on this machine keeps everything.")]
 DEFAULT_DATA, DEFAULT_DEMO_DATA = Path(".commerce"), Path(".commerce-demo")

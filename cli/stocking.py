@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cli.client import Gateway, Person
+from cli.client import Gateway, Person, Recorder
 from data.baskets import Basket, read_baskets, read_products
 from data.catalogue import import_row
 
@@ -16,9 +16,11 @@ UNITS = 500
 CHUNK = 1000
 
 
-async def stock_platform(env: Mapping[str, str], console: Console, baskets: Path | None = None) -> None:
+async def stock_platform(
+    env: Mapping[str, str], console: Console, baskets: Path | None = None, recorder: Recorder | None = None
+) -> None:
     """Load catalogue, warehouses and stock through the gateway, as the first admin; does nothing if that was done before."""
-    async with Gateway(env["GATEWAY_URL"]) as gateway:
+    async with Gateway(env["GATEWAY_URL"], recorder=recorder) as gateway:
         admin = Person(gateway, env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
         await _load_products(gateway, admin, console)
         await _load_stock(gateway, admin, read_baskets(baskets), console)

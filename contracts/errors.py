@@ -19,7 +19,6 @@ class ErrorCode(StrEnum):
     MALFORMED_REQUEST = "malformed_request"
     IDEMPOTENCY_KEY_MISSING = "idempotency_key_missing"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
-    IDEMPOTENCY_KEY_IN_USE = "idempotency_key_in_use"
     PAYLOAD_TOO_LARGE = "payload_too_large"
     RATE_LIMITED = "rate_limited"
     INVALID_CURSOR = "invalid_cursor"

@@ -65,7 +65,6 @@ class ApacheKafka:
             ready=lambda: answers(self.bootstrap),
             prepare=self._prepare,
             on_ready=lambda: ensure_topics(self.bootstrap, self.topics, self.partitions),
-            ready_timeout_s=60.0,
         )
 
     @property

@@ -37,7 +37,7 @@ class EnvoyServer:
     config: Mapping[str, Any]
     metrics_port: int
 
-    def spec(self, name: str = "gateway", *, start_after: tuple[str, ...] = (), ready_timeout_s: float = 30.0) -> ProcessSpec:
+    def spec(self, name: str = "gateway", *, start_after: tuple[str, ...] = ()) -> ProcessSpec:
         """The process; ready once its listeners are open."""
         return ProcessSpec(
             name=name,
@@ -46,7 +46,6 @@ class EnvoyServer:
             ready=http_ok(f"http://127.0.0.1:{self.metrics_port}/ready"),
             prepare=self._prepare,
             start_after=start_after,
-            ready_timeout_s=ready_timeout_s,
         )
 
     async def _prepare(self) -> None:

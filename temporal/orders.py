@@ -150,9 +150,7 @@ class OrderSagas:
         """Start the order's saga; False if it was started before. With `so_far` it goes on where a lost one was.
 
         Fault: Unavailable."""
-        options = _options(order, update_id)
-        if so_far is not None:
-            options |= {"id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE}
+        options = _options(order, update_id, so_far)
         try:
             run = OrderRun(**dict(order), so_far=so_far)
             await self._client.start_workflow(ORDER_WORKFLOW, run, **options, rpc_timeout=RPC)
@@ -293,20 +291,23 @@ class OrderSagas:
         return answer
 
 
-def _options(order: PlaceOrder, update_id: str) -> dict[str, Any]:
-    """What a start says of an order's workflow."""
+def _options(order: PlaceOrder, update_id: str, so_far: OrderSoFar | None = None) -> dict[str, Any]:
+    """What a start says of an order's workflow. With `so_far` it takes the place of one that was lost."""
+    reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if so_far else WorkflowIDReusePolicy.REJECT_DUPLICATE
+    trouble = [SearchAttributePair(PARCEL_TROUBLE, so_far.trouble)] if so_far and so_far.trouble else []
     return {
         "id": order_workflow_id(order.order_id),
         "task_queue": ORDER_QUEUE,
         "id_conflict_policy": WorkflowIDConflictPolicy.FAIL,
-        "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        "id_reuse_policy": reuse,
         "static_summary": f"{len(order.lines)} lines, {order.total}",
         "memo": {PLACED_BY: update_id},
         "search_attributes": TypedSearchAttributes(
             [
-                SearchAttributePair(ORDER_STATUS, OrderStatus.PENDING),
+                SearchAttributePair(ORDER_STATUS, so_far.status if so_far else OrderStatus.PENDING),
                 SearchAttributePair(CUSTOMER_ID, str(order.customer_id)),
                 SearchAttributePair(ORDER_TOTAL, float(order.total.amount)),
+                *trouble,
             ]
         ),
     }

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from chassis import migrations
 from chassis.access import Grant, Reach
+from chassis.dependencies import provide
 from chassis.service import Service
 from chassis.tokens import ALGORITHM, Principal, TokenVerifier
 from contracts.identity import Role
@@ -30,12 +31,14 @@ ROOT = Path(__file__).parent.parent
 # A slow machine is no defect of what is tested.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
+PATIENCE_S = 120.0
+"""How long a test waits for what has to come. Only a defect makes it wait that long: a busy machine is none."""
 ADMIN = Grant(Principal(uuid4(), frozenset({Role.ADMIN}), 0), frozenset({Reach.ALL}))
 """Somebody who reaches everything, for tests that are not about who may what."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", default="20", help="crash test: how many times a part of the platform is killed")
+    parser.addoption("--kills", default="20", help="crash test: how many times something fails")
     parser.addoption("--seed", default=str(time.time_ns() % 100_000), help="crash test: makes the random choices repeatable")
     parser.addoption("--explore-seeds", default="400", help="explorer: how many seeds are played; they follow from --seed")
     parser.addoption("--fuzz-seed", default="1", help="fuzz run: where its sequence of made-up requests begins")
@@ -129,7 +132,7 @@ def mint() -> TokenMint:
 @asynccontextmanager
 async def running_api(service: Service, mint: TokenMint) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a service's API, in this process, on its real database."""
-    service.api.state.verifier = mint.verifier(service.name)
+    provide(service.api, TokenVerifier, mint.verifier(service.name))
     async with service.opened():
         transport = httpx2.ASGITransport(service.api)
         async with httpx2.AsyncClient(transport=transport, base_url="http://service") as client:
@@ -142,7 +145,9 @@ async def emptied(connection: Redis) -> None:
         await connection.delete(*keys)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], *, timeout_s: float = 15.0, what: str = "the condition") -> None:
+async def eventually(
+    condition: Callable[[], Awaitable[bool]], *, timeout_s: float = PATIENCE_S, what: str = "the condition"
+) -> None:
     """Wait until an asynchronous condition holds; fail with its name if it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not await condition():

@@ -137,6 +137,7 @@ class OrderWorkflow(Delivery):
         progress = self._progress
         if self._cancellation:
             reason, for_staff = _wish(self._cancellation.request)
+        reason = progress.reason or reason  # of an order that is repaired: what its client was told stays true
         try:
             await self._saga.ask_whether_it_can_be_undone()
         except Refusal as too_late:

@@ -18,7 +18,7 @@ from testing.scenarios import Scenario, Seen
 from testing.shop import Placed, Purchase, Shop, in_parallel
 
 AT_ONCE = 16
-UNTIL_FINAL_S = 90
+UNTIL_FINAL_S = 300
 NOTHING = Placed(0, {}, 0.0)
 
 

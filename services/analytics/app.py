@@ -21,7 +21,6 @@ def build(settings: AnalyticsSettings) -> Service:
     app = new_app(
         "analytics", "Analytics", "Sales, top products and customer value.", [api.public], {"database": database.ping}, ACCESS
     )
-    app.state.database = database
     return Service(
         name="analytics",
         settings=settings,

@@ -2,9 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import Header, Query, Request, Response
+from fastapi import Query, Request, Response
 
-from chassis.dependencies import Db
+from chassis.database import Database
+from chassis.dependencies import Db, from_app, provided
+from chassis.etags import OptionalSeenVersion, SeenVersion, tagged
 from chassis.idempotency import OptionalKey
 from chassis.paging import Cursor, Limit
 from contracts.base import NO_CONTROLS, ProductId
@@ -13,7 +15,7 @@ from contracts.money import Amount, Currency
 from contracts.paging import Page
 from services.catalog import commands, queries
 from services.catalog.access import ACCESS
-from services.catalog.cache import Products
+from services.catalog.cache import ProductCache
 from services.catalog.schemas import (
     CategoryChange,
     CategoryId,
@@ -39,9 +41,7 @@ Search = Annotated[
 ]
 InCategory = Annotated[CategoryId, Query(description="Of a category or a department.", examples=["grocery.cheese"])]
 PriceLimit = Annotated[Amount, Query(ge=0)]
-_if_match = Header(alias="If-Match", pattern=r'^"\d{1,9}"$', description="The ETag that you have seen.", examples=['"3"'])
-IfMatch = Annotated[str, _if_match]
-OptionalIfMatch = Annotated[str | None, _if_match]
+Products = Annotated[ProductCache, from_app(ProductCache)]
 
 public = ACCESS.router(prefix="/api/v1", tags=["catalog"])
 internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
@@ -78,7 +78,7 @@ async def list_products(
 )
 async def get_product(request: Request, product_id: ProductId) -> Response:
     # The most frequent request of a shop: what it needs is taken from the request itself, which is quicker than by dependencies.
-    product = await queries.get_product(request.app.state.database, request.app.state.products, product_id)
+    product = await queries.get_product(provided(request.app, Database), provided(request.app, ProductCache), product_id)
     headers = {"ETag": product.etag, "Cache-Control": "no-cache"}
     if product.etag in request.headers.get("If-None-Match", ""):
         return Response(status_code=304, headers=headers)
@@ -87,31 +87,34 @@ async def get_product(request: Request, product_id: ProductId) -> Response:
 
 @public.post("/products", status_code=201, summary="Put a product on sale")
 async def create_product(db: Db, products: Products, new: NewProduct, key: OptionalKey, response: Response) -> ProductView:
-    return _with_etag(response, await commands.create_product(db, products, new, key))
+    product = await commands.create_product(db, products, new.product_id, new.details, new.category_id, new.price, key)
+    return tagged(response, ProductView.of(product))
 
 
 @public.post("/products/import", summary="Create or change up to 1000 products")
 async def import_products(db: Db, products: Products, request: ImportRequest, key: OptionalKey) -> ImportResult:
-    return await commands.import_products(db, products, request, key)
+    rows = [commands.ImportRow(row.product_id, row.details, row.department, row.category, row.price) for row in request.products]
+    return ImportResult.model_validate(await commands.import_products(db, products, rows, key), from_attributes=True)
 
 
 @public.patch("/products/{product_id}", summary="Change what describes a product")
 async def change_product(
-    db: Db, products: Products, product_id: ProductId, patch: ProductPatch, if_match: IfMatch, response: Response
+    db: Db, products: Products, product_id: ProductId, patch: ProductPatch, seen: SeenVersion, response: Response
 ) -> ProductView:
-    return _with_etag(response, await commands.change_product(db, products, product_id, patch, _version(if_match)))
+    product = await commands.change_product(db, products, product_id, patch.details, patch.category_id, seen)
+    return tagged(response, ProductView.of(product))
 
 
 @public.put("/products/{product_id}/price", summary="Set a product's price")
 async def set_price(
-    db: Db, products: Products, product_id: ProductId, price: Price, response: Response, if_match: OptionalIfMatch = None
+    db: Db, products: Products, product_id: ProductId, price: Price, response: Response, seen: OptionalSeenVersion
 ) -> ProductView:
-    return _with_etag(response, await commands.set_price(db, products, product_id, price, _version(if_match)))
+    return tagged(response, ProductView.of(await commands.set_price(db, products, product_id, price, seen)))
 
 
 @public.delete("/products/{product_id}", status_code=204, summary="Take a product off sale")
-async def delete_product(db: Db, products: Products, product_id: ProductId, if_match: OptionalIfMatch = None) -> None:
-    await commands.delete_product(db, products, product_id, _version(if_match))
+async def delete_product(db: Db, products: Products, product_id: ProductId, seen: OptionalSeenVersion) -> None:
+    await commands.delete_product(db, products, product_id, seen)
 
 
 @public.get("/categories", summary="List departments and categories")
@@ -121,12 +124,12 @@ async def list_categories(db: Db, cursor: Cursor = None, limit: Limit = 50) -> P
 
 @public.post("/categories", status_code=201, summary="Add a department or a category")
 async def create_category(db: Db, new: NewCategory, key: OptionalKey) -> CategoryView:
-    return await commands.create_category(db, new, key)
+    return CategoryView.of(await commands.create_category(db, new.name, new.parent_id, key))
 
 
 @public.put("/categories/{category_id}", summary="Rename or move a category")
 async def change_category(db: Db, products: Products, category_id: CategoryId, change: CategoryChange) -> CategoryView:
-    return await commands.change_category(db, products, category_id, change)
+    return CategoryView.of(await commands.change_category(db, products, category_id, change.name, change.parent_id))
 
 
 @public.delete("/categories/{category_id}", status_code=204, summary="Remove an empty category")
@@ -137,12 +140,3 @@ async def delete_category(db: Db, category_id: CategoryId) -> None:
 @internal.post("/products/lookup", summary="Names, prices and weights of products")
 async def look_up_products(db: Db, command: LookUpProducts) -> ProductsFound:
     return await queries.look_up_products(db, command.product_ids)
-
-
-def _version(if_match: str | None) -> int | None:
-    return int(if_match.strip('"')) if if_match else None
-
-
-def _with_etag(response: Response, view: ProductView) -> ProductView:
-    response.headers["ETag"] = f'"{view.version}"'
-    return view

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from chassis.cache import Cache, redis_client
 from chassis.database import Database
+from chassis.dependencies import provide
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from services.catalog import api
@@ -29,8 +30,7 @@ def build(settings: CatalogSettings) -> Service:
     app = new_app(
         "catalog", "Catalog", "Products, categories and prices.", [api.public, api.internal], {"database": database.ping}, ACCESS
     )
-    app.state.database = database
-    app.state.products = ProductCache(Cache(redis, PREFIX, settings.catalog_cache_seconds))
+    provide(app, ProductCache, ProductCache(Cache(redis, PREFIX, settings.catalog_cache_seconds)))
     return Service(name="catalog", settings=settings, metadata=metadata, api=app, database=database, resources=[redis])
 
 

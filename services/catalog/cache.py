@@ -6,11 +6,10 @@ written anew. What is not on sale is not cached.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Self
-
-from fastapi import Depends, Request
+from typing import Self
 
 from chassis.cache import Cache
+from chassis.etags import etag
 from services.catalog.model import Product
 from services.catalog.schemas import ProductView
 
@@ -26,7 +25,7 @@ class ProductBytes:
 
     @classmethod
     def of(cls, product: Product) -> Self:
-        return cls(f'"{product.version}"', ProductView.of(product).model_dump_json().encode())
+        return cls(etag(product.version), ProductView.of(product).model_dump_json().encode())
 
 
 class ProductCache:
@@ -57,12 +56,3 @@ def _pack(value: ProductBytes) -> bytes:
 def _unpack(value: bytes) -> ProductBytes:
     etag, _, json = value.partition(b"\n")
     return ProductBytes(etag.decode(), json)
-
-
-async def product_cache_of(request: Request) -> ProductCache:
-    """The service's cache, as its app.py put it into `app.state.products`."""
-    cache: ProductCache = request.app.state.products
-    return cache
-
-
-Products = Annotated[ProductCache, Depends(product_cache_of)]

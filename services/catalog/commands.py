@@ -3,7 +3,8 @@
 Edits by staff are few: those that create, move or import go one after the other (`_EDITS`), the others lock the product's row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, update
@@ -28,82 +29,108 @@ from services.catalog.model import (
     outbox,
     place,
 )
-from services.catalog.schemas import (
-    CategoryChange,
-    CategoryView,
-    ImportedProduct,
-    ImportRequest,
-    ImportResult,
-    NewCategory,
-    NewProduct,
-    ProductPatch,
-    ProductView,
-)
 
 _EDITS = "catalog edits"
 
 
-async def create_product(database: Database, cache: ProductCache, new: NewProduct, key: IdempotencyKey | None) -> ProductView:
+@dataclass(frozen=True, slots=True)
+class ImportRow:
+    """A product as an import brings it: department and category by name."""
+
+    product_id: str
+    details: Mapping[str, Any]
+    department: str
+    category: str
+    price: Money
+
+    @property
+    def category_id(self) -> str:
+        return category_id_for(self.category, category_id_for(self.department, None))
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did: how many products of each. `skipped` were deleted earlier."""
+
+    created: int
+    updated: int
+    unchanged: int
+    skipped: int
+
+
+async def create_product(
+    database: Database,
+    cache: ProductCache,
+    product_id: str,
+    details: Mapping[str, Any],
+    category_id: str,
+    price: Money,
+    key: IdempotencyKey | None = None,
+) -> Product:
     """Put a product on sale, or a deleted one again. Refusals: product_exists, category_unknown, idempotency_key_reused."""
     async with database.transaction() as session:
         earlier = await idempotency.earlier_reply(session, key)
         if earlier is not None:
-            return ProductView.model_validate(earlier)
+            return Product.model_validate(earlier)
         await lock(session, _EDITS)
-        fields = {**new.details, **await _place(session, new.category_id)}
-        product = await session.get(Product, new.product_id, with_for_update=True)
+        fields = {**details, **await _place(session, category_id)}
+        product = await session.get(Product, product_id, with_for_update=True)
         if product is None:
-            product = Product.new(new.product_id, fields, new.price)
+            product = Product.new(product_id, fields, price)
             session.add(product)
             event = product.created()
         else:
-            event = product.restore(fields, new.price)
-        await _tell(session, event)
-        view = ProductView.of(product)
-        await idempotency.remember(session, key, view.model_dump(mode="json"))
-    await cache.drop([new.product_id])
-    return view
+            event = product.restore(fields, price)
+        await _publish(session, event)
+        await idempotency.remember(session, key, product.model_dump(mode="json"))
+    await cache.drop([product_id])
+    return product
 
 
 async def change_product(
-    database: Database, cache: ProductCache, product_id: str, patch: ProductPatch, version: int | None = None
-) -> ProductView:
-    """Change what describes a product. Refusals: not_found, stale_version, category_unknown."""
+    database: Database,
+    cache: ProductCache,
+    product_id: str,
+    details: Mapping[str, Any],
+    category_id: str | None = None,
+    version: int | None = None,
+) -> Product:
+    """Change these details of a product, and its category if one is named.
+
+    Refusals: not_found, stale_version, category_unknown."""
     async with database.transaction() as session:
-        fields = patch.details
-        if patch.category_id is not None:
+        fields = dict(details)
+        if category_id is not None:
             await lock(session, _EDITS)
-            fields |= await _place(session, patch.category_id)
+            fields |= await _place(session, category_id)
         product = await _on_sale(session, product_id, version)
-        await _tell(session, product.change(fields))
-        view = ProductView.of(product)
+        await _publish(session, product.change(fields))
     await cache.drop([product_id])
-    return view
+    return product
 
 
 async def set_price(
     database: Database, cache: ProductCache, product_id: str, price: Money, version: int | None = None
-) -> ProductView:
+) -> Product:
     """Sell a product at this price from now on. Refusals: not_found, stale_version."""
     async with database.transaction() as session:
         product = await _on_sale(session, product_id, version)
-        await _tell(session, product.set_price(price))
-        view = ProductView.of(product)
+        await _publish(session, product.set_price(price))
     await cache.drop([product_id])
-    return view
+    return product
 
 
 async def delete_product(database: Database, cache: ProductCache, product_id: str, version: int | None = None) -> None:
     """Take a product off sale. Refusals: not_found, stale_version."""
     async with database.transaction() as session:
         product = await _on_sale(session, product_id, version)
-        await _tell(session, product.delete())
+        await _publish(session, product.delete())
     await cache.drop([product_id])
 
 
 async def import_products(
-    database: Database, cache: ProductCache, request: ImportRequest, key: IdempotencyKey | None = None
-) -> ImportResult:
+    database: Database, cache: ProductCache, rows: Sequence[ImportRow], key: IdempotencyKey | None = None
+) -> Imported:
     """Create what is missing, change what differs, leave the rest; doing it again changes nothing. In all, a few statements.
 
     Refusal: idempotency_key_reused.
@@ -111,10 +138,10 @@ async def import_products(
     async with database.transaction() as session:
         earlier = await idempotency.earlier_reply(session, key)
         if earlier is not None:
-            return ImportResult.model_validate(earlier)
+            return Imported(**earlier)
         await lock(session, _EDITS)
-        places = await _make_places(session, request.products)
-        one_of = col(Product.product_id).in_([row.product_id for row in request.products])
+        places = await _make_places(session, rows)
+        one_of = col(Product.product_id).in_([row.product_id for row in rows])
         query = select(Product).where(one_of).order_by(Product.product_id).with_for_update()
         stored = {product.product_id: product for product in await session.exec(query)}
         session.expunge_all()  # the changed ones are written together below; the session would write them one by one
@@ -122,8 +149,8 @@ async def import_products(
         written: list[Product] = []
         events: list[Event] = []
         created = skipped = 0
-        for row in request.products:
-            fields = {**row.details, **places[_category_id(row)]}
+        for row in rows:
+            fields = {**row.details, **places[row.category_id]}
             product = stored.get(row.product_id)
             if product is None:
                 product = Product.new(row.product_id, fields, row.price)
@@ -143,34 +170,37 @@ async def import_products(
                 upsert.on_conflict_do_update(index_elements=["product_id"], set_=replace),
                 [product.model_dump() for product in written],
             )
-        await _tell(session, *events)
+        await _publish(session, *events)
         updated = len(written) - created
-        unchanged = len(request.products) - created - updated - skipped
-        result = ImportResult(created=created, updated=updated, unchanged=unchanged, skipped=skipped)
-        await idempotency.remember(session, key, result.model_dump())
+        unchanged = len(rows) - created - updated - skipped
+        result = Imported(created=created, updated=updated, unchanged=unchanged, skipped=skipped)
+        await idempotency.remember(session, key, asdict(result))
     await cache.drop([product.product_id for product in written])
     return result
 
 
-async def create_category(database: Database, new: NewCategory, key: IdempotencyKey | None) -> CategoryView:
+async def create_category(
+    database: Database, name: str, parent_id: str | None = None, key: IdempotencyKey | None = None
+) -> Category:
     """Add a department or a category. Refusals: conflict (it exists), category_unknown (the parent), idempotency_key_reused."""
     async with database.transaction() as session:
         earlier = await idempotency.earlier_reply(session, key)
         if earlier is not None:
-            return CategoryView.model_validate(earlier)
+            return Category.model_validate(earlier)
         await lock(session, _EDITS)
-        if new.parent_id is not None:
-            await _department(session, new.parent_id)
-        category = Category(category_id=category_id_for(new.name, new.parent_id), name=new.name, parent_id=new.parent_id)
+        if parent_id is not None:
+            await _department(session, parent_id)
+        category = Category(category_id=category_id_for(name, parent_id), name=name, parent_id=parent_id)
         if await session.get(Category, category.category_id) is not None:
             raise Refusal(ErrorCode.CONFLICT, f"There is a category {category.category_id} already.")
         session.add(category)
-        view = CategoryView.of(category)
-        await idempotency.remember(session, key, view.model_dump())
-        return view
+        await idempotency.remember(session, key, category.model_dump())
+        return category
 
 
-async def change_category(database: Database, cache: ProductCache, category_id: str, change: CategoryChange) -> CategoryView:
+async def change_category(
+    database: Database, cache: ProductCache, category_id: str, name: str, parent_id: str | None
+) -> Category:
     """Rename a category, or move it to another department; its products show that.
 
     Refusals: not_found, conflict (its level cannot change), category_unknown (the department)."""
@@ -178,13 +208,12 @@ async def change_category(database: Database, cache: ProductCache, category_id: 
         await lock(session, _EDITS)
         category = await _category(session, category_id)
         product_ids: Sequence[str] = []
-        department = None if change.parent_id is None else await _department(session, change.parent_id)
-        if category.move(change.name, change.parent_id):
+        department = None if parent_id is None else await _department(session, parent_id)
+        if category.move(name, parent_id):
             new = {"department": category.name} if department is None else place(category, department)
             product_ids = await _show_place(session, category, new)
-        view = CategoryView.of(category)
     await cache.drop(product_ids)
-    return view
+    return category
 
 
 async def delete_category(database: Database, category_id: str) -> None:
@@ -210,7 +239,7 @@ async def _on_sale(session: AsyncSession, product_id: str, version: int | None) 
     return product
 
 
-async def _tell(session: AsyncSession, *changes: Event | None) -> None:
+async def _publish(session: AsyncSession, *changes: Event | None) -> None:
     """Write the events down, and what they say of prices into the price history."""
     await session.flush()
     events = [event for event in changes if event is not None]
@@ -249,14 +278,10 @@ async def _place(session: AsyncSession, category_id: str) -> dict[str, str]:
     return place(category, await _department(session, category.parent_id))
 
 
-def _category_id(row: ImportedProduct) -> str:
-    return category_id_for(row.category, category_id_for(row.department, None))
-
-
-async def _make_places(session: AsyncSession, rows: Sequence[ImportedProduct]) -> dict[str, dict[str, str]]:
+async def _make_places(session: AsyncSession, rows: Sequence[ImportRow]) -> dict[str, dict[str, str]]:
     """The place of each category named in `rows`, by the category's id; makes the categories that are missing."""
     departments = {category_id_for(row.department, None): row.department for row in rows}
-    categories = {_category_id(row): (row.category, category_id_for(row.department, None)) for row in rows}
+    categories = {row.category_id: (row.category, category_id_for(row.department, None)) for row in rows}
     values = [{"category_id": key, "name": name, "parent_id": None} for key, name in departments.items()]
     values += [{"category_id": key, "name": name, "parent_id": parent} for key, (name, parent) in categories.items()]
     await session.exec(insert(Category).values(values).on_conflict_do_nothing())

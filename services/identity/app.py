@@ -10,6 +10,7 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, model_validator
 
 from chassis.database import Database, is_connection_fault
+from chassis.dependencies import provide
 from chassis.jobs import Job
 from chassis.logs import logger
 from chassis.service import Service, new_app, run_service
@@ -20,11 +21,12 @@ from contracts.platform import CLIENTS
 from services.identity import queries
 from services.identity.access import ACCESS
 from services.identity.api import ROUTERS
+from services.identity.api.dependencies import ClientSecrets, LinkAddress
 from services.identity.commands import accounts, sessions
 from services.identity.commands.security import SecurityLog
 from services.identity.model import metadata
 from services.identity.passwords import Passwords
-from services.identity.schemas import Email, NewPassword, RegisterRequest
+from services.identity.schemas import Email, NewPassword
 from services.identity.tokens import TokenIssuer
 
 FORGET_SECONDS = 600.0
@@ -74,21 +76,29 @@ def build(settings: IdentitySettings) -> Service:
         {"database": database.ping},
         ACCESS,
     )
-    app.state.database, app.state.passwords, app.state.issuer = database, passwords, issuer
-    app.state.public_url = settings.public_url
-    app.state.security = SecurityLog()
-    app.state.clients = {client.name: getattr(settings, client.client_secret.lower()) for client in CLIENTS}
+    secrets = {client.name: getattr(settings, client.client_secret.lower()) for client in CLIENTS}
+    provide(app, Passwords, passwords)
+    provide(app, TokenIssuer, issuer)
+    provide(app, SecurityLog, SecurityLog())
+    provide(app, LinkAddress, LinkAddress(settings.public_url))
+    provide(app, ClientSecrets, ClientSecrets(secrets))
     ended = EndedSessions(partial(queries.ended_sessions, database))
-    app.state.verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys, service="identity", ended=ended)
+    verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys, service="identity", ended=ended)
+    provide(app, TokenVerifier, verifier)
 
     @asynccontextmanager
     async def first_admin() -> AsyncIterator[None]:
         """Before the first request is answered, so that whoever finds the service ready can log in."""
         if settings.admin_email and settings.admin_password:
-            admin = RegisterRequest(email=settings.admin_email, password=settings.admin_password, name="Administrator")
             while True:
                 try:
-                    await accounts.ensure_admin(database, passwords, admin)
+                    await accounts.ensure_admin(
+                        database,
+                        passwords,
+                        email=settings.admin_email,
+                        password=settings.admin_password,
+                        name="Administrator",
+                    )
                     break
                 except Exception as error:
                     if not is_connection_fault(error):

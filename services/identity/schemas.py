@@ -8,8 +8,9 @@ from pydantic import AfterValidator, EmailStr, Field, SecretStr, StringConstrain
 
 from contracts.address import Address
 from contracts.base import Contract, Reason, Request, WarehouseId
-from contracts.identity import Role
-from services.identity.model import SecurityEvent, User
+from contracts.identity import USER_TOKEN_LASTS, Role
+from services.identity.model import REFRESH_TOKEN_LASTS, SecurityEvent, User
+from services.identity.tokens import Tokens
 
 Email = Annotated[EmailStr, AfterValidator(str.lower), Field(max_length=254, examples=["ada@example.com"])]
 """Normalised, so that one address is one account."""
@@ -139,6 +140,16 @@ class TokenPair(Contract):
     refresh_token: str
     refresh_expires_in: int
     """Seconds."""
+
+    @classmethod
+    def of(cls, tokens: Tokens, **others: str) -> Self:
+        return cls(
+            access_token=tokens.access_token,
+            expires_in=int(USER_TOKEN_LASTS.total_seconds()),
+            refresh_token=tokens.refresh_token,
+            refresh_expires_in=int(REFRESH_TOKEN_LASTS.total_seconds()),
+            **others,
+        )
 
 
 class LoginTokens(TokenPair):

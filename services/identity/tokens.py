@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -24,6 +25,14 @@ SERVICE_TOKEN_LASTS = timedelta(minutes=10)
 SERVICE_SUBJECTS = UUID("d0f2b6f1-9c0c-5a35-8f0e-6a2b1c6f4e90")
 """Namespace of the subjects of service tokens."""
 _PUBLIC_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a login or a refresh gives. The refresh token is good for one use."""
+
+    access_token: str
+    refresh_token: str
 
 
 class TokenIssuer:

@@ -3,10 +3,10 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Query, Request
+from fastapi import Query
 
 from chassis.access import Caller
-from chassis.dependencies import Db
+from chassis.dependencies import Db, from_app
 from chassis.idempotency import RequiredKey
 from chassis.paging import Cursor, Limit
 from contracts import inventory as contract
@@ -15,19 +15,14 @@ from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInven
 from contracts.paging import Page
 from services.inventory import commands, queries
 from services.inventory.access import ACCESS
+from services.inventory.model import PromiseLimit
 from services.inventory.schemas import ReceiptRequest, StockView, WarehouseView
 
 public = ACCESS.router(prefix="/api/v1", tags=["inventory"])
 internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
 
 
-async def promised_units_of(request: Request) -> int:
-    """Units of one product that a customer may be promised at a time, as app.py put it into `app.state.promised_units`."""
-    limit: int = request.app.state.promised_units
-    return limit
-
-
-PromisedUnits = Annotated[int, Depends(promised_units_of)]
+Limits = Annotated[PromiseLimit, from_app(PromiseLimit)]
 
 
 @public.get("/warehouses", summary="List warehouses")
@@ -61,8 +56,8 @@ async def receive_stock(db: Db, caller: Caller, receipt: ReceiptRequest, key: Re
 
 
 @internal.post("/reservations", summary="Reserve all lines or none")
-async def reserve(db: Db, limit: PromisedUnits, command: ReserveInventory) -> contract.Reservation:
-    return await commands.reserve_inventory(db, command, limit=limit)
+async def reserve(db: Db, limits: Limits, command: ReserveInventory) -> contract.Reservation:
+    return await commands.reserve_inventory(db, command, limit=limits.units)
 
 
 @internal.post("/reservations/release", summary="Undo a reservation")

@@ -5,11 +5,12 @@ from typing import Annotated
 from pydantic import Field
 
 from chassis.database import Database
+from chassis.dependencies import provide
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from services.inventory import api
 from services.inventory.access import ACCESS
-from services.inventory.model import PROMISED_UNITS, metadata
+from services.inventory.model import PROMISED_UNITS, PromiseLimit, metadata
 
 
 class InventorySettings(ServiceSettings):
@@ -29,8 +30,7 @@ def build(settings: InventorySettings) -> Service:
         {"database": database.ping},
         ACCESS,
     )
-    app.state.database = database
-    app.state.promised_units = settings.promised_units_per_customer
+    provide(app, PromiseLimit, PromiseLimit(settings.promised_units_per_customer))
     return Service(name="inventory", settings=settings, metadata=metadata, api=app, database=database)
 
 

@@ -1,6 +1,7 @@
 """Stock and reservations: their state, their rules, and the events that tell of a change."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -28,6 +29,13 @@ PROMISED_UNITS = 100
 """Of one product, so many units at most are promised to one customer and not yet shipped, in all orders together."""
 GONE = frozenset({ReservationStatus.SHIPPED, ReservationStatus.RESTOCKED})
 """The goods have left, whether or not they came back."""
+
+
+@dataclass(frozen=True)
+class PromiseLimit:
+    """Of one product, so many units at most are promised to one customer at a time."""
+
+    units: int = PROMISED_UNITS
 
 
 class Table(SQLModel):

@@ -4,10 +4,11 @@ import asyncio
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import Response
 
 from chassis.access import Caller
-from chassis.dependencies import Db
+from chassis.dependencies import Db, from_app
+from chassis.etags import SeenVersion, tagged
 from chassis.paging import Cursor, Limit
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
 from contracts.paging import Page
@@ -16,20 +17,12 @@ from services.notification.access import ACCESS
 from services.notification.model import NotificationStatus
 from services.notification.schemas import NotificationView, TemplateRequest, TemplateView
 
-IfMatch = Annotated[
-    str, Header(alias="If-Match", pattern=r'^"\d{1,9}"$', description="The ETag that you have seen.", examples=['"3"'])
-]
-
 public = ACCESS.router(prefix="/api/v1", tags=["notification"])
 internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
 
 
-async def _wake(request: Request) -> asyncio.Event:
-    wake: asyncio.Event = request.app.state.wake
-    return wake
-
-
-Wake = Annotated[asyncio.Event, Depends(_wake)]
+Wake = Annotated[asyncio.Event, from_app(asyncio.Event)]
+"""Set it, and the mails that are due are sent at once."""
 
 
 @public.get("/notifications", summary="List mails, newest first")
@@ -56,15 +49,15 @@ async def list_templates(db: Db, cursor: Cursor = None, limit: Limit = 50) -> Pa
 
 @public.get("/notification-templates/{kind}", summary="The text of one kind of mail")
 async def get_template(db: Db, kind: NotificationKind, response: Response) -> TemplateView:
-    return _tagged(response, await queries.get_template(db, kind))
+    return tagged(response, await queries.get_template(db, kind))
 
 
 @public.put("/notification-templates/{kind}", summary="Replace the text of one kind of mail")
 async def put_template(
-    db: Db, kind: NotificationKind, request: TemplateRequest, if_match: IfMatch, response: Response
+    db: Db, kind: NotificationKind, request: TemplateRequest, seen: SeenVersion, response: Response
 ) -> TemplateView:
-    version = int(if_match.strip('"'))
-    return _tagged(response, await commands.edit_template(db, kind, request, version=version))
+    edited = await commands.edit_template(db, kind, subject=request.subject, body=request.body, version=seen)
+    return tagged(response, queries.template_view(edited))
 
 
 @internal.post("/notifications", summary="Queue a mail")
@@ -72,8 +65,3 @@ async def send_notification(db: Db, wake: Wake, command: SendNotification) -> No
     queued = await commands.send_notification(db, command)
     wake.set()
     return queued
-
-
-def _tagged(response: Response, template: TemplateView) -> TemplateView:
-    response.headers["ETag"] = f'"{template.version}"'
-    return template

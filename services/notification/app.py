@@ -4,6 +4,7 @@ import asyncio
 
 from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.database import Database
+from chassis.dependencies import provide
 from chassis.service import Service, new_app, run_service
 from services.notification import api
 from services.notification.access import ACCESS
@@ -26,7 +27,7 @@ def build(settings: NotificationSettings) -> Service:
         ACCESS,
     )
     wake = asyncio.Event()
-    app.state.database, app.state.wake = database, wake
+    provide(app, asyncio.Event, wake)
     http = HttpSession()
 
     tokens = ServiceTokens(http, settings.identity_url, "notification", settings.service_client_secret)

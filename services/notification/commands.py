@@ -13,9 +13,7 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.events import AccountMailRequested
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
-from services.notification import queries
 from services.notification.model import SUPPRESSED_FOR, Notification, NotificationStatus, Outcome, Template, outbox
-from services.notification.schemas import TemplateRequest, TemplateView
 
 _ADD = insert(Notification).on_conflict_do_nothing(index_elements=[col(Notification.key)])
 """Built once: it is on the path of every order."""
@@ -76,13 +74,13 @@ async def send_suppressed(session: AsyncSession, customer_id: UUID) -> None:
     await session.exec(update(Notification).where(theirs, waiting, recent).values(due))
 
 
-async def edit_template(database: Database, kind: NotificationKind, request: TemplateRequest, *, version: int) -> TemplateView:
+async def edit_template(database: Database, kind: NotificationKind, *, subject: str, body: str, version: int) -> Template:
     """Replace the text of one kind of mail. Refusals: stale_version, template_invalid."""
     async with database.transaction() as session:
         template = await session.get_one(Template, kind, with_for_update=True)
-        template.edit(request.subject, request.body, version=version)
+        template.edit(subject, body, version=version)
         await session.flush()
-        return queries.template_view(template)
+        return template
 
 
 async def claim_due(database: Database, *, limit: int, lease: timedelta) -> list[Letter]:

@@ -3,11 +3,11 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Body, Depends, Header, Request, Response
+from fastapi import Body, Header, Request, Response
 from pydantic import Field
 
 from chassis.access import Caller
-from chassis.dependencies import Db
+from chassis.dependencies import Db, from_app
 from chassis.idempotency import RequiredKey
 from chassis.logs import logger
 from chassis.paging import Cursor, Limit
@@ -36,13 +36,7 @@ public = ACCESS.router(prefix="/api/v1/orders", tags=["orders"])
 internal = ACCESS.router(prefix="/internal/v1/orders", tags=["internal"])
 
 
-async def orders_of(request: Request) -> OrderService:
-    """The order service, as app.py put it into `app.state.orders`."""
-    orders: OrderService = request.app.state.orders
-    return orders
-
-
-Orders = Annotated[OrderService, Depends(orders_of)]
+Orders = Annotated[OrderService, from_app(OrderService)]
 ReasonOfCancel = Annotated[ReasonBody, Body(openapi_examples=CANCEL_EXAMPLES)]
 ReasonOfDecision = Annotated[ReasonBody, Body(openapi_examples=DECISION_EXAMPLES)]
 DecisionOfParcel = Annotated[ParcelDecisionBody, Body(openapi_examples=PARCEL_DECISION_EXAMPLES)]

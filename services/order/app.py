@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr
 
 from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.database import Database
+from chassis.dependencies import provide
 from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
@@ -78,7 +79,7 @@ def build(settings: OrderSettings) -> Service:
         ),
         wait=timedelta(seconds=settings.place_wait_seconds),
     )
-    app.state.database, app.state.orders = database, orders
+    provide(app, OrderService, orders)
 
     async def count_waiting() -> None:
         for gauge, question in GAUGES:

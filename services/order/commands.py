@@ -144,8 +144,8 @@ class OrderService:
 
     async def _start(self, order: Order) -> None:
         """Start its saga, unless it is known to run; one that runs already is not started again."""
-        if order.to_start:
-            await self.sagas.start(order.to_start, _place_id(order))
+        if placement := order.to_start:
+            await self.sagas.start(placement, _place_id(order))
 
     async def _hand_over(self, order: Order) -> None:
         await self._start(order)
@@ -182,12 +182,13 @@ class OrderService:
 
     async def _outcome(self, order: Order, wait: timedelta) -> Outcome | None:
         """How the order came out, or None if that is open after `wait`."""
-        if order.to_start is None:
+        placement = order.to_start
+        if placement is None:
             return await self._outcome_told(order, wait)
         try:
             if wait:
-                return await self.sagas.place(order.to_start, _place_id(order), wait)
-            await self._start(order)
+                return await self.sagas.place(placement, _place_id(order), wait)
+            await self.sagas.start(placement, _place_id(order))
         except Unavailable as error:
             log.warning("order_waits_for_saga", order_id=str(order.order_id), error=str(error))
         return None

@@ -219,9 +219,10 @@ class Order(Table, table=True):
             return []
         now = utc_now()
         was_confirmed = self.confirmed_at is not None
-        for status in ahead:
-            last = status is ahead[-1]
-            self._become(status, now, command.detail if last else None, command.for_staff if last else None)
+        for status in ahead[:-1]:
+            self._become(status, now)
+        for status in ahead[-1:]:  # words belong to the status that they came with
+            self._become(status, now, command.detail, command.for_staff)
         if OrderStatus.CONFIRMED in ahead and not was_confirmed:
             self.confirmed_at = (command.outcome and command.outcome.at) or now
         self._note(command, moved=bool(ahead))
@@ -256,14 +257,14 @@ class Order(Table, table=True):
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The order's record has missed what came before.")
         return command.new_to([OrderStatus(entry["status"]) for entry in self.history])
 
-    def _become(self, status: OrderStatus, now: datetime, detail: str | None, for_staff: str | None) -> None:
+    def _become(self, status: OrderStatus, now: datetime, detail: str | None = None, for_staff: str | None = None) -> None:
         if status not in NEXT_STATUS[self.status]:
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"An order that is {self.status} cannot become {status}.")
         self.status = status
         self.history = [*self.history, _entry(status, now, detail, for_staff)]
 
     def _note(self, command: AdvanceOrder, *, moved: bool) -> None:
-        # Words belong to the status they came with; only why an order ended stays.
+        # The words of a status go with it; only why an order ended stays.
         if command.detail is not None or (moved and self.code is None):
             self.detail = command.detail
         self.code = command.code or self.code

@@ -3,10 +3,8 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Request
-
 from chassis.access import Caller
-from chassis.dependencies import Db
+from chassis.dependencies import Db, from_app
 from chassis.paging import Cursor, Limit
 from contracts import payments as contract
 from contracts.errors import Problem
@@ -26,20 +24,8 @@ public = ACCESS.router(prefix="/api/v1/payments", tags=["payment"])
 internal = ACCESS.router(prefix="/internal/v1/payments", tags=["internal"], responses=UNKNOWN_OUTCOME)
 
 
-async def provider_of(request: Request) -> PaymentProvider:
-    """The payment provider, as app.py put it into `app.state.provider`."""
-    provider: PaymentProvider = request.app.state.provider
-    return provider
-
-
-async def velocity_of(request: Request) -> Velocity:
-    """What may be bought in a short time, as app.py put it into `app.state.velocity`."""
-    velocity: Velocity = request.app.state.velocity
-    return velocity
-
-
-Provider = Annotated[PaymentProvider, Depends(provider_of)]
-Limits = Annotated[Velocity, Depends(velocity_of)]
+Provider = Annotated[PaymentProvider, from_app(PaymentProvider)]
+Limits = Annotated[Velocity, from_app(Velocity)]
 
 
 @public.get("", summary="List payments, newest first")

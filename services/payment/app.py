@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr
 
 from chassis.clients import HttpSession
 from chassis.database import Database
+from chassis.dependencies import provide
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from contracts.budgets import FIRST_TRY_S, PROVIDER_CALL_S
@@ -16,6 +17,7 @@ from services.payment import api
 from services.payment.access import ACCESS
 from services.payment.adapters import HttpPaymentProvider
 from services.payment.model import VELOCITY, Velocity, metadata
+from services.payment.ports import PaymentProvider
 
 
 class PaymentSettings(ServiceSettings):
@@ -39,16 +41,15 @@ def build(settings: PaymentSettings) -> Service:
     app = new_app(
         "payment", "Payment", "Payments and their ledger.", [api.public, api.internal], {"database": database.ping}, ACCESS
     )
-    app.state.database = database
-    app.state.velocity = Velocity(
-        timedelta(hours=settings.review_window_hours), settings.review_window_orders, Money(amount=settings.review_window_sum)
-    )
-    app.state.provider = HttpPaymentProvider(
+    window, most = timedelta(hours=settings.review_window_hours), Money(amount=settings.review_window_sum)
+    provide(app, Velocity, Velocity(window, settings.review_window_orders, most))
+    provider = HttpPaymentProvider(
         http,
         settings.payment_provider_url,
         settings.payment_provider_api_key,
         timeout_s=settings.payment_provider_timeout_seconds,
     )
+    provide(app, PaymentProvider, provider)
     return Service(name="payment", settings=settings, metadata=metadata, api=app, database=database, resources=[http])
 
 

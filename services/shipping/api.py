@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import Depends, Header, Request
 
 from chassis.access import Caller
-from chassis.dependencies import Db
+from chassis.dependencies import Db, from_app
 from chassis.paging import Cursor, Limit
 from contracts import shipments as contract
 from contracts.base import ParcelNumber
@@ -26,29 +26,24 @@ from services.shipping.schemas import (
     TrackingNumber,
     TrackingView,
 )
-from services.shipping.webhooks import verify_signature
+from services.shipping.webhooks import WebhookSecret, verify_signature
 
 public = ACCESS.router(prefix="/api/v1", tags=["shipping"])
 internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
 
 
-async def carrier_of(request: Request) -> Carrier:
-    """The carrier, as app.py put it into `app.state.carrier`."""
-    carrier: Carrier = request.app.state.carrier
-    return carrier
-
-
-TheCarrier = Annotated[Carrier, Depends(carrier_of)]
+TheCarrier = Annotated[Carrier, from_app(Carrier)]
 
 
 async def signed_by_carrier(
     request: Request,
+    secret: Annotated[WebhookSecret, from_app(WebhookSecret)],
     signature: Annotated[
         str | None, Header(alias="X-Carrier-Signature", max_length=1000, description="`t=<unix time>,v1=<HMAC-SHA256>`")
     ] = None,
 ) -> None:
     """Refusal: invalid_signature."""
-    verify_signature(signature, await request.body(), request.app.state.webhook_secret, time.time())
+    verify_signature(signature, await request.body(), secret.value, time.time())
 
 
 @public.post("/shipping/rates", summary="What a parcel would cost")

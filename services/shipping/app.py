@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr
 
 from chassis.clients import HttpSession
 from chassis.database import Database
+from chassis.dependencies import provide
 from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
@@ -15,6 +16,8 @@ from services.shipping import api, commands
 from services.shipping.access import ACCESS
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import metadata
+from services.shipping.ports import Carrier
+from services.shipping.webhooks import WebhookSecret
 
 SETTLE_SECONDS = 5.0
 
@@ -41,10 +44,8 @@ def build(settings: ShippingSettings) -> Service:
         {"database": database.ping},
         ACCESS,
     )
-    app.state.database = database
-    app.state.carrier = carrier
-    app.state.webhook_secret = settings.carrier_webhook_secret
-
+    provide(app, Carrier, carrier)
+    provide(app, WebhookSecret, WebhookSecret(settings.carrier_webhook_secret))
     settle = Job(
         "settle what was asked of the carrier", partial(commands.settle_asked, database, carrier), every_s=SETTLE_SECONDS
     )

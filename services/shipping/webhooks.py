@@ -5,6 +5,7 @@
 
 import hashlib
 import hmac
+from dataclasses import dataclass
 
 from pydantic import SecretStr
 
@@ -12,6 +13,13 @@ from contracts.errors import ErrorCode, Refusal
 
 TOLERANCE_SECONDS = 300
 """How old, or how far ahead by a wrong clock, a signature may be: a recording cannot be played again later."""
+
+
+@dataclass(frozen=True)
+class WebhookSecret:
+    """With which the carrier signs what it tells us."""
+
+    value: SecretStr
 
 
 def verify_signature(header: str | None, body: bytes, secret: SecretStr, now: float) -> None:

@@ -17,11 +17,7 @@ from aiokafka import ConsumerRecord
 from pydantic import BaseModel, SecretStr
 from temporalio.worker import Worker
 
-from activities.inventory import InventoryActivities
-from activities.notification import NotificationActivities
-from activities.order import OrderActivities
-from activities.payment import PaymentActivities
-from activities.shipping import ShippingActivities
+from activities import all_activities
 from chassis.cache import Cache, redis_client
 from chassis.clients import HttpSession
 from chassis.clock import utc_now
@@ -31,10 +27,11 @@ from chassis.idempotency import IdempotencyKey
 from chassis.settings import ServiceSettings
 from contracts.accounts import AccountMail
 from contracts.address import Address
-from contracts.inventory import HoldReservation, ReleaseInventory, ReserveInventory, ShipInventory
+from contracts.ids import parcel_reference
+from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory
 from contracts.money import Money
 from contracts.notifications import SendNotification
-from contracts.orders import AdvanceOrder, CancelRequest, OpenOrder, OrderLine, Outcome, PlaceOrder
+from contracts.orders import AdvanceOrder, CancelReply, CancelRequest, OrderLine, Outcome, PlaceOrder
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
 from contracts.platform import SERVICE_NAMES
 from contracts.shipments import CancelShipment, CreateShipment
@@ -44,7 +41,6 @@ from services.analytics import consumers as analytics_consumers
 from services.analytics.model import inbox as analytics_inbox
 from services.catalog import commands as catalog
 from services.catalog.cache import PREFIX, ProductCache
-from services.catalog.schemas import ImportedProduct, ImportRequest
 from services.identity import queries as identity_queries
 from services.identity.commands import accounts as identity_accounts
 from services.identity.model import User
@@ -76,6 +72,8 @@ from tests.conftest import ADMIN, Databases, eventually
 from worker import SANDBOX, WORKFLOWS
 
 API_KEY = "test-key"
+PATIENCE = timedelta(seconds=60)
+"""What a slow machine may take."""
 Reply = TypeVar("Reply", bound=BaseModel)
 
 
@@ -121,7 +119,7 @@ class Shop:
         await inventory.put_warehouse(self.databases["inventory"], ADMIN, WarehouseView(warehouse_id="410", name="Store 410"))
         lines = [ReceiptLine(product_id=product, quantity=100) for product in ("milk", "cheese")]
         async with redis_client(f"redis://127.0.0.1:{free_port()}/0") as nobody:
-            goods = ImportRequest(products=[_on_sale("milk", "2.70"), _on_sale("cheese", "18.00")])
+            goods = [_on_sale("milk", "2.70"), _on_sale("cheese", "18.00")]
             await catalog.import_products(self.databases["catalog"], ProductCache(Cache(nobody, PREFIX, 1)), goods)
         receipt = ReceiptRequest(warehouse_id="410", reference="first delivery", lines=lines)
         await inventory.receive_stock(self.databases["inventory"], ADMIN, receipt, IdempotencyKey("test", "first", "first"))
@@ -129,25 +127,34 @@ class Shop:
     async def place(self, card: str = "tok_visa") -> tuple[UUID, Outcome]:
         """Place an order and wait for its outcome."""
         command = place_order(self.customer_id, card)
-        outcome = await self.sagas.place(command, f"place-{command.order_id}", timedelta(seconds=20))
+        await self.accept(command)
+        outcome = await self.sagas.place(command, f"place-{command.order_id}", PATIENCE)
         assert outcome is not None
         return command.order_id, outcome
 
-    async def cancel(self, order_id: UUID) -> None:
-        reply = await self.sagas.cancel(order_id, CancelRequest(reason="changed my mind"), "cancel")
-        assert reply is not None
+    async def accept(self, command: PlaceOrder) -> None:
+        """Write an order down, as its service does before it starts the saga."""
+        await order.accept_order(self.databases["order"], command)
 
-    async def dispatch(self, order_id: UUID) -> None:
+    async def cancel(self, order_id: UUID) -> None:
+        reply = await self.sagas.cancel(order_id, CancelRequest(reason="changed my mind"), "cancel", PATIENCE)
+        assert isinstance(reply, CancelReply)
+
+    async def dispatch(self, order_id: UUID, parcel: int = 1) -> None:
         """The warehouse hands the parcel over."""
-        shipment = await shipping_queries.get_shipment_of_order(self.databases["shipping"], order_id)
+        shipment = await shipping_queries.get_shipment_of_order(self.databases["shipping"], order_id, parcel)
         await shipping.dispatch_shipment(self.databases["shipping"], self._carrier, ADMIN, shipment.shipment_id)
         await self.spread_news()
 
     async def deliver(self, order_id: UUID) -> None:
         """The carrier brings it, and tells us."""
-        advance = {"references": [str(order_id)], "to": "delivered"}
-        await self.control("CARRIER_URL", "/_control/advance", advance)
-        news = CarrierNews(id=f"evt-{order_id}", reference=str(order_id), status="delivered", occurred_at=utc_now())
+        await self.hear(order_id, "delivered")
+
+    async def hear(self, order_id: UUID, status: str, parcel: int = 1) -> None:
+        """Something happens to the parcel at the carrier, which tells us."""
+        reference = parcel_reference(order_id, parcel)
+        await self.control("CARRIER_URL", "/_control/advance", {"references": [reference], "to": status})
+        news = CarrierNews(id=f"evt-{reference}-{status}", reference=reference, status=status, occurred_at=utc_now())
         await shipping.apply_carrier_news(self.databases["shipping"], news)
         await self.spread_news()
 
@@ -171,12 +178,7 @@ class Shop:
         return answer
 
     def activities(self) -> list[Callable[..., Any]]:
-        orders, stock, payments = OrderActivities(self), InventoryActivities(self), PaymentActivities(self)
-        parcels, mails = ShippingActivities(self), NotificationActivities(self)
-        return [
-            orders.open, orders.advance, stock.reserve, stock.hold, stock.release, stock.ship,
-            payments.process, payments.capture, payments.refund, parcels.create, parcels.cancel, mails.send,
-        ]  # fmt: skip
+        return list(all_activities(lambda service: self))
 
     async def close(self) -> None:
         for database in self.databases.values():
@@ -185,14 +187,12 @@ class Shop:
     def _command(self, body: BaseModel) -> Awaitable[BaseModel]:
         databases = self.databases
         match body:
-            case OpenOrder():
-                return order.open_order(databases["order"], body)
             case AdvanceOrder():
                 return order.advance_order(databases["order"], body)
             case ReserveInventory():
                 return inventory.reserve_inventory(databases["inventory"], body)
-            case HoldReservation():
-                return inventory.hold_reservation(databases["inventory"], body)
+            case RestockInventory():
+                return inventory.restock_inventory(databases["inventory"], body)
             case ReleaseInventory():
                 return inventory.release_inventory(databases["inventory"], body)
             case ShipInventory():
@@ -224,11 +224,9 @@ class Shop:
                 assert response.status == 200
 
 
-def _on_sale(product_id: str, price: str) -> ImportedProduct:
-    money = Money.model_validate({"amount": price})
-    return ImportedProduct(
-        product_id=product_id, name=product_id.title(), department="Dairy", category="Dairy", weight_grams=500, price=money
-    )
+def _on_sale(product_id: str, price: str) -> catalog.ImportRow:
+    details = {"name": product_id.title(), "description": None, "brand": None, "package_size": None, "weight_grams": 500}
+    return catalog.ImportRow(product_id, details, "Dairy", "Dairy", Money.model_validate({"amount": price}))
 
 
 def place_order(customer_id: UUID, card: str) -> PlaceOrder:

@@ -36,11 +36,15 @@ from contracts.events import (
     OrderCompleted,
     OrderConfirmed,
     OrderCreated,
+    OrderRefunded,
+    OrderUndelivered,
     ShipmentDelivered,
     ShipmentDispatched,
+    ShipmentLost,
+    ShipmentReturned,
 )
-from contracts.ids import order_workflow_id, payment_reference
-from contracts.orders import FINAL_STATUSES, OrderStatus
+from contracts.ids import order_workflow_id, parcel_reference, payment_reference
+from contracts.orders import FINAL_STATUSES, OrderStatus, Trouble
 
 NOW = datetime.now(UTC)
 EARLIER = NOW - timedelta(minutes=10)
@@ -48,10 +52,30 @@ TOTAL = 1_250
 QUANTITY = 2
 PLACE = ("410", "milk")
 
-S = OrderStatus
-CONFIRMED = frozenset({S.CONFIRMED, S.SHIPPED, S.DELIVERED, S.COMPLETED})
-SHIPMENT = {S.CONFIRMED: "BOOKED", S.SHIPPED: "DISPATCHED", S.COMPLETED: "DELIVERED"}
-PARCEL = {S.CONFIRMED: "booked", S.SHIPPED: "picked_up", S.COMPLETED: "delivered"}
+S, T = OrderStatus, Trouble
+CONFIRMED = frozenset({S.CONFIRMED, S.SHIPPED, S.UNDELIVERED, S.DELIVERED, S.COMPLETED, S.REFUNDED})
+LEFT = frozenset({S.SHIPPED, S.DELIVERED, S.COMPLETED, S.REFUNDED})
+SHIPMENT = {
+    S.CONFIRMED: "BOOKED", S.SHIPPED: "DISPATCHED", S.COMPLETED: "DELIVERED",
+    T.NOT_PICKED_UP: "BOOKED", T.SILENT: "IN_TRANSIT", T.LOST: "LOST", T.RETURNED: "RETURNED",
+}  # fmt: skip
+CARRIED = {
+    S.CONFIRMED: "booked", S.SHIPPED: "picked_up", S.COMPLETED: "delivered",
+    T.NOT_PICKED_UP: "booked", T.SILENT: "in_transit", T.LOST: "lost", T.RETURNED: "returned",
+}  # fmt: skip
+PATHS: dict[OrderStatus, tuple[OrderStatus, ...]] = {
+    S.PENDING: (),
+    S.RESERVED: (S.RESERVED,),
+    S.IN_REVIEW: (S.RESERVED, S.IN_REVIEW),
+    S.PAID: (S.RESERVED, S.PAID),
+    S.CONFIRMED: (S.RESERVED, S.PAID, S.CONFIRMED),
+    S.SHIPPED: (S.RESERVED, S.PAID, S.CONFIRMED, S.SHIPPED),
+    S.UNDELIVERED: (S.RESERVED, S.PAID, S.CONFIRMED, S.SHIPPED, S.UNDELIVERED),
+    S.REFUNDED: (S.RESERVED, S.PAID, S.CONFIRMED, S.SHIPPED, S.UNDELIVERED, S.REFUNDED),
+    S.DELIVERED: (S.RESERVED, S.PAID, S.CONFIRMED, S.SHIPPED, S.DELIVERED),
+    S.CANCELLING: (S.CANCELLING,),
+    S.COMPLETED: (S.RESERVED, S.PAID, S.CONFIRMED, S.SHIPPED, S.DELIVERED, S.COMPLETED),
+}
 
 
 class Shop:
@@ -70,20 +94,26 @@ class Shop:
         self,
         status: OrderStatus,
         *,
+        trouble: Trouble | None = None,
         was_confirmed: bool = False,
         declined: bool = False,
         at: datetime = EARLIER,
         total: int = TOTAL,
     ) -> UUID:
-        """An order that came so far. A cancelled one was refused, or cancelled when it was confirmed."""
-        order_id, run_id = uuid4(), str(uuid4())
+        """An order that came so far. A cancelled one was refused, or cancelled when it was confirmed; one that is undelivered or
+        was refunded has a parcel in `trouble`."""
+        order_id = uuid4()
         confirmed = status in CONFIRMED or was_confirmed
         paid = status in CONFIRMED or status == S.PAID
-        refunded = total if was_confirmed else 0
+        gave_back = was_confirmed or status == S.REFUNDED
+        refunded = total if gave_back else 0
+        code = _code(status, was_confirmed=was_confirmed, declined=declined)
+        told = (S.CONFIRMED if confirmed else S.CANCELLING if code else None), None if confirmed else code
         self._add(
             "orders",
             OrderRow(
-                order_id, self._customer, status, "USD", total, refunded, run_id, at, at if confirmed else None, at,
+                order_id, self._customer, status, "USD", total, refunded, code, trouble, *told, False,
+                _path(status, trouble, was_confirmed=was_confirmed), at, at if confirmed else None, at,
                 Decimal(total) / 100, f"milk x {QUANTITY}",
             ),
         )  # fmt: skip
@@ -92,16 +122,17 @@ class Shop:
         self._add("prices", PriceRow(PLACE[1], unit_price, "USD", at - timedelta(hours=1), None))
         final = status in FINAL_STATUSES
         workflow = WorkflowRow(
-            order_id, order_workflow_id(order_id), run_id, "COMPLETED" if final else "RUNNING", at, at if final else None,
-            status, None, status if final else None,
+            order_id, order_workflow_id(order_id), str(uuid4()), "COMPLETED" if final else "RUNNING", at, at if final else None,
+            status, code, None, status if final else None, code if final else None,
         )  # fmt: skip
         self._add("workflows", workflow)
-        self._pay(order_id, status, total, paid=paid, refunded=was_confirmed, declined=declined, at=at)
-        self._reserve(order_id, status, was_confirmed or declined, at)
-        self._send(order_id, status, was_confirmed, at)
-        self._tell(order_id, status, confirmed, at)
+        self._pay(order_id, status, total, paid=paid, refunded=gave_back, declined=declined, at=at)
+        self._reserve(order_id, status, trouble, was_confirmed or declined, at)
+        self._send(order_id, trouble or status, was_confirmed, at)
+        self._tell(order_id, status, trouble, confirmed, at)
         if confirmed:
             self._mail(order_id, at)
+        kept = status in CONFIRMED and status != S.REFUNDED
         self._counts.update(
             placed=1,
             confirmed=int(confirmed),
@@ -109,14 +140,14 @@ class Shop:
             cancelled=int(status == S.CANCELLED),
             gross=total if confirmed else 0,
             refunds=refunded,
-            units=QUANTITY if status in CONFIRMED else 0,
-            sold=total if status in CONFIRMED else 0,
+            units=QUANTITY if kept else 0,
+            sold=total if kept else 0,
         )
         self._add(
             "facts",
             FactRow(
                 order_id, "USD", Decimal(total) / 100, Decimal(refunded) / 100, at, confirmed, status == S.COMPLETED,
-                status == S.CANCELLED,
+                status == S.CANCELLED, status == S.REFUNDED, code,
             ),
         )  # fmt: skip
         return order_id
@@ -124,9 +155,11 @@ class Shop:
     def books(self) -> Books:
         """What an audit would read."""
         rows = self._rows
-        open_ = sum(QUANTITY for row in rows.get("reservations", ()) if row.status in ("RESERVED", "HELD"))
-        gone = sum(QUANTITY for row in rows.get("reservations", ()) if row.status == "SHIPPED")
+        counts = Counter(row.status for row in rows.get("reservations", ()))
+        open_, back = counts["RESERVED"] * QUANTITY, counts["RESTOCKED"] * QUANTITY
+        gone = counts["SHIPPED"] * QUANTITY + back
         received = open_ + gone + 50
+        on_hand = received - gone + back
         sums = self._counts
         money = {name: Decimal(sums[name]) / 100 for name in ("gross", "refunds", "sold")}
         kept = [
@@ -140,7 +173,7 @@ class Shop:
         return Books(
             NOW,
             **tables,
-            stock=[StockRow(*PLACE, received - gone, open_, received - gone, received, open_, gone)],
+            stock=[StockRow(*PLACE, on_hand, open_, on_hand, received, open_, gone, back)],
             events={producer: list(events) for producer, events in self._events.items()},
             outbox_rows=sum(map(len, self._events.values())),
             inboxes={listener: dict(applied) for listener, applied in self._applied.items()},
@@ -169,41 +202,47 @@ class Shop:
             self._add("payments", PaymentRow(order_id, 1, reference, "DECLINED", "USD", total, 0, None, False, 0, 0, 0, 0, 0))
             self._add("charges", ChargeRow(reference, provider_id, "declined", "USD", total, 0, 0, at))
 
-    def _reserve(self, order_id: UUID, status: OrderStatus, was_reserved: bool, at: datetime) -> None:
+    def _reserve(self, order_id: UUID, status: OrderStatus, trouble: Trouble | None, was_reserved: bool, at: datetime) -> None:
         lines = f"milk x {QUANTITY}"
         match status:
             case S.PENDING:
                 return
             case S.CANCELLED:
-                row = ReservationRow(order_id, "RELEASED", None, at, lines if was_reserved else None)
-            case S.SHIPPED | S.DELIVERED | S.COMPLETED:
-                row = ReservationRow(order_id, "SHIPPED", None, at, lines)
-            case S.CONFIRMED:
-                row = ReservationRow(order_id, "HELD", None, at, lines)
+                row = ReservationRow(order_id, 1, "RELEASED", at, lines if was_reserved else None)
+            case S.REFUNDED if trouble == T.RETURNED:
+                row = ReservationRow(order_id, 1, "RESTOCKED", at, lines)
+            case _ if status in LEFT or trouble not in (None, T.NOT_PICKED_UP):
+                row = ReservationRow(order_id, 1, "SHIPPED", at, lines)
             case _:
-                row = ReservationRow(order_id, "HELD", NOW + timedelta(hours=1), at, lines)
+                row = ReservationRow(order_id, 1, "RESERVED", at, lines)
         self._add("reservations", row)
 
-    def _send(self, order_id: UUID, status: OrderStatus, was_confirmed: bool, at: datetime) -> None:
-        if status in SHIPMENT:
-            self._add("shipments", ShipmentRow(order_id, SHIPMENT[status], "nothing", f"TRK{order_id.hex}", False, at))
-            self._add("parcels", ParcelRow(str(order_id), PARCEL[status], f"TRK{order_id.hex}", at))
-        elif was_confirmed:
-            self._add("shipments", ShipmentRow(order_id, "CANCELLED", "nothing", f"TRK{order_id.hex}", False, at))
-            self._add("parcels", ParcelRow(str(order_id), "cancelled", f"TRK{order_id.hex}", at))
+    def _send(self, order_id: UUID, status: OrderStatus | Trouble, was_confirmed: bool, at: datetime) -> None:
+        ours, carried = ("CANCELLED", "cancelled") if was_confirmed else (SHIPMENT.get(status), CARRIED.get(status))
+        if ours and carried:
+            self._add("shipments", ShipmentRow(order_id, 1, ours, "nothing", f"TRK{order_id.hex}", False, at))
+            self._add("parcels", ParcelRow(parcel_reference(order_id, 1), carried, f"TRK{order_id.hex}", at))
 
-    def _tell(self, order_id: UUID, status: OrderStatus, confirmed: bool, at: datetime) -> None:
+    def _tell(self, order_id: UUID, status: OrderStatus, trouble: Trouble | None, confirmed: bool, at: datetime) -> None:
         key = str(order_id)
         self._happened(Source.ORDER, OrderCreated, key, at)
         if confirmed:
             self._happened(Source.ORDER, OrderConfirmed, key, at)
-        if status in (S.SHIPPED, S.COMPLETED):
+        if status in LEFT or trouble not in (None, T.NOT_PICKED_UP):
             self._happened(Source.SHIPPING, ShipmentDispatched, key, at)
+        if trouble in (T.LOST, T.RETURNED):
+            self._happened(Source.SHIPPING, ShipmentLost if trouble == T.LOST else ShipmentReturned, key, at)
+        if trouble:
+            self._happened(Source.ORDER, OrderUndelivered, key, at)
         if status == S.COMPLETED:
             self._happened(Source.SHIPPING, ShipmentDelivered, key, at)
-            self._happened(Source.ORDER, OrderCompleted, key, at)
-        if status == S.CANCELLED:
-            self._happened(Source.ORDER, OrderCancelled, key, at)
+        ends: dict[OrderStatus, type[Event]] = {
+            S.COMPLETED: OrderCompleted,
+            S.CANCELLED: OrderCancelled,
+            S.REFUNDED: OrderRefunded,
+        }
+        if status in ends:
+            self._happened(Source.ORDER, ends[status], key, at)
 
     def _happened(self, producer: Source, kind: type[Event], key: str, at: datetime = EARLIER) -> None:
         event_id, offset = uuid7(at), next(self._offsets)
@@ -228,9 +267,25 @@ def every_kind() -> Books:
     shop = Shop()
     for status in (S.IN_REVIEW, S.CONFIRMED, S.SHIPPED, S.COMPLETED, S.CANCELLED):
         shop.place(status)
+    for trouble in Trouble:
+        shop.place(S.UNDELIVERED, trouble=trouble)
+    for trouble in (T.LOST, T.RETURNED):
+        shop.place(S.REFUNDED, trouble=trouble)
     shop.place(S.CANCELLED, was_confirmed=True)
     shop.place(S.CANCELLED, declined=True)
     return shop.books()
+
+
+def send_again(books: Books, order: OrderRow) -> None:
+    """Its parcel was lost; the goods were reserved once more, and lie in a second parcel."""
+    order_id = order.order_id
+    change(books.orders, of(order_id), status=S.CONFIRMED, trouble=None, path=(*order.path, S.CONFIRMED))
+    change(books.workflows, of(order_id), listed_as="CONFIRMED")
+    add(books.reservations, ReservationRow(order_id, 2, "RESERVED", EARLIER, f"milk x {QUANTITY}"))
+    stock = books.stock[0]
+    change(books.stock, lambda _: True, reserved=(stock.reserved or 0) + QUANTITY, promised=stock.promised + QUANTITY)
+    add(books.shipments, ShipmentRow(order_id, 2, "BOOKED", "nothing", "TRK2", False, EARLIER))
+    add(books.parcels, ParcelRow(parcel_reference(order_id, 2), "booked", "TRK2", EARLIER))
 
 
 def uuid7(at: datetime) -> UUID:
@@ -239,9 +294,28 @@ def uuid7(at: datetime) -> UUID:
     return UUID(int=int(at.timestamp() * 1000) << 80 | 7 << 76 | rest)
 
 
-def the(books: Books, status: OrderStatus, *, refunded: bool = False) -> OrderRow:
-    """The order at this status."""
-    return next(row for row in books.orders if row.status == status and bool(row.refunded_minor) == refunded)
+def the(books: Books, status: OrderStatus, *, refunded: bool | None = None, trouble: Trouble | None = None) -> OrderRow:
+    """The first order at this status: one that was or was not refunded, or whose parcel is in this trouble, if that is said."""
+    return next(
+        row
+        for row in books.orders
+        if row.status == status and refunded in (None, bool(row.refunded_minor)) and trouble in (None, row.trouble)
+    )
+
+
+def of(order_id: UUID) -> Callable[[Any], bool]:
+    """Rows of this order."""
+    return lambda row: bool(row.order_id == order_id)
+
+
+def by_reference(order_id: UUID) -> Callable[[Any], bool]:
+    """Rows of this order in the books of the outside world."""
+    return lambda row: bool(row.reference.startswith(str(order_id)))
+
+
+def everything(row: object) -> bool:
+    """All rows."""
+    return True
 
 
 def add(rows: Any, row: object) -> None:
@@ -268,3 +342,17 @@ def remove(rows: Any, which: Callable[[Any], bool]) -> None:
     kept = [row for row in rows if not which(row)]
     assert len(kept) < len(rows)
     rows[:] = kept
+
+
+def _code(status: OrderStatus, *, was_confirmed: bool, declined: bool) -> str | None:
+    if status != S.CANCELLED:
+        return None
+    return "cancelled_by_request" if was_confirmed else "payment_declined" if declined else "out_of_stock"
+
+
+def _path(status: OrderStatus, trouble: Trouble | None, *, was_confirmed: bool) -> tuple[str, ...]:
+    if status == S.CANCELLED:
+        went = (*(PATHS[S.CONFIRMED] if was_confirmed else ()), S.CANCELLING, S.CANCELLED)
+    else:
+        went = tuple(passed for passed in PATHS[status] if passed != S.SHIPPED or trouble != T.NOT_PICKED_UP)
+    return tuple(passed.value for passed in (S.PENDING, *went))

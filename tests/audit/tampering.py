@@ -97,13 +97,37 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
         ),
         Tampering(
             "the cancelled order says that it is completed",
-            frozenset({"same_status", "money_in_our_ledger", "money_at_the_provider", "reservation_fits", "shipment_fits"}),
+            frozenset(
+                {"workflow_tells_the_same", "money_in_our_ledger", "money_at_the_provider", "reservation_fits", "shipment_fits"}
+            ),
             lambda: row(orders, "orders", "order_id = $1", cancelled, status="'COMPLETED'"),
         ),
         Tampering(
             "the order's total is not that of its lines",
             frozenset({"total_is_the_lines", "money_in_our_ledger", "reports_know_each_order"}),
             lambda: row(orders, "orders", "order_id = $1", confirmed, total_minor="total_minor + 1"),
+        ),
+        Tampering(
+            "the order ended for another reason than its client was told",
+            frozenset({"workflow_tells_the_same", "analytics_tells_the_same"}),
+            lambda: row(orders, "orders", "order_id = $1", cancelled, code="'payment_declined'"),
+        ),
+        Tampering(
+            "the client was refused an order that was confirmed",
+            frozenset({"client_was_told_the_truth"}),
+            lambda: row(
+                orders, "orders", "order_id = $1", confirmed, outcome='outcome || \'{"code": "payment_declined"}\'::jsonb'
+            ),
+        ),
+        Tampering(
+            "the order skipped a status",
+            frozenset({"path_is_allowed"}),
+            lambda: row(orders, "orders", "order_id = $1", confirmed, history="history - 1"),
+        ),
+        Tampering(
+            "analytics could not apply an event, and nobody settled that",
+            frozenset({"dead_letters_are_settled"}),
+            lambda: dead_letter(analytics, confirmed),
         ),
         Tampering(
             "the order was sold at a price that never was",
@@ -172,6 +196,25 @@ async def forgotten_effect(orders: str, listener: str, order_id: UUID) -> AsyncI
     finally:
         await outbox.close()
         await inbox.close()
+
+
+@asynccontextmanager
+async def dead_letter(listener: str, order_id: UUID) -> AsyncIterator[None]:
+    """A listener has a dead letter about an order."""
+    connection, letter_id = await asyncpg.connect(listener.replace("+asyncpg", "")), uuid4()
+    try:
+        await connection.execute(
+            """insert into dead_letters (letter_id, state, topic, size, digest, type, subject, error, attempts, failed_at)
+               values ($1, 'OPEN', 'order-events', 0, '', 'OrderConfirmed', $2, 'ValueError: no', 1, now())""",
+            letter_id,
+            str(order_id),
+        )
+        try:
+            yield
+        finally:
+            await connection.execute("delete from dead_letters where letter_id = $1", letter_id)
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ from services.notification import consumers as notification_consumers
 from services.order import consumers as order_consumers
 from temporal.client import TemporalSettings
 from temporal.orders import OrderSagas
-from tests.audit.conftest import Shop, place_order
+from tests.audit.conftest import PATIENCE, Shop, place_order
 from tests.audit.tampering import tamperings
 from tests.conftest import eventually
 
@@ -38,7 +38,8 @@ def test_the_auditor_expects_an_effect_of_just_those_events_that_the_services_li
         Source.NOTIFICATION: notification_consumers.subscription,
         Source.ANALYTICS: analytics_consumers.subscription,
     }
-    assert {listener: frozenset(subscription.handlers) for listener, subscription in subscriptions.items()} == LISTENERS
+    heard = {listener: {*subscription.handlers, *subscription.tell} for listener, subscription in subscriptions.items()}
+    assert heard == LISTENERS
     for listener, subscription in subscriptions.items():
         assert {kind.topic for kind in LISTENERS[listener]} <= set(subscription.topics)
 
@@ -69,9 +70,11 @@ async def played(shop: Shop) -> Played:
     lost, outcome = await shop.place("tok_lost_reply")
     assert outcome.status == OrderStatus.CONFIRMED
     shipped, _ = await shop.place()
-    for order_id in (lost, shipped):
+    mislaid, _ = await shop.place()
+    for order_id in (lost, shipped, mislaid):
         await shop.dispatch(order_id)
     await shop.deliver(lost)
+    await shop.hear(mislaid, "lost")
     await settled(shop)
     return played
 
@@ -87,7 +90,7 @@ async def settled(shop: Shop) -> AuditReport:
         report = await run_audit(AuditSettings.of(shop.env))
         return not report.in_flight
 
-    await eventually(at_rest, timeout_s=30, what="nothing in flight")
+    await eventually(at_rest, what="nothing in flight")
     return report
 
 
@@ -96,8 +99,8 @@ async def test_right_books_are_right(shop: Shop, played: Played) -> None:
     assert report.violations == []
     assert list(report.in_flight) == []
     assert report.exit_code == CLEAN
-    assert report.read["orders"] == report.read["workflows"] == 6
-    assert {result.code for result in report.rules if not result.compared} == {"settles"}
+    assert report.read["orders"] == report.read["workflows"] == 7
+    assert {result.code for result in report.rules if not result.compared} == {"settles", "dead_letters_are_settled"}
     assert not [result.code for result in report.rules if result.skipped]
 
 
@@ -141,6 +144,7 @@ async def test_what_cannot_be_read_is_said(shop: Shop, played: Played) -> None:
 async def test_an_order_that_moves_is_in_flight_and_one_that_gets_nowhere_a_violation(shop: Shop, played: Played) -> None:
     await shop.control("PAYMENT_PROVIDER_URL", "/_control/faults", {"fail_next": 60_000})
     order = place_order(shop.customer_id, "tok_visa")
+    await shop.accept(order)
     try:
         assert await shop.sagas.place(order, "place", timedelta(seconds=1)) is None
         await shop.spread_news()
@@ -152,7 +156,7 @@ async def test_an_order_that_moves_is_in_flight_and_one_that_gets_nowhere_a_viol
         assert {(violation.rule, violation.order_id) for violation in report.violations} == {("settles", order.order_id)}
     finally:
         await shop.control("PAYMENT_PROVIDER_URL", "/_control/faults", {"fail_next": 0})
-    outcome = await shop.sagas.place(order, "place", timedelta(seconds=20))
+    outcome = await shop.sagas.place(order, "place", PATIENCE)
     assert outcome is not None
     assert outcome.status == OrderStatus.CONFIRMED
     assert (await settled(shop)).violations == []

@@ -14,7 +14,9 @@ from pydantic import SecretStr
 from chassis import clients
 from chassis.access import AccessTable, Open, Reach, Rule
 from chassis.clients import Answer, HttpSession, NotUnderstood, OutboundClient, ServiceClient, ServiceTokens, Unavailable, fault
+from chassis.dependencies import provide
 from chassis.service import new_app
+from chassis.tokens import TokenVerifier
 from contracts.base import Command, Contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
@@ -300,7 +302,7 @@ async def real(
         raise FileNotFoundError("/secret/template")
 
     app = new_app("real", "Real", "", [router], {}, access)
-    app.state.verifier = mint.verifier("inventory")
+    provide(app, TokenVerifier, mint.verifier("inventory"))
     token = mint.token(Role.SERVICE)
 
     async def own_token() -> str:

@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from chassis.access import AccessTable, Open
 from chassis.service import new_app
-from chassis.telemetry import QueriesUntold
+from chassis.telemetry import QueryRedaction
 
 
 async def test_no_span_tells_the_token_of_a_link() -> None:
@@ -20,7 +20,7 @@ async def test_no_span_tells_the_token_of_a_link() -> None:
         return token
 
     provider = TracerProvider()
-    provider.add_span_processor(QueriesUntold())
+    provider.add_span_processor(QueryRedaction())
     provider.add_span_processor(SimpleSpanProcessor(told))
     trace.set_tracer_provider(provider)
     app = new_app("links", "Links", "", [links], {}, access)

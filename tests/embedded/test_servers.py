@@ -20,6 +20,7 @@ from embedded.postgres import DATABASES, PostgresServer
 from embedded.supervisor import Supervisor
 from embedded.temporal import TemporalServer
 from embedded.valkey import ValkeyServer
+from tests.conftest import PATIENCE_S
 
 LONG = "SELECT count(*) FROM generate_series(1, 1000000000)"
 
@@ -105,13 +106,15 @@ async def test_kafka_has_its_topics_again_when_it_was_killed_and_consumers_start
         await consumer.start()
         await producer.start()
         await producer.send_and_wait("order-events", b"before", key=b"order")
-        assert (await asyncio.wait_for(consumer.getone(), 10)).value == b"before"
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await consumer.getone()).value == b"before"
         await consumer.commit()
 
         await supervisor.kill("kafka")
         await supervisor.wait_ready("kafka")
         await producer.send_and_wait("order-events", b"after", key=b"order")
-        received = await asyncio.wait_for(consumer.getone(), 30)
+        async with asyncio.timeout(PATIENCE_S):
+            received = await consumer.getone()
         assert (received.value, received.offset) == (b"after", 0)
         await consumer.stop()
         await producer.stop()
@@ -138,7 +141,7 @@ async def test_temporal_keeps_its_workflows_when_it_is_killed(tmp_path: Path) ->
         await supervisor.kill("temporal")
         await supervisor.wait_ready("temporal")
         client = await Client.connect(server.address)
-        described = await client.get_workflow_handle("order/1").describe(rpc_timeout=timedelta(seconds=5))
+        described = await client.get_workflow_handle("order/1").describe(rpc_timeout=timedelta(seconds=PATIENCE_S))
         assert described.status is WorkflowExecutionStatus.RUNNING
         found = [workflow.id async for workflow in client.list_workflows("OrderStatus = 'PAID'")]
         assert found == ["order/1"]

@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 import psutil
 
+from tests.conftest import PATIENCE_S
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Return when `condition` holds; raises TimeoutError."""
-    async with asyncio.timeout(timeout_s):
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when `condition` holds; raises TimeoutError, long after a busy machine would have got there."""
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - conditions of other processes, which set no event
             await asyncio.sleep(0.02)
 

@@ -36,7 +36,7 @@ from embedded.kafka import KafkaBroker
 from embedded.ports import free_port
 from embedded.postgres import PostgresServer
 from embedded.supervisor import Supervisor
-from tests.conftest import eventually
+from tests.conftest import PATIENCE_S, eventually
 
 metadata = new_metadata()
 outbox, inbox = Outbox("order", metadata), Inbox(metadata)
@@ -169,7 +169,7 @@ class World:
         finally:
             await connection.close()
 
-    async def until_published(self, timeout_s: float = 20.0) -> None:
+    async def until_published(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until nothing in the outbox is unpublished."""
 
         async def none_left() -> bool:
@@ -177,7 +177,7 @@ class World:
 
         await eventually(none_left, timeout_s=timeout_s, what="an outbox without unpublished events")
 
-    async def until_applied(self, count: int, timeout_s: float = 30.0) -> None:
+    async def until_applied(self, count: int, timeout_s: float = PATIENCE_S) -> None:
         """Wait until there are so many effects, or more."""
 
         async def enough() -> bool:

@@ -16,9 +16,9 @@ from tests.events.test_relay import SEED, writes
 
 async def settled(world: World) -> None:
     """Wait until all that happened is published and has had its effect; it must be there once, in order."""
-    await world.until_published(timeout_s=40)
+    await world.until_published()
     happened = await world.states()
-    await world.until_applied(sum(map(len, happened.values())), timeout_s=40)
+    await world.until_applied(sum(map(len, happened.values())))
     assert await world.effects() == happened
 
 
@@ -55,7 +55,7 @@ async def test_no_event_overtakes_one_that_the_broker_lost(own_world: World) -> 
             await own_world.broker.lose_everything()
         is_over.set()
         await writing
-        await own_world.until_published(timeout_s=40)
+        await own_world.until_published()
     assert await own_world.published() == await own_world.states()
 
 

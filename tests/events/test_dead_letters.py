@@ -29,6 +29,7 @@ from tests.conftest import eventually
 from tests.events.conftest import World, in_background, new_database, take_effect
 from tests.events.test_cli import invoked
 
+pytestmark = pytest.mark.timeout(300)
 PARKED = "select * from dead_letters order by seq"
 
 
@@ -138,11 +139,11 @@ async def test_e1_a_fault_that_only_one_event_meets_does_not_stop_the_others(
 
     await world.record(bad, 1, 2)
     async with in_background(world.relay(), world.consumer(is_away_for_the_bad_one)):
-        await eventually(lambda: tried(5), what="five tries of one event")
+        await eventually(lambda: tried(5), what="five tries of one event", timeout_s=60)
         assert not await parked()
         while not await parked():
             await world.record(uuid4(), 1)
-            await eventually(lambda count=tries: tried(count))  # type: ignore[misc]
+            await eventually(lambda count=tries: tried(count), timeout_s=60)  # type: ignore[misc]
     letters = await world.rows(PARKED)
     assert {letter["error"] for letter in letters} == {"Unavailable: it answers 500"}
     assert bad not in await world.effects()
@@ -175,7 +176,7 @@ class Listener:
         async def there() -> bool:
             return [row["attempts"] for row in await self.letters() if row["state"] == "OPEN"] == list(attempts)
 
-        await eventually(there, what=f"letters of {self.name} with {attempts} attempts")
+        await eventually(there, what=f"letters of {self.name} with {attempts} attempts", timeout_s=60)
 
     async def effects(self) -> list[int]:
         rows = await self.world.rows("select number from effects order by seq", database=self.database)
@@ -193,8 +194,10 @@ async def two_listeners(world: World, postgres: PostgresServer) -> AsyncIterator
 
 
 async def letters_command(*listeners: Listener, arguments: Sequence[str]) -> Result:
+    """Run `commerce events` on the listeners' databases; what waits for a consumer does so for long, on a busy machine."""
     urls = {f"DATABASE_URL_{listener.name.upper()}": listener.database.url for listener in listeners}
-    return await invoked("", *arguments, **urls)
+    waits = {"replay", "rewind"} & set(arguments) and "--wait" not in arguments
+    return await invoked("", *arguments, *(("--wait", "120") if waits else ()), **urls)
 
 
 async def test_e2_replaying_never_multiplies_and_concerns_nobody_else(world: World, postgres: PostgresServer) -> None:
@@ -242,7 +245,7 @@ async def test_e2_what_is_delivered_again_is_the_same_letter(world: World, postg
             async def failed_again() -> bool:
                 return sorted(row["attempts"] for row in await listener.letters()) == [1, 2]
 
-            await eventually(failed_again)
+            await eventually(failed_again, timeout_s=60)
             listener.broken = set()
             await world.rows(again)
             await world.rows("notify outbox")
@@ -250,7 +253,7 @@ async def test_e2_what_is_delivered_again_is_the_same_letter(world: World, postg
             async def settled() -> bool:
                 return sorted(row["state"] for row in await listener.letters()) == ["APPLIED", "OPEN"]
 
-            await eventually(settled)
+            await eventually(settled, timeout_s=60)
         assert await listener.effects() == [1, 2]
 
 
@@ -273,7 +276,7 @@ async def test_e2_what_is_dropped_keeps_the_reason_and_never_has_an_effect(world
             async def after_it() -> bool:
                 return await listener.effects() == [1, 3]
 
-            await eventually(after_it)
+            await eventually(after_it, timeout_s=60)
         [letter] = await listener.letters()
         assert (letter["state"], letter["reason"]) == ("DROPPED", "a test order")
         listed = await letters_command(listener, arguments=["dead-letters", "list", "--all"])
@@ -291,7 +294,7 @@ async def test_e2_a_letter_that_is_kept_by_reference_is_fetched_from_the_broker(
             assert [row["value"] for row in await listener.letters()] == [None, None]
             listener.broken = set()
             await world.rows('update dead_letters set "offset" = 99999 where subject = $1', str(orders[1]))
-            replayed = await letters_command(listener, arguments=["dead-letters", "replay", "--all", "--wait", "60"])
+            replayed = await letters_command(listener, arguments=["dead-letters", "replay", "--all"])
             assert "order: 1 applied, 1 failed again" in replayed.stdout, replayed.output
             assert "LookupError" in replayed.stdout
         assert await listener.effects() == [1]

@@ -18,6 +18,8 @@ from tests.conftest import eventually
 from tests.events.conftest import World, in_background, inbox, take_effect
 from tests.events.test_dead_letters import metric
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,15 +46,15 @@ async def test_e1_a_consumer_that_gets_nothing_done_is_seen(world: World) -> Non
         return metric("consumer_records_behind", world) == 3 and consumer.progress.trouble() is not None
 
     async with in_background(world.relay(), consumer):
-        await eventually(has_nothing_to_do, what="a consumer at the end of its topics", timeout_s=30)
+        await eventually(has_nothing_to_do, what="a consumer at the end of its topics", timeout_s=60)
         await world.record(uuid4(), 1, 2, 3)
-        await eventually(is_behind, what="three records behind", timeout_s=30)
+        await eventually(is_behind, what="three records behind", timeout_s=60)
         assert (consumer.progress.trouble() or "").endswith("3 records wait, as far as is known")
         assert metric("consumer_oldest_unapplied_seconds", world) > 0
         assert utc_now().timestamp() - metric("consumer_last_progress_timestamp_seconds", world) > 1
         is_away = False
         await world.until_applied(3)
-        await eventually(has_nothing_to_do, timeout_s=30)
+        await eventually(has_nothing_to_do, timeout_s=60)
         assert metric("consumer_oldest_unapplied_seconds", world) == 0
 
 
@@ -66,7 +68,7 @@ async def test_e1_a_consumer_that_cannot_find_out_whether_there_is_something_to_
         return consumer.progress.trouble() is not None
 
     async with in_background(consumer):
-        await eventually(is_silent)
+        await eventually(is_silent, timeout_s=60)
         assert utc_now().timestamp() - metric("consumer_last_progress_timestamp_seconds", world) > 1
 
 

@@ -335,7 +335,7 @@ async def say(port: int, *pieces: bytes, patience: float = 2.0) -> bytes:
         for piece in pieces:
             writer.write(piece)
             await asyncio.sleep(0.01)  # so that it arrives by itself
-        while piece := await asyncio.wait_for(reader.read(65_536), patience):
+        while piece := await _piece(reader, patience):
             answered += piece
             patience = min(patience, 0.3)
     except (TimeoutError, ConnectionError):
@@ -378,7 +378,7 @@ async def _keys_are_known(door: FrontDoor) -> None:
     async def fetched() -> bool:
         return 'jwt_authn_jwks_fetch_success{envoy_http_conn_manager_prefix="gateway"} 0' not in await door.metrics()
 
-    await eventually(fetched, timeout_s=30, what="identity's keys to arrive")
+    await eventually(fetched, what="identity's keys to arrive")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -432,3 +432,8 @@ async def start(shop: Shop, redis_url: str, tmp_path_factory: pytest.TempPathFac
             return await stack.enter_async_context(running_front_door(shop, redis_url, directory, **settings))
 
         yield start_one
+
+
+async def _piece(reader: asyncio.StreamReader, patience: float) -> bytes:
+    async with asyncio.timeout(patience):
+        return await reader.read(65_536)

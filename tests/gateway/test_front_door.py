@@ -6,7 +6,7 @@ import json
 import pytest
 
 from contracts.identity import Role
-from tests.conftest import TokenMint, eventually
+from tests.conftest import PATIENCE_S, TokenMint, eventually
 from tests.gateway.conftest import FrontDoor, Start, say
 from tests.gateway.test_routes import TRICKS_IN_A_REQUEST_LINE
 
@@ -119,7 +119,7 @@ async def test_a_head_that_does_not_end_is_cut_off(front_door: FrontDoor) -> Non
 async def test_who_does_not_send_a_request_in_time_is_sent_away(start: Start) -> None:
     door = await start(request_head_timeout_s=0.3, request_timeout_s=0.6)
     unfinished = b"GET /api/v1/products HTTP/1.1\r\nHost:"
-    assert (await say(door.port, unfinished, patience=20)).startswith(b"HTTP/1.1 408")
+    assert (await say(door.port, unfinished, patience=PATIENCE_S)).startswith(b"HTTP/1.1 408")
     reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
     writer.write(b"POST /api/v1/auth/login HTTP/1.1\r\nHost: shop\r\nContent-Length: 1000\r\n\r\n")
 
@@ -129,7 +129,8 @@ async def test_who_does_not_send_a_request_in_time_is_sent_away(start: Start) ->
             await asyncio.sleep(0.05)
 
     dribbling = asyncio.create_task(dribble())
-    answered = await asyncio.wait_for(reader.readuntil(b'"request_timeout"'), 20)
+    async with asyncio.timeout(PATIENCE_S):
+        answered = await reader.readuntil(b'"request_timeout"')
     dribbling.cancel()
     writer.close()
     assert answered.startswith(b"HTTP/1.1 408")

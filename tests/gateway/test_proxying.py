@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from contracts.identity import Role
-from tests.conftest import TokenMint, eventually
+from tests.conftest import PATIENCE_S, TokenMint, eventually
 from tests.gateway.conftest import NOWHERE, Exchange, FrontDoor, Shop, Start, Upstream
 
 
@@ -182,9 +182,10 @@ async def test_a_client_that_leaves_ends_the_work(front_door: FrontDoor, began: 
 
     front_door["catalog"].handler = slow
     request = asyncio.create_task(front_door.client.get("/api/v1/products/slow"))
-    await asyncio.wait_for(arrived.wait(), 20)
-    request.cancel()
-    await asyncio.wait_for(left.wait(), 20)
+    async with asyncio.timeout(PATIENCE_S):
+        await arrived.wait()
+        request.cancel()
+        await left.wait()
 
 
 async def test_a_client_that_does_not_read_holds_nothing_up(start: Start) -> None:
@@ -202,7 +203,8 @@ async def test_a_client_that_does_not_read_holds_nothing_up(start: Start) -> Non
     door["catalog"].handler = endless
     _, writer = await asyncio.open_connection("127.0.0.1", door.port, limit=1000)
     writer.write(b"GET /api/v1/products HTTP/1.1\r\nHost: shop\r\n\r\n")
-    await asyncio.wait_for(left.wait(), 30)
+    async with asyncio.timeout(PATIENCE_S):
+        await left.wait()
     writer.transport.abort()
 
 
@@ -319,7 +321,7 @@ async def test_after_five_failures_a_service_is_left_alone_for_a_moment(start: S
     async def closed() -> bool:
         return (await door.client.post("/api/v1/orders", headers=headers)).status_code == 200
 
-    await eventually(closed, timeout_s=30, what="the circuit to close")
+    await eventually(closed, what="the circuit to close")
 
 
 async def test_a_service_that_restarts_is_found_again(start: Start, shop: Shop) -> None:
@@ -331,7 +333,7 @@ async def test_a_service_that_restarts_is_found_again(start: Start, shop: Shop) 
 
     for _ in range(2):
         async with catalog.running():
-            await eventually(found, timeout_s=30, what="the catalogue to be found")
+            await eventually(found, what="the catalogue to be found")
         assert not await found()
 
 

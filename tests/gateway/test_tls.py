@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from chassis.clock import utc_now
+from tests.conftest import PATIENCE_S
 from tests.gateway.conftest import FrontDoor, Start
 
 SETTINGS, HEADERS, DATA, END_STREAM, END_HEADERS, ACK = 4, 1, 0, 1, 4, 1
@@ -65,7 +66,8 @@ async def ask_over_http2(reader: asyncio.StreamReader, writer: asyncio.StreamWri
     writer.write(frame(HEADERS, END_STREAM | END_HEADERS, 1, block))
     head, body = b"", b""
     while True:
-        start = await asyncio.wait_for(reader.readexactly(9), 20)
+        async with asyncio.timeout(PATIENCE_S):
+            start = await reader.readexactly(9)
         payload = await reader.readexactly(int.from_bytes(start[:3], "big"))
         kind, flags, stream = start[3], start[4], int.from_bytes(start[5:], "big")
         if kind == SETTINGS and not flags & ACK:

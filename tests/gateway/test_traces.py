@@ -47,7 +47,7 @@ async def test_a_request_has_a_span_that_the_services_span_is_a_child_of(start: 
     async def arrived() -> bool:
         return bool(collector.of(trace_id) and collector.of(refused["trace_id"]))
 
-    await eventually(arrived, timeout_s=30, what="the spans to arrive")
+    await eventually(arrived, what="the spans to arrive")
     spans = collector.of(trace_id)
     assert span_id in {span.span_id.hex() for span in spans}
     assert {span.name for span in spans} == {"/api/v1/products"}
@@ -72,5 +72,5 @@ async def test_a_trusted_proxys_trace_goes_on(start: Start, collector: Collector
     async def arrived() -> bool:
         return bool(collector.of(trace_id))
 
-    await eventually(arrived, timeout_s=30, what="the span to arrive")
+    await eventually(arrived, what="the span to arrive")
     assert trace_id in (door["catalog"].seen[0].header("traceparent") or "")

@@ -74,7 +74,7 @@ async def test_g6_a_customer_who_proved_no_address_gets_no_mail_about_an_order_u
         found = await stage.shop.call(newcomer, "GET", f"/notifications?order_id={placed.order_id}")
         return [mail["status"] for mail in found["items"]] == ["SUPPRESSED"]
 
-    await eventually(held_back, timeout_s=60, what="the confirmation held back")
+    await eventually(held_back, what="the confirmation held back")
     await newcomer.verify(stage.shop.mailbox)
     [mail] = await mails_to(stage, newcomer.email, 1)
     assert placed.order_id in mail["text"]
@@ -97,7 +97,7 @@ async def mails_to(stage: Stage, address: str, count: int) -> list[dict[str, Any
         assert verification["subject"] == "Confirm your e-mail"
         return len(mails) >= count
 
-    await eventually(all_there, timeout_s=20, what=f"{count} mails")
+    await eventually(all_there, what=f"{count} mails")
     assert len(mails) == count
     return mails
 
@@ -108,7 +108,7 @@ async def reported_as_completed(stage: Stage, order: Any) -> None:
         orders = reply.body.get("recent_orders", [])
         return [(known["order_id"], known["status"]) for known in orders] == [(order["order_id"], OrderStatus.COMPLETED)]
 
-    await eventually(known, timeout_s=20, what="the order in the reports")
+    await eventually(known, what="the order in the reports")
 
 
 async def events_of(stage: Stage, order_id: str) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ import pytest
 from audit import AuditReport, AuditSettings, run_audit
 from contracts.platform import CLIENT_SECRETS
 from testing import scenarios
+from testing.checker import check
 from testing.stage import Stage
 from tests.audit.tampering import tamperings
 
@@ -27,11 +28,16 @@ def told(report: AuditReport) -> list[str]:
     return [str(violation) for violation in report.violations]
 
 
+def test_what_clients_were_told_fits_together(stage: Stage) -> None:
+    assert stage.history.calls
+    assert [str(violation) for violation in check(stage.history.calls)] == []
+
+
 async def test_the_audit_finds_nothing_until_somebody_tampers(stage: Stage) -> None:
     confirmed = await stage.tells(await stage.placed(), "Confirmation queued")
     cancelled = await stage.ended(await stage.placed(scenarios.cancelled_in_time))
 
-    clean = await audit(stage, wait_s=30)
+    clean = await audit(stage, wait_s=120)
     assert not told(clean)
     assert clean.exit_code == 0
     assert clean.read["orders"] >= 2
@@ -48,7 +54,7 @@ async def test_the_audit_finds_nothing_until_somebody_tampers(stage: Stage) -> N
         assert known[name].rules <= falsified.violated, name
     assert falsified.exit_code == 1
 
-    assert not told(await audit(stage, wait_s=30))
+    assert not told(await audit(stage, wait_s=120))
 
 
 async def test_personal_data_and_secrets_are_in_no_log(stage: Stage) -> None:

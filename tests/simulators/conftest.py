@@ -15,6 +15,8 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from tests.conftest import PATIENCE_S
+
 API_KEY = "test-key"
 PROJECT = Path(__file__).parents[2]
 
@@ -61,7 +63,7 @@ class Process:
             await self._process.wait()
 
 
-async def until(condition: Callable[[], Awaitable[Any]], within: float = 10) -> Any:
+async def until(condition: Callable[[], Awaitable[Any]], within: float = PATIENCE_S) -> Any:
     """What a condition answers once it holds."""
     async with asyncio.timeout(within):
         while not (answer := await condition()):  # noqa: ASYNC110 - another process has no Event to wait for

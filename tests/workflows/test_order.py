@@ -13,9 +13,11 @@ from contracts.errors import ErrorCode
 from contracts.orders import CancelReply, OrderState, OrderStatus
 from contracts.payments import PaymentStatus
 from contracts.shipments import ShipmentStatus
+from testing.model import World
+from testing.model.world import refused, unavailable
+from testing.sagas import Saga, assert_settled, place_order
 from tests.conftest import eventually
-from tests.workflows.conftest import Begin, Saga
-from tests.workflows.world import World, place_order, refused, unavailable
+from tests.workflows.conftest import Begin
 
 FORWARD = ["ReserveInventory", "ProcessPayment", "CreateShipment", "AdvanceOrder"]
 """The commands of an order that meets no trouble, in order."""
@@ -37,8 +39,8 @@ async def test_an_order_is_confirmed_and_completed(begin: Begin) -> None:
         assert world.calls[: len(FORWARD)] == FORWARD
         state = await saga.deliver()
     assert state.status == OrderStatus.COMPLETED
-    assert len(world.mails) == 1
-    world.assert_settled(order)
+    assert len(world.notifications.mails) == 1
+    assert_settled(world, order)
 
 
 async def test_the_happy_path_stays_cheap(begin: Begin) -> None:
@@ -48,7 +50,7 @@ async def test_the_happy_path_stays_cheap(begin: Begin) -> None:
         await saga.place()
 
         async def mailed() -> bool:
-            return bool(world.mails)
+            return bool(world.notifications.mails)
 
         await eventually(mailed)
         history = await saga.handle.fetch_history()
@@ -71,8 +73,8 @@ async def test_a_refusal_undoes_what_was_done(begin: Begin, command: str, code: 
         assert outcome.code == code
         state = await saga.handle.result()
     assert (state.status, state.code) == (OrderStatus.CANCELLED, code)
-    world.assert_settled(order)
-    assert world.advances[-1].code == code
+    assert_settled(world, order)
+    assert world.orders.advances[-1].code == code
 
 
 @pytest.mark.parametrize("command", FORWARD)
@@ -83,7 +85,7 @@ async def test_a_fault_at_any_step_is_outlasted(begin: Begin, command: str) -> N
         outcome = await saga.place()
         assert outcome.status == OrderStatus.CONFIRMED
         await saga.deliver()
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 @pytest.mark.parametrize("command", FORWARD)
@@ -93,7 +95,7 @@ async def test_a_lost_reply_at_any_step_happens_once(begin: Begin, command: str)
     async with begin(world, order) as saga:
         assert (await saga.place()).status == OrderStatus.CONFIRMED
         await saga.deliver()
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_a_service_that_stays_down_ends_the_order_and_undoes_it(begin: Begin) -> None:
@@ -103,7 +105,7 @@ async def test_a_service_that_stays_down_ends_the_order_and_undoes_it(begin: Beg
         outcome = await saga.place()
         assert outcome.code == ErrorCode.SERVICE_UNAVAILABLE
         await saga.handle.result()
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def cancel(saga: Saga, reason: str = "changed my mind") -> CancelReply:
@@ -137,7 +139,7 @@ async def test_a_cancel_during_any_step_settles_everything(begin: Begin, command
             reply = await cancelling
         state = await saga.handle.result()
     assert reply.status == state.status == OrderStatus.CANCELLED
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_a_cancel_before_dispatch_refunds_and_says_so(begin: Begin) -> None:
@@ -150,7 +152,7 @@ async def test_a_cancel_before_dispatch_refunds_and_says_so(begin: Begin) -> Non
     undone = world.calls[world.calls.index("CancelShipment") :]
     assert (undone[0], undone[-1]) == ("CancelShipment", "AdvanceOrder")
     assert {"RefundPayment", "ReleaseInventory"} < set(undone)
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_news_that_comes_while_a_cancel_is_settled_does_not_make_it_forgotten(begin: Begin) -> None:
@@ -170,7 +172,7 @@ async def test_news_that_comes_while_a_cancel_is_settled_does_not_make_it_forgot
             reply = await cancel(saga)
         assert (await saga.handle.result()).status == reply.status == OrderStatus.CANCELLED
         await asyncio.gather(*signals)
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_a_cancel_is_answered_also_if_the_parcel_arrives_first(begin: Begin) -> None:
@@ -196,7 +198,7 @@ async def test_a_cancel_is_answered_also_if_the_parcel_arrives_first(begin: Begi
         assert isinstance(refusal.value, RPCError)
         assert refusal.value.status == RPCStatusCode.NOT_FOUND
     assert state.status == OrderStatus.COMPLETED
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_a_cancel_after_dispatch_is_refused_and_the_order_goes_on(begin: Begin) -> None:
@@ -204,7 +206,7 @@ async def test_a_cancel_after_dispatch_is_refused_and_the_order_goes_on(begin: B
     async with begin(world, order) as saga:
         await saga.place()
         # The parcel has left, but the saga has not heard of it yet: shipping knows better.
-        world.parcels[order.order_id, 1] = ShipmentStatus.DISPATCHED
+        world.shipping.parcels[order.order_id, 1].status = ShipmentStatus.DISPATCHED
         for _ in range(2):
             with pytest.raises(WorkflowUpdateFailedError) as refusal:
                 await cancel(saga)
@@ -216,7 +218,7 @@ async def test_a_cancel_after_dispatch_is_refused_and_the_order_goes_on(begin: B
             await cancel(saga)
         state = await saga.deliver()
     assert state.status == OrderStatus.COMPLETED
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_cancelling_the_workflow_itself_settles_everything_too(begin: Begin) -> None:
@@ -226,7 +228,7 @@ async def test_cancelling_the_workflow_itself_settles_everything_too(begin: Begi
         await saga.handle.cancel()
         state = await saga.handle.result()
     assert state.status == OrderStatus.CANCELLED
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_an_undo_that_keeps_failing_is_shown_and_does_not_stop_the_others(begin: Begin) -> None:
@@ -244,7 +246,7 @@ async def test_an_undo_that_keeps_failing_is_shown_and_does_not_stop_the_others(
         len(world.calls) - world.calls[::-1].index("RefundPayment"),
     )
     assert first_release < last_refund
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_an_undo_that_is_refused_is_tried_again_until_it_lands(begin: Begin) -> None:
@@ -254,7 +256,7 @@ async def test_an_undo_that_is_refused_is_tried_again_until_it_lands(begin: Begi
         await saga.place()
         await cancel(saga)
         await saga.handle.result()
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_a_notification_that_fails_changes_nothing(begin: Begin) -> None:
@@ -264,23 +266,23 @@ async def test_a_notification_that_fails_changes_nothing(begin: Begin) -> None:
         assert (await saga.place()).status == OrderStatus.CONFIRMED
         state = await saga.deliver()
     assert state.status == OrderStatus.COMPLETED
-    assert world.mails == {}
-    world.assert_settled(order)
+    assert world.notifications.mails == {}
+    assert_settled(world, order)
 
 
 @pytest.mark.parametrize("by_provider", [True, False])
 async def test_a_held_order_is_approved(begin: Begin, by_provider: bool) -> None:
     world, order = World(), place_order(needs_review=not by_provider)
-    world.risky = by_provider
+    world.payments.bank.holds = by_provider
     async with begin(world, order) as saga:
         with saga.env.with_time_skipping_disabled():
             assert (await saga.place()).status == OrderStatus.IN_REVIEW
-            assert world.paid[order.order_id] == PaymentStatus.AUTHORIZED
+            assert world.payments.payments[order.order_id, 1].status == PaymentStatus.AUTHORIZED
             await saga.handle.signal("approve", {"by": "ann", "reason": "known customer"})
         await status_is(saga, OrderStatus.CONFIRMED)
         await saga.deliver()
-    world.assert_settled(order)
-    assert OrderStatus.IN_REVIEW in world.history[order.order_id]
+    assert_settled(world, order)
+    assert OrderStatus.IN_REVIEW in world.orders.records[order.order_id].history
 
 
 async def test_g7_a_decision_by_the_order_s_own_customer_is_not_taken(begin: Begin) -> None:
@@ -297,7 +299,7 @@ async def test_g7_a_decision_by_the_order_s_own_customer_is_not_taken(begin: Beg
         timeline = await saga.handle.query("timeline")
     assert (state.status, state.code) == (OrderStatus.CANCELLED, ErrorCode.REVIEW_REJECTED)
     assert sum("decision was not taken" in entry["what"] for entry in timeline) == 3
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,7 @@ async def test_g7_the_record_says_why_an_order_is_held_and_the_customer_s_timeli
     begin: Begin, by_total: bool, hurried: tuple[str, ...], told: str
 ) -> None:
     world, order = World(), place_order(needs_review=by_total)
-    world.hurried, world.risky = hurried, True
+    world.payments.review, world.payments.bank.holds = hurried, True
     async with begin(world, order) as saga:
         with saga.env.with_time_skipping_disabled():
             outcome = await saga.place()
@@ -322,7 +324,7 @@ async def test_g7_the_record_says_why_an_order_is_held_and_the_customer_s_timeli
             timeline = await saga.handle.query("timeline")
         await saga.handle.signal("reject", {"by": "ann", "reason": "stolen card"})
         await saga.handle.result()
-    assert world.advances[0].review_reason == told
+    assert world.orders.advances[0].review_reason == told
     assert told in state.waiting_for
     assert told not in str([entry | {"for_staff": None} for entry in timeline])
 
@@ -335,7 +337,7 @@ async def test_a_held_order_is_rejected(begin: Begin) -> None:
         await saga.handle.signal("reject", {"by": "ann", "reason": "stolen card"})
         state = await saga.handle.result()
     assert (state.status, state.code) == (OrderStatus.CANCELLED, ErrorCode.REVIEW_REJECTED)
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_a_held_order_that_nobody_decides_on_is_cancelled_at_its_deadline(begin: Begin) -> None:
@@ -344,7 +346,7 @@ async def test_a_held_order_that_nobody_decides_on_is_cancelled_at_its_deadline(
         await saga.place()
         state = await saga.handle.result()
     assert (state.status, state.code) == (OrderStatus.CANCELLED, ErrorCode.REVIEW_EXPIRED)
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_reports_of_the_carrier_may_be_repeated_and_skip_one_another(begin: Begin) -> None:
@@ -355,7 +357,7 @@ async def test_reports_of_the_carrier_may_be_repeated_and_skip_one_another(begin
             await saga.handle.signal("shipment_updated", {"status": status})
         state = await saga.handle.result()
     assert state.status == OrderStatus.COMPLETED
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_the_same_request_five_times_is_one_order(begin: Begin) -> None:
@@ -365,4 +367,4 @@ async def test_the_same_request_five_times_is_one_order(begin: Begin) -> None:
         assert all(outcome == outcomes[0] for outcome in outcomes)
         await saga.deliver()
     assert world.calls.count("ProcessPayment") == 1
-    world.assert_settled(order)
+    assert_settled(world, order)

@@ -14,10 +14,13 @@ from contracts.orders import CHOICES, OrderState, OrderStatus, ParcelChoice, Tro
 from contracts.payments import PaymentStatus
 from contracts.shipments import ShipmentStatus
 from temporal.client import data_converter
+from testing.model import World
+from testing.model.inventory import Promise
+from testing.model.world import refused, unavailable
+from testing.sagas import Saga, assert_settled, place_order
 from tests.conftest import eventually
-from tests.workflows.conftest import Begin, Saga
+from tests.workflows.conftest import Begin
 from tests.workflows.test_order import cancel, status_is
-from tests.workflows.world import World, place_order, refused, unavailable
 
 CHUNK = 50
 UNDOS = {"ReleaseInventory", "RefundPayment", "CancelShipment"}
@@ -91,7 +94,7 @@ async def test_s2_only_a_named_refusal_makes_a_cancel_too_late(begin: Begin, cod
         ErrorCode.ADDRESS_UNDELIVERABLE,
         ErrorCode.ADDRESS_UNDELIVERABLE,
     )
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_s3_money_and_stock_wait_for_the_parcel_s_answer_however_long(begin: Begin) -> None:
@@ -100,14 +103,14 @@ async def test_s3_money_and_stock_wait_for_the_parcel_s_answer_however_long(begi
         await saga.place()
 
         def it_leaves_meanwhile() -> None:
-            world.parcels[order.order_id, 1] = ShipmentStatus.DISPATCHED
+            world.shipping.parcels[order.order_id, 1].status = ShipmentStatus.DISPATCHED
             unavailable()
 
         world.before["CancelShipment"] = [*[unavailable] * 12, it_leaves_meanwhile]
         assert (await refusal_of(saga, "cancel", {"reason": "too slow"})).type == ErrorCode.ALREADY_DISPATCHED
         assert not {"RefundPayment", "ReleaseInventory"} & set(world.calls)
         await saga.deliver()
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_s4_an_order_in_another_currency_can_be_cancelled(begin: Begin) -> None:
@@ -116,9 +119,9 @@ async def test_s4_an_order_in_another_currency_can_be_cancelled(begin: Begin) ->
     async with begin(world, order) as saga:
         assert (await saga.place()).code == ErrorCode.OUT_OF_STOCK
         await saga.handle.result()
-    assert world.advances[-1].refunded is not None
-    assert world.advances[-1].refunded.currency == "EUR"
-    world.assert_settled(order)
+    assert world.orders.advances[-1].refunded is not None
+    assert world.orders.advances[-1].refunded.currency == "EUR"
+    assert_settled(world, order)
 
 
 async def test_s5_an_undo_that_is_refused_stays_pending_and_its_history_short(begin: Begin) -> None:
@@ -135,7 +138,7 @@ async def test_s5_an_undo_that_is_refused_stays_pending_and_its_history_short(be
     assert reply.status == OrderStatus.CANCELLED
     assert world.calls.count("ReleaseInventory") == 41
     assert len(history.events) < 80
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 @pytest.mark.parametrize("command", ["ShipInventory", "AdvanceOrder"])
@@ -146,7 +149,7 @@ async def test_s6_cancelling_the_workflow_is_heeded_whatever_it_waits_for(begin:
             await saga.place()
             world.before[command] = [unavailable] * 1000
             await saga.handle.signal("shipment_updated", {"status": "DISPATCHED"})
-            world.parcels[order.order_id, 1] = ShipmentStatus.DISPATCHED
+            world.shipping.parcels[order.order_id, 1].status = ShipmentStatus.DISPATCHED
 
             async def retrying() -> bool:
                 return world.calls.count(command) > 2
@@ -160,7 +163,7 @@ async def test_s6_cancelling_the_workflow_is_heeded_whatever_it_waits_for(begin:
 
             await eventually(heeded)
         await saga.deliver()
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 # ── Undos that an operator ends ──────────────────────────────────────────────────────────────────────────────────────────
@@ -208,9 +211,9 @@ async def test_s7_a_decision_is_answered_and_a_late_one_refused_with_the_reason(
             end = OrderStatus.CONFIRMED if decision == "approve" else OrderStatus.CANCELLED
             await status_is(saga, end)
         if decision == "approve":
-            assert world.paid[order.order_id] == PaymentStatus.CAPTURED
+            assert world.payments.payments[order.order_id, 1].status == PaymentStatus.CAPTURED
             await saga.deliver()
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_s11_what_staff_say_is_kept_from_customers(begin: Begin) -> None:
@@ -222,8 +225,8 @@ async def test_s11_what_staff_say_is_kept_from_customers(begin: Begin) -> None:
         state = await saga.handle.result()
         timeline = await saga.handle.query("timeline")
     told = [(entry["what"], entry["detail"]) for entry in timeline]
-    assert "stolen" not in f"{told} {state.detail} {world.advances[-1].detail}"
-    assert "stolen card" in (world.advances[-1].for_staff or "")
+    assert "stolen" not in f"{told} {state.detail} {world.orders.advances[-1].detail}"
+    assert "stolen card" in (world.orders.advances[-1].for_staff or "")
 
 
 # ── S10: parcels that do not arrive ──────────────────────────────────────────────────────────────────────────────────────
@@ -237,7 +240,7 @@ async def test_s10_a_parcel_in_trouble_waits_for_a_decision(begin: Begin, troubl
             await saga.place()
             await in_trouble(saga, trouble)
             if trouble != Trouble.NOT_PICKED_UP:
-                world.parcels[order.order_id, 1] = ShipmentStatus.DISPATCHED
+                world.shipping.parcels[order.order_id, 1].status = ShipmentStatus.DISPATCHED
             if impossible := set(ParcelChoice) - set(CHOICES[trouble]):
                 refusal = await refusal_of(saga, "decide_parcel", ANN | {"choice": min(impossible)})
                 assert refusal.type == ErrorCode.CHOICE_NOT_POSSIBLE
@@ -258,8 +261,8 @@ async def test_s10_a_parcel_in_trouble_waits_for_a_decision(begin: Begin, troubl
     }
     assert state.status == end[choice]
     if choice == ParcelChoice.REFUND_AND_RESTOCK or (choice, trouble) == (ParcelChoice.RESEND, Trouble.RETURNED):
-        assert world.reserved[order.order_id, 1] == ReservationStatus.RESTOCKED
-    world.assert_settled(order)
+        assert world.inventory.promises[order.order_id, 1].status == ReservationStatus.RESTOCKED
+    assert_settled(world, order)
 
 
 async def test_s10_the_usual_is_done_when_nobody_decides(begin: Begin) -> None:
@@ -271,8 +274,8 @@ async def test_s10_the_usual_is_done_when_nobody_decides(begin: Begin) -> None:
         await saga.env.fast_forward(saga.handle, order.decision_seconds + 60)
         state = await saga.handle.result()
     assert state.status == OrderStatus.REFUNDED
-    assert world.reserved[order.order_id, 1] == ReservationStatus.RESTOCKED
-    world.assert_settled(order)
+    assert world.inventory.promises[order.order_id, 1].status == ReservationStatus.RESTOCKED
+    assert_settled(world, order)
 
 
 async def test_s10_goods_that_cannot_be_sent_again_leave_the_decision_open(begin: Begin) -> None:
@@ -292,7 +295,7 @@ async def test_s10_goods_that_cannot_be_sent_again_leave_the_decision_open(begin
             await update(saga, "decide_parcel", ANN | {"choice": "refund"})
             state = await saga.handle.result()
     assert state.status == OrderStatus.REFUNDED
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_s12_a_cancel_that_comes_as_a_signal_is_settled_too(begin: Begin) -> None:
@@ -302,7 +305,7 @@ async def test_s12_a_cancel_that_comes_as_a_signal_is_settled_too(begin: Begin) 
         await saga.handle.signal("cancel", {"reason": "changed my mind", "requested_by": "customer"})
         state = await saga.handle.result()
     assert (state.status, state.detail) == (OrderStatus.CANCELLED, "Cancelled: changed my mind")
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 # ── Long lives ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -333,7 +336,7 @@ async def test_ten_thousand_signals_leave_every_history_short(begin: Begin) -> N
     assert state.status == OrderStatus.COMPLETED
     assert len(lengths) > 1
     assert max(lengths) < 20_000
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 async def test_a_held_order_goes_on_in_another_run_and_is_approved(begin: Begin) -> None:
@@ -342,7 +345,7 @@ async def test_a_held_order_goes_on_in_another_run_and_is_approved(begin: Begin)
         with saga.env.with_time_skipping_disabled():
             await saga.place()
             first = (await saga.handle.describe()).run_id
-            await flood(saga, "approve", {"by": str(order.customer_id), "reason": "mine"}, 4200)
+            await flood(saga, "approve", {"by": str(order.customer_id), "reason": "mine"}, 1000)
 
             async def goes_on() -> bool:
                 found = await saga.handle.describe()
@@ -353,14 +356,14 @@ async def test_a_held_order_goes_on_in_another_run_and_is_approved(begin: Begin)
             await update(saga, "approve", ANN)
             await status_is(saga, OrderStatus.CONFIRMED)
         await saga.deliver()
-    world.assert_settled(order)
+    assert_settled(world, order)
 
 
 @pytest.mark.parametrize("status", [OrderStatus.PENDING, OrderStatus.PAID, OrderStatus.CONFIRMED, OrderStatus.CANCELLING])
 async def test_a_lost_workflow_is_repaired_by_one_that_undoes_what_it_left_behind(begin: Begin, status: OrderStatus) -> None:
     world, order = World(), place_order()
-    world.history[order.order_id] = [OrderStatus.PENDING, status]
-    world.reserved[order.order_id, 1] = ReservationStatus.RESERVED
+    world.orders.accept(order).history = [OrderStatus.PENDING, status]
+    world.inventory.promises[order.order_id, 1] = Promise(ReservationStatus.RESERVED)
     so_far = {"status": status, "reached": 2, "cancel": {"reason": "its workflow was lost", "requested_by": "ann"}}
     async with begin(world, order) as saga:
         run = order.model_dump(mode="json") | {"so_far": so_far}
@@ -368,4 +371,4 @@ async def test_a_lost_workflow_is_repaired_by_one_that_undoes_what_it_left_behin
         state = await saga.handle.result()
     assert state.status == OrderStatus.CANCELLED
     assert not {"ReserveInventory", "ProcessPayment"} & set(world.calls)
-    world.assert_settled(order)
+    assert_settled(world, order)

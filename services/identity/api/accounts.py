@@ -13,6 +13,8 @@ from services.identity.schemas import (
     RegisterRequest,
     Registration,
     ResetRequest,
+    TokenPair,
+    UserView,
 )
 
 auth = ACCESS.router(prefix="/api/v1/auth", tags=["identity"], dependencies=[NOT_STORED])
@@ -21,7 +23,10 @@ me = ACCESS.router(prefix="/api/v1/users/me", tags=["identity"], dependencies=[R
 
 @auth.post("/register", status_code=201, summary="Open an account, and log in; a mail verifies the address")
 async def register(db: Db, passwords: Hashing, issuer: Issuer, request: RegisterRequest, origin: From) -> Registration:
-    return await accounts.register(db, passwords, issuer, request, origin)
+    user, tokens = await accounts.register(
+        db, passwords, issuer, origin, email=request.email, password=request.password, name=request.name
+    )
+    return Registration(user=UserView.of(user), tokens=TokenPair.of(tokens))
 
 
 @auth.post("/verify-email", status_code=204, summary="Prove the address with the token that was sent there")
@@ -50,4 +55,6 @@ async def reset_password(db: Db, passwords: Hashing, request: ResetRequest, orig
 async def ask_for_email_change(
     db: Db, passwords: Hashing, security: Security, caller: Caller, request: EmailRequest, origin: From
 ) -> None:
-    await accounts.ask_for_email_change(db, passwords, security, caller.principal, request, origin)
+    await accounts.ask_for_email_change(
+        db, passwords, security, caller.principal, origin, email=request.email, current_password=request.current_password
+    )

@@ -1,11 +1,13 @@
 """What several of identity's endpoints take."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Request, Response
+from pydantic import SecretStr
 
-from chassis.dependencies import Db
+from chassis.dependencies import Db, from_app
 from chassis.origin import From
 from contracts.errors import ErrorCode, Refusal
 from services.identity.commands.security import SecurityLog
@@ -14,31 +16,29 @@ from services.identity.passwords import Passwords
 from services.identity.tokens import TokenIssuer
 
 
-async def _passwords(request: Request) -> Passwords:
-    passwords: Passwords = request.app.state.passwords
-    return passwords
+@dataclass(frozen=True)
+class LinkAddress:
+    """Under which customers reach the platform: links in mails begin with it."""
+
+    begin_with: str
 
 
-async def _issuer(request: Request) -> TokenIssuer:
-    issuer: TokenIssuer = request.app.state.issuer
-    return issuer
+@dataclass(frozen=True)
+class ClientSecrets:
+    """With which each process of the platform that calls others proves itself, by its name."""
+
+    secrets: Mapping[str, SecretStr]
 
 
-async def _public_url(request: Request) -> str:
-    public_url: str = request.app.state.public_url
-    return public_url
+Hashing = Annotated[Passwords, from_app(Passwords)]
+Issuer = Annotated[TokenIssuer, from_app(TokenIssuer)]
+Security = Annotated[SecurityLog, from_app(SecurityLog)]
+Links = Annotated[LinkAddress, from_app(LinkAddress)]
+Clients = Annotated[ClientSecrets, from_app(ClientSecrets)]
 
 
 async def _not_stored(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
-
-
-async def _security(request: Request) -> SecurityLog:
-    security: SecurityLog = request.app.state.security
-    return security
-
-
-Security = Annotated[SecurityLog, Depends(_security)]
 
 
 async def _refused_tokens_recorded(request: Request, db: Db, origin: From, security: Security) -> AsyncIterator[None]:
@@ -52,11 +52,6 @@ async def _refused_tokens_recorded(request: Request, db: Db, origin: From, secur
         raise
 
 
-Hashing = Annotated[Passwords, Depends(_passwords)]
-Issuer = Annotated[TokenIssuer, Depends(_issuer)]
-PublicUrl = Annotated[str, Depends(_public_url)]
-"""Under which customers reach the platform."""
-IfMatch = Annotated[str, Header(alias="If-Match", pattern=r'^"[0-9]{1,9}"$', description="The ETag of the user as you read it.")]
 NOT_STORED = Depends(_not_stored)
 """What holds tokens must not be kept by anything on the way (RFC 6749, 5.1)."""
 REFUSED_TOKENS_RECORDED = Depends(_refused_tokens_recorded)

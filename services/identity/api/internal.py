@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Query, Request, Response
+from fastapi import Query, Response
 
 from chassis.dependencies import Db
 from chassis.origin import From
@@ -10,7 +10,7 @@ from contracts.accounts import AccountMail, Contacts, LookUpContacts, PrepareAcc
 from contracts.identity import EndedSessionList, ServiceToken, ServiceTokenRequest
 from services.identity import queries
 from services.identity.access import ACCESS
-from services.identity.api.dependencies import NOT_STORED, Issuer, PublicUrl, Security
+from services.identity.api.dependencies import NOT_STORED, Clients, Issuer, Links, Security
 from services.identity.commands import accounts, clients
 
 KEYS_MAX_AGE_S = 300
@@ -30,9 +30,11 @@ async def key_set(issuer: Issuer, response: Response) -> dict[str, list[dict[str
 
 @internal.post("/service-tokens", summary="A token for a process of the platform")
 async def service_token(
-    db: Db, issuer: Issuer, security: Security, http: Request, request: ServiceTokenRequest, origin: From
+    db: Db, issuer: Issuer, security: Security, known: Clients, request: ServiceTokenRequest, origin: From
 ) -> ServiceToken:
-    return await clients.service_token(db, issuer, security, http.app.state.clients, request, origin)
+    return await clients.service_token(
+        db, issuer, security, known.secrets, origin, client_id=request.client_id, client_secret=request.client_secret
+    )
 
 
 @internal.get("/ended-sessions", summary="Which sessions have ended; ids only, as public within the platform as the keys are")
@@ -46,5 +48,5 @@ async def look_up_contacts(db: Db, request: LookUpContacts) -> Contacts:
 
 
 @mails.post("/account-mails", summary="The address and the link of a mail that is sent now")
-async def prepare_mail(db: Db, public_url: PublicUrl, request: PrepareAccountMail) -> AccountMail:
-    return await accounts.prepare_mail(db, public_url, request.request_id)
+async def prepare_mail(db: Db, links: Links, request: PrepareAccountMail) -> AccountMail:
+    return await accounts.prepare_mail(db, links.begin_with, request.request_id)

@@ -3,11 +3,11 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials
 
 from chassis.access import Caller
-from chassis.dependencies import Db
+from chassis.dependencies import Db, from_app
 from chassis.origin import From
 from chassis.paging import Cursor, Limit
 from chassis.tokens import Principal, TokenVerifier, bearer
@@ -35,22 +35,32 @@ users = ACCESS.router(prefix="/api/v1/users", tags=["identity"], dependencies=[R
 async def log_in(
     db: Db, passwords: Hashing, issuer: Issuer, security: Security, request: LoginRequest, origin: From
 ) -> LoginTokens:
-    return await sessions.log_in(db, passwords, issuer, security, request, origin)
+    tokens, device_token = await sessions.log_in(
+        db,
+        passwords,
+        issuer,
+        security,
+        origin,
+        email=request.email,
+        password=request.password,
+        device_token=request.device_token,
+    )
+    return LoginTokens.of(tokens, device_token=device_token)
 
 
 @auth.post("/refresh", summary="Exchange a refresh token for the next pair of tokens")
 async def refresh(db: Db, issuer: Issuer, security: Security, request: RefreshRequest, origin: From) -> TokenPair:
-    return await sessions.refresh(db, issuer, security, request, origin)
+    return TokenPair.of(await sessions.refresh(db, issuer, security, origin, refresh_token=request.refresh_token))
 
 
 async def _ending_caller(
-    http: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+    verifier: Annotated[TokenVerifier, from_app(TokenVerifier)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Principal | None:
     """Whose access token it is, also if the session has ended already: logging out twice does no harm. None if it has expired:
     the refresh token may still be good."""
     if credentials is None:
         return None
-    verifier: TokenVerifier = http.app.state.verifier
     try:
         return await verifier.read(credentials.credentials)
     except Refusal as refusal:
@@ -78,7 +88,8 @@ async def log_out(
 async def change_password(
     db: Db, passwords: Hashing, security: Security, caller: Caller, request: PasswordRequest, origin: From
 ) -> None:
-    await sessions.change_password(db, passwords, security, caller.principal, request, origin)
+    current, new = request.current_password, request.new_password
+    await sessions.change_password(db, passwords, security, caller.principal, origin, current_password=current, new_password=new)
 
 
 @users.get("/me/sessions", summary="Where I am logged in, newest login first")

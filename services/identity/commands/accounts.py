@@ -38,8 +38,7 @@ from services.identity.model import (
 )
 from services.identity.passwords import Passwords, require_strong
 from services.identity.queries import holder_of
-from services.identity.schemas import EmailRequest, RegisterRequest, Registration, UserView
-from services.identity.tokens import TokenIssuer
+from services.identity.tokens import TokenIssuer, Tokens
 
 PAGES = {
     LinkPurpose.VERIFY_EMAIL: "verify-email",
@@ -52,30 +51,30 @@ log = logger(__name__)
 
 
 async def register(
-    database: Database, passwords: Passwords, issuer: TokenIssuer, request: RegisterRequest, origin: Origin
-) -> Registration:
+    database: Database, passwords: Passwords, issuer: TokenIssuer, origin: Origin, *, email: str, password: SecretStr, name: str
+) -> tuple[User, Tokens]:
     """A new account, logged in, whose address is still to be verified. Refusal: validation_failed (a weak password)."""
-    require_strong(request.password, email=request.email, name=request.name)
-    user = User(email=request.email, name=request.name, password_hash=await passwords.hash(request.password))
+    require_strong(password, email=email, name=name)
+    user = User(email=email, name=name, password_hash=await passwords.hash(password))
     async with database.transaction() as session:
         session.add(user)
         await session.flush()
         tokens = open_session(session, issuer, user, origin)
         await outbox.add(session, user.registered())
         await _ask_for_mails(session, AccountLink.of_user(user, LinkPurpose.VERIFY_EMAIL))
-        return Registration(user=UserView.of(user), tokens=tokens)
+        return user, tokens
 
 
-async def ensure_admin(database: Database, passwords: Passwords, request: RegisterRequest) -> None:
+async def ensure_admin(database: Database, passwords: Passwords, *, email: str, password: SecretStr, name: str) -> None:
     """Make the first admin, unless the address has an account; that one is left as it is."""
     async with database.reading() as session:
-        holder = await holder_of(session, request.email)
+        holder = await holder_of(session, email)
     if holder is None:
         admin = User(
-            email=request.email,
+            email=email,
             email_verified_at=utc_now(),
-            name=request.name,
-            password_hash=await passwords.hash(request.password),
+            name=name,
+            password_hash=await passwords.hash(password),
             roles=[Role.ADMIN],
         )
         unless_held = insert(User).on_conflict_do_nothing(
@@ -127,23 +126,30 @@ async def reset_password(database: Database, passwords: Passwords, token: str, p
 
 
 async def ask_for_email_change(
-    database: Database, passwords: Passwords, security: SecurityLog, caller: Principal, request: EmailRequest, origin: Origin
+    database: Database,
+    passwords: Passwords,
+    security: SecurityLog,
+    caller: Principal,
+    origin: Origin,
+    *,
+    email: str,
+    current_password: SecretStr,
 ) -> None:
     """Ask both addresses; until the present one is verified, the new one takes its place at once.
 
     Refusals: invalid_credentials, rate_limited, not_found."""
-    await prove_password(database, passwords, security, caller, request.current_password, origin)
+    await prove_password(database, passwords, security, caller, current_password, origin)
     async with database.transaction() as session:
         await Guesses.in_session(caller.session_id).forgive(session)
         user = await locked_user(session, caller.subject)
         if not user.is_verified:
-            user.email = request.email
+            user.email = email
             await _ask_for_mails(session, AccountLink.of_user(user, LinkPurpose.VERIFY_EMAIL))
-        elif request.email != user.email:
+        elif email != user.email:
             await _ask_for_mails(
                 session,
                 AccountLink.of_user(user, LinkPurpose.EMAIL_CHANGE_OLD),
-                AccountLink.of_user(user, LinkPurpose.EMAIL_CHANGE_NEW, request.email),
+                AccountLink.of_user(user, LinkPurpose.EMAIL_CHANGE_NEW, email),
             )
 
 

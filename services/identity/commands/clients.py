@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from chassis.database import Database
 from chassis.origin import Origin
 from contracts.errors import ErrorCode, Refusal
-from contracts.identity import ServiceToken, ServiceTokenRequest
+from contracts.identity import ServiceToken
 from services.identity.commands.guessing import Guesses
 from services.identity.commands.security import SecurityLog
 from services.identity.model import SecurityEvent
@@ -20,18 +20,20 @@ async def service_token(
     issuer: TokenIssuer,
     security: SecurityLog,
     clients: Mapping[str, SecretStr],
-    request: ServiceTokenRequest,
     origin: Origin,
+    *,
+    client_id: str,
+    client_secret: SecretStr,
 ) -> ServiceToken:
     """A token for the services that this process may call. Refusals: invalid_credentials, rate_limited."""
-    guesses = Guesses.of_client(request.client_id, origin)
-    secret = clients.get(request.client_id)
+    guesses = Guesses.of_client(client_id, origin)
+    secret = clients.get(client_id)
     async with database.transaction() as session:
-        if secret is not None and _same(secret, request.client_secret):
+        if secret is not None and _same(secret, client_secret):
             await guesses.forgive(session)
-            return issuer.service_token(request.client_id)
+            return issuer.service_token(client_id)
         await guesses.count_failure(session)
-        security.add(session, SecurityEvent.SERVICE_TOKEN_REFUSED, origin, account=request.client_id)
+        security.add(session, SecurityEvent.SERVICE_TOKEN_REFUSED, origin, account=client_id)
     raise Refusal(ErrorCode.INVALID_CREDENTIALS, "There is no such client, or its secret is wrong.")
 
 

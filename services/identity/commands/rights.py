@@ -7,19 +7,26 @@ from sqlmodel import col
 from chassis.database import Database
 from chassis.origin import Origin
 from chassis.tokens import Principal
+from contracts.identity import Role
 from services.identity.commands.ending import end_sessions
 from services.identity.commands.locked import locked_by_admin
-from services.identity.model import EndReason, SecurityEvent, SecurityRecord, Session, outbox
-from services.identity.schemas import RolesRequest, UserView
+from services.identity.model import EndReason, SecurityEvent, SecurityRecord, Session, User, outbox
 
 
 async def set_roles(
-    database: Database, user_id: UUID, request: RolesRequest, *, by: Principal, origin: Origin, version: int
-) -> UserView:
+    database: Database,
+    user_id: UUID,
+    roles: frozenset[Role],
+    warehouses: frozenset[str] | None = None,
+    *,
+    by: Principal,
+    origin: Origin,
+    version: int,
+) -> User:
     """What a user may do; ends their sessions, if it changes. Refusals: forbidden, not_found, stale_version, conflict."""
     async with database.transaction() as session:
         user = await locked_by_admin(session, user_id, by)
-        event = user.set_roles(request.roles, request.warehouses, by=by.subject, version=version)
+        event = user.set_roles(roles, warehouses, by=by.subject, version=version)
         if event is not None:
             await outbox.add(session, event)
             await end_sessions(session, col(Session.user_id) == user_id, EndReason.ROLES_CHANGED)
@@ -27,10 +34,10 @@ async def set_roles(
             detail = f"roles: {', '.join(event.roles)}{scopes}"
             session.add(_record(SecurityEvent.ROLES_CHANGED, user_id, by, origin, detail))
         await session.flush()
-        return UserView.of(user)
+        return user
 
 
-async def disable(database: Database, user_id: UUID, reason: str, *, by: Principal, origin: Origin) -> UserView:
+async def disable(database: Database, user_id: UUID, reason: str, *, by: Principal, origin: Origin) -> User:
     """Nobody logs in to this account any more, and who is in is out. Refusals: forbidden, not_found, conflict."""
     async with database.transaction() as session:
         user = await locked_by_admin(session, user_id, by)
@@ -40,10 +47,10 @@ async def disable(database: Database, user_id: UUID, reason: str, *, by: Princip
             await end_sessions(session, col(Session.user_id) == user_id, EndReason.USER_DISABLED)
             session.add(_record(SecurityEvent.USER_DISABLED, user_id, by, origin, reason))
         await session.flush()
-        return UserView.of(user)
+        return user
 
 
-async def enable(database: Database, user_id: UUID, *, by: Principal, origin: Origin) -> UserView:
+async def enable(database: Database, user_id: UUID, *, by: Principal, origin: Origin) -> User:
     """The account can be used again. Refusals: forbidden, not_found."""
     async with database.transaction() as session:
         user = await locked_by_admin(session, user_id, by)
@@ -52,7 +59,7 @@ async def enable(database: Database, user_id: UUID, *, by: Principal, origin: Or
             await outbox.add(session, event)
             session.add(_record(SecurityEvent.USER_ENABLED, user_id, by, origin))
         await session.flush()
-        return UserView.of(user)
+        return user
 
 
 async def end_sessions_of(

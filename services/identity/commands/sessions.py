@@ -12,7 +12,6 @@ from chassis.database import Database
 from chassis.origin import Origin
 from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
-from contracts.identity import USER_TOKEN_LASTS
 from services.identity.commands.ending import end_sessions, end_what_the_old_password_opened
 from services.identity.commands.guessing import Guesses
 from services.identity.commands.locked import locked_user
@@ -20,7 +19,6 @@ from services.identity.commands.security import SecurityLog
 from services.identity.model import (
     DEVICES_KEPT,
     FORGOTTEN_AFTER,
-    REFRESH_TOKEN_LASTS,
     Device,
     EndReason,
     LoginGuard,
@@ -34,26 +32,34 @@ from services.identity.model import (
 )
 from services.identity.passwords import Passwords, require_strong
 from services.identity.queries import holder_of, unknown_user
-from services.identity.schemas import LoginRequest, LoginTokens, PasswordRequest, RefreshRequest, TokenPair
-from services.identity.tokens import TokenIssuer
+from services.identity.tokens import TokenIssuer, Tokens
 
 
 async def log_in(
-    database: Database, passwords: Passwords, issuer: TokenIssuer, security: SecurityLog, request: LoginRequest, origin: Origin
-) -> LoginTokens:
-    """Tokens for an e-mail and its password. Refusals: invalid_credentials, account_disabled (only after the right password),
-    rate_limited."""
+    database: Database,
+    passwords: Passwords,
+    issuer: TokenIssuer,
+    security: SecurityLog,
+    origin: Origin,
+    *,
+    email: str,
+    password: SecretStr,
+    device_token: SecretStr | None = None,
+) -> tuple[Tokens, str]:
+    """Tokens for an e-mail and its password, and the one by which the device is known from now on.
+
+    Refusals: invalid_credentials, account_disabled (only after the right password), rate_limited."""
     async with database.reading() as session:
-        seen = await holder_of(session, request.email)
-        device = await _known_device(session, request)
-        guesses = Guesses.at_login(request.email, origin, device)
+        seen = await holder_of(session, email)
+        device = await _known_device(session, email, device_token)
+        guesses = Guesses.at_login(email, origin, device)
         await guesses.check(session)
-    kept_hash = await passwords.verify(request.password, seen.password_hash if seen else None)
+    kept_hash = await passwords.verify(password, seen.password_hash if seen else None)
     if seen is None or kept_hash is None:
         async with database.transaction() as session:
             await guesses.count_failure(session)
             user_id = seen.user_id if seen else None
-            security.add(session, SecurityEvent.LOGIN_FAILED, origin, account=request.email, user_id=user_id)
+            security.add(session, SecurityEvent.LOGIN_FAILED, origin, account=email, user_id=user_id)
         raise wrong_credentials()
     try:
         async with database.transaction() as session:
@@ -62,17 +68,16 @@ async def log_in(
             event = user.log_in(seen.password_hash, kept_hash)
             pair = open_session(session, issuer, user, origin)
             await outbox.add(session, event)
-            device_token = await _remember(session, user, device, request.device_token)
-            return LoginTokens(**pair.model_dump(), device_token=device_token)
+            return pair, await _remember(session, user, device, device_token)
     except Refusal as refusal:
         if refusal.code == ErrorCode.ACCOUNT_DISABLED:
             async with database.transaction() as session:
                 kind, detail = SecurityEvent.LOGIN_FAILED, refusal.code
-                security.add(session, kind, origin, account=request.email, user_id=seen.user_id, detail=detail)
+                security.add(session, kind, origin, account=email, user_id=seen.user_id, detail=detail)
         raise
 
 
-def open_session(session: AsyncSession, issuer: TokenIssuer, user: User, origin: Origin) -> TokenPair:
+def open_session(session: AsyncSession, issuer: TokenIssuer, user: User, origin: Origin) -> Tokens:
     """The first tokens of a new login."""
     login = Session(user_id=user.user_id, device=origin.device)
     session.add(login)
@@ -80,11 +85,11 @@ def open_session(session: AsyncSession, issuer: TokenIssuer, user: User, origin:
 
 
 async def refresh(
-    database: Database, issuer: TokenIssuer, security: SecurityLog, request: RefreshRequest, origin: Origin
-) -> TokenPair:
+    database: Database, issuer: TokenIssuer, security: SecurityLog, origin: Origin, *, refresh_token: SecretStr
+) -> Tokens:
     """The next pair of tokens. Refusals: unauthenticated; refresh_token_reused, after which no token of that login is good: it or
     its thief must log in again."""
-    token = request.refresh_token.get_secret_value()
+    token = refresh_token.get_secret_value()
     async with database.transaction() as session:
         login = await _login_of(session, token)
         if login is not None and login.is_live and login.is_last(token):
@@ -133,13 +138,15 @@ async def change_password(
     passwords: Passwords,
     security: SecurityLog,
     caller: Principal,
-    request: PasswordRequest,
     origin: Origin,
+    *,
+    current_password: SecretStr,
+    new_password: SecretStr,
 ) -> None:
     """A new password ends every session. Refusals: validation_failed, invalid_credentials, rate_limited, not_found."""
-    seen = await prove_password(database, passwords, security, caller, request.current_password, origin)
-    require_strong(request.new_password, email=seen.email, name=seen.name, field="new_password")
-    new_hash = await passwords.hash(request.new_password)
+    seen = await prove_password(database, passwords, security, caller, current_password, origin)
+    require_strong(new_password, email=seen.email, name=seen.name, field="new_password")
+    new_hash = await passwords.hash(new_password)
     async with database.transaction() as session:
         await Guesses.in_session(caller.session_id).forgive(session)
         user = await locked_user(session, caller.subject)
@@ -178,10 +185,10 @@ async def forget_expired(database: Database, log_retention: timedelta) -> None:
         await session.exec(delete(SecurityRecord).where(col(SecurityRecord.at) < now - log_retention))
 
 
-async def _known_device(session: AsyncSession, request: LoginRequest) -> Device | None:
+async def _known_device(session: AsyncSession, email: str, device_token: SecretStr | None) -> Device | None:
     """The device that proves to have logged in to this account before."""
-    token = request.device_token.get_secret_value() if request.device_token else ""
-    query = select(Device).join(User).where(Device.device_id == secret_tokens.id_in(token), User.email == request.email)
+    token = device_token.get_secret_value() if device_token else ""
+    query = select(Device).join(User).where(Device.device_id == secret_tokens.id_in(token), User.email == email)
     device = (await session.exec(query)).one_or_none() if token else None
     return device if device is not None and secret_tokens.fits(token, device.token_hash) else None
 
@@ -209,10 +216,5 @@ async def _login_of(session: AsyncSession, refresh_token: str) -> Session | None
     return login if login is not None and login.gave_out(refresh_token) else None
 
 
-def _pair(issuer: TokenIssuer, user: User, login: Session, refresh_token: str) -> TokenPair:
-    return TokenPair(
-        access_token=issuer.access_token(user.user_id, user.roles, login.session_id, user.warehouses),
-        expires_in=int(USER_TOKEN_LASTS.total_seconds()),
-        refresh_token=refresh_token,
-        refresh_expires_in=int(REFRESH_TOKEN_LASTS.total_seconds()),
-    )
+def _pair(issuer: TokenIssuer, user: User, login: Session, refresh_token: str) -> Tokens:
+    return Tokens(issuer.access_token(user.user_id, user.roles, login.session_id, user.warehouses), refresh_token)

@@ -4,7 +4,7 @@ import asyncio
 import struct
 from collections.abc import Iterable
 
-from tests.gateway.hostile.wire import Wire
+from tests.gateway.hostile.wire import PATIENCE_S, Wire
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
@@ -52,7 +52,7 @@ def request(headers: Iterable[tuple[bytes, bytes]], *body: bytes, stream: int = 
 
 async def outcome(wire: Wire, stream: int = 1) -> int | str:
     """The status that a stream gets, or `reset`, or `closed` with the connection."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             while len(wire.received) >= 9 and len(wire.received) >= 9 + (size := int.from_bytes(wire.received[:3], "big")):
                 kind, payload = wire.received[3], wire.received[9 : 9 + size]

@@ -13,7 +13,7 @@ from tests.gateway.hostile.conftest import BODY_S, HEAD_S, SILENCE_S, UPLOADS, D
 from tests.gateway.hostile.services import Scripted
 from tests.gateway.hostile.wire import Answer, connected, exchange
 
-_GENEROUS_S = 20.0
+_GENEROUS_S = 120.0
 """More than a deadline, for a machine that is busy."""
 
 

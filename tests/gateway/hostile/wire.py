@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 """For answers that must come: only a test that fails waits that long."""
 _HEAD = re.compile(
     rb"HTTP/1\.1 (?P<status>[1-5][0-9][0-9]) [ -~]*\r\n(?P<lines>(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t!-~\x80-\xff]*\r\n)*)\r\n"

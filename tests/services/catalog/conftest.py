@@ -16,7 +16,7 @@ from embedded import valkey as embedded_valkey
 from services.catalog import commands
 from services.catalog.app import CatalogSettings, build
 from services.catalog.cache import PREFIX, ProductCache
-from services.catalog.schemas import ImportedProduct, ImportRequest, ImportResult
+from services.catalog.schemas import ImportedProduct, ImportResult
 from tests.conftest import Databases, TokenMint, emptied, running_api
 
 
@@ -60,4 +60,5 @@ def product(product_id: str, name: str = "Cream Cheese, 8 oz", price: str = "2.0
 
 
 async def load(database: Database, cache: ProductCache, *products: ImportedProduct) -> ImportResult:
-    return await commands.import_products(database, cache, ImportRequest(products=list(products)))
+    rows = [commands.ImportRow(row.product_id, row.details, row.department, row.category, row.price) for row in products]
+    return ImportResult.model_validate(await commands.import_products(database, cache, rows), from_attributes=True)

@@ -16,7 +16,7 @@ from contracts.money import Money
 from embedded.ports import free_port
 from services.catalog import commands, queries
 from services.catalog.cache import PREFIX, ProductCache
-from services.catalog.schemas import CategoryChange, ProductPatch, ProductView
+from services.catalog.schemas import ProductView
 from tests.conftest import emptied
 from tests.services.catalog.conftest import load, product
 
@@ -87,10 +87,10 @@ async def test_every_change_is_seen_at_once(database: Database, cache: ProductCa
 
     price = Money(amount=Decimal("7.00"))
     assert (await cached_then(commands.set_price(database, cache, "1", price))).price == price
-    assert (await cached_then(commands.change_product(database, cache, "1", ProductPatch(name="Brie")))).name == "Brie"
+    assert (await cached_then(commands.change_product(database, cache, "1", {"name": "Brie"}))).name == "Brie"
     assert (await cached_then(load(database, cache, product("1", "Gouda")))).name == "Gouda"
-    rename = CategoryChange(name="Fromage", parent_id="grocery")
-    assert (await cached_then(commands.change_category(database, cache, "grocery.cheese", rename))).category == "Fromage"
+    rename = commands.change_category(database, cache, "grocery.cheese", "Fromage", "grocery")
+    assert (await cached_then(rename)).category == "Fromage"
     await forget_markers(redis_connection)
     await shown(database, cache, "1")
     await commands.delete_product(database, cache, "1")

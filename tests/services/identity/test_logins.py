@@ -40,13 +40,9 @@ from services.identity.model import (
 )
 from services.identity.passwords import Passwords
 from services.identity.schemas import (
-    LoginRequest,
     LoginTokens,
-    PasswordRequest,
-    RefreshRequest,
     RegisterRequest,
     Registration,
-    RolesRequest,
     TokenPair,
     UserView,
 )
@@ -80,41 +76,56 @@ class Acts:
         return user_id
 
     async def open_account(self, request: RegisterRequest) -> Registration:
-        return await accounts.register(self.database, self.passwords, self.issuer, request, Origin(HOME))
+        user, tokens = await accounts.register(
+            self.database,
+            self.passwords,
+            self.issuer,
+            Origin(HOME),
+            email=request.email,
+            password=request.password,
+            name=request.name,
+        )
+        return Registration(user=UserView.of(user), tokens=TokenPair.of(tokens))
 
     async def log_in(
         self, password: str = PASSWORD, email: str = EMAIL, *, address: str = HOME, device: str | None = None
     ) -> LoginTokens:
-        token = SecretStr(device) if device else None
-        request = LoginRequest(email=email, password=SecretStr(password), device_token=token)
-        origin = Origin(address, "a browser")
-        return await sessions.log_in(self.database, self.passwords, self.issuer, self.security, request, origin)
+        tokens, device_token = await sessions.log_in(
+            self.database,
+            self.passwords,
+            self.issuer,
+            self.security,
+            Origin(address, "a browser"),
+            email=email,
+            password=SecretStr(password),
+            device_token=SecretStr(device) if device else None,
+        )
+        return LoginTokens.of(tokens, device_token=device_token)
 
     async def refresh(self, pair: TokenPair) -> TokenPair:
-        request = RefreshRequest(refresh_token=SecretStr(pair.refresh_token))
-        return await sessions.refresh(self.database, self.issuer, self.security, request, Origin(HOME))
+        token = SecretStr(pair.refresh_token)
+        return TokenPair.of(await sessions.refresh(self.database, self.issuer, self.security, Origin(HOME), refresh_token=token))
 
     async def log_out(self, pair: TokenPair) -> None:
         await sessions.log_out(self.database, None, SecretStr(pair.refresh_token))
 
     async def change_password(self, pair: TokenPair, current: str, new: str) -> None:
-        request = PasswordRequest(current_password=SecretStr(current), new_password=SecretStr(new))
+        chosen = {"current_password": SecretStr(current), "new_password": SecretStr(new)}
         caller = principal_of(pair)
-        await sessions.change_password(self.database, self.passwords, self.security, caller, request, Origin(HOME))
+        await sessions.change_password(self.database, self.passwords, self.security, caller, Origin(HOME), **chosen)
 
     async def admin(self, name: str = "admin") -> Principal:
         email = f"{name}@example.com"
-        request = RegisterRequest(email=email, password=SecretStr(PASSWORD), name="Admin")
-        await accounts.ensure_admin(self.database, self.passwords, request)
+        await accounts.ensure_admin(self.database, self.passwords, email=email, password=SecretStr(PASSWORD), name="Admin")
         return principal_of(await self.log_in(email=email))
 
     async def set_roles(self, user_id: UUID, roles: list[Role], *, by: Principal) -> UserView:
         version = (await queries.get_user(self.database, ADMIN, user_id)).version
-        request = RolesRequest(roles=frozenset(roles))
-        return await rights.set_roles(self.database, user_id, request, by=by, origin=Origin(HOME), version=version)
+        wanted = frozenset(roles)
+        return UserView.of(await rights.set_roles(self.database, user_id, wanted, by=by, origin=Origin(HOME), version=version))
 
     async def disable(self, user_id: UUID, *, by: Principal) -> UserView:
-        return await rights.disable(self.database, user_id, "a thief", by=by, origin=Origin(HOME))
+        return UserView.of(await rights.disable(self.database, user_id, "a thief", by=by, origin=Origin(HOME)))
 
     async def events(self, *types: str) -> list[dict[str, Any]]:
         """All of them, or those of some types."""
@@ -161,9 +172,14 @@ async def test_each_change_tells_its_event(acts: Acts) -> None:
 
 
 async def test_two_replicas_make_one_first_admin(acts: Acts) -> None:
-    request = RegisterRequest(email="admin@example.com", password=SecretStr("admin-password"), name="Administrator")
+    async def ensure() -> None:
+        chosen = SecretStr("admin-password")
+        await accounts.ensure_admin(
+            acts.database, acts.passwords, email="admin@example.com", password=chosen, name="Administrator"
+        )
+
     for _ in range(2):
-        await asyncio.gather(*[accounts.ensure_admin(acts.database, acts.passwords, request) for _ in range(2)])
+        await asyncio.gather(ensure(), ensure())
     async with acts.database.reading() as session:
         (admin,) = (await session.exec(select(User))).all()
     assert admin.roles == [Role.ADMIN]

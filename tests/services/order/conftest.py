@@ -15,6 +15,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from chassis.clock import utc_now
 from chassis.database import Database
+from chassis.dependencies import provided
 from contracts.address import Address
 from contracts.catalog import CatalogProduct, LookUpProducts, ProductsFound
 from contracts.identity import ServiceToken
@@ -144,7 +145,7 @@ async def orders(
     """What the API and the jobs of such a process work with."""
     service = build(settings_for(database, catalogue, temporal_server.address, wait_s=25))
     async with service.opened(frozenset()):
-        yield service.api.state.orders
+        yield provided(service.api, OrderService)
 
 
 @pytest_asyncio.fixture
@@ -152,7 +153,7 @@ async def lonely_orders(database: Database, catalogue: Catalogue) -> AsyncIterat
     """The same while Temporal has never been there."""
     service = build(settings_for(database, catalogue, f"127.0.0.1:{free_port()}"))
     async with service.opened(frozenset()):
-        yield service.api.state.orders
+        yield provided(service.api, OrderService)
 
 
 @pytest_asyncio.fixture

@@ -14,6 +14,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.calls import Reply
 from chassis.access import Grant, Reach
 from chassis.database import Database
+from chassis.dependencies import provided
 from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
@@ -79,7 +80,7 @@ async def orders_in_a_hurry(
     """The same service where clients do not wait long."""
     service = build(settings_for(database, catalogue, temporal_server.address, wait_s=1))
     async with service.opened(frozenset()):
-        yield service.api.state.orders
+        yield provided(service.api, OrderService)
 
 
 class Customer:

@@ -18,6 +18,8 @@ from pydantic import SecretStr
 from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
+from chassis.dependencies import provide
+from chassis.tokens import TokenVerifier
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
 from contracts.shipments import CreateShipment, ShipmentStatus
@@ -268,7 +270,7 @@ async def test_from_the_carriers_hands_to_the_customers_eyes(databases: Database
 
     async with listening(gate) as shop_url, running_carrier(tmp_path, shop_url + PATH) as simulator:
         service = build(settings(url, simulator.url))
-        service.api.state.verifier = mint.verifier("shipping")
+        provide(service.api, TokenVerifier, mint.verifier("shipping"))
         shop["api"] = service.api
         async with service.opened(), httpx2.AsyncClient(base_url=shop_url) as client:
             for each in (parcel, returned):

@@ -22,11 +22,13 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, ListWork
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.service import RPCError
 
+from audit import queries
 from audit.books import (
     LISTENERS,
     NO_RESULT,
     Books,
     ChargeRow,
+    DeadLetterRow,
     EventRow,
     FactRow,
     LineRow,
@@ -48,7 +50,7 @@ from chassis.clock import utc_now
 from contracts.ids import order_workflow_id
 from contracts.orders import OrderState
 from temporal.client import connect
-from temporal.names import ORDER_STATUS, ORDER_WORKFLOW, STUCK_UNDO
+from temporal.names import FAILURE_REASON, ORDER_STATUS, ORDER_WORKFLOW, STUCK_UNDO
 
 FETCH = 5_000
 """Rows at a time."""
@@ -61,113 +63,14 @@ BUSY_ASKED = 500
 
 Row = TypeVar("Row")
 
-_ORDERS = """
-select o.order_id, o.customer_id, o.status, o.currency, o.total_minor, o.refunded_minor, o.workflow_run_id,
-       o.placed_at, o.confirmed_at, o.updated_at, line.total, line.lines
-from orders o, lateral (
-    select sum((l->'unit_price'->>'amount')::numeric * (l->>'quantity')::int) as total,
-           string_agg((l->>'product_id') || ' x ' || (l->>'quantity'), ', ' order by (l->>'product_id') collate "C") as lines
-    from jsonb_array_elements(o.lines) as l
-) as line
-"""
-_LINES = """
-select order_id, l->>'product_id', (l->'unit_price'->>'amount')::numeric, l->'unit_price'->>'currency'
-from orders, jsonb_array_elements(lines) as l
-"""
-_PRICES = "select product_id, amount, currency, valid_from, valid_to from price_history"
-_PAYMENTS = """
-with moved as (
-    select t.payment_id,
-           sum(t.amount_minor) filter (where t.kind = 'authorize') as authorized,
-           sum(t.amount_minor) filter (where t.kind = 'capture') as captured,
-           sum(t.amount_minor) filter (where t.kind = 'refund') as refunded,
-           sum(t.amount_minor) filter (where t.kind = 'void') as voided,
-           count(*) filter (where t.currency <> p.currency) as other_currency
-    from transactions t join payments p using (payment_id) group by t.payment_id
-)
-select p.order_id, p.attempt, p.provider_reference, p.status, p.currency, p.amount_minor, p.refunded_minor, p.provider_id,
-       p.customer_id is null, coalesce(m.authorized, 0)::bigint, coalesce(m.captured, 0)::bigint,
-       coalesce(m.refunded, 0)::bigint, coalesce(m.voided, 0)::bigint, coalesce(m.other_currency, 0)
-from payments p left join moved m using (payment_id)
-"""
-_STOCK = """
-with movement as (
-    select warehouse_id, product_id, sum(change) as moved, coalesce(sum(change) filter (where change > 0), 0) as received
-    from stock_movements group by warehouse_id, product_id
-), reserved as (
-    select r.warehouse_id, l->>'product_id' as product_id,
-           coalesce(sum((l->>'quantity')::bigint) filter (where r.status in ('RESERVED', 'HELD')), 0) as promised,
-           coalesce(sum((l->>'quantity')::bigint) filter (where r.status = 'SHIPPED'), 0) as shipped
-    from reservations r, jsonb_array_elements(r.lines) as l
-    where r.status in ('RESERVED', 'HELD', 'SHIPPED') group by 1, 2
-)
-select warehouse_id, product_id, s.on_hand, s.reserved, coalesce(m.moved, 0)::bigint, coalesce(m.received, 0)::bigint,
-       coalesce(r.promised, 0)::bigint, coalesce(r.shipped, 0)::bigint
-from stock s full join movement m using (warehouse_id, product_id) full join reserved r using (warehouse_id, product_id)
-"""
-_RESERVATIONS = """
-select r.order_id, r.status, r.expires_at, r.created_at, line.lines
-from reservations r, lateral (
-    select string_agg((l->>'product_id') || ' x ' || (l->>'quantity'), ', ' order by (l->>'product_id') collate "C") as lines
-    from jsonb_array_elements(r.lines) as l
-) as line
-"""
-_SHIPMENTS = "select order_id, status, asked, tracking_number, customer_id is null, created_at from shipments"
-_NOTIFICATIONS = "select notification_id, order_id, kind, status, created_at, sent_at from notifications"
-_EVENTS = """
-select event_id, topic, envelope->>'type', key, seq, created_at, published_at, "partition", "offset" from outbox
-where published_at is null or envelope->>'type' = any($1)
-"""
-_FACTS = """
-select order_id, currency, total, refunded, placed_at, confirmed_at is not null, completed_at is not null,
-       cancelled_at is not null
-from orders
-"""
-_SUMS = """
-with fact as (
-    select currency, count(placed_at) as placed, count(confirmed_at) as confirmed, count(completed_at) as completed,
-           count(cancelled_at) as cancelled, coalesce(sum(total) filter (where confirmed_at is not null), 0) as gross,
-           coalesce(sum(refunded) filter (where confirmed_at is not null and cancelled_at is not null), 0) as refunds
-    from orders group by currency
-), sold as (
-    select o.currency, sum(l.quantity) as quantity, sum(l.revenue) as revenue
-    from orders o, jsonb_to_recordset(o.lines) as l (quantity int, revenue numeric)
-    where o.confirmed_at is not null and o.cancelled_at is null group by o.currency
-), day as (
-    select currency, sum(placed) as placed, sum(confirmed) as confirmed, sum(completed) as completed,
-           sum(cancelled) as cancelled, sum(gross) as gross, sum(refunds) as refunds
-    from sales_by_day group by currency
-), customer as (
-    select currency, sum(orders) as placed, sum(revenue) as gross, sum(refunds) as refunds from customers group by currency
-), product as (
-    select currency, sum(quantity) as quantity, sum(revenue) as revenue from products_by_day group by currency
-)
-select v.kept_in, v.what, currency, coalesce(v.kept, 0)::numeric, coalesce(v.of_facts, 0)::numeric
-from fact full join sold using (currency) full join day using (currency) full join customer using (currency)
-     full join product using (currency),
-lateral (values
-    ('sales_by_day', 'orders placed', day.placed, fact.placed),
-    ('sales_by_day', 'orders confirmed', day.confirmed, fact.confirmed),
-    ('sales_by_day', 'orders completed', day.completed, fact.completed),
-    ('sales_by_day', 'orders cancelled', day.cancelled, fact.cancelled),
-    ('sales_by_day', 'revenue', day.gross, fact.gross),
-    ('sales_by_day', 'refunds', day.refunds, fact.refunds),
-    ('customers', 'orders placed', customer.placed, fact.placed),
-    ('customers', 'revenue', customer.gross, fact.gross),
-    ('customers', 'refunds', customer.refunds, fact.refunds),
-    ('products_by_day', 'units sold', product.quantity, sold.quantity),
-    ('products_by_day', 'revenue', product.revenue, sold.revenue)
-) as v (kept_in, what, kept, of_facts)
-"""
-
 
 class Reader:
     """Reads the books, as often as one looks. An async context manager."""
 
     def __init__(self, settings: AuditSettings) -> None:
         self._settings = settings
-        self._results: dict[str, str] = {}
-        """By run id: what a closed workflow returned. That never changes."""
+        self._results: dict[str, OrderState | None] = {}
+        """By run id: what a closed workflow returned, which never changes; None if that was no OrderState."""
         self._http: aiohttp.ClientSession
         self._temporal: Client
 
@@ -229,29 +132,29 @@ class Reader:
 
     async def _read_order(self, books: Books) -> None:
         async with self._snapshot(Source.ORDER) as database:
-            books.orders = await _rows(database, OrderRow._make, _ORDERS)
-            books.lines = await _rows(database, LineRow._make, _LINES)
+            books.orders = await _rows(database, OrderRow._make, queries.ORDERS)
+            books.lines = await _rows(database, LineRow._make, queries.LINES)
             await self._read_outbox(database, Source.ORDER, books)
 
     async def _read_payment(self, books: Books) -> None:
         async with self._snapshot(Source.PAYMENT) as database:
-            books.payments = await _rows(database, PaymentRow._make, _PAYMENTS)
+            books.payments = await _rows(database, PaymentRow._make, queries.PAYMENTS)
             await self._read_outbox(database, Source.PAYMENT, books)
 
     async def _read_inventory(self, books: Books) -> None:
         async with self._snapshot(Source.INVENTORY) as database:
-            books.stock = await _rows(database, StockRow._make, _STOCK)
-            books.reservations = await _rows(database, ReservationRow._make, _RESERVATIONS)
+            books.stock = await _rows(database, StockRow._make, queries.STOCK)
+            books.reservations = await _rows(database, ReservationRow._make, queries.RESERVATIONS)
             await self._read_outbox(database, Source.INVENTORY, books)
 
     async def _read_shipping(self, books: Books) -> None:
         async with self._snapshot(Source.SHIPPING) as database:
-            books.shipments = await _rows(database, ShipmentRow._make, _SHIPMENTS)
+            books.shipments = await _rows(database, ShipmentRow._make, queries.SHIPMENTS)
             await self._read_outbox(database, Source.SHIPPING, books)
 
     async def _read_notification(self, books: Books) -> None:
         async with self._snapshot(Source.NOTIFICATION) as database:
-            books.notifications = await _rows(database, NotificationRow._make, _NOTIFICATIONS)
+            books.notifications = await _rows(database, NotificationRow._make, queries.NOTIFICATIONS)
             await self._read_outbox(database, Source.NOTIFICATION, books)
 
     async def _read_identity(self, books: Books) -> None:
@@ -260,21 +163,25 @@ class Reader:
 
     async def _read_catalog(self, books: Books) -> None:
         async with self._snapshot(Source.CATALOG) as database:
-            books.prices = await _rows(database, PriceRow._make, _PRICES)
+            books.prices = await _rows(database, PriceRow._make, queries.PRICES)
             await self._read_outbox(database, Source.CATALOG, books)
 
     async def _read_analytics(self, books: Books) -> None:
         async with self._snapshot(Source.ANALYTICS) as database:
-            books.facts = await _rows(database, FactRow._make, _FACTS)
-            books.sums = await _rows(database, SumRow._make, _SUMS)
-            books.inboxes[Source.ANALYTICS] = await _inbox(database)
+            books.facts = await _rows(database, FactRow._make, queries.FACTS)
+            books.sums = await _rows(database, SumRow._make, queries.SUMS)
+            await self._read_inbox(database, Source.ANALYTICS, books)
 
     async def _read_outbox(self, database: asyncpg.Connection, service: Source, books: Books) -> None:
         heard = sorted({kind.__name__ for kinds in LISTENERS.values() for kind in kinds})
-        books.events[service] = await _rows(database, EventRow._make, _EVENTS, heard)
+        books.events[service] = await _rows(database, EventRow._make, queries.EVENTS, heard)
         books.outbox_rows += await database.fetchval("select count(*) from outbox")
         if service in LISTENERS:
-            books.inboxes[service] = await _inbox(database)
+            await self._read_inbox(database, service, books)
+
+    async def _read_inbox(self, database: asyncpg.Connection, service: Source, books: Books) -> None:
+        books.inboxes[service] = dict(await _rows(database, tuple, "select event_id, applied_at from inbox"))
+        books.dead_letters.extend(await _rows(database, lambda row: DeadLetterRow(service, *row), queries.DEAD_LETTERS))
 
     @asynccontextmanager
     async def _snapshot(self, service: Source) -> AsyncIterator[asyncpg.Connection]:
@@ -352,17 +259,25 @@ class Reader:
 
     def _workflow(self, info: WorkflowExecutionInfo) -> WorkflowRow:
         fields = info.search_attributes.indexed_fields
-        listed, stuck = (json.loads(fields[key.name].data) if key.name in fields else None for key in (ORDER_STATUS, STUCK_UNDO))
+        listed, reason, stuck = (
+            json.loads(fields[key.name].data) if key.name in fields else None
+            for key in (ORDER_STATUS, FAILURE_REASON, STUCK_UNDO)
+        )
+        run_id = info.execution.run_id
+        end = self._results.get(run_id)
         return WorkflowRow(
             order_id=_order_id(info.execution.workflow_id),
             workflow_id=info.execution.workflow_id,
-            run_id=info.execution.run_id,
+            run_id=run_id,
             status=_status(info),
             started_at=_utc(info.start_time),
             closed_at=_utc(info.close_time) if info.HasField("close_time") else None,
             listed_as=listed,
+            failure_reason=reason,
             stuck_undo=stuck,
-            result=self._results.get(info.execution.run_id),
+            result=end.status if end else NO_RESULT if run_id in self._results else None,
+            result_code=end.code if end else None,
+            given_up=end.given_up if end else (),
         )
 
     async def _read_results(self, infos: Iterable[WorkflowExecutionInfo]) -> None:
@@ -379,9 +294,9 @@ class Reader:
                 except (RPCError, WorkflowFailureError):
                     raise
                 except Exception:  # whatever the converter says to a result of another shape
-                    self._results[run_id] = NO_RESULT
+                    self._results[run_id] = None
                 else:
-                    self._results[run_id] = state.status if isinstance(state, OrderState) else NO_RESULT
+                    self._results[run_id] = state if isinstance(state, OrderState) else None
 
         newest = [info.execution for info in completed[: self._settings.audit_results]]
         await asyncio.gather(*[read(run.workflow_id, run.run_id) for run in newest if run.run_id not in self._results])
@@ -403,10 +318,6 @@ async def _rows(database: asyncpg.Connection, make: Callable[[Any], Row], query:
     while batch := await cursor.fetch(FETCH):
         found.extend(map(make, batch))
     return found
-
-
-async def _inbox(database: asyncpg.Connection) -> dict[UUID, datetime]:
-    return dict(await _rows(database, tuple, "select event_id, applied_at from inbox"))
 
 
 def _status(info: WorkflowExecutionInfo) -> str:

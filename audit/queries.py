@@ -1,0 +1,114 @@
+"""What is asked of the services' databases. Each query returns the fields of a row of `audit.books`, in their sequence."""
+
+ORDERS = """
+select o.order_id, o.customer_id, o.status, o.currency, o.total_minor, o.refunded_minor, o.code, o.trouble,
+       o.outcome->>'status', o.outcome->>'code', o.placement is not null,
+       array(select entry->>'status' from jsonb_array_elements(o.history) with ordinality as passed (entry, nth) order by nth),
+       o.placed_at, o.confirmed_at, o.updated_at, line.total, line.lines
+from orders o, lateral (
+    select sum((l->'unit_price'->>'amount')::numeric * (l->>'quantity')::int) as total,
+           string_agg((l->>'product_id') || ' x ' || (l->>'quantity'), ', ' order by (l->>'product_id') collate "C") as lines
+    from jsonb_array_elements(o.lines) as l
+) as line
+"""
+LINES = """
+select order_id, l->>'product_id', (l->'unit_price'->>'amount')::numeric, l->'unit_price'->>'currency'
+from orders, jsonb_array_elements(lines) as l
+"""
+PRICES = "select product_id, amount, currency, valid_from, valid_to from price_history"
+PAYMENTS = """
+with moved as (
+    select t.payment_id,
+           sum(t.amount_minor) filter (where t.kind = 'authorize') as authorized,
+           sum(t.amount_minor) filter (where t.kind = 'capture') as captured,
+           sum(t.amount_minor) filter (where t.kind = 'refund') as refunded,
+           sum(t.amount_minor) filter (where t.kind = 'void') as voided,
+           count(*) filter (where t.currency <> p.currency) as other_currency
+    from transactions t join payments p using (payment_id) group by t.payment_id
+)
+select p.order_id, p.attempt, p.provider_reference, p.status, p.currency, p.amount_minor, p.refunded_minor, p.provider_id,
+       p.customer_id is null, coalesce(m.authorized, 0)::bigint, coalesce(m.captured, 0)::bigint,
+       coalesce(m.refunded, 0)::bigint, coalesce(m.voided, 0)::bigint, coalesce(m.other_currency, 0)
+from payments p left join moved m using (payment_id)
+"""
+STOCK = """
+with movement as (
+    select warehouse_id, product_id, sum(change) as moved,
+           coalesce(sum(change) filter (
+               where reference !~ '^(return of )?order [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
+           ), 0) as received
+    from stock_movements group by warehouse_id, product_id
+), reserved as (
+    select r.warehouse_id, l->>'product_id' as product_id,
+           coalesce(sum((l->>'quantity')::bigint) filter (where r.status = 'RESERVED'), 0) as promised,
+           coalesce(sum((l->>'quantity')::bigint) filter (where r.status in ('SHIPPED', 'RESTOCKED')), 0) as shipped,
+           coalesce(sum((l->>'quantity')::bigint) filter (where r.status = 'RESTOCKED'), 0) as restocked
+    from reservations r, jsonb_array_elements(r.lines) as l
+    where r.status in ('RESERVED', 'SHIPPED', 'RESTOCKED') group by 1, 2
+)
+select warehouse_id, product_id, s.on_hand, s.reserved, coalesce(m.moved, 0)::bigint, coalesce(m.received, 0)::bigint,
+       coalesce(r.promised, 0)::bigint, coalesce(r.shipped, 0)::bigint, coalesce(r.restocked, 0)::bigint
+from stock s full join movement m using (warehouse_id, product_id) full join reserved r using (warehouse_id, product_id)
+"""
+RESERVATIONS = """
+select r.order_id, r.parcel, r.status, r.created_at, line.lines
+from reservations r, lateral (
+    select string_agg((l->>'product_id') || ' x ' || (l->>'quantity'), ', ' order by (l->>'product_id') collate "C") as lines
+    from jsonb_array_elements(r.lines) as l
+) as line
+"""
+SHIPMENTS = "select order_id, parcel, status, asked, tracking_number, customer_id is null, created_at from shipments"
+NOTIFICATIONS = "select notification_id, order_id, kind, status, created_at, sent_at from notifications"
+EVENTS = """
+select event_id, topic, envelope->>'type', key, seq, created_at, published_at, "partition", "offset" from outbox
+where published_at is null or envelope->>'type' = any($1)
+"""
+DEAD_LETTERS = """
+select letter_id, state = 'REPLAY', type, subject, topic, error, coalesce(failed_at, created_at) from dead_letters
+where state in ('OPEN', 'REPLAY')
+"""
+FACTS = """
+select order_id, currency, total, refunded, placed_at, confirmed_at is not null, completed_at is not null,
+       cancelled_at is not null, refunded_at is not null, cancel_code
+from orders
+"""
+SUMS = """
+with fact as (
+    select currency, count(placed_at) as placed, count(confirmed_at) as confirmed, count(completed_at) as completed,
+           count(cancelled_at) as cancelled, coalesce(sum(total) filter (where confirmed_at is not null), 0) as gross,
+           count(refunded_at) as undelivered,
+           coalesce(sum(refunded) filter (
+               where confirmed_at is not null and coalesce(cancelled_at, refunded_at) is not null
+           ), 0) as refunds
+    from orders group by currency
+), sold as (
+    select o.currency, sum(l.quantity) as quantity, sum(l.revenue) as revenue
+    from orders o, jsonb_to_recordset(o.lines) as l (quantity int, revenue numeric)
+    where o.confirmed_at is not null and o.cancelled_at is null and o.refunded_at is null group by o.currency
+), day as (
+    select currency, sum(placed) as placed, sum(confirmed) as confirmed, sum(completed) as completed,
+           sum(cancelled) as cancelled, sum(undelivered) as undelivered, sum(gross) as gross, sum(refunds) as refunds
+    from sales_by_day group by currency
+), customer as (
+    select currency, sum(orders) as placed, sum(revenue) as gross, sum(refunds) as refunds from customers group by currency
+), product as (
+    select currency, sum(quantity) as quantity, sum(revenue) as revenue from products_by_day group by currency
+)
+select v.kept_in, v.what, currency, coalesce(v.kept, 0)::numeric, coalesce(v.of_facts, 0)::numeric
+from fact full join sold using (currency) full join day using (currency) full join customer using (currency)
+     full join product using (currency),
+lateral (values
+    ('sales_by_day', 'orders placed', day.placed, fact.placed),
+    ('sales_by_day', 'orders confirmed', day.confirmed, fact.confirmed),
+    ('sales_by_day', 'orders completed', day.completed, fact.completed),
+    ('sales_by_day', 'orders cancelled', day.cancelled, fact.cancelled),
+    ('sales_by_day', 'orders undelivered', day.undelivered, fact.undelivered),
+    ('sales_by_day', 'revenue', day.gross, fact.gross),
+    ('sales_by_day', 'refunds', day.refunds, fact.refunds),
+    ('customers', 'orders placed', customer.placed, fact.placed),
+    ('customers', 'revenue', customer.gross, fact.gross),
+    ('customers', 'refunds', customer.refunds, fact.refunds),
+    ('products_by_day', 'units sold', product.quantity, sold.quantity),
+    ('products_by_day', 'revenue', product.revenue, sold.revenue)
+) as v (kept_in, what, kept, of_facts)
+"""

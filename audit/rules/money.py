@@ -1,0 +1,174 @@
+"""Money: what a customer paid, by our ledger and by the provider's, is what the order owes, and nobody is charged twice."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from audit.books import ChargeRow, OrderRow, PaymentRow, Source
+from audit.rule import rule
+from audit.rules.words import minor, money, money_in
+from audit.verdict import Check
+from audit.world import World, order_of
+from contracts.ids import payment_reference
+from contracts.orders import OrderStatus
+from contracts.payments import PaymentStatus
+
+_S = OrderStatus
+OWING = frozenset({_S.CONFIRMED, _S.SHIPPED, _S.UNDELIVERED, _S.DELIVERED, _S.COMPLETED})
+"""The whole total is owed: what was ordered was shipped, or will be."""
+OWING_NOTHING = frozenset({_S.PENDING, _S.RESERVED, _S.IN_REVIEW, _S.CANCELLED, _S.REFUNDED})
+"""It was not shipped, or it did not arrive."""
+SAME_PAYMENT: Mapping[str, str] = {
+    "authorized": PaymentStatus.AUTHORIZED,
+    "captured": PaymentStatus.CAPTURED,
+    "declined": PaymentStatus.DECLINED,
+    "voided": PaymentStatus.VOIDED,
+    "refunded": PaymentStatus.REFUNDED,
+    "reversed": PaymentStatus.VOIDED,
+}
+"""The provider's word, and ours for the same."""
+
+
+@rule("Our ledger: captured - refunded = what is owed", Source.ORDER, Source.PAYMENT)
+def money_in_our_ledger(world: World, check: Check) -> None:
+    for order, owed in _owing(world):
+        rows = world.payments.get(order.order_id, ())
+        net = sum(row.captured_moved - row.refunded_moved for row in rows)
+        check.equal(order.order_id, f"{order.status}: net of our payments", owed, net, order.order_id, money_in(order.currency))
+        for row in rows:
+            if net and row.currency != order.currency:
+                check.fails(order.order_id, "currency of our payment", order.currency, row.currency, order.order_id)
+
+
+@rule("Provider: captured - refunded = what is owed", Source.ORDER, Source.PROVIDER)
+def money_at_the_provider(world: World, check: Check) -> None:
+    for order, owed in _owing(world):
+        rows = world.charges.get(order.order_id, ())
+        net = sum(row.captured - row.refunded for row in rows)
+        check.equal(order.order_id, f"{order.status}: net of its charges", owed, net, order.order_id, money_in(order.currency))
+        for row in rows:
+            if row.captured and row.currency != order.currency:
+                check.fails(order.order_id, "currency of its charge", order.currency, str(row.currency), order.order_id)
+
+
+@rule("No charge at the provider without an order", Source.ORDER, Source.PROVIDER)
+def charge_has_order(world: World, check: Check) -> None:
+    for row in world.books.charges:
+        check.compared += 1
+        if order_of(row.reference) not in world.orders and not world.is_fresh(row.created_at):
+            charged = f"{row.status} {money(row.captured - row.refunded, row.currency or 'USD')}"
+            check.fails(row.reference, "charge at the provider", "an order", f"none; {charged}", order_of(row.reference))
+
+
+@rule("One charge per attempt, never two holding money", Source.PROVIDER, Source.PAYMENT)
+def one_charge(world: World, check: Check) -> None:
+    for reference, count in Counter(row.reference for row in world.books.charges).items():
+        check.equal(reference, "charges under one reference", 1, count, order_of(reference))
+    for order_id, charges in world.charges.items():
+        holding = [row.reference for row in charges if row.captured > row.refunded]
+        if len(holding) > 1:
+            check.fails(order_id, "charges that hold money", "1 at most", ", ".join(sorted(holding)), order_id)
+    for order_id, payments in world.payments.items():
+        for attempt, count in Counter(row.attempt for row in payments).items():
+            check.equal(order_id, f"our payments of attempt {attempt}", 1, count, order_id)
+        for row in payments:
+            check.equal(order_id, "our reference", payment_reference(order_id, row.attempt), row.reference, order_id)
+
+
+@rule("The provider's ledger is ours, row by row", Source.PROVIDER, Source.PAYMENT)
+def ledgers_agree(world: World, check: Check) -> None:
+    ours = {row.reference: row for row in world.books.payments}
+    theirs = {row.reference: row for row in world.books.charges}
+    for reference, payment in ours.items():
+        check.compared += 1
+        charge = theirs.get(reference)
+        moving = not world.is_at_rest(payment.order_id)
+        if charge is None:
+            if not payment.is_tombstone and not (moving and payment.status == PaymentStatus.INITIATED):
+                check.fails(reference, "charge at the provider", payment.status, "none", payment.order_id)
+            continue
+        # The provider decides, and was read later: while an order moves it may know more than we do, and never less.
+        if moving and payment.captured_moved <= charge.captured and payment.refunded_moved <= charge.refunded:
+            continue
+        if (expected := _as_charged(payment, charge)) != (found := _charged(charge)):
+            check.fails(reference, "provider's row (expected: ours)", " ".join(expected), " ".join(found), payment.order_id)
+    for reference, charge in theirs.items():
+        order_id = order_of(reference)
+        if reference not in ours and order_id in world.orders and world.is_at_rest(order_id):
+            check.compared += 1
+            if not world.is_fresh(charge.created_at):
+                check.fails(reference, "our payment", " ".join(_charged(charge)), "none", order_id)
+
+
+@rule("Refunded ≤ captured ≤ asked, always", Source.PAYMENT)
+def refunds_within_captures(world: World, check: Check) -> None:
+    for row in world.books.payments:
+        check.compared += 1
+        if not 0 <= row.refunded_moved <= row.captured_moved <= row.amount:
+            found = f"{row.refunded_moved} refunded, {row.captured_moved} captured of {row.amount}"
+            check.fails(row.order_id, f"payment {row.attempt} (minor units)", "refunded ≤ captured ≤ asked", found, row.order_id)
+    for charge in world.books.charges:
+        check.compared += 1
+        if not 0 <= charge.refunded <= charge.captured <= charge.amount:
+            found = f"{charge.refunded} refunded, {charge.captured} captured of {charge.amount}"
+            what = "charge (minor units)"
+            check.fails(charge.reference, what, "refunded ≤ captured ≤ asked", found, order_of(charge.reference))
+
+
+@rule("A payment's state is its transactions' sum", Source.PAYMENT)
+def payments_add_up(world: World, check: Check) -> None:
+    status = PaymentStatus
+    for row in world.books.payments:
+        taken = row.amount if row.status in (status.CAPTURED, status.REFUNDED) else 0
+        back = row.amount if row.status == status.REFUNDED else 0
+        what = f"payment {row.attempt}, {row.status}: captured, refunded, said to be refunded (minor units)"
+        check.equal(row.order_id, what, (taken, back, back), (row.captured_moved, row.refunded_moved, row.refunded), row.order_id)
+        if row.other_currency:
+            check.fails(row.order_id, "transactions' currency", row.currency, f"{row.other_currency} others", row.order_id)
+        held = row.authorized_moved > 0 and not row.captured_moved and not row.voided_moved
+        if held != (row.status == status.AUTHORIZED):
+            what = f"payment {row.attempt}, {row.status}: money is held"
+            check.fails(row.order_id, what, str(row.status == status.AUTHORIZED), str(held), row.order_id)
+
+
+@rule("An order says what went back to the customer", Source.ORDER, Source.PAYMENT)
+def refund_is_told(world: World, check: Check) -> None:
+    for order in world.settled:
+        back = sum(row.refunded_moved for row in world.payments.get(order.order_id, ()))
+        check.equal(
+            order.order_id, "refunded, as the order says", back, order.refunded_minor, order.order_id, money_in(order.currency)
+        )
+
+
+@rule("An order's total is the sum of its lines", Source.ORDER)
+def total_is_the_lines(world: World, check: Check) -> None:
+    for order in world.books.orders:
+        lines = None if order.lines_total is None else minor(order.lines_total, order.currency)
+        check.equal(order.order_id, "total", lines, order.total_minor, order.order_id, money_in(order.currency))
+
+
+def _owing(world: World) -> Iterator[tuple[OrderRow, int]]:
+    """The orders at rest, each with what its customer should have paid."""
+    for order in world.settled:
+        if order.status in OWING:
+            yield order, order.total_minor
+        elif order.status in OWING_NOTHING:
+            yield order, 0
+
+
+def _as_charged(payment: PaymentRow, charge: ChargeRow) -> tuple[str, ...]:
+    """Our row in the provider's words. A charge reversed before it came has no amount there, and no id that we could know."""
+    status = charge.status if SAME_PAYMENT.get(charge.status) == payment.status else payment.status
+    never_came = charge.status == "reversed"
+    amount, currency = (charge.amount, charge.currency) if never_came else (payment.amount, payment.currency)
+    provider_id = charge.provider_id if never_came or payment.provider_id is None else payment.provider_id
+    return _row(status, amount, currency, payment.captured_moved, payment.refunded_moved, provider_id)
+
+
+def _charged(charge: ChargeRow) -> tuple[str, ...]:
+    return _row(charge.status, charge.amount, charge.currency, charge.captured, charge.refunded, charge.provider_id)
+
+
+def _row(
+    status: str, amount: int, currency: str | None, captured: int, refunded: int, provider_id: str | None
+) -> tuple[str, ...]:
+    return status, f"{amount} {currency or ''}".strip(), f"captured {captured}", f"refunded {refunded}", str(provider_id)

@@ -1,0 +1,128 @@
+"""Parcels: our shipments, the carrier's ledger, and that no cancelled order has a live one."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from audit.books import OrderRow, ParcelRow, Source
+from audit.rule import rule
+from audit.verdict import Check
+from audit.world import BEFORE_DISPATCH, NEVER_WENT, World, by_trouble, parcel_of
+from contracts.orders import OrderStatus, Trouble
+from contracts.shipments import ShipmentStatus
+
+_S, _T, _D = OrderStatus, Trouble, ShipmentStatus
+SHIPMENT_OF: Mapping[str, frozenset[str | None]] = {
+    _S.IN_REVIEW: frozenset({None}),
+    _S.CONFIRMED: frozenset({_D.BOOKED}),
+    _S.SHIPPED: frozenset({_D.DISPATCHED, _D.IN_TRANSIT}),
+    _T.NOT_PICKED_UP: frozenset({_D.BOOKED}),
+    _T.SILENT: frozenset({_D.DISPATCHED, _D.IN_TRANSIT}),
+    _T.LOST: frozenset({_D.LOST}),
+    _T.RETURNED: frozenset({_D.RETURNED}),
+    _S.DELIVERED: frozenset({_D.DELIVERED}),
+    _S.COMPLETED: frozenset({_D.DELIVERED}),
+    # A lost parcel may turn up after its money went back.
+    _S.REFUNDED: frozenset({_D.DISPATCHED, _D.IN_TRANSIT, _D.LOST, _D.RETURNED, _D.DELIVERED}),
+    _S.CANCELLED: frozenset({None, _D.CANCELLED, _D.REFUSED}),
+}
+"""What the shipment that counts may be, by the order's status at rest; while it is UNDELIVERED, by its parcel's trouble."""
+CARRIED_OF: Mapping[str, frozenset[str | None]] = {
+    _S.IN_REVIEW: frozenset({None}),
+    _S.CONFIRMED: frozenset({"booked"}),
+    _S.SHIPPED: frozenset({"picked_up", "in_transit"}),
+    _T.NOT_PICKED_UP: frozenset({"booked"}),
+    _T.SILENT: frozenset({"picked_up", "in_transit"}),
+    _T.LOST: frozenset({"lost"}),
+    _T.RETURNED: frozenset({"returned"}),
+    # A person may have seen it arrive before the carrier said so.
+    _S.DELIVERED: frozenset({"picked_up", "in_transit", "delivered"}),
+    _S.COMPLETED: frozenset({"picked_up", "in_transit", "delivered"}),
+    _S.REFUNDED: frozenset({"picked_up", "in_transit", "lost", "returned", "delivered"}),
+    _S.CANCELLED: frozenset({None, "cancelled"}),
+}
+"""The same at the carrier."""
+SAME_PARCEL: Mapping[str, frozenset[str | None]] = {
+    _D.PENDING: frozenset({None}),
+    _D.BOOKED: frozenset({"booked"}),
+    _D.DISPATCHED: frozenset({"picked_up"}),
+    _D.IN_TRANSIT: frozenset({"in_transit"}),
+    _D.DELIVERED: frozenset({"picked_up", "in_transit", "delivered"}),
+    _D.LOST: frozenset({"lost"}),
+    _D.RETURNED: frozenset({"returned"}),
+    _D.CANCELLED: frozenset({"cancelled"}),
+    _D.REFUSED: frozenset({None}),
+}
+"""Our shipment's status, and what the carrier's may be beside it."""
+CARRIER_AHEAD: Mapping[str, frozenset[str]] = {
+    _D.PENDING: frozenset({"booked", "cancelled"}),
+    _D.BOOKED: frozenset({"picked_up", "in_transit", "delivered", "lost", "returned", "cancelled"}),
+    _D.DISPATCHED: frozenset({"in_transit", "delivered", "lost", "returned"}),
+    _D.IN_TRANSIT: frozenset({"delivered", "lost", "returned"}),
+    _D.LOST: frozenset({"in_transit", "delivered", "returned"}),
+}
+"""The carrier decides and we hear of it: so it may be ahead of us for a moment, and we never of it."""
+
+
+@rule("A shipment fits its order (cancelled: none lives)", Source.ORDER, Source.SHIPPING)
+def shipment_fits(world: World, check: Check) -> None:
+    for order in world.settled:
+        found = {row.parcel: row.status for row in world.shipments.get(order.order_id, ())}
+        _fits(check, order, "our shipment", SHIPMENT_OF, found, gone=NEVER_WENT, before_dispatch=BEFORE_DISPATCH)
+
+
+@rule("A parcel at the carrier fits its order", Source.ORDER, Source.CARRIER)
+def parcel_fits(world: World, check: Check) -> None:
+    for order in world.settled:
+        found = {number: row.status for number, row in world.carried.get(order.order_id, {}).items()}
+        _fits(check, order, "parcel at the carrier", CARRIED_OF, found, gone=("cancelled",), before_dispatch=("booked",))
+
+
+@rule("The carrier's ledger is ours, row by row", Source.SHIPPING, Source.CARRIER)
+def parcels_agree(world: World, check: Check) -> None:
+    for reference, count in Counter(row.reference for row in world.books.parcels).items():
+        parcel = parcel_of(reference)
+        check.equal(reference, "parcels under one reference", 1, count, parcel[0] if parcel else None)
+    for (order_id, number), count in Counter((row.order_id, row.parcel) for row in world.books.shipments).items():
+        check.equal(order_id, f"our shipments of parcel {number}", 1, count, order_id)
+    ours = {(row.order_id, row.parcel): row for row in world.books.shipments}
+    for (order_id, number), shipment in ours.items():
+        carried: ParcelRow | None = world.carried.get(order_id, {}).get(number)
+        allowed: frozenset[str | None] = SAME_PARCEL.get(shipment.status, frozenset())
+        if not world.is_at_rest(order_id) or shipment is not world.shipment(order_id):
+            allowed |= CARRIER_AHEAD.get(shipment.status, frozenset())
+        if shipment.is_tombstone:
+            allowed |= {None}
+        what = f"our shipment of parcel {number} is {shipment.status}; the carrier's"
+        check.among(order_id, what, allowed, carried.status if carried else None, order_id)
+        if carried and carried.tracking_number and shipment.tracking_number not in (None, carried.tracking_number):
+            check.fails(order_id, "tracking number", carried.tracking_number, str(shipment.tracking_number), order_id)
+    for row in world.books.parcels:
+        parcel = parcel_of(row.reference)
+        if parcel not in ours:
+            check.compared += 1
+            if not world.is_fresh(row.created_at):
+                check.fails(row.reference, "our shipment", row.status, "none", parcel[0] if parcel else None)
+
+
+def _fits(
+    check: Check,
+    order: OrderRow,
+    what: str,
+    allowed_of: Mapping[str, frozenset[str | None]],
+    found: Mapping[int, str],
+    *,
+    gone: Iterable[str],
+    before_dispatch: Iterable[str],
+) -> None:
+    """The parcel that counts fits the order, and none that was replaced can still leave. `found`: statuses by number."""
+    allowed = allowed_of.get(by_trouble(order))
+    if allowed is None:
+        return
+    # One that could not be sent again is no more: the parcel before it counts, unless the whole order was called off.
+    counting = [number for number, status in found.items() if status not in gone or order.status == _S.CANCELLED]
+    counts = max(counting or found, default=None)
+    check.among(order.order_id, f"{order.status}: {what}", allowed, found[counts] if counts else None, order.order_id)
+    for number, status in found.items():
+        if number != counts and status in before_dispatch:
+            replaced = f"{order.status}: {what} {number}, which was replaced"
+            check.fails(order.order_id, replaced, "not live", status, order.order_id)

@@ -1,0 +1,80 @@
+"""Stock: what is on the shelf, what of it is promised, and that nothing is promised twice."""
+
+from collections.abc import Mapping
+
+from audit.books import ReservationRow, Source
+from audit.rule import rule
+from audit.verdict import Check
+from audit.world import World, by_trouble
+from contracts.inventory import ReservationStatus
+from contracts.orders import OrderStatus, Trouble
+
+_S, _T, _R = OrderStatus, Trouble, ReservationStatus
+RESERVATION_OF: Mapping[str, frozenset[str | None]] = {
+    _S.IN_REVIEW: frozenset({_R.RESERVED}),
+    _S.CONFIRMED: frozenset({_R.RESERVED}),
+    _S.SHIPPED: frozenset({_R.SHIPPED}),
+    _T.NOT_PICKED_UP: frozenset({_R.RESERVED}),
+    _T.SILENT: frozenset({_R.SHIPPED}),
+    _T.LOST: frozenset({_R.SHIPPED}),
+    # Back on the shelf already, if it was to be sent again and that came to nothing.
+    _T.RETURNED: frozenset({_R.SHIPPED, _R.RESTOCKED}),
+    _S.DELIVERED: frozenset({_R.SHIPPED}),
+    _S.COMPLETED: frozenset({_R.SHIPPED}),
+    _S.REFUNDED: frozenset({_R.SHIPPED, _R.RESTOCKED}),
+    _S.CANCELLED: frozenset({None, _R.RELEASED}),
+}
+"""What the reservation that counts may be, by the order's status at rest; while it is UNDELIVERED, by its parcel's trouble."""
+
+
+@rule("Stock on hand = sum of its movements", Source.INVENTORY)
+def stock_is_its_movements(world: World, check: Check) -> None:
+    for row in world.books.stock:
+        check.equal(f"{row.warehouse_id}/{row.product_id}", "on hand", row.moved, row.on_hand or 0)
+
+
+@rule("Stock on hand = received - shipped + restocked", Source.INVENTORY)
+def stock_is_received_less_shipped(world: World, check: Check) -> None:
+    for row in world.books.stock:
+        expected = row.received - row.shipped + row.restocked
+        check.equal(f"{row.warehouse_id}/{row.product_id}", "on hand", expected, row.on_hand or 0)
+
+
+@rule("Reserved stock = sum of open reservations", Source.INVENTORY)
+def reserved_is_the_open_reservations(world: World, check: Check) -> None:
+    for row in world.books.stock:
+        check.equal(f"{row.warehouse_id}/{row.product_id}", "reserved", row.promised, row.reserved or 0)
+
+
+@rule("0 ≤ reserved ≤ on hand, always", Source.INVENTORY)
+def never_oversold(world: World, check: Check) -> None:
+    for row in world.books.stock:
+        check.compared += 1
+        on_hand, reserved = row.on_hand or 0, row.reserved or 0
+        if not 0 <= reserved <= on_hand:
+            found = f"{reserved} reserved of {on_hand}"
+            check.fails(f"{row.warehouse_id}/{row.product_id}", "stock", "0 ≤ reserved ≤ on hand", found)
+
+
+@rule("Reservations fit their order's status and lines", Source.ORDER, Source.INVENTORY)
+def reservation_fits(world: World, check: Check) -> None:
+    for order in world.settled:
+        allowed = RESERVATION_OF.get(by_trouble(order))
+        if allowed is None:
+            continue
+        rows = world.reservations.get(order.order_id, [])
+        counts = _that_counts(rows, order.status)
+        check.among(order.order_id, f"{order.status}: reservation", allowed, counts.status if counts else None, order.order_id)
+        for row in rows:
+            if row.status == _R.RESERVED and row is not counts:
+                what = f"{order.status}: reservation of parcel {row.parcel}, which was replaced"
+                check.fails(order.order_id, what, "not open", row.status, order.order_id)
+        if counts and counts.status != _R.RELEASED and counts.lines != order.lines:
+            check.fails(order.order_id, "reserved lines", str(order.lines), str(counts.lines), order.order_id)
+
+
+def _that_counts(rows: list[ReservationRow], status: str) -> ReservationRow | None:
+    """The newest one; of an order that goes on, the newest that was not released, which may be that of an earlier parcel."""
+    kept = [row for row in rows if row.status != _R.RELEASED or status == _S.CANCELLED]
+    found = kept or rows
+    return found[-1] if found else None

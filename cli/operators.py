@@ -1,0 +1,90 @@
+"""How the commands for operators find the platform, reach its sagas and databases, and say what went wrong."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from temporal.orders import OrderSagas
+
+DEFAULT_DATA = Path(".commerce")
+Data = Annotated[
+    Path,
+    typer.Option("--data", help="Data directory of a platform on this machine; its addresses, unless the environment has them."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of columns.")]
+DONE, REFUSED, UNREACHABLE = 0, 1, 2
+"""Exit codes."""
+
+
+def environment(data: Path) -> Mapping[str, str]:
+    """The variables of the platform that runs on `data`, if one does; those of this process win."""
+    try:
+        from embedded.platform import find_running
+    except ModuleNotFoundError:  # in the image, where nothing embedded is
+        return os.environ
+    running = find_running(data)
+    return {**(running.env if running else {}), **os.environ}
+
+
+def database_url(env: Mapping[str, str], service: str) -> str:
+    """Where a service keeps its tables. Exits if the environment does not say."""
+    name = f"DATABASE_URL_{service.upper()}"
+    if name not in env:
+        fail(f"No platform runs here, and the environment does not say where one is: {name}", UNREACHABLE)
+    return env[name]
+
+
+def run(env: Mapping[str, str], work: "Callable[[OrderSagas], Awaitable[int]]") -> NoReturn:
+    """Do some work with the sagas, and exit: 0 done, 1 refused or there is no such thing, 2 something cannot be reached."""
+    from chassis.clients import Unavailable
+    from contracts.errors import Refusal
+    from temporal.client import TemporalSettings
+    from temporal.orders import OrderSagas
+
+    fields = TemporalSettings.model_fields
+    settings = TemporalSettings.model_validate({field: env[field.upper()] for field in fields if field.upper() in env})
+
+    async def main() -> int:
+        async with OrderSagas(settings) as sagas:
+            return await work(sagas)
+
+    try:
+        code = asyncio.run(main())
+    except Refusal as refusal:
+        more = "; ".join(f"{name}: {', '.join(map(str, value))}" for name, value in refusal.extra.items() if value)
+        fail(f"{refusal.code}: {refusal.detail}{f' ({more})' if more else ''}", REFUSED)
+    except (Unavailable, OSError) as error:
+        fail(str(error), UNREACHABLE)
+    raise typer.Exit(code)
+
+
+def fail(why: str, code: int) -> NoReturn:
+    """Say why on standard error, and exit."""
+    typer.echo(plain(why), err=True)
+    raise typer.Exit(code)
+
+
+def columns(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print plain columns."""
+    cells = [list(heads), *([plain(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(heads))]
+    for row in cells:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def plain(words: object) -> str:
+    """Somebody's words on one line. They cannot steer the terminal."""
+    from contracts.base import told
+
+    return told(str(words))
+
+
+def at(time: datetime) -> str:
+    """A time as operators read it, UTC."""
+    return f"{time:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,144 @@
+"""`commerce undo …`: undos that do not succeed. See them, try them now, or end them by hand with a reason that is kept."""
+
+import json
+from dataclasses import asdict
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from cli.operators import DEFAULT_DATA, DONE, REFUSED, AsJson, Data, at, columns, database_url, environment, fail, run
+
+if TYPE_CHECKING:
+    from contracts.money import Money
+    from temporal.orders import OrderSagas, StuckUndo
+
+undo_app = typer.Typer(no_args_is_help=True, help="Undos that do not succeed: see them, try them now, or end them by hand.")
+
+_Order = Annotated[UUID, typer.Argument(help="The order's id.")]
+
+
+@undo_app.command("list")
+def list_stuck(as_json: AsJson = False, data: Data = DEFAULT_DATA) -> None:
+    """List the undos that do not succeed, of all orders."""
+
+    async def work(sagas: "OrderSagas") -> int:
+        _print(await sagas.stuck(), as_json)
+        return DONE
+
+    run(environment(data), work)
+
+
+@undo_app.command()
+def show(order: _Order, as_json: AsJson = False, data: Data = DEFAULT_DATA) -> None:
+    """Show one order's undos that do not succeed, and what it waits for."""
+
+    async def work(sagas: "OrderSagas") -> int:
+        found = await _stuck(sagas, order)
+        state = await sagas.state(order)
+        _print(found, as_json)
+        if state and not as_json:
+            given_up = [("given up", undo) for undo in state.given_up]
+            columns(("", ""), [("status", state.status), ("waits for", state.waiting_for), *given_up])
+        return DONE if found else REFUSED
+
+    run(environment(data), work)
+
+
+@undo_app.command()
+def retry(
+    order: _Order,
+    undo: Annotated[str | None, typer.Argument(help="Its name, e.g. refund-payment; all of the order's if left out.")] = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Try undos now, instead of when their time has come. To try one again does no harm."""
+
+    async def work(sagas: "OrderSagas") -> int:
+        names = [undo] if undo else [stuck.undo for stuck in await _stuck(sagas, order)]
+        tried = [name for name in names if await sagas.retry_undo(order, name)]
+        for name in tried:
+            typer.echo(f"{name} is tried now.")
+        if not tried:
+            fail(
+                f"Nothing of that name is pending for order {order}." if undo else f"No undo of order {order} is stuck.", REFUSED
+            )
+        return DONE
+
+    run(environment(data), work)
+
+
+@undo_app.command()
+def settle(
+    order: _Order,
+    undo: Annotated[str, typer.Argument(help="Its name, e.g. refund-payment.")],
+    reason: Annotated[str, typer.Option(help="Why, for those who come after.")],
+    by: Annotated[str, typer.Option(help="Your name.")],
+    done: Annotated[
+        bool, typer.Option("--done/--give-up", help="It was done by hand, or it is given up and leaves something open.")
+    ],
+    refunded: Annotated[
+        str | None, typer.Option(help="What the customer got back by hand, e.g. 12.34, in the order's currency.")
+    ] = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """End an undo that can never succeed. The services' books do not know it: `commerce audit` goes on telling what they lack."""
+    from pydantic import ValidationError
+
+    from contracts.orders import UndoSettlement
+
+    env = environment(data)
+
+    async def work(sagas: "OrderSagas") -> int:
+        money = await _in_its_currency(database_url(env, "order"), order, refunded) if refunded else None
+        try:
+            settlement = UndoSettlement(undo=undo, done=done, reason=reason, by=by, refunded=money)
+        except ValidationError as error:
+            fail("; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors()), REFUSED)
+        state = await sagas.settle_undo(order, settlement)
+        if state is None:
+            fail(f"No workflow of order {order} runs.", REFUSED)
+        typer.echo(f"{undo} is {'done by hand' if done else 'given up'}. The order is {state.status}.")
+        return DONE
+
+    run(env, work)
+
+
+async def _stuck(sagas: "OrderSagas", order: UUID) -> "list[StuckUndo]":
+    return [stuck for stuck in await sagas.stuck() if stuck.order_id == order]
+
+
+def _print(found: "list[StuckUndo]", as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([asdict(stuck) for stuck in found], default=str, indent=2))
+    elif found:
+        columns(
+            ("ORDER", "UNDO", "ATTEMPT", "SINCE (UTC)", "LAST ERROR"),
+            [(stuck.order_id, stuck.undo, stuck.attempt, at(stuck.since), stuck.last_error) for stuck in found],
+        )
+    else:
+        typer.echo("No undo is stuck.")
+
+
+async def _in_its_currency(url: str, order_id: UUID, amount: str) -> "Money":
+    """An amount in the currency of the order, which must not be more than it cost."""
+    from pydantic import ValidationError
+
+    from chassis.database import Database
+    from contracts.money import Money
+    from services.order.commands import find_order
+
+    database = Database(url)
+    try:
+        order = await find_order(database, order_id)
+    finally:
+        await database.close()
+    if order is None:
+        fail(f"There is no order {order_id}.", REFUSED)
+    try:
+        money = Money(amount=Decimal(amount), currency=order.currency)
+    except (InvalidOperation, ValidationError):
+        fail(f"{amount} is no amount of money.", REFUSED)
+    if not 0 <= money.minor <= order.total_minor or Money.from_minor(money.minor, order.currency).amount != money.amount:
+        fail(f"{money} cannot have gone back of an order that cost {order.total}.", REFUSED)
+    return money

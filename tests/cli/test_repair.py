@@ -1,0 +1,131 @@
+"""What a repair makes of an order's books: what has not left is undone, what has left is followed, and some are refused."""
+
+import pytest
+from pydantic import ValidationError
+
+from cli.repair import NO_CARD, OrderBooks, Repair, repair_of
+from contracts.errors import ErrorCode, Refusal
+from contracts.inventory import ReservationStatus
+from contracts.orders import AdvanceOrder, OrderStatus, Outcome, Trouble
+from contracts.shipments import ShipmentStatus
+from services.inventory.model import Reservation
+from services.order.model import Order
+from services.shipping.model import Shipment
+from tests.workflows.world import place_order
+
+S, D, R = OrderStatus, ShipmentStatus, ReservationStatus
+WAY = (S.RESERVED, S.PAID, S.CONFIRMED, S.SHIPPED, S.UNDELIVERED)
+
+
+def books(
+    status: OrderStatus,
+    *,
+    trouble: Trouble | None = None,
+    shipments: tuple[ShipmentStatus, ...] = (),
+    reservations: tuple[ReservationStatus, ...] = (),
+) -> OrderBooks:
+    """An order at this status, with these parcels, numbered from 1."""
+    placed = place_order()
+    order = Order.placed(placed)
+    path = WAY[: WAY.index(status) + 1] if status in WAY else ()
+    if trouble == Trouble.NOT_PICKED_UP:
+        path = tuple(passed for passed in path if passed != S.SHIPPED)
+    outcome = Outcome(order_id=placed.order_id, status=S.CONFIRMED) if S.CONFIRMED in path else None
+    order.advance(AdvanceOrder(order_id=placed.order_id, after=1, path=path, trouble=trouble, outcome=outcome))
+    return OrderBooks(
+        order,
+        [Shipment(order_id=order.order_id, parcel=n, reference="", status=each) for n, each in enumerate(shipments, 1)],
+        [Reservation(order_id=order.order_id, parcel=n, status=each) for n, each in enumerate(reservations, 1)],
+    )
+
+
+def repaired(of: OrderBooks, *, go_on: bool = False) -> Repair:
+    return repair_of(of, was_started=True, by="ann", reason="deleted", go_on=go_on)
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        books(S.PENDING),
+        books(S.PENDING, shipments=(D.PENDING,), reservations=(R.RESERVED,)),
+        books(S.CONFIRMED, shipments=(D.BOOKED,), reservations=(R.RESERVED,)),
+        books(S.UNDELIVERED, trouble=Trouble.NOT_PICKED_UP, shipments=(D.BOOKED,), reservations=(R.RESERVED,)),
+    ],
+)
+def test_what_has_not_left_is_undone(lost: OrderBooks) -> None:
+    repair = repaired(lost)
+    assert repair.so_far.cancel is not None
+    assert (repair.so_far.cancel.requested_by, repair.so_far.cancel.reason) == ("ann", "Its workflow was lost: deleted")
+    assert (repair.so_far.status, repair.so_far.reached) == (lost.order.status, len(lost.order.history))
+    assert repair.report is None
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        books(S.CONFIRMED, shipments=(D.IN_TRANSIT,), reservations=(R.RESERVED,)),
+        books(S.SHIPPED, shipments=(D.DELIVERED,), reservations=(R.SHIPPED,)),
+        books(S.UNDELIVERED, trouble=Trouble.RETURNED, shipments=(D.RETURNED,), reservations=(R.SHIPPED,)),
+        books(S.UNDELIVERED, trouble=Trouble.LOST, shipments=(D.LOST, D.CANCELLED), reservations=(R.SHIPPED, R.RELEASED)),
+    ],
+)
+def test_what_has_left_is_followed_from_what_the_carrier_said_last(lost: OrderBooks) -> None:
+    repair = repaired(lost)
+    assert repair.so_far.cancel is None
+    assert repair.report is not None
+    assert (repair.report.parcel, repair.report.status) == (1, lost.shipments[0].status)
+    assert repair.so_far.outcome == lost.order.told_outcome
+    assert repair.so_far.parcels == len(lost.shipments)
+
+
+def test_an_order_that_is_not_confirmed_finds_out_by_its_own_undo_whether_the_parcel_has_left() -> None:
+    repair = repaired(books(S.PENDING, shipments=(D.DISPATCHED,), reservations=(R.RESERVED,)))
+    assert repair.so_far.cancel is not None
+    assert repair.report is not None
+
+
+@pytest.mark.parametrize("second", [(), (D.BOOKED,)])
+def test_a_second_parcel_that_was_being_sent_is_undone(second: tuple[ShipmentStatus, ...]) -> None:
+    lost = books(S.UNDELIVERED, trouble=Trouble.LOST, shipments=(D.LOST, *second), reservations=(R.SHIPPED, R.RESERVED))
+    repair = repaired(lost)
+    assert repair.so_far.cancel is not None
+    assert (repair.so_far.parcel, repair.so_far.parcels) == (2, 2)
+
+
+def test_a_confirmed_order_may_go_on_and_one_that_is_being_placed_may_not() -> None:
+    assert repaired(books(S.CONFIRMED, shipments=(D.BOOKED,)), go_on=True).so_far.cancel is None
+    with pytest.raises(Refusal, match="leave out --go-on"):
+        repaired(books(S.PENDING), go_on=True)
+
+
+def test_an_order_that_has_ended_is_not_repaired() -> None:
+    ended = books(S.PENDING)
+    ended.order.status = S.CANCELLED
+    with pytest.raises(Refusal, match="has ended") as refused:
+        repaired(ended)
+    assert refused.value.code == ErrorCode.CONFLICT
+
+
+def test_an_order_is_made_of_its_row_without_a_card() -> None:
+    lost = books(S.CONFIRMED)
+    placement = repaired(lost).placement
+    assert placement.payment_token == NO_CARD
+    assert (placement.total, placement.lines, placement.order_id) == (
+        lost.order.total,
+        lost.order.order_lines,
+        lost.order.order_id,
+    )
+
+
+def test_an_order_that_was_never_started_is_left_to_the_order_service() -> None:
+    order = Order.placed(place_order())
+    with pytest.raises(Refusal, match="still to be started"):
+        repair_of(OrderBooks(order, [], []), was_started=False, by="ann", reason="?", go_on=False)
+    placement = repaired(OrderBooks(order, [], [])).placement
+    assert placement == order.to_start
+
+
+@pytest.mark.parametrize("go_on", [True, False])
+def test_a_name_is_needed(go_on: bool) -> None:
+    with pytest.raises(ValidationError):
+        repair_of(books(S.CONFIRMED), was_started=True, by=" ", reason="deleted", go_on=go_on)
