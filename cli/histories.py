@@ -1,237 +1,416 @@
 """`commerce histories record`: plays every branch of the order saga and keeps its history, for `tests/replay`.
 
-A change of the workflow must be able to go on with each of them: see docs/changing-the-saga.md.
+The workflow runs on a real Temporal server with skipped time, its activities call the model of the services. A change of the
+workflow must be able to go on with each of these histories: see docs/changing-the-saga.md.
 """
 
 import asyncio
 import json
 import re
-import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.testing import WorkflowEnvironment
 
-from contracts.orders import OrderStatus
-from embedded.supervisor import cancelled_by_sigterm
-from testing import scenarios
-from testing.scenarios import Play
-from testing.shop import UNTIL_S, in_parallel, until
-from testing.stage import Stage, open_stage
+from contracts.errors import ErrorCode
+from contracts.orders import CancelRequest, OrderRun, OrderSoFar, OrderStatus
+from contracts.shipments import ShipmentStatus
+from testing.model import World
+from testing.model.world import refused, unavailable
+from testing.sagas import Saga, place_order, playing, skipping_time
+from testing.shop import until
 
 PROCESS = re.compile(r"\b[0-9]+@[A-Za-z0-9.-]+")
 """How Temporal calls a process: its number at its machine."""
-Branch = Callable[[Stage], Awaitable[str]]
-"""Plays an order, and returns its id when its history is as wanted."""
+WITHIN_S = 120.0
+ANN = {"by": "ann", "reason": "looked at it"}
+SHORT = 60
+"""After so many events the orders of LONG go on in another run."""
 
 
-def _ends(play: Play) -> Branch:
-    async def branch(stage: Stage) -> str:
-        return await stage.ended(await stage.placed(play))
+@dataclass
+class Stage:
+    """What a branch is played on."""
 
-    return branch
+    saga: Saga
+    world: World
+
+    async def cancel(self) -> None:
+        with suppress(WorkflowUpdateFailedError):
+            await self.saga.handle.execute_update("cancel", {"reason": "changed my mind", "requested_by": "customer"})
+
+    async def decide(self, choice: str) -> None:
+        """About the parcel, once it is in trouble."""
+        await self.reaches(OrderStatus.UNDELIVERED)
+        await self.saga.update("decide_parcel", ANN | {"choice": choice})
+
+    async def reaches(self, status: OrderStatus) -> None:
+        async def there() -> bool:
+            return (await self.saga.state()).status == status
+
+        await until(there, f"the order to be {status}", WITHIN_S)
+
+    async def tells(self, words: str) -> None:
+        """Returns once the timeline says so, to staff or customers."""
+
+        async def told() -> bool:
+            return any(words in f"{entry['what']} {entry['for_staff']}" for entry in await self.saga.handle.query("timeline"))
+
+        await until(told, f"the timeline to tell: {words}", WITHIN_S)
+
+    async def calls(self, command: str, times: int = 1) -> None:
+        async def called() -> bool:
+            return self.world.calls.count(command) >= times
+
+        await until(called, f"{command} to be called {times} times", WITHIN_S)
+
+    async def later(self, seconds: float) -> None:
+        """Let so much time pass for the saga."""
+        await self.saga.env.fast_forward(self.saga.handle, timedelta(seconds=seconds + 60))
+
+    def leaves(self) -> None:
+        """The carrier takes the parcel; the saga does not hear of it yet."""
+        self.world.shipping.move(self.saga.order.order_id, 1, ShipmentStatus.DISPATCHED)
 
 
-def _delivered(play: Play) -> Branch:
-    async def branch(stage: Stage) -> str:
-        return await stage.delivered(await stage.placed(play))
-
-    return branch
+Play = Callable[[Stage], Awaitable[None]]
 
 
-async def confirmed(stage: Stage) -> str:
-    return await stage.tells(await stage.placed(), "Confirmation queued")
+@dataclass(frozen=True)
+class Branch:
+    """One way through the saga. Played with the clock standing still, but for what the branch itself skips."""
+
+    play: Play
+    is_open: bool = False
+    """Whether the saga still runs afterwards."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the order."""
+    is_long: bool = False
+    """Whether it goes on in another run, whose history is kept."""
 
 
-async def shipped(stage: Stage) -> str:
-    order_id = await stage.placed()
-    await stage.shop.dispatch(order_id)
-    return await stage.tells(order_id, "dispatched")
+def meets(*, before: Mapping[str, Sequence[Callable[[], None]]], after: Play | None = None) -> Play:
+    """An order whose calls meet trouble; if it is confirmed all the same, it is delivered."""
+
+    async def play(stage: Stage) -> None:
+        stage.world.before |= {command: list(faults) for command, faults in before.items()}
+        if (await stage.saga.place()).status == OrderStatus.CONFIRMED:
+            await (after or delivered)(stage)
+
+    return play
 
 
-async def in_review(stage: Stage) -> str:
-    return await stage.placed(scenarios.held_and_forgotten)
+async def nothing(stage: Stage) -> None:
+    """No more than is played anyway."""
 
 
-async def cancelled_in_review(stage: Stage) -> str:
-    order_id = await in_review(stage)
-    await stage.cancel(order_id)
-    return await stage.ended(order_id)
+async def notified(stage: Stage) -> None:
+    await stage.calls("SendNotification")
 
 
-async def workflow_cancelled(stage: Stage) -> str:
-    order_id = await confirmed(stage)
-    await stage.saga(order_id).cancel()
-    return await stage.ended(order_id)
+async def delivered(stage: Stage) -> None:
+    await stage.saga.report("DISPATCHED", "IN_TRANSIT", "DELIVERED")
 
 
-async def workflow_cancelled_in_review(stage: Stage) -> str:
-    order_id = await in_review(stage)
-    await stage.saga(order_id).cancel()
-    return await stage.ended(order_id)
+async def placed(stage: Stage) -> None:
+    await stage.saga.place()
+    await notified(stage)
 
 
-async def opened_before(stage: Stage) -> str:
-    """An order whose workflow Temporal has forgotten is asked for again."""
-    purchase = stage.next_purchase()
-    order_id = await stage.delivered((await stage.shop.place(purchase)).order_id)
-    forget = DeleteWorkflowExecutionRequest(
-        namespace=stage.temporal.namespace, workflow_execution=WorkflowExecution(workflow_id=stage.saga(order_id).id)
+def then(*steps: Play) -> Play:
+    """A confirmed order, and what happens to it."""
+
+    async def play(stage: Stage) -> None:
+        await placed(stage)
+        for step in steps:
+            await step(stage)
+
+    return play
+
+
+def reported(*statuses: str, parcel: int = 1) -> Play:
+    async def play(stage: Stage) -> None:
+        await stage.saga.report(*statuses, parcel=parcel)
+
+    return play
+
+
+def decided(choice: str) -> Play:
+    async def play(stage: Stage) -> None:
+        await stage.decide(choice)
+
+    return play
+
+
+def after(seconds: float) -> Play:
+    async def play(stage: Stage) -> None:
+        await stage.later(seconds)
+
+    return play
+
+
+def reaching(status: OrderStatus) -> Play:
+    async def play(stage: Stage) -> None:
+        await stage.reaches(status)
+
+    return play
+
+
+async def cancelled(stage: Stage) -> None:
+    await stage.cancel()
+
+
+async def workflow_cancelled(stage: Stage) -> None:
+    await stage.saga.handle.cancel()
+
+
+def reviewed(*steps: Play) -> Play:
+    """An order that is held, and what happens to it."""
+
+    async def play(stage: Stage) -> None:
+        await stage.saga.place()
+        for step in steps:
+            await step(stage)
+
+    return play
+
+
+def told(name: str, argument: Mapping[str, Any] = ANN) -> Play:
+    """By an update."""
+
+    async def play(stage: Stage) -> None:
+        await stage.saga.update(name, dict(argument))
+
+    return play
+
+
+def signalled(name: str, argument: Mapping[str, Any] = ANN) -> Play:
+    async def play(stage: Stage) -> None:
+        await stage.saga.handle.signal(name, dict(argument))
+
+    return play
+
+
+async def capture_refused(stage: Stage) -> None:
+    stage.world.before["CapturePayment"] = [refused(ErrorCode.PAYMENT_DECLINED)]
+
+
+async def cancelled_with_the_start(stage: Stage) -> None:
+    client, order = stage.saga.env.client, stage.saga.order
+    await client.start_workflow(
+        "Order",
+        order,
+        id=stage.saga.handle.id,
+        task_queue=stage.saga.queue,
+        start_signal="cancel",
+        start_signal_args=[CancelRequest(reason="changed my mind")],
     )
-    await stage.temporal.workflow_service.delete_workflow_execution(forget)
-
-    async def forgotten() -> bool:
-        return not await _exists(stage, order_id)
-
-    await until(forgotten, f"Temporal to forget order {order_id}", UNTIL_S)
-    await stage.shop.place(purchase)
-    return await stage.ended(order_id)
 
 
-async def _exists(stage: Stage, order_id: str) -> bool:
-    try:
-        await stage.saga(order_id).describe()
-    except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
-            return False
-        raise
-    return True
-
-
-async def cancel_refused_by_shipping(stage: Stage) -> str:
-    """The parcel has left, and the saga has not heard of it yet: who would tell it is down."""
-    order_id = await confirmed(stage)
-    await stage.platform.supervisor.stop("order")
-    try:
-        await stage.shop.dispatch(order_id)
-        try:
-            await stage.cancel(order_id)
-        except WorkflowUpdateFailedError:
-            pass
-        else:
-            raise RuntimeError(f"order {order_id} could be cancelled after its parcel had left")
-    finally:
-        await stage.platform.supervisor.start("order")
-    await stage.shop.deliver(order_id)
-    return await stage.ended(order_id)
-
-
-async def cancelled_while_paying(stage: Stage) -> str:
-    await stage.shop.provider.set_faults(down=True)
-    try:
-        order_id = (await stage.shop.place(stage.next_purchase(), prefer="respond-async")).order_id
-        await stage.tells(order_id, "takes longer")
-        cancelling = asyncio.create_task(stage.cancel(order_id))
-        await stage.tells(order_id, "wants to cancel")
-    finally:
-        await stage.shop.provider.set_faults()
+async def cancelled_while_paying(stage: Stage) -> None:
+    stage.world.before["ProcessPayment"] = [unavailable] * 10_000
+    await stage.saga.start()
+    await stage.calls("ProcessPayment", 3)
+    cancelling = asyncio.create_task(stage.cancel())
+    await stage.tells("wants to cancel")
     await cancelling
-    return await stage.ended(order_id)
 
 
-async def undo_stuck(stage: Stage) -> str:
-    """The carrier takes no cancellations for longer than a saga is patient, then it does."""
-    order_id = await confirmed(stage)
-    await stage.shop.carrier.set_faults(fail_cancels=True)
-    try:
-        cancelling = asyncio.create_task(stage.cancel(order_id))
-        await stage.tells(order_id, "does not succeed")
-    finally:
-        await stage.shop.carrier.set_faults()
-    await cancelling
-    return await stage.ended(order_id)
+async def given_up(stage: Stage) -> None:
+    """A step that fails for an hour."""
+    stage.world.before["CreateShipment"] = [unavailable] * 100_000
+    await stage.saga.start()
+    await stage.calls("CreateShipment", 3)
+    await stage.later(3700)
 
 
-async def notification_down(stage: Stage) -> str:
-    """The confirmation cannot be queued until after the parcel has arrived."""
-    await stage.platform.supervisor.stop("notification")
-    try:
-        order_id = await stage.placed()
-        await stage.shop.dispatch(order_id)
-        await stage.shop.deliver(order_id)
-        await stage.shop.reaches(order_id, OrderStatus.COMPLETED)
-    finally:
-        await stage.platform.supervisor.start("notification")
-    return await stage.ended(order_id)
+async def refund_stuck(stage: Stage) -> None:
+    stage.world.before["RefundPayment"] = [unavailable] * 100_000
+    await stage.saga.handle.signal("cancel", {"reason": "changed my mind"})
+    await stage.later(60)
+    await stage.tells("does not succeed")
 
 
-CALM: dict[str, Branch] = {
-    "confirmed": confirmed,
-    "shipped": shipped,
-    "delivered": _delivered(scenarios.just_order),
-    "declined": _ends(scenarios.declined),
-    "out_of_stock": _ends(scenarios.out_of_stock),
-    "unbookable": _ends(scenarios.unbookable),
-    "in_review": in_review,
-    "review_approved": _delivered(scenarios.held_and_approved),
-    "review_rejected": _ends(scenarios.held_and_rejected),
-    "review_expired": _ends(scenarios.held_and_forgotten),
-    "provider_flaky": _delivered(scenarios.answers_on_the_fourth_try),
-    "reply_lost": _delivered(scenarios.lost_reply),
-    "sent_five_times": _delivered(scenarios.sent_five_times),
-    "cancelled": _ends(scenarios.cancelled_in_time),
-    "cancelled_in_review": cancelled_in_review,
-    "workflow_cancelled": workflow_cancelled,
-    "workflow_cancelled_in_review": workflow_cancelled_in_review,
-    "opened_before": opened_before,
+async def mended(stage: Stage) -> None:
+    stage.world.before["RefundPayment"].clear()
+    await stage.later(120)
+
+
+def settled(*, done: bool) -> Play:
+    return told("settle_undo", ANN | {"undo": "refund-payment", "done": done})
+
+
+async def parcel_stuck(stage: Stage) -> None:
+    """Nobody can tell whether the parcel can be cancelled, until it has left."""
+    stage.world.before["CancelShipment"] = [unavailable] * 100_000
+    await stage.saga.handle.signal("cancel", {"reason": "changed my mind"})
+    await stage.later(60)
+    await stage.tells("does not succeed")
+    stage.leaves()
+    stage.world.before["CancelShipment"].clear()
+    await stage.later(120)
+    await stage.tells("Cannot be cancelled")
+
+
+async def left_unheard_of(stage: Stage) -> None:
+    stage.leaves()
+
+
+async def out_of_stock(stage: Stage) -> None:
+    stage.world.before["ReserveInventory"] = [refused(ErrorCode.OUT_OF_STOCK)]
+
+
+async def flooded(stage: Stage) -> None:
+    """So many signals that the history gets long."""
+    first = (await stage.saga.handle.describe()).run_id
+
+    async def goes_on() -> bool:
+        await stage.saga.handle.signal("reject", {"by": str(stage.saga.order.customer_id), "reason": "mine"})
+        return (await stage.saga.handle.describe()).run_id != first
+
+    await until(goes_on, "the order to go on in another run", WITHIN_S)
+
+
+def repaired(status: OrderStatus) -> Play:
+    """A workflow that takes the place of one that was lost."""
+
+    async def play(stage: Stage) -> None:
+        record = stage.world.orders.accept(stage.saga.order)
+        record.history = [OrderStatus.PENDING] if status == OrderStatus.PENDING else [OrderStatus.PENDING, status]
+        wish = CancelRequest(reason="its workflow was lost", requested_by="ann")
+        so_far = OrderSoFar(status=status, reached=len(record.history), cancel=wish)
+        await stage.saga.start(OrderRun(**dict(stage.saga.order), so_far=so_far))
+
+    return play
+
+
+DOWN = [unavailable] * 5
+HELD = {"needs_review": True}
+S = OrderStatus
+DISPATCH_S, SILENCE_S, DECISION_S = 3 * 86_400, 10 * 86_400, 3 * 86_400
+SILENT = (reported("DISPATCHED"), reaching(S.SHIPPED), after(SILENCE_S))
+LOST, RETURNED = reported("DISPATCHED", "LOST"), reported("DISPATCHED", "IN_TRANSIT", "RETURNED")
+SENT_AGAIN = (reaching(S.CONFIRMED), reported("DISPATCHED", "DELIVERED", parcel=2))
+
+BRANCHES: dict[str, Branch] = {
+    # placing
+    "confirmed": Branch(placed, is_open=True),
+    "delivered": Branch(then(delivered)),
+    "shipped": Branch(then(reported("DISPATCHED"), reaching(S.SHIPPED)), is_open=True),
+    "delivered_at_once": Branch(then(reported("DELIVERED"))),
+    "out_of_stock": Branch(meets(before={"ReserveInventory": [refused(ErrorCode.OUT_OF_STOCK)]})),
+    "declined": Branch(meets(before={"ProcessPayment": [refused(ErrorCode.PAYMENT_DECLINED)]})),
+    "undeliverable": Branch(meets(before={"CreateShipment": [refused(ErrorCode.ADDRESS_UNDELIVERABLE)]})),
+    "inventory_down": Branch(meets(before={"ReserveInventory": DOWN})),
+    "payment_down": Branch(meets(before={"ProcessPayment": DOWN})),
+    "shipping_down": Branch(meets(before={"CreateShipment": DOWN})),
+    "record_down": Branch(meets(before={"AdvanceOrder": DOWN})),
+    "notification_down": Branch(meets(before={"SendNotification": DOWN})),
+    "declined_after_a_fault": Branch(meets(before={"ProcessPayment": [*DOWN, refused(ErrorCode.PAYMENT_DECLINED)]})),
+    "given_up": Branch(given_up),
+    # review
+    "in_review": Branch(reviewed(), is_open=True, options=HELD),
+    "review_approved": Branch(reviewed(told("approve"), reaching(S.CONFIRMED), delivered), options=HELD),
+    "review_approved_by_signal": Branch(reviewed(signalled("approve"), reaching(S.CONFIRMED), delivered), options=HELD),
+    "review_rejected": Branch(reviewed(told("reject")), options=HELD),
+    "review_expired": Branch(reviewed(after(86_400)), options=HELD),
+    "capture_declined": Branch(reviewed(capture_refused, told("approve")), options=HELD),
+    # cancels
+    "cancelled": Branch(then(cancelled)),
+    "cancelled_by_signal": Branch(then(signalled("cancel", {"reason": "changed my mind"}))),
+    "cancelled_with_the_start": Branch(cancelled_with_the_start),
+    "cancelled_while_paying": Branch(cancelled_while_paying),
+    "cancelled_in_review": Branch(reviewed(cancelled), options=HELD),
+    "cancelled_too_late": Branch(then(left_unheard_of, cancelled, delivered)),
+    "workflow_cancelled": Branch(then(workflow_cancelled)),
+    "workflow_cancelled_in_review": Branch(reviewed(workflow_cancelled), options=HELD),
+    "refund_stuck": Branch(then(refund_stuck, mended)),
+    "refund_settled_by_hand": Branch(then(refund_stuck, settled(done=True))),
+    "refund_given_up": Branch(then(refund_stuck, settled(done=False))),
+    "parcel_stuck_then_gone": Branch(then(parcel_stuck, delivered)),
+    # parcels in trouble
+    "not_picked_up_waited": Branch(then(after(DISPATCH_S), decided("wait"), reaching(S.CONFIRMED), delivered)),
+    "not_picked_up_picked_up": Branch(then(after(DISPATCH_S), reaching(S.UNDELIVERED), delivered)),
+    "not_picked_up_refunded": Branch(then(after(DISPATCH_S), decided("refund"))),
+    "silent_waited": Branch(then(*SILENT, decided("wait"), reaching(S.SHIPPED), reported("DELIVERED"))),
+    "silent_resent": Branch(then(*SILENT, decided("resend"), *SENT_AGAIN)),
+    "silent_refunded": Branch(then(*SILENT, decided("refund"))),
+    "silent_then_lost": Branch(then(*SILENT, reaching(S.UNDELIVERED), reported("LOST"), decided("refund"))),
+    "lost_found": Branch(then(LOST, reaching(S.UNDELIVERED), reported("IN_TRANSIT", "DELIVERED"))),
+    "lost_waited": Branch(then(LOST, decided("wait"), reported("DELIVERED"))),
+    "lost_resent": Branch(then(LOST, decided("resend"), *SENT_AGAIN)),
+    "lost_resent_cancelled": Branch(then(LOST, decided("resend"), reaching(S.CONFIRMED), cancelled)),
+    "lost_resend_refused": Branch(then(LOST, reaching(S.UNDELIVERED), out_of_stock, decided("resend"), decided("refund"))),
+    "lost_refunded_by_default": Branch(then(LOST, reaching(S.UNDELIVERED), after(DECISION_S))),
+    "lost_refunded_by_signal": Branch(
+        then(LOST, reaching(S.UNDELIVERED), signalled("decide_parcel", ANN | {"choice": "refund"}))
+    ),
+    "returned_restocked": Branch(then(RETURNED, decided("refund_and_restock"))),
+    "returned_resent": Branch(then(RETURNED, decided("resend"), *SENT_AGAIN)),
+    # other runs
+    "long": Branch(then(flooded, delivered), is_long=True),
+    "long_in_review": Branch(reviewed(flooded, told("approve"), reaching(S.CONFIRMED), delivered), options=HELD, is_long=True),
+    "long_in_trouble": Branch(then(LOST, reaching(S.UNDELIVERED), flooded, decided("refund")), is_long=True),
+    "repaired_pending": Branch(repaired(S.PENDING)),
+    "repaired_confirmed": Branch(repaired(S.CONFIRMED)),
+    "repaired_cancelling": Branch(repaired(S.CANCELLING)),
 }
-"""They may be played at the same time."""
-DISTURBING: dict[str, Branch] = {
-    "cancel_refused_by_shipping": cancel_refused_by_shipping,
-    "cancelled_while_paying": cancelled_while_paying,
-    "notification_down": notification_down,
-    "undo_stuck": undo_stuck,
-}
-"""Each breaks something, so each is played alone."""
-BRANCHES = (*CALM, *DISTURBING)
-STILL_OPEN = frozenset({"confirmed", "shipped", "in_review"})
-"""Recorded while the order is on its way."""
 
 
-def record_histories(out: Path, only: Sequence[str] = ()) -> int:
-    """Play the branches (all, or those named) and write one file for each; 0 if all went as they should."""
-    console = Console()
+def record_histories(out: Path, only: Sequence[str]) -> int:
+    """Play the branches, all or only some, and write their histories; returns the exit code."""
     if unknown := set(only) - set(BRANCHES):
-        console.print(f"[red]There is no branch {', '.join(sorted(unknown))}; there are {', '.join(BRANCHES)}.")
+        Console(stderr=True).print(f"No branch {', '.join(sorted(unknown))}. There are: {', '.join(BRANCHES)}")
         return 2
-    with tempfile.TemporaryDirectory(prefix="commerce-") as folder:
-        recorded = asyncio.run(_record(Path(folder), [name for name in BRANCHES if name in (only or BRANCHES)], console))
     out.mkdir(parents=True, exist_ok=True)
-    for name, history in recorded.items():
-        (out / f"{name}.json").write_text(history)
-    console.print(f"{len(recorded)} histories in {out}")
+    asyncio.run(_record(out, list(only) or list(BRANCHES), Console()))
     return 0
 
 
-async def _record(folder: Path, names: Sequence[str], console: Console) -> dict[str, str]:
-    """The history of each of these branches, as JSON."""
-    recorded: dict[str, str] = {}
-    console.print("Starting a platform …")
-    async with cancelled_by_sigterm(), open_stage(folder, len(BRANCHES), console) as stage:
-
-        async def record(name: str) -> None:
-            recorded[name] = await _history(stage, name)
-            console.print(f"{name}: played")
-
-        await in_parallel(record, [name for name in names if name in CALM], at_once=3)
-        for name in names:
-            if name in DISTURBING:
-                await record(name)
-    return recorded
+async def _record(out: Path, names: Sequence[str], console: Console) -> None:
+    for is_long in (False, True):
+        chosen = [name for name in names if BRANCHES[name].is_long == is_long]
+        if not chosen:
+            continue
+        async with skipping_time(long=SHORT if is_long else 1000) as env:
+            for name in chosen:
+                (out / f"{name}.json").write_text(await play(env, name))
+                console.print(f"{name}")
 
 
-async def _history(stage: Stage, name: str) -> str:
-    handle = stage.saga(await (CALM | DISTURBING)[name](stage))
-    is_open = (await handle.describe()).status == WorkflowExecutionStatus.RUNNING
-    if is_open != (name in STILL_OPEN):
-        raise RuntimeError(f"{name}: {handle.id} is {'still' if is_open else 'not'} open")
-    history = json.loads((await handle.fetch_history()).to_json())
+async def play(env: WorkflowEnvironment, name: str) -> str:
+    """Play one branch; its history as JSON."""
+    branch = BRANCHES[name]
+    world, order = World(), place_order(**branch.options)
+    async with playing(env, world, order) as saga:
+        with env.with_time_skipping_disabled():
+            await branch.play(Stage(saga, world))
+            await _until_quiet(saga, branch.is_open)
+        description = await saga.handle.describe()
+        if (description.status == WorkflowExecutionStatus.RUNNING) != branch.is_open:
+            raise RuntimeError(f"{name}: the saga is {'not' if branch.is_open else 'still'} open")
+        history = json.loads((await saga.handle.fetch_history()).to_json())
     return json.dumps(_without_machine(history), indent=1) + "\n"
+
+
+async def _until_quiet(saga: Saga, is_open: bool) -> None:
+    """Until it has ended, or has no task under way."""
+    if not is_open:
+        async with asyncio.timeout(WITHIN_S):
+            await saga.handle.result()
+        return
+
+    async def quiet() -> bool:
+        raw = (await saga.handle.describe()).raw_description
+        return not raw.pending_activities and not raw.HasField("pending_workflow_task")
+
+    await until(quiet, "the saga to wait for somebody", WITHIN_S)
 
 
 def _without_machine(part: Any) -> Any:

@@ -51,12 +51,13 @@ def place_order(*, needs_review: bool = False, review_seconds: int = 86_400, cur
 
 
 @asynccontextmanager
-async def skipping_time() -> AsyncIterator[WorkflowEnvironment]:
-    """Temporal's dev server with skipped time: a day's deadline passes in a moment."""
+async def skipping_time(*, long: int = LONG) -> AsyncIterator[WorkflowEnvironment]:
+    """Temporal's dev server with skipped time: a day's deadline passes in a moment. After `long` events a saga goes on in another
+    run."""
     flags = [
         "frontend.WorkflowTimeSkippingEnabled=true",
         'history.timerProcessorMaxTimeShift="10ms"',
-        f"limit.historyCount.suggestContinueAsNew={LONG}",
+        f"limit.historyCount.suggestContinueAsNew={long}",
     ]
     async with await WorkflowEnvironment.start_time_skipping_v2(
         dev_server_existing_path=embedded_temporal.binary(),

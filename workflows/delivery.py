@@ -254,7 +254,8 @@ class Delivery(OrderMessages):
     async def _go_on_in_another_run(self, *, review_until: datetime | None = None) -> None:
         """Does not return, unless something else has to be done first."""
         await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._has_message())
-        if self._has_message() or self._approval:
+        is_approved = self._progress.status == OrderStatus.IN_REVIEW and self._approval is not None
+        if self._has_message() or is_approved:
             return
         so_far = self._progress.so_far(
             review_until=review_until, parcel=self._parcel, parcels=self._parcels, quiet_since=self._quiet_since

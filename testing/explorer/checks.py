@@ -155,7 +155,10 @@ def _outcomes(played: Played) -> Iterator[str]:
     if record.outcome and told and record.outcome != told[0]:
         yield f"the client was told {told[0].status} {told[0].code}, kept is {record.outcome.status} {record.outcome.code}"
     confirmed = any(outcome.code is None and outcome.status == _O.CONFIRMED for outcome in told)
-    if confirmed and status == _O.CANCELLED and record.code not in BY_REQUEST and not played.in_trouble:
+    # A task that was lost may have told the record that it is confirmed; what could not be done after it then ends the order.
+    outlasted = record.code == ErrorCode.SERVICE_UNAVAILABLE and any("workflow task" in line for line in played.log)
+    by_request = record.code in BY_REQUEST or outlasted
+    if confirmed and status == _O.CANCELLED and not by_request and not played.in_trouble:
         yield f"the client was told that it is confirmed; nobody cancelled it, and it ended {record.code}"
 
 

@@ -66,12 +66,12 @@ class Orders:
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "What keeps the parcel from arriving was not told.")
         if not ahead and len(record.history) > command.after:
             return OrderAdvanced(order_id=command.order_id, status=record.status, outcome=record.outcome)
+        if command.refunded is not None:
+            record.refunded = Money.zero(record.total.currency) + command.refunded
         record.history += ahead
         record.trouble = command.trouble or (None if at in ON_ITS_WAY else record.trouble)
         record.events += [EVENTS[status] for status in ahead if status in EVENTS]
         record.code = command.code or record.code
-        if command.refunded is not None:
-            record.refunded = Money.zero(record.total.currency) + command.refunded
         self.advances.append(command)
         for watcher in self.watchers:
             watcher(command)

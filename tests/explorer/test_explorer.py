@@ -82,13 +82,19 @@ FOUND: dict[str, Story] = {
         "message 1": "cancel, after 3000 s",
         "CancelShipment 1": "outage of 7200 s",
     },
-    "s4_a_cancel_in_another_currency": {"currency": "EUR", "ReserveInventory 1": "refused: out_of_stock"},
-    "s6_the_workflow_is_cancelled_while_a_step_has_to_succeed": {
-        "message 1": "cancel the workflow, with call AdvanceOrder 2",
-        "AdvanceOrder 1": "outage of 50 s",
+    "s1_a_declined_order_whose_task_is_lost": {
+        "ProcessPayment 1": "refused: payment_declined",
+        "task 1 is lost": "at the end",
+    },
+    "s4_a_cancel_in_another_currency_before_the_money_is_taken": {
+        "currency": "EUR",
+        "ProcessPayment 1": "no answer",
+        "ProcessPayment 2": "no answer",
+        "ProcessPayment 3": "no answer",
+        "message 1": "cancel, after 30 s",
     },
 }
-"""Stories of what was found once."""
+"""Stories of what was found once: in this workflow (f), and in the first version of it (s)."""
 
 
 @pytest.mark.parametrize("name", FOUND)

@@ -297,9 +297,11 @@ async def test_a_service_that_hangs_does_not_take_the_others_with_it(start: Star
     async def others_are_turned_away() -> bool:
         return sum(task.done() for task in waiting) == 16
 
-    await eventually(others_are_turned_away, what="all but two on connections and two that wait to be turned away")
-    assert (await door.client.get("/api/v1/products")).status_code == 200
-    released.set()
+    try:
+        await eventually(others_are_turned_away, what="all but two on connections and two that wait to be turned away")
+        assert (await door.client.get("/api/v1/products")).status_code == 200
+    finally:
+        released.set()
     assert sorted(response.status_code for response in await asyncio.gather(*waiting)) == [200] * 4 + [503] * 16
 
 

@@ -4,11 +4,12 @@ from datetime import timedelta
 
 from temporalio import workflow
 
+from workflows.order import OrderWorkflow
+
 with workflow.unsafe.imports_passed_through():
-    from contracts.orders import OrderState, OrderStatus, PlaceOrder
+    from contracts.orders import OrderRun, OrderState, OrderStatus
     from temporal.names import ORDER_WORKFLOW
     from workflows import order_steps as steps
-    from workflows.order import OrderWorkflow
 
 
 @workflow.defn(name=ORDER_WORKFLOW)
@@ -16,40 +17,34 @@ class PaysFirst(OrderWorkflow):
     """Swaps two steps: orders in flight have reserved before they paid, and get the one's reply for the other's."""
 
     @workflow.init
-    def __init__(self, order: PlaceOrder) -> None:
+    def __init__(self, order: OrderRun) -> None:
         super().__init__(order)
 
     @workflow.run
-    async def run(self, order: PlaceOrder) -> OrderState:
+    async def run(self, order: OrderRun) -> OrderState:
         return await super().run(order)
 
     async def _place(self) -> None:
-        order = self._order
-        await self._do(steps.open_order(order, workflow.info().first_execution_run_id))
-        self._opened = True
-        self._saga.add(steps.refund_payment(order))
-        payment = await self._do(steps.process_payment(order))
-        self._saga.add(steps.release_inventory(order))
-        reservation = await self._do(steps.reserve_inventory(order))
-        self._become(OrderStatus.RESERVED, "Reserved")
-        self._become(OrderStatus.PAID, f"Paid {payment.amount}")
-        await self._do(steps.hold_inventory(order))
-        self._saga.add(steps.cancel_shipment(order))
-        shipment = await self._do(steps.create_shipment(order, reservation.warehouse_id or ""))
-        self._tracking_number = shipment.tracking_number
+        order, progress = self._order, self._progress
+        if progress.status == OrderStatus.PENDING:
+            await progress.do(steps.process_payment(order))
+            await progress.do(steps.reserve_inventory(order))
+        progress.become(OrderStatus.RESERVED, "Reserved")
+        progress.become(OrderStatus.PAID, "Paid")
+        await progress.do(steps.create_shipment(order, "410"))
         await self._confirm()
 
 
 @workflow.defn(name=ORDER_WORKFLOW)
-class ThinksItOver(OrderWorkflow):
+class PausesFirst(OrderWorkflow):
     """Adds a pause at the beginning, of which the histories of orders in flight know nothing."""
 
     @workflow.init
-    def __init__(self, order: PlaceOrder) -> None:
+    def __init__(self, order: OrderRun) -> None:
         super().__init__(order)
 
     @workflow.run
-    async def run(self, order: PlaceOrder) -> OrderState:
+    async def run(self, order: OrderRun) -> OrderState:
         return await super().run(order)
 
     async def _place(self) -> None:
@@ -58,18 +53,18 @@ class ThinksItOver(OrderWorkflow):
 
 
 @workflow.defn(name=ORDER_WORKFLOW)
-class ThinksItOverFromNowOn(OrderWorkflow):
+class PausesFirstFromNowOn(OrderWorkflow):
     """The same pause for new orders only: those in flight go on as they began."""
 
     @workflow.init
-    def __init__(self, order: PlaceOrder) -> None:
+    def __init__(self, order: OrderRun) -> None:
         super().__init__(order)
 
     @workflow.run
-    async def run(self, order: PlaceOrder) -> OrderState:
+    async def run(self, order: OrderRun) -> OrderState:
         return await super().run(order)
 
     async def _place(self) -> None:
-        if workflow.patched("think-it-over"):
+        if workflow.patched("pause-first"):
             await workflow.sleep(timedelta(seconds=1))
         await super()._place()
