@@ -84,7 +84,7 @@ async def main(settings: WorkerSettings) -> None:
         http = await stack.enter_async_context(HttpSession())
         client = await _connect_when_there(settings, runtime)
         await stack.enter_async_context(order_worker(client, settings, http))
-        app = new_app("worker", "Worker", "", list[APIRouter](), {"temporal": client.service_client.check_health})
+        app = new_app("Worker", "", list[APIRouter](), {"temporal": client.service_client.check_health})
         await serve(app, settings)
 
 

@@ -43,7 +43,7 @@ FAULTS_IN_A_ROW = 5
 """After so many different events have met a fault, one after the other, the rest is not asked for the same."""
 COMMIT_SECONDS = 1.0
 """How often the group's offsets are stored. After a crash some events are read again; the inbox makes that harmless."""
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 """How often a consumer looks how far it is, and for letters that are to be handed back to it."""
 PATIENCE_SECONDS = 60.0
 """How long an event may meet faults while others get through, before it is parked."""
@@ -54,7 +54,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 log = logger(__name__)
 tracer = trace.get_tracer(__name__)
 applied_total = Counter("events_applied_total", "Events whose effect was committed.", ["topic", "type"])
-dead_letters_total = Counter("events_dead_lettered_total", "Events parked because they could not be handled.", ["topic"])
 dead_letters_open = Gauge("dead_letters_open", "Dead letters about which nobody has decided yet.", ["consumer", "topic"])
 lag_seconds = Histogram(
     "event_lag_seconds",
@@ -65,8 +64,8 @@ lag_seconds = Histogram(
 
 Handler = Callable[[AsyncSession, Any, CloudEvent], Awaitable[None]]
 """Applies one event within the session's transaction: `async def on_order_created(session, event, envelope)`."""
-Teller = Callable[[Any, CloudEvent], Awaitable[None]]
-"""Passes one event on over the network, outside of any transaction: `async def tell_dispatched(event, envelope)`."""
+Forwarder = Callable[[Any, CloudEvent], Awaitable[None]]
+"""Passes one event on over the network, outside of any transaction: `async def forward_dispatched(event, envelope)`."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +75,20 @@ class Subscription:
     topics: tuple[str, ...]
     handlers: Mapping[type[Event], Handler] = field(default_factory=dict)
     """These write to the database, in one transaction with the inbox row: once."""
-    tell: Mapping[type[Event], Teller] = field(default_factory=dict)
+    forward: Mapping[type[Event], Forwarder] = field(default_factory=dict)
     """These call others, before the inbox row is committed and before the handlers of the same batch: at least once, so a
     second call for the same event must be harmless."""
 
 
 @dataclass(eq=False)
 class _Received:
-    """A record that is not settled yet. `event` is None where the record is none that can be read; then `unfit` says why."""
+    """A record that is not settled yet. `event` is None where the record is none that can be read; then `defect` says why."""
 
     record: ConsumerRecord
     envelope: CloudEvent | None = None
     event: Event | None = None
-    unfit: Exception | None = None
-    is_told: bool = False
+    defect: Exception | None = None
+    is_forwarded: bool = False
     failures: int = 0
     """How often it failed by its own fault."""
     pause: float = FIRST_PAUSE
@@ -124,12 +123,12 @@ class Consumer:
         self._service, self._subscription = service, subscription
         self._database, self._inbox, self._settings = database, inbox, settings
         self._handlers = {kind.__name__: handler for kind, handler in subscription.handlers.items()}
-        self._tellers = {kind.__name__: teller for kind, teller in subscription.tell.items()}
+        self._forwarders = {kind.__name__: forwarder for kind, forwarder in subscription.forward.items()}
         self.progress = Progress(service, subscription.topics)
         self._waiting: list[_Received] = []
         """What was received and is not settled, in the sequence in which it came."""
-        self._through: dict[bool, int] = {True: 0, False: 0}
-        """How many events were applied: of those that others are told of, and of the rest."""
+        self._got_through: dict[bool, int] = {True: 0, False: 0}
+        """How many events were applied: of those that are forwarded (True), and of the rest."""
         self._away_until, self._away_pause = 0.0, FIRST_PAUSE
         """Nothing is tried before, since the database or what the events need is away."""
         self._has_letters = True
@@ -140,7 +139,7 @@ class Consumer:
         self.progress.start()
         async with asyncio.TaskGroup() as group:
             group.create_task(for_ever(self._run_once, "consumer", (OSError, KafkaError)))
-            group.create_task(for_ever(self._tend_for_ever, "dead_letters", (OSError,)))
+            group.create_task(for_ever(self._look_after_letters, "dead_letters", (OSError,)))
 
     async def _run_once(self) -> None:
         await ensure_topics(self._settings)
@@ -198,7 +197,7 @@ class Consumer:
                     if (behind := await reader.behind(self._records())) is not None:
                         oldest = min((item.record.timestamp for item in self._waiting), default=None)
                         self.progress.measured(behind, oldest / 1000 if oldest else None)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def apply(self, records: Sequence[ConsumerRecord]) -> None:
         """Apply what is new of these records; return when each one's effect is committed, or the record parked."""
@@ -220,11 +219,11 @@ class Consumer:
         envelope = None
         try:
             envelope = CloudEvent.model_validate_json(record.value or b"")
-            if envelope.type not in self._handlers and envelope.type not in self._tellers:
+            if envelope.type not in self._handlers and envelope.type not in self._forwarders:
                 return None
             return _Received(record, envelope, EVENT_TYPES[envelope.type].model_validate(envelope.data))
         except Exception as error:  # whatever it is: a record must not stop those behind it
-            return _Received(record, envelope, unfit=error)
+            return _Received(record, envelope, defect=error)
 
     def _next_try(self) -> float:
         return max(min((item.not_before for item in self._waiting), default=0.0), self._away_until)
@@ -243,14 +242,14 @@ class Consumer:
             else:
                 due.append(item)
         settled: set[_Received] = set()
-        together = [item for item in due if item.unfit is None]
+        together = [item for item in due if item.defect is None]
         if len(together) > 1:
             try:
                 await self._apply_together(together)
                 settled.update(together)
                 self._away_pause = FIRST_PAUSE
             except Exception as error:
-                log.info("batch_failed", events=len(together), error=_told(error))
+                log.info("batch_failed", events=len(together), error=_described(error))
         faults = 0
         for item in due:
             if item in settled or item.key in held:
@@ -275,8 +274,8 @@ class Consumer:
     async def _try_alone(self, item: _Received) -> bool:
         """Whether it is settled: applied or parked."""
         try:
-            if item.unfit is not None:
-                await self._park(item, item.unfit)
+            if item.defect is not None:
+                await self._park(item, item.defect)
             else:
                 await self._apply_together([item])
         except Exception as error:
@@ -288,13 +287,13 @@ class Consumer:
         now = asyncio.get_running_loop().time()
         item.failing_since = item.failing_since or now
         if is_connection_fault(error) and not await self._database_answers():
-            log.warning("consumer_waits", error=_told(error), event_type=item.type)
+            log.warning("consumer_waits", error=_described(error), event_type=item.type)
             self._rest()
             return False
         item.met_fault = isinstance(error, Unavailable) or is_connection_fault(error) or is_lock_fault(error)
         if item.met_fault:
-            log.warning("consumer_waits", error=_told(error), event_type=item.type)
-            others_get_through = item.not_before > 0 and self._through[self._is_told_on(item)] > item.others_then
+            log.warning("consumer_waits", error=_described(error), event_type=item.type)
+            others_get_through = item.not_before > 0 and self._got_through[self._is_to_forward(item)] > item.others_then
             item.failures += others_get_through
             is_given_up = item.failures >= self._settings.consumer_attempts and now - item.failing_since >= PATIENCE_SECONDS
         else:
@@ -305,10 +304,10 @@ class Consumer:
             try:
                 await self._park(item, error)
             except Exception as fault:
-                log.warning("consumer_waits", error=_told(fault), event_type=item.type)
+                log.warning("consumer_waits", error=_described(fault), event_type=item.type)
             else:
                 return True
-        item.others_then = self._through[self._is_told_on(item)]
+        item.others_then = self._got_through[self._is_to_forward(item)]
         item.not_before, item.pause = now + item.pause, min(item.pause * 2, LONGEST_PAUSE)
         return False
 
@@ -320,27 +319,27 @@ class Consumer:
             return False
         return True
 
-    def _is_told_on(self, item: _Received) -> bool:
-        return item.type in self._tellers
+    def _is_to_forward(self, item: _Received) -> bool:
+        return item.type in self._forwarders
 
-    async def _tell(self, items: Sequence[_Received]) -> None:
+    async def _forward(self, items: Sequence[_Received]) -> None:
         """Pass on those events that have to be passed on, and were not before."""
         async with self._database.reading() as session:
             known = await self._inbox.known(session, [_envelope(item).id for item in items])
         for item in items:
             envelope = _envelope(item)
-            if item.is_told or envelope.id in known:
+            if item.is_forwarded or envelope.id in known:
                 continue
             with _span_of(envelope):
-                await self._tellers[envelope.type](item.event, envelope)
-            item.is_told = True
+                await self._forwarders[envelope.type](item.event, envelope)
+            item.is_forwarded = True
             known.add(envelope.id)
 
     async def _apply_together(self, items: Sequence[_Received], *, letters: Sequence[UUID] = ()) -> None:
         """Apply what is new of these, and settle the letters that they come from, if any."""
         applied = []
-        if to_tell := [item for item in items if self._is_told_on(item)]:
-            await self._tell(to_tell)
+        if to_forward := [item for item in items if self._is_to_forward(item)]:
+            await self._forward(to_forward)
         async with self._database.transaction() as session:
             fresh = await self._inbox.claim(session, {_envelope(item).id for item in items})
             if letters or (fresh and self._has_letters):
@@ -356,7 +355,7 @@ class Consumer:
                         await handler(session, item.event, envelope)
         self.progress.advanced()
         for item in applied:
-            self._through[self._is_told_on(item)] += 1
+            self._got_through[self._is_to_forward(item)] += 1
             applied_total.labels(item.record.topic, item.type).inc()
             lag_seconds.labels(item.record.topic).observe((utc_now() - _envelope(item).time).total_seconds())
 
@@ -367,17 +366,16 @@ class Consumer:
         self._has_letters = True
         try:
             async with self._database.transaction() as session:
-                await dead_letters.park(session, identity, record, envelope, _told(error), by_reference=False)
+                await dead_letters.park(session, identity, record, envelope, _described(error), by_reference=False)
         except Exception as refused:
             if is_connection_fault(refused) or is_lock_fault(refused):
                 raise
             async with self._database.transaction() as session:
                 await dead_letters.park(session, identity, record, envelope, type(error).__name__, by_reference=True)
-        dead_letters_total.labels(record.topic).inc()
         self.progress.advanced()
-        log.error("event_dead_lettered", topic=record.topic, offset=record.offset, event_type=item.type, error=_told(error))
+        log.error("event_dead_lettered", topic=record.topic, offset=record.offset, event_type=item.type, error=_described(error))
 
-    async def _tend_for_ever(self) -> None:
+    async def _look_after_letters(self) -> None:
         """Count the letters, hand back those that are to be tried again, and forget what was settled long ago."""
         loop = asyncio.get_running_loop()
         forget_at = loop.time()
@@ -390,8 +388,8 @@ class Consumer:
             except Exception as error:
                 if not (is_connection_fault(error) or is_lock_fault(error)):
                     raise
-                log.warning("dead_letters_wait", error=_told(error))
-            await asyncio.sleep(LOOK_SECONDS)
+                log.warning("dead_letters_wait", error=_described(error))
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _count_letters(self) -> int:
         """How many are to be handed back."""
@@ -423,7 +421,7 @@ class Consumer:
         last_start = asyncio.get_running_loop().time() + REPLAY_LEASE.total_seconds() / 2
         received = {letter.letter_id: self._received(letter.record()) for letter in letters if not letter.is_reference}
         # What nobody here handles is settled by that: there is nothing to do.
-        whole = {identity: item for identity, item in received.items() if item is None or item.unfit is None}
+        whole = {identity: item for identity, item in received.items() if item is None or item.defect is None}
         if len(whole) > 1:
             with suppress(Exception):
                 await self._apply_together([item for item in whole.values() if item], letters=list(whole))
@@ -437,12 +435,12 @@ class Consumer:
         item: _Received | None = _Received(letter.record())
         try:
             item = self._received(await self._referenced(letter) if letter.is_reference else letter.record())
-            if item is not None and item.unfit is not None:
-                raise item.unfit
+            if item is not None and item.defect is not None:
+                raise item.defect
             await self._apply_together([item] if item else [], letters=[letter.letter_id])
         except Exception as error:
             if isinstance(error, Unavailable | KafkaError) or is_connection_fault(error) or is_lock_fault(error):
-                log.warning("dead_letter_waits", error=_told(error))
+                log.warning("dead_letter_waits", error=_described(error))
                 return False
             await self._park(item or _Received(letter.record()), error, letter.letter_id)
         return True
@@ -473,7 +471,7 @@ def _span_of(envelope: CloudEvent) -> AbstractContextManager[trace.Span]:
     return tracer.start_as_current_span(f"apply {envelope.type}", context)
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     """The error in one line, without the values that a validation error repeats: they may be personal data."""
     text = str(error)
     if isinstance(error, ValidationError):

@@ -30,11 +30,11 @@ async def _seen(if_match: Annotated[str, _if_match]) -> int:
     return int(if_match.strip('"'))
 
 
-async def _seen_if_said(if_match: Annotated[str | None, _if_match] = None) -> int | None:
+async def _seen_if_given(if_match: Annotated[str | None, _if_match] = None) -> int | None:
     return int(if_match.strip('"')) if if_match else None
 
 
 SeenVersion = Annotated[int, Depends(_seen)]
 """The version that the client has seen; it must say so."""
-OptionalSeenVersion = Annotated[int | None, Depends(_seen_if_said)]
+OptionalSeenVersion = Annotated[int | None, Depends(_seen_if_given)]
 """None: whatever it is now."""

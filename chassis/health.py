@@ -10,6 +10,10 @@ Trouble = Callable[[], str | None]
 """What is wrong with a part of the process that its API can do without, if anything."""
 
 
+class Troubles(dict[str, Trouble]):
+    """Of an application, by the name of the part; parts are added once they run."""
+
+
 def health_router(checks: Mapping[str, Check], troubles: Mapping[str, Trouble] | None = None) -> APIRouter:
     """`/health/live`: the process answers. `/health/ready`: it can do its work; 503 names what it lacks.
 
@@ -26,10 +30,10 @@ def health_router(checks: Mapping[str, Check], troubles: Mapping[str, Trouble] |
     async def ready(response: Response) -> dict[str, str | dict[str, str]]:
         results = dict(zip(checks, await asyncio.gather(*map(_outcome, checks.values())), strict=True))
         ok = all(result == "ok" for result in results.values())
-        told = {name: trouble() or "ok" for name, trouble in (troubles or {}).items()}
-        well = all(result == "ok" for result in told.values())
+        parts = {name: trouble() or "ok" for name, trouble in (troubles or {}).items()}
+        well = all(result == "ok" for result in parts.values())
         response.status_code = 200 if ok else 503
-        return {"status": "not ready" if not ok else "ready" if well else "degraded", "checks": results | told}
+        return {"status": "not ready" if not ok else "ready" if well else "degraded", "checks": results | parts}
 
     return router
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
 from chassis.clients import Unavailable
 from chassis.database import is_passing
@@ -20,7 +20,6 @@ from chassis.logs import logger
 LONGEST_PAUSE_S = 30.0
 log = logger(__name__)
 last_success_seconds = Gauge("job_last_success_seconds", "When a job's work last went well, or it began, in Unix time.", ["name"])
-failures_total = Counter("job_failures_total", "Rounds of a job that failed.", ["name"])
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,6 @@ class Job:
                 while await self._round():
                     pass
             except Exception as error:
-                failures_total.labels(self.name).inc()
                 self._log(error, failure)
                 failure, pause = repr(error), min(max(self.every_s, pause * 2), max(self.longest_pause_s, self.every_s))
                 await asyncio.sleep(pause)

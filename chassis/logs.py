@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 from opentelemetry import trace
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 MASKED_KEYS = frozenset(
     {
@@ -90,6 +90,7 @@ def configure_logging(service: str, level: str = "INFO") -> None:
         logging.getLogger(name).propagate = True
 
 
-def logger(name: str) -> Any:
+def logger(name: str) -> FilteringBoundLogger:
     """A structured logger: `logger(__name__).info("shipment_booked", order_id=...)`."""
-    return structlog.stdlib.get_logger(name)
+    made: FilteringBoundLogger = structlog.get_logger(name)
+    return made

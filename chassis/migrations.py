@@ -1,7 +1,6 @@
 """Alembic for a service's own database. Each service has `migrations/env.py` (three lines) and `migrations/versions/`."""
 
 import asyncio
-import shutil
 from pathlib import Path
 
 from alembic import command, context, op
@@ -40,16 +39,6 @@ async def _current(url: str) -> str | None:
             return await connection.run_sync(lambda inner: MigrationContext.configure(inner).get_current_revision())
     finally:
         await engine.dispose()
-
-
-def create_revision(migrations: Path, url: str, message: str, *, number: str) -> None:
-    """Write a new migration from the difference between the models and a database that is at head."""
-    template = migrations / "script.py.mako"
-    shutil.copy(Path(__file__).parent / "script.py.mako", template)  # Alembic looks for it there, and only there
-    try:
-        command.revision(_config(migrations, url), message, autogenerate=True, rev_id=number)
-    finally:
-        template.unlink()
 
 
 def _config(migrations: Path, url: str) -> Config:

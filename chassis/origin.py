@@ -36,4 +36,4 @@ async def origin_of(request: Request) -> Origin:
     return Origin("0.0.0.0", device)  # noqa: S104
 
 
-From = Annotated[Origin, Depends(origin_of)]
+ClientOrigin = Annotated[Origin, Depends(origin_of)]

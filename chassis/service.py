@@ -23,8 +23,8 @@ from chassis.access import NO_OPERATIONS, AccessTable
 from chassis.clients import HttpSession
 from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
-from chassis.dependencies import is_provided, provide
-from chassis.health import Check, Trouble, health_router
+from chassis.dependencies import is_provided, provide, provided
+from chassis.health import Check, Troubles, health_router
 from chassis.idempotency import forget_keys
 from chassis.inbox import Inbox
 from chassis.jobs import Job
@@ -71,7 +71,6 @@ class _Api(FastAPI):
 
 
 def new_app(
-    name: str,
     title: str,
     description: str,
     routers: Sequence[APIRouter],
@@ -93,13 +92,12 @@ def new_app(
         redoc_url=None,
         redirect_slashes=False,  # one path for one thing; and a redirect would repeat whatever the Host header says
     )
-    app.state.name = name
     app.add_middleware(PlainInput, max_body=MAX_BODY)
     install_problem_handlers(app)
     for router in routers:
         app.include_router(router)
-    troubles: dict[str, Trouble] = {}
-    app.state.troubles = troubles
+    troubles = Troubles()
+    provide(app, Troubles, troubles)
     app.include_router(health_router(checks, troubles))
 
     @app.get("/metrics", include_in_schema=False)
@@ -154,7 +152,7 @@ class Service:
         """Run the chosen parts until SIGTERM or SIGINT."""
         async with self.opened(parts):
             # Without its API a process still answers the probes, so that it can be supervised.
-            api = self.api if Part.API in parts else new_app(self.name, self.name, "", [], {"database": self.database.ping})
+            api = self.api if Part.API in parts else new_app(self.name, "", [], {"database": self.database.ping})
             tasks: list[Awaitable[None]] = []
             if Part.RELAY in parts and "outbox" in self.metadata.tables:  # analytics has no events of its own
                 tasks.append(Relay(self.database.asyncpg_dsn, self.settings).run())
@@ -162,7 +160,7 @@ class Service:
                 tasks.extend(job() for job in (*self.jobs, *self._housekeeping()))
                 if self.subscription and self.inbox:
                     consumer = Consumer(self.name, self.subscription, self.database, self.inbox, self.settings)
-                    api.state.troubles["consumer"] = consumer.progress.trouble
+                    provided(api, Troubles)["consumer"] = consumer.progress.trouble
                     tasks.append(consumer.run())
             await serve(api, self.settings, tasks)
 

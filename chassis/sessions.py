@@ -18,8 +18,9 @@ from contracts.budgets import SERVICE_CALL_S
 from contracts.identity import CLOCK_LEEWAY, USER_TOKEN_LASTS, EndedSessionList
 
 ASK_SECONDS = 1.0
-MATTERS_FOR = USER_TOKEN_LASTS + 3 * CLOCK_LEEWAY
-"""An access token lives until it expires by a clock that is late, and was issued by one that is early; one leeway to spare."""
+REMEMBERED_FOR = USER_TOKEN_LASTS + 3 * CLOCK_LEEWAY
+"""How long an ended session is kept in the list: an access token of it may be accepted for its whole life and as much longer as
+the clocks of whoever issued it and whoever checks it are wrong; and one leeway to spare."""
 age_seconds = Gauge("ended_sessions_age_seconds", "Since identity last told this process which sessions have ended.")
 
 Fetch = Callable[[int], Awaitable[EndedSessionList]]
@@ -33,7 +34,7 @@ class EndedSessions:
         self._fetch = fetch
         self._seen_at: dict[UUID, float] = {}
         self._position = 0
-        self._heard_at: float | None = None
+        self._answered_at: float | None = None
         self._asking = asyncio.Lock()
 
     def contains(self, session_id: UUID) -> bool:
@@ -42,18 +43,18 @@ class EndedSessions:
     def all(self) -> frozenset[UUID]:
         return frozenset(self._seen_at)
 
-    async def heard(self) -> None:
-        """Returns once identity has been heard at least once: a process that just started knows of no end. Raises
+    async def wait_until_known(self) -> None:
+        """Return once identity has answered at least once: a process that just started knows of no ended session. Raises
         Unavailable while identity cannot be asked."""
-        if self._heard_at is None:
+        if self._answered_at is None:
             async with self._asking:
-                if self._heard_at is None:
+                if self._answered_at is None:
                     await self._ask()
 
     async def run(self) -> None:
         """Ask again and again, until cancelled. While identity is away nobody can end a session, and the list stays true."""
         began = time.monotonic()
-        age_seconds.set_function(lambda: time.monotonic() - (self._heard_at or began))
+        age_seconds.set_function(lambda: time.monotonic() - (self._answered_at or began))
         await Job("follow ended sessions", self._ask_in_turn, every_s=ASK_SECONDS, longest_pause_s=ASK_SECONDS)()
 
     async def _ask_in_turn(self) -> None:
@@ -75,12 +76,12 @@ class EndedSessions:
         now = time.monotonic()
         for session_id in found.session_ids:
             self._seen_at.setdefault(session_id, now)
-        forgotten = now - MATTERS_FOR.total_seconds()
+        forgotten = now - REMEMBERED_FOR.total_seconds()
         while self._seen_at and next(iter(self._seen_at.values())) < forgotten:
             del self._seen_at[next(iter(self._seen_at))]
         # A database that was restored counts anew: then read the whole list again.
         self._position = found.position if found.position >= self._position else 0
-        self._heard_at = now
+        self._answered_at = now
 
 
 def ended_fetcher(http: HttpSession, identity_url: str) -> Fetch:

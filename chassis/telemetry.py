@@ -20,7 +20,7 @@ class QueryRedaction(SpanProcessor):
             span.set_attribute("url.query", "REDACTED")
 
 
-class OnlyWhatWasAskedFor(Sampler):
+class NoTraceBeginsWithACall(Sampler):
     """Begins no trace with a call that we make ourselves: a statement of the relay, of a job or of a probe belongs to nothing.
 
     Such a call is recorded where it is a part of something, which then has begun the trace."""
@@ -43,12 +43,12 @@ class OnlyWhatWasAskedFor(Sampler):
         return self._of_the_rest.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:
-        return f"OnlyWhatWasAskedFor({self._of_the_rest.get_description()})"
+        return f"NoTraceBeginsWithACall({self._of_the_rest.get_description()})"
 
 
 def configure_tracing(service: str, otlp_endpoint: str | None, ratio: float) -> TracerProvider:
     """The process's tracer. Without an endpoint nothing is recorded, yet trace ids are still made and passed on."""
-    sampler = ParentBased(OnlyWhatWasAskedFor(ratio if otlp_endpoint else 0.0))
+    sampler = ParentBased(NoTraceBeginsWithACall(ratio if otlp_endpoint else 0.0))
     provider = TracerProvider(sampler=sampler, resource=Resource.create({"service.name": service}))
     if otlp_endpoint:
         # Imported where it is needed: it brings an HTTP client of its own, and most processes on a laptop have no collector.

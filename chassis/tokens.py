@@ -71,7 +71,7 @@ class TokenVerifier:
         for what is not known yet: that is no verdict on the token."""
         principal = await self.read(token)
         if self._ended is not None and principal.session_id is not None:
-            await self._ended.heard()
+            await self._ended.wait_until_known()
             if self._ended.contains(principal.session_id):
                 raise _not_valid()
         return principal

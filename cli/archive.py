@@ -24,7 +24,7 @@ from cli.dead_letters import outcome
 from cli.topics import printed
 from contracts.events import EVENT_TYPES, CloudEvent
 
-MOST = 100_000
+MOST_EVENTS = 100_000
 """Events of one rewind. They lie in the consumer's database until it has applied them."""
 PAGE = 2_000
 _EVENTS = """
@@ -85,8 +85,8 @@ async def rewind(urls: Mapping[str, str], consumer: str, wanted: Wanted, *, agai
                 typer.echo(f"The archive of {producer} {begins}; what was before is gone.", err=True)
             async for page in _pages(connection, wanted):
                 found += page
-        if len(found) > MOST:
-            typer.echo(f"More than {MOST} events: choose a shorter period, or a --type.", err=True)
+        if len(found) > MOST_EVENTS:
+            typer.echo(f"More than {MOST_EVENTS} events: choose a shorter period, or a --type.", err=True)
             return 2
     found.sort(key=lambda event: event.created_at)  # a stable sort: the events of one producer stay in sequence
     ids = [event.event_id for event in found]

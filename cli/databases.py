@@ -1,23 +1,11 @@
-"""Where the services' databases are: as the environment says, or as the platform that runs on this machine has them."""
+"""The services' databases: where they are, and which of them have a table."""
 
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import asyncpg
 import typer
 
 PREFIX = "DATABASE_URL_"
-
-
-def environment(data: Path) -> dict[str, str]:
-    """The variables of the platform that runs on `data`, if one does; those of this process win."""
-    try:
-        from embedded.platform import find_running
-    except ModuleNotFoundError:  # in the image, where nothing embedded is
-        return dict(os.environ)
-    running = find_running(data)
-    return {**(running.env if running else {}), **{name: value for name, value in os.environ.items() if value}}
 
 
 def databases(variables: Mapping[str, str]) -> dict[str, str]:

@@ -11,14 +11,12 @@ from uuid import UUID
 
 import typer
 
+from cli.operators import DEFAULT_DATA, Data, environment
+
 events_app = typer.Typer(no_args_is_help=True, help="Look at events, and have them handled again.")
 letters_app = typer.Typer(no_args_is_help=True, help="Events that a consumer could not handle.")
 events_app.add_typer(letters_app, name="dead-letters")
 
-_Data = Annotated[
-    Path,
-    typer.Option("--data", help="Data directory of a platform on this machine; what the environment names wins."),
-]
 _Consumer = Annotated[str | None, typer.Option(help="Only those of this consumer, e.g. notification.")]
 _Order = Annotated[UUID | None, typer.Option(help="Only those of this order.")]
 _Type = Annotated[str | None, typer.Option("--type", help="Only those of this type, e.g. OrderCancelled.")]
@@ -28,7 +26,6 @@ _Letters = Annotated[list[UUID] | None, typer.Argument(help="Their ids; or choos
 _Everything = Annotated[bool, typer.Option("--all", help="All that are open.")]
 _Wait = Annotated[float, typer.Option(min=0, max=3600, help="Seconds to wait, at most, for what becomes of them.")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-DEFAULT_DATA = Path(".commerce")
 
 
 @events_app.command()
@@ -38,7 +35,7 @@ def tail(
     order: Annotated[UUID | None, typer.Option(help="Only the events of this order.")] = None,
     as_json: _Json = False,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on, or stop at the end of what is there.")] = True,
-    data: _Data = DEFAULT_DATA,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Print events as they come, a line each: time, topic, type, key, data. Personal data are masked."""
     from cli import topics
@@ -60,7 +57,7 @@ def list_letters(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="So many at most.")] = 50,
     page: Annotated[int, typer.Option(min=1, max=1000, help="The next ones.")] = 1,
     as_json: _Json = False,
-    data: _Data = DEFAULT_DATA,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """List events that a consumer could not handle, with its error; those that failed first at first."""
     from chassis.dead_letters import LetterState
@@ -72,7 +69,7 @@ def list_letters(
 
 
 @letters_app.command()
-def show(letter: Annotated[UUID, typer.Argument(help="Its id, as `list` tells it.")], data: _Data = DEFAULT_DATA) -> None:
+def show(letter: Annotated[UUID, typer.Argument(help="Its id, as `list` tells it.")], data: Data = DEFAULT_DATA) -> None:
     """Print all that is known of one dead letter. Personal data are masked."""
     from chassis.dead_letters import LetterState
     from cli import dead_letters
@@ -91,7 +88,7 @@ def replay(
     until: _Until = None,
     everything: _Everything = False,
     wait: _Wait = 30.0,
-    data: _Data = DEFAULT_DATA,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Hand open dead letters back to the consumers that they belong to, and to nobody else. 1: not all of them were applied."""
     from cli import dead_letters
@@ -111,7 +108,7 @@ def drop(
     since: _Since = None,
     until: _Until = None,
     everything: _Everything = False,
-    data: _Data = DEFAULT_DATA,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Settle open dead letters without their effect."""
     from cli import dead_letters
@@ -134,7 +131,7 @@ def rewind(
         bool, typer.Option("--again", help="Also those that it has applied; their inbox rows are forgotten.")
     ] = False,
     wait: _Wait = 30.0,
-    data: _Data = DEFAULT_DATA,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Give one consumer the events of an order or of a period again, from the outboxes of the services that told of them."""
     from cli import archive
@@ -149,7 +146,7 @@ def rewind(
 def rebuild(
     consumer: Annotated[str, typer.Argument(help="What is made of events alone: analytics.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare only.")] = False,
-    data: _Data = DEFAULT_DATA,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Empty a consumer's tables, apply every event that the outboxes still have, and compare; all or nothing."""
     from cli import archive
@@ -177,7 +174,7 @@ def _run_on_databases(data: Path, command: Callable[[Mapping[str, str]], Awaitab
     """Run it against the databases of the environment, or of the platform that runs on this machine."""
     import asyncpg
 
-    from cli.databases import databases, environment
+    from cli.databases import databases
 
     urls = databases(environment(data))
     if not urls:
@@ -198,8 +195,6 @@ def _run_on_databases(data: Path, command: Callable[[Mapping[str, str]], Awaitab
 def _run(data: Path, command: Callable[[str], Awaitable[int]]) -> None:
     """Run it against the broker of the environment, or of the platform that runs on this machine."""
     from aiokafka.errors import KafkaError
-
-    from cli.databases import environment
 
     broker = environment(data).get("KAFKA_BOOTSTRAP_SERVERS")
     if broker is None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.events import events_app
+from cli.operators import DEFAULT_DATA
 from cli.orders import orders_app
 from cli.undo import undo_app
 
@@ -20,7 +21,7 @@ app.add_typer(orders_app, name="orders")
 app.add_typer(undo_app, name="undo")
 
 DataDir = Annotated[Path, typer.Option("--data", help="Where the platform on this machine keeps everything.")]
-DEFAULT_DATA, DEFAULT_DEMO_DATA = Path(".commerce"), Path(".commerce-demo")
+DEFAULT_DEMO_DATA = Path(".commerce-demo")
 
 
 @app.command()

@@ -22,14 +22,15 @@ DONE, REFUSED, UNREACHABLE = 0, 1, 2
 """Exit codes."""
 
 
-def environment(data: Path) -> Mapping[str, str]:
-    """The variables of the platform that runs on `data`, if one does; those of this process win."""
+def environment(data: Path) -> dict[str, str]:
+    """The variables of the platform that runs on `data`, if one does; those of this process win. Empty ones count as not set."""
+    ours = {name: value for name, value in os.environ.items() if value}
     try:
         from embedded.platform import find_running
     except ModuleNotFoundError:  # in the image, where nothing embedded is
-        return os.environ
+        return ours
     running = find_running(data)
-    return {**(running.env if running else {}), **os.environ}
+    return {**(running.env if running else {}), **ours}
 
 
 def database_url(env: Mapping[str, str], service: str) -> str:

@@ -27,7 +27,7 @@ BEFORE_CONFIRMED = frozenset({_S.PENDING, _S.RESERVED, _S.IN_REVIEW, _S.PAID})
 ON_ITS_WAY = frozenset({_S.SHIPPED, _S.DELIVERED})
 CAN_GO_ON = frozenset({_S.CONFIRMED, _S.UNDELIVERED})
 CALLED_OFF = frozenset({_D.CANCELLED, _D.REFUSED})
-HERE = frozenset({_D.PENDING, _D.BOOKED})
+NOT_DISPATCHED = frozenset({_D.PENDING, _D.BOOKED})
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class OrderBooks:
         """Whether the parcel that counts is with the carrier, or was."""
         shipment = self.shipment
         return self.order.status in ON_ITS_WAY or (
-            shipment is not None and shipment.status not in HERE and shipment.parcel == self.parcel
+            shipment is not None and shipment.status not in NOT_DISPATCHED and shipment.parcel == self.parcel
         )
 
     @property
@@ -115,7 +115,7 @@ def repair_of(books: OrderBooks, *, was_started: bool, by: str, reason: str, go_
         status=order.status,
         reached=len(order.history),
         timeline=(*order.timeline(), _entry(order.status, f"Its workflow was lost, and started again by {by}: {reason}")),
-        outcome=order.told_outcome,
+        outcome=order.kept_outcome,
         code=ErrorCode(order.code) if order.code else None,
         detail=order.detail if order.code else None,
         review_reason=order.review_reason,

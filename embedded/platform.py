@@ -40,9 +40,9 @@ from gateway.envoy import render
 from gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).resolve().parent.parent
-OWN = ("gateway", *(process.identifier for process in PROCESSES.values()))
+OUR_PROCESSES = ("gateway", *(process.identifier for process in PROCESSES.values()))
 """What speaks HTTP and is ours: each has a URL, and its address in <NAME>_URL."""
-ROLES = ("api", "relay", "consumers")
+PARTS = ("api", "relay", "consumers")
 PARTITIONS = 3
 
 Broker = Literal["tansu", "apache"]
@@ -57,7 +57,8 @@ class Platform:
     others here.
 
     PORT_<PART> (say PORT_GATEWAY=8080, PORT_TEMPORAL_UI=8233) in `settings` fixes a port. PROXY_PORT_<PART> (postgres,
-    valkey, kafka, temporal, or one of OWN) is told to all others instead of the part's own port: there a proxy stands before it.
+    valkey, kafka, temporal, or one of OUR_PROCESSES) is the port that all others are given instead of the
+    part's own: a proxy listens there.
     CLOCK_FILES names a directory with files that say how wrong each process's clock is (`embedded.clock`). Services named in
     `split` run their API, relay and consumers as the processes `order-api`, `order-relay`, `order-consumers`.
     With `infrastructure_only` there are only the four servers. Raises AlreadyRunning and PartFailed on
@@ -102,7 +103,7 @@ class Platform:
         return dict(self._env)
 
     def url(self, name: str) -> str:
-        """The base URL of a part that speaks HTTP: one of OWN, or temporal_ui."""
+        """The base URL of a part that speaks HTTP: one of OUR_PROCESSES, or temporal_ui."""
         return self._urls[name]
 
     async def __aenter__(self) -> Self:
@@ -131,11 +132,14 @@ class Platform:
         ports = Ports(self.data_dir / "ports.json")
         infrastructure, addresses = self._infrastructure(ports)
         self._urls["temporal_ui"] = addresses["TEMPORAL_UI_URL"]
-        for name in OWN:
+        for name in OUR_PROCESSES:
             self._urls[name] = f"http://127.0.0.1:{self._port(ports, name)}"
         self._env = {
             **addresses,
-            **{f"{name.upper()}_URL": f"http://127.0.0.1:{self._told(name, self._port(ports, name))}" for name in OWN},
+            **{
+                f"{name.upper()}_URL": f"http://127.0.0.1:{self._port_for_others(name, self._port(ports, name))}"
+                for name in OUR_PROCESSES
+            },
             "PUBLIC_URL": self._urls["gateway"],
             "CARRIER_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/carriers/webhook",
             "SMTP_HOST": "127.0.0.1",
@@ -160,15 +164,15 @@ class Platform:
         else:
             postgres = PostgresServer(self.data_dir / "postgres", self._port(ports, "postgres"))
             specs.append(postgres.spec())
-            told = replace(postgres, port=self._told("postgres", postgres.port))
-            addresses |= {variable: told.url(name) for variable, name in database_names.items()}
+            proxied = replace(postgres, port=self._port_for_others("postgres", postgres.port))
+            addresses |= {variable: proxied.url(name) for variable, name in database_names.items()}
 
         if "REDIS_URL" in given:
             addresses["REDIS_URL"] = given["REDIS_URL"]
         else:
             valkey = ValkeyServer(self.data_dir / "valkey", self._port(ports, "valkey"))
             specs.append(valkey.spec())
-            addresses["REDIS_URL"] = replace(valkey, port=self._told("valkey", valkey.port)).url
+            addresses["REDIS_URL"] = replace(valkey, port=self._port_for_others("valkey", valkey.port)).url
 
         if "KAFKA_BOOTSTRAP_SERVERS" in given:
             addresses["KAFKA_BOOTSTRAP_SERVERS"] = given["KAFKA_BOOTSTRAP_SERVERS"]
@@ -176,7 +180,7 @@ class Platform:
         else:
             broker = self._kafka(ports)
             specs.append(broker.spec())
-            addresses["KAFKA_BOOTSTRAP_SERVERS"] = f"127.0.0.1:{self._told('kafka', broker.port)}"
+            addresses["KAFKA_BOOTSTRAP_SERVERS"] = f"127.0.0.1:{self._port_for_others('kafka', broker.port)}"
             addresses["KAFKA_ENABLE_IDEMPOTENCE"] = "true" if self._broker == "apache" else "false"
 
         if "TEMPORAL_ADDRESS" in given:
@@ -186,14 +190,14 @@ class Platform:
             kinds = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics")
             temporal = TemporalServer(self.data_dir / "temporal", *(self._port(ports, kind) for kind in kinds))
             specs.append(temporal.spec())
-            told_address = replace(temporal, port=self._told("temporal", temporal.port)).address
-            addresses |= {"TEMPORAL_ADDRESS": told_address, "TEMPORAL_UI_URL": temporal.ui_url}
+            address = replace(temporal, port=self._port_for_others("temporal", temporal.port)).address
+            addresses |= {"TEMPORAL_ADDRESS": address, "TEMPORAL_UI_URL": temporal.ui_url}
         return specs, addresses
 
     def _kafka(self, ports: Ports) -> KafkaBroker | ApacheKafka:
         port = self._port(ports, "kafka")
         if self._broker == "tansu":
-            return KafkaBroker(port, TOPICS, PARTITIONS, advertised_port=self._told("kafka", port))
+            return KafkaBroker(port, TOPICS, PARTITIONS, advertised_port=self._port_for_others("kafka", port))
         controller_port = self._port(ports, "kafka_controller")
         return ApacheKafka(self.data_dir / "apache-kafka", port, controller_port, TOPICS, PARTITIONS)
 
@@ -214,7 +218,7 @@ class Platform:
         up = ("migrate", *(simulator.identifier for simulator in SIMULATORS))
         specs = [*simulators, migrate]
         for process in (*SERVICES, EDGE, WORKER):
-            parts = ROLES if process.name in self._split else (None,)
+            parts = PARTS if process.name in self._split else (None,)
             specs += [self._python(process, ports, part=part, start_after=up) for part in parts]
         # After identity, so that it has its keys before the first request.
         identity = "identity-api" if "identity" in self._split else "identity"
@@ -263,7 +267,7 @@ class Platform:
     def _port(self, ports: Ports, name: str) -> int:
         return ports.get(name, int(self._settings.get(f"PORT_{name.upper()}", "0")) or None)
 
-    def _told(self, name: str, own: int) -> int:
+    def _port_for_others(self, name: str, own: int) -> int:
         """The port at which others find a part."""
         return int(self._settings.get(f"PROXY_PORT_{name.upper()}", own))
 

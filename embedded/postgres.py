@@ -42,7 +42,7 @@ SETTINGS = {
     "max_parallel_workers_per_gather": "0",  # all queries are small; and /dev/shm is tiny in containers
     "log_checkpoints": "off",
 }
-LEAVING_S = 6.0  # an immediate shutdown takes at most 5
+IMMEDIATE_SHUTDOWN_S = 6.0  # an immediate shutdown takes at most 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ async def _until_orphans_are_gone(data: Path) -> None:
         for process in left:
             process.kill()
     if left:
-        await asyncio.to_thread(psutil.wait_procs, left, LEAVING_S)
+        await asyncio.to_thread(psutil.wait_procs, left, IMMEDIATE_SHUTDOWN_S)
 
 
 def _works_in(process: psutil.Process, data: Path) -> bool:

@@ -33,7 +33,7 @@ async def opened(settings: GatewaySettings, ended_sessions: Callable[[], frozens
             "kafka": partial(kafka_answers, settings.kafka_bootstrap_servers),
         }
         yield edge_app(
-            PlatformDocument(urls, RouteTable(), http.session),
+            PlatformDocument(urls, RouteTable(), http),
             HealthOfAll(probed, http.session, others),
             settings.security_contact,
             [gatekeeping(limits, ended_sessions)],

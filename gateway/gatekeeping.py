@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse
 
 from contracts.errors import ErrorCode, Refusal
 from gateway.limits import SharedLimits
-from gateway.metrics import rate_limited_total, requests_counted_total
+from gateway.metrics import rate_limited_total
 
 _REFUSED = "refused:"
 
@@ -26,8 +26,6 @@ def gatekeeping(limits: SharedLimits, ended_sessions: Callable[[], frozenset[UUI
         for key in [key for key in counts if key.startswith(_REFUSED)]:
             rate_limited_total.labels(key.removeprefix(_REFUSED)).inc(counts.pop(key))
         used = await limits.add(counts) if counts else {}
-        for key in used:
-            requests_counted_total.labels(key.partition(":")[0]).inc(counts[key])
         ended = ended_sessions()
         version = format(hash(ended) & 0xFFFF_FFFF_FFFF_FFFF, "x")
         lines = [f"ended {version}" if version == known else f"ended {' '.join([version, *map(str, ended)])}"]

@@ -18,7 +18,7 @@ from contracts.base import Contract
 
 TIMEOUT_S = 2.0
 _FRESH_S = 1.0
-_THROUGH = {"database": "postgresql", "temporal": "temporal"}
+_SEEN_BY_USERS = {"database": "postgresql", "temporal": "temporal"}
 """A check in a process's readiness → the part that it tells of."""
 Status = Literal["up", "down", "unknown"]
 
@@ -40,7 +40,8 @@ class PlatformHealth(Contract):
 class HealthOfAll:
     """Asks every part, all at the same time, at most once a second, however many want to know.
 
-    `urls`: processes with a readiness page. `others`: checks that raise if the part is down.
+    `urls`: processes with a readiness page. `others`: checks that raise if the part is down. They are asked past
+    `chassis.clients.OutboundClient`, whose circuit breaker would answer for a part that has come back.
     """
 
     def __init__(
@@ -59,22 +60,24 @@ class HealthOfAll:
             return self._last
 
     async def _ask(self) -> PlatformHealth:
-        told: dict[str, dict[str, str]] = {}
-        checks: dict[str, Awaitable[object]] = {name: self._ready(name, url, told) for name, url in self._urls.items()}
+        seen: dict[str, dict[str, str]] = {}
+        checks: dict[str, Awaitable[object]] = {name: self._ready(name, url, seen) for name, url in self._urls.items()}
         checks |= {name: check() for name, check in self._others.items()}
         parts = dict(zip(checks, await asyncio.gather(*map(_part, checks.values())), strict=True))
         parts |= {
-            part: _through(check, told) for check, part in _THROUGH.items() if check == "database" or "worker" in self._urls
+            part: _seen_by_users(check, seen)
+            for check, part in _SEEN_BY_USERS.items()
+            if check == "database" or "worker" in self._urls
         }
         up = [part.status == "up" for part in parts.values()]
         status: Literal["up", "degraded", "down"] = "up" if all(up) else "degraded" if any(up) else "down"
         return PlatformHealth(status=status, checked_at=utc_now(), parts=parts)
 
-    async def _ready(self, name: str, url: str, told: dict[str, dict[str, str]]) -> None:
+    async def _ready(self, name: str, url: str, seen: dict[str, dict[str, str]]) -> None:
         async with self._http.get(f"{url.rstrip('/')}/health/ready", allow_redirects=False) as response:
             checks: dict[str, str] = _checks(await response.read())
             for check, outcome in checks.items():
-                told.setdefault(check, {})[name] = outcome
+                seen.setdefault(check, {})[name] = outcome
             if response.status != 200:
                 lacking = ", ".join(check for check, outcome in checks.items() if outcome != "ok")
                 raise NotReady(f"not ready: {lacking}" if lacking else f"answers {response.status}")
@@ -115,8 +118,8 @@ async def _part(check: Awaitable[object]) -> PartHealth:
     return PartHealth(status="up", latency_ms=round((time.perf_counter() - began) * 1000, 1))
 
 
-def _through(check: str, told: Mapping[str, Mapping[str, str]]) -> PartHealth:
-    outcomes = told.get(check, {})
+def _seen_by_users(check: str, seen: Mapping[str, Mapping[str, str]]) -> PartHealth:
+    outcomes = seen.get(check, {})
     without = sorted(name for name, outcome in outcomes.items() if outcome != "ok")
     if without:
         return PartHealth(status="down", reason=f"not reached by {', '.join(without)}")

@@ -7,4 +7,3 @@ shared_limits_unavailable_total = Counter(
     "Exchanges in which Redis did not answer or refused; each gateway counts by itself.",
 )
 rate_limited_total = Counter("gateway_rate_limited_total", "Requests that a rate limit refused.", ["policy"])
-requests_counted_total = Counter("gateway_requests_counted_total", "Requests that the gateways have counted.", ["policy"])

@@ -9,13 +9,12 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import aiohttp
-
+from chassis.clients import Answer, HttpSession, OutboundClient, Unavailable, fault
 from gateway.routes import PUBLIC, RouteTable
 
 Json = dict[str, Any]
 BEARER = "bearer"
-_TIMEOUT = aiohttp.ClientTimeout(total=3)
+_TIMEOUT_S = 3.0
 _FRESH_S = 60.0
 _FRESH_WITH_GAPS_S = 2.0
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
@@ -42,8 +41,9 @@ class Document(NamedTuple):
 class PlatformDocument:
     """Fetches the services' documents, keeps what it made of them for a while, and makes it once for all who ask meanwhile."""
 
-    def __init__(self, urls: Mapping[str, str], routes: RouteTable, http: aiohttp.ClientSession) -> None:
-        self._urls, self._routes, self._http = dict(urls), routes, http
+    def __init__(self, urls: Mapping[str, str], routes: RouteTable, http: HttpSession) -> None:
+        self._services = [OutboundClient(name, url, http, timeout_s=_TIMEOUT_S, is_ours=True) for name, url in urls.items()]
+        self._routes = routes
         self._making = asyncio.Lock()
         self._last: Document | None = None
         self._stale_at = float("-inf")
@@ -52,23 +52,31 @@ class PlatformDocument:
         """The document; without the services that are down, which it names."""
         async with self._making:
             if self._last is None or time.monotonic() >= self._stale_at:
-                fetched = await asyncio.gather(*map(self._fetch, self._urls))
-                documents = {name: document for name, document in zip(self._urls, fetched, strict=True) if document is not None}
-                missing = [name for name in self._urls if name not in documents]
+                fetched = dict(await asyncio.gather(*map(_fetch, self._services)))
+                documents = {name: document for name, document in fetched.items() if document is not None}
+                missing = [name for name in fetched if name not in documents]
                 content = json.dumps(merge(documents, self._routes, missing), ensure_ascii=False).encode()
                 self._last = Document(content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
                 self._stale_at = time.monotonic() + (_FRESH_WITH_GAPS_S if missing else _FRESH_S)
             return self._last
 
-    async def _fetch(self, service: str) -> Json | None:
+
+async def _fetch(service: OutboundClient) -> tuple[str, Json | None]:
+    """A service's name and its document; None if it gives none now."""
+
+    def read(answer: Answer) -> Json:
         try:
-            url = f"{self._urls[service].rstrip('/')}/openapi.json"
-            async with self._http.get(url, timeout=_TIMEOUT, allow_redirects=False) as response:
-                response.raise_for_status()
-                document = json.loads(await response.read())
-        except (aiohttp.ClientError, OSError, ValueError):
-            return None
-        return document if isinstance(document, dict) else None
+            document = json.loads(answer.content)
+        except ValueError:
+            document = None
+        if answer.status != 200 or not isinstance(document, dict):
+            raise fault(service.name, answer, "it gives no OpenAPI document")
+        return document
+
+    try:
+        return service.name, await service.call("openapi document", "GET", "/openapi.json", read)
+    except Unavailable:
+        return service.name, None
 
 
 def merge(documents: Mapping[str, Json], routes: RouteTable, missing: list[str]) -> Json:

@@ -27,7 +27,7 @@ import psutil
 
 from cli.client import Client, Company
 from embedded import clock
-from embedded.platform import OWN
+from embedded.platform import OUR_PROCESSES
 from embedded.processes import signal_group
 from testing.platform_process import PlatformProcess
 from testing.proxy import Link
@@ -131,7 +131,7 @@ class _Dealer:
     def __init__(self, seed: int, parts: Sequence[str], longest_s: float, clocks: bool) -> None:
         self._dice = random.Random(seed)  # noqa: S311 - a game that can be repeated
         self._longest_s = longest_s
-        skewable = [part for part in parts if part.partition("-")[0] in OWN and part != "gateway"]
+        skewable = [part for part in parts if part.partition("-")[0] in OUR_PROCESSES and part != "gateway"]
         targets: dict[Kind, Sequence[str]] = {
             Kind.KILL: parts,
             Kind.HANG: parts,

@@ -19,7 +19,7 @@ from testing.shop import Placed, Purchase, Shop, in_parallel
 
 AT_ONCE = 16
 UNTIL_FINAL_S = 300
-NOTHING = Placed(0, {}, 0.0)
+NOTHING_PLACED = Placed(0, {}, 0.0)
 
 
 @dataclass
@@ -70,7 +70,7 @@ async def see(shop: Shop, scenario: Scenario, purchase: Purchase) -> Seen:
     try:
         return await scenario.play(shop, purchase)
     except (ApiProblem, TimeoutError, aiohttp.ClientError) as error:
-        return Seen(NOTHING, f"{type(error).__name__}: {error}")
+        return Seen(NOTHING_PLACED, f"{type(error).__name__}: {error}")
 
 
 async def _sign_up(shop: Shop, chosen: Sequence[Chosen], progress: Progress) -> dict[str, Person]:

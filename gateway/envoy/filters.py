@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from contracts.identity import CLOCK_LEEWAY
 from gateway.envoy.clusters import LIMITS
 from gateway.envoy.parts import Json, extension, headers, seconds
 from gateway.envoy.replies import TRACE_HEADER, TRACE_ID
@@ -10,8 +11,6 @@ from gateway.limits import WINDOW_MS
 from gateway.routes import BODY_LIMIT
 from gateway.settings import GatewaySettings
 
-LEEWAY_S = 60
-"""How far two machines' clocks may differ."""
 _TRACE_HEADER = [{"append": append} for append in headers({TRACE_HEADER: "%TRACE_ID%"})]
 _TRACE_ID = {
     "object_key": TRACE_ID,
@@ -61,7 +60,7 @@ def _tokens(settings: GatewaySettings) -> Json:
                 "require_expiration": True,
                 "payload_in_metadata": "jwt",
                 "failed_status_in_metadata": "failed",
-                "clock_skew_seconds": LEEWAY_S,
+                "clock_skew_seconds": int(CLOCK_LEEWAY.total_seconds()),
                 "jwt_cache_config": {"jwt_cache_size": 4096},
             }
         },

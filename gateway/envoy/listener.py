@@ -57,7 +57,7 @@ def _manager(settings: GatewaySettings, trusted: list[Json]) -> Json:
         "codec_type": "AUTO",
         **_framing(),
         **_deadlines(settings),
-        **(_believing(trusted) if trusted else _believing_nobody()),
+        **(_trusting_proxies(trusted) if trusted else _trusting_nobody()),
         "generate_request_id": True,
         "always_set_request_id_in_response": True,
         "server_header_transformation": "PASS_THROUGH",
@@ -108,14 +108,14 @@ def _deadlines(settings: GatewaySettings) -> Json:
     }
 
 
-def _believing_nobody() -> Json:
+def _trusting_nobody() -> Json:
     return {
         "use_remote_address": True,
         "early_header_mutation_extensions": [_without(*_HOP_BY_HOP, *_FORWARDED, *_TRACE)],
     }
 
 
-def _believing(trusted: list[Json]) -> Json:
+def _trusting_proxies(trusted: list[Json]) -> Json:
     """The client is the last hop in X-Forwarded-For that is not one of our proxies."""
     return {
         "use_remote_address": False,

@@ -18,9 +18,7 @@ class AnalyticsSettings(ServiceSettings):
 def build(settings: AnalyticsSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    app = new_app(
-        "analytics", "Analytics", "Sales, top products and customer value.", [api.public], {"database": database.ping}, ACCESS
-    )
+    app = new_app("Analytics", "Sales, top products and customer value.", [api.public], {"database": database.ping}, ACCESS)
     return Service(
         name="analytics",
         settings=settings,

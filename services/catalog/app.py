@@ -27,9 +27,7 @@ def build(settings: CatalogSettings) -> Service:
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     redis = redis_client(settings.redis_url)
     # Redis is not among the checks: without it the catalogue is slower, and right.
-    app = new_app(
-        "catalog", "Catalog", "Products, categories and prices.", [api.public, api.internal], {"database": database.ping}, ACCESS
-    )
+    app = new_app("Catalog", "Products, categories and prices.", [api.public, api.internal], {"database": database.ping}, ACCESS)
     provide(app, ProductCache, ProductCache(Cache(redis, PREFIX, settings.catalog_cache_seconds)))
     return Service(name="catalog", settings=settings, metadata=metadata, api=app, database=database, resources=[redis])
 

@@ -69,7 +69,6 @@ def build(settings: IdentitySettings) -> Service:
         audience=settings.jwt_audience,
     )
     app = new_app(
-        "identity",
         "Identity",
         "Users, logins, roles and tokens.",
         ROUTERS,

@@ -10,9 +10,9 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from contracts.errors import ErrorCode, FieldError, Refusal
 
-MEMORY_KIB, PASSES, LANES = 19 * 1024, 2, 1
+MEMORY_KIB, TIME_COST, PARALLELISM = 19 * 1024, 2, 1
 """Raise them at will: a hash made with others is renewed at the next login."""
-AT_ONCE = 2
+HASHES_AT_ONCE = 2
 """Each hash takes a core for some 20 ms and 19 MiB; a crowd waits here instead of taking the machine."""
 
 COMMON = frozenset(word.casefold() for word in FREQUENCY_LISTS["passwords"][:10_000])
@@ -39,9 +39,9 @@ class Passwords:
     """Hashes and verifies in threads, a few at once."""
 
     def __init__(self) -> None:
-        self._hasher = PasswordHash((Argon2Hasher(memory_cost=MEMORY_KIB, time_cost=PASSES, parallelism=LANES),))
-        self._limiter = CapacityLimiter(AT_ONCE)
-        self._nobodys = self._hasher.hash(secrets.token_urlsafe())
+        self._hasher = PasswordHash((Argon2Hasher(memory_cost=MEMORY_KIB, time_cost=TIME_COST, parallelism=PARALLELISM),))
+        self._limiter = CapacityLimiter(HASHES_AT_ONCE)
+        self._hash_of_nobody = self._hasher.hash(secrets.token_urlsafe())
 
     async def hash(self, password: SecretStr) -> str:
         return await to_thread.run_sync(self._hasher.hash, _bytes(password), limiter=self._limiter)
@@ -51,7 +51,7 @@ class Passwords:
 
         Takes as long where there is no hash, so that the time does not tell who has an account."""
         right, renewed = await to_thread.run_sync(
-            self._hasher.verify_and_update, _bytes(password), hashed or self._nobodys, limiter=self._limiter
+            self._hasher.verify_and_update, _bytes(password), hashed or self._hash_of_nobody, limiter=self._limiter
         )
         return (renewed or hashed) if right else None
 

@@ -7,18 +7,16 @@ from uuid import UUID
 
 from sqlalchemy import text
 from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.access import Grant
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
-from chassis.sessions import MATTERS_FOR
+from chassis.sessions import REMEMBERED_FOR
 from contracts.accounts import Contact, Contacts
-from contracts.errors import ErrorCode, Refusal
 from contracts.identity import EndedSessionList
 from contracts.paging import Page
-from services.identity.model import SecurityEvent, SecurityRecord, Session, User
+from services.identity.model import SecurityEvent, SecurityRecord, Session, User, unknown_user
 from services.identity.schemas import SecurityRecordView, SessionView, UserView
 
 
@@ -29,12 +27,6 @@ async def get_user(database: Database, caller: Grant, user_id: UUID) -> UserView
     if user is None or not caller.reaches(owner=user_id):
         raise unknown_user()
     return UserView.of(user)
-
-
-async def holder_of(session: AsyncSession, email: str) -> User | None:
-    """Whose address it is, proven by a link."""
-    query = select(User).where(User.email == email, col(User.email_verified_at).is_not(None))
-    return (await session.exec(query)).one_or_none()
 
 
 async def contacts(database: Database, user_ids: Collection[UUID]) -> Contacts:
@@ -119,9 +111,5 @@ async def ended_sessions(database: Database, since: int) -> EndedSessionList:
     """The sessions ended by transactions from `since` on, of those that still matter. The position to go on from is the oldest
     transaction that has not committed yet, so that none is missed; a session may be told twice."""
     async with database.reading() as session:
-        row = (await session.execute(_ENDED, {"since": since, "since_then": utc_now() - MATTERS_FOR})).one()
+        row = (await session.execute(_ENDED, {"since": since, "since_then": utc_now() - REMEMBERED_FOR})).one()
     return EndedSessionList(position=row[0], session_ids=row[1])
-
-
-def unknown_user() -> Refusal:
-    return Refusal(ErrorCode.NOT_FOUND, "There is no such user.")

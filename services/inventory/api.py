@@ -32,7 +32,7 @@ async def list_warehouses(db: Db, caller: Caller, cursor: Cursor = None, limit: 
 
 @public.put("/warehouses/{warehouse_id}", summary="Add or rename a warehouse")
 async def put_warehouse(db: Db, caller: Caller, warehouse_id: WarehouseId, name: Annotated[ShortText, Query()]) -> WarehouseView:
-    return await commands.put_warehouse(db, caller, WarehouseView(warehouse_id=warehouse_id, name=name))
+    return WarehouseView.of(await commands.put_warehouse(db, caller, warehouse_id, name))
 
 
 @public.get("/stock", summary="List stock levels")
@@ -52,7 +52,16 @@ async def list_stock(
 
 @public.post("/stock/receipts", status_code=201, summary="Receive goods")
 async def receive_stock(db: Db, caller: Caller, receipt: ReceiptRequest, key: RequiredKey) -> list[StockView]:
-    return await commands.receive_stock(db, caller, receipt, key)
+    levels = await commands.receive_stock(
+        db,
+        caller,
+        receipt.warehouse_id,
+        receipt.lines,
+        key,
+        reference=receipt.reference,
+        low_stock_threshold=receipt.low_stock_threshold,
+    )
+    return [StockView.of(level) for level in levels]
 
 
 @internal.post("/reservations", summary="Reserve all lines or none")

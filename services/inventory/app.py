@@ -23,7 +23,6 @@ def build(settings: InventorySettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     app = new_app(
-        "inventory",
         "Inventory",
         "Warehouses, stock and reservations.",
         [api.public, api.internal],

@@ -32,7 +32,6 @@ from services.inventory.model import (
     require_within_limit,
     unknown_reservation,
 )
-from services.inventory.schemas import ReceiptRequest, StockView, WarehouseView
 
 _ADD = insert(Reservation).on_conflict_do_nothing().returning(Reservation)
 _PROMISED = text("""
@@ -70,7 +69,7 @@ async def release_inventory(database: Database, command: ReleaseInventory) -> co
         reservation, _ = await _existing_or(session, Reservation.tombstone(command))
         event = reservation.release(command.reason)
         if event is not None:
-            stock = await _its_stock(session, reservation)
+            stock = await _stock_of(session, reservation)
             for line in event.lines:
                 stock[line.product_id].release(line.quantity)
             await outbox.add(session, event)
@@ -82,7 +81,7 @@ async def ship_inventory(database: Database, command: ShipInventory) -> contract
     async with database.transaction() as session:
         reservation = await _existing(session, command.order_id, command.parcel)
         if reservation.ship():
-            stock = await _its_stock(session, reservation)
+            stock = await _stock_of(session, reservation)
             changes = [stock[line.product_id].ship(line.quantity) for line in reservation.stock_lines]
             await _record(session, changes, reservation.reference)
         return reservation.reply()
@@ -94,46 +93,56 @@ async def restock_inventory(database: Database, command: RestockInventory) -> co
         reservation = await _existing(session, command.order_id, command.parcel)
         event = reservation.restock(command.reason)
         if event is not None:
-            stock = await _its_stock(session, reservation)
+            stock = await _stock_of(session, reservation)
             changes = [stock[line.product_id].receive(line.quantity) for line in event.lines]
             await _record(session, changes, f"return of {reservation.reference}")
             await outbox.add(session, event)
         return reservation.reply()
 
 
-async def put_warehouse(database: Database, caller: Grant, view: WarehouseView) -> WarehouseView:
+async def put_warehouse(database: Database, caller: Grant, warehouse_id: str, name: str) -> Warehouse:
     """Add a warehouse, or rename it. Refusal: not_found, out of the caller's reach."""
-    if not caller.reaches(warehouse=view.warehouse_id):
+    if not caller.reaches(warehouse=warehouse_id):
         raise Refusal(ErrorCode.NOT_FOUND, "There is no such warehouse.")
     async with database.transaction() as session:
-        await session.merge(Warehouse(**view.model_dump()))
-        return view
+        return await session.merge(Warehouse(warehouse_id=warehouse_id, name=name))
 
 
-async def receive_stock(database: Database, caller: Grant, receipt: ReceiptRequest, key: IdempotencyKey) -> list[StockView]:
-    """Put goods on the shelf; returns the levels after. Refusals: warehouse_unknown, conflict, idempotency_key_reused."""
-    if not caller.reaches(warehouse=receipt.warehouse_id):
-        raise unknown_warehouse(receipt.warehouse_id)
+async def receive_stock(
+    database: Database,
+    caller: Grant,
+    warehouse_id: str,
+    lines: Sequence[StockLine],
+    key: IdempotencyKey,
+    *,
+    reference: str,
+    low_stock_threshold: int | None = None,
+) -> list[Stock]:
+    """Put goods on the shelf, each product on one line; returns the levels after, in the order of the lines.
+
+    `reference`: of the delivery note. Refusals: warehouse_unknown, conflict, idempotency_key_reused."""
+    if not caller.reaches(warehouse=warehouse_id):
+        raise unknown_warehouse(warehouse_id)
     async with database.transaction() as session:
         earlier = await idempotency.earlier_reply(session, key)
         if earlier is not None:
-            return [StockView.model_validate(view) for view in earlier]
-        if await session.get(Warehouse, receipt.warehouse_id) is None:
-            raise unknown_warehouse(receipt.warehouse_id)
+            return [Stock.model_validate(level) for level in earlier]
+        if await session.get(Warehouse, warehouse_id) is None:
+            raise unknown_warehouse(warehouse_id)
         # In the order in which they are locked below: two receipts of the same new products must not wait for each other.
-        products = sorted(line.product_id for line in receipt.lines)
-        rows = [{"warehouse_id": receipt.warehouse_id, "product_id": product} for product in products]
+        products = sorted(line.product_id for line in lines)
+        rows = [{"warehouse_id": warehouse_id, "product_id": product} for product in products]
         blank = {"on_hand": 0, "reserved": 0, "low_stock_threshold": 0}
         await session.exec(insert(Stock).values([row | blank for row in rows]).on_conflict_do_nothing())
-        stock = await _locked_stock(session, receipt.warehouse_id, receipt.lines)
-        changes = [stock[line.product_id].receive(line.quantity) for line in receipt.lines]
-        if receipt.low_stock_threshold is not None:
+        stock = await _locked_stock(session, warehouse_id, lines)
+        changes = [stock[line.product_id].receive(line.quantity) for line in lines]
+        if low_stock_threshold is not None:
             for item in stock.values():
-                item.low_stock_threshold = receipt.low_stock_threshold
-        await _record(session, changes, receipt.reference)
-        views = [StockView.of(stock[line.product_id]) for line in receipt.lines]
-        await idempotency.remember(session, key, [view.model_dump() for view in views])
-        return views
+                item.low_stock_threshold = low_stock_threshold
+        await _record(session, changes, reference)
+        levels = [stock[line.product_id] for line in lines]
+        await idempotency.remember(session, key, [level.model_dump() for level in levels])
+        return levels
 
 
 async def _promise(session: AsyncSession, warehouse_id: str, lines: Sequence[StockLine]) -> None:
@@ -186,7 +195,7 @@ async def _existing(session: AsyncSession, order_id: UUID, parcel: int) -> Reser
     return reservation
 
 
-async def _its_stock(session: AsyncSession, reservation: Reservation) -> dict[str, Stock]:
+async def _stock_of(session: AsyncSession, reservation: Reservation) -> dict[str, Stock]:
     return await _locked_stock(session, reservation.warehouse_id or "", reservation.stock_lines)
 
 

@@ -27,7 +27,7 @@ idempotency = Idempotency(metadata)
 
 PROMISED_UNITS = 100
 """Of one product, so many units at most are promised to one customer and not yet shipped, in all orders together."""
-GONE = frozenset({ReservationStatus.SHIPPED, ReservationStatus.RESTOCKED})
+HAS_LEFT = frozenset({ReservationStatus.SHIPPED, ReservationStatus.RESTOCKED})
 """The goods have left, whether or not they came back."""
 
 
@@ -170,21 +170,21 @@ class Reservation(Table, table=True):
 
     def reserved(self) -> InventoryReserved:
         """The event that tells of it."""
-        return InventoryReserved(**self._what())
+        return InventoryReserved(**self._common_fields())
 
     def release(self, reason: str) -> InventoryReleased | None:
         """Give the promise back; None if that was done. Refusal: reservation_shipped."""
-        if self.status in GONE:
+        if self.status in HAS_LEFT:
             raise Refusal(ErrorCode.RESERVATION_SHIPPED, "The goods have left; they can only be returned.")
         if self.status == ReservationStatus.RELEASED:
             return None
         self.status = ReservationStatus.RELEASED
-        return InventoryReleased(**self._what(), reason=reason)
+        return InventoryReleased(**self._common_fields(), reason=reason)
 
     def ship(self) -> bool:
         """The goods leave; False if they had left before. Refusal: reservation_released."""
         self.require_not_released()
-        if self.status in GONE:
+        if self.status in HAS_LEFT:
             return False
         self.status = ReservationStatus.SHIPPED
         return True
@@ -196,7 +196,7 @@ class Reservation(Table, table=True):
         if self.status != ReservationStatus.SHIPPED:
             raise Refusal(ErrorCode.CONFLICT, "These goods have not left; they cannot come back.")
         self.status = ReservationStatus.RESTOCKED
-        return InventoryRestocked(**self._what(), reason=reason)
+        return InventoryRestocked(**self._common_fields(), reason=reason)
 
     def reply(self) -> contract.Reservation:
         return contract.Reservation(
@@ -207,7 +207,7 @@ class Reservation(Table, table=True):
             lines=self.stock_lines,
         )
 
-    def _what(self) -> dict[str, Any]:
+    def _common_fields(self) -> dict[str, Any]:
         return {
             "order_id": self.order_id,
             "parcel": self.parcel,

@@ -23,7 +23,7 @@ async def list_warehouses(database: Database, caller: Grant, cursor: str | None,
         query = query.where(col(Warehouse.warehouse_id) > after[0])
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
-    return page_of(rows, limit, lambda row: WarehouseView(**row.model_dump()), lambda row: (row.warehouse_id,))
+    return page_of(rows, limit, WarehouseView.of, lambda row: (row.warehouse_id,))
 
 
 async def list_stock(

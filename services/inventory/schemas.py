@@ -8,12 +8,18 @@ from contracts.base import Contract, ProductId, Request, ShortText, WarehouseId
 from contracts.inventory import StockLine
 
 if TYPE_CHECKING:
-    from services.inventory.model import Stock
+    from services.inventory.model import Stock, Warehouse
 
 
-class WarehouseView(Request):
-    warehouse_id: WarehouseId
-    name: ShortText
+class WarehouseView(Contract):
+    """A place with stock."""
+
+    warehouse_id: str
+    name: str
+
+    @classmethod
+    def of(cls, warehouse: "Warehouse") -> Self:
+        return cls(warehouse_id=warehouse.warehouse_id, name=warehouse.name)
 
 
 class ReceiptLine(Request, StockLine):

@@ -7,6 +7,7 @@ from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
+from typing import Annotated, Literal
 from uuid import UUID
 
 from aiosmtplib import (
@@ -16,18 +17,30 @@ from aiosmtplib import (
     SMTPRecipientsRefused,
     SMTPResponseException,
 )
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chassis.clients import ServiceClient
 from chassis.clock import utc_now
 from chassis.logs import mask
 from contracts.accounts import AccountMail, Contacts, LookUpContacts, PrepareAccountMail
-from services.notification.ports import Mail, MailDeferred, MailRefused, MailServerAway
-from services.notification.settings import SmtpSettings
+from services.notification.ports import SEND_SECONDS, Mail, MailDeferred, MailRefused, MailServerAway
 
-SEND_SECONDS = 30.0
-"""For one mail, connecting included."""
 _SERVER_AWAY = frozenset({421, 530, 535})
 """Shutting down or out of capacity; and what it answers to everybody who may not send here at all (RFC 4954)."""
+
+
+class SmtpSettings(BaseSettings):
+    """How the mail server is reached."""
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_ignore_empty=True)
+
+    smtp_host: str = "127.0.0.1"
+    smtp_port: Annotated[int, Field(ge=1, le=65_535)] = 1025
+    smtp_tls: Literal["none", "starttls", "tls"] = "none"
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    mail_from: Annotated[str, Field(pattern=r"^[^\r\n]*[^\s@<]+@[^\s@>]+>?$")] = "Shop <shop@shop.example>"
 
 
 class IdentityDirectory:

@@ -20,7 +20,7 @@ _ADD = insert(Notification).on_conflict_do_nothing(index_elements=[col(Notificat
 
 
 @dataclass(frozen=True)
-class Letter:
+class ClaimedMail:
     """A mail that this process may send until its lease ends."""
 
     notification: Notification
@@ -29,9 +29,9 @@ class Letter:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a letter."""
+    """What became of a claimed mail."""
 
-    letter: Letter
+    claimed: ClaimedMail
     outcome: Outcome
     reason: str | None = None
 
@@ -83,7 +83,7 @@ async def edit_template(database: Database, kind: NotificationKind, *, subject: 
         return template
 
 
-async def claim_due(database: Database, *, limit: int, lease: timedelta) -> list[Letter]:
+async def claim_due(database: Database, *, limit: int, lease: timedelta) -> list[ClaimedMail]:
     """Take mails that are due, the longest waiting first; no other process gets them while the lease lasts."""
     async with database.transaction() as session:
         now = utc_now()
@@ -97,19 +97,19 @@ async def claim_due(database: Database, *, limit: int, lease: timedelta) -> list
         notifications = (await session.exec(due)).all()
         for notification in notifications:
             notification.claim(now + lease)
-        return [Letter(notification, now + lease) for notification in notifications]
+        return [ClaimedMail(notification, now + lease) for notification in notifications]
 
 
 async def record(database: Database, reports: Sequence[Report], *, attempts_allowed: int) -> None:
-    """Write down what became of letters."""
-    by_id = {report.letter.notification.notification_id: report for report in reports}
+    """Write down what became of claimed mails."""
+    by_id = {report.claimed.notification.notification_id: report for report in reports}
     async with database.transaction() as session:
         wanted = col(Notification.notification_id).in_(by_id)
         query = select(Notification).where(wanted).order_by(col(Notification.notification_id)).with_for_update()
         events, traceparents = [], []
         for notification in (await session.exec(query)).all():
             report = by_id[notification.notification_id]
-            event = notification.report(report.letter.lease, report.outcome, report.reason, attempts_allowed=attempts_allowed)
+            event = notification.report(report.claimed.lease, report.outcome, report.reason, attempts_allowed=attempts_allowed)
             if event is not None:
                 events.append(event)
                 traceparents.append(notification.traceparent)

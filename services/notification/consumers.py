@@ -21,7 +21,7 @@ from contracts.notifications import NotificationKind
 from contracts.orders import Trouble
 from services.notification import commands
 
-TOLD = frozenset({Trouble.LOST, Trouble.RETURNED})
+TROUBLES_MAILED = frozenset({Trouble.LOST, Trouble.RETURNED})
 """The customer is told of these; what the other troubles are, nobody knows yet."""
 
 
@@ -60,7 +60,7 @@ async def on_cancelled(session: AsyncSession, event: OrderCancelled, _: CloudEve
 
 async def on_undelivered(session: AsyncSession, event: OrderUndelivered, envelope: CloudEvent) -> None:
     """An order that is sent again may get lost again: each time is told."""
-    if event.trouble not in TOLD:
+    if event.trouble not in TROUBLES_MAILED:
         return
     await commands.queue(
         session,

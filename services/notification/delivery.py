@@ -17,10 +17,10 @@ from chassis.telemetry import context_of
 from contracts.errors import Refusal
 from contracts.notifications import NotificationKind
 from services.notification import commands, queries, templates
-from services.notification.adapters import SEND_SECONDS
-from services.notification.commands import Letter, Report
-from services.notification.model import Outcome, Template
-from services.notification.ports import Directory, Mail, MailDeferred, Mailer, MailRefused, MailServerAway
+from services.notification.commands import ClaimedMail, Report
+from services.notification.model import Outcome
+from services.notification.ports import SEND_SECONDS, Directory, Mail, MailDeferred, Mailer, MailRefused, MailServerAway
+from services.notification.templates import Text
 
 BATCH = 20
 """After a kill, at most so many mails are sent a second time (with the same Message-ID)."""
@@ -57,38 +57,38 @@ class Delivery:
         """Send a batch of what is due; how many mails that was.
 
         Raises MailServerAway or (identity is away) Unavailable, with everything given back."""
-        letters = await commands.claim_due(self._database, limit=BATCH, lease=LEASE)
-        if not letters:
+        claimed_mails = await commands.claim_due(self._database, limit=BATCH, lease=LEASE)
+        if not claimed_mails:
             return 0
         reports: list[Report] = []
         try:
-            await self._send_all(letters, reports)
+            await self._send_all(claimed_mails, reports)
         finally:
-            reports += [Report(letter, Outcome.UNTRIED) for letter in letters[len(reports) :]]
+            reports += [Report(claimed, Outcome.UNTRIED) for claimed in claimed_mails[len(reports) :]]
             try:
                 await self._record(reports)
             finally:
                 await self._mailer.close()
-        return len(letters)
+        return len(claimed_mails)
 
-    async def _send_all(self, letters: Sequence[Letter], reports: list[Report]) -> None:
+    async def _send_all(self, claimed_mails: Sequence[ClaimedMail], reports: list[Report]) -> None:
         """Send in turn, adding a report of each."""
         texts = await queries.texts(self._database)
-        about_orders = [letter.notification for letter in letters if letter.notification.request_id is None]
+        about_orders = [claimed.notification for claimed in claimed_mails if claimed.notification.request_id is None]
         customers = {notification.customer_id for notification in about_orders if notification.customer_id}
         verified = await self._directory.verified(customers) if customers else {}
         # The last mail must be through before the lease ends and another process may send it.
         last_start = asyncio.get_running_loop().time() + LEASE.total_seconds() - 2 * SEND_SECONDS
-        for letter in letters:
+        for claimed in claimed_mails:
             if self._stopping or asyncio.get_running_loop().time() > last_start:
                 break
-            with tracer.start_as_current_span("send mail", context_of({"traceparent": letter.notification.traceparent or ""})):
-                report = await self._send(letter, texts, verified)
+            with tracer.start_as_current_span("send mail", context_of({"traceparent": claimed.notification.traceparent or ""})):
+                report = await self._send(claimed, texts, verified)
             reports.append(report)
-            mails_total.labels(letter.notification.kind, report.outcome).inc()
+            mails_total.labels(claimed.notification.kind, report.outcome).inc()
 
-    async def _send(self, letter: Letter, texts: Mapping[NotificationKind, Template], verified: Mapping[UUID, str]) -> Report:
-        notification = letter.notification
+    async def _send(self, claimed: ClaimedMail, texts: Mapping[NotificationKind, Text], verified: Mapping[UUID, str]) -> Report:
+        notification = claimed.notification
         kind, values = notification.kind, notification.values
         try:
             if notification.request_id is not None:
@@ -98,21 +98,21 @@ class Delivery:
             elif notification.customer_id and notification.customer_id in verified:
                 to, values = verified[notification.customer_id], values | {"order_id": str(notification.order_id)}
             else:
-                return Report(letter, Outcome.SUPPRESSED, "the customer's address is not verified")
+                return Report(claimed, Outcome.SUPPRESSED, "the customer's address is not verified")
             text = templates.render(kind, texts[kind].subject, texts[kind].body, values)
             await self._mailer.send(Mail(str(notification.notification_id), to, text.subject, text.body))
         except MailServerAway:
             raise
         except Refusal:
-            return Report(letter, Outcome.SUPPRESSED, "identity does not want it sent any more")
+            return Report(claimed, Outcome.SUPPRESSED, "identity does not want it sent any more")
         except MailRefused as error:
-            return Report(letter, Outcome.REFUSED, str(error))
+            return Report(claimed, Outcome.REFUSED, str(error))
         except (MailDeferred, TemplateError, Unavailable) as error:
-            return Report(letter, Outcome.DEFERRED, str(error))
+            return Report(claimed, Outcome.DEFERRED, str(error))
         except Exception as error:  # whatever is wrong with this one, it must not hold up the others
             log.error("mail_failed", notification_id=str(notification.notification_id), exc_info=error)
-            return Report(letter, Outcome.DEFERRED, type(error).__name__)
-        return Report(letter, Outcome.SENT)
+            return Report(claimed, Outcome.DEFERRED, type(error).__name__)
+        return Report(claimed, Outcome.SENT)
 
     async def _record(self, reports: Sequence[Report]) -> None:
         """Write the outcomes down, however long the database is away: what was sent must not be sent again."""

@@ -8,6 +8,9 @@ from uuid import UUID
 from chassis.clients import Unavailable
 from contracts.accounts import AccountMail
 
+SEND_SECONDS = 30.0
+"""The longest that one mail takes to send, connecting included."""
+
 
 @dataclass(frozen=True)
 class Mail:

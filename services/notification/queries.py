@@ -12,7 +12,7 @@ from contracts.notifications import NotificationKind
 from contracts.paging import Page
 from services.notification.model import Notification, NotificationStatus, Template
 from services.notification.schemas import NotificationView, TemplateView
-from services.notification.templates import SAMPLES
+from services.notification.templates import SAMPLES, Text
 
 
 async def list_notifications(
@@ -48,10 +48,11 @@ async def get_notification(database: Database, caller: Grant, notification_id: U
     return NotificationView.of(notification)
 
 
-async def texts(database: Database) -> dict[NotificationKind, Template]:
-    """All templates, as mails are written with them now."""
+async def texts(database: Database) -> dict[NotificationKind, Text]:
+    """The templates with which mails are written now."""
     async with database.reading() as session:
-        return {template.kind: template for template in (await session.exec(select(Template))).all()}
+        templates = (await session.exec(select(Template))).all()
+    return {template.kind: Text(template.subject, template.body) for template in templates}
 
 
 async def list_templates(database: Database, cursor: str | None, limit: int) -> Page[TemplateView]:

@@ -22,7 +22,7 @@ from services.order import api, consumers
 from services.order.access import ACCESS
 from services.order.commands import OrderService
 from services.order.model import inbox, metadata
-from services.order.placing import Terms
+from services.order.model.placing import Terms
 from temporal.client import TemporalSettings
 from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 
@@ -61,9 +61,7 @@ class OrderSettings(ServiceSettings, TemporalSettings):
 def build(settings: OrderSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    app = new_app(
-        "order", "Orders", "Place, follow and cancel orders.", [api.public, api.internal], {"database": database.ping}, ACCESS
-    )
+    app = new_app("Orders", "Place, follow and cancel orders.", [api.public, api.internal], {"database": database.ping}, ACCESS)
     http, sagas = HttpSession(), OrderSagas(settings)
     tokens = ServiceTokens(http, settings.identity_url, "order", settings.service_client_secret)
     orders = OrderService(

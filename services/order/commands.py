@@ -38,13 +38,13 @@ from contracts.orders import (
     PlaceOrderRequest,
 )
 from services.order.model import Order, metadata, outbox, within_reach
-from services.order.placing import Terms, priced, require_form
+from services.order.model.placing import Terms, priced, require_form
 from temporal.orders import OrderSagas
 
 HAND_OVER_BATCH = 50
 LEASE = timedelta(seconds=10)
 """How long one process has to hand over what it took; after that another may try. To hand over twice is harmless."""
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 DISPATCHED = frozenset({OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
 log = logger(__name__)
 _ORDERS = metadata.tables["orders"]
@@ -83,13 +83,13 @@ class OrderService:
         if order is None:
             order = await self._accept(request, order_id, caller, key)
         order.require_placed_by(key.fingerprint)
-        if outcome := order.told_outcome:
+        if outcome := order.kept_outcome:
             return Placed(order, outcome, replayed=True)
         outcome = await self._outcome(order, timedelta(0) if respond_async else self.wait)
         if outcome and outcome.is_definite:
             return Placed(order, outcome)
         order = await find_order(self.database, order_id) or order
-        return Placed(order, order.told_outcome or outcome)
+        return Placed(order, order.kept_outcome or outcome)
 
     async def cancel(self, order_id: UUID, reason: str, caller: Grant) -> CancelReply | OrderProgress:
         """Cancel an order and settle what was taken; where it is, if that is still being done after a while.
@@ -167,7 +167,7 @@ class OrderService:
             raise Unavailable(f"no saga runs for order {order_id}")
 
     async def _accept(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> Order:
-        require_form(request.ship_to)
+        await asyncio.to_thread(require_form, request.ship_to)
         wanted = LookUpProducts(product_ids=[line.product_id for line in request.lines])
         found = await self.catalog.post("/internal/v1/products/lookup", wanted, ProductsFound)
         order = priced(
@@ -184,7 +184,7 @@ class OrderService:
         """How the order came out, or None if that is open after `wait`."""
         placement = order.to_start
         if placement is None:
-            return await self._outcome_told(order, wait)
+            return await self._outcome_on_record(order, wait)
         try:
             if wait:
                 return await self.sagas.place(placement, _place_id(order), wait)
@@ -193,15 +193,15 @@ class OrderService:
             log.warning("order_waits_for_saga", order_id=str(order.order_id), error=str(error))
         return None
 
-    async def _outcome_told(self, order: Order, wait: timedelta) -> Outcome | None:
+    async def _outcome_on_record(self, order: Order, wait: timedelta) -> Outcome | None:
         """The same from the record of an order whose saga is known to run: it tells the record, too."""
         clock = asyncio.get_running_loop().time
         until = clock() + wait.total_seconds()
         found: Order | None = order
         while found and not found.outcome and found.status != OrderStatus.IN_REVIEW and clock() < until:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             found = await find_order(self.database, order.order_id)
-        return found.told_outcome if found else None
+        return found.kept_outcome if found else None
 
     async def _require_not_own(self, order_id: UUID, caller: Grant) -> None:
         order = await order_for(self.database, order_id, caller)
@@ -273,7 +273,7 @@ async def wish_to_cancel(database: Database, order_id: UUID, request: CancelRequ
     """Keep a wish to cancel until its saga can be told."""
     async with database.transaction() as session:
         order = await session.get_one(Order, order_id, with_for_update=True)
-        order.wants_cancelling(request)
+        order.keep_wish_to_cancel(request)
         return order.progress()
 
 

@@ -55,7 +55,7 @@ def subscription(sagas: ShipmentSignals) -> Subscription:
         if event.status != ShipmentStatus.CANCELLED:  # that is the saga's own doing
             await signal(event.order_id, _update(event, ShipmentStatus(event.status)))
 
-    return Subscription(topics=(SHIPPING,), tell={**dict.fromkeys(STATUS, on_parcel), TrackingUpdated: on_tracking})
+    return Subscription(topics=(SHIPPING,), forward={**dict.fromkeys(STATUS, on_parcel), TrackingUpdated: on_tracking})
 
 
 def _update(event: ParcelEvent | TrackingUpdated, status: ShipmentStatus) -> ShipmentUpdate:

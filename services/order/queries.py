@@ -6,14 +6,13 @@ from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from sqlalchemy import tuple_
+from sqlalchemy.orm import defer
 from sqlmodel import col, select
 
 from chassis.access import Grant
 from chassis.clients import Unavailable
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
-from contracts.errors import ErrorCode
-from contracts.money import Money
 from contracts.orders import OrderStatus
 from contracts.paging import Page
 from services.order.model import Order, within_reach
@@ -30,6 +29,8 @@ from temporal.orders import OrderSagas
 
 ASK_SECONDS = 1.0
 """How long a saga may take to answer a question before the record answers it."""
+_NOT_LISTED: tuple[Any, ...] = (Order.lines, Order.ship_to, Order.history, Order.placement, Order.outcome)
+"""A list does not load each order's lines, address and history, nor what it was placed with."""
 Answer = TypeVar("Answer")
 
 
@@ -47,9 +48,9 @@ async def get_timeline(
 ) -> OrderTimeline | StaffOrderTimeline:
     """What happened to an order, as the caller may know it. Refusal: not_found."""
     order = await _order(database, order_id, caller)
-    told = await _in_time(sagas.timeline(order_id))
-    source: Literal["workflow", "history"] = "history" if told is None else "workflow"
-    entries = order.timeline() if told is None else told
+    of_saga = await _in_time(sagas.timeline(order_id))
+    source: Literal["workflow", "history"] = "history" if of_saga is None else "workflow"
+    entries = order.timeline() if of_saga is None else of_saga
     if _is_staff_of(order, caller):
         return StaffOrderTimeline(order_id=order_id, source=source, entries=tuple(map(StaffTimelineItem.of, entries)))
     return OrderTimeline(order_id=order_id, source=source, entries=tuple(map(TimelineItem.of, entries)))
@@ -66,7 +67,8 @@ async def list_orders(
 ) -> Page[OrderSummary]:
     """Orders within the caller's reach, newest first. Refusal: invalid_cursor."""
     place = tuple_(col(Order.placed_at), col(Order.order_id))
-    query = select(*_SUMMARY).order_by(col(Order.placed_at).desc(), col(Order.order_id).desc()).limit(limit + 1)
+    query = select(Order).order_by(col(Order.placed_at).desc(), col(Order.order_id).desc()).limit(limit + 1)
+    query = query.options(*[defer(column, raiseload=True) for column in _NOT_LISTED])
     query = query.where(caller.rows(owner=col(Order.customer_id)))
     after = decode_cursor(cursor, KeyPart.TIME, KeyPart.ID)
     if after:
@@ -77,7 +79,7 @@ async def list_orders(
         query = query.where(Order.status == status)
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
-    return page_of(rows, limit, _summary, lambda row: (row.placed_at.isoformat(), row.order_id))
+    return page_of(rows, limit, OrderSummary.of, lambda row: (row.placed_at.isoformat(), row.order_id))
 
 
 async def _order(database: Database, order_id: UUID, caller: Grant) -> Order:
@@ -97,32 +99,3 @@ async def _in_time(answer: Awaitable[Answer | None]) -> Answer | None:
             return await answer
     except (Unavailable, TimeoutError):
         return None
-
-
-_SUMMARY: Any = (
-    Order.order_id,
-    Order.customer_id,
-    Order.status,
-    Order.currency,
-    Order.total_minor,
-    Order.refunded_minor,
-    Order.code,
-    Order.tracking_number,
-    Order.placed_at,
-    Order.updated_at,
-)
-"""A list does not load each order's lines, address and history."""
-
-
-def _summary(row: Any) -> OrderSummary:
-    return OrderSummary(
-        order_id=row.order_id,
-        customer_id=row.customer_id,
-        status=row.status,
-        total=Money.from_minor(row.total_minor, row.currency),
-        refunded=Money.from_minor(row.refunded_minor, row.currency),
-        code=ErrorCode(row.code) if row.code else None,
-        tracking_number=row.tracking_number,
-        placed_at=row.placed_at,
-        updated_at=row.updated_at,
-    )

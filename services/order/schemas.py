@@ -180,6 +180,20 @@ class OrderSummary(Contract):
     placed_at: datetime
     updated_at: datetime
 
+    @classmethod
+    def of(cls, order: "Order") -> Self:
+        return cls(
+            order_id=order.order_id,
+            customer_id=order.customer_id,
+            status=order.status,
+            total=order.total,
+            refunded=order.refunded,
+            code=ErrorCode(order.code) if order.code else None,
+            tracking_number=order.tracking_number,
+            placed_at=order.placed_at,
+            updated_at=order.updated_at,
+        )
+
 
 class TimelineItem(Contract):
     """One thing that happened to an order."""

@@ -38,9 +38,7 @@ def build(settings: PaymentSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     http = HttpSession()
-    app = new_app(
-        "payment", "Payment", "Payments and their ledger.", [api.public, api.internal], {"database": database.ping}, ACCESS
-    )
+    app = new_app("Payment", "Payments and their ledger.", [api.public, api.internal], {"database": database.ping}, ACCESS)
     window, most = timedelta(hours=settings.review_window_hours), Money(amount=settings.review_window_sum)
     provide(app, Velocity, Velocity(window, settings.review_window_orders, most))
     provider = HttpPaymentProvider(

@@ -56,7 +56,7 @@ async def process_payment(
     asked = Payment.asked(command, await provider.fingerprint(command.payment_token))
     async with database.transaction() as session:
         asked.review = velocity.reasons(asked.amount, await _recent(session, asked, velocity))
-        payment = await _only(session, asked)
+        payment = await _existing_or(session, asked)
         if payment is asked:
             await outbox.add(session, payment.initiated())
     payment.require_same(command)
@@ -84,7 +84,7 @@ async def refund_payment(database: Database, provider: PaymentProvider, command:
     """Undo of pay: refund what was taken, void what is held, forbid what has not arrived. Fault: Unavailable."""
     async with database.transaction() as session:
         # Where the tombstone finds room, no charge is under way: each leaves its row before the provider is asked.
-        payment = await _only(session, Payment.tombstone(command))
+        payment = await _existing_or(session, Payment.tombstone(command))
     if payment.is_final:
         return payment.reply()
     answer = await provider.reverse(payment.provider_reference, command.reason)
@@ -120,7 +120,7 @@ async def _recent(session: AsyncSession, payment: Payment, velocity: Velocity) -
     return {Subject(subject): Recent(orders, minor or 0) for subject, orders, minor in rows}
 
 
-async def _only(session: AsyncSession, payment: Payment) -> Payment:
+async def _existing_or(session: AsyncSession, payment: Payment) -> Payment:
     """The one row of this order and attempt: `payment` itself, unless there is one. Of two that come at once, the second waits
     here for the first one's commit."""
     statement = insert(Payment).values(payment.model_dump()).on_conflict_do_nothing().returning(col(Payment.payment_id))

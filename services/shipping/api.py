@@ -19,7 +19,7 @@ from services.shipping.ports import Carrier
 from services.shipping.schemas import (
     AddressCheckRequest,
     AddressCheckView,
-    CarrierNews,
+    CarrierNewsRequest,
     RatesRequest,
     RatesView,
     ShipmentView,
@@ -91,8 +91,8 @@ async def deliver(db: Db, caller: Caller, shipment_id: UUID) -> ShipmentView:
 @public.post(
     "/carriers/webhook", status_code=204, dependencies=[Depends(signed_by_carrier)], summary="The carrier tells where a parcel is"
 )
-async def carrier_webhook(db: Db, news: CarrierNews) -> None:
-    await commands.apply_carrier_news(db, news)
+async def carrier_webhook(db: Db, request: CarrierNewsRequest) -> None:
+    await commands.apply_carrier_news(db, request.news)
 
 
 @internal.post("/shipments/create", summary="Book a parcel with the carrier")

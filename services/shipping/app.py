@@ -37,7 +37,6 @@ def build(settings: ShippingSettings) -> Service:
     http = HttpSession()
     carrier = HttpCarrier(http, settings.carrier_url, settings.carrier_api_key, timeout_s=settings.carrier_timeout_seconds)
     app = new_app(
-        "shipping",
         "Shipping",
         "Rates, address checks, parcels and where they are.",
         [api.public, api.internal],

@@ -20,8 +20,7 @@ from contracts.errors import Refusal
 from contracts.events import Event
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from services.shipping.model import Asked, Shipment, TrackingEvent, inbox, metadata, outbox, unknown_shipment
-from services.shipping.ports import Carrier
-from services.shipping.schemas import CarrierNews
+from services.shipping.ports import Carrier, CarrierNews
 
 SETTLE_AFTER = timedelta(seconds=30)
 """What was asked of the carrier this long ago, and has no answer, is asked again: whoever asked has probably died."""
@@ -62,7 +61,7 @@ async def cancel_shipment(database: Database, carrier: Carrier, command: CancelS
 async def dispatch_shipment(database: Database, carrier: Carrier, caller: Grant, shipment_id: UUID) -> Shipment:
     """Hand the parcel over. Refusals: shipment_cancelled, illegal_transition, not_found. Raises Unavailable."""
     async with database.transaction() as session:
-        shipment = await _reached(session, shipment_id, caller)
+        shipment = await _within_reach(session, shipment_id, caller)
         if not shipment.ask_to_dispatch():
             return shipment
     return await _dispatch(database, carrier, shipment.reference)
@@ -71,7 +70,7 @@ async def dispatch_shipment(database: Database, carrier: Carrier, caller: Grant,
 async def deliver_shipment(database: Database, caller: Grant, shipment_id: UUID) -> Shipment:
     """The parcel arrived, says a person. Refusals: illegal_transition, not_found."""
     async with database.transaction() as session:
-        shipment = await _reached(session, shipment_id, caller)
+        shipment = await _within_reach(session, shipment_id, caller)
         await _publish(session, shipment, shipment.delivered(utc_now()))
         return shipment
 
@@ -147,7 +146,7 @@ async def _change(
 ) -> Shipment:
     """Write down what the carrier answered."""
     async with database.transaction() as session:
-        shipment = await _known(session, reference)
+        shipment = await _by_reference(session, reference)
         await _publish(session, shipment, change(shipment, *arguments, **options))
         return shipment
 
@@ -161,17 +160,17 @@ async def _existing_or(session: AsyncSession, new: Shipment) -> Shipment:
     """The shipment of this reference, locked; `new` if there was none. A concurrent maker of one is waited for."""
     if (await session.execute(_ADD, new.model_dump())).scalar() is not None:
         return new
-    return await _known(session, new.reference)
+    return await _by_reference(session, new.reference)
 
 
-async def _known(session: AsyncSession, reference: str) -> Shipment:
+async def _by_reference(session: AsyncSession, reference: str) -> Shipment:
     """The shipment of a reference that was written down before, locked: a row is never deleted."""
     shipment = await _find(session, col(Shipment.reference) == reference)
     assert shipment is not None
     return shipment
 
 
-async def _reached(session: AsyncSession, shipment_id: UUID, caller: Grant) -> Shipment:
+async def _within_reach(session: AsyncSession, shipment_id: UUID, caller: Grant) -> Shipment:
     """The shipment, locked. Refusal: not_found, also out of the caller's reach."""
     shipment = await _find(session, col(Shipment.shipment_id) == shipment_id)
     if shipment is None or not shipment.is_within(caller):

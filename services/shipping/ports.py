@@ -1,6 +1,7 @@
 """What shipping needs of a carrier."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from contracts.address import Address
@@ -23,6 +24,20 @@ class Booking:
 
     tracking_number: str
     cost: Money
+
+
+@dataclass(frozen=True)
+class CarrierNews:
+    """What the carrier tells of a parcel without being asked."""
+
+    id: str
+    """Of this piece of news; repeated news has the same."""
+    reference: str
+    """Our reference of the parcel, as we booked it."""
+    status: str
+    """In the carrier's words, e.g. `in_transit`."""
+    occurred_at: datetime
+    tracking_number: str | None = None
 
 
 class Carrier(Protocol):

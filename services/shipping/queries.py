@@ -22,7 +22,7 @@ from services.shipping.schemas import (
     TrackingView,
 )
 
-HISTORY = 100
+EVENTS_SHOWN = 100
 
 
 def quote(request: RatesRequest) -> RatesView:
@@ -98,7 +98,7 @@ async def track(database: Database, caller: Grant, tracking_number: str) -> Trac
             select(TrackingEvent)
             .where(TrackingEvent.shipment_id == shipment.shipment_id)
             .order_by(col(TrackingEvent.occurred_at).desc(), col(TrackingEvent.tracking_event_id).desc())
-            .limit(HISTORY)
+            .limit(EVENTS_SHOWN)
         )
         events = (await session.exec(history)).all()
     return TrackingView(

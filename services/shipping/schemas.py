@@ -11,6 +11,7 @@ from contracts.errors import ErrorCode, FieldError
 from contracts.money import Money
 from contracts.shipments import ShipmentStatus
 from services.shipping.model.rates import Rate, Zone
+from services.shipping.ports import CarrierNews
 
 if TYPE_CHECKING:
     from services.shipping.model import Shipment, TrackingEvent
@@ -75,7 +76,7 @@ class AddressCheckView(Contract):
     errors: list[FieldError] = Field(default_factory=list)
 
 
-class CarrierNews(Command):
+class CarrierNewsRequest(Command):
     """What the carrier tells of a parcel. Fields that we do not know are its own business."""
 
     id: Annotated[
@@ -89,6 +90,10 @@ class CarrierNews(Command):
     tracking_number: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROLS)] | None = None
     status: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]{1,40}$"), Field(examples=["in_transit", "delivered"])]
     occurred_at: Timestamp
+
+    @property
+    def news(self) -> CarrierNews:
+        return CarrierNews(**dict(self))
 
 
 class ShipmentView(Contract):

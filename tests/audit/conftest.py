@@ -28,7 +28,7 @@ from chassis.settings import ServiceSettings
 from contracts.accounts import AccountMail
 from contracts.address import Address
 from contracts.ids import parcel_reference
-from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory
+from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
 from contracts.money import Money
 from contracts.notifications import SendNotification
 from contracts.orders import AdvanceOrder, CancelReply, CancelRequest, OrderLine, Outcome, PlaceOrder
@@ -46,13 +46,11 @@ from services.identity.commands import accounts as identity_accounts
 from services.identity.model import User
 from services.identity.model import outbox as identity_outbox
 from services.inventory import commands as inventory
-from services.inventory.schemas import ReceiptLine, ReceiptRequest, WarehouseView
 from services.notification import commands as notification
 from services.notification import consumers as notification_consumers
-from services.notification.adapters import SmtpMailer
+from services.notification.adapters import SmtpMailer, SmtpSettings
 from services.notification.delivery import Delivery
 from services.notification.model import inbox as notification_inbox
-from services.notification.settings import SmtpSettings
 from services.order import commands as order
 from services.order import consumers as order_consumers
 from services.order.model import inbox as order_inbox
@@ -61,7 +59,7 @@ from services.payment.adapters import HttpPaymentProvider
 from services.shipping import commands as shipping
 from services.shipping import queries as shipping_queries
 from services.shipping.adapters import HttpCarrier
-from services.shipping.schemas import CarrierNews
+from services.shipping.ports import CarrierNews
 from simulators import carrier, mail_sink, payment_provider
 from simulators._service import Simulator
 from temporal.client import TemporalSettings, connect
@@ -116,13 +114,13 @@ class Shop:
             session.add(customer)
             await identity_outbox.add(session, customer.registered(), customer.verify_email())
         await self.spread_news()
-        await inventory.put_warehouse(self.databases["inventory"], ADMIN, WarehouseView(warehouse_id="410", name="Store 410"))
-        lines = [ReceiptLine(product_id=product, quantity=100) for product in ("milk", "cheese")]
+        await inventory.put_warehouse(self.databases["inventory"], ADMIN, "410", "Store 410")
+        lines = [StockLine(product_id=product, quantity=100) for product in ("milk", "cheese")]
         async with redis_client(f"redis://127.0.0.1:{free_port()}/0") as nobody:
             goods = [_on_sale("milk", "2.70"), _on_sale("cheese", "18.00")]
             await catalog.import_products(self.databases["catalog"], ProductCache(Cache(nobody, PREFIX, 1)), goods)
-        receipt = ReceiptRequest(warehouse_id="410", reference="first delivery", lines=lines)
-        await inventory.receive_stock(self.databases["inventory"], ADMIN, receipt, IdempotencyKey("test", "first", "first"))
+        key = IdempotencyKey("test", "first", "first")
+        await inventory.receive_stock(self.databases["inventory"], ADMIN, "410", lines, key, reference="first delivery")
 
     async def place(self, card: str = "tok_visa") -> tuple[UUID, Outcome]:
         """Place an order and wait for its outcome."""

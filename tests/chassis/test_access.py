@@ -26,14 +26,14 @@ def test_a_row_without_an_operation_does_not_start() -> None:
     router = access.router()
     router.get("/it")(read_it)
     with pytest.raises(ValueError, match="write_it"):
-        new_app("it", "It", "", [router], {}, access)
+        new_app("It", "", [router], {}, access)
 
 
 @pytest.mark.parametrize("router", [APIRouter(), AccessTable({"read_it": Open.PUBLIC}).router()], ids=["no table", "another's"])
 def test_a_router_that_the_table_does_not_guard_does_not_start(router: APIRouter) -> None:
     router.get("/it")(read_it)
     with pytest.raises(ValueError, match="access table"):
-        new_app("it", "It", "", [router], {}, AccessTable({"read_it": Open.PUBLIC}))
+        new_app("It", "", [router], {}, AccessTable({"read_it": Open.PUBLIC}))
 
 
 def granted(*reach: Reach, subject: UUID | None = None, warehouses: frozenset[str] | None = None) -> Grant:

@@ -301,7 +301,7 @@ async def real(
     async def break_down() -> Done:
         raise FileNotFoundError("/secret/template")
 
-    app = new_app("real", "Real", "", [router], {}, access)
+    app = new_app("Real", "", [router], {}, access)
     provide(app, TokenVerifier, mint.verifier("inventory"))
     token = mint.token(Role.SERVICE)
 

@@ -354,7 +354,7 @@ async def test_i6_others_are_told_outside_of_any_transaction_and_the_inbox_row_c
             raise Unavailable("temporal cannot be reached")
         told.append(int(event.total.amount))
 
-    subscription = Subscription((world.topic,), tell={OrderCompleted: tell})
+    subscription = Subscription((world.topic,), forward={OrderCompleted: tell})
     consumer = Consumer(f"group-{world.topic}", subscription, world.database, inbox, world.settings)
     await consumer.apply(world.records(first, second, third, first))
     assert told == [1, 2, 2, 3]  # the first was told, so the failure of the second does not tell it again

@@ -43,7 +43,7 @@ async def test_the_list_grows_by_what_is_new_and_outlives_an_absence_of_identity
     first = identity.end()
     ended = EndedSessions(identity.tell)
     async with ended.following():
-        await ended.heard()
+        await ended.wait_until_known()
         assert ended.all() == {first}
         identity.is_away = True
         asked = len(identity.asked)
@@ -69,7 +69,7 @@ async def test_a_database_that_counts_anew_is_read_from_the_start() -> None:
     identity = Identity()
     ended = EndedSessions(identity.tell)
     async with ended.following():
-        await ended.heard()
+        await ended.wait_until_known()
         identity.position = 3  # restored into another server
         lost = identity.end()
 
@@ -80,11 +80,11 @@ async def test_a_database_that_counts_anew_is_read_from_the_start() -> None:
 
 
 async def test_a_session_is_forgotten_when_its_tokens_have_expired(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MATTERS_FOR", sessions.MATTERS_FOR / 10_000)
+    monkeypatch.setattr(sessions, "REMEMBERED_FOR", sessions.REMEMBERED_FOR / 10_000)
     identity = Identity()
     identity.end()
     ended = EndedSessions(identity.tell)
-    await ended.heard()
+    await ended.wait_until_known()
     assert len(ended.all()) == 1
     async with ended.following():
 
@@ -99,7 +99,7 @@ async def test_a_process_that_has_heard_nothing_yet_asks_once_for_all_who_wait()
     identity.is_away = True
     ended = EndedSessions(identity.tell)
     with pytest.raises(Unavailable, match="away"):
-        await ended.heard()
+        await ended.wait_until_known()
     identity.is_away = False
-    await asyncio.gather(*[ended.heard() for _ in range(5)])
+    await asyncio.gather(*[ended.wait_until_known() for _ in range(5)])
     assert identity.asked == [0, 0]

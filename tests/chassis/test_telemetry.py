@@ -23,7 +23,7 @@ async def test_no_span_tells_the_token_of_a_link() -> None:
     provider.add_span_processor(QueryRedaction())
     provider.add_span_processor(SimpleSpanProcessor(told))
     trace.set_tracer_provider(provider)
-    app = new_app("links", "Links", "", [links], {}, access)
+    app = new_app("Links", "", [links], {}, access)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as client:
         assert (await client.get("/links/reset?token=secret")).status_code == 200
     spans = told.get_finished_spans()

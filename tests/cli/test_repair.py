@@ -74,7 +74,7 @@ def test_what_has_left_is_followed_from_what_the_carrier_said_last(lost: OrderBo
     assert repair.so_far.cancel is None
     assert repair.report is not None
     assert (repair.report.parcel, repair.report.status) == (1, lost.shipments[0].status)
-    assert repair.so_far.outcome == lost.order.told_outcome
+    assert repair.so_far.outcome == lost.order.kept_outcome
     assert repair.so_far.parcels == len(lost.shipments)
 
 

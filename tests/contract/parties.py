@@ -14,11 +14,11 @@ from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import parcel_reference
+from contracts.inventory import StockLine
 from contracts.orders import PlaceOrder
 from contracts.payments import ProcessPayment
 from contracts.shipments import CreateShipment, ShipmentStatus
 from services.inventory import commands as inventory
-from services.inventory.schemas import ReceiptLine, ReceiptRequest, WarehouseView
 from services.notification import commands as notification
 from services.order import commands as order
 from services.payment import commands as payment
@@ -26,7 +26,7 @@ from services.payment.adapters import HttpPaymentProvider
 from services.shipping import commands as shipping
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import rates
-from services.shipping.schemas import CarrierNews
+from services.shipping.ports import CarrierNews
 from testing.model import World
 from tests.conftest import ADMIN, Databases
 from tests.services.payment.conftest import API_KEY as PROVIDER_KEY
@@ -130,10 +130,10 @@ async def real_services(databases: Databases, directory: Path) -> AsyncIterator[
             HttpCarrier(http, carrier.url, SecretStr(CARRIER_KEY)),
         )
         services._simulator = carrier
-        await inventory.put_warehouse(opened["inventory"], ADMIN, WarehouseView(warehouse_id=WAREHOUSE, name=WAREHOUSE))
-        lines = [ReceiptLine(product_id=product, quantity=quantity) for product, quantity in SHELF.items()]
-        receipt = ReceiptRequest(warehouse_id=WAREHOUSE, reference="test", lines=lines)
-        await inventory.receive_stock(opened["inventory"], ADMIN, receipt, IdempotencyKey("test", "1", ""))
+        await inventory.put_warehouse(opened["inventory"], ADMIN, WAREHOUSE, WAREHOUSE)
+        lines = [StockLine(product_id=product, quantity=quantity) for product, quantity in SHELF.items()]
+        key = IdempotencyKey("test", "1", "")
+        await inventory.receive_stock(opened["inventory"], ADMIN, WAREHOUSE, lines, key, reference="test")
         yield services
 
 

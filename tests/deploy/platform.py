@@ -21,7 +21,7 @@ from services.analytics.app import AnalyticsSettings
 from services.catalog.app import CatalogSettings
 from services.identity.app import IdentitySettings
 from services.inventory.app import InventorySettings
-from services.notification.settings import NotificationSettings
+from services.notification.app import NotificationSettings
 from services.order.app import OrderSettings
 from services.payment.app import PaymentSettings
 from services.shipping.app import ShippingSettings

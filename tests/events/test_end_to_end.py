@@ -17,7 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.clock import utc_now
-from chassis.telemetry import OnlyWhatWasAskedFor
+from chassis.telemetry import NoTraceBeginsWithACall
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import CloudEvent, OrderCompleted
 from tests.conftest import eventually
@@ -80,7 +80,7 @@ async def test_the_trace_of_the_cause_reaches_the_effect(world: World) -> None:
 async def test_e3_nobodys_own_statements_make_traces(world: World) -> None:
     """What is recorded of the relay and the consumer belongs to the trace of the event that they work on (review 1, E3)."""
     told = InMemorySpanExporter()
-    provider = TracerProvider(sampler=ParentBased(OnlyWhatWasAskedFor(1.0)))
+    provider = TracerProvider(sampler=ParentBased(NoTraceBeginsWithACall(1.0)))
     provider.add_span_processor(SimpleSpanProcessor(told))
     instrumentor = AsyncPGInstrumentor()  # type: ignore[no-untyped-call]
     instrumentor.instrument(tracer_provider=provider)

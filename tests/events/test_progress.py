@@ -12,6 +12,8 @@ from chassis import progress
 from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.consumer import Consumer, Subscription
+from chassis.dependencies import provided
+from chassis.health import Troubles
 from chassis.service import new_app
 from contracts.events import CloudEvent, OrderCompleted
 from tests.conftest import eventually
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A consumer looks more often how far it is, and counts as stalled much sooner."""
-    monkeypatch.setattr(consumer_module, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(consumer_module, "POLL_SECONDS", 0.2)
     monkeypatch.setattr(progress, "STALLED_SECONDS", 1.0)
 
 
@@ -90,9 +92,9 @@ async def test_a_second_consumer_without_a_share_has_nothing_to_do(world: World)
 
 
 async def test_readiness_tells_of_a_stalled_consumer_and_still_takes_requests() -> None:
-    app = new_app("shop", "Shop", "", [], {})
+    app = new_app("Shop", "", [], {})
     trouble: str | None = None
-    app.state.troubles["consumer"] = lambda: trouble
+    provided(app, Troubles)["consumer"] = lambda: trouble
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as client:
         ready = await client.get("/health/ready")
         assert (ready.status_code, ready.json()) == (200, {"status": "ready", "checks": {"consumer": "ok"}})

@@ -20,7 +20,7 @@ def document(service: str) -> Json:
     module = importlib.import_module(f"services.{service}.api")
     routers = getattr(module, "ROUTERS", None) or [value for value in vars(module).values() if isinstance(value, APIRouter)]
     access = importlib.import_module(f"services.{service}.access").ACCESS
-    return new_app(service, service, "", routers, {}, access).openapi()
+    return new_app(service, "", routers, {}, access).openapi()
 
 
 def inputs(document: Json) -> Iterator[tuple[str, Json]]:

@@ -89,7 +89,7 @@ async def client(databases: Databases) -> AsyncIterator[httpx2.AsyncClient]:
         async with database.transaction() as session:
             session.add(Warehouse(warehouse_id="1", name="One"))
 
-    app = new_app("careless", "Careless", "", [careless], {}, access)
+    app = new_app("Careless", "", [careless], {}, access)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client

@@ -2,7 +2,7 @@
 
 from chassis.access import Caller
 from chassis.dependencies import Db
-from chassis.origin import From
+from chassis.origin import ClientOrigin
 from services.identity.access import ACCESS
 from services.identity.api.dependencies import NOT_STORED, REFUSED_TOKENS_RECORDED, Hashing, Issuer, Security
 from services.identity.commands import accounts
@@ -22,7 +22,7 @@ me = ACCESS.router(prefix="/api/v1/users/me", tags=["identity"], dependencies=[R
 
 
 @auth.post("/register", status_code=201, summary="Open an account, and log in; a mail verifies the address")
-async def register(db: Db, passwords: Hashing, issuer: Issuer, request: RegisterRequest, origin: From) -> Registration:
+async def register(db: Db, passwords: Hashing, issuer: Issuer, request: RegisterRequest, origin: ClientOrigin) -> Registration:
     user, tokens = await accounts.register(
         db, passwords, issuer, origin, email=request.email, password=request.password, name=request.name
     )
@@ -47,13 +47,13 @@ async def ask_for_reset(db: Db, request: AddressRequest) -> None:
 @auth.post(
     "/password-reset/confirm", status_code=204, summary="Set a new password with the token that was sent; ends every login"
 )
-async def reset_password(db: Db, passwords: Hashing, request: ResetRequest, origin: From) -> None:
+async def reset_password(db: Db, passwords: Hashing, request: ResetRequest, origin: ClientOrigin) -> None:
     await accounts.reset_password(db, passwords, request.token.get_secret_value(), request.new_password, origin)
 
 
 @me.post("/email", status_code=202, summary="Change my e-mail; links to the old and the new address confirm it")
 async def ask_for_email_change(
-    db: Db, passwords: Hashing, security: Security, caller: Caller, request: EmailRequest, origin: From
+    db: Db, passwords: Hashing, security: Security, caller: Caller, request: EmailRequest, origin: ClientOrigin
 ) -> None:
     await accounts.ask_for_email_change(
         db, passwords, security, caller.principal, origin, email=request.email, current_password=request.current_password

@@ -8,7 +8,7 @@ from fastapi import Depends, Request, Response
 from pydantic import SecretStr
 
 from chassis.dependencies import Db, from_app
-from chassis.origin import From
+from chassis.origin import ClientOrigin
 from contracts.errors import ErrorCode, Refusal
 from services.identity.commands.security import SecurityLog
 from services.identity.model import SecurityEvent
@@ -41,7 +41,7 @@ async def _not_stored(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-async def _refused_tokens_recorded(request: Request, db: Db, origin: From, security: Security) -> AsyncIterator[None]:
+async def _refused_tokens_recorded(request: Request, db: Db, origin: ClientOrigin, security: Security) -> AsyncIterator[None]:
     try:
         yield
     except Refusal as refusal:

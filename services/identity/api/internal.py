@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query, Response
 
 from chassis.dependencies import Db
-from chassis.origin import From
+from chassis.origin import ClientOrigin
 from contracts.accounts import AccountMail, Contacts, LookUpContacts, PrepareAccountMail
 from contracts.identity import EndedSessionList, ServiceToken, ServiceTokenRequest
 from services.identity import queries
@@ -30,7 +30,7 @@ async def key_set(issuer: Issuer, response: Response) -> dict[str, list[dict[str
 
 @internal.post("/service-tokens", summary="A token for a process of the platform")
 async def service_token(
-    db: Db, issuer: Issuer, security: Security, known: Clients, request: ServiceTokenRequest, origin: From
+    db: Db, issuer: Issuer, security: Security, known: Clients, request: ServiceTokenRequest, origin: ClientOrigin
 ) -> ServiceToken:
     return await clients.service_token(
         db, issuer, security, known.secrets, origin, client_id=request.client_id, client_secret=request.client_secret

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
 from chassis.dependencies import Db
-from chassis.origin import From
+from chassis.origin import ClientOrigin
 from chassis.problems import status_of
 from contracts.errors import ErrorCode, Refusal
 from services.identity.access import ACCESS
@@ -69,7 +69,7 @@ async def show(page: str, token: Annotated[str, Query(max_length=100)] = "") -> 
 
 
 @links.post("/{page}", summary="The button on it")
-async def submit(page: str, request: Request, db: Db, passwords: Hashing, origin: From) -> HTMLResponse:
+async def submit(page: str, request: Request, db: Db, passwords: Hashing, origin: ClientOrigin) -> HTMLResponse:
     fields = await _fields(request)
     token = fields.get("token", "")
     try:

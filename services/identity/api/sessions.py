@@ -8,7 +8,7 @@ from fastapi.security import HTTPAuthorizationCredentials
 
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
-from chassis.origin import From
+from chassis.origin import ClientOrigin
 from chassis.paging import Cursor, Limit
 from chassis.tokens import Principal, TokenVerifier, bearer
 from contracts.errors import ErrorCode, Refusal
@@ -33,7 +33,7 @@ users = ACCESS.router(prefix="/api/v1/users", tags=["identity"], dependencies=[R
 
 @auth.post("/login", summary="Log in with e-mail and password")
 async def log_in(
-    db: Db, passwords: Hashing, issuer: Issuer, security: Security, request: LoginRequest, origin: From
+    db: Db, passwords: Hashing, issuer: Issuer, security: Security, request: LoginRequest, origin: ClientOrigin
 ) -> LoginTokens:
     tokens, device_token = await sessions.log_in(
         db,
@@ -49,7 +49,7 @@ async def log_in(
 
 
 @auth.post("/refresh", summary="Exchange a refresh token for the next pair of tokens")
-async def refresh(db: Db, issuer: Issuer, security: Security, request: RefreshRequest, origin: From) -> TokenPair:
+async def refresh(db: Db, issuer: Issuer, security: Security, request: RefreshRequest, origin: ClientOrigin) -> TokenPair:
     return TokenPair.of(await sessions.refresh(db, issuer, security, origin, refresh_token=request.refresh_token))
 
 
@@ -86,7 +86,7 @@ async def log_out(
     summary="Change my password; ends every session of mine, and forgets my devices",
 )
 async def change_password(
-    db: Db, passwords: Hashing, security: Security, caller: Caller, request: PasswordRequest, origin: From
+    db: Db, passwords: Hashing, security: Security, caller: Caller, request: PasswordRequest, origin: ClientOrigin
 ) -> None:
     current, new = request.current_password, request.new_password
     await sessions.change_password(db, passwords, security, caller.principal, origin, current_password=current, new_password=new)
@@ -113,10 +113,10 @@ async def list_sessions(db: Db, caller: Caller, user_id: UUID, cursor: Cursor = 
 
 
 @users.delete("/{user_id}/sessions", status_code=204, summary="End every session of a user")
-async def end_sessions(db: Db, caller: Caller, user_id: UUID, origin: From) -> None:
+async def end_sessions(db: Db, caller: Caller, user_id: UUID, origin: ClientOrigin) -> None:
     await rights.end_sessions_of(db, user_id, by=caller.principal, origin=origin)
 
 
 @users.delete("/{user_id}/sessions/{session_id}", status_code=204, summary="End one session of a user")
-async def end_session(db: Db, caller: Caller, user_id: UUID, session_id: UUID, origin: From) -> None:
+async def end_session(db: Db, caller: Caller, user_id: UUID, session_id: UUID, origin: ClientOrigin) -> None:
     await rights.end_sessions_of(db, user_id, session_id, by=caller.principal, origin=origin)

@@ -7,7 +7,7 @@ from fastapi import Response
 from chassis.access import Caller
 from chassis.dependencies import Db
 from chassis.etags import SeenVersion, tagged
-from chassis.origin import From
+from chassis.origin import ClientOrigin
 from chassis.paging import Cursor, Limit
 from contracts.paging import Page
 from services.identity import queries
@@ -42,7 +42,7 @@ async def get_user(db: Db, caller: Caller, user_id: UUID, response: Response) ->
 
 @users.put("/{user_id}/roles", summary="Set all roles of a user; ends their sessions")
 async def set_roles(
-    db: Db, caller: Caller, user_id: UUID, request: RolesRequest, seen: SeenVersion, response: Response, origin: From
+    db: Db, caller: Caller, user_id: UUID, request: RolesRequest, seen: SeenVersion, response: Response, origin: ClientOrigin
 ) -> UserView:
     user = await rights.set_roles(
         db, user_id, request.roles, request.warehouses, by=caller.principal, origin=origin, version=seen
@@ -51,10 +51,12 @@ async def set_roles(
 
 
 @users.post("/{user_id}/disable", summary="Shut a user out; ends their sessions")
-async def disable(db: Db, caller: Caller, user_id: UUID, request: DisableRequest, response: Response, origin: From) -> UserView:
+async def disable(
+    db: Db, caller: Caller, user_id: UUID, request: DisableRequest, response: Response, origin: ClientOrigin
+) -> UserView:
     return tagged(response, UserView.of(await rights.disable(db, user_id, request.reason, by=caller.principal, origin=origin)))
 
 
 @users.post("/{user_id}/enable", summary="Let a user log in again")
-async def enable(db: Db, caller: Caller, user_id: UUID, response: Response, origin: From) -> UserView:
+async def enable(db: Db, caller: Caller, user_id: UUID, response: Response, origin: ClientOrigin) -> UserView:
     return tagged(response, UserView.of(await rights.enable(db, user_id, by=caller.principal, origin=origin)))

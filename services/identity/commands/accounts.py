@@ -18,11 +18,11 @@ from chassis.tokens import Principal
 from contracts.accounts import AccountMail
 from contracts.identity import Role
 from contracts.notifications import NotificationKind
-from services.identity.commands.ending import end_what_the_old_password_opened
+from services.identity.commands.ending import end_sessions_and_forget_devices
 from services.identity.commands.guessing import Guesses
-from services.identity.commands.locked import locked_user
 from services.identity.commands.security import SecurityLog
 from services.identity.commands.sessions import open_session, prove_password
+from services.identity.commands.users import holder_of, locked_user
 from services.identity.model import (
     EMAIL_CHANGE,
     MAIL_WINDOW,
@@ -32,12 +32,11 @@ from services.identity.model import (
     SecurityEvent,
     SecurityRecord,
     User,
-    hash_of,
     invalid_link,
     outbox,
+    secret_tokens,
 )
 from services.identity.passwords import Passwords, require_strong
-from services.identity.queries import holder_of
 from services.identity.tokens import TokenIssuer, Tokens
 
 PAGES = {
@@ -121,7 +120,7 @@ async def reset_password(database: Database, passwords: Passwords, token: str, p
         user, _ = await _follow(session, token, LinkPurpose.PASSWORD_RESET)
         await session.exec(delete(AccountLink).where(col(AccountLink.user_id) == user.user_id))
         await outbox.add(session, user.reset_password(new_hash))
-        await end_what_the_old_password_opened(session, user.user_id)
+        await end_sessions_and_forget_devices(session, user.user_id)
         session.add(_record(SecurityEvent.PASSWORD_CHANGED, user, origin, "with a link"))
 
 
@@ -235,7 +234,7 @@ async def _follow(session: AsyncSession, token: str, *purposes: LinkPurpose) -> 
     """The user and the link, both locked, of a token that is good for one of these purposes. Refusal: link_invalid.
 
     The user comes first: two links of one user would else wait for each other."""
-    is_it = (col(AccountLink.token_hash) == hash_of(token)) & col(AccountLink.purpose).in_(purposes)
+    is_it = (col(AccountLink.token_hash) == secret_tokens.hash_of(token)) & col(AccountLink.purpose).in_(purposes)
     seen = (await session.exec(select(AccountLink).where(is_it))).one_or_none()
     if seen is None or seen.user_id is None:
         raise invalid_link()

@@ -26,7 +26,7 @@ async def end_sessions(session: AsyncSession, which: ColumnElement[bool], reason
     return len(events)
 
 
-async def end_what_the_old_password_opened(session: AsyncSession, user_id: UUID) -> None:
+async def end_sessions_and_forget_devices(session: AsyncSession, user_id: UUID) -> None:
     """Every session of the user, and every device's right to be known. The user is locked."""
     await end_sessions(session, col(Session.user_id) == user_id, EndReason.PASSWORD_CHANGED)
     await session.exec(delete(Device).where(col(Device.user_id) == user_id))

@@ -9,7 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.database import lock
 from chassis.origin import Origin
-from services.identity.model import NEAR, WIDE, Device, Limit, LoginGuard
+from services.identity.model import PER_ACCOUNT, PER_GUESSER, Device, Limit, LoginGuard
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,18 @@ class Guesses:
     def at_login(cls, email: str, origin: Origin, device: Device | None) -> Self:
         """A device that logged in before counts for itself: whoever else guesses at this account does not slow it down."""
         if device is not None:
-            return cls({f"device {device.device_id}": NEAR})
-        return cls({f"account {email}": WIDE, f"account {email} from {origin.network}": NEAR})
+            return cls({f"device {device.device_id}": PER_GUESSER})
+        return cls({f"account {email}": PER_ACCOUNT, f"account {email} from {origin.network}": PER_GUESSER})
 
     @classmethod
     def in_session(cls, session_id: UUID | None) -> Self:
         """Whoever is logged in and gives a wrong password."""
-        return cls({f"session {session_id}": NEAR})
+        return cls({f"session {session_id}": PER_GUESSER})
 
     @classmethod
     def of_client(cls, client_id: str, origin: Origin) -> Self:
         """A process of the platform, or who says so."""
-        return cls({f"client {client_id} from {origin.network}": NEAR})
+        return cls({f"client {client_id} from {origin.network}": PER_GUESSER})
 
     async def check(self, session: AsyncSession) -> None:
         """Before anything is computed. Refusal: rate_limited."""
@@ -49,7 +49,7 @@ class Guesses:
     async def forgive(self, session: AsyncSession) -> None:
         """The try was right, and ends the guesser's own pauses; those of all guessers together go on. Refusal: rate_limited."""
         for guard in await self._locked(session):
-            if guard.failures and self.limits[guard.key] is NEAR:
+            if guard.failures and self.limits[guard.key] is PER_GUESSER:
                 await session.delete(guard)
 
     async def _locked(self, session: AsyncSession) -> list[LoginGuard]:

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from chassis.database import Database
-from services.identity.commands.locked import locked_user
+from services.identity.commands.users import locked_user
 from services.identity.model import User
 
 

@@ -9,7 +9,7 @@ from chassis.origin import Origin
 from chassis.tokens import Principal
 from contracts.identity import Role
 from services.identity.commands.ending import end_sessions
-from services.identity.commands.locked import locked_by_admin
+from services.identity.commands.users import locked_by_admin
 from services.identity.model import EndReason, SecurityEvent, SecurityRecord, Session, User, outbox
 
 

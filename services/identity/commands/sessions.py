@@ -12,10 +12,10 @@ from chassis.database import Database
 from chassis.origin import Origin
 from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
-from services.identity.commands.ending import end_sessions, end_what_the_old_password_opened
+from services.identity.commands.ending import end_sessions, end_sessions_and_forget_devices
 from services.identity.commands.guessing import Guesses
-from services.identity.commands.locked import locked_user
 from services.identity.commands.security import SecurityLog
+from services.identity.commands.users import holder_of, locked_user
 from services.identity.model import (
     DEVICES_KEPT,
     FORGOTTEN_AFTER,
@@ -28,10 +28,10 @@ from services.identity.model import (
     User,
     outbox,
     secret_tokens,
+    unknown_user,
     wrong_credentials,
 )
 from services.identity.passwords import Passwords, require_strong
-from services.identity.queries import holder_of, unknown_user
 from services.identity.tokens import TokenIssuer, Tokens
 
 
@@ -151,7 +151,7 @@ async def change_password(
         await Guesses.in_session(caller.session_id).forgive(session)
         user = await locked_user(session, caller.subject)
         await outbox.add(session, user.change_password(seen.password_hash, new_hash))
-        await end_what_the_old_password_opened(session, user.user_id)
+        await end_sessions_and_forget_devices(session, user.user_id)
         kind = SecurityEvent.PASSWORD_CHANGED
         session.add(SecurityRecord(kind=kind, account=user.email, user_id=user.user_id, address=origin.address))
 

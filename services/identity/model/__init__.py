@@ -3,21 +3,21 @@ events that tell of a change."""
 
 from services.identity.model import secret_tokens
 from services.identity.model.devices import DEVICES_KEPT, Device
-from services.identity.model.guards import FORGOTTEN_AFTER, NEAR, WIDE, Limit, LoginGuard
-from services.identity.model.links import EMAIL_CHANGE, MAIL_WINDOW, AccountLink, LinkPurpose, MailGuard, hash_of, invalid_link
+from services.identity.model.guards import FORGOTTEN_AFTER, PER_ACCOUNT, PER_GUESSER, Limit, LoginGuard
+from services.identity.model.links import EMAIL_CHANGE, MAIL_WINDOW, AccountLink, LinkPurpose, MailGuard, invalid_link
 from services.identity.model.security import Budget, SecurityEvent, SecurityRecord
 from services.identity.model.sessions import REFRESH_TOKEN_LASTS, EndReason, Session
 from services.identity.model.tables import metadata, outbox
-from services.identity.model.users import User, wrong_credentials
+from services.identity.model.users import User, unknown_user, wrong_credentials
 
 __all__ = [
     "DEVICES_KEPT",
     "EMAIL_CHANGE",
     "FORGOTTEN_AFTER",
     "MAIL_WINDOW",
-    "NEAR",
+    "PER_ACCOUNT",
+    "PER_GUESSER",
     "REFRESH_TOKEN_LASTS",
-    "WIDE",
     "AccountLink",
     "Budget",
     "Device",
@@ -30,10 +30,10 @@ __all__ = [
     "SecurityRecord",
     "Session",
     "User",
-    "hash_of",
     "invalid_link",
     "metadata",
     "outbox",
     "secret_tokens",
+    "unknown_user",
     "wrong_credentials",
 ]

@@ -23,9 +23,9 @@ class Limit(NamedTuple):
     longest_pause: timedelta
 
 
-NEAR = Limit(10, timedelta(minutes=15))
+PER_GUESSER = Limit(10, timedelta(minutes=15))
 """Of one guesser: an address that tries an account, a device, a session."""
-WIDE = Limit(100, timedelta(minutes=1))
+PER_ACCOUNT = Limit(100, timedelta(minutes=1))
 """Of all guessers at one account together, however many addresses they have. It slows down strange devices only."""
 
 

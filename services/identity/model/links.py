@@ -1,6 +1,5 @@
 """Single-use links that prove who reads an address: verification, password reset, change of e-mail."""
 
-import hashlib
 import secrets
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,6 +14,7 @@ from chassis.database import enum_column, time_column
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import AccountMailRequested
 from contracts.notifications import NotificationKind
+from services.identity.model import secret_tokens
 from services.identity.model.tables import Table
 from services.identity.model.users import User
 
@@ -86,7 +86,7 @@ class AccountLink(Table, table=True):
     def new_token(self) -> str:
         """The token of the mail that is sent now; the one before it is worthless."""
         token = secrets.token_urlsafe(32)
-        self.token_hash, self.expires_at = hash_of(token), utc_now() + self.purpose.lasts
+        self.token_hash, self.expires_at = secret_tokens.hash_of(token), utc_now() + self.purpose.lasts
         return token
 
     def confirm(self) -> None:
@@ -109,10 +109,6 @@ class MailGuard(Table, table=True):
         if self.since + MAIL_WINDOW <= utc_now():
             self.mails, self.since = 0, utc_now()
         return self.mails < MAILS_ALLOWED
-
-
-def hash_of(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def invalid_link() -> Refusal:

@@ -51,7 +51,7 @@ class SecurityRecord(Table, table=True):
 class Budget:
     """How many records strangers may cause: nobody fills the disk with failures, nor hides one among many from elsewhere."""
 
-    OF_ONE, OF_ALL = 20, 100
+    PER_NETWORK, IN_ALL = 20, 100
     """A minute, of one network and of all together."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Budget:
         minute = int(time.monotonic() // 60)
         if minute != self._minute:
             self._minute, self._spent = minute, Counter()
-        if self._spent[network] >= self.OF_ONE or self._spent.total() >= self.OF_ALL:
+        if self._spent[network] >= self.PER_NETWORK or self._spent.total() >= self.IN_ALL:
             return False
         self._spent[network] += 1
         return True

@@ -155,3 +155,7 @@ class User(Table, table=True):
 def wrong_credentials() -> Refusal:
     """The same for an unknown or unverified e-mail and for a wrong password."""
     return Refusal(ErrorCode.INVALID_CREDENTIALS, "The e-mail or the password is wrong.")
+
+
+def unknown_user() -> Refusal:
+    return Refusal(ErrorCode.NOT_FOUND, "There is no such user.")

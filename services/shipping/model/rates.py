@@ -100,7 +100,7 @@ _REMOTE_ZIP = ("006", "007", "008", "009", "090", "091", "092", "093", "094", "0
                "962", "963", "964", "965", "966", "967", "968", "969", "995", "996", "997", "998", "999")  # fmt: skip
 """ZIP codes of Puerto Rico and the Virgin Islands, military mail, Hawaii, Guam and Samoa, Alaska."""
 _REMOTE_REGIONS = _codes("AA AE AK AP AS FM GU HI MH MP PR PW VI")
-_FAR_ENDS: Mapping[str, tuple[str, ...]] = {
+_OUTLYING_POSTAL_CODES: Mapping[str, tuple[str, ...]] = {
     "CA": ("X", "Y"),  # Northwest Territories, Nunavut, Yukon
     "ES": ("35", "38", "51", "52"),  # Canary Islands, Ceuta, Melilla
     "FR": ("97", "98"),  # overseas departments and territories
@@ -117,7 +117,7 @@ def zone_of(country: str, region: str | None, postal_code: str) -> Zone | None:
         return Zone.REMOTE if is_remote else Zone.DOMESTIC
     if country in _US_TERRITORIES:
         return Zone.REMOTE
-    if postal_code.startswith(_FAR_ENDS.get(country, ())):
+    if postal_code.startswith(_OUTLYING_POSTAL_CODES.get(country, ())):
         return Zone.WORLD
     if country in _NEIGHBOURS:
         return Zone.NEIGHBOUR

@@ -57,9 +57,9 @@ NEXT: Mapping[ShipmentStatus, frozenset[ShipmentStatus]] = {
     _S.REFUSED: frozenset(),
 }
 """The one transition table; `Shipment._move` raises on anything else. A lost parcel may turn up."""
-HERE = frozenset({_S.PENDING, _S.BOOKED})
+NOT_DISPATCHED = frozenset({_S.PENDING, _S.BOOKED})
 """The parcel is still ours to cancel."""
-LEFT = frozenset({_S.DISPATCHED, _S.IN_TRANSIT, _S.DELIVERED, _S.LOST, _S.RETURNED})
+HAS_LEFT = frozenset({_S.DISPATCHED, _S.IN_TRANSIT, _S.DELIVERED, _S.LOST, _S.RETURNED})
 """The carrier has it, or had it."""
 
 
@@ -183,7 +183,7 @@ class Shipment(Table, table=True):
             return []
         self.tracking_number = booking.tracking_number
         self.carrier_cost_minor, self.carrier_currency = booking.cost.minor, booking.cost.currency
-        return self._travel(ShipmentStatus.BOOKED, utc_now())
+        return self._advance_to(ShipmentStatus.BOOKED, utc_now())
 
     def refused(self, refusal: Refusal) -> list[Event]:
         """The carrier will not take it: for what it is, or because its reference was cancelled there."""
@@ -198,7 +198,7 @@ class Shipment(Table, table=True):
         """Write down that it shall not leave; False if there is nothing to cancel (any more). Refusal: already_dispatched."""
         if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
             return False
-        if self.status not in HERE:
+        if self.status not in NOT_DISPATCHED:
             raise self.already_dispatched()
         self._ask(Asked.CANCEL)
         return True
@@ -220,7 +220,7 @@ class Shipment(Table, table=True):
 
     def ask_to_dispatch(self) -> bool:
         """Write down that it is handed over; False if it has left. Refusals: shipment_cancelled, illegal_transition."""
-        if self.status in LEFT:
+        if self.status in HAS_LEFT:
             return False
         self._require_no_cancel()
         self._require_next(ShipmentStatus.DISPATCHED)
@@ -229,13 +229,13 @@ class Shipment(Table, table=True):
 
     def dispatched(self, at: datetime) -> list[Event]:
         """The carrier has it. Changes nothing if that was known. Refusal: illegal_transition, if it was cancelled."""
-        return self._travel(ShipmentStatus.DISPATCHED, at)
+        return self._advance_to(ShipmentStatus.DISPATCHED, at)
 
     def delivered(self, at: datetime) -> list[Event]:
         """It is at the door, says a person. Refusal: illegal_transition, if it has not left."""
         if self.status != ShipmentStatus.DELIVERED:
             self._require_next(ShipmentStatus.DELIVERED)
-        return self._travel(ShipmentStatus.DELIVERED, at)
+        return self._advance_to(ShipmentStatus.DELIVERED, at)
 
     def reported(self, status: str, at: datetime, tracking_number: str | None) -> list[Event]:
         """The carrier tells where it is. Stages that we missed are made up for; late news, and words of its own, move nothing."""
@@ -245,15 +245,15 @@ class Shipment(Table, table=True):
         is_late = self.reported_at is not None and at < self.reported_at
         self.reported_at = at if self.reported_at is None else max(at, self.reported_at)
         if status == ShipmentStatus.CANCELLED:
-            return self.cancelled() if self.status in HERE else []
-        if status not in LEFT | {ShipmentStatus.BOOKED}:
+            return self.cancelled() if self.status in NOT_DISPATCHED else []
+        if status not in HAS_LEFT | {ShipmentStatus.BOOKED}:
             return []
         # Each of the two may follow the other: only the time tells which one did.
         if is_late and (
             status == ShipmentStatus.LOST or (self.status, status) == (ShipmentStatus.LOST, ShipmentStatus.IN_TRANSIT)
         ):
             return []
-        return self._travel(ShipmentStatus(status), at)
+        return self._advance_to(ShipmentStatus(status), at)
 
     def reply(self) -> contract.Shipment:
         return contract.Shipment(
@@ -264,7 +264,7 @@ class Shipment(Table, table=True):
             tracking_number=self.tracking_number,
         )
 
-    def _travel(self, to: ShipmentStatus, at: datetime) -> list[Event]:
+    def _advance_to(self, to: ShipmentStatus, at: datetime) -> list[Event]:
         """Go on to where the carrier has it, through the stages before that; nothing if it is past that. Refusal:
         illegal_transition, if it will never leave."""
         if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
@@ -273,28 +273,28 @@ class Shipment(Table, table=True):
         for stage in (ShipmentStatus.BOOKED, ShipmentStatus.DISPATCHED, to):
             if self.status != to and stage in NEXT[self.status]:
                 self._move(stage)
-                events.append(self._arrived(at))
+                events.append(self._event_of_status(at))
         return events
 
-    def _arrived(self, at: datetime) -> Event:
+    def _event_of_status(self, at: datetime) -> Event:
         match self.status:
             case ShipmentStatus.BOOKED:
-                return ShipmentCreated(**self._whose(), warehouse_id=self.warehouse_id or "")
+                return ShipmentCreated(**self._common_fields(), warehouse_id=self.warehouse_id or "")
             case ShipmentStatus.DISPATCHED:
-                return ShipmentDispatched(**self._whose(), occurred_at=at)
+                return ShipmentDispatched(**self._common_fields(), occurred_at=at)
             case ShipmentStatus.DELIVERED:
-                return ShipmentDelivered(**self._whose(), occurred_at=at)
+                return ShipmentDelivered(**self._common_fields(), occurred_at=at)
             case ShipmentStatus.LOST:
-                return ShipmentLost(**self._whose(), occurred_at=at)
+                return ShipmentLost(**self._common_fields(), occurred_at=at)
             case ShipmentStatus.RETURNED:
-                return ShipmentReturned(**self._whose(), occurred_at=at)
+                return ShipmentReturned(**self._common_fields(), occurred_at=at)
             case other:
                 return self._tracking_updated(other, at)
 
     def _tracking_updated(self, status: str, at: datetime) -> TrackingUpdated:
-        return TrackingUpdated(**self._whose(), status=status, occurred_at=at)
+        return TrackingUpdated(**self._common_fields(), status=status, occurred_at=at)
 
-    def _whose(self) -> dict[str, Any]:
+    def _common_fields(self) -> dict[str, Any]:
         return {
             "order_id": self.order_id,
             "shipment_id": self.shipment_id,
@@ -315,7 +315,7 @@ class Shipment(Table, table=True):
     def _move(self, to: ShipmentStatus) -> None:
         self._require_next(to)
         self.status = to
-        if to not in HERE:
+        if to not in NOT_DISPATCHED:
             self.asked, self.asked_at = Asked.NOTHING, None
 
     def _require_next(self, to: ShipmentStatus) -> None:

@@ -15,7 +15,7 @@ from sqlmodel import col, delete, select, update
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.origin import Origin
-from chassis.sessions import MATTERS_FOR
+from chassis.sessions import REMEMBERED_FOR
 from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
@@ -26,8 +26,8 @@ from services.identity.commands.security import SecurityLog
 from services.identity.model import (
     DEVICES_KEPT,
     FORGOTTEN_AFTER,
-    NEAR,
-    WIDE,
+    PER_ACCOUNT,
+    PER_GUESSER,
     Budget,
     EndReason,
     LoginGuard,
@@ -144,7 +144,7 @@ class Acts:
     async def pauses_pass(self) -> None:
         """As if the longest pause had gone by."""
         async with self.database.transaction() as session:
-            await session.exec(update(LoginGuard).values(failed_at=col(LoginGuard.failed_at) - NEAR.longest_pause))
+            await session.exec(update(LoginGuard).values(failed_at=col(LoginGuard.failed_at) - PER_GUESSER.longest_pause))
 
 
 def principal_of(pair: TokenPair) -> Principal:
@@ -270,11 +270,11 @@ async def test_g5_guesses_from_everywhere_slow_down_strange_devices_only(acts: A
     await acts.register()
     device = (await acts.log_in()).device_token
     async with acts.database.transaction() as session:
-        session.add(LoginGuard(key=f"account {EMAIL}", failures=WIDE.free + 6))
+        session.add(LoginGuard(key=f"account {EMAIL}", failures=PER_ACCOUNT.free + 6))
     assert await code_of(acts.log_in(address="198.51.100.8")) == ErrorCode.RATE_LIMITED
     await acts.log_in(address="198.51.100.8", device=device)
     async with acts.database.transaction() as session:
-        await session.exec(update(LoginGuard).values(failed_at=utc_now() - WIDE.longest_pause))
+        await session.exec(update(LoginGuard).values(failed_at=utc_now() - PER_ACCOUNT.longest_pause))
     await acts.log_in(address="198.51.100.8")  # a minute is the longest that anybody waits for others' sake
 
 
@@ -393,7 +393,7 @@ async def test_only_ends_that_matter_are_told(acts: Acts) -> None:
     await acts.log_out(await acts.log_in())
     assert len((await queries.ended_sessions(acts.database, 0)).session_ids) == 1
     async with acts.database.transaction() as session:
-        await session.exec(update(Session).values(ended_at=utc_now() - MATTERS_FOR))
+        await session.exec(update(Session).values(ended_at=utc_now() - REMEMBERED_FOR))
     assert (await queries.ended_sessions(acts.database, 0)).session_ids == []
 
 
@@ -540,7 +540,7 @@ async def test_g9_refresh_tokens_that_are_refused_are_written_down(acts: Acts) -
 
 async def test_a_flood_of_failures_does_not_fill_the_log(acts: Acts) -> None:
     nonsense = TokenPair(access_token="", expires_in=1, refresh_token="nonsense", refresh_expires_in=1)
-    for _ in range(Budget.OF_ONE + 50):
+    for _ in range(Budget.PER_NETWORK + 50):
         await code_of(acts.refresh(nonsense))
     # Twice the budget of a minute, if one has just begun.
-    assert Budget.OF_ONE <= len(await acts.records()) <= 2 * Budget.OF_ONE
+    assert Budget.PER_NETWORK <= len(await acts.records()) <= 2 * Budget.PER_NETWORK

@@ -21,7 +21,7 @@ from chassis.tokens import TokenVerifier
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
 from services.identity.app import IdentitySettings
-from services.identity.model import FORGOTTEN_AFTER, NEAR, Budget, LoginGuard, Session, User, secret_tokens, security
+from services.identity.model import FORGOTTEN_AFTER, PER_GUESSER, Budget, LoginGuard, Session, User, secret_tokens, security
 from services.identity.passwords import Passwords
 from services.identity.schemas import RolesRequest
 from services.identity.tokens import TokenIssuer
@@ -122,19 +122,19 @@ def test_only_the_last_refresh_token_of_a_session_is_good_and_only_its_hash_is_k
 
 
 def test_g5_each_wrong_guess_costs_twice_the_pause_of_the_one_before() -> None:
-    guard = LoginGuard(key="k", failures=NEAR.free - 1, failed_at=utc_now())
-    guard.check(NEAR)
+    guard = LoginGuard(key="k", failures=PER_GUESSER.free - 1, failed_at=utc_now())
+    guard.check(PER_GUESSER)
     pauses = []
     for _ in range(8):
         guard.count_failure()
         with pytest.raises(Refusal) as refused:
-            guard.check(NEAR)
+            guard.check(PER_GUESSER)
         assert refused.value.code == ErrorCode.RATE_LIMITED
         pauses.append(refused.value.extra["retry_after"])
     assert pauses == [30, 60, 120, 240, 480, 900, 900, 900]
     guard.failures = 10**9
-    guard.failed_at -= NEAR.longest_pause
-    guard.check(NEAR)
+    guard.failed_at -= PER_GUESSER.longest_pause
+    guard.check(PER_GUESSER)
 
 
 def test_failures_of_long_ago_are_forgotten() -> None:
@@ -152,8 +152,8 @@ def test_guesses_are_counted_by_network() -> None:
 def test_strangers_share_a_budget_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(security, "time", SimpleNamespace(monotonic=lambda: 600.0))
     budget = Budget()
-    assert [budget.allows("a") for _ in range(Budget.OF_ONE + 5)].count(True) == Budget.OF_ONE
-    assert [budget.allows(f"network {n}") for n in range(Budget.OF_ALL)].count(True) == Budget.OF_ALL - Budget.OF_ONE
+    assert [budget.allows("a") for _ in range(Budget.PER_NETWORK + 5)].count(True) == Budget.PER_NETWORK
+    assert [budget.allows(f"network {n}") for n in range(Budget.IN_ALL)].count(True) == Budget.IN_ALL - Budget.PER_NETWORK
     monkeypatch.setattr(security, "time", SimpleNamespace(monotonic=lambda: 660.0))
     assert budget.allows("a")
 

@@ -9,15 +9,14 @@ from chassis.idempotency import IdempotencyKey
 from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
 from services.inventory import commands
 from services.inventory.model import Movement, Stock, outbox
-from services.inventory.schemas import ReceiptLine, ReceiptRequest, WarehouseView
 from tests.conftest import ADMIN
 
 
 async def stock(database: Database, warehouse_id: str, **levels: int) -> None:
-    await commands.put_warehouse(database, ADMIN, WarehouseView(warehouse_id=warehouse_id, name=warehouse_id))
-    lines = [ReceiptLine(product_id=product, quantity=quantity) for product, quantity in levels.items()]
-    receipt = ReceiptRequest(warehouse_id=warehouse_id, reference="test", lines=lines)
-    await commands.receive_stock(database, ADMIN, receipt, IdempotencyKey("test", str(uuid4()), ""))
+    await commands.put_warehouse(database, ADMIN, warehouse_id, warehouse_id)
+    lines = [StockLine(product_id=product, quantity=quantity) for product, quantity in levels.items()]
+    key = IdempotencyKey("test", str(uuid4()), "")
+    await commands.receive_stock(database, ADMIN, warehouse_id, lines, key, reference="test")
 
 
 def order(warehouse_id: str | None = "w1", *, customer_id: UUID | None = None, **lines: int) -> ReserveInventory:

@@ -18,9 +18,8 @@ from contracts.accounts import AccountMail
 from contracts.errors import ErrorCode, Refusal
 from contracts.notifications import NotificationKind, SendNotification
 from embedded.ports import free_port
-from services.notification.app import build
+from services.notification.app import NotificationSettings, build
 from services.notification.model import Notification, outbox
-from services.notification.settings import NotificationSettings
 from simulators.mail_sink import create_app
 from tests.conftest import Databases, TokenMint, running_api
 

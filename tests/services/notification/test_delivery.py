@@ -21,12 +21,11 @@ from contracts.events import AccountMailRequested
 from contracts.notifications import NotificationKind
 from embedded.ports import free_port
 from services.notification import commands
-from services.notification.adapters import SmtpMailer
+from services.notification.adapters import SmtpMailer, SmtpSettings
 from services.notification.commands import Report
 from services.notification.delivery import Delivery
 from services.notification.model import Notification, NotificationStatus, Outcome, Template, outbox, pause_after
 from services.notification.ports import MailServerAway
-from services.notification.settings import SmtpSettings
 from tests.conftest import eventually
 from tests.services.notification.conftest import Mailbox, People, confirmation, event_types, notifications
 

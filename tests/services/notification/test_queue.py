@@ -23,9 +23,9 @@ from contracts.money import Money
 from contracts.notifications import NotificationKind
 from contracts.orders import Trouble
 from services.notification import commands
+from services.notification.app import NotificationSettings
 from services.notification.consumers import subscription
 from services.notification.model import NotificationStatus, inbox
-from services.notification.settings import NotificationSettings
 from tests.services.notification.conftest import confirmation, event_types, notifications
 
 

@@ -92,10 +92,10 @@ async def test_only_the_first_definite_outcome_is_kept(database: Database) -> No
         for status, code in ((S.IN_REVIEW, None), (S.CONFIRMED, None), (S.CANCELLING, ErrorCode.CANCELLED_BY_REQUEST))
     ]
     await advance(database, order, S.RESERVED, S.IN_REVIEW, outcome=held)
-    assert (await record(database, order)).told_outcome is None
+    assert (await record(database, order)).kept_outcome is None
     await advance(database, order, S.PAID, S.CONFIRMED, outcome=confirmed)
     await advance(database, order, S.CANCELLING, S.CANCELLED, outcome=refused)
-    assert (await record(database, order)).told_outcome == confirmed
+    assert (await record(database, order)).kept_outcome == confirmed
 
 
 async def test_s10_a_parcel_may_be_lost_and_sent_again(database: Database) -> None:

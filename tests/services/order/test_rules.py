@@ -12,7 +12,7 @@ from contracts.orders import AdvanceOrder, LineRequest, OrderStatus, Outcome, Pl
 from services.order.api import wants_async
 from services.order.commands import canceller
 from services.order.model import Order
-from services.order.placing import Terms, priced, require_form
+from services.order.model.placing import Terms, priced, require_form
 from services.order.schemas import OrderView
 from tests.conftest import ADMIN
 from tests.services.order.conftest import SHIP_TO, S, new_order
@@ -141,7 +141,7 @@ def test_an_order_as_it_was_confirmed_is_made_of_what_never_changes() -> None:
         )
     )
     view = OrderView.confirmed(order, confirmed)
-    assert later.told_outcome == confirmed
+    assert later.kept_outcome == confirmed
     assert OrderView.confirmed(later, confirmed) == view
     assert (view.status, view.tracking_number, view.warehouse_id, view.refunded) == (S.CONFIRMED, "T1", "w1", Money.zero())
 

@@ -1,8 +1,10 @@
 """What the tests of shipping send, and how they read what came of it."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+from pydantic_core import to_jsonable_python
 from sqlmodel import col, select
 
 from chassis.clock import utc_now
@@ -12,7 +14,7 @@ from contracts.ids import parcel_reference
 from contracts.shipments import CancelShipment, CreateShipment
 from services.shipping import queries
 from services.shipping.model import Shipment, outbox
-from services.shipping.schemas import CarrierNews
+from services.shipping.ports import CarrierNews
 from tests.conftest import ADMIN
 
 ADDRESS = Address(name="A. Customer", line1="12 Main Street", city="Cincinnati", region="OH", postal_code="45202", country="US")
@@ -66,5 +68,11 @@ async def history_of(database: Database, order_id: UUID) -> list[str]:
 
 
 def news(order: CreateShipment, status: str, **changes: Any) -> CarrierNews:
-    fields = {"id": f"evt_{uuid4().hex}", "reference": reference_of(order), "status": status, "occurred_at": utc_now()}
-    return CarrierNews.model_validate(fields | changes)
+    told = CarrierNews(id=f"evt_{uuid4().hex}", reference=reference_of(order), status=status, occurred_at=utc_now())
+    return replace(told, **changes)
+
+
+def as_sent(news: CarrierNews) -> dict[str, Any]:
+    """The body of the carrier's request."""
+    body: dict[str, Any] = to_jsonable_python(news)
+    return body

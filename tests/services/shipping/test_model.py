@@ -10,7 +10,7 @@ from contracts.errors import Refusal
 from contracts.events import Event
 from contracts.shipments import ShipmentStatus
 from services.shipping.model import Shipment, TrackingEvent
-from services.shipping.model.shipment import LEFT, NEXT
+from services.shipping.model.shipment import HAS_LEFT, NEXT
 
 STEPS = ("ask_to_cancel", "cancelled", "ask_to_dispatch", "dispatched", "delivered", *ShipmentStatus)
 
@@ -36,4 +36,4 @@ def test_no_step_leaves_the_transition_table(status: ShipmentStatus, step: str) 
     passed = [status, *[ShipmentStatus(TrackingEvent.of(shipment.shipment_id, event).status) for event in events]]
     assert all(after in NEXT[before] for before, after in pairwise(passed))
     assert passed[-1] == shipment.status
-    assert status not in LEFT or shipment.status in LEFT
+    assert status not in HAS_LEFT or shipment.status in HAS_LEFT

@@ -22,7 +22,7 @@ from contracts.shipments import CreateShipment, ShipmentStatus
 from services.shipping import commands
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import Shipment
-from services.shipping.model.shipment import LEFT
+from services.shipping.model.shipment import HAS_LEFT
 from services.shipping.ports import Booking, Carrier, Parcel
 from tests.conftest import ADMIN
 from tests.services.shipping.conftest import CarrierSimulator
@@ -121,12 +121,12 @@ class Played:
         assert await simulator.status(self.parcel.order_id) in AGREED[shipment.status]
         told = await events_of(database, self.parcel.order_id)
         assert len(told) == len(set(told))
-        assert ("ShipmentDispatched" in told) == (shipment.status in LEFT)
+        assert ("ShipmentDispatched" in told) == (shipment.status in HAS_LEFT)
         assert ("TrackingUpdated CANCELLED" in told) <= (shipment.status == ShipmentStatus.CANCELLED)
         for answer in (actor.answer() for actor in self.actors):
             match answer:
                 case Refusal(code=ErrorCode.ALREADY_DISPATCHED):
-                    assert shipment.status in LEFT
+                    assert shipment.status in HAS_LEFT
                 case Refusal():
                     assert answer.code in (ErrorCode.SHIPMENT_CANCELLED, ErrorCode.ILLEGAL_TRANSITION)
                 case BaseException():
@@ -134,7 +134,7 @@ class Played:
                 case contract.Shipment(status=ShipmentStatus.CANCELLED):
                     assert shipment.status == ShipmentStatus.CANCELLED
                 case Shipment():
-                    assert shipment.status in LEFT
+                    assert shipment.status in HAS_LEFT
         return shipment.status
 
     def refusals(self) -> set[ErrorCode]:

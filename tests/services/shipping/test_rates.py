@@ -86,21 +86,21 @@ def test_a_country_without_towns_or_postal_codes_keeps_what_was_given() -> None:
 
 
 def test_each_wrong_field_is_named() -> None:
-    assert errors_of(line1=None, city="  ") == {"line1": "required", "city": "required"}
-    assert errors_of(region="Bavaria") == {"region": "invalid"}
-    assert errors_of(region=None) == {"region": "required"}
-    assert errors_of(postal_code="90210") == {"postal_code": "invalid"}  # that is in California
-    assert errors_of(country="ZZ") == {"country": "invalid"}
-    assert errors_of(country="../zz") == {"country": "invalid"}
-    assert errors_of(country="AQ") == {"country": "not_served"}
+    assert errors_of(line1=None, city="  ") == {"line1": "address_required", "city": "address_required"}
+    assert errors_of(region="Bavaria") == {"region": "address_invalid"}
+    assert errors_of(region=None) == {"region": "address_required"}
+    assert errors_of(postal_code="90210") == {"postal_code": "address_invalid"}  # that is in California
+    assert errors_of(country="ZZ") == {"country": "address_invalid"}
+    assert errors_of(country="../zz") == {"country": "address_invalid"}
+    assert errors_of(country="AQ") == {"country": "address_not_served"}
     assert errors_of(name=None, line1="", city=None, postal_code=None, country=None) == dict.fromkeys(
-        ("name", "line1", "city", "postal_code", "country"), "required"
+        ("name", "line1", "city", "postal_code", "country"), "address_required"
     )
 
 
 def test_a_line_that_an_order_would_not_take_is_named() -> None:
     assert errors_of(line1="x" * 121) == {"line1": "string_too_long"}
-    assert errors_of(country="IE", region="Dublin", postal_code="4" * 17)["postal_code"] in ("string_too_long", "invalid")
+    assert errors_of(country="IE", region="Dublin", postal_code="4" * 17)["postal_code"] in ("string_too_long", "address_invalid")
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])

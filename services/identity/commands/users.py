@@ -1,4 +1,4 @@
-"""Aggregates as a command needs them: locked until its transaction ends."""
+"""Users as commands need them: by their proven address, or locked until the transaction ends."""
 
 from uuid import UUID
 
@@ -7,8 +7,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
-from services.identity.model import Session, User
-from services.identity.queries import unknown_user
+from services.identity.model import Session, User, unknown_user
+
+
+async def holder_of(session: AsyncSession, email: str) -> User | None:
+    """Who holds this address: the one account whose owner has proven, by a link, to read it. Not locked."""
+    query = select(User).where(User.email == email, col(User.email_verified_at).is_not(None))
+    return (await session.exec(query)).one_or_none()
 
 
 async def locked_user(session: AsyncSession, user_id: UUID) -> User:

@@ -178,7 +178,7 @@ class Order(Table, table=True):
         return CancelRequest.model_validate(self.cancel_wish) if self.cancel_wish else None
 
     @property
-    def told_outcome(self) -> Outcome | None:
+    def kept_outcome(self) -> Outcome | None:
         """The outcome that stays; None while it is open."""
         return Outcome.model_validate(self.outcome) if self.outcome else None
 
@@ -192,7 +192,7 @@ class Order(Table, table=True):
         if self.fingerprint != fingerprint:
             raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another body.")
 
-    def wants_cancelling(self, request: CancelRequest) -> None:
+    def keep_wish_to_cancel(self, request: CancelRequest) -> None:
         """Keep a wish for the job to pass on; the first one counts."""
         if self.cancel_wish is None:
             self.cancel_wish = request.model_dump(mode="json")
@@ -249,7 +249,7 @@ class Order(Table, table=True):
 
     def advanced(self) -> OrderAdvanced:
         """The answer to its saga's word."""
-        return OrderAdvanced(order_id=self.order_id, status=self.status, outcome=self.told_outcome)
+        return OrderAdvanced(order_id=self.order_id, status=self.status, outcome=self.kept_outcome)
 
     def _ahead(self, command: AdvanceOrder) -> Sequence[OrderStatus]:
         """The path without the beginning that was walked before. Refusal: illegal_transition, if it does not go on from here."""
