@@ -38,7 +38,7 @@ ADMIN = Grant(Principal(uuid4(), frozenset({Role.ADMIN}), 0), frozenset({Reach.A
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", default="20", help="crash test: how many times something fails")
+    parser.addoption("--kills", default="10", help="crash test: how many times something fails")
     parser.addoption("--seed", default=str(time.time_ns() % 100_000), help="crash test: makes the random choices repeatable")
     parser.addoption("--explore-seeds", default="400", help="explorer: how many seeds are played; they follow from --seed")
     parser.addoption("--fuzz-seed", default="1", help="fuzz run: where its sequence of made-up requests begins")
