@@ -8,9 +8,11 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from contracts.ids import parcel_reference
 from contracts.orders import OrderStatus
 from testing import scenarios
 from testing.stage import Stage
@@ -63,6 +65,8 @@ def test_every_command_of_the_readme_is_tried_here() -> None:
         ("approve",),
         ("reject",),
         ("cancel",),
+        ("ParcelTrouble",),
+        ("decide_parcel",),
         ("StuckUndo",),
     ]
     assert sorted(command(*words) for words in tried) == sorted(COMMANDS)
@@ -86,8 +90,8 @@ async def test_a_held_order_is_found_and_approved(stage: Stage, cli: Cli) -> Non
     await stage.shop.reaches(order_id, OrderStatus.CONFIRMED)
     code, output = await cli.run(command("--name timeline"), order_id)
     assert code == 0, output
-    approved = [entry for entry in result_of(output) if entry["what"] == "Approved by ann"]
-    assert [entry["detail"] for entry in approved] == ["known customer"]
+    approved = [entry for entry in result_of(output) if entry["what"] == "Approved"]
+    assert [entry["for_staff"] for entry in approved] == ["by ann: known customer"]
 
 
 async def test_a_held_order_is_rejected(stage: Stage, cli: Cli) -> None:
@@ -95,7 +99,27 @@ async def test_a_held_order_is_rejected(stage: Stage, cli: Cli) -> None:
     code, output = await cli.run(command("reject"), order_id)
     assert code == 0, output
     order = await stage.shop.reaches(order_id, OrderStatus.CANCELLED)
-    assert (order["code"], order["detail"]) == ("review_rejected", "The order was not approved: stolen card")
+    assert (order["code"], order["detail"]) == ("review_rejected", "The order was not approved.")
+
+
+async def test_a_lost_parcel_is_found_in_the_list_and_sent_again(stage: Stage, cli: Cli) -> None:
+    order_id = await stage.placed()
+    await stage.shop.dispatch(order_id)
+    await stage.shop.carrier.call("POST", "/_control/advance", {"to": "lost", "references": [order_id]})
+    await stage.shop.reaches(order_id, OrderStatus.UNDELIVERED)
+
+    async def listed() -> bool:
+        code, output = await cli.run(command("ParcelTrouble"))
+        assert code == 0, output
+        return order_id in output
+
+    await eventually(listed, what="the order in the list")
+    code, output = await cli.run(command("decide_parcel"), order_id)
+    assert code == 0, output
+    await stage.shop.reaches(order_id, OrderStatus.CONFIRMED)
+    await stage.shop.dispatch(order_id)
+    await stage.shop.deliver(parcel_reference(UUID(order_id), 2))
+    await stage.shop.reaches(order_id, OrderStatus.COMPLETED)
 
 
 async def test_a_confirmed_order_is_cancelled_and_everything_refunded(stage: Stage, cli: Cli) -> None:
