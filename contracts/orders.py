@@ -353,6 +353,8 @@ class OrderSoFar(Contract):
     warehouse_id: str | None = None
     tracking_number: str | None = None
     trouble: Trouble | None = None
+    given_up: tuple[str, ...] = ()
+    """Undos that were ended by hand without being done."""
     quiet_since: datetime | None = None
     """When the parcel was last heard of, or last decided about."""
     cancel: CancelRequest | None = None

@@ -58,7 +58,7 @@ class Progress:
         self._told_facts = (self.trouble, self.outcome)
         self.refunded: Money | None = None
         self._stuck: tuple[str, ...] = ()
-        self._given_up: tuple[str, ...] = ()
+        self._given_up = known.given_up
         if order.so_far is None:
             self.note(f"Placed: {order.total}")
 
@@ -151,10 +151,9 @@ class Progress:
         self.list_as(PARCEL_TROUBLE.value_set(trouble) if trouble else PARCEL_TROUBLE.value_unset())
 
     def report_stuck(self, stuck: tuple[str, ...]) -> None:
-        """Make undos that do not succeed visible: search attribute, metric, details, timeline."""
+        """Make undos that do not succeed visible: search attribute (which a gauge counts), details, timeline."""
         for undo in [undo for undo in stuck if undo not in self._stuck]:
             self.note("Takes longer to be undone", for_staff=f"{undo} does not succeed; it is being retried")
-            workflow.metric_meter().create_counter("saga_undo_stuck", "Undos that did not succeed in time").add(1, {"undo": undo})
         self._stuck = stuck
         names = ", ".join(stuck)
         self.list_as(STUCK_UNDO.value_set(names) if stuck else STUCK_UNDO.value_unset())
@@ -208,5 +207,6 @@ class Progress:
             warehouse_id=self.warehouse_id,
             tracking_number=self.tracking_number,
             trouble=self.trouble,
+            given_up=self._given_up,
             **more,
         )

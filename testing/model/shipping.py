@@ -9,7 +9,7 @@ from contracts.ids import ORDERS
 from contracts.shipments import CancelShipment, CreateShipment, Shipment, ShipmentStatus
 
 _S = ShipmentStatus
-HERE = frozenset({_S.PENDING, _S.BOOKED})
+NOT_DISPATCHED = frozenset({_S.PENDING, _S.BOOKED})
 """Can still be cancelled."""
 ENDED = frozenset({_S.CANCELLED, _S.REFUSED})
 NEXT = {
@@ -31,7 +31,7 @@ class Parcel:
 
     @property
     def has_left(self) -> bool:
-        return self.status not in HERE | ENDED
+        return self.status not in NOT_DISPATCHED | ENDED
 
 
 Watcher = Callable[[UUID, int, ShipmentStatus], None]
@@ -75,7 +75,7 @@ class Shipping:
         if parcel.has_left:
             extra = {"tracking_number": parcel.tracking_number}
             raise Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel has left; it can only be returned.", extra=extra)
-        if parcel.status in HERE:
+        if parcel.status in NOT_DISPATCHED:
             parcel.status = ShipmentStatus.CANCELLED
         return self._reply(command.order_id, command.parcel)
 
