@@ -16,7 +16,7 @@ from contracts.shipments import ShipmentStatus
 from testing.model import World
 from testing.model.world import refused, unavailable
 from testing.sagas import Saga, assert_settled, place_order
-from tests.conftest import eventually
+from tests.conftest import PATIENCE_S, eventually
 from tests.workflows.conftest import Begin
 
 FORWARD = ["ReserveInventory", "ProcessPayment", "CreateShipment", "AdvanceOrder"]
@@ -190,7 +190,8 @@ async def test_a_cancel_is_answered_also_if_the_parcel_arrives_first(begin: Begi
             state = await saga.deliver()
         # Accepted, it is refused; if not, it finds no workflow any more, and the order service answers from its record.
         with pytest.raises((WorkflowUpdateFailedError, RPCError)) as refusal:
-            await asyncio.wait_for(cancelling[0], 20)
+            async with asyncio.timeout(PATIENCE_S):
+                await cancelling[0]
     if isinstance(refusal.value, WorkflowUpdateFailedError):
         assert isinstance(refusal.value.cause, ApplicationError)
         assert refusal.value.cause.type == ErrorCode.ALREADY_DISPATCHED
