@@ -40,7 +40,8 @@ def health_router(checks: Mapping[str, Check], troubles: Mapping[str, Trouble] |
 
 async def _outcome(check: Check) -> str:
     try:
-        await asyncio.wait_for(check(), 3)
+        async with asyncio.timeout(3):
+            await check()
     except Exception as error:
         return type(error).__name__
     return "ok"

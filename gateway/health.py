@@ -108,7 +108,8 @@ def _checks(body: bytes) -> dict[str, str]:
 async def _part(check: Awaitable[object]) -> PartHealth:
     began = time.perf_counter()
     try:
-        await asyncio.wait_for(check, TIMEOUT_S)
+        async with asyncio.timeout(TIMEOUT_S):
+            await check
     except TimeoutError:
         return PartHealth(status="down", reason=f"no answer within {TIMEOUT_S:g} s")
     except NotReady as error:
