@@ -129,6 +129,7 @@ class OrderWorkflow(Delivery):
     async def _notify(self) -> None:
         try:
             await self._progress.do(steps.send_confirmation(self._order, self._progress.tracking_number))
+            self._progress.note("Confirmation queued for sending")
         except FailureError as failure:
             self._progress.note("The confirmation could not be sent", for_staff=words_of(failure))
 
