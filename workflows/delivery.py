@@ -253,14 +253,17 @@ class Delivery(OrderMessages):
 
     async def _go_on_in_another_run(self, *, review_until: datetime | None = None) -> None:
         """Does not return, unless something else has to be done first."""
-        await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._has_message())
-        is_approved = self._progress.status == OrderStatus.IN_REVIEW and self._approval is not None
-        if self._has_message() or is_approved:
+        is_free = workflow.all_handlers_finished
+        await workflow.wait_condition(lambda: is_free() or self._has_message() or self._is_decided())
+        if self._has_message() or self._is_decided():
             return
         so_far = self._progress.so_far(
             review_until=review_until, parcel=self._parcel, parcels=self._parcels, quiet_since=self._quiet_since
         )
         workflow.continue_as_new(self._order.model_copy(update={"so_far": so_far}))
+
+    def _is_decided(self) -> bool:
+        return self._progress.status == OrderStatus.IN_REVIEW and self._approval is not None
 
     async def _watch(self) -> None:
         """Wake the story when nothing was heard of the parcel, or decided about it, for too long."""

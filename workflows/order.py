@@ -39,6 +39,8 @@ class OrderWorkflow(Delivery):
         self._review_until = order.so_far.review_until if order.so_far else None
         self._is_confirmed = self._progress.status not in PLACING
         """Whether everybody has been told."""
+        if self._progress.status == OrderStatus.IN_REVIEW:
+            self._answer(self._progress.outcome_held())
         if order.so_far is not None:
             self._register_undos()
             if order.so_far.cancel is not None:
@@ -89,7 +91,7 @@ class OrderWorkflow(Delivery):
         progress.become(OrderStatus.IN_REVIEW, "Held for review", for_staff=progress.review_reason)
         await progress.tell()
         progress.list_as()
-        self._answer(Outcome(order_id=self._order.order_id, status=OrderStatus.IN_REVIEW, detail="Held for review."))
+        self._answer(progress.outcome_held())
 
     async def _review(self) -> None:
         """Wait until an operator decides. Raises the refusal if that is a no, or does not come in time."""

@@ -165,6 +165,10 @@ class Progress:
     def is_final(self) -> bool:
         return self.status in FINAL_STATUSES
 
+    def outcome_held(self) -> Outcome:
+        """What the client of `place` is told of an order that is held: it is not over yet."""
+        return Outcome(order_id=self._order.order_id, status=OrderStatus.IN_REVIEW, detail="Held for review.")
+
     def outcome_confirmed(self) -> Outcome:
         """What the client of `place` is told of an order that is confirmed."""
         return Outcome(

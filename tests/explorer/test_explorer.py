@@ -82,6 +82,12 @@ FOUND: dict[str, Story] = {
         "message 1": "cancel, after 3000 s",
         "CancelShipment 1": "outage of 7200 s",
     },
+    "f7_a_client_asks_again_while_an_order_is_held_and_its_history_long": {
+        "review": "asked for by us",
+        "message 2": "place under another id, after call AdvanceOrder 1",
+        "task 1 finds the history long": "yes",
+        "task 2 finds the history long": "yes",
+    },
     "s1_a_declined_order_whose_task_is_lost": {
         "ProcessPayment 1": "refused: payment_declined",
         "task 1 is lost": "at the end",
