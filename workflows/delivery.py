@@ -72,6 +72,7 @@ class Delivery(OrderMessages):
             except asyncio.CancelledError:
                 self._heed_workflow_cancellation()
             await shielded(self._do_next())
+            self._is_signalled = False
             if self._is_long() and not self._has_message() and self._is_notified():
                 await self._go_on_in_another_run()
         watching.cancel()
@@ -241,14 +242,14 @@ class Delivery(OrderMessages):
         return bool(self._reports or self._cancellation or self._parcel_decision or self._is_overdue)
 
     def _has_something_to_do(self) -> bool:
-        delivered = self._progress.status == OrderStatus.DELIVERED
-        return self._has_message() or delivered or (self._is_long() and self._is_notified())
+        return self._has_message() or self._is_signalled or self._progress.status == OrderStatus.DELIVERED
 
     def _is_notified(self) -> bool:
         return self._notifying is None or self._notifying.done()
 
     def _is_long(self) -> bool:
-        """Whether the history should go on in another run."""
+        """Whether the history should go on in another run. To be asked after a signal or a timer; as a condition to wait for, it
+        would depend on updates that were rejected, and those are in no history."""
         return workflow.info().is_continue_as_new_suggested()
 
     async def _go_on_in_another_run(self, *, review_until: datetime | None = None) -> None:

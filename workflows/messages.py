@@ -66,6 +66,8 @@ class OrderMessages:
         self._parcel = so_far.parcel if so_far else 1
         self._parcels = so_far.parcels if so_far else 1
         self._reports: list[ShipmentUpdate] = []
+        self._is_signalled = False
+        """Whether a signal has come since the story looked last: what makes a history long."""
 
     # ── Updates ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -159,11 +161,13 @@ class OrderMessages:
 
     @workflow.signal(name="cancel", description="Cancel: what comes of it stands in the timeline")
     def cancel_signalled(self, request: CancelRequest) -> None:
+        self._is_signalled = True
         if not self._has_left() and self._settled is None:
             self._wish_to_cancel(request)
 
     @workflow.signal(description="What the carrier reported: status, parcel")
     def shipment_updated(self, update: ShipmentUpdate) -> None:
+        self._is_signalled = True
         self._reports.append(update)
 
     # ── Queries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -214,6 +218,7 @@ class OrderMessages:
 
     def _takes(self, decision: AnyDecision, require: Callable[[AnyDecision], None]) -> bool:
         """Whether a decision that came as a signal is accepted; if not, its sender finds why in the timeline."""
+        self._is_signalled = True
         try:
             require(decision)
         except ApplicationError as refused:

@@ -100,7 +100,7 @@ class OrderWorkflow(Delivery):
         while self._approval is None:
             try:
                 await workflow.wait_condition(
-                    lambda: self._approval is not None or self._cancellation is not None or self._is_long(),
+                    lambda: self._approval is not None or self._cancellation is not None or self._is_signalled,
                     timeout=max(until - workflow.now(), timedelta(seconds=1)),
                     timeout_summary="Review deadline",
                 )
@@ -108,7 +108,8 @@ class OrderWorkflow(Delivery):
                 raise as_failure(Refusal(ErrorCode.REVIEW_EXPIRED, "Nobody approved the order in time.")) from None
             if self._cancellation is not None:
                 raise asyncio.CancelledError
-            if self._approval is None:
+            self._is_signalled = False
+            if self._approval is None and self._is_long():
                 self._reports.clear()  # there is no parcel yet
                 await self._go_on_in_another_run(review_until=until)
         approved, decision = self._approval

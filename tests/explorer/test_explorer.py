@@ -88,6 +88,13 @@ FOUND: dict[str, Story] = {
         "task 1 finds the history long": "yes",
         "task 2 finds the history long": "yes",
     },
+    "f8_an_update_is_rejected_in_the_task_that_goes_on_in_another_run": {
+        "message 5": "approve, with task 9",
+        "carrier of parcel 1": "picks up after 20 days",
+        "task 7 finds the history long": "yes",
+        "task 9 finds the history long": "yes",
+        "task 10 finds the history long": "yes",
+    },
     "s1_a_declined_order_whose_task_is_lost": {
         "ProcessPayment 1": "refused: payment_declined",
         "task 1 is lost": "at the end",
