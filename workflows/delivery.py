@@ -111,8 +111,8 @@ class Delivery(OrderMessages):
     async def _moved(self, status: ShipmentStatus) -> None:
         progress = self._progress
         was_lost = progress.trouble is not None and self._has_left()
-        if was_lost and status == ShipmentStatus.DISPATCHED:
-            return  # repeated: what was reported since is newer
+        if progress.trouble == Trouble.RETURNED or (was_lost and status == ShipmentStatus.DISPATCHED):
+            return  # an old report, or one that is repeated: what was reported since is newer
         await self._require_shipped()
         if progress.status != OrderStatus.SHIPPED:
             progress.become(OrderStatus.SHIPPED, "Parcel found" if was_lost else "Parcel dispatched")

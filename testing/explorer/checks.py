@@ -127,8 +127,8 @@ def _parcels(played: Played) -> Iterator[str]:
     if waiting:
         yield f"{status}, and parcel {waiting[0]} is still {parcels[waiting[0]]}"
     left = [number for number, parcel in parcels.items() if parcel not in (_S.PENDING, _S.BOOKED, _S.CANCELLED, _S.REFUSED)]
-    if status == _O.CANCELLED and left:
-        yield f"the order is cancelled, and parcel {left[0]} is {parcels[left[0]]}"
+    if status == _O.CANCELLED and (live := [number for number in left if number not in played.in_trouble]):
+        yield f"the order is cancelled, and parcel {live[0]} is {parcels[live[0]]}"
     if status == _O.REFUNDED and not set(left) <= played.in_trouble:
         yield f"the order is refunded, and parcel {max(left)}, of which no trouble was known, is {parcels[max(left)]}"
     if status == _O.COMPLETED and _S.DELIVERED not in parcels.values():

@@ -95,6 +95,10 @@ FOUND: dict[str, Story] = {
         "task 9 finds the history long": "yes",
         "task 10 finds the history long": "yes",
     },
+    "f9_old_reports_of_a_parcel_that_came_back": {
+        "message 3": "report all backwards, after call AdvanceOrder 3",
+        "carrier of parcel 1": "brings it back",
+    },
     "s1_a_declined_order_whose_task_is_lost": {
         "ProcessPayment 1": "refused: payment_declined",
         "task 1 is lost": "at the end",
