@@ -254,6 +254,10 @@ async def test_s10_a_parcel_in_trouble_waits_for_a_decision(begin: Begin, troubl
                 await status_is(saga, OrderStatus.CONFIRMED)
                 for status in ("DISPATCHED", "DELIVERED"):
                     await saga.handle.signal("shipment_updated", {"status": status, "parcel": 2})
+            elif (trouble, choice) == (Trouble.RETURNED, ParcelChoice.WAIT):
+                await saga.handle.signal("shipment_updated", {"status": "DELIVERED"})  # an old report: it is here
+                await update(saga, "decide_parcel", ANN | {"choice": ParcelChoice.REFUND_AND_RESTOCK})
+                choice = ParcelChoice.REFUND_AND_RESTOCK
             elif choice == ParcelChoice.WAIT:
                 for status in ("DISPATCHED", "IN_TRANSIT", "DELIVERED"):
                     await saga.handle.signal("shipment_updated", {"status": status})
