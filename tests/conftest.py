@@ -40,7 +40,10 @@ ADMIN = Grant(Principal(uuid4(), frozenset({Role.ADMIN}), 0), frozenset({Reach.A
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", default="6", help="crash test: how many times something fails")
     parser.addoption("--seed", default=str(time.time_ns() % 100_000), help="crash test: makes the random choices repeatable")
-    parser.addoption("--explore-seeds", default="400", help="explorer: how many seeds are played; they follow from --seed")
+    parser.addoption("--explore-seeds", default="400", help="explorer: how many seeds are played")
+    parser.addoption(
+        "--explore-first", default="0", help="explorer: the first of them; fixed, so that a build fails for its own change"
+    )
     parser.addoption("--fuzz-seed", default="1", help="fuzz run: where its sequence of made-up requests begins")
     parser.addoption("--fuzz-seconds", default="12", help="fuzz run: how long each of its three callers plays")
 

@@ -18,7 +18,7 @@ def status_of(story: Story) -> OrderStatus:
 @pytest.mark.timeout(1200)
 def test_no_seed_breaks_a_promise(request: pytest.FixtureRequest) -> None:
     """Short, because it runs in every `make test`; `make explore SEEDS=…` is for long."""
-    first = int(request.config.getoption("--seed")) * 100_000
+    first = int(request.config.getoption("--explore-first"))
     seeds = range(first, first + int(request.config.getoption("--explore-seeds")))
     findings = [str(finding) for finding in explore(seeds)]
     assert not findings, "\n\n".join(findings)
