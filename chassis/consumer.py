@@ -20,7 +20,6 @@ from aiokafka.errors import KafkaError
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram
 from pydantic import ValidationError
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis import dead_letters
 from chassis.clients import Unavailable
@@ -33,6 +32,7 @@ from chassis.kafka import ensure_topics, for_ever, read_record
 from chassis.logs import logger
 from chassis.progress import Progress
 from chassis.settings import ServiceSettings
+from chassis.store import UnitOfWork, in_transaction
 from chassis.telemetry import context_of
 from contracts.events import EVENT_TYPES, CloudEvent, Event
 
@@ -62,8 +62,8 @@ lag_seconds = Histogram(
     buckets=(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1, 2.5, 5, 15, 60),
 )
 
-Handler = Callable[[AsyncSession, Any, CloudEvent], Awaitable[None]]
-"""Applies one event within the session's transaction: `async def on_order_created(session, event, envelope)`."""
+Handler = Callable[[UnitOfWork, Any, CloudEvent], Awaitable[None]]
+"""Applies one event within the consumer's transaction: `async def on_order_created(work, event, envelope)`."""
 Forwarder = Callable[[Any, CloudEvent], Awaitable[None]]
 """Passes one event on over the network, outside of any transaction: `async def forward_dispatched(event, envelope)`."""
 
@@ -337,27 +337,30 @@ class Consumer:
 
     async def _apply_together(self, items: Sequence[_Received], *, letters: Sequence[UUID] = ()) -> None:
         """Apply what is new of these, and settle the letters that they come from, if any."""
-        applied = []
         if to_forward := [item for item in items if self._is_to_forward(item)]:
             await self._forward(to_forward)
-        async with self._database.transaction() as session:
-            fresh = await self._inbox.claim(session, {_envelope(item).id for item in items})
-            if letters or (fresh and self._has_letters):
-                await dead_letters.settle(session, [*letters, *fresh])
-            for item in items:
-                envelope = _envelope(item)
-                if envelope.id not in fresh:
-                    continue
-                fresh.discard(envelope.id)  # the same event twice in one batch
-                applied.append(item)
-                if handler := self._handlers.get(envelope.type):
-                    with _span_of(envelope):
-                        await handler(session, item.event, envelope)
+        applied = await in_transaction(self._database, lambda work: self._apply_new(work, items, letters))
         self.progress.advanced()
         for item in applied:
             self._got_through[self._is_to_forward(item)] += 1
             applied_total.labels(item.record.topic, item.type).inc()
             lag_seconds.labels(item.record.topic).observe((utc_now() - _envelope(item).time).total_seconds())
+
+    async def _apply_new(self, work: UnitOfWork, items: Sequence[_Received], letters: Sequence[UUID]) -> list[_Received]:
+        applied = []
+        fresh = await self._inbox.claim(work, {_envelope(item).id for item in items})
+        if letters or (fresh and self._has_letters):
+            await dead_letters.settle(work, [*letters, *fresh])
+        for item in items:
+            envelope = _envelope(item)
+            if envelope.id not in fresh:
+                continue
+            fresh.discard(envelope.id)  # the same event twice in one batch
+            applied.append(item)
+            if handler := self._handlers.get(envelope.type):
+                with _span_of(envelope):
+                    await handler(work, item.event, envelope)
+        return applied
 
     async def _park(self, item: _Received, error: Exception, identity: UUID | None = None) -> None:
         """Make it a dead letter. What the database does not take as it is, is kept by reference: that cannot fail for ever."""
@@ -365,13 +368,11 @@ class Consumer:
         identity = identity or dead_letters.letter_id(record, envelope)
         self._has_letters = True
         try:
-            async with self._database.transaction() as session:
-                await dead_letters.park(session, identity, record, envelope, _described(error), by_reference=False)
+            await dead_letters.park(self._database, identity, record, envelope, _described(error), by_reference=False)
         except Exception as refused:
             if is_connection_fault(refused) or is_lock_fault(refused):
                 raise
-            async with self._database.transaction() as session:
-                await dead_letters.park(session, identity, record, envelope, type(error).__name__, by_reference=True)
+            await dead_letters.park(self._database, identity, record, envelope, type(error).__name__, by_reference=True)
         self.progress.advanced()
         log.error("event_dead_lettered", topic=record.topic, offset=record.offset, event_type=item.type, error=_described(error))
 
@@ -405,15 +406,13 @@ class Consumer:
         """Hand back some letters; whether there may be more that can be tried now."""
         if not count:
             return False
-        async with self._database.transaction() as session:
-            letters = await dead_letters.take(session, limit=REPLAY_BATCH, lease=REPLAY_LEASE)
+        letters = await dead_letters.take(self._database, limit=REPLAY_BATCH, lease=REPLAY_LEASE)
         untried = {letter.letter_id for letter in letters}
         try:
             await self._replay_all(letters, untried)
         finally:
             if untried:
-                async with self._database.transaction() as session:
-                    await dead_letters.release(session, untried)
+                await dead_letters.release(self._database, untried)
         return bool(letters) and not untried and count > len(letters)
 
     async def _replay_all(self, letters: Sequence[Letter], untried: set[UUID]) -> None:
@@ -455,9 +454,8 @@ class Consumer:
     async def _forget(self) -> bool:
         """Delete some old rows of the inbox, and old letters that are settled; returns whether there may be more."""
         before = utc_now() - timedelta(days=self._settings.inbox_retention_days)
-        async with self._database.transaction() as session:
-            await dead_letters.forget(session, before)
-            return await self._inbox.forget(session, before)
+        await dead_letters.forget(self._database, before)
+        return await in_transaction(self._database, lambda work: self._inbox.forget(work, before))
 
 
 def _envelope(item: _Received) -> CloudEvent:

@@ -1,6 +1,7 @@
-"""One service's PostgreSQL database. A command opens one transaction; leaving it commits, an exception rolls it back."""
+"""One service's PostgreSQL database: its connections, its columns, and which of its errors pass."""
 
 import errno
+import json
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -9,11 +10,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import asyncpg
 from sqlalchemy import Column, DateTime, Enum, MetaData, text
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
+
+from contracts.budgets import LOCK_WAIT_S
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -41,65 +45,116 @@ def time_column(*, nullable: bool = False, **options: Any) -> "Column[datetime]"
 
 
 class Database:
-    """The only way to a service's tables."""
+    """The only way to a service's tables: commands change through `chassis.store`, queries read in sessions of their own.
 
-    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+    `read_url`: of a replica, for queries that may lag behind a little.
+    """
+
+    def __init__(self, url: str, *, read_url: str | None = None, pool_size: int = 8) -> None:
         self.url = url
-        self._engine: AsyncEngine = create_async_engine(
-            url,
-            pool_size=pool_size,
-            max_overflow=pool_size,
-            pool_timeout=10,
-            hide_parameters=True,  # errors are logged; what people entered is not
-            # A statement that waits longer than this waits for a lock that will not come; better a fault that is retried.
-            connect_args={"server_settings": {"lock_timeout": "10s", "idle_in_transaction_session_timeout": "60s"}},
-        )
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool | None = None
+        self._primary = _reading_engine(url, pool_size)
+        self._replica = _reading_engine(read_url, pool_size) if read_url else self._primary
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """One unit of work. The only place that commits. Do no network call inside it."""
-        async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
-            yield session
+    async def _writing(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection within a transaction, which commits at the end. For the store alone."""
+        if self._pool is None:
+            self._pool = asyncpg.create_pool(
+                self.asyncpg_dsn,
+                min_size=0,
+                max_size=2 * self._pool_size,
+                connection_class=_Connection,
+                init=_decode_json,
+                timeout=10,
+                server_settings={
+                    # A statement that waits longer than this is in the way of others itself; better a fault that is tried again.
+                    "lock_timeout": f"{LOCK_WAIT_S:.0f}s",
+                    "idle_in_transaction_session_timeout": "60s",
+                },
+            )
+        await self._pool  # it is ready after the first time
+        async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+            yield connection
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncSession]:
-        """A session for queries; what they changed would be rolled back."""
-        async with AsyncSession(self._engine, expire_on_commit=False) as session:
+    async def reading(self, *, may_lag: bool = False) -> AsyncIterator[AsyncSession]:
+        """A session for queries; PostgreSQL refuses to change anything in it. `may_lag`: whether a replica will do, which may not
+        know yet what was written a moment ago."""
+        async with AsyncSession(self._replica if may_lag else self._primary, expire_on_commit=False) as session:
             yield session
 
     async def ping(self) -> None:
         """Return if the database answers; raise otherwise."""
-        async with self._engine.connect() as connection:
+        async with self._primary.connect() as connection:
             await connection.execute(text("select 1"))
 
     @property
     def asyncpg_dsn(self) -> str:
-        """The address as asyncpg itself takes it, for LISTEN."""
-        return self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        """The address as asyncpg itself takes it."""
+        return self._primary.url.set(drivername="postgresql").render_as_string(hide_password=False)
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+        await self._primary.dispose()
+        await self._replica.dispose()
+
+
+async def _decode_json(connection: asyncpg.Connection) -> None:
+    # What is written was encoded by SQLAlchemy's column types.
+    await connection.set_type_codec("jsonb", encoder=str, decoder=json.loads, schema="pg_catalog")
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    """Nothing that outlives a transaction is ever set on it, so there is nothing to reset."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+def _reading_engine(url: str, pool_size: int) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=10,
+        hide_parameters=True,  # errors are logged; what people entered is not
+        connect_args={
+            "server_settings": {
+                "default_transaction_read_only": "on",
+                "lock_timeout": "10s",
+                "idle_in_transaction_session_timeout": "60s",
+            }
+        },
+    )
 
 
 def is_connection_fault(error: BaseException) -> bool:
-    """Whether the database could not be reached or went away: a fault to be retried, never a verdict on the request."""
+    """Whether the database could not be reached or went away: a fault to be retried, never a verdict on the request.
+
+    Classes 08 (connection), 57P (shutdown, crash, cannot connect now) and 53 (no resources) of PostgreSQL's error codes.
+    """
     if isinstance(error, OSError):
         return is_network_fault(error)
-    if isinstance(error, InterfaceError | PoolTimeout):
+    if isinstance(error, InterfaceError | asyncpg.InterfaceError | PoolTimeout):
         return True
-    return isinstance(error, DBAPIError) and (error.connection_invalidated or is_server_gone(error.orig))
-
-
-def is_server_gone(error: BaseException | None) -> bool:
-    """Classes 08 (connection) and 57P (shutdown, crash, cannot connect now) and 53 (no resources) of PostgreSQL's error codes."""
-    state = str(getattr(error, "sqlstate", None) or "")
-    return state.startswith(("08", "57P", "53"))
+    is_invalid = isinstance(error, DBAPIError) and error.connection_invalidated
+    return is_invalid or sqlstate(error).startswith(("08", "57P", "53"))
 
 
 def is_lock_fault(error: BaseException) -> bool:
     """Whether others were in the way: a lock that did not come in time (55P03), a deadlock (40P01), a conflict of concurrent
     transactions (40001). The same transaction may go through when it is tried again."""
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in ("55P03", "40P01", "40001")
+    return sqlstate(error) in ("55P03", "40P01", "40001")
+
+
+def sqlstate(error: BaseException) -> str:
+    """PostgreSQL's code of an error; empty if it is none of PostgreSQL's."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(cause, "sqlstate", None) or "")
 
 
 def is_passing(error: BaseException) -> bool:
@@ -119,12 +174,3 @@ def is_network_fault(error: OSError) -> bool:
 _NETWORK = frozenset(
     {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.EADDRNOTAVAIL}
 )
-
-
-async def lock(session: AsyncSession, *keys: object) -> None:
-    """Let one transaction at a time work on each of `keys` (e.g. an order's id), also while no row of it exists yet.
-
-    Several are taken in one fixed order, so that two transactions can never wait for each other.
-    """
-    statement = text("select pg_advisory_xact_lock(hashtextextended(key, 0)) from unnest(cast(:keys as text[])) as key")
-    await session.execute(statement, {"keys": sorted(map(str, keys))})

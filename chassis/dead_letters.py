@@ -18,7 +18,8 @@ from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, L
 from sqlalchemy.dialects.postgresql import UUID as PgUuid
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from chassis.database import lock
+from chassis.statements import sql
+from chassis.store import UnitOfWork, transaction
 from contracts.base import told
 from contracts.events import CloudEvent
 
@@ -71,7 +72,7 @@ def dead_letters_table(metadata: MetaData) -> Table:
     return table
 
 
-_PARK = text(
+_PARK = sql(
     """insert into dead_letters as known (letter_id, state, topic, "partition", "offset", key, value, size, digest,
                                           type, subject, event_time, error, attempts, failed_at)
        values (:letter_id, 'OPEN', :topic, :partition, :offset, :key, :value, :size, :digest,
@@ -82,19 +83,19 @@ _PARK = text(
            settled_at = case when known.state = 'DROPPED' then known.settled_at end"""
 )
 _COUNT = text("select topic, state, count(*) from dead_letters where state in ('OPEN', 'REPLAY') group by topic, state")
-_IS_TAKEN = text("select exists (select from dead_letters where state = 'REPLAY' and taken_until > now())")
-_TAKE = text(
+_IS_TAKEN = sql("select exists (select from dead_letters where state = 'REPLAY' and taken_until > now())")
+_TAKE = sql(
     """update dead_letters set taken_until = now() + :lease
        where letter_id in (select letter_id from dead_letters where state = 'REPLAY' order by seq limit :limit)
        returning letter_id, seq, topic, "partition", "offset", key, value, size, digest"""
 )
-_RELEASE = text("update dead_letters set taken_until = null where letter_id = any(:ids) and state = 'REPLAY'")
-_DELETE_REWOUND = text("delete from dead_letters where letter_id = any(:ids) and attempts = 0")
-_SETTLE = text(
+_RELEASE = sql("update dead_letters set taken_until = null where letter_id = any(:ids) and state = 'REPLAY'")
+_DELETE_REWOUND = sql("delete from dead_letters where letter_id = any(:ids) and attempts = 0")
+_SETTLE = sql(
     """update dead_letters set state = 'APPLIED', settled_at = now(), taken_until = null
        where letter_id = any(:ids) and state in ('OPEN', 'REPLAY')"""
 )
-_FORGET = text("delete from dead_letters where settled_at < :before")
+_FORGET = sql("delete from dead_letters where settled_at < :before")
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,9 @@ def digest_of(value: bytes | None) -> bytes:
     return hashlib.sha256(value or b"").digest()
 
 
+@transaction
 async def park(
-    session: AsyncSession, identity: UUID, record: ConsumerRecord, envelope: CloudEvent | None, error: str, *, by_reference: bool
+    work: UnitOfWork, identity: UUID, record: ConsumerRecord, envelope: CloudEvent | None, error: str, *, by_reference: bool
 ) -> None:
     """Add a letter, or one more attempt to it. With `by_reference` nothing is stored that comes from the record itself."""
     value, key = record.value or b"", record.key
@@ -154,7 +156,7 @@ async def park(
     }
     if envelope is not None and not by_reference:
         values |= {"type": told(envelope.type, 200), "subject": told(envelope.subject, 200), "event_time": envelope.time}
-    await session.execute(_PARK, values)
+    await work.rows(_PARK, **values)
 
 
 async def counts(session: AsyncSession) -> dict[tuple[str, LetterState], int]:
@@ -162,28 +164,32 @@ async def counts(session: AsyncSession) -> dict[tuple[str, LetterState], int]:
     return {(topic, LetterState(state)): count for topic, state, count in (await session.execute(_COUNT)).all()}
 
 
-async def take(session: AsyncSession, *, limit: int, lease: timedelta) -> list[Letter]:
+@transaction
+async def take(work: UnitOfWork, *, limit: int, lease: timedelta) -> list[Letter]:
     """The letters that are to be handed back next, oldest first. Nobody else gets any while the lease lasts: that keeps their
     sequence."""
-    await lock(session, "dead_letters")
-    if (await session.execute(_IS_TAKEN)).scalar_one():
+    await work.lock("dead_letters")
+    [is_taken] = await work.rows(_IS_TAKEN)
+    if is_taken["exists"]:
         return []
-    rows = (await session.execute(_TAKE, {"limit": limit, "lease": lease})).mappings().all()
-    ordered = sorted((dict(row) for row in rows), key=lambda row: row["seq"])
+    rows = await work.rows(_TAKE, limit=limit, lease=lease)
+    ordered = sorted(map(dict, rows), key=lambda row: row["seq"])
     return [Letter(**{name: value for name, value in row.items() if name != "seq"}) for row in ordered]
 
 
-async def release(session: AsyncSession, ids: Iterable[UUID]) -> None:
+@transaction
+async def release(work: UnitOfWork, ids: Iterable[UUID]) -> None:
     """Give back what was taken and not tried."""
-    await session.execute(_RELEASE, {"ids": list(ids)})
+    await work.rows(_RELEASE, ids=list(ids))
 
 
-async def settle(session: AsyncSession, ids: Sequence[UUID]) -> None:
+async def settle(work: UnitOfWork, ids: Sequence[UUID]) -> None:
     """These events have had their effect, in this transaction or before."""
-    await session.execute(_DELETE_REWOUND, {"ids": ids})
-    await session.execute(_SETTLE, {"ids": ids})
+    await work.rows(_DELETE_REWOUND, ids=list(ids))
+    await work.rows(_SETTLE, ids=list(ids))
 
 
-async def forget(session: AsyncSession, before: datetime) -> None:
+@transaction
+async def forget(work: UnitOfWork, before: datetime) -> None:
     """Delete letters that were settled before a time."""
-    await session.execute(_FORGET, {"before": before})
+    await work.rows(_FORGET, before=before)

@@ -1,8 +1,13 @@
 """Versions of what clients change, so that nobody overwrites what they have not seen (RFC 9110, ETag and If-Match)."""
 
-from typing import Annotated, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Header, Response
+from pydantic import BaseModel
+
+from chassis.store import StaleVersion
 
 
 class Versioned(Protocol):
@@ -24,6 +29,15 @@ def tagged(response: Response, body: Body) -> Body:
     """The body, whose version goes out as its ETag."""
     response.headers["ETag"] = etag(body.version)
     return body
+
+
+@contextmanager
+def showing(view: Callable[[Any], BaseModel]) -> Iterator[None]:
+    """A caller that is refused inside because of an old version is told what the thing is now, as this shows it."""
+    try:
+        yield
+    except StaleVersion as stale:
+        raise StaleVersion(stale.aggregate, view(stale.aggregate).model_dump(mode="json")) from stale
 
 
 async def _seen(if_match: Annotated[str, _if_match]) -> int:

@@ -11,10 +11,9 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request
 from sqlalchemy import Column, DateTime, MetaData, Table, Text, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.access import Caller
-from chassis.database import Database
+from chassis.store import UnitOfWork, transaction
 from contracts.errors import ErrorCode, Refusal
 
 FORGET_BATCH = 1000
@@ -73,7 +72,7 @@ class Idempotency:
             Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
         )
 
-    async def earlier_reply(self, session: AsyncSession, key: IdempotencyKey | None) -> Any | None:
+    async def earlier_reply(self, work: UnitOfWork, key: IdempotencyKey | None) -> Any | None:
         """The stored reply if this key was served before, else None (and the key is now taken).
 
         A concurrent request with the same key waits here for the first one's commit. Refusal: idempotency_key_reused.
@@ -81,25 +80,25 @@ class Idempotency:
         if key is None:
             return None
         taken = insert(self.table).values(scope=key.scope, key=key.key, fingerprint=key.fingerprint)
-        if (await session.execute(taken.on_conflict_do_nothing().returning(self.table.c.key))).scalar() is not None:
+        if await work.rows(taken.on_conflict_do_nothing().returning(self.table.c.key)):
             return None
         of_key = (self.table.c.scope == key.scope) & (self.table.c.key == key.key)
-        row = (await session.execute(select(self.table.c.fingerprint, self.table.c.reply).where(of_key))).one()
-        if row.fingerprint != key.fingerprint:
+        [row] = await work.rows(select(self.table.c.fingerprint, self.table.c.reply).where(of_key))
+        if row["fingerprint"] != key.fingerprint:
             raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another body.")
-        return row.reply
+        return row["reply"]
 
-    async def remember(self, session: AsyncSession, key: IdempotencyKey | None, reply: Any) -> None:
+    async def remember(self, work: UnitOfWork, key: IdempotencyKey | None, reply: Any) -> None:
         """Keep the reply (JSON) for retries."""
         if key is not None:
             of_key = (self.table.c.scope == key.scope) & (self.table.c.key == key.key)
-            await session.execute(update(self.table).where(of_key).values(reply=reply))
+            await work.rows(update(self.table).where(of_key).values(reply=reply))
 
 
-async def forget_keys(database: Database, table: Table, kept: timedelta) -> bool:
+@transaction
+async def forget_keys(work: UnitOfWork, table: Table, kept: timedelta) -> bool:
     """Delete some of the keys that are older than this; returns whether there may be more."""
     columns = (table.c.scope, table.c.key)
     old = select(*columns).where(table.c.created_at < func.now() - kept).order_by(table.c.created_at).limit(FORGET_BATCH)
-    async with database.transaction() as session:
-        gone = await session.execute(delete(table).where(tuple_(*columns).in_(old)).returning(table.c.key))
-        return len(gone.all()) == FORGET_BATCH
+    gone = await work.rows(delete(table).where(tuple_(*columns).in_(old)).returning(table.c.key))
+    return len(gone) == FORGET_BATCH

