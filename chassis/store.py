@@ -20,6 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from itertools import groupby
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
@@ -27,7 +28,7 @@ from sqlalchemy.sql import Executable
 from sqlmodel import Field, SQLModel
 
 from chassis.database import Database, is_lock_fault
-from chassis.statements import Locked, Prepared, Row, RowTable, prepared, table_of
+from chassis.statements import Adding, Locked, Prepared, Row, RowTable, prepared, table_of
 from contracts.budgets import LOCK_WAIT_S
 from contracts.errors import ErrorCode, Refusal
 
@@ -106,7 +107,8 @@ class UnitOfWork:
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
         self._seen: dict[tuple[Any, ...], _Seen] = {}
-        self._added: list[SQLModel] = []
+        self._added: list[tuple[SQLModel, bool]] = []
+        """And whether each may be there already."""
         self._last: list[tuple[str, Sequence[Any]]] = []
 
     # ── To read for a change ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -171,7 +173,11 @@ class UnitOfWork:
 
     def add(self, *new: SQLModel) -> None:
         """Add rows, in this order."""
-        self._added.extend(new)
+        self._added.extend((row, False) for row in new)
+
+    def add_missing(self, *new: SQLModel) -> None:
+        """Add those rows of which nothing that is unique is there yet. It reads nothing: `get_or_add` gives the row back."""
+        self._added.extend((row, True) for row in new)
 
     async def delete(self, *rows: SQLModel) -> None:
         """Delete rows that were got before."""
@@ -217,21 +223,26 @@ class UnitOfWork:
 
     async def _insert(self) -> None:
         added, self._added = self._added, []
-        while added:
-            table, adding = table_of(type(added[0])), table_of(type(added[0])).adding(added[0])
-            alike = []
-            while added and type(added[0]) is table.kind and table.adding(added[0]) is adding:
-                row = added.pop(0)
+        for (table, adding), alike in groupby(added, key=_adding):
+            arguments = []
+            for row, may_be_there in alike:
                 values = table.encoded(row)
-                if not adding.is_numbered:
+                if not (adding.is_numbered or may_be_there):
                     self._seen[table, *(values[name] for name in table.key)] = _Seen(table, row, values)
-                alike.append(adding.of(values))
-            if len(alike) == 1:
-                await self._connection.execute(adding.sql, *alike[0])
+                arguments.append(adding.of(values))
+            if len(arguments) == 1:
+                await self._connection.execute(adding.sql, *arguments[0])
             else:
-                await self._connection.executemany(adding.sql, alike)
+                await self._connection.executemany(adding.sql, arguments)
 
     def _remember(self, table: RowTable, found: asyncpg.Record) -> Any:
         """A row that is read twice stays one object, with what was changed of it."""
         row, values = table.made(found)
         return self._seen.setdefault((table, *(values[name] for name in table.key)), _Seen(table, row, values)).row
+
+
+def _adding(new: tuple[SQLModel, bool]) -> tuple[RowTable, Adding]:
+    row, may_be_there = new
+    kind: type[SQLModel] = type(row)
+    table = table_of(kind)
+    return table, table.adding(row, or_ignore=may_be_there)
