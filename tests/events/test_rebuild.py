@@ -15,7 +15,7 @@ from contracts.events import Event, event_of
 from services.analytics.consumers import subscription
 from services.analytics.model import inbox
 from services.order.model import outbox
-from tests.conftest import Databases
+from tests.conftest import Databases, changing
 from tests.events.test_cli import invoked
 from tests.services.analytics.test_events import a_month
 
@@ -30,8 +30,8 @@ class Shop:
     analytics: Database
 
     async def happen(self, *events: Event) -> None:
-        async with self.order.transaction() as session:
-            await outbox.add(session, *events)
+        async with changing(self.order) as work:
+            outbox.add(work, *events)
 
     async def consume(self) -> None:
         """What the broker would bring: each event once."""
@@ -90,7 +90,7 @@ async def test_a_rebuild_mends_what_was_wrong_and_a_dry_run_only_tells(shop: Sho
     await shop.happen(*[event_of(envelope) for envelope in a_month()])
     await shop.consume()
     right = await shop.tables()
-    await shop.rows(shop.analytics, "update sales_by_day set gross = gross + 1")
+    await shop.rows(shop.analytics, "update sales_by_day set gross_minor = gross_minor + 1")
     await shop.rows(shop.analytics, "delete from products_by_day")
     wrong = await shop.tables()
     dry = await shop.rebuild("--dry-run")
