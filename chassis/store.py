@@ -18,12 +18,14 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import wraps
+from functools import lru_cache, partial, wraps
 from itertools import groupby
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
+from sqlalchemy.orm.attributes import instance_dict
 from sqlalchemy.sql import Executable
 from sqlmodel import Field, SQLModel
 
@@ -45,10 +47,28 @@ class Aggregate(SQLModel):
 
     version: int = Field(default=1)
 
+    def __init__(self, **values: Any) -> None:
+        """As SQLModel makes rows, unchecked, but without its bookkeeping for sessions, which took most of the time."""
+        own = instance_dict(self)
+        for name, default in _fields(type(self)):
+            if name in values:
+                own[name] = values[name]
+            elif default is not None:
+                own[name] = default()
+
     def require_version(self, seen: int | None) -> None:
         """Go on only if it is still what the caller has seen; None: whatever it is. Refusal: stale_version."""
         if seen is not None and seen != self.version:
             raise StaleVersion(self)
+
+
+@lru_cache(None)
+def _fields(kind: type[Aggregate]) -> tuple[tuple[str, Callable[[], Any] | None], ...]:
+    """The names of its columns, and how each one's default is made, if it has one."""
+    return tuple(
+        (name, None if field.is_required() else cast(Any, field.default_factory) or partial(deepcopy, field.default))
+        for name, field in kind.model_fields.items()
+    )
 
 
 class StaleVersion(Refusal):
