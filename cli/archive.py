@@ -139,13 +139,6 @@ async def _pages(connection: asyncpg.Connection, wanted: Wanted) -> AsyncIterato
         yield [Archived(*(row[name] for name in Archived._fields)) for row in rows]
 
 
-class _DryRun(Exception):
-    """It could be done, and is undone."""
-
-    def __init__(self, events: int) -> None:
-        self.events = events
-
-
 @dataclass(frozen=True)
 class Rebuildable:
     """A consumer whose tables hold nothing but what its handlers make of events; so they can be made anew."""
@@ -188,21 +181,10 @@ async def rebuild(urls: Mapping[str, str], consumer: str, *, dry_run: bool) -> i
     one = REBUILDABLE[consumer]()
     producers = [urls[name] for name in await with_table(urls, "outbox")]
     database = Database(async_driver(urls[consumer]), pool_size=1)
-
-    async def change(work: UnitOfWork) -> int:
-        count, differences = await _made_anew(work, one, producers)
-        for row in differences:
-            printed(f"{row.table}: {row.before} rows before, {row.after} after, {row.changed} differ, {row.lost} are missing")
-        if lost := sum(row.lost for row in differences):
-            raise Refused(f"the archive does not reach back far enough: {lost} rows would be lost")
-        if dry_run:
-            raise _DryRun(count)
-        return count
-
     try:
-        count = await in_transaction(database, change)
-    except _DryRun as run:
-        count = run.events
+        count = await in_transaction(database, lambda work: _rebuilt(work, one, producers, dry_run=dry_run))
+    except _DryRun as done:
+        count = done.count
     except Refused as reason:
         typer.echo(f"Not rebuilt: {reason}. Nothing was changed.", err=True)
         return 1
@@ -210,6 +192,26 @@ async def rebuild(urls: Mapping[str, str], consumer: str, *, dry_run: bool) -> i
         await database.close()
     printed(f"{count} events applied{'; this was a dry run, and nothing was changed' if dry_run else ''}")
     return 0
+
+
+class _DryRun(Exception):
+    """All went well, and must not stay."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.count = count
+
+
+async def _rebuilt(work: UnitOfWork, one: Rebuildable, producers: Sequence[str], *, dry_run: bool) -> int:
+    """How many events were applied. Raises Refused, and _DryRun."""
+    count, differences = await _made_anew(work, one, producers)
+    for row in differences:
+        printed(f"{row.table}: {row.before} rows before, {row.after} after, {row.changed} differ, {row.lost} are missing")
+    if lost := sum(row.lost for row in differences):
+        raise Refused(f"the archive does not reach back far enough: {lost} rows would be lost")
+    if dry_run:
+        raise _DryRun(count)
+    return count
 
 
 async def _made_anew(work: UnitOfWork, one: Rebuildable, producers: Sequence[str]) -> tuple[int, list[Difference]]:
@@ -222,11 +224,10 @@ async def _made_anew(work: UnitOfWork, one: Rebuildable, producers: Sequence[str
         await work.rows(sql(f"delete from {table}"))  # noqa: S608
     count = 0
     wanted = Wanted(types=tuple(kind.__name__ for kind in one.subscription.kinds), topics=one.subscription.topics)
-    archived = sql("insert into archived select unnest(cast(:ids as uuid[]))")
     for url in producers:
         async with _archive(url) as connection:
             async for page in _pages(connection, wanted):
-                await work.rows(archived, ids=[event.event_id for event in page])
+                await work.rows(_ARCHIVED, ids=[event.event_id for event in page])
                 envelopes = [CloudEvent.model_validate_json(event.envelope) for event in page]
                 await one.subscription.apply(work, [(event_of(envelope), envelope) for envelope in envelopes])
                 count += len(page)
@@ -250,6 +251,9 @@ async def _difference(work: UnitOfWork, metadata: MetaData, table: str) -> Diffe
                        (select count(*) from {lost} as lost), (select count(*) from {other} as other)"""  # noqa: S608
     [(count, after, missing, differing)] = await work.rows(sql(query))
     return Difference(table, count, after, missing, differing - missing)
+
+
+_ARCHIVED = sql("insert into archived select unnest(cast(:ids as uuid[]))")
 
 
 def _before(table: str) -> str:

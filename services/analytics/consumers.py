@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from chassis.consumer import Subscription
 from chassis.store import UnitOfWork
-from contracts.events import TOPICS, CloudEvent, OrderCancelled, OrderCompleted, OrderConfirmed, OrderCreated, OrderRefunded
+from contracts.events import ORDER, CloudEvent, OrderCancelled, OrderCompleted, OrderConfirmed, OrderCreated, OrderRefunded
 from services.analytics import commands
 from services.analytics.commands import OrderEvent
 
@@ -14,6 +14,6 @@ async def on_orders(work: UnitOfWork, events: Sequence[tuple[OrderEvent, CloudEv
 
 
 subscription = Subscription(
-    TOPICS,
+    (ORDER,),
     batch=dict.fromkeys((OrderCreated, OrderConfirmed, OrderCancelled, OrderRefunded, OrderCompleted), on_orders),
 )

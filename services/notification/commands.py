@@ -9,8 +9,9 @@ from sqlalchemy import ARRAY, Uuid, any_, bindparam
 from sqlmodel import col, or_
 
 from chassis.clock import utc_now
+from chassis.database import Database
 from chassis.statements import locked
-from chassis.store import UnitOfWork, transaction
+from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import AccountMailRequested
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
@@ -50,9 +51,23 @@ class Report:
     reason: str | None = None
 
 
+async def send_notification(database: Database, command: SendNotification) -> NotificationQueued:
+    """Queue a mail; the saga waits for this, so it is one statement, unless the mail has been queued before."""
+    try:
+        return await _queue_new(database, command)
+    except AlreadyThere:
+        return await _queue_once(database, command)
+
+
 @transaction
-async def send_notification(work: UnitOfWork, command: SendNotification) -> NotificationQueued:
-    """Queue a mail; the saga waits for this, so it does no more."""
+async def _queue_new(work: UnitOfWork, command: SendNotification) -> NotificationQueued:
+    notification = Notification(**dict(command))
+    work.add(notification)
+    return NotificationQueued(notification_id=notification.notification_id)
+
+
+@transaction
+async def _queue_once(work: UnitOfWork, command: SendNotification) -> NotificationQueued:
     notification, _ = await work.get_or_add(Notification(**dict(command)), "key")
     return NotificationQueued(notification_id=notification.notification_id)
 
