@@ -280,8 +280,8 @@ class FactRow(NamedTuple):
 
     order_id: UUID
     currency: str
-    total: Decimal
-    refunded: Decimal
+    total_minor: int
+    refunded_minor: int
     placed_at: datetime | None
     is_confirmed: bool
     is_completed: bool
@@ -292,13 +292,13 @@ class FactRow(NamedTuple):
 
 
 class SumRow(NamedTuple):
-    """A sum that analytics keeps, beside the same sum over its facts."""
+    """A sum that analytics keeps, beside the same sum over its facts. Money is in minor units."""
 
     table: str
     what: str
     currency: str
-    kept: Decimal
-    of_facts: Decimal
+    kept: int
+    of_facts: int
 
 
 @dataclass

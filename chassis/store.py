@@ -18,11 +18,13 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from functools import lru_cache, partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
+from sqlalchemy.orm.attributes import instance_dict
 from sqlalchemy.sql import Executable
 from sqlmodel import Field, SQLModel
 
@@ -46,10 +48,28 @@ class Aggregate(SQLModel):
 
     version: int = Field(default=1)
 
+    def __init__(self, **values: Any) -> None:
+        """As SQLModel makes rows, unchecked, but without its bookkeeping for sessions, which took most of the time."""
+        own = instance_dict(self)
+        for name, default in _fields(type(self)):
+            if name in values:
+                own[name] = values[name]
+            elif default is not None:
+                own[name] = default()
+
     def require_version(self, seen: int | None) -> None:
         """Go on only if it is still what the caller has seen; None: whatever it is. Refusal: stale_version."""
         if seen is not None and seen != self.version:
             raise StaleVersion(self)
+
+
+@lru_cache(None)
+def _fields(kind: type[Aggregate]) -> tuple[tuple[str, Callable[[], Any] | None], ...]:
+    """The names of its columns, and how each one's default is made, if it has one."""
+    return tuple(
+        (name, None if field.is_required() else cast(Any, field.default_factory) or partial(deepcopy, field.default))
+        for name, field in kind.model_fields.items()
+    )
 
 
 class StaleVersion(Refusal):
@@ -116,7 +136,8 @@ class UnitOfWork:
         self._connection = connection
         self._transaction: Any = None
         self._seen: dict[tuple[Any, ...], _Seen] = {}
-        self._added: list[SQLModel] = []
+        self._added: list[tuple[SQLModel, bool]] = []
+        """And whether each is to be passed over if it is there already."""
         self._last: list[Write] = []
 
     # ── To read for a change ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -180,7 +201,11 @@ class UnitOfWork:
 
     def add(self, *new: SQLModel) -> None:
         """Add rows. Raises AlreadyThere at the commit, if there is one of that key."""
-        self._added.extend(new)
+        self._added.extend((row, False) for row in new)
+
+    def add_missing(self, *new: SQLModel) -> None:
+        """Add those rows of which nothing that is unique is there yet."""
+        self._added.extend((row, True) for row in new)
 
     async def delete(self, *rows: SQLModel) -> None:
         """Delete rows that were got before."""
@@ -237,17 +262,17 @@ class UnitOfWork:
             yield from table.updates(changed, rows)
 
     def _inserts(self) -> Iterator[Write]:
-        alike: dict[tuple[RowTable, bool], list[Mapping[str, Any]]] = {}
-        for row in self._added:
+        alike: dict[tuple[RowTable, bool, bool], list[Mapping[str, Any]]] = {}
+        for row, if_missing in self._added:
             table = table_of(type(row))
             values = table.encoded(row)
             is_numbered = table.is_numbered(row)
-            alike.setdefault((table, is_numbered), []).append(values)
-            if not is_numbered:
+            alike.setdefault((table, is_numbered, if_missing), []).append(values)
+            if not (is_numbered or if_missing):
                 self._seen[table, *(values[name] for name in table.key)] = _Seen(table, row, values)
         self._added = []
-        for (table, is_numbered), rows in alike.items():
-            yield from table.inserts(rows, is_numbered=is_numbered)
+        for (table, is_numbered, if_missing), rows in alike.items():
+            yield from table.inserts(rows, is_numbered=is_numbered, if_missing=if_missing)
 
     def _remember(self, table: RowTable, found: asyncpg.Record) -> Any:
         """A row that is read twice stays one object, with what was changed of it."""
