@@ -3,8 +3,8 @@
 The provider is never asked inside a transaction. Between the two the row says that money may be moving, and under which
 reference; whoever repeats the command, after whatever crash, asks again under the same reference.
 
-Every transaction locks its payment first, then (to take money) what is counted together: they never wait for each other in a
-circle.
+What is counted together is locked before the payment is written, and whoever locks a payment waits for nothing else: they never
+wait for each other in a circle.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.statements import locked, prepared
-from chassis.store import UnitOfWork, transaction
+from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
@@ -53,7 +53,6 @@ _RECENT = prepared(
         _newest(Subject.ADDRESS, col(Payment.address_fingerprint)),
     )
 )
-_ATTEMPT = ("order_id", "attempt")
 _OF_ATTEMPT = locked(Payment, (col(Payment.order_id) == bindparam("order")) & (col(Payment.attempt) == bindparam("attempt")))
 
 
@@ -64,7 +63,12 @@ async def process_payment(
 
     Refusals: payment_declined, payment_reversed, conflict, validation_failed. Fault: Unavailable, while the outcome is not known.
     """
-    payment = await _ask(database, command, await provider.fingerprint(command.payment_token), velocity)
+    card_fingerprint = await provider.fingerprint(command.payment_token)
+    try:
+        payment = await _ask(database, command, card_fingerprint, velocity)
+    except AlreadyThere:
+        payment = await _existing(database, command.order_id, command.attempt)
+        payment.require_same(command)
     if payment.status != PaymentStatus.INITIATED:
         return payment.taken()
     answer = await provider.charge(payment.charge_request(command))
@@ -73,7 +77,7 @@ async def process_payment(
 
 async def capture_payment(database: Database, provider: PaymentProvider, command: CapturePayment) -> contract.Payment:
     """Take what is held. Refusals: payment_declined, payment_reversed, not_found. Fault: Unavailable."""
-    payment = await _asked_before(database, command)
+    payment = await _existing(database, command.order_id, command.attempt)
     if payment.status == PaymentStatus.INITIATED:
         raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
     if payment.status != PaymentStatus.AUTHORIZED:
@@ -93,19 +97,18 @@ async def refund_payment(database: Database, provider: PaymentProvider, command:
 
 @transaction
 async def _ask(work: UnitOfWork, command: ProcessPayment, card_fingerprint: str, velocity: Velocity) -> Payment:
-    """Write down that the money is wanted, and whether it is only to be held. Refusals: conflict, validation_failed."""
-    payment, is_new = await work.get_or_add(Payment.asked(command, card_fingerprint), *_ATTEMPT)
-    payment.require_same(command)
-    if is_new:
-        payment.review = velocity.reasons(payment.amount, await _recent(work, payment, velocity))
-        outbox.add(work, payment.initiated())
+    """Write down that the money is wanted, and whether it is only to be held. Refusal: validation_failed. Raises AlreadyThere."""
+    payment = Payment.asked(command, card_fingerprint)
+    payment.review = velocity.reasons(payment.amount, await _recent(work, payment, velocity))
+    work.add(payment)
+    outbox.add(work, payment.initiated())
     return payment
 
 
 @transaction
-async def _asked_before(work: UnitOfWork, command: CapturePayment) -> Payment:
-    """Refusal: not_found."""
-    payment = await work.one(_OF_ATTEMPT, order=command.order_id, attempt=command.attempt)
+async def _existing(work: UnitOfWork, order_id: UUID, attempt: int) -> Payment:
+    """What is known of an attempt to pay. Refusal: not_found."""
+    payment = await work.one(_OF_ATTEMPT, order=order_id, attempt=attempt)
     if payment is None:
         raise Refusal(ErrorCode.NOT_FOUND, "No payment was asked for under this order and attempt.")
     return payment
@@ -114,7 +117,7 @@ async def _asked_before(work: UnitOfWork, command: CapturePayment) -> Payment:
 @transaction
 async def _to_undo(work: UnitOfWork, command: RefundPayment) -> Payment:
     """Where the tombstone finds room, no charge is under way: each leaves its row before the provider is asked."""
-    payment, _ = await work.get_or_add(Payment.tombstone(command), *_ATTEMPT)
+    payment, _ = await work.get_or_add(Payment.tombstone(command), "order_id", "attempt")
     return payment
 
 

@@ -13,10 +13,11 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.logs import logger
 from chassis.statements import locked
-from chassis.store import UnitOfWork, transaction
+from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts import shipments as contract
 from contracts.errors import Refusal
 from contracts.events import Event
+from contracts.ids import parcel_reference
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from services.shipping.model import Asked, Shipment, TrackingEvent, inbox, outbox, unknown_shipment
 from services.shipping.ports import Carrier, CarrierNews
@@ -38,7 +39,10 @@ _OVERDUE = locked(
 
 async def create_shipment(database: Database, carrier: Carrier, command: CreateShipment) -> contract.Shipment:
     """Book a parcel of an order. Refusals: address_undeliverable, parcel_too_heavy, shipment_cancelled. Raises Unavailable."""
-    shipment = await _to_book(database, command)
+    try:
+        shipment = await _to_book(database, command)
+    except AlreadyThere:
+        shipment = await _existing(database, parcel_reference(command.order_id, command.parcel))
     shipment.require_not_undone()
     if shipment.status != ShipmentStatus.PENDING:
         return shipment.reply()
@@ -113,8 +117,15 @@ async def settle_asked(database: Database, carrier: Carrier, *, after: timedelta
 
 @transaction
 async def _to_book(work: UnitOfWork, command: CreateShipment) -> Shipment:
-    shipment, _ = await work.get_or_add(Shipment.to_book(command), "reference")
+    """Raises AlreadyThere."""
+    shipment = Shipment.to_book(command)
+    work.add(shipment)
     return shipment
+
+
+@transaction
+async def _existing(work: UnitOfWork, reference: str) -> Shipment:
+    return await _of_reference(work, reference)
 
 
 @transaction
@@ -165,8 +176,7 @@ async def _dispatch(database: Database, carrier: Carrier, reference: str) -> Shi
 @transaction
 async def _change(work: UnitOfWork, reference: str, change: Callable[[Shipment], Sequence[Event]]) -> Shipment:
     """Write down what the carrier answered."""
-    shipment = await work.one(_OF_REFERENCE, reference=reference)
-    assert shipment is not None  # a row is never deleted
+    shipment = await _of_reference(work, reference)
     _publish(work, shipment, change(shipment))
     return shipment
 
@@ -174,6 +184,13 @@ async def _change(work: UnitOfWork, reference: str, change: Callable[[Shipment],
 def _publish(work: UnitOfWork, shipment: Shipment, events: Sequence[Event]) -> None:
     work.add(*[TrackingEvent.of(shipment.shipment_id, event) for event in events])
     outbox.add(work, *events)
+
+
+async def _of_reference(work: UnitOfWork, reference: str) -> Shipment:
+    """The shipment of a reference that was written down before, locked."""
+    shipment = await work.one(_OF_REFERENCE, reference=reference)
+    assert shipment is not None  # a row is never deleted
+    return shipment
 
 
 async def _within_reach(work: UnitOfWork, shipment_id: UUID, caller: Grant) -> Shipment:
