@@ -192,6 +192,7 @@ async def serve(app: ASGIApp, settings: ProcessSettings, background: Sequence[Aw
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # chassis.origin reads the one that the gateway sets
             # Longer than our clients keep a connection, so that it is never closed under a request.
             timeout_keep_alive=75,
             timeout_graceful_shutdown=int(SERVICE_DRAIN_S),
