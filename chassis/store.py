@@ -29,7 +29,7 @@ from sqlalchemy.sql import Executable
 from sqlmodel import Field, SQLModel
 
 from chassis.database import Database, is_lock_fault
-from chassis.statements import Locked, Prepared, Row, RowTable, Write, all_together, prepared, table_of
+from chassis.statements import Locked, Prepared, Record, Row, RowTable, Write, all_together, prepared, table_of
 from contracts.budgets import TRY_AGAIN_S
 from contracts.errors import ErrorCode, Refusal
 
@@ -43,7 +43,7 @@ P = ParamSpec("P")
 Reply = TypeVar("Reply")
 
 
-class Aggregate(SQLModel):
+class Aggregate(Record):
     """What clients change: its version rises with every change, and is its ETag."""
 
     version: int = Field(default=1)
