@@ -54,16 +54,17 @@ async def reserve_inventory(
 
     Refusals: out_of_stock, warehouse_unknown, purchase_limit, reservation_released.
     """
-    try:
-        return await _reserve(database, command, limit)
-    except _Snapped:
-        return await _reserve(database, command, limit, look_everywhere=True)
+    hold_all = False
+    while True:
+        try:
+            return await _reserve(database, command, limit, hold_all=hold_all)
+        except _Overtaken:
+            hold_all = True
 
 
 @transaction
-async def _reserve(
-    work: UnitOfWork, command: ReserveInventory, limit: int, *, look_everywhere: bool = False
-) -> contract.Reservation:
+async def _reserve(work: UnitOfWork, command: ReserveInventory, limit: int, *, hold_all: bool) -> contract.Reservation:
+    """`hold_all`: see `_chosen`, which raises _Overtaken."""
     reservation, is_new = await work.get_or_add(Reservation.asked(command))
     reservation.require_not_released()
     if is_new:
@@ -72,7 +73,7 @@ async def _reserve(
             if short := missing_lines(command.lines, stock):
                 raise await _unknown_or_short(work, command.warehouse_id, stock, short)
         else:
-            reservation.warehouse_id, stock = await _warehouse_with(work, command.lines, look_everywhere)
+            reservation.warehouse_id, stock = await _chosen(work, command.lines, hold_all=hold_all)
         alerts = [stock[line.product_id].reserve(line.quantity) for line in command.lines]
         if command.parcel == 1:  # what is sent again has been paid for, and is not refused
             await _require_within_limit(work, command, limit)
@@ -202,27 +203,26 @@ async def _stock_at(work: UnitOfWork, warehouse_id: str, lines: Sequence[StockLi
     return {item.product_id: item for item in stock}
 
 
-class _Snapped(Exception):
-    """The warehouse that had everything when we looked has not any more, now that its stock is locked."""
+class _Overtaken(Exception):
+    """Others were faster: the warehouse that had every line when we looked has not any more, now that its stock is locked."""
 
 
-async def _warehouse_with(work: UnitOfWork, lines: Sequence[StockLine], look_everywhere: bool) -> tuple[str, dict[str, Stock]]:
+async def _chosen(work: UnitOfWork, lines: Sequence[StockLine], *, hold_all: bool) -> tuple[str, dict[str, Stock]]:
     """A warehouse that has every line, and its stock of them, locked.
 
-    "Out of stock" is said of one moment: by one statement that looks at all warehouses, or with all of their stock locked, which
-    takes longer and is only done if somebody was faster at the one that was chosen without. Refusal: out_of_stock, measured at
-    the warehouse that lacks fewest lines. Raises _Snapped.
+    All warehouses are looked at in one statement, so that "out of stock" is true of all of them at one moment. Locked is only the
+    stock of the one that is chosen. Who was overtaken there locks the stock of all before it looks again (`hold_all`), and can
+    only be overtaken then at a warehouse that got its first stock of a product meanwhile. Refusal: out_of_stock, measured at the
+    warehouse that lacks fewest lines. Raises _Overtaken.
     """
     products = [line.product_id for line in lines]
-    if look_everywhere:
-        by_warehouse = _by_warehouse(await work.all(_ANYWHERE, products=products))
-        warehouse_id = _best(lines, by_warehouse)
-        return warehouse_id, by_warehouse[warehouse_id]
+    if hold_all:
+        await work.all(_ANYWHERE, products=products)
     seen = [Stock.model_construct(**dict(row)) for row in await work.rows(_AVAILABLE, products=products)]
     warehouse_id = _best(lines, _by_warehouse(seen))
     stock = await _stock_at(work, warehouse_id, lines)
     if missing_lines(lines, stock):
-        raise _Snapped
+        raise _Overtaken
     return warehouse_id, stock
 
 
