@@ -17,7 +17,7 @@ Statements are SQLAlchemy's; asyncpg executes them. SQLAlchemy's own sessions co
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -61,7 +61,7 @@ class StaleVersion(Refusal):
 
 def transaction(
     change: Callable[Concatenate["UnitOfWork", P], Awaitable[Reply]],
-) -> Callable[Concatenate[Database, P], Awaitable[Reply]]:
+) -> Callable[Concatenate[Database, P], Coroutine[Any, Any, Reply]]:
     """Makes a function a command: it commits when it returns, and leaves nothing behind when it raises."""
 
     @wraps(change)
@@ -135,7 +135,7 @@ class UnitOfWork:
 
     async def all(self, wanted: Locked[Row], **values: Any) -> list[Row]:
         """The rows that are wanted, locked in the order of their keys, so that two commands never wait for each other."""
-        await self._write()
+        await self.write()
         found = await self._connection.fetch(wanted.statement.sql, *wanted.statement.arguments(values))
         return [self._remember(wanted.table, row) for row in found]
 
@@ -156,7 +156,7 @@ class UnitOfWork:
 
     async def rows(self, statement: Executable | Prepared, **values: Any) -> list[asyncpg.Record]:
         """Execute a statement as it is; the rows that it returns. It does not change what was got before."""
-        await self._write()
+        await self.write()
         if not isinstance(statement, Prepared):
             statement = prepared(statement)
         return list(await self._connection.fetch(statement.sql, *statement.arguments(values)))
@@ -185,16 +185,18 @@ class UnitOfWork:
         """Execute this after everything else has been written. The outbox's way."""
         self._last.append((sql, arguments))
 
+    async def write(self) -> None:
+        """Write what has become of the rows so far. Their versions are from then on those that will be committed, which is what a
+        reply has to say that is kept for retries."""
+        await self._update()
+        await self._insert()
+
     async def finish(self) -> None:
         """Write what is not written yet, as the last thing before the commit."""
-        await self._write()
+        await self.write()
         last, self._last = self._last, []
         for sql, arguments in last:
             await self._connection.execute(sql, *arguments)
-
-    async def _write(self) -> None:
-        await self._update()
-        await self._insert()
 
     async def _update(self) -> None:
         changes: dict[tuple[RowTable, tuple[str, ...]], list[tuple[_Seen, dict[str, Any]]]] = {}
