@@ -48,7 +48,7 @@ class ReceiptLine(_Line, StockLine):
 class AdjustmentLine(_Line):
     """How many more of a product there are, or how many fewer."""
 
-    change: Annotated[int, AfterValidator(_not_zero), Field(ge=-100_000, le=100_000, examples=[-2])]
+    change: Annotated[int, Field(ge=-100_000, le=100_000, examples=[-2]), AfterValidator(_not_zero)]
     """Units: positive for what was found, negative for what was lost or damaged."""
 
 
