@@ -17,7 +17,7 @@ Statements are SQLAlchemy's; asyncpg executes them. SQLAlchemy's own sessions co
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache, partial, wraps
@@ -83,7 +83,7 @@ class StaleVersion(Refusal):
 
 def transaction(
     change: Callable[Concatenate["UnitOfWork", P], Awaitable[Reply]],
-) -> Callable[Concatenate[Database, P], Awaitable[Reply]]:
+) -> Callable[Concatenate[Database, P], Coroutine[Any, Any, Reply]]:
     """Makes a function a command: it commits when it returns, and leaves nothing behind when it raises."""
 
     @wraps(change)
@@ -165,7 +165,7 @@ class UnitOfWork:
 
     async def all(self, wanted: Locked[Row], **values: Any) -> list[Row]:
         """The rows that are wanted, locked in the order of their keys, so that two commands never wait for each other."""
-        await self._write()
+        await self.write()
         found = await self._statement(wanted.statement.sql, *wanted.statement.arguments(values))
         return [self._remember(wanted.table, row) for row in found]
 
@@ -186,7 +186,7 @@ class UnitOfWork:
 
     async def rows(self, statement: Executable | Prepared, **values: Any) -> list[asyncpg.Record]:
         """Execute a statement as it is; the rows that it returns. It does not change what was got before."""
-        await self._write()
+        await self.write()
         if not isinstance(statement, Prepared):
             statement = prepared(statement)
         return await self._statement(statement.sql, *statement.arguments(values))
@@ -228,8 +228,9 @@ class UnitOfWork:
             await self._transaction.start()
         return list(await self._connection.fetch(sql, *arguments))
 
-    async def _write(self) -> None:
-        """Write what was changed and added so far."""
+    async def write(self) -> None:
+        """Write what has become of the rows so far. Their versions are from then on those that will be committed, which is what a
+        reply has to say that is kept for retries."""
         writes = [*self._updates(), *self._inserts()]
         if writes:
             together = all_together(writes)
