@@ -65,8 +65,8 @@ _STALE = {
 
 
 class _Api(FastAPI):
-    """Says that refusals and faults come as problem details (FastAPI knows but one media type for an endpoint), and how a change is
-    refused that comes too late."""
+    """Says that refusals and faults come as problem details, since FastAPI knows but one media type for an endpoint, and how a
+    change is refused that comes too late."""
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()

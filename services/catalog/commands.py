@@ -15,7 +15,7 @@ from sqlmodel import col
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.statements import locked, sql
-from chassis.store import UnitOfWork, transaction
+from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import Event, PriceChanged, ProductCreated, ProductDeleted
 from contracts.money import Money
@@ -67,8 +67,7 @@ _END_PRICES = sql("""
 """)
 _BEGIN_PRICES = sql("""
     insert into price_history (product_id, amount_minor, currency, valid_from)
-    select product_id, amount_minor, currency, clock_timestamp() from products
-    where product_id = any(cast(:ids as text[])) and deleted_at is null
+    select product_id, amount_minor, currency, clock_timestamp() from products where product_id = any(cast(:ids as text[]))
 """)
 
 P = ParamSpec("P")
@@ -178,7 +177,10 @@ async def import_products(
 
     Refusal: idempotency_key_reused.
     """
-    result, changed = await _import(database, rows, key)
+    try:
+        result, changed = await _import(database, rows, key)
+    except AlreadyThere:  # somebody else has created one of these products meanwhile; now it is found
+        result, changed = await _import(database, rows, key)
     await cache.drop(changed)
     return result
 
@@ -293,10 +295,10 @@ async def _publish(work: UnitOfWork, *changes: Event | None) -> None:
     """Add the events, and what they say of prices to the price history."""
     events = [event for event in changes if event is not None]
     outbox.add(work, *events)
-    repriced = [event.product_id for event in events if isinstance(event, ProductCreated | PriceChanged | ProductDeleted)]
-    if repriced:
-        await work.rows(_END_PRICES, ids=repriced)
-        await work.rows(_BEGIN_PRICES, ids=repriced)
+    if over := [event.product_id for event in events if isinstance(event, PriceChanged | ProductDeleted)]:
+        await work.rows(_END_PRICES, ids=over)
+    if begun := [event.product_id for event in events if isinstance(event, ProductCreated | PriceChanged)]:
+        await work.rows(_BEGIN_PRICES, ids=begun)
 
 
 async def _categories(work: UnitOfWork, category_ids: Collection[str]) -> dict[str, Category]:

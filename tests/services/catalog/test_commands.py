@@ -3,12 +3,14 @@
 import asyncio
 import itertools
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlmodel import col, select
 
 from chassis.database import Database
+from chassis.store import UnitOfWork
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from services.catalog import commands, queries
@@ -195,6 +197,42 @@ async def test_a_renamed_category_shows_in_products_that_come_and_change_meanwhi
         async with database.reading() as session:
             shown = await session.execute(text("select distinct category, department from products"))
             assert shown.all() == [(f"Cheese {turn}", f"Grocery {turn}")]
+
+
+async def test_imports_at_once_that_put_the_same_products_elsewhere_create_each_once(
+    database: Database, cache: ProductCache
+) -> None:
+    await load(database, cache, *[product(f"first {n}".replace(" ", "-"), category=f"Category {n}") for n in range(2)])
+    for turn in range(3):
+        one, other = [[product(f"{turn}-{n}", category=f"Category {kind}") for n in range(20)] for kind in range(2)]
+        results = await asyncio.gather(load(database, cache, *one), load(database, cache, *other))
+        assert sorted((result.created, result.updated) for result in results) == [(0, 20), (20, 0)]
+
+
+async def test_i8_an_import_of_a_thousand_products_is_a_few_statements(
+    database: Database, cache: ProductCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+    execute = UnitOfWork._statement
+
+    async def counted(work: UnitOfWork, statement: str, *arguments: Any) -> Any:
+        statements.append(statement)
+        return await execute(work, statement, *arguments)
+
+    monkeypatch.setattr(UnitOfWork, "_statement", counted)
+    goods = [product(f"p{n}", category=f"Category {n % 50}") for n in range(1000)]
+    for wanted, expected in (
+        (goods, ImportResult(created=1000)),
+        (goods, ImportResult(unchanged=1000)),
+        (
+            [each.model_copy(update={"price": Money(amount=Decimal(5)), "name": "New"}) for each in goods],
+            ImportResult(updated=1000),
+        ),
+    ):
+        statements.clear()
+        assert await load(database, cache, *wanted) == expected
+        assert len(statements) <= 6
+    assert {(await stored(database, f"p{n}")).version for n in (0, 500, 999)} == {2}
 
 
 async def test_imports_at_once_that_name_new_categories_make_each_once(database: Database, cache: ProductCache) -> None:
