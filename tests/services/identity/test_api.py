@@ -265,7 +265,8 @@ async def test_an_admin_sets_roles_on_the_version_that_was_read(shop: Shop) -> N
     assert changed.json()["roles"] == ["customer", "support"]
     assert changed.headers["etag"] == f'"{changed.json()["version"]}"' != tag
     stale = await put("warehouse", **{"If-Match": tag})
-    assert (stale.status_code, stale.json()["code"]) == (409, "stale_version")
+    assert (stale.status_code, stale.json()["code"]) == (412, "stale_version")
+    assert (stale.json()["current"], stale.json()["current_version"]) == (changed.json(), changed.json()["version"])
     assert (await put("warehouse")).json()["errors"][0]["field"] == "If-Match"
     for roles in (["service"], ["king"], []):
         assert (await put(*roles, **{"If-Match": changed.headers["etag"]})).json()["code"] == "validation_failed"
