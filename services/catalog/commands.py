@@ -1,15 +1,15 @@
 """What changes the catalogue. Each function is one transaction; the cache forgets what changed right after its commit.
 
-Categories are locked first, with their departments, then products: so what a product repeats of them stays true, and nothing is
-put into a category that is being deleted.
+Departments are locked first, then categories, then products, each in the order of their ids: so no two wait for each other, what
+a product repeats of its category stays true, and nothing is put into a category that is being deleted.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import ARRAY, String, any_, bindparam, select
+from sqlalchemy import ARRAY, String, any_, bindparam
 from sqlmodel import col
 
 from chassis.database import Database
@@ -34,12 +34,10 @@ from services.catalog.model import (
 
 _IDS = any_(bindparam("ids", type_=ARRAY(String)))
 _PRODUCTS = locked(Product, col(Product.product_id) == _IDS)
-_CATEGORIES = locked(
-    Category,
-    (col(Category.category_id) == _IDS)
-    | col(Category.category_id).in_(select(col(Category.parent_id)).where(col(Category.category_id) == _IDS)),
-)
-"""Categories and the departments that they are in, by one statement, so that all are locked in one order."""
+_CATEGORIES = locked(Category, col(Category.category_id) == _IDS)
+_DEPARTMENTS_OF = sql("""
+    select distinct parent_id from categories where category_id = any(cast(:ids as text[])) and parent_id is not null
+""")
 _ADD_CATEGORIES = sql("""
     insert into categories (category_id, name, parent_id)
     select id, name, parent
@@ -197,7 +195,7 @@ async def _import(work: UnitOfWork, rows: Sequence[ImportRow], key: IdempotencyK
     updated: list[str] = []
     skipped = 0
     events: list[Event] = []
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.product_id):  # so that two imports of new products do not wait for each other
         fields = {**row.details, **places[row.category_id]}
         product = stored.get(row.product_id)
         if product is None:
@@ -226,7 +224,7 @@ async def create_category(
     if earlier is not None:
         return Category.model_validate(earlier)
     if parent_id is not None:
-        _department(await _categories(work, [parent_id]), parent_id)
+        _require_department(await work.get(Category, parent_id), parent_id)
     category, is_new = await work.get_or_add(Category.new(name, parent_id))
     if not is_new:
         raise Refusal(ErrorCode.CONFLICT, f"There is a category {category.category_id} already.")
@@ -255,9 +253,9 @@ async def _change_category(
     work: UnitOfWork, category_id: str, name: str, parent_id: str | None, version: int | None
 ) -> tuple[Category, list[str]]:
     """The category, and which products show the change."""
-    found = await _categories(work, [category_id, parent_id] if parent_id is not None else [category_id])
-    category = _existing(found, category_id, version)
-    department = category if parent_id is None else _department(found, parent_id)
+    parent = await work.get(Category, parent_id) if parent_id is not None else None
+    category = await _existing(work, category_id, version)
+    department = category if parent_id is None else _require_department(parent, parent_id)
     if not category.move(name, parent_id):
         return category, []
     shown = await work.rows(
@@ -273,7 +271,7 @@ async def _change_category(
 @transaction
 async def delete_category(work: UnitOfWork, category_id: str, version: int | None = None) -> None:
     """Remove a category that nothing is in. Refusals: not_found, stale_version, category_in_use."""
-    category = _existing(await _categories(work, [category_id]), category_id, version)
+    category = await _existing(work, category_id, version)
     [inside] = await work.rows(_INSIDE, category_id=category_id)
     if any(inside.values()):
         raise Refusal(
@@ -301,25 +299,26 @@ async def _publish(work: UnitOfWork, *changes: Event | None) -> None:
         await work.rows(_BEGIN_PRICES, ids=begun)
 
 
-async def _categories(work: UnitOfWork, category_ids: Collection[str]) -> dict[str, Category]:
-    """Those of these categories that there are, and the departments that they are in; locked."""
-    while True:
-        found = {category.category_id: category for category in await work.all(_CATEGORIES, ids=list(category_ids))}
-        if all(category.parent_id is None or category.parent_id in found for category in found.values()):
-            return found
-        # While we waited for a category, it was moved to a department that we have not locked. Now it stays where it is.
+async def _categories(work: UnitOfWork, category_ids: Iterable[str], department_ids: Iterable[str] = ()) -> dict[str, Category]:
+    """Those of these that there are, with the departments that the categories are in; locked."""
+    ids = list(category_ids)
+    departments = {row["parent_id"] for row in await work.rows(_DEPARTMENTS_OF, ids=ids)} | set(department_ids)
+    found = [*await work.all(_CATEGORIES, ids=list(departments)), *await work.all(_CATEGORIES, ids=ids)]
+    moved_to = {category.parent_id for category in found if category.parent_id is not None} - departments
+    if moved_to:  # while we waited; that somebody waits for us meanwhile is too rare to be avoided, and only costs time
+        found += await work.all(_CATEGORIES, ids=list(moved_to))
+    return {category.category_id: category for category in found}
 
 
-def _existing(found: Mapping[str, Category], category_id: str, version: int | None) -> Category:
-    category = found.get(category_id)
+async def _existing(work: UnitOfWork, category_id: str, version: int | None) -> Category:
+    category = await work.get(Category, category_id)
     if category is None:
         raise unknown_category()
     category.require_version(version)
     return category
 
 
-def _department(found: Mapping[str, Category], category_id: str) -> Category:
-    department = found.get(category_id)
+def _require_department(department: Category | None, category_id: str) -> Category:
     if department is None or not department.is_department:
         raise category_unknown(category_id)
     return department
@@ -335,10 +334,10 @@ async def _place(work: UnitOfWork, category_id: str) -> dict[str, str]:
 
 async def _make_places(work: UnitOfWork, rows: Iterable[ImportRow]) -> dict[str, dict[str, str]]:
     """The place of each category named in `rows`, by the category's id; makes the categories that are missing."""
-    named = {row.department_id: Category.new(row.department, None) for row in rows}
-    named |= {row.category_id: Category.new(row.category, row.department_id) for row in rows}
-    found = await _categories(work, named)
-    missing = [category for category_id, category in named.items() if category_id not in found]
+    departments = {row.department_id: Category.new(row.department, None) for row in rows}
+    categories = {row.category_id: Category.new(row.category, row.department_id) for row in rows}
+    found = await _categories(work, categories, departments)
+    missing = [category for category_id, category in (departments | categories).items() if category_id not in found]
     if missing:
         await work.rows(
             _ADD_CATEGORIES,
@@ -346,7 +345,7 @@ async def _make_places(work: UnitOfWork, rows: Iterable[ImportRow]) -> dict[str,
             names=[category.name for category in missing],
             parents=[category.parent_id for category in missing],
         )
-        found = await _categories(work, named)
+        found = await _categories(work, categories, departments)
     # Staff may have moved a category since it was made: what counts is where it is now.
     return {
         category_id: place(category, found[category.parent_id])

@@ -231,7 +231,7 @@ async def test_i8_an_import_of_a_thousand_products_is_a_few_statements(
     ):
         statements.clear()
         assert await load(database, cache, *wanted) == expected
-        assert len(statements) <= 6
+        assert len(statements) <= 8
     assert {(await stored(database, f"p{n}")).version for n in (0, 500, 999)} == {2}
 
 
