@@ -110,7 +110,8 @@ class PriceRow(NamedTuple):
     """What a product cost from one moment to another, by the catalogue's own history."""
 
     product_id: str
-    amount: Decimal
+    amount: int
+    """In minor units."""
     currency: str
     valid_from: datetime
     valid_to: datetime | None

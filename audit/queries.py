@@ -15,7 +15,7 @@ LINES = """
 select order_id, l->>'product_id', (l->'unit_price'->>'amount')::numeric, l->'unit_price'->>'currency'
 from orders, jsonb_array_elements(lines) as l
 """
-PRICES = "select product_id, amount, currency, valid_from, valid_to from price_history"
+PRICES = "select product_id, amount_minor, currency, valid_from, valid_to from price_history"
 PAYMENTS = """
 with moved as (
     select t.payment_id,

@@ -35,6 +35,8 @@ from contracts.errors import ErrorCode, Refusal
 
 PAUSE_S = 0.02
 """The longest pause before the second try of a transaction that others were in the way of; it doubles with each try."""
+TRIES = 10
+"""How often a row is added that others add and delete all the time."""
 AlreadyThere = asyncpg.UniqueViolationError
 """Somebody has added a row with this key before."""
 _LOCK = "select pg_advisory_xact_lock(hashtextextended(key, 0)) from unnest($1::text[]) as key"
@@ -154,14 +156,15 @@ class UnitOfWork:
         table = table_of(type(new))
         values = table.encoded(new)
         adding = table.adding_if_new(new)
-        if await self._statement(adding.sql, *adding.arguments(values)):
-            self._seen[table, *(values[name] for name in table.key)] = _Seen(table, new, values)
-            return new, True
         names = by or table.key
-        found = await self._statement(table.getting(names), *(values[name] for name in names))
-        if not found:
-            raise LookupError(f"{table.name}: what was in the way of a new row is gone")
-        return self._remember(table, found[0]), False
+        for _ in range(TRIES):
+            if await self._statement(adding.sql, *adding.arguments(values)):
+                self._seen[table, *(values[name] for name in table.key)] = _Seen(table, new, values)
+                return new, True
+            if found := await self._statement(table.getting(names), *(values[name] for name in names)):
+                return self._remember(table, found[0]), False
+            # What was in the way was deleted while we waited for it.
+        raise LookupError(f"{table.name}: what is in the way of a new row has other values in {', '.join(names)}")
 
     async def all(self, wanted: Locked[Row], **values: Any) -> list[Row]:
         """The rows that are wanted, locked in the order of their keys, so that two commands never wait for each other."""

@@ -120,8 +120,8 @@ class Shop:
                 Decimal(total) / 100, f"milk x {QUANTITY}",
             ),
         )  # fmt: skip
-        unit_price = Decimal(total) / 100 / QUANTITY
-        self._add("lines", LineRow(order_id, PLACE[1], unit_price, "USD"))
+        unit_price = total // QUANTITY
+        self._add("lines", LineRow(order_id, PLACE[1], Decimal(unit_price) / 100, "USD"))
         self._add("prices", PriceRow(PLACE[1], unit_price, "USD", at - timedelta(hours=1), None))
         final = status in FINAL_STATUSES
         workflow = WorkflowRow(
