@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import update
-from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col, select
+from sqlalchemy import bindparam
+from sqlmodel import col
 
 from chassis.access import Grant
 from chassis.clients import ServiceClient, Unavailable
@@ -19,6 +18,8 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.logs import logger
+from chassis.statements import locked
+from chassis.store import UnitOfWork, transaction
 from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import order_id_for
@@ -37,7 +38,7 @@ from contracts.orders import (
     PlaceOrder,
     PlaceOrderRequest,
 )
-from services.order.model import Order, metadata, outbox, within_reach
+from services.order.model import Order, existing, outbox, within_reach
 from services.order.model.placing import Terms, priced, require_form
 from temporal.orders import OrderSagas
 
@@ -47,8 +48,13 @@ LEASE = timedelta(seconds=10)
 POLL_SECONDS = 0.1
 DISPATCHED = frozenset({OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
 log = logger(__name__)
-_ORDERS = metadata.tables["orders"]
-_ADD = insert(_ORDERS).on_conflict_do_nothing(index_elements=["order_id"]).returning(_ORDERS.c.order_id)
+_TO_HAND_OVER = locked(
+    Order,
+    col(Order.hand_over_at) <= bindparam("now"),
+    order_by=col(Order.hand_over_at),
+    limit=HAND_OVER_BATCH,
+    skip_locked=True,
+)
 
 
 @dataclass(frozen=True)
@@ -249,49 +255,43 @@ async def order_for(database: Database, order_id: UUID, caller: Grant) -> Order:
     return within_reach(await find_order(database, order_id), caller)
 
 
-async def accept_order(database: Database, placement: PlaceOrder) -> Order:
+@transaction
+async def accept_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
     """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier."""
-    async with database.transaction() as session:
-        order = Order.placed(placement)
-        if (await session.execute(_ADD, order.model_dump())).scalar() is None:
-            return await session.get_one(Order, placement.order_id)
-        await outbox.add(session, order.created())
-        return order
+    order, is_new = await work.get_or_add(Order.placed(placement))
+    if is_new:
+        outbox.add(work, order.created())
+    return order
 
 
-async def advance_order(database: Database, command: AdvanceOrder) -> OrderAdvanced:
+@transaction
+async def advance_order(work: UnitOfWork, command: AdvanceOrder) -> OrderAdvanced:
     """Note how far the order got. Refusals: order_unknown, illegal_transition."""
-    async with database.transaction() as session:
-        order = await session.get(Order, command.order_id, with_for_update=True)
-        if order is None:
-            raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
-        await outbox.add(session, *order.advance(command))
-        return order.advanced()
+    order = await work.get(Order, command.order_id)
+    if order is None:
+        raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
+    outbox.add(work, *order.advance(command))
+    return order.advanced()
 
 
-async def wish_to_cancel(database: Database, order_id: UUID, request: CancelRequest) -> OrderProgress:
-    """Keep a wish to cancel until its saga can be told."""
-    async with database.transaction() as session:
-        order = await session.get_one(Order, order_id, with_for_update=True)
-        order.keep_wish_to_cancel(request)
-        return order.progress()
+@transaction
+async def wish_to_cancel(work: UnitOfWork, order_id: UUID, request: CancelRequest) -> OrderProgress:
+    """Keep a wish to cancel until its saga can be told. Refusal: not_found."""
+    order = existing(await work.get(Order, order_id))
+    order.keep_wish_to_cancel(request)
+    return order.progress()
 
 
-async def take_to_hand_over(database: Database) -> list[Order]:
+@transaction
+async def take_to_hand_over(work: UnitOfWork) -> list[Order]:
     """Orders whose sagas do not know all yet; no other process gets the same ones for the time of LEASE."""
-    due = (
-        select(Order.order_id)
-        .where(col(Order.hand_over_at) <= utc_now())
-        .order_by(col(Order.hand_over_at))
-        .limit(HAND_OVER_BATCH)
-        .with_for_update(skip_locked=True)
-    )
-    taken = update(Order).where(col(Order.order_id).in_(due)).values(hand_over_at=utc_now() + LEASE).returning(Order)
-    async with database.transaction() as session:
-        return list((await session.scalars(taken)).all())
+    orders = await work.all(_TO_HAND_OVER, now=utc_now())
+    for order in orders:
+        order.hand_over_at = utc_now() + LEASE
+    return orders
 
 
-async def note_handed_over(database: Database, order_id: UUID, wish: CancelRequest | None) -> None:
-    """The order's saga runs, and knows this wish, if there was one."""
-    async with database.transaction() as session:
-        (await session.get_one(Order, order_id, with_for_update=True)).handed_over(wish)
+@transaction
+async def note_handed_over(work: UnitOfWork, order_id: UUID, wish: CancelRequest | None) -> None:
+    """The order's saga runs, and knows this wish, if there was one. Refusal: not_found."""
+    existing(await work.get(Order, order_id)).handed_over(wish)

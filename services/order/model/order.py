@@ -14,6 +14,7 @@ from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
+from chassis.store import Aggregate
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import (
     Event,
@@ -74,7 +75,7 @@ class Table(SQLModel):
     metadata: ClassVar[MetaData] = metadata
 
 
-class Order(Table, table=True):
+class Order(Table, Aggregate, table=True):
     """What the saga has told of one order. The saga decides; this record is what customers and lists read."""
 
     __tablename__ = "orders"
@@ -299,11 +300,22 @@ class Order(Table, table=True):
         return None
 
 
+def existing(order: Order | None) -> Order:
+    """The order, if there is one. Refusal: not_found."""
+    if order is None:
+        raise _unknown()
+    return order
+
+
 def within_reach(order: Order | None, caller: Grant) -> Order:
     """The order, if there is one and the caller reaches it. Refusal: not_found."""
     if order is None or not caller.reaches(owner=order.customer_id):
-        raise Refusal(ErrorCode.NOT_FOUND, "There is no such order.")
+        raise _unknown()
     return order
+
+
+def _unknown() -> Refusal:
+    return Refusal(ErrorCode.NOT_FOUND, "There is no such order.")
 
 
 def _entry(status: OrderStatus, at: datetime, detail: str | None, for_staff: str | None) -> dict[str, Any]:
