@@ -19,7 +19,7 @@ from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.logs import logger
 from chassis.statements import locked
-from chassis.store import UnitOfWork, transaction
+from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import order_id_for
@@ -85,9 +85,7 @@ class OrderService:
         product_unknown. Raises Unavailable if the catalogue cannot be asked.
         """
         order_id = order_id_for(caller.subject, key.key)
-        order = await find_order(self.database, order_id)
-        if order is None:
-            order = await self._accept(request, order_id, caller, key)
+        order = await self._accept(request, order_id, caller, key)
         order.require_placed_by(key.fingerprint)
         if outcome := order.kept_outcome:
             return Placed(order, outcome, replayed=True)
@@ -97,12 +95,14 @@ class OrderService:
         order = await find_order(self.database, order_id) or order
         return Placed(order, order.kept_outcome or outcome)
 
-    async def cancel(self, order_id: UUID, reason: str, caller: Grant) -> CancelReply | OrderProgress:
+    async def cancel(self, order_id: UUID, reason: str, caller: Grant, seen: int | None = None) -> CancelReply | OrderProgress:
         """Cancel an order and settle what was taken; where it is, if that is still being done after a while.
 
-        Refusals: not_found, already_dispatched, conflict.
+        Refusals: not_found, stale_version, already_dispatched, conflict.
         """
         order = await order_for(self.database, order_id, caller)
+        if not order.is_to_be_cancelled:  # otherwise what is asked for is being done or done: a repeated request is told so
+            order.require_version(seen)
         if order.status in DISPATCHED or order.is_over:
             return settled_before(order)
         request = CancelRequest(reason=reason, requested_by=canceller(order.customer_id, caller))
@@ -117,20 +117,25 @@ class OrderService:
         order = await order_for(self.database, order_id, caller)
         return settled_before(order) if reply is None else order.progress()
 
-    async def decide(self, order_id: UUID, approve: bool, reason: str, caller: Grant) -> OrderState:
-        """Approve or reject an order that is held. Refusals: not_found, own_order, not_in_review. Raises Unavailable."""
-        await self._require_not_own(order_id, caller)
+    async def decide(self, order_id: UUID, approve: bool, reason: str, caller: Grant, seen: int | None = None) -> OrderState:
+        """Approve or reject an order that is held.
+
+        Refusals: not_found, own_order, stale_version, not_in_review. Raises Unavailable.
+        """
+        await self._require_decidable(order_id, caller, seen)
         state = await self.sagas.decide(order_id, approve, Decision(by=str(caller.subject), reason=reason))
         if state is None:
             raise Refusal(ErrorCode.NOT_IN_REVIEW, "The order is not held for review.")
         return state
 
-    async def decide_parcel(self, order_id: UUID, choice: ParcelChoice, reason: str, caller: Grant) -> OrderState:
+    async def decide_parcel(
+        self, order_id: UUID, choice: ParcelChoice, reason: str, caller: Grant, seen: int | None = None
+    ) -> OrderState:
         """Say what is done about a parcel in trouble.
 
-        Refusals: not_found, own_order, no_decision_pending, choice_not_possible. Raises Unavailable.
+        Refusals: not_found, own_order, stale_version, no_decision_pending, choice_not_possible. Raises Unavailable.
         """
-        await self._require_not_own(order_id, caller)
+        await self._require_decidable(order_id, caller, seen)
         decision = ParcelDecision(by=str(caller.subject), reason=reason, choice=choice)
         state = await self.sagas.decide_parcel(order_id, decision)
         if state is None:
@@ -173,10 +178,24 @@ class OrderService:
             raise Unavailable(f"no saga runs for order {order_id}")
 
     async def _accept(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> Order:
+        """Accept a new order, or find the one that this key placed before.
+
+        Most are new, so nobody looks first. What was accepted before stays so, whatever would be wrong with it now.
+        """
+        try:
+            placement = await self._priced(request, order_id, caller, key)
+        except (Refusal, Unavailable):
+            order = await find_order(self.database, order_id)
+            if order is None:
+                raise
+            return order
+        return await accept_order(self.database, placement)
+
+    async def _priced(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> PlaceOrder:
         await asyncio.to_thread(require_form, request.ship_to)
         wanted = LookUpProducts(product_ids=[line.product_id for line in request.lines])
         found = await self.catalog.post("/internal/v1/products/lookup", wanted, ProductsFound)
-        order = priced(
+        return priced(
             request,
             found.products,
             order_id=order_id,
@@ -184,7 +203,6 @@ class OrderService:
             fingerprint=key.fingerprint,
             terms=self.terms,
         )
-        return await accept_order(self.database, order)
 
     async def _outcome(self, order: Order, wait: timedelta) -> Outcome | None:
         """How the order came out, or None if that is open after `wait`."""
@@ -209,10 +227,12 @@ class OrderService:
             found = await find_order(self.database, order.order_id)
         return found.kept_outcome if found else None
 
-    async def _require_not_own(self, order_id: UUID, caller: Grant) -> None:
+    async def _require_decidable(self, order_id: UUID, caller: Grant, seen: int | None) -> None:
+        """Refusals: not_found, own_order, stale_version."""
         order = await order_for(self.database, order_id, caller)
         if caller.subject == order.customer_id:
             raise Refusal(ErrorCode.OWN_ORDER, "A colleague has to decide about an order of yours.")
+        order.require_version(seen)
 
 
 def canceller(customer_id: UUID, caller: Grant) -> str:
@@ -255,12 +275,20 @@ async def order_for(database: Database, order_id: UUID, caller: Grant) -> Order:
     return within_reach(await find_order(database, order_id), caller)
 
 
-@transaction
-async def accept_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
+async def accept_order(database: Database, placement: PlaceOrder) -> Order:
     """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier."""
-    order, is_new = await work.get_or_add(Order.placed(placement))
-    if is_new:
-        outbox.add(work, order.created())
+    try:
+        return await _add_order(database, placement)
+    except AlreadyThere:
+        return existing(await find_order(database, placement.order_id))
+
+
+@transaction
+async def _add_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
+    """Raises AlreadyThere."""
+    order = Order.placed(placement)
+    work.add(order)
+    outbox.add(work, order.created())
     return order
 
 

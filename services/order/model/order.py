@@ -127,18 +127,19 @@ class Order(Table, Aggregate, table=True):
     def placed(cls, order: PlaceOrder) -> Self:
         """A new order, PENDING; its saga is still to be started."""
         now = utc_now()
+        placement = order.model_dump(mode="json")
         return cls(
             order_id=order.order_id,
             customer_id=order.customer_id,
             fingerprint=order.fingerprint,
-            placement=order.model_dump(mode="json"),
+            placement=placement,
             hand_over_at=now + HAND_OVER_AFTER,
             status=OrderStatus.PENDING,
-            lines=[line.model_dump(mode="json") for line in order.lines],
+            lines=placement["lines"],
             currency=order.total.currency,
             total_minor=order.total.minor,
             refunded_minor=0,
-            ship_to=order.ship_to.model_dump(mode="json"),
+            ship_to=placement["ship_to"],
             warehouse_id=order.warehouse_id,
             needs_review=order.needs_review,
             history=[_entry(OrderStatus.PENDING, now, None, None)],
@@ -187,6 +188,11 @@ class Order(Table, Aggregate, table=True):
     def is_over(self) -> bool:
         """Whether nothing more can happen to it."""
         return self.status in FINAL_STATUSES
+
+    @property
+    def is_to_be_cancelled(self) -> bool:
+        """Whether it is cancelled, or is going to be, or somebody has asked for that already."""
+        return self.status in (OrderStatus.CANCELLING, OrderStatus.CANCELLED) or self.cancel_wish is not None
 
     def require_placed_by(self, fingerprint: str) -> None:
         """Refusal: idempotency_key_reused, if another request placed it."""
