@@ -5,7 +5,7 @@ The record is changed by the functions at the end, one transaction each. No netw
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
@@ -39,7 +39,7 @@ from contracts.orders import (
     PlaceOrderRequest,
 )
 from services.order.model import Order, existing, outbox, within_reach
-from services.order.model.placing import Terms, priced, require_form
+from services.order.model.placing import KnownPlaces, Terms, priced, require_form
 from temporal.orders import OrderSagas
 
 HAND_OVER_BATCH = 50
@@ -77,6 +77,7 @@ class OrderService:
     terms: Terms
     wait: timedelta
     """How long a client waits for the outcome of its order, or of its cancellation."""
+    places: KnownPlaces = field(default_factory=KnownPlaces)
 
     async def place(self, request: PlaceOrderRequest, caller: Grant, key: IdempotencyKey, *, respond_async: bool) -> Placed:
         """Accept an order, or find the one that this key placed before, and wait for its outcome.
@@ -192,7 +193,9 @@ class OrderService:
         return await accept_order(self.database, placement)
 
     async def _priced(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> PlaceOrder:
-        await asyncio.to_thread(require_form, request.ship_to)
+        if request.ship_to not in self.places:
+            await asyncio.to_thread(require_form, request.ship_to)
+            self.places.add(request.ship_to)
         wanted = LookUpProducts(product_ids=[line.product_id for line in request.lines])
         found = await self.catalog.post("/internal/v1/products/lookup", wanted, ProductsFound)
         return priced(
