@@ -26,13 +26,15 @@ import asyncpg
 from sqlalchemy.sql import Executable
 from sqlmodel import Field, SQLModel
 
-from chassis.database import Database, is_lock_fault
+from chassis.database import Database, is_lock_fault, without_values
 from chassis.statements import Locked, Prepared, Row, RowTable, Write, all_together, prepared, table_of
 from contracts.budgets import TRY_AGAIN_S
 from contracts.errors import ErrorCode, Refusal
 
 PAUSE_S = 0.02
 """The longest pause before the second try of a transaction that others were in the way of; it doubles with each try."""
+TRIES = 2
+"""How often `get_or_add` looks and adds, since what was in its way may be deleted in between."""
 AlreadyThere = asyncpg.UniqueViolationError
 """Somebody has added a row with this key before."""
 _LOCK = "select pg_advisory_xact_lock(hashtextextended(key, 0)) from unnest($1::text[]) as key"
@@ -88,8 +90,8 @@ async def in_transaction(database: Database, change: Callable[["UnitOfWork"], Aw
                 except BaseException:
                     await work._roll_back()
                     raise
-        except asyncpg.PostgresError as error:
-            error.detail = None  # it repeats the row's values, which are not for the log
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            without_values(error)
             if not is_lock_fault(error) or time.monotonic() - began > TRY_AGAIN_S:
                 raise
         await asyncio.sleep(pause * random.random())  # noqa: S311 - by chance, so that two do not meet again
@@ -103,6 +105,8 @@ class _Seen:
     table: RowTable
     row: Any
     values: Mapping[str, Any]
+    has_own_version: bool = False
+    """Whether its version is this transaction's already: it was made here, or has risen."""
 
 
 class UnitOfWork:
@@ -123,6 +127,8 @@ class UnitOfWork:
 
     async def get(self, kind: type[Row], *key: Any) -> Row | None:
         """The row with this primary key, locked."""
+        if self._added:
+            await self._write()
         table = table_of(kind)
         found = await self._statement(table.get, *table.encoded_key(key))
         return self._remember(table, found[0]) if found else None
@@ -130,17 +136,22 @@ class UnitOfWork:
     async def get_or_add(self, new: Row, *by: str) -> tuple[Row, bool]:
         """The row with the primary key of `new` (or what else is unique: the columns `by`), locked; whether `new` itself was
         added, because there was none. Of two who come at once, the second waits for the first one's commit."""
+        if self._added or by:
+            await self._write()
         table = table_of(type(new))
         values = table.encoded(new)
-        adding = table.adding_if_new(new)
-        if await self._statement(adding.sql, *adding.arguments(values)):
-            self._seen[table, *(values[name] for name in table.key)] = _Seen(table, new, values)
-            return new, True
-        names = by or table.key
-        found = await self._statement(table.getting(names), *(values[name] for name in names))
-        if not found:
-            raise LookupError(f"{table.name}: what was in the way of a new row is gone")
-        return self._remember(table, found[0]), False
+        adding, names = table.adding_if_new(new), by or table.key
+        for _ in range(TRIES):
+            if added := await self._statement(adding.sql, *adding.arguments(values)):
+                for name, given in zip(table.key, added[0], strict=True):
+                    if values[name] is None:
+                        setattr(new, name, given)
+                self._seen[table, *added[0]] = _Seen(table, new, table.encoded(new), has_own_version=True)
+                return new, True
+            if found := await self._statement(table.getting(names), *(values[name] for name in names)):
+                return self._remember(table, found[0]), False
+            # What was in the way was deleted between the two statements: there is room for the new one.
+        raise LookupError(f"{table.name}: a new row is in the way of another, but not by {', '.join(names)}")
 
     async def all(self, wanted: Locked[Row], **values: Any) -> list[Row]:
         """The rows that are wanted, locked in the order of their keys, so that two commands never wait for each other."""
@@ -172,6 +183,7 @@ class UnitOfWork:
 
     async def read(self, kind: type[Row], *key: Any) -> Row | None:
         """The row with this primary key as it is now, not locked: to look at, and not to change."""
+        await self._write()
         table = table_of(kind)
         found = await self._statement(table.read, *table.encoded_key(key))
         return table.made(found[0])[0] if found else None
@@ -179,11 +191,13 @@ class UnitOfWork:
     # ── To change ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def add(self, *new: SQLModel) -> None:
-        """Add rows. Raises AlreadyThere at the commit, if there is one of that key."""
+        """Add rows. Raises AlreadyThere at the commit, if there is one of that key. A row whose key the database gives is written
+        as it is at the next statement, and not changed after."""
         self._added.extend(new)
 
     async def delete(self, *rows: SQLModel) -> None:
-        """Delete rows that were got before."""
+        """Delete rows that were got or added before."""
+        await self._write()
         for row in rows:
             table = table_of(type(row))
             key = table.encoded_key([getattr(row, name) for name in table.key])
@@ -216,25 +230,27 @@ class UnitOfWork:
             together = all_together(writes)
             together.check(await self._connection.fetch(together.sql, *together.arguments))
         if self._transaction is not None:
-            await self._transaction.commit()
+            ending, self._transaction = self._transaction, None  # even a commit that fails ends it
+            await ending.commit()
 
     async def _roll_back(self) -> None:
         if self._transaction is not None and not self._connection.is_closed():
             await self._transaction.rollback()
 
     def _updates(self) -> Iterator[Write]:
-        changes: dict[tuple[RowTable, tuple[str, ...]], list[Mapping[str, Any]]] = {}
+        changes: dict[tuple[RowTable, tuple[str, ...], bool], list[Mapping[str, Any]]] = {}
         for seen in self._seen.values():
             now = seen.table.encoded(seen.row)
             changed = tuple(name for name, value in now.items() if value != seen.values[name])
             if changed:
-                changes.setdefault((seen.table, changed), []).append(now)
-                risen = {name: now[name] + 1 for name in seen.table.version}
-                seen.values = {**now, **risen}
+                rises = not seen.has_own_version
+                changes.setdefault((seen.table, changed, rises), []).append(now)
+                risen = {name: now[name] + 1 for name in seen.table.version if rises}
+                seen.values, seen.has_own_version = {**now, **risen}, True
                 for name, version in risen.items():
                     setattr(seen.row, name, version)
-        for (table, changed), rows in changes.items():
-            yield from table.updates(changed, rows)
+        for (table, changed, rises), rows in changes.items():
+            yield from table.updates(changed, rows, rises=rises)
 
     def _inserts(self) -> Iterator[Write]:
         alike: dict[tuple[RowTable, bool], list[Mapping[str, Any]]] = {}
@@ -244,7 +260,7 @@ class UnitOfWork:
             is_numbered = table.is_numbered(row)
             alike.setdefault((table, is_numbered), []).append(values)
             if not is_numbered:
-                self._seen[table, *(values[name] for name in table.key)] = _Seen(table, row, values)
+                self._seen[table, *(values[name] for name in table.key)] = _Seen(table, row, values, has_own_version=True)
         self._added = []
         for (table, is_numbered), rows in alike.items():
             yield from table.inserts(rows, is_numbered=is_numbered)

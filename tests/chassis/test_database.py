@@ -1,47 +1,10 @@
-"""Which errors of a database, and of files, are faults that pass."""
+"""Which errors of a database, and of files, are faults that pass; see test_store.py for locks and deadlocks."""
 
-import asyncio
 import errno
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
-from chassis.database import Database, is_passing, lock
-from tests.conftest import Databases
-
-
-async def test_i5_a_lock_that_does_not_come_in_time_is_a_fault_that_passes(databases: Databases) -> None:
-    database = Database(await databases.new("catalog"))
-
-    async def wait_in_vain() -> None:
-        async with database.transaction() as session:
-            await session.execute(text("set local lock_timeout = '10ms'"))
-            await lock(session, "a")
-
-    async with database.transaction() as holder:
-        await lock(holder, "a")
-        with pytest.raises(DBAPIError) as late:
-            await wait_in_vain()
-    assert is_passing(late.value)
-    await database.close()
-
-
-async def test_i5_a_deadlock_is_a_fault_that_passes(databases: Databases) -> None:
-    database = Database(await databases.new("catalog"))
-    both_hold_one = asyncio.Barrier(2)
-
-    async def cross(first: str, second: str) -> None:
-        async with database.transaction() as session:
-            await session.execute(text("set local deadlock_timeout = '10ms'"))
-            await lock(session, first)
-            await both_hold_one.wait()
-            await lock(session, second)
-
-    ends = await asyncio.gather(cross("a", "b"), cross("b", "a"), return_exceptions=True)
-    [lost] = [end for end in ends if end is not None]
-    assert is_passing(lost)
-    await database.close()
+from chassis.database import is_passing
 
 
 @pytest.mark.parametrize(
