@@ -159,7 +159,11 @@ class StockRow(NamedTuple):
     reserved: int | None
     moved: int
     received: int
-    """What came from suppliers, and what a count corrected."""
+    """What came from suppliers."""
+    corrected: int
+    """What was found, less what was lost, by adjustments and counts."""
+    transferred: int
+    """What came from other warehouses, less what went to them."""
     promised: int
     shipped: int
     """All that ever left, also what came back."""

@@ -17,7 +17,7 @@ Statements are SQLAlchemy's; asyncpg executes them. SQLAlchemy's own sessions co
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -65,7 +65,7 @@ class StaleVersion(Refusal):
 
 def transaction(
     change: Callable[Concatenate["UnitOfWork", P], Awaitable[Reply]],
-) -> Callable[Concatenate[Database, P], Awaitable[Reply]]:
+) -> Callable[Concatenate[Database, P], Coroutine[Any, Any, Reply]]:
     """Makes a function a command: it commits when it returns, and leaves nothing behind when it raises."""
 
     @wraps(change)
@@ -128,7 +128,7 @@ class UnitOfWork:
     async def get(self, kind: type[Row], *key: Any) -> Row | None:
         """The row with this primary key, locked."""
         if self._added:
-            await self._write()
+            await self.write()
         table = table_of(kind)
         found = await self._statement(table.get, *table.encoded_key(key))
         return self._remember(table, found[0]) if found else None
@@ -137,7 +137,7 @@ class UnitOfWork:
         """The row with the primary key of `new` (or what else is unique: the columns `by`), locked; whether `new` itself was
         added, because there was none. Of two who come at once, the second waits for the first one's commit."""
         if self._added or by:
-            await self._write()
+            await self.write()
         table = table_of(type(new))
         values = table.encoded(new)
         adding, names = table.adding_if_new(new), by or table.key
@@ -155,7 +155,7 @@ class UnitOfWork:
 
     async def all(self, wanted: Locked[Row], **values: Any) -> list[Row]:
         """The rows that are wanted, locked in the order of their keys, so that two commands never wait for each other."""
-        await self._write()
+        await self.write()
         found = await self._statement(wanted.statement.sql, *wanted.statement.arguments(values))
         return [self._remember(wanted.table, row) for row in found]
 
@@ -176,14 +176,14 @@ class UnitOfWork:
 
     async def rows(self, statement: Executable | Prepared, **values: Any) -> list[asyncpg.Record]:
         """Execute a statement as it is; the rows that it returns. It does not change what was got before."""
-        await self._write()
+        await self.write()
         if not isinstance(statement, Prepared):
             statement = prepared(statement)
         return await self._statement(statement.sql, *statement.arguments(values))
 
     async def read(self, kind: type[Row], *key: Any) -> Row | None:
         """The row with this primary key as it is now, not locked: to look at, and not to change."""
-        await self._write()
+        await self.write()
         table = table_of(kind)
         found = await self._statement(table.read, *table.encoded_key(key))
         return table.made(found[0])[0] if found else None
@@ -197,7 +197,7 @@ class UnitOfWork:
 
     async def delete(self, *rows: SQLModel) -> None:
         """Delete rows that were got or added before."""
-        await self._write()
+        await self.write()
         for row in rows:
             table = table_of(type(row))
             key = table.encoded_key([getattr(row, name) for name in table.key])
@@ -217,8 +217,9 @@ class UnitOfWork:
             await self._transaction.start()
         return list(await self._connection.fetch(sql, *arguments))
 
-    async def _write(self) -> None:
-        """Write what was changed and added so far."""
+    async def write(self) -> None:
+        """Write what has become of the rows so far. Their versions are from then on those that will be committed, which is what a
+        reply has to say that is kept for retries."""
         writes = [*self._updates(), *self._inserts()]
         if writes:
             together = all_together(writes)
