@@ -16,6 +16,7 @@ from sqlmodel import Field, SQLModel
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.outbox import Outbox
+from chassis.store import Aggregate
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import Event, PaymentFailed, PaymentInitiated, PaymentProcessed, RefundProcessed
@@ -136,7 +137,7 @@ class Change:
     events: list[Event]
 
 
-class Payment(Table, table=True):
+class Payment(Table, Aggregate, table=True):
     """One attempt to pay one order. Amounts in minor units (cents), as the provider counts.
 
     A payment reversed before it was asked for (the undo overtook the step) is a VOIDED row of zero without a customer: it forbids
