@@ -93,6 +93,24 @@ def receive(shop: Shop, random: Random) -> Command:
     return lambda database: commands.receive_stock(database, ADMIN, warehouse, goods, key, reference="race")
 
 
+def adjust(shop: Shop, random: Random) -> Command:
+    warehouse, changes = random.choice(WAREHOUSES), {line.product_id: random.choice((-2, -1, 1)) for line in lines(random)}
+    key = IdempotencyKey("race", random.choice("cd"), f"{warehouse} {changes}")
+    return lambda database: commands.adjust_stock(database, ADMIN, warehouse, changes, key, reason="race")
+
+
+def count(shop: Shop, random: Random) -> Command:
+    warehouse, counted = random.choice(WAREHOUSES), {line.product_id: random.randint(0, 6) for line in lines(random)}
+    key = IdempotencyKey("race", random.choice("ef"), f"{warehouse} {counted}")
+    return lambda database: commands.count_stock(database, ADMIN, warehouse, counted, key, reason="race")
+
+
+def transfer(shop: Shop, random: Random) -> Command:
+    (source, target), quantities = random.sample(WAREHOUSES, 2), {line.product_id: line.quantity for line in lines(random)}
+    key = IdempotencyKey("race", random.choice("gh"), f"{source} {quantities}")
+    return lambda database: commands.transfer_stock(database, ADMIN, source, target, quantities, key, reason="race")
+
+
 COMMANDS: dict[str, Callable[[Shop, Random], Command]] = {
     "reserve": reserve,
     "release": release,
@@ -100,10 +118,13 @@ COMMANDS: dict[str, Callable[[Shop, Random], Command]] = {
     "restock": restock,
     "put warehouse": put,
     "receive": receive,
+    "adjust": adjust,
+    "count": count,
+    "transfer": transfer,
 }
 
 
-def broken(rows: Rows) -> Sequence[str]:
+def broken(rows: Rows, shop: Shop) -> Sequence[str]:
     """Never negative; what is reserved is the open reservations'; what is there is the ledger's sum, and the events'."""
     wrong = []
     promised: Counter[tuple[str, str]] = Counter()

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.races import inventory
+from tests.races import inventory, order, payment, shipping
 from tests.races.conftest import Arenas
 from tests.races.machine import Subject
 
-SUBJECTS: tuple[Subject[Any], ...] = (inventory.SUBJECT,)
+SUBJECTS: tuple[Subject[Any], ...] = (inventory.SUBJECT, order.SUBJECT, payment.SUBJECT, shipping.SUBJECT)
 PAIRS = [
     pytest.param(subject, pair, id=f"{subject.service}: {', '.join(pair)}")
     for subject in SUBJECTS
