@@ -272,7 +272,7 @@ class Arena:
     async def play(self, names: Sequence[str], seed: int, *, interleavings: int = 3) -> list[str]:
         """Let these commands race in a world of this seed; what was wrong, as stories."""
         random = Random(f"{self.subject.service} {names} {seed}")
-        await self._clear()
+        await self.clear()
         world = await self.subject.prepare(self.database, random)
         if random.random() < 0.5:
             names = [*names, random.choice(names)]
@@ -285,7 +285,7 @@ class Arena:
             race = Race(Random(f"{self.subject.service} {names} {seed} {number}"), self._admin)
             told = await race.run([(name, lambda command=command: self._told(command)) for name, command in commands])  # type: ignore[misc]
             self.last_steps = race.steps
-            rows = await self._rows()
+            rows = await self.rows()
             wrong = [f"invariant: {broken}" for broken in self.subject.broken(rows, world)]
             wrong += [f"deadlock: {racer.name}" for racer in race.racers if racer.deadlocks]
             wrong += [f"error: {reply}" for reply in told if reply.startswith("error")]
@@ -308,7 +308,7 @@ class Arena:
         for order in permutations(range(len(commands))):
             await self._restore(world, saved)
             told = {number: await self._told(commands[number][1]) for number in order}
-            outcomes.add(Outcome(tuple(told[number] for number in range(len(commands))), self._state(await self._rows())))
+            outcomes.add(Outcome(tuple(told[number] for number in range(len(commands))), self._state(await self.rows())))
         return outcomes
 
     async def _told(self, command: Command) -> str:
@@ -325,7 +325,8 @@ class Arena:
                 return f"error {type(error).__name__}: {error}"
         return "error: it does not get through"
 
-    async def _clear(self) -> None:
+    async def clear(self) -> None:
+        """Delete all rows."""
         await self._admin.execute("; ".join(f'delete from public."{name}"' for name in self._tables))
 
     async def _save(self) -> None:
@@ -334,7 +335,7 @@ class Arena:
 
     async def _restore(self, world: Any, saved: Any) -> None:
         self.subject.restore(world, saved)
-        await self._clear()
+        await self.clear()
         await self._admin.execute(
             "; ".join(
                 f'insert into public."{name}" ({table.columns}) overriding system value select {table.columns} from kept."{name}"'
@@ -342,7 +343,8 @@ class Arena:
             )
         )
 
-    async def _rows(self) -> Rows:
+    async def rows(self) -> Rows:
+        """All rows; the events in their order."""
         parts = [f"select '{name}' as name, to_jsonb(row) as row from public.\"{name}\" as row" for name in self._tables]
         rows: dict[str, list[Mapping[str, Any]]] = {name: [] for name in self._tables}
         for found in await self._admin.fetch(" union all ".join(parts)):
@@ -396,4 +398,4 @@ def _compared(outcome: Outcome, sequences: set[Outcome]) -> str:
         replies = [f"{a} instead of {b}" for a, b in zip(outcome.replies, other.replies, strict=True) if a != b]
         return [*replies, *(f"+ {row}" for row in sorted(ours - theirs)), *(f"- {row}" for row in sorted(theirs - ours))]
 
-    return "\n".join(min(map(difference, sequences), key=len))
+    return "\n".join(min([difference(other) for other in sequences], key=len))

@@ -111,7 +111,7 @@ _TAKEN = {"CAPTURED": (1, 0), "REFUNDED": (1, 1)}
 
 
 def broken(rows: Rows, till: Till) -> Sequence[str]:
-    """One row for each order, whose money moved once, by the ledger, by the events and by the bank; nobody gets past the velocity."""
+    """One row for each order, whose money moved once: by ledger, events and bank. Nobody gets past the velocity."""
     wrong = []
     moved = Counter((row["payment_id"], row["kind"].upper()) for row in rows["transactions"])
     told: Counter[tuple[str, str]] = Counter()
@@ -137,7 +137,7 @@ def broken(rows: Rows, till: Till) -> Sequence[str]:
         if any(times > 1 for (of, _), times in told.items() if of == identity):
             wrong.append(f"an event was told twice: {dict(told)}")
         at_bank = till.bank.charges.get(payment["provider_reference"])
-        known = {None: "VOIDED", "REVERSED": "VOIDED"}.get(at_bank and at_bank.status.upper(), at_bank and at_bank.status.upper())
+        known = "VOIDED" if at_bank is None or at_bank.status == _S.REVERSED else at_bank.status.upper()
         if known != status:
             wrong.append(f"{status} here, {known} at the bank")
     seen = [row for row in rows["payments"] if not row["review"] and row["status"] not in ("DECLINED", "VOIDED")]
