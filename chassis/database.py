@@ -139,10 +139,25 @@ def is_connection_fault(error: BaseException) -> bool:
     """
     if isinstance(error, OSError):
         return is_network_fault(error)
+    if _is_unfit(error):
+        return False
     if isinstance(error, InterfaceError | asyncpg.InterfaceError | PoolTimeout):
         return True
     is_invalid = isinstance(error, DBAPIError) and error.connection_invalidated
     return is_invalid or sqlstate(error).startswith(("08", "57P", "53"))
+
+
+def _is_unfit(error: BaseException) -> bool:
+    """Whether a value could not be encoded for its column: an error of the interface, as asyncpg and SQLAlchemy call it."""
+    cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
+    return isinstance(cause, asyncpg.InterfaceError) and isinstance(cause, ValueError)
+
+
+def without_values(error: asyncpg.PostgresError | asyncpg.InterfaceError) -> None:
+    """Take out of an error what it repeats of a row's values, which are not for the log."""
+    error.detail = None
+    if _is_unfit(error) or sqlstate(error).startswith("22"):  # of data that do not fit, even the message repeats some
+        error.args = (f"{type(error).__name__}: a value does not fit",)
 
 
 def is_lock_fault(error: BaseException) -> bool:

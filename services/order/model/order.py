@@ -7,13 +7,14 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from chassis.access import Grant
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
+from chassis.statements import Record
 from chassis.store import Aggregate
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import (
@@ -71,7 +72,7 @@ def json_column() -> "Column[Any]":
     return Column(JSONB(none_as_null=True))
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata
 
 
