@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, literal_column, tuple_
 from sqlmodel import col, or_, select
 
-from chassis.database import Database
+from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
+from chassis.replica import may_lag
 from contracts.catalog import CatalogProduct, ProductsFound
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
@@ -62,8 +63,9 @@ def _on_sale(product_ids: Sequence[str]) -> tuple[ColumnElement[bool], ColumnEle
     return col(Product.product_id) == any_(literal(product_ids, ARRAY(String))), col(Product.deleted_at).is_(None)
 
 
+@may_lag
 async def list_products(
-    database: Database,
+    database: Reader,
     *,
     q: str | None,
     category: str | None,
@@ -99,7 +101,7 @@ async def list_products(
 
 
 async def _search_products(
-    database: Database, q: str, conditions: Sequence[ColumnElement[bool]], cursor: str | None, limit: int
+    database: Reader, q: str, conditions: Sequence[ColumnElement[bool]], cursor: str | None, limit: int
 ) -> Page[ProductView]:
     words = func.websearch_to_tsquery(literal_column("'english'::regconfig"), func.translate(q, "/", " "))
     # Negative, so that the best comes first in the same direction in which ids rise.
@@ -113,7 +115,8 @@ async def _search_products(
     return page_of(rows, limit, lambda row: ProductView.of(row[0]), lambda row: (row[1], row[0].product_id))
 
 
-async def list_categories(database: Database, cursor: str | None, limit: int) -> Page[CategoryView]:
+@may_lag
+async def list_categories(database: Reader, cursor: str | None, limit: int) -> Page[CategoryView]:
     """Departments and categories by id: each department is followed by what is in it."""
     query = select(Category).order_by(Category.category_id).limit(limit + 1)
     after = decode_cursor(cursor, KeyPart.TEXT)

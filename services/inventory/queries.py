@@ -6,15 +6,17 @@ from sqlalchemy import tuple_
 from sqlmodel import col, select
 
 from chassis.access import Grant
-from chassis.database import Database
+from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
+from chassis.replica import may_lag
 from contracts import inventory as contract
 from contracts.paging import Page
 from services.inventory.model import Reservation, Stock, Warehouse, unknown_reservation
 from services.inventory.schemas import StockView, WarehouseView
 
 
-async def list_warehouses(database: Database, caller: Grant, cursor: str | None, limit: int) -> Page[WarehouseView]:
+@may_lag
+async def list_warehouses(database: Reader, caller: Grant, cursor: str | None, limit: int) -> Page[WarehouseView]:
     """Warehouses within the caller's reach, by id."""
     within_reach = caller.rows(warehouse=col(Warehouse.warehouse_id))
     query = select(Warehouse).where(within_reach).order_by(Warehouse.warehouse_id).limit(limit + 1)
@@ -26,8 +28,9 @@ async def list_warehouses(database: Database, caller: Grant, cursor: str | None,
     return page_of(rows, limit, WarehouseView.of, lambda row: (row.warehouse_id,))
 
 
+@may_lag
 async def list_stock(
-    database: Database,
+    database: Reader,
     caller: Grant,
     *,
     warehouse_id: str | None,

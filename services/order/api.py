@@ -8,6 +8,7 @@ from pydantic import Field
 
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
+from chassis.freshness import MayLag
 from chassis.idempotency import RequiredKey
 from chassis.logs import logger
 from chassis.paging import Cursor, Limit
@@ -91,7 +92,7 @@ async def place_order(
 
 @public.get("", summary="List orders, newest first")
 async def list_orders(
-    db: Db,
+    db: MayLag,
     caller: Caller,
     status: OrderStatus | None = None,
     customer_id: UUID | None = None,

@@ -8,6 +8,7 @@ from fastapi import Depends, Header, Request
 
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
+from chassis.freshness import MayLag
 from chassis.paging import Cursor, Limit
 from contracts import shipments as contract
 from contracts.base import ParcelNumber
@@ -58,7 +59,7 @@ async def check_address(request: AddressCheckRequest) -> AddressCheckView:
 
 @public.get("/shipments", summary="List shipments, newest first")
 async def list_shipments(
-    db: Db,
+    db: MayLag,
     caller: Caller,
     order_id: UUID | None = None,
     status: ShipmentStatus | None = None,
@@ -74,7 +75,7 @@ async def get_shipment(db: Db, caller: Caller, shipment_id: UUID) -> ShipmentVie
 
 
 @public.get("/tracking/{tracking_number}", summary="Where a parcel is")
-async def track(db: Db, caller: Caller, tracking_number: TrackingNumber) -> TrackingView:
+async def track(db: MayLag, caller: Caller, tracking_number: TrackingNumber) -> TrackingView:
     return await queries.track(db, caller, tracking_number)
 
 
