@@ -102,7 +102,7 @@ class Database(Reader):
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection within a transaction, which commits at the end. For the store alone."""
+        """A connection on which changes are made. For the store alone."""
         if self._pool is None:
             self._pool = asyncpg.create_pool(
                 self.asyncpg_dsn,
@@ -119,7 +119,7 @@ class Database(Reader):
                 },
             )
         await self._pool  # it is ready after the first time
-        async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+        async with self._pool.acquire(timeout=10) as connection:
             yield connection
 
     async def ping(self) -> None:

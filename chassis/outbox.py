@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import UUID as PgUuid
 
 from chassis.clock import utc_now
+from chassis.statements import Write
 from chassis.store import UnitOfWork
 from chassis.telemetry import trace_headers
 from contracts.events import CloudEvent, Event
@@ -20,7 +21,8 @@ _ADD = """
     insert into outbox (event_id, topic, key, envelope)
     select event_id, topic, key, cast(envelope as jsonb)
     from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) with ordinality as new (event_id, topic, key, envelope, n)
-    order by n"""
+    order by n
+    returning 1"""
 
 
 def outbox_table(metadata: MetaData) -> Table:
@@ -61,13 +63,13 @@ class Outbox:
             return
         causes = traceparents or [trace_headers().get("traceparent")] * len(events)
         envelopes = [self._envelope(event, cause) for event, cause in zip(events, causes, strict=True)]
-        work.at_last(
-            _ADD,
+        arguments = [
             [envelope.id for envelope in envelopes],
             [event.topic for event in events],
             [envelope.partitionkey for envelope in envelopes],
             [_as_json(envelope) for envelope in envelopes],
-        )
+        ]
+        work.at_last(Write(_ADD, arguments, len(events)))
 
     def _envelope(self, event: Event, traceparent: str | None) -> CloudEvent:
         return CloudEvent(

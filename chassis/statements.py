@@ -1,12 +1,13 @@
 """SQL as asyncpg takes it: statements written by SQLAlchemy, and how rows of a SQLModel table become objects and rows again."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Generic, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import Select, TextClause, and_, bindparam, delete, insert, inspect, select
+from sqlalchemy import ARRAY, Select, TextClause, and_, bindparam, delete, inspect, literal_column, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import asyncpg as dialect_of_asyncpg
 from sqlalchemy.orm import Mapper
@@ -18,6 +19,7 @@ from sqlmodel import SQLModel
 Row = TypeVar("Row", bound=SQLModel)
 VERSION = "version"
 """The column that rises with every change, in the tables that have it."""
+_PARAMETER = re.compile(r"\$(\d+)")
 _DIALECT: Any = dialect_of_asyncpg.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -85,15 +87,36 @@ def locked(
 
 
 @dataclass(frozen=True)
-class Adding:
-    """How a row is inserted. `is_numbered`: its key is given by the database."""
+class Write:
+    """A statement that changes or adds as many rows as it returns."""
 
     sql: str
-    names: tuple[str, ...]
-    is_numbered: bool
+    arguments: Sequence[Any]
+    rows: int
+    """How many it must return."""
 
-    def of(self, values: Mapping[str, Any]) -> list[Any]:
-        return [values[name] for name in self.names]
+    def check(self, returned: Sequence[Any]) -> None:
+        """AssertionError: it changed fewer rows; so somebody else has changed one that was locked."""
+        if len(returned) != self.rows:
+            raise AssertionError(f"{len(returned)} instead of {self.rows} rows by: {self.sql}")
+
+
+def all_together(writes: Sequence[Write]) -> Write:
+    """Several writes as one statement."""
+    if len(writes) == 1:
+        return writes[0]
+    sql = _joined(tuple((write.sql, len(write.arguments)) for write in writes))
+    return Write(sql, [argument for write in writes for argument in write.arguments], sum(write.rows for write in writes))
+
+
+@lru_cache(1000)
+def _joined(statements: tuple[tuple[str, int], ...]) -> str:
+    parts, names, first = [], [], 0
+    for number, (sql, arguments) in enumerate(statements):
+        parts.append(f"w{number} as ({_PARAMETER.sub(lambda match, first=first: f'${int(match[1]) + first}', sql)})")  # type: ignore[misc]
+        names.append(f"w{number}")
+        first += arguments
+    return f"with {', '.join(parts)} {' union all '.join(f'select 1 from {name}' for name in names)}"  # noqa: S608 - our own statements
 
 
 class RowTable:
@@ -110,40 +133,66 @@ class RowTable:
         self.version = (VERSION,) if VERSION in self.columns else ()
         self._encoders = {name: encode for name, column in self.columns.items() if (encode := _encoder(column.type))}
         self._decoders = {name: decode for name, column in self.columns.items() if (decode := _decoder(column.type))}
-        self._updates: dict[tuple[str, ...], str] = {}
-        self._adds: dict[tuple[bool, bool], Adding] = {}
-        self._gets: dict[tuple[str, ...], str] = {}
+        self._types = {name: column.type.compile(dialect=_DIALECT) for name, column in self.columns.items()}
+        self._sqls: dict[Any, str] = {}
+        self._adding_if_new: dict[tuple[str, ...], Prepared] = {}
         self.get = self.getting(self.key)
-        self.read = self._sql(self._select(self.key))
-        self.delete = self._sql(delete(self._table).where(self._where(self.key)))
+        self.read = _sql(self._select(self.key))
+        self.delete = _sql(delete(self._table).where(self._where(self.key)))
 
     def getting(self, by: tuple[str, ...]) -> str:
         """Select one row by these columns, and lock it."""
-        if by not in self._gets:
-            self._gets[by] = self._sql(self._select(by).with_for_update())
-        return self._gets[by]
+        return self._once(("get", by), lambda: _sql(self._select(by).with_for_update()))
 
-    def adding(self, row: SQLModel, *, or_ignore: bool = False) -> Adding:
-        """Insert a row. A key that is None is given by the database."""
-        is_numbered = any(getattr(row, name) is None for name in self.key)
-        if (is_numbered, or_ignore) not in self._adds:
-            names = tuple(name for name in self.names if not (is_numbered and name in self.key))
-            values = {self.columns[name].name: bindparam(name, type_=self.columns[name].type) for name in names}
-            adding = postgresql.insert(self._table) if or_ignore else insert(self._table)
-            statement = prepared(adding.values(values).on_conflict_do_nothing() if or_ignore else adding.values(values))  # type: ignore[attr-defined]
-            self._adds[is_numbered, or_ignore] = Adding(statement.sql, statement.names, is_numbered)
-        return self._adds[is_numbered, or_ignore]
+    def is_numbered(self, row: SQLModel) -> bool:
+        """Whether the database gives a row its key."""
+        return any(getattr(row, name) is None for name in self.key)
 
-    def updating(self, changed: tuple[str, ...]) -> str:
-        """Update one row: parameters are the changed columns, the key, the version."""
-        if changed not in self._updates:
-            sets = [f'"{self.columns[name].name}" = ${n}' for n, name in enumerate(changed, 1)]
-            where = [f'"{self.columns[name].name}" = ${n}' for n, name in enumerate((*self.key, *self.version), len(changed) + 1)]
-            rising = [f"{name} = {name} + 1" for name in self.version]
-            self._updates[changed] = (
-                f'update "{self.name}" set {", ".join([*sets, *rising])} where {" and ".join(where)} returning 1'  # noqa: S608 - names only
+    def adding_if_new(self, row: SQLModel) -> Prepared:
+        """Insert a row, unless there is one of the same key; returns a row if it did."""
+        names = self._to_insert(self.is_numbered(row))
+        values = {self.columns[name].name: bindparam(name, type_=self.columns[name].type) for name in names}
+        if names not in self._adding_if_new:
+            adding: Any = postgresql.insert(self._table).values(values).on_conflict_do_nothing().returning(literal_column("1"))
+            # The values come encoded.
+            self._adding_if_new[names] = replace(prepared(adding), encoders={})
+        return self._adding_if_new[names]
+
+    def inserts(self, rows: Sequence[Mapping[str, Any]], *, is_numbered: bool) -> Iterator[Write]:
+        """Insert rows."""
+        names = self._to_insert(is_numbered)
+        columns = ", ".join(map(self._quoted, names))
+        if len(rows) > 1 and self._fits_arrays(names):
+            arrays = ", ".join(f"${n}::{self._types[name]}[]" for n, name in enumerate(names, 1))
+            insert_all = f"insert into {self.name} ({columns}) select * from unnest({arrays}) returning 1"  # noqa: S608 - names only
+            yield Write(insert_all, [[row[name] for row in rows] for name in names], len(rows))
+            return
+        places = ", ".join(f"${n}::{self._types[name]}" for n, name in enumerate(names, 1))
+        insert_one = f"insert into {self.name} ({columns}) values ({places}) returning 1"  # noqa: S608 - names only
+        for row in rows:
+            yield Write(insert_one, [row[name] for name in names], 1)
+
+    def updates(self, changed: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> Iterator[Write]:
+        """Update the changed columns of rows, if they still have this version, which rises."""
+        names = (*changed, *self.key, *self.version)
+        known = (*self.key, *self.version)
+        if len(rows) > 1 and self._fits_arrays(names):
+            arrays = ", ".join(f"${n}::{self._types[name]}[]" for n, name in enumerate(names, 1))
+            sets = [f"{self._quoted(name)} = new.{self._quoted(name)}" for name in changed]
+            sets += [f"{name} = old.{name} + 1" for name in self.version]
+            same = " and ".join(f"old.{self._quoted(name)} = new.{self._quoted(name)}" for name in known)
+            update_all = (
+                f"update {self.name} as old set {', '.join(sets)} "  # noqa: S608 - names only
+                f"from unnest({arrays}) as new ({', '.join(map(self._quoted, names))}) where {same} returning 1"
             )
-        return self._updates[changed]
+            yield Write(update_all, [[row[name] for row in rows] for name in names], len(rows))
+            return
+        sets = [f"{self._quoted(name)} = ${n}::{self._types[name]}" for n, name in enumerate(changed, 1)]
+        sets += [f"{name} = {name} + 1" for name in self.version]
+        same = " and ".join(f"{self._quoted(name)} = ${n}::{self._types[name]}" for n, name in enumerate(known, len(changed) + 1))
+        update_one = f"update {self.name} set {', '.join(sets)} where {same} returning 1"  # noqa: S608 - names only
+        for row in rows:
+            yield Write(update_one, [row[name] for name in names], 1)
 
     def encoded(self, row: SQLModel) -> dict[str, Any]:
         """The values of a row as the database takes them."""
@@ -177,8 +226,24 @@ class RowTable:
     def _where(self, by: Iterable[str]) -> ColumnElement[bool]:
         return and_(*[self.columns[name] == bindparam(name, type_=self.columns[name].type) for name in by])
 
-    def _sql(self, statement: Executable) -> str:
-        return prepared(statement).sql
+    def _to_insert(self, is_numbered: bool) -> tuple[str, ...]:
+        return tuple(name for name in self.names if not (is_numbered and name in self.key))
+
+    def _fits_arrays(self, names: Sequence[str]) -> bool:
+        """Whether the values of each column can be one array: PostgreSQL has no arrays of arrays."""
+        return not any(isinstance(self.columns[name].type, ARRAY) for name in names)
+
+    def _quoted(self, name: str) -> str:
+        return f'"{self.columns[name].name}"'
+
+    def _once(self, key: Any, make: Callable[[], str]) -> str:
+        if key not in self._sqls:
+            self._sqls[key] = make()
+        return self._sqls[key]
+
+
+def _sql(statement: Executable) -> str:
+    return prepared(statement).sql
 
 
 @lru_cache(None)

@@ -17,7 +17,7 @@ Statements are SQLAlchemy's; asyncpg executes them. SQLAlchemy's own sessions co
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -27,12 +27,14 @@ from sqlalchemy.sql import Executable
 from sqlmodel import Field, SQLModel
 
 from chassis.database import Database, is_lock_fault
-from chassis.statements import Locked, Prepared, Row, RowTable, prepared, table_of
-from contracts.budgets import LOCK_WAIT_S
+from chassis.statements import Locked, Prepared, Row, RowTable, Write, all_together, prepared, table_of
+from contracts.budgets import TRY_AGAIN_S
 from contracts.errors import ErrorCode, Refusal
 
 PAUSE_S = 0.02
 """The longest pause before the second try of a transaction that others were in the way of; it doubles with each try."""
+AlreadyThere = asyncpg.UniqueViolationError
+"""Somebody has added a row with this key before."""
 _LOCK = "select pg_advisory_xact_lock(hashtextextended(key, 0)) from unnest($1::text[]) as key"
 
 P = ParamSpec("P")
@@ -79,12 +81,16 @@ async def in_transaction(database: Database, change: Callable[["UnitOfWork"], Aw
         try:
             async with database._writing() as connection:
                 work = UnitOfWork(connection)
-                reply = await change(work)
-                await work.finish()
-                return reply
+                try:
+                    reply = await change(work)
+                    await work._commit()
+                    return reply
+                except BaseException:
+                    await work._roll_back()
+                    raise
         except asyncpg.PostgresError as error:
             error.detail = None  # it repeats the row's values, which are not for the log
-            if not is_lock_fault(error) or time.monotonic() - began > LOCK_WAIT_S:
+            if not is_lock_fault(error) or time.monotonic() - began > TRY_AGAIN_S:
                 raise
         await asyncio.sleep(pause * random.random())  # noqa: S311 - by chance, so that two do not meet again
         pause *= 2
@@ -96,47 +102,50 @@ class _Seen:
 
     table: RowTable
     row: Any
-    values: dict[str, Any]
+    values: Mapping[str, Any]
 
 
 class UnitOfWork:
-    """What one transaction reads for a change, changes and adds. It writes when the command returns, or before a statement is
-    executed that might ask for what was changed."""
+    """What one transaction reads for a change, changes and adds.
+
+    All of it is written by one statement when the command returns, or before a statement is executed that might ask for what was
+    changed. A command that only adds needs no other statement, and no BEGIN and COMMIT around it.
+    """
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
+        self._transaction: Any = None
         self._seen: dict[tuple[Any, ...], _Seen] = {}
         self._added: list[SQLModel] = []
-        self._last: list[tuple[str, Sequence[Any]]] = []
+        self._last: list[Write] = []
 
     # ── To read for a change ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def get(self, kind: type[Row], *key: Any) -> Row | None:
         """The row with this primary key, locked."""
         table = table_of(kind)
-        found = await self._connection.fetchrow(table.get, *table.encoded_key(key))
-        return self._remember(table, found) if found else None
+        found = await self._statement(table.get, *table.encoded_key(key))
+        return self._remember(table, found[0]) if found else None
 
     async def get_or_add(self, new: Row, *by: str) -> tuple[Row, bool]:
         """The row with the primary key of `new` (or what else is unique: the columns `by`), locked; whether `new` itself was
         added, because there was none. Of two who come at once, the second waits for the first one's commit."""
         table = table_of(type(new))
         values = table.encoded(new)
-        adding = table.adding(new, or_ignore=True)
-        if (await self._connection.execute(adding.sql, *adding.of(values))).endswith(" 1"):
+        adding = table.adding_if_new(new)
+        if await self._statement(adding.sql, *adding.arguments(values)):
             self._seen[table, *(values[name] for name in table.key)] = _Seen(table, new, values)
             return new, True
         names = by or table.key
-        getting = table.getting(names)
-        found = await self._connection.fetchrow(getting, *(values[name] for name in names))
-        if found is None:
+        found = await self._statement(table.getting(names), *(values[name] for name in names))
+        if not found:
             raise LookupError(f"{table.name}: what was in the way of a new row is gone")
-        return self._remember(table, found), False
+        return self._remember(table, found[0]), False
 
     async def all(self, wanted: Locked[Row], **values: Any) -> list[Row]:
         """The rows that are wanted, locked in the order of their keys, so that two commands never wait for each other."""
         await self._write()
-        found = await self._connection.fetch(wanted.statement.sql, *wanted.statement.arguments(values))
+        found = await self._statement(wanted.statement.sql, *wanted.statement.arguments(values))
         return [self._remember(wanted.table, row) for row in found]
 
     async def one(self, wanted: Locked[Row], **values: Any) -> Row | None:
@@ -150,7 +159,7 @@ class UnitOfWork:
         """Let one transaction at a time work on each of `keys`, for what no row stands for (e.g. all orders of a customer).
 
         Several are taken in one fixed order, so that two transactions can never wait for each other."""
-        await self._connection.execute(_LOCK, sorted(map(str, keys)))
+        await self._statement(_LOCK, sorted(map(str, keys)))
 
     # ── To read beside it, and to write without reading ──────────────────────────────────────────────────────────────────────
 
@@ -159,18 +168,18 @@ class UnitOfWork:
         await self._write()
         if not isinstance(statement, Prepared):
             statement = prepared(statement)
-        return list(await self._connection.fetch(statement.sql, *statement.arguments(values)))
+        return await self._statement(statement.sql, *statement.arguments(values))
 
     async def read(self, kind: type[Row], *key: Any) -> Row | None:
         """The row with this primary key as it is now, not locked: to look at, and not to change."""
         table = table_of(kind)
-        found = await self._connection.fetchrow(table.read, *table.encoded_key(key))
-        return table.made(found)[0] if found else None
+        found = await self._statement(table.read, *table.encoded_key(key))
+        return table.made(found[0])[0] if found else None
 
     # ── To change ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def add(self, *new: SQLModel) -> None:
-        """Add rows, in this order."""
+        """Add rows. Raises AlreadyThere at the commit, if there is one of that key."""
         self._added.extend(new)
 
     async def delete(self, *rows: SQLModel) -> None:
@@ -179,57 +188,66 @@ class UnitOfWork:
             table = table_of(type(row))
             key = table.encoded_key([getattr(row, name) for name in table.key])
             del self._seen[table, *key]
-            await self._connection.execute(table.delete, *key)
+            await self._statement(table.delete, *key)
 
-    def at_last(self, sql: str, *arguments: Any) -> None:
-        """Execute this after everything else has been written. The outbox's way."""
-        self._last.append((sql, arguments))
+    def at_last(self, write: Write) -> None:
+        """Write this with all else that is written at the end. The outbox's way."""
+        self._last.append(write)
 
-    async def finish(self) -> None:
-        """Write what is not written yet, as the last thing before the commit."""
-        await self._write()
-        last, self._last = self._last, []
-        for sql, arguments in last:
-            await self._connection.execute(sql, *arguments)
+    # ── The transaction ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _statement(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Every statement but the last one goes through here."""
+        if self._transaction is None:
+            self._transaction = self._connection.transaction()
+            await self._transaction.start()
+        return list(await self._connection.fetch(sql, *arguments))
 
     async def _write(self) -> None:
-        await self._update()
-        await self._insert()
+        """Write what was changed and added so far."""
+        writes = [*self._updates(), *self._inserts()]
+        if writes:
+            together = all_together(writes)
+            together.check(await self._statement(together.sql, *together.arguments))
 
-    async def _update(self) -> None:
-        changes: dict[tuple[RowTable, tuple[str, ...]], list[tuple[_Seen, dict[str, Any]]]] = {}
+    async def _commit(self) -> None:
+        writes = [*self._updates(), *self._inserts(), *self._last]
+        if writes:
+            together = all_together(writes)
+            together.check(await self._connection.fetch(together.sql, *together.arguments))
+        if self._transaction is not None:
+            await self._transaction.commit()
+
+    async def _roll_back(self) -> None:
+        if self._transaction is not None and not self._connection.is_closed():
+            await self._transaction.rollback()
+
+    def _updates(self) -> Iterator[Write]:
+        changes: dict[tuple[RowTable, tuple[str, ...]], list[Mapping[str, Any]]] = {}
         for seen in self._seen.values():
             now = seen.table.encoded(seen.row)
             changed = tuple(name for name, value in now.items() if value != seen.values[name])
             if changed:
-                changes.setdefault((seen.table, changed), []).append((seen, now))
+                changes.setdefault((seen.table, changed), []).append(now)
+                risen = {name: now[name] + 1 for name in seen.table.version}
+                seen.values = {**now, **risen}
+                for name, version in risen.items():
+                    setattr(seen.row, name, version)
         for (table, changed), rows in changes.items():
-            updating = table.updating(changed)
-            arguments = [[now[name] for name in (*changed, *table.key, *table.version)] for _, now in rows]
-            done = await self._connection.fetchmany(updating, arguments)
-            if len(done) != len(rows):
-                raise AssertionError(f"{table.name}: a locked row was changed by others")
-            for seen, now in rows:
-                for name in table.version:
-                    setattr(seen.row, name, now[name] + 1)
-                    now[name] += 1
-                seen.values = now
+            yield from table.updates(changed, rows)
 
-    async def _insert(self) -> None:
-        added, self._added = self._added, []
-        while added:
-            table, adding = table_of(type(added[0])), table_of(type(added[0])).adding(added[0])
-            alike = []
-            while added and type(added[0]) is table.kind and table.adding(added[0]) is adding:
-                row = added.pop(0)
-                values = table.encoded(row)
-                if not adding.is_numbered:
-                    self._seen[table, *(values[name] for name in table.key)] = _Seen(table, row, values)
-                alike.append(adding.of(values))
-            if len(alike) == 1:
-                await self._connection.execute(adding.sql, *alike[0])
-            else:
-                await self._connection.executemany(adding.sql, alike)
+    def _inserts(self) -> Iterator[Write]:
+        alike: dict[tuple[RowTable, bool], list[Mapping[str, Any]]] = {}
+        for row in self._added:
+            table = table_of(type(row))
+            values = table.encoded(row)
+            is_numbered = table.is_numbered(row)
+            alike.setdefault((table, is_numbered), []).append(values)
+            if not is_numbered:
+                self._seen[table, *(values[name] for name in table.key)] = _Seen(table, row, values)
+        self._added = []
+        for (table, is_numbered), rows in alike.items():
+            yield from table.inserts(rows, is_numbered=is_numbered)
 
     def _remember(self, table: RowTable, found: asyncpg.Record) -> Any:
         """A row that is read twice stays one object, with what was changed of it."""

@@ -2,7 +2,7 @@
 
 a call of an outside company  <  the first try of a step around it  <  Temporal's limit for a workflow task
 a call of an outside company  <  a durable try of a step
-twice a lock  <  a question of another service
+a wait for a lock  <  the first try of a step; begun anew until  <  a durable try of a step
 what a client waits for an outcome  <  what the gateway gives a request
 """
 
@@ -14,8 +14,10 @@ WORKFLOW_TASK_S = 10.0
 """Temporal's own limit for a task, after which it is given to another worker."""
 STEP_CALL_S = 30.0
 """One try of a step that runs as a durable activity."""
-LOCK_WAIT_S = 2.0
-"""How long a command waits for a row that others work on, each time; and how long it goes on trying, if they are in the way."""
+LOCK_WAIT_S = 5.0
+"""How long one try of a command waits for a row that others work on."""
+TRY_AGAIN_S = 20.0
+"""How long a command that others are in the way of begins anew, before that is a fault."""
 SERVICE_CALL_S = 5.0
 """A question that one service asks another while its client waits."""
 PLACE_WAIT_S = 5.0

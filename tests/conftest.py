@@ -97,8 +97,12 @@ async def changing(database: Database) -> AsyncIterator[UnitOfWork]:
     """One transaction of a test that changes what no command changes, or holds a lock for a while."""
     async with database._writing() as connection:
         work = UnitOfWork(connection)
-        yield work
-        await work.finish()
+        try:
+            yield work
+            await work._commit()
+        except BaseException:
+            await work._roll_back()
+            raise
 
 
 class TokenMint:

@@ -14,6 +14,8 @@ def test_s12_each_wait_leaves_room_for_what_it_waits_for() -> None:
     assert budgets.STEP_CALL_S < budgets.DRAIN_S
     assert max(budgets.PROVIDER_CALL_S, budgets.PLACE_WAIT_S) < budgets.SERVICE_DRAIN_S
     assert budgets.BREAKER_S < budgets.FIRST_TRY_S
+    assert budgets.LOCK_WAIT_S < budgets.FIRST_TRY_S
+    assert budgets.LOCK_WAIT_S + budgets.TRY_AGAIN_S < budgets.STEP_CALL_S
 
 
 def test_settings_take_their_defaults_from_the_table() -> None:
