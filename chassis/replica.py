@@ -43,7 +43,8 @@ log = logger(__name__)
 lag_seconds = Gauge("database_replica_lag_seconds", "The replica may lack what was committed within so many seconds; Inf: away.")
 replica_reads = Counter(
     "database_replica_reads",
-    "Queries that may lag, where there is a replica: `used` it, or read from the primary because it was `unfit` or `failed`.",
+    "Queries that may lag, where there is a replica: they `used` it, or read from the primary because it was `unfit` (away, too far "
+    "behind), `failed`, or was `too_old` for the caller.",
     ["outcome"],
 )
 P = ParamSpec("P")
@@ -150,7 +151,7 @@ class _Choice:
     async def answer(self, query: Callable[[Reader], Awaitable[Answer]]) -> Answer:
         lag_s = self.replica.lag_s
         if lag_s > self.within_s:
-            replica_reads.labels("unfit").inc()
+            replica_reads.labels("unfit" if self.replica.trouble() else "too_old").inc()
             return await query(self.primary)
         try:
             async with asyncio.timeout(ANSWER_S):
