@@ -43,8 +43,8 @@ log = logger(__name__)
 lag_seconds = Gauge("database_replica_lag_seconds", "The replica may lack what was committed within so many seconds; Inf: away.")
 replica_reads = Counter(
     "database_replica_reads",
-    "Queries that may lag, where there is a replica: they `used` it, or read from the primary because it was `unfit` (away, too far "
-    "behind), `failed`, or was `too_old` for the caller.",
+    "Queries that may lag, where there is a replica: they `used` it, or read from the primary because it was `unfit` (away, too "
+    "far behind), `failed`, or was `too_old` for the caller.",
     ["outcome"],
 )
 P = ParamSpec("P")
