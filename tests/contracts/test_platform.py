@@ -36,10 +36,8 @@ def test_settings_find_everybody_by_default(name: str) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_process_reads_the_secrets_that_the_list_gives_it_and_no_others(name: str) -> None:
     process = PROCESSES[name]
-    in_addresses = {process.database_variable} if process.has_database else set()
-    in_addresses |= {"REDIS_URL"} if process.uses_redis else set()
     given_or_not_secret = {"ADMIN_EMAIL", "JWT_PREVIOUS_PUBLIC_KEYS", "SMTP_USERNAME"}
-    assert secrets_of(SETTINGS[name]) - in_addresses - {"TEMPORAL_API_KEY"} == set(process.needs) - given_or_not_secret
+    assert secrets_of(SETTINGS[name]) - set(process.servers) - {"TEMPORAL_API_KEY"} == set(process.needs) - given_or_not_secret
 
 
 def test_whoever_has_a_client_secret_calls_others_with_it() -> None:
