@@ -29,6 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from chassis.database import Database, Reader, is_connection_fault
 from chassis.jobs import Job
 from chassis.logs import logger
+from contracts.errors import Refusal
 
 LOOK_SECONDS = 1.0
 LOOK_TIMEOUT_S = 2.0
@@ -44,7 +45,7 @@ lag_seconds = Gauge("database_replica_lag_seconds", "The replica may lack what w
 replica_reads = Counter(
     "database_replica_reads",
     "Queries that may lag, where there is a replica: they `used` it, or read from the primary because it was `unfit` (away, too "
-    "far behind), `failed`, or was `too_old` for the caller.",
+    "far behind), `failed`, `refused` (found nothing), or was `too_old` for the caller.",
     ["outcome"],
 )
 P = ParamSpec("P")
@@ -156,6 +157,9 @@ class _Choice:
         try:
             async with asyncio.timeout(ANSWER_S):
                 answer = await query(self.replica)
+        except Refusal:
+            replica_reads.labels("refused").inc()  # it may not know yet what is asked for
+            return await query(self.primary)
         except _FAULTS as error:
             self.replica.failed(error)
             replica_reads.labels("failed").inc()

@@ -14,9 +14,12 @@ from sqlalchemy.exc import DBAPIError
 
 from chassis.database import Database, Reader
 from chassis.replica import Replica, may_lag
+from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
 from services.inventory.app import InventorySettings, build
-from tests.conftest import TokenMint, eventually, running_api
+from services.inventory.commands import put_warehouse
+from services.inventory.model import Warehouse
+from tests.conftest import ADMIN, TokenMint, eventually, running_api
 from tests.replicas.conftest import Replicated
 
 Client = httpx2.AsyncClient
@@ -211,4 +214,32 @@ async def test_a_query_that_fails_on_the_replica_is_asked_of_the_primary(servers
         assert await answered_by(replica.within(NEVER_TOO_FAR, told.append), first="select 1") == "replica"
         assert len(told) == 1
         assert await answered_by(database, first=failing) == "primary"
+    await database.close()
+
+
+async def test_a_replica_is_not_believed_that_something_does_not_exist(servers: Replicated) -> None:
+    url = await servers.databases.new("inventory")
+    database = Database(url)
+    replica = Replica(servers.read_url(url), database, pool_size=2, max_lag_s=NEVER_TOO_FAR)
+
+    @may_lag
+    async def name_of(reader: Reader, warehouse_id: str) -> str:
+        async with reader.reading() as session:
+            warehouse = await session.get(Warehouse, warehouse_id)
+        if warehouse is None:
+            raise Refusal(ErrorCode.NOT_FOUND, "There is no such warehouse.")
+        return warehouse.name
+
+    async def is_fit() -> bool:
+        return replica.trouble() is None
+
+    told: list[float] = []
+    async with replica.following():
+        await eventually(is_fit)
+        async with servers.paused():
+            await put_warehouse(database, ADMIN, "new", "New")
+            assert await name_of(replica.within(NEVER_TOO_FAR, told.append), "new") == "New"
+            with pytest.raises(Refusal):
+                await name_of(replica.within(NEVER_TOO_FAR, told.append), "none")
+    assert told == []
     await database.close()
