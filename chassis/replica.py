@@ -36,7 +36,7 @@ LOOK_TIMEOUT_S = 2.0
 ANSWER_S = 5.0
 """How long a replica may take before the primary is asked instead: it may hang without being gone."""
 MARKS_KEPT = 600
-_WRITTEN = text("select (pg_current_wal_lsn() - '0/0')::bigint")
+_WRITTEN = text("select (pg_current_wal_flush_lsn() - '0/0')::bigint")
 _APPLIED = text("select (pg_last_wal_replay_lsn() - '0/0')::bigint")
 _FAULTS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
