@@ -1,5 +1,6 @@
 """What endpoints take from their application: each thing once, put there by the service's app.py and found by its type."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
@@ -30,7 +31,17 @@ def from_app(kind: type[object]) -> Any:
     async def find(request: Request) -> object:
         return provided(request.app, kind)
 
+    find.kind = kind  # type: ignore[attr-defined]
     return Depends(find)
+
+
+def kind_from_app(metadata: Sequence[object]) -> type[object] | None:
+    """Of an annotated argument: the type of the thing that it wants from the app, if that is what it wants."""
+    for mark in metadata:
+        kind: type[object] | None = getattr(getattr(mark, "dependency", None), "kind", None)
+        if kind is not None:
+            return kind
+    return None
 
 
 def _things(app: FastAPI) -> dict[type[object], Any]:

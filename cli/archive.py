@@ -12,13 +12,14 @@ from uuid import UUID
 
 import asyncpg
 import typer
-from sqlalchemy import MetaData, text
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy import MetaData
 
 from chassis.consumer import Subscription
 from chassis.database import Database
 from chassis.dead_letters import digest_of
 from chassis.settings import async_driver
+from chassis.statements import sql
+from chassis.store import UnitOfWork, in_transaction
 from cli.databases import chosen, with_table
 from cli.dead_letters import outcome
 from cli.topics import printed
@@ -181,14 +182,9 @@ async def rebuild(urls: Mapping[str, str], consumer: str, *, dry_run: bool) -> i
     producers = [urls[name] for name in await with_table(urls, "outbox")]
     database = Database(async_driver(urls[consumer]), pool_size=1)
     try:
-        async with database.transaction() as session:
-            count, differences = await _made_anew(session, one, producers)
-            for row in differences:
-                printed(f"{row.table}: {row.before} rows before, {row.after} after, {row.changed} differ, {row.lost} are missing")
-            if lost := sum(row.lost for row in differences):
-                raise Refused(f"the archive does not reach back far enough: {lost} rows would be lost")
-            if dry_run:
-                await session.rollback()
+        count = await in_transaction(database, lambda work: _rebuilt(work, one, producers, dry_run=dry_run))
+    except _DryRun as done:
+        count = done.count
     except Refused as reason:
         typer.echo(f"Not rebuilt: {reason}. Nothing was changed.", err=True)
         return 1
@@ -198,47 +194,69 @@ async def rebuild(urls: Mapping[str, str], consumer: str, *, dry_run: bool) -> i
     return 0
 
 
-async def _made_anew(session: AsyncSession, one: Rebuildable, producers: Sequence[str]) -> tuple[int, list[Difference]]:
+class _DryRun(Exception):
+    """All went well, and must not stay."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.count = count
+
+
+async def _rebuilt(work: UnitOfWork, one: Rebuildable, producers: Sequence[str], *, dry_run: bool) -> int:
+    """How many events were applied. Raises Refused, and _DryRun."""
+    count, differences = await _made_anew(work, one, producers)
+    for row in differences:
+        printed(f"{row.table}: {row.before} rows before, {row.after} after, {row.changed} differ, {row.lost} are missing")
+    if lost := sum(row.lost for row in differences):
+        raise Refused(f"the archive does not reach back far enough: {lost} rows would be lost")
+    if dry_run:
+        raise _DryRun(count)
+    return count
+
+
+async def _made_anew(work: UnitOfWork, one: Rebuildable, producers: Sequence[str]) -> tuple[int, list[Difference]]:
     handlers = {kind.__name__: handler for kind, handler in one.subscription.handlers.items()}
     # The consumer waits at the inbox until we are through; reports can be read meanwhile.
-    await session.execute(text("lock table inbox in exclusive mode"))
-    await session.execute(text("create temp table archived (event_id uuid primary key) on commit drop"))
+    await work.rows(sql("lock table inbox in exclusive mode"))
+    await work.rows(sql("create temp table archived (event_id uuid primary key) on commit drop"))
     for table in one.tables:
-        await session.execute(text(f"create temp table {_before(table)} on commit drop as select * from {table}"))  # noqa: S608
+        await work.rows(sql(f"create temp table {_before(table)} on commit drop as select * from {table}"))  # noqa: S608
     for table in reversed(one.tables):
-        await session.execute(text(f"delete from {table}"))  # noqa: S608
+        await work.rows(sql(f"delete from {table}"))  # noqa: S608
     count = 0
     wanted = Wanted(types=tuple(handlers), topics=one.subscription.topics)
     for url in producers:
         async with _archive(url) as connection:
             async for page in _pages(connection, wanted):
-                ids = {"ids": [event.event_id for event in page]}
-                await session.execute(text("insert into archived select unnest(cast(:ids as uuid[]))"), ids)
+                await work.rows(_ARCHIVED, ids=[event.event_id for event in page])
                 for event in page:
                     envelope = CloudEvent.model_validate_json(event.envelope)
                     data = EVENT_TYPES[event.type].model_validate(envelope.data)
-                    await handlers[event.type](session, data, envelope)
+                    await handlers[event.type](work, data, envelope)
                 count += len(page)
     missing = "from inbox where not exists (select from archived where archived.event_id = inbox.event_id)"
-    gone, last = (await session.execute(text(f"select count(*), max(applied_at) {missing}"))).one()
+    [(gone, last)] = await work.rows(sql(f"select count(*), max(applied_at) {missing}"))
     if gone:
         until = f"{last:%Y-%m-%d %H:%M:%S} UTC"
         raise Refused(
             f"the archive does not reach back far enough: {gone} events that were applied until {until} are in no outbox any more"
         )
-    await session.execute(text("insert into inbox (event_id) select event_id from archived on conflict do nothing"))
-    return count, [await _difference(session, one.metadata, table) for table in one.tables]
+    await work.rows(sql("insert into inbox (event_id) select event_id from archived on conflict do nothing"))
+    return count, [await _difference(work, one.metadata, table) for table in one.tables]
 
 
-async def _difference(session: AsyncSession, metadata: MetaData, table: str) -> Difference:
+async def _difference(work: UnitOfWork, metadata: MetaData, table: str) -> Difference:
     key = ", ".join(column.name for column in metadata.tables[table].primary_key)
     before = _before(table)
     lost = f"(select {key} from {before} except select {key} from {table})"  # noqa: S608
     other = f"(select * from {before} except select * from {table})"  # noqa: S608
     query = f"""select (select count(*) from {before}), (select count(*) from {table}),
                        (select count(*) from {lost} as lost), (select count(*) from {other} as other)"""  # noqa: S608
-    count, after, missing, differing = (await session.execute(text(query))).one()
+    [(count, after, missing, differing)] = await work.rows(sql(query))
     return Difference(table, count, after, missing, differing - missing)
+
+
+_ARCHIVED = sql("insert into archived select unnest(cast(:ids as uuid[]))")
 
 
 def _before(table: str) -> str:

@@ -66,7 +66,7 @@ from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
 from temporal.orders import OrderSagas
 from temporal.refusals import RefusalInterceptor
-from tests.conftest import ADMIN, Databases, eventually
+from tests.conftest import ADMIN, Databases, changing, eventually
 from worker import SANDBOX, WORKFLOWS
 
 API_KEY = "test-key"
@@ -110,9 +110,9 @@ class Shop:
     async def open(self) -> None:
         """A customer, and goods on the shelf."""
         customer = User(user_id=self.customer_id, email="zoe@example.org", name="Zoe", password_hash="")
-        async with self.databases["identity"].transaction() as session:
-            session.add(customer)
-            await identity_outbox.add(session, customer.registered(), customer.verify_email())
+        async with changing(self.databases["identity"]) as work:
+            work.add(customer)
+            identity_outbox.add(work, customer.registered(), customer.verify_email())
         await self.spread_news()
         await inventory.put_warehouse(self.databases["inventory"], ADMIN, "410", "Store 410")
         lines = [StockLine(product_id=product, quantity=100) for product in ("milk", "cheese")]

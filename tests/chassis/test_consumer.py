@@ -13,7 +13,6 @@ import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from sqlalchemy import Column, Identity, Integer, Table, Text, func, insert, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlmodel.ext.asyncio.session import AsyncSession
 from structlog.testing import capture_logs
 
 from chassis.clients import Unavailable
@@ -22,6 +21,7 @@ from chassis.consumer import Consumer, Handler, Subscription
 from chassis.database import Database, new_metadata
 from chassis.inbox import Inbox
 from chassis.settings import ServiceSettings
+from chassis.store import UnitOfWork
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import CloudEvent, OrderCompleted, OrderCreated
 from contracts.money import Money
@@ -37,13 +37,13 @@ inbox = Inbox(metadata)
 effects = Table("effects", metadata, Column("seq", Integer, Identity(), primary_key=True), Column("what", Text, nullable=False))
 
 
-async def note(session: AsyncSession, what: str) -> None:
-    await session.execute(insert(effects).values(what=what))
+async def note(work: UnitOfWork, what: str) -> None:
+    await work.rows(insert(effects).values(what=what))
 
 
-async def on_completed(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
+async def on_completed(work: UnitOfWork, event: OrderCompleted, envelope: CloudEvent) -> None:
     """The effect of the tests: the event's amount is written down."""
-    await note(session, str(event.total.amount))
+    await note(work, str(event.total.amount))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -181,8 +181,8 @@ def envelope_of(key: str, kind: str, data: dict[str, object]) -> CloudEvent:
 
 
 async def test_an_effect_and_its_inbox_row_are_one_commit(world: World) -> None:
-    async def half_done(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
-        await on_completed(session, event, envelope)
+    async def half_done(work: UnitOfWork, event: OrderCompleted, envelope: CloudEvent) -> None:
+        await on_completed(work, event, envelope)
         if event.total.amount == 13:
             raise RuntimeError("after the effect was written")
 
@@ -203,12 +203,12 @@ async def test_an_event_that_comes_again_has_no_second_effect(world: World) -> N
 async def test_one_bad_event_does_not_hold_up_its_batch_and_is_parked_as_it_came(world: World) -> None:
     tries = 0
 
-    async def refuses_13(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
+    async def refuses_13(work: UnitOfWork, event: OrderCompleted, envelope: CloudEvent) -> None:
         nonlocal tries
         if event.total.amount == 13:
             tries += 1
             raise Refusal(ErrorCode.CONFLICT, "thirteen is not welcome")
-        await on_completed(session, event, envelope)
+        await on_completed(work, event, envelope)
 
     bad = completed(13)
     before, record, *after = world.records(completed(1), bad, completed(2), completed(3))
@@ -260,12 +260,12 @@ async def test_types_that_nobody_here_handles_are_passed_over(world: World) -> N
 async def test_a_platform_service_that_is_away_is_not_the_events_fault(world: World) -> None:
     tries = 0
 
-    async def asks_somebody(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
+    async def asks_somebody(work: UnitOfWork, event: OrderCompleted, envelope: CloudEvent) -> None:
         nonlocal tries
         tries += 1
         if tries <= world.settings.consumer_attempts + 2:
             raise Unavailable("temporal cannot be reached")
-        await on_completed(session, event, envelope)
+        await on_completed(work, event, envelope)
 
     await world.consumer(asks_somebody).apply(world.records(completed(1)))
     assert await world.noted() == ["1"]
@@ -277,8 +277,8 @@ async def test_while_the_database_is_away_the_consumer_waits(broker: KafkaBroker
     async with Supervisor(tmp_path, [server.spec()]) as supervisor, world_on(broker.bootstrap, server) as world:
         away = asyncio.Event()
 
-        async def loses_its_database(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
-            await on_completed(session, event, envelope)
+        async def loses_its_database(work: UnitOfWork, event: OrderCompleted, envelope: CloudEvent) -> None:
+            await on_completed(work, event, envelope)
             if not away.is_set():
                 away.set()
                 await supervisor.stop("postgres")  # under the open transaction
@@ -309,9 +309,9 @@ async def test_i5_a_lock_that_does_not_come_in_time_is_not_the_events_fault(worl
     """Somebody changes the table for longer than the event's tries last (review 1, I5)."""
     holder = await asyncpg.connect(world.database.asyncpg_dsn)
 
-    async def impatient(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
-        await session.execute(text("set local lock_timeout = '50ms'"))
-        await on_completed(session, event, envelope)
+    async def impatient(work: UnitOfWork, event: OrderCompleted, envelope: CloudEvent) -> None:
+        await work.rows(text("set local lock_timeout = '50ms'"))
+        await on_completed(work, event, envelope)
 
     with capture_logs() as logs:
 

@@ -3,25 +3,25 @@
 import asyncio
 import errno
 
+import asyncpg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
-from chassis.database import Database, is_passing, lock
-from tests.conftest import Databases
+from chassis.database import Database, is_passing
+from tests.conftest import Databases, changing
 
 
 async def test_i5_a_lock_that_does_not_come_in_time_is_a_fault_that_passes(databases: Databases) -> None:
     database = Database(await databases.new("catalog"))
 
     async def wait_in_vain() -> None:
-        async with database.transaction() as session:
-            await session.execute(text("set local lock_timeout = '10ms'"))
-            await lock(session, "a")
+        async with changing(database) as work:
+            await work.rows(text("set local lock_timeout = '10ms'"))
+            await work.lock("a")
 
-    async with database.transaction() as holder:
-        await lock(holder, "a")
-        with pytest.raises(DBAPIError) as late:
+    async with changing(database) as holder:
+        await holder.lock("a")
+        with pytest.raises(asyncpg.LockNotAvailableError) as late:
             await wait_in_vain()
     assert is_passing(late.value)
     await database.close()
@@ -32,11 +32,11 @@ async def test_i5_a_deadlock_is_a_fault_that_passes(databases: Databases) -> Non
     both_hold_one = asyncio.Barrier(2)
 
     async def cross(first: str, second: str) -> None:
-        async with database.transaction() as session:
-            await session.execute(text("set local deadlock_timeout = '10ms'"))
-            await lock(session, first)
+        async with changing(database) as work:
+            await work.rows(text("set local deadlock_timeout = '10ms'"))
+            await work.lock(first)
             await both_hold_one.wait()
-            await lock(session, second)
+            await work.lock(second)
 
     ends = await asyncio.gather(cross("a", "b"), cross("b", "a"), return_exceptions=True)
     [lost] = [end for end in ends if end is not None]

@@ -15,7 +15,8 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import Idempotency, forget_keys
 from chassis.jobs import Job
-from tests.conftest import Databases, eventually
+from chassis.statements import sql
+from tests.conftest import Databases, changing, eventually
 
 
 class Work:
@@ -144,10 +145,10 @@ async def test_work_that_must_not_be_cut_off_is_told_to_stop_and_may_end() -> No
 
 async def test_i7_old_idempotency_keys_are_forgotten(databases: Databases) -> None:
     database = Database(await databases.new("catalog"))
-    async with database.transaction() as session:
-        add = "insert into idempotency_keys (scope, key, fingerprint, created_at) values ('s', :key, 'f', :at)"
+    async with changing(database) as work:
+        add = sql("insert into idempotency_keys (scope, key, fingerprint, created_at) values ('s', :key, 'f', :at)")
         for key, days in (("old", 31), ("new", 29)):
-            await session.execute(text(add), {"key": key, "at": utc_now() - timedelta(days=days)})
+            await work.rows(add, key=key, at=utc_now() - timedelta(days=days))
     assert not await forget_keys(database, Idempotency(MetaData()).table, timedelta(days=30))
     async with database.reading() as session:
         assert (await session.execute(text("select key from idempotency_keys"))).scalars().all() == ["new"]

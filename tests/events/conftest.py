@@ -19,16 +19,16 @@ from alembic.operations import Operations
 from sqlalchemy import BigInteger, Column, Connection, Identity, Integer, Table, func, insert, select
 from sqlalchemy.dialects.postgresql import UUID as PgUuid
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.consumer import Consumer, Handler, Subscription
-from chassis.database import Database, lock, new_metadata
+from chassis.database import Database, new_metadata
 from chassis.inbox import Inbox
 from chassis.kafka import ensure_topics
 from chassis.migrations import notify_on_insert_into_outbox
 from chassis.outbox import Outbox
 from chassis.relay import Relay
 from chassis.settings import ServiceSettings
+from chassis.store import UnitOfWork
 from contracts.events import ORDER, TOPICS, CloudEvent, OrderCompleted
 from contracts.money import Money
 from embedded.apache_kafka import ApacheKafka
@@ -36,7 +36,7 @@ from embedded.kafka import KafkaBroker
 from embedded.ports import free_port
 from embedded.postgres import PostgresServer
 from embedded.supervisor import Supervisor
-from tests.conftest import PATIENCE_S, eventually
+from tests.conftest import PATIENCE_S, changing, eventually
 
 metadata = new_metadata()
 outbox, inbox = Outbox("order", metadata), Inbox(metadata)
@@ -149,10 +149,11 @@ class World:
 
     async def record(self, order_id: UUID, *numbers: int) -> None:
         """What a command does: change the state and tell of it, in one transaction."""
-        async with self.database.transaction() as session:
-            await lock(session, order_id)
-            await session.execute(insert(states), [{"order_id": order_id, "number": number} for number in numbers])
-            await outbox.add(session, *(self.event(order_id, number) for number in numbers))
+        async with changing(self.database) as work:
+            await work.lock(order_id)
+            for number in numbers:
+                await work.rows(insert(states).values(order_id=order_id, number=number))
+            outbox.add(work, *(self.event(order_id, number) for number in numbers))
 
     def relay(self) -> Relay:
         return Relay(self.dsn, self.settings)
@@ -231,9 +232,9 @@ class World:
         return found
 
 
-async def take_effect(session: AsyncSession, event: OrderCompleted, _: CloudEvent) -> None:
+async def take_effect(work: UnitOfWork, event: OrderCompleted, _: CloudEvent) -> None:
     """The effect of the tests."""
-    await session.execute(insert(effects).values(order_id=event.order_id, number=int(event.total.amount)))
+    await work.rows(insert(effects).values(order_id=event.order_id, number=int(event.total.amount)))
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from chassis.clock import utc_now
 from contracts.events import OrderCancelled
 from contracts.money import Money
 from embedded.postgres import PostgresServer
-from tests.conftest import eventually
+from tests.conftest import changing, eventually
 from tests.events.conftest import World, in_background, outbox
 from tests.events.test_dead_letters import letters_command, two_listeners
 
@@ -23,8 +23,8 @@ async def test_an_order_is_rewound_to_one_consumer_alone(world: World, postgres:
     await world.record(other, 7)
     total = Money(amount=1)
     unhandled = OrderCancelled(order_id=order, customer_id=order, total=total, refunded=total, was_confirmed=True)
-    async with world.database.transaction() as session:
-        await outbox.add(session, unhandled)
+    async with changing(world.database) as work:
+        outbox.add(work, unhandled)
     async with two_listeners(world, postgres) as (producer, listener):
         async with in_background(world.relay(), producer.consumer(), listener.consumer()):
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from cli.events import events_app
 from contracts.events import OrderCompleted
-from tests.conftest import ROOT
+from tests.conftest import ROOT, changing
 from tests.events.conftest import World, in_background, outbox
 
 
@@ -63,8 +63,8 @@ async def test_tail_shows_no_personal_data_and_lets_nothing_steer_the_terminal(w
     event = kind.model_construct(
         order_id=uuid4(), customer_id=uuid4(), email="zoe@example.org", note="mail zoe@example.org \x1b[2J now"
     )
-    async with world.database.transaction() as session:
-        await outbox.add(session, event)
+    async with changing(world.database) as work:
+        outbox.add(work, event)
     async with published(world):
         for option in ((), ("--json",)):
             result = await events(world, "tail", "--topic", world.topic, "--no-follow", *option)

@@ -14,7 +14,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from prometheus_client import REGISTRY
-from sqlmodel.ext.asyncio.session import AsyncSession
 from typer.testing import Result
 
 from chassis import consumer as consumer_module
@@ -23,6 +22,7 @@ from chassis.clock import utc_now
 from chassis.consumer import Consumer
 from chassis.database import Database
 from chassis.dead_letters import digest_of
+from chassis.store import UnitOfWork
 from contracts.events import CloudEvent, OrderCompleted
 from embedded.postgres import PostgresServer
 from tests.conftest import eventually
@@ -88,10 +88,10 @@ async def test_e1_no_record_of_any_size_or_content_stops_the_others(world: World
     """On its own partition and on the others."""
     bad, good = uuid4(), [uuid4() for _ in range(10)]
 
-    async def always_raises_for_the_bad_one(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
+    async def always_raises_for_the_bad_one(work: UnitOfWork, event: OrderCompleted, envelope: CloudEvent) -> None:
         if event.order_id == bad:
             raise RuntimeError("\x00 \ud800 a bug")
-        await take_effect(session, event, envelope)
+        await take_effect(work, event, envelope)
 
     unheard_of = json.dumps(envelope(bad, type="OrderCompleted\x00")).encode()
     poisoned = [*poison(bad), json.dumps(envelope(bad)).encode(), b""]
@@ -124,12 +124,12 @@ async def test_e1_a_fault_that_only_one_event_meets_does_not_stop_the_others(
     monkeypatch.setattr(consumer_module, "PATIENCE_SECONDS", 0.0)
     bad, tries = uuid4(), 0
 
-    async def is_away_for_the_bad_one(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
+    async def is_away_for_the_bad_one(work: UnitOfWork, event: OrderCompleted, envelope: CloudEvent) -> None:
         nonlocal tries
         if event.order_id == bad:
             tries += 1
             raise Unavailable("it answers 500")
-        await take_effect(session, event, envelope)
+        await take_effect(work, event, envelope)
 
     async def tried(count: int) -> bool:
         return tries > count
@@ -159,10 +159,10 @@ class Listener:
     broken: set[int] = field(default_factory=set)
     error: str = "the handler has a bug"
 
-    async def _handle(self, session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
+    async def _handle(self, work: UnitOfWork, event: OrderCompleted, envelope: CloudEvent) -> None:
         if int(event.total.amount) in self.broken:
             raise RuntimeError(self.error)
-        await take_effect(session, event, envelope)
+        await take_effect(work, event, envelope)
 
     def consumer(self) -> Consumer:
         return self.world.consumer(self._handle, self.database, f"{self.name}-{self.world.topic}")

@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.clock import utc_now
+from chassis.store import UnitOfWork
 from chassis.telemetry import NoTraceBeginsWithACall
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import CloudEvent, OrderCompleted
@@ -65,9 +65,9 @@ async def test_the_lag_from_commit_to_effect(world: World, capsys: pytest.Captur
 async def test_the_trace_of_the_cause_reaches_the_effect(world: World) -> None:
     seen: list[SpanContext] = []
 
-    async def look(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
+    async def look(work: UnitOfWork, event: OrderCompleted, envelope: CloudEvent) -> None:
         seen.append(trace.get_current_span().get_span_context())
-        await take_effect(session, event, envelope)
+        await take_effect(work, event, envelope)
 
     cause = SpanContext(trace_id=uuid4().int, span_id=0xDEF, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     with trace.use_span(NonRecordingSpan(cause)):
@@ -101,10 +101,10 @@ async def test_poison_is_parked_and_the_rest_goes_on(world: World) -> None:
     """Garbage, a type from next year and an event that its handler refuses, all in the way of good ones."""
     order, others = uuid4(), [uuid4() for _ in range(10)]
 
-    async def refuses(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
+    async def refuses(work: UnitOfWork, event: OrderCompleted, envelope: CloudEvent) -> None:
         if event.order_id == order and int(event.total.amount) == 2:
             raise Refusal(ErrorCode.CONFLICT, "two is not welcome")
-        await take_effect(session, event, envelope)
+        await take_effect(work, event, envelope)
 
     unknown = CloudEvent(id=uuid4(), source="/x", type="Unheard", subject="x", time=utc_now(), partitionkey="x", data={})
     producer = AIOKafkaProducer(bootstrap_servers=world.broker.bootstrap)

@@ -10,11 +10,11 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from sqlalchemy import func, insert, select
 
-from chassis.database import lock
 from chassis.outbox import CHANNEL, MAX_BYTES
+from chassis.statements import Write
 from contracts.events import OrderCancelled
 from contracts.money import Money
-from tests.conftest import eventually
+from tests.conftest import changing, eventually
 from tests.events.conftest import World, outbox, states
 
 ENVELOPES = "select seq, event_id, topic, key, envelope::text as envelope from outbox order by seq"
@@ -25,9 +25,9 @@ async def test_state_and_event_are_one_commit(world: World) -> None:
     await world.record(kept, 1)
 
     async def half_done() -> None:
-        async with world.database.transaction() as session:
-            await session.execute(insert(states).values(order_id=undone, number=1))
-            await outbox.add(session, world.event(undone, 1))
+        async with changing(world.database) as work:
+            await work.rows(insert(states).values(order_id=undone, number=1))
+            outbox.add(work, world.event(undone, 1))
             raise RuntimeError("after both were written")
 
     with pytest.raises(RuntimeError):
@@ -44,12 +44,16 @@ async def test_the_relay_is_notified_at_the_commit_and_only_then(world: World) -
     async def woken() -> bool:
         return bool(heard)
 
+    async def undone() -> None:
+        async with changing(world.database) as work:
+            outbox.add(work, world.event(uuid4(), 1), world.event(uuid4(), 2))
+            work.at_last(Write("insert into states (order_id) values (null) returning 1", [], 1))
+
     try:
-        async with world.database.transaction() as session:
-            await outbox.add(session, world.event(uuid4(), 1), world.event(uuid4(), 2))
-            await session.rollback()
-        async with world.database.transaction() as session:
-            await outbox.add(session, world.event(uuid4(), 3))
+        with pytest.raises(asyncpg.NotNullViolationError):
+            await undone()
+        async with changing(world.database) as work:
+            outbox.add(work, world.event(uuid4(), 3))
             await listener.execute("select 1")  # what had been sent would have come before this answer
             assert heard == []
         await eventually(woken)
@@ -88,12 +92,12 @@ async def test_the_events_of_one_aggregate_get_rising_numbers_under_concurrency(
 
     async def happen(order: UUID) -> None:
         for _ in range(15):
-            async with world.database.transaction() as session:
-                await lock(session, order)  # as commands do it: lock, look, change, tell
+            async with changing(world.database) as work:
+                await work.lock(order)  # as commands do it: lock, look, change, tell
                 seen = select(func.count()).select_from(states).where(states.c.order_id == order)
-                number = (await session.execute(seen)).scalar_one()
-                await session.execute(insert(states).values(order_id=order, number=number))
-                await outbox.add(session, world.event(order, number))
+                [(number,)] = await work.rows(seen)
+                await work.rows(insert(states).values(order_id=order, number=number))
+                outbox.add(work, world.event(order, number))
 
     await asyncio.gather(*[happen(order) for order in orders for _ in range(3)])
     told: dict[str, list[int]] = {}
@@ -112,6 +116,6 @@ async def test_an_event_that_no_broker_would_take_is_refused_at_once(world: Worl
         reason="é" * (MAX_BYTES // 2),
     )
     with pytest.raises(ValueError, match="larger than"):
-        async with world.database.transaction() as session:
-            await outbox.add(session, event)
+        async with changing(world.database) as work:
+            outbox.add(work, event)
     assert await world.rows(ENVELOPES) == []

@@ -5,7 +5,6 @@ from uuid import uuid4
 
 import httpx2
 import pytest
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis import consumer as consumer_module
 from chassis import progress
@@ -15,6 +14,7 @@ from chassis.consumer import Consumer, Subscription
 from chassis.dependencies import provided
 from chassis.health import Troubles
 from chassis.service import new_app
+from chassis.store import UnitOfWork
 from contracts.events import CloudEvent, OrderCompleted
 from tests.conftest import eventually
 from tests.events.conftest import World, in_background, inbox, take_effect
@@ -34,10 +34,10 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_e1_a_consumer_that_gets_nothing_done_is_seen(world: World) -> None:
     is_away = True
 
-    async def waits(session: AsyncSession, event: OrderCompleted, envelope: CloudEvent) -> None:
+    async def waits(work: UnitOfWork, event: OrderCompleted, envelope: CloudEvent) -> None:
         if is_away:
             raise Unavailable("temporal cannot be reached")
-        await take_effect(session, event, envelope)
+        await take_effect(work, event, envelope)
 
     consumer = world.consumer(waits)
 

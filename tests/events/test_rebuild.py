@@ -15,7 +15,7 @@ from contracts.events import Event, event_of
 from services.analytics.consumers import subscription
 from services.analytics.model import inbox
 from services.order.model import outbox
-from tests.conftest import Databases
+from tests.conftest import Databases, changing
 from tests.events.test_cli import invoked
 from tests.services.analytics.test_events import a_month
 
@@ -30,8 +30,8 @@ class Shop:
     analytics: Database
 
     async def happen(self, *events: Event) -> None:
-        async with self.order.transaction() as session:
-            await outbox.add(session, *events)
+        async with changing(self.order) as work:
+            outbox.add(work, *events)
 
     async def consume(self) -> None:
         """What the broker would bring: each event once."""

@@ -15,7 +15,7 @@ from chassis.database import Database
 from chassis.service import MAX_BODY, new_app
 from contracts.base import Command, Request, Timestamp, Told
 from services.inventory.model import Stock, Warehouse
-from tests.conftest import Databases
+from tests.conftest import Databases, changing
 
 NO_TEXTS = ("\x00", "a\x08b", "\x7f", "\x85", "\ud800", "\udc00x")
 
@@ -77,8 +77,8 @@ async def client(databases: Databases) -> AsyncIterator[httpx2.AsyncClient]:
 
     @careless.post("/public/stock")
     async def add_stock() -> None:
-        async with database.transaction() as session:
-            session.add(Stock(warehouse_id="unknown", product_id="milk"))
+        async with changing(database) as work:
+            work.add(Stock(warehouse_id="unknown", product_id="milk"))
 
     @careless.post("/internal/stock")
     async def add_stock_within() -> None:
@@ -86,15 +86,15 @@ async def client(databases: Databases) -> AsyncIterator[httpx2.AsyncClient]:
 
     @careless.post("/public/warehouses")
     async def add_warehouse() -> None:
-        async with database.transaction() as session:
-            session.add(Warehouse(warehouse_id="1", name="One"))
+        async with changing(database) as work:
+            work.add(Warehouse(warehouse_id="1", name="One"))
 
     app = new_app("Careless", "", [careless], {}, access)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client
-    async with database.transaction() as session:
-        await session.execute(delete(Warehouse))
+    async with changing(database) as work:
+        await work.rows(delete(Warehouse))
     await database.close()
 
 
