@@ -91,7 +91,7 @@ class Reader:
 class Database(Reader):
     """The only way to a service's tables: commands change through `chassis.store`, queries read in sessions of their own.
 
-    It has at most `pool_size` connections for queries, and twice as many for commands.
+    It has at most `pool_size` connections for queries, and as many for commands.
     """
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
@@ -107,7 +107,7 @@ class Database(Reader):
             self._pool = asyncpg.create_pool(
                 self.asyncpg_dsn,
                 min_size=0,
-                max_size=2 * self._pool_size,
+                max_size=self._pool_size,
                 max_inactive_connection_lifetime=IDLE_S,
                 connection_class=_Connection,
                 init=_decode_json,

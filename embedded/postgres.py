@@ -35,7 +35,7 @@ USER = "commerce"
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "300",
+    "max_connections": "200",
     "shared_buffers": "64MB",
     "fsync": "on",
     "synchronous_commit": "on",

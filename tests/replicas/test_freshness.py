@@ -65,24 +65,25 @@ async def test_every_get_reads_where_it_says(
         for operation in operations(access, document(name)):
             if operation.method == "GET":
                 await eventually(is_fit)
-                assert await _reads_from_the_replica(client, mint, operation) == (operation.path in LAG[name]), operation.path
+                assert await _may_read_from_the_replica(client, mint, operation) == (operation.path in LAG[name]), operation.path
 
 
-async def _reads_from_the_replica(client: httpx2.AsyncClient, mint: TokenMint, operation: Operation) -> bool:
+async def _may_read_from_the_replica(client: httpx2.AsyncClient, mint: TokenMint, operation: Operation) -> bool:
     before = _reads()
     request = operation.request({"kind": "order_confirmed"})
     role = Role.SERVICE if operation.path.startswith("/internal/") else Role.ADMIN
     response = await client.request(**request | {"headers": request["headers"] | mint.headers(role)})
     assert response.status_code in (200, 404), response.text
-    used, refused = (now > then for now, then in zip(_reads(), before, strict=True))
-    assert ("Age" in response.headers) == used
-    return used or refused
+    reads = {outcome: now - before[outcome] for outcome, now in _reads().items()}
+    assert ("Age" in response.headers) == (reads["used"] == 1)
+    assert sum(reads.values()) <= 1
+    return sum(reads.values()) == 1
 
 
-def _reads() -> tuple[float, float]:
-    """How many queries a replica has answered, and in how many of them it found nothing."""
+def _reads() -> dict[str, float]:
+    """How many queries a replica might have answered, and did. On a busy machine it may fail to do so in time."""
     name = "database_replica_reads_total"
-    return value(name, outcome="used"), value(name, outcome="refused")
+    return {outcome: value(name, outcome=outcome) for outcome in ("used", "refused", "failed", "unfit")}
 
 
 async def _service(name: str, servers: Replicated, monkeypatch: pytest.MonkeyPatch) -> Service:
