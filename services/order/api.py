@@ -12,6 +12,7 @@ from chassis.access import Caller, Grant
 from chassis.database import Database
 from chassis.dependencies import Db, from_app
 from chassis.etags import OptionalSeenVersion, etag, showing, tagged
+from chassis.freshness import MayLag
 from chassis.idempotency import RequiredKey
 from chassis.logs import logger
 from chassis.paging import Cursor, Limit
@@ -111,7 +112,7 @@ async def place_order(
 
 @public.get("", summary="List orders, newest first")
 async def list_orders(
-    db: Db,
+    db: MayLag,
     caller: Caller,
     status: OrderStatus | None = None,
     customer_id: UUID | None = None,
