@@ -16,8 +16,8 @@ from google.protobuf.message import Message
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
-from benchmarks.figures import Measured, quantile, spread
-from benchmarks.orders import Ordering
+from benchmarks.figures import SQL_TABLE, Measured, quantile, spread
+from benchmarks.orders import Ordering, spent_ms
 from benchmarks.workers import another_worker
 from contracts.events import TOPICS
 from contracts.ids import order_workflow_id
@@ -42,7 +42,9 @@ async def measure_cost(shop: Ordering, count: int) -> Measured:
         await shop.place(20, 4)
         await shop.settle()
         async with Counting(shop.platform.env) as statements:
+            cpu_before = shop.cpu_s()
             idle = await statements.over(asyncio.sleep(IDLE_SECONDS))
+            _add_idle(measured, spent_ms(cpu_before, shop.cpu_s(), 1))
             steps_before = await _steps(metrics)
             loop = asyncio.get_running_loop()
             began, since = loop.time(), time.time()
@@ -58,15 +60,24 @@ async def measure_cost(shop: Ordering, count: int) -> Measured:
     return measured
 
 
+def _add_idle(measured: Measured, spent: Mapping[str, float]) -> None:
+    by_process = {name: ms / IDLE_SECONDS for name, ms in spent.items()}
+    measured.figures["idle_cpu_ms"] = spread([sum(by_process.values())])
+    rows = sorted(([name, ms] for name, ms in by_process.items() if ms >= 1), key=lambda row: -by_process[str(row[0])])
+    measured.table("CPU of the idle platform in a second by process, ms", ("process", "ms"), rows)
+
+
 # ── Histories ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _add_histories(measured: Measured, client: Client, order_ids: list[UUID]) -> None:
-    events, sizes, payloads = [], [], []
+    events, sizes, payloads, transitions = [], [], [], []
     bytes_by_type: dict[str, list[float]] = defaultdict(list)
     by_payload: dict[str, list[float]] = defaultdict(list)
     for order_id in order_ids:
-        history = await client.get_workflow_handle(order_workflow_id(order_id)).fetch_history()
+        handle = client.get_workflow_handle(order_workflow_id(order_id))
+        history, described = await handle.fetch_history(), await handle.describe()
+        transitions.append(float(described.raw_info.state_transition_count))
         events.append(float(len(history.events)))
         sizes.append(float(sum(event.ByteSize() for event in history.events)))
         total = 0
@@ -79,7 +90,12 @@ async def _add_histories(measured: Measured, client: Client, order_ids: list[UUI
                 total += len(payload.data)
                 by_payload[f"{event.event_id} {path}"].append(len(payload.data))
         payloads.append(float(total))
-    measured.figures |= {"history_events": spread(events), "history_bytes": spread(sizes), "payload_bytes": spread(payloads)}
+    measured.figures |= {
+        "history_events": spread(events),
+        "history_bytes": spread(sizes),
+        "payload_bytes": spread(payloads),
+        "state_transitions": spread(transitions),
+    }
     rows = [[name, len(found) / len(order_ids), quantile(found, 0.5)] for name, found in bytes_by_type.items() if len(found) > 1]
     measured.table(f"Events in the histories of {len(order_ids)} orders", ("event", "an order", "bytes, median"), rows)
     largest = sorted(
@@ -149,8 +165,6 @@ class Counted:
     """Calls by service and statement."""
     seconds: Mapping[str, float]
     """Within statements, by service."""
-    transactions: Mapping[str, float]
-    """By service, those that only read included."""
     wal_bytes: float
     wal_syncs: float
 
@@ -159,7 +173,6 @@ class Counted:
         return Counted(
             {key: value * factor for key, value in self.statements.items()},
             {key: value * factor for key, value in self.seconds.items()},
-            {key: value * factor for key, value in self.transactions.items()},
             self.wal_bytes * factor,
             self.wal_syncs * factor,
         )
@@ -187,7 +200,6 @@ class Statements:
     async def _read(self) -> Counted:
         statements: dict[tuple[str, str], float] = defaultdict(float)
         seconds: dict[str, float] = {}
-        transactions: dict[str, float] = {}
         wal_bytes = wal_syncs = 0.0
         for name, connection in self._connections.items():
             await connection.execute("select pg_stat_force_next_flush()")
@@ -197,20 +209,16 @@ class Statements:
             ):
                 statements[name, " ".join(row["query"].split())] += row["calls"]
                 seconds[name] = seconds.get(name, 0.0) + row["seconds"]
-            transactions[name] = await connection.fetchval(
-                "select xact_commit from pg_stat_database where datname = current_database()"
-            )
         connection = next(iter(self._connections.values()))
         wal_bytes = float(await connection.fetchval("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')"))
         wal_syncs = float(await connection.fetchval("select coalesce(sum(fsyncs), 0) from pg_stat_io where object = 'wal'"))
-        return Counted(statements, seconds, transactions, wal_bytes, wal_syncs)
+        return Counted(statements, seconds, wal_bytes, wal_syncs)
 
     @staticmethod
     def _between(before: Counted, after: Counted) -> Counted:
         return Counted(
             {key: value - before.statements.get(key, 0.0) for key, value in after.statements.items()},
             {key: value - before.seconds.get(key, 0.0) for key, value in after.seconds.items()},
-            {key: value - before.transactions.get(key, 0.0) for key, value in after.transactions.items()},
             after.wal_bytes - before.wal_bytes,
             after.wal_syncs - before.wal_syncs,
         )
@@ -246,18 +254,17 @@ def _add_statements(measured: Measured, busy: Counted, idle: Counted, count: int
     work = {key: calls for key, calls in net.items() if not key[1].lower().startswith(_NOT_WORK)}
     commits = {key[0]: calls for key, calls in net.items() if key[1].lower().startswith("commit")}
     rows = []
-    for service in sorted(busy.transactions):
+    for service in sorted({name for name, _ in busy.statements}):
         rows.append(
             [
                 service,
                 sum(calls for (name, _), calls in work.items() if name == service),
                 commits.get(service, 0.0),
-                max(busy.transactions[service] - idle.transactions.get(service, 0.0), 0.0) / count,
                 max(busy.seconds.get(service, 0.0) - idle.seconds.get(service, 0.0), 0.0) / count * 1000,
             ]
         )
-    columns = ("database", "statements", "`commit`s", "transactions, single statements included", "ms within statements")
-    measured.table("SQL of an order, by database", columns, rows)
+    columns = ("database", "statements", "commits", "ms within statements")
+    measured.table(SQL_TABLE, columns, rows)
     often = sorted(work.items(), key=lambda item: -item[1])[:MOST_STATEMENTS]
     shown = [[name, calls, f"`{statement[:110]}`".replace("|", "¦")] for (name, statement), calls in often]
     measured.table("The statements that an order runs most often", ("database", "times an order", "statement"), shown)

@@ -7,6 +7,9 @@ from typing import Any, Literal, TypeVar
 
 First = TypeVar("First")
 Second = TypeVar("Second")
+CPU_TABLE = "CPU of an order by process, ms"
+SQL_TABLE = "SQL of an order by database"
+"""Titles of tables that others are computed from."""
 TURNS = 5
 """How often the two halves of a ratio take turns."""
 
@@ -86,7 +89,9 @@ FIGURES = {
     "no_sandbox_cpu_ms": Figure("CPU of the worker for an order, without the sandbox, ms"),
     "history_events": Figure("events in the history of a confirmed order"),
     "history_bytes": Figure("bytes of the history of a confirmed order"),
+    "state_transitions": Figure("state transitions of its workflow in the Temporal server"),
     "payload_bytes": Figure("bytes of payloads within it"),
+    "idle_cpu_ms": Figure("CPU of the idle platform in a second, ms"),
     "statements": Figure("SQL statements for an order, without begin and commit"),
     "commits": Figure("commits of transactions that wrote, for an order"),
     "wal_bytes": Figure("bytes of write-ahead log for an order"),

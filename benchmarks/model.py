@@ -46,7 +46,8 @@ class Cost:
     wal_bytes: float
     kafka_records: float
     kafka_bytes: float
-    history_events: float
+    state_transitions: float
+    """In the Temporal server."""
     history_bytes: float
 
 
@@ -86,8 +87,7 @@ def need(cost: Cost, orders_per_s: int, assumed: Assumed = Assumed()) -> Need:
         )
         for name, commits in cost.commits.items()
     }
-    # An event of a history is at most one state transition, and tasks and updates make some more: this is on the safe side.
-    transitions = 2 * cost.history_events * orders_per_s
+    transitions = cost.state_transitions * orders_per_s
     shards = _power_of_two(transitions / assumed.transitions_per_shard)
     partitions = max(3, ceil(cost.kafka_records * orders_per_s / assumed.events_per_partition))
     history_nodes = max(1, ceil(transitions / assumed.transitions_per_node))

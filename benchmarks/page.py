@@ -4,12 +4,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.figures import FIGURES
+from benchmarks.figures import CPU_TABLE, FIGURES, SQL_TABLE
 from benchmarks.model import SIZES, Assumed, Cost, Need, need
 from benchmarks.parts import PARTS
 
 Results = Mapping[str, Mapping[str, Any]]
 """What each part found, and on which machine: `made`, `figures`, `tables`, `notes`."""
+
+MOST_TURNS = 10
+"""Of which each is shown."""
+STEPS = {
+    "take the order, price it, keep its record": ("gateway", "edge", "order", "catalog"),
+    "reserve the stock": ("inventory",),
+    "take the payment": ("payment", "payment_provider"),
+    "book the parcel": ("shipping", "carrier"),
+    "send the confirmation": ("notification", "mail_sink"),
+    "lead from step to step": ("temporal", "worker"),
+    "store": ("postgres",),
+    "carry the events, and count": ("kafka", "analytics"),
+    "know who asks": ("identity", "valkey"),
+    "ask": ("client",),
+}
+"""Which processes do what for an order."""
 
 _HEAD = """# What an order costs
 
@@ -22,10 +38,12 @@ part alone and leaves the rest of this page as it is.
 
 def page(results: Results) -> str:
     """The whole page."""
-    sections = [_HEAD, *_summary(results)]
+    sections = [_HEAD, *_summary(results), *_machines(results)]
     for part in PARTS:
         if part.name in results:
             sections += _part(part.title, part.how, results[part.name])
+            if part.name == "throughput":
+                sections += _steps(results[part.name])
     cost = cost_of(results)
     if cost:
         sections += _model(cost, _assumed(results))
@@ -64,14 +82,33 @@ def _part(title: str, how: str, found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _made(made: Mapping[str, str]) -> str:
-    where = f"{made['cores']} cores ({made['processor']}), {made['memory']}, {made['system']}, Python {made['python']}"
-    busy = f"processors {made['busy']} busy before" if "busy" in made else ""
-    of = ", ".join(filter(None, (f"commit {made['commit']}", made["date"], busy)))
-    return f"<sub>{where}. {of}. {made['packages']}.</sub>\n"
+    return f"<sub>{made['date']}, commit {made['commit']}; processors {made['busy']} busy before it began.</sub>\n"
+
+
+def _machines(results: Results) -> Iterator[str]:
+    """Each that some part was measured on."""
+    machines = {
+        f"{made['cores']} cores ({made['processor']}), {made['memory']}, {made['system']}, "
+        f"Python {made['python']}; {made['packages']}"
+        for made in (part["made"] for part in results.values())
+    }
+    yield "\n".join(f"Measured on {machine}." for machine in sorted(machines)) + "\n"
+
+
+def _steps(found: Mapping[str, Any]) -> Iterator[str]:
+    by_process = {row[0]: row[1] for row in _rows(found, CPU_TABLE)}
+    step_of = {process: step for step, processes in STEPS.items() for process in processes}
+    sums = dict.fromkeys(STEPS, 0.0)
+    for process, ms in by_process.items():
+        step = step_of.get(process, process)
+        sums[step] = sums.get(step, 0.0) + ms
+    yield "### CPU of an order by step, ms\n"
+    rows = [[step, ", ".join(STEPS.get(step, ())), ms] for step, ms in sorted(sums.items(), key=lambda item: -item[1]) if ms]
+    yield table(("step", "processes that do it", "median"), rows)
 
 
 def _turns(turns: Sequence[float]) -> str:
-    return ", ".join(map(number, turns)) if len(turns) > 1 else ""
+    return ", ".join(map(number, turns)) if 1 < len(turns) <= MOST_TURNS else ""
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -100,8 +137,8 @@ def cost_of(results: Results) -> Cost | None:
     if "throughput" not in results or "cost" not in results:
         return None
     figures = results["cost"]["figures"]
-    cpu = _rows(results["throughput"], "CPU of an order by process, ms")
-    sql = _rows(results["cost"], "SQL of an order, by database")
+    cpu = _rows(results["throughput"], CPU_TABLE)
+    sql = _rows(results["cost"], SQL_TABLE)
     return Cost(
         cpu_ms={row[0]: row[1] for row in cpu},
         commits={row[0]: row[2] for row in sql},
@@ -109,7 +146,7 @@ def cost_of(results: Results) -> Cost | None:
         wal_bytes=figures["wal_bytes"]["median"],
         kafka_records=figures["kafka_records"]["median"],
         kafka_bytes=figures["kafka_bytes"]["median"],
-        history_events=figures["history_events"]["median"],
+        state_transitions=figures["state_transitions"]["median"],
         history_bytes=figures["history_bytes"]["median"],
     )
 
@@ -135,9 +172,8 @@ and history are taken to stay what they are here; the idle processes' share of t
 load, is left in. Assumed: cores used to {assumed.load:.0%}; one PostgreSQL primary does
 {assumed.commits_per_database:,} commits/s and {assumed.wal_mb_per_database:.0f} MB/s of log; one consumer
 {assumed.events_per_partition:,} events/s; one Temporal history shard {assumed.transitions_per_shard} state
-transitions/s, one history node {assumed.transitions_per_node:,}; two state transitions for each event of a
-history; Kafka keeps {assumed.replicas} copies. A Python process uses one core, so their cores are also their
-number.
+transitions/s, one history node {assumed.transitions_per_node:,}; Kafka keeps {assumed.replicas} copies. A
+Python process uses one core, so their cores are also their number.
 """
     yield table(("", *(f"{size:,} orders/s" for size in SIZES)), _model_rows(needs))
     yield "### Cores by kind of process\n"

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from benchmarks.figures import Measured, quantile, spread, spreads
+from benchmarks.figures import CPU_TABLE, Measured, quantile, spread, spreads
 from benchmarks.lag import quantile_ms
 from benchmarks.noop import FourLocal, FourRegular, NoOps, no_ops
 from benchmarks.orders import AT_ONCE, CLIENT, Ordering, spent_ms
@@ -41,7 +41,7 @@ async def measure_throughput(shop: Ordering, count: int, turns: int) -> Measured
     by_process = {name: spread([turn.get(name, 0.0) for turn in processes]) for name in processes[-1]}
     rows = [[name, found["median"], found["min"], found["max"]] for name, found in by_process.items()]
     columns = ("process", "median", "min", "max")
-    measured.table("CPU of an order by process, ms", columns, sorted(rows, key=lambda row: -float(row[1])))
+    measured.table(CPU_TABLE, columns, sorted(rows, key=lambda row: -float(row[1])))
     return measured
 
 
