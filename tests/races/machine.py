@@ -399,4 +399,5 @@ def _compared(outcome: Outcome, sequences: set[Outcome]) -> str:
         return [*replies, *(f"+ {row}" for row in sorted(ours - theirs)), *(f"- {row}" for row in sorted(theirs - ours))]
 
     differences = [difference(other) for other in sequences]
-    return "\n".join(min(differences, key=len))
+    fewest: list[str] = min(differences, key=len)
+    return "\n".join(fewest)
