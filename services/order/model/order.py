@@ -166,10 +166,6 @@ class Order(Table, Aggregate, table=True):
         words: str | None = self.history[-1].get("for_staff")
         return words
 
-    def created(self) -> OrderCreated:
-        """The event that tells of it."""
-        return OrderCreated(order_id=self.order_id, customer_id=self.customer_id, lines=self.order_lines, total=self.total)
-
     @property
     def to_start(self) -> PlaceOrder | None:
         """What its saga is started with; None if it is known to run."""
@@ -305,6 +301,11 @@ class Order(Table, Aggregate, table=True):
         if status == OrderStatus.COMPLETED:
             return OrderCompleted(**who)
         return None
+
+
+def created(order: PlaceOrder) -> OrderCreated:
+    """The event that tells of a new order."""
+    return OrderCreated(order_id=order.order_id, customer_id=order.customer_id, lines=order.lines, total=order.total)
 
 
 def existing(order: Order | None) -> Order:
