@@ -110,7 +110,8 @@ class PriceRow(NamedTuple):
     """What a product cost from one moment to another, by the catalogue's own history."""
 
     product_id: str
-    amount: Decimal
+    amount: int
+    """In minor units."""
     currency: str
     valid_from: datetime
     valid_to: datetime | None
@@ -159,7 +160,11 @@ class StockRow(NamedTuple):
     reserved: int | None
     moved: int
     received: int
-    """What came from suppliers, and what a count corrected."""
+    """What came from suppliers."""
+    corrected: int
+    """What was found, less what was lost, by adjustments and counts."""
+    transferred: int
+    """What came from other warehouses, less what went to them."""
     promised: int
     shipped: int
     """All that ever left, also what came back."""

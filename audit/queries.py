@@ -15,7 +15,7 @@ LINES = """
 select order_id, l->>'product_id', (l->'unit_price'->>'amount')::numeric, l->'unit_price'->>'currency'
 from orders, jsonb_array_elements(lines) as l
 """
-PRICES = "select product_id, amount, currency, valid_from, valid_to from price_history"
+PRICES = "select product_id, amount_minor, currency, valid_from, valid_to from price_history"
 PAYMENTS = """
 with moved as (
     select t.payment_id,
@@ -34,9 +34,9 @@ from payments p left join moved m using (payment_id)
 STOCK = """
 with movement as (
     select warehouse_id, product_id, sum(change) as moved,
-           coalesce(sum(change) filter (
-               where reference !~ '^(return of )?order [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
-           ), 0) as received
+           coalesce(sum(change) filter (where kind = 'RECEIPT'), 0) as received,
+           coalesce(sum(change) filter (where kind in ('ADJUSTMENT', 'COUNT')), 0) as corrected,
+           coalesce(sum(change) filter (where kind = 'TRANSFER'), 0) as transferred
     from stock_movements group by warehouse_id, product_id
 ), reserved as (
     select r.warehouse_id, l->>'product_id' as product_id,
@@ -47,6 +47,7 @@ with movement as (
     where r.status in ('RESERVED', 'SHIPPED', 'RESTOCKED') group by 1, 2
 )
 select warehouse_id, product_id, s.on_hand, s.reserved, coalesce(m.moved, 0)::bigint, coalesce(m.received, 0)::bigint,
+       coalesce(m.corrected, 0)::bigint, coalesce(m.transferred, 0)::bigint,
        coalesce(r.promised, 0)::bigint, coalesce(r.shipped, 0)::bigint, coalesce(r.restocked, 0)::bigint
 from stock s full join movement m using (warehouse_id, product_id) full join reserved r using (warehouse_id, product_id)
 """
