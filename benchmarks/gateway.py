@@ -9,12 +9,11 @@ from pathlib import Path
 
 from benchmarks.figures import Measured, spreads
 from benchmarks.load import Load, load
-from benchmarks.orders import Ordering
+from benchmarks.orders import Ordering, cpu_s
 from data.baskets import read_baskets
 from embedded import envoy
 from embedded.platform import Platform
 from embedded.ports import free_port
-from embedded.processes import usage
 from gateway.envoy import render
 from gateway.settings import GatewaySettings
 
@@ -57,9 +56,9 @@ async def gateway_costs(platform: Platform, path: str, token: str | None, data: 
 
 async def asked(url: str, token: str | None, seconds: float, pids: list[int]) -> tuple[Load, float]:
     """What was answered, and the CPU microseconds that these processes spent on each request."""
-    before = sum(usage(pid).cpu_s for pid in pids)
+    before = sum(cpu_s(pid) for pid in pids)
     answers = await load(url, connections=CONNECTIONS, seconds=seconds, token=token)
-    return answers, (sum(usage(pid).cpu_s for pid in pids) - before) / answers.answered * 1e6
+    return answers, (sum(cpu_s(pid) for pid in pids) - before) / answers.answered * 1e6
 
 
 @asynccontextmanager

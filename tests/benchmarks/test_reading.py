@@ -1,5 +1,6 @@
 """What the benchmark reads off others: payloads of histories, the SDK's metrics, the tables that grow."""
 
+import os
 from importlib import import_module
 
 import pytest
@@ -8,6 +9,7 @@ from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEven
 
 from benchmarks.cost import payloads_of, steps_in
 from benchmarks.growth import GROWING, RETAINED, Column, copy_statement
+from benchmarks.orders import cpu_s, spent_ms
 
 METRICS = """
 # TYPE temporal_local_activity_execution_latency_seconds histogram
@@ -62,3 +64,15 @@ def test_a_copy_differs_where_it_must_and_belongs_together() -> None:
 def test_a_number_that_must_be_unique_is_refused() -> None:
     with pytest.raises(ValueError, match="no other value can be made for number"):
         copy_statement("invoices", [Column("number", "integer", True)])
+
+
+def test_cpu_is_that_of_the_whole_process_and_never_falls() -> None:
+    before = cpu_s(os.getpid())
+    while cpu_s(os.getpid()) == before:
+        sum(range(100_000))
+    assert before > 0
+    assert cpu_s(2**22 - 1) == 0.0
+
+
+def test_what_was_spent_is_told_for_each_of_what_was_done() -> None:
+    assert spent_ms({"worker": 1.0}, {"worker": 1.5, "worker-2": 0.1}, 10) == pytest.approx({"worker": 50.0, "worker-2": 10.0})
