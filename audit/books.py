@@ -160,7 +160,11 @@ class StockRow(NamedTuple):
     reserved: int | None
     moved: int
     received: int
-    """What came from suppliers, and what a count corrected."""
+    """What came from suppliers."""
+    corrected: int
+    """What was found, less what was lost, by adjustments and counts."""
+    transferred: int
+    """What came from other warehouses, less what went to them."""
     promised: int
     shipped: int
     """All that ever left, also what came back."""
@@ -281,8 +285,8 @@ class FactRow(NamedTuple):
 
     order_id: UUID
     currency: str
-    total: Decimal
-    refunded: Decimal
+    total_minor: int
+    refunded_minor: int
     placed_at: datetime | None
     is_confirmed: bool
     is_completed: bool
@@ -293,13 +297,13 @@ class FactRow(NamedTuple):
 
 
 class SumRow(NamedTuple):
-    """A sum that analytics keeps, beside the same sum over its facts."""
+    """A sum that analytics keeps, beside the same sum over its facts. Money is in minor units."""
 
     table: str
     what: str
     currency: str
-    kept: Decimal
-    of_facts: Decimal
+    kept: int
+    of_facts: int
 
 
 @dataclass

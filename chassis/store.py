@@ -17,7 +17,7 @@ Statements are SQLAlchemy's; asyncpg executes them. SQLAlchemy's own sessions co
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -26,15 +26,15 @@ import asyncpg
 from sqlalchemy.sql import Executable
 from sqlmodel import Field, SQLModel
 
-from chassis.database import Database, is_lock_fault
-from chassis.statements import Locked, Prepared, Row, RowTable, Write, all_together, prepared, table_of
+from chassis.database import Database, is_lock_fault, without_values
+from chassis.statements import Locked, Prepared, Record, Row, RowTable, Write, all_together, prepared, table_of
 from contracts.budgets import TRY_AGAIN_S
 from contracts.errors import ErrorCode, Refusal
 
 PAUSE_S = 0.02
 """The longest pause before the second try of a transaction that others were in the way of; it doubles with each try."""
 TRIES = 10
-"""How often a row is added that others add and delete all the time."""
+"""How often `get_or_add` looks and adds, since what was in its way may be deleted in between."""
 AlreadyThere = asyncpg.UniqueViolationError
 """Somebody has added a row with this key before."""
 _LOCK = "select pg_advisory_xact_lock(hashtextextended(key, 0)) from unnest($1::text[]) as key"
@@ -43,7 +43,7 @@ P = ParamSpec("P")
 Reply = TypeVar("Reply")
 
 
-class Aggregate(SQLModel):
+class Aggregate(Record):
     """What clients change: its version rises with every change, and is its ETag."""
 
     version: int = Field(default=1)
@@ -65,7 +65,7 @@ class StaleVersion(Refusal):
 
 def transaction(
     change: Callable[Concatenate["UnitOfWork", P], Awaitable[Reply]],
-) -> Callable[Concatenate[Database, P], Awaitable[Reply]]:
+) -> Callable[Concatenate[Database, P], Coroutine[Any, Any, Reply]]:
     """Makes a function a command: it commits when it returns, and leaves nothing behind when it raises."""
 
     @wraps(change)
@@ -90,8 +90,8 @@ async def in_transaction(database: Database, change: Callable[["UnitOfWork"], Aw
                 except BaseException:
                     await work._roll_back()
                     raise
-        except asyncpg.PostgresError as error:
-            error.detail = None  # it repeats the row's values, which are not for the log
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            without_values(error)
             if not is_lock_fault(error) or time.monotonic() - began > TRY_AGAIN_S:
                 raise
         await asyncio.sleep(pause * random.random())  # noqa: S311 - by chance, so that two do not meet again
@@ -105,6 +105,8 @@ class _Seen:
     table: RowTable
     row: Any
     values: Mapping[str, Any]
+    has_own_version: bool = False
+    """Whether its version is this transaction's already: it was made here, or has risen."""
 
 
 class UnitOfWork:
@@ -118,13 +120,16 @@ class UnitOfWork:
         self._connection = connection
         self._transaction: Any = None
         self._seen: dict[tuple[Any, ...], _Seen] = {}
-        self._added: list[SQLModel] = []
+        self._added: list[tuple[SQLModel, bool]] = []
+        """And whether each is to be passed over if it is there already."""
         self._last: list[Write] = []
 
     # ── To read for a change ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def get(self, kind: type[Row], *key: Any) -> Row | None:
         """The row with this primary key, locked."""
+        if self._added:
+            await self.write()
         table = table_of(kind)
         found = await self._statement(table.get, *table.encoded_key(key))
         return self._remember(table, found[0]) if found else None
@@ -132,22 +137,26 @@ class UnitOfWork:
     async def get_or_add(self, new: Row, *by: str) -> tuple[Row, bool]:
         """The row with the primary key of `new` (or what else is unique: the columns `by`), locked; whether `new` itself was
         added, because there was none. Of two who come at once, the second waits for the first one's commit."""
+        if self._added or by:
+            await self.write()
         table = table_of(type(new))
         values = table.encoded(new)
-        adding = table.adding_if_new(new)
-        names = by or table.key
+        adding, names = table.adding_if_new(new), by or table.key
         for _ in range(TRIES):
-            if await self._statement(adding.sql, *adding.arguments(values)):
-                self._seen[table, *(values[name] for name in table.key)] = _Seen(table, new, values)
+            if added := await self._statement(adding.sql, *adding.arguments(values)):
+                for name, given in zip(table.key, added[0], strict=True):
+                    if values[name] is None:
+                        setattr(new, name, given)
+                self._seen[table, *added[0]] = _Seen(table, new, table.encoded(new), has_own_version=True)
                 return new, True
             if found := await self._statement(table.getting(names), *(values[name] for name in names)):
                 return self._remember(table, found[0]), False
-            # What was in the way was deleted while we waited for it.
-        raise LookupError(f"{table.name}: what is in the way of a new row has other values in {', '.join(names)}")
+            # What was in the way was deleted between the two statements: there is room for the new one.
+        raise LookupError(f"{table.name}: a new row is in the way of another, but not by {', '.join(names)}")
 
     async def all(self, wanted: Locked[Row], **values: Any) -> list[Row]:
         """The rows that are wanted, locked in the order of their keys, so that two commands never wait for each other."""
-        await self._write()
+        await self.write()
         found = await self._statement(wanted.statement.sql, *wanted.statement.arguments(values))
         return [self._remember(wanted.table, row) for row in found]
 
@@ -168,13 +177,14 @@ class UnitOfWork:
 
     async def rows(self, statement: Executable | Prepared, **values: Any) -> list[asyncpg.Record]:
         """Execute a statement as it is; the rows that it returns. It does not change what was got before."""
-        await self._write()
+        await self.write()
         if not isinstance(statement, Prepared):
             statement = prepared(statement)
         return await self._statement(statement.sql, *statement.arguments(values))
 
     async def read(self, kind: type[Row], *key: Any) -> Row | None:
         """The row with this primary key as it is now, not locked: to look at, and not to change."""
+        await self.write()
         table = table_of(kind)
         found = await self._statement(table.read, *table.encoded_key(key))
         return table.made(found[0])[0] if found else None
@@ -182,11 +192,17 @@ class UnitOfWork:
     # ── To change ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def add(self, *new: SQLModel) -> None:
-        """Add rows. Raises AlreadyThere at the commit, if there is one of that key."""
-        self._added.extend(new)
+        """Add rows. Raises AlreadyThere at the commit, if there is one of that key. A row whose key the database gives is written
+        as it is at the next statement, and not changed after."""
+        self._added.extend((row, False) for row in new)
+
+    def add_missing(self, *new: SQLModel) -> None:
+        """Add those rows of which nothing that is unique is there yet."""
+        self._added.extend((row, True) for row in new)
 
     async def delete(self, *rows: SQLModel) -> None:
-        """Delete rows that were got before."""
+        """Delete rows that were got or added before."""
+        await self.write()
         for row in rows:
             table = table_of(type(row))
             key = table.encoded_key([getattr(row, name) for name in table.key])
@@ -206,8 +222,9 @@ class UnitOfWork:
             await self._transaction.start()
         return list(await self._connection.fetch(sql, *arguments))
 
-    async def _write(self) -> None:
-        """Write what was changed and added so far."""
+    async def write(self) -> None:
+        """Write what has become of the rows so far. Their versions are from then on those that will be committed, which is what a
+        reply has to say that is kept for retries."""
         writes = [*self._updates(), *self._inserts()]
         if writes:
             together = all_together(writes)
@@ -219,38 +236,40 @@ class UnitOfWork:
             together = all_together(writes)
             together.check(await self._connection.fetch(together.sql, *together.arguments))
         if self._transaction is not None:
-            await self._transaction.commit()
+            ending, self._transaction = self._transaction, None  # even a commit that fails ends it
+            await ending.commit()
 
     async def _roll_back(self) -> None:
         if self._transaction is not None and not self._connection.is_closed():
             await self._transaction.rollback()
 
     def _updates(self) -> Iterator[Write]:
-        changes: dict[tuple[RowTable, tuple[str, ...]], list[Mapping[str, Any]]] = {}
+        changes: dict[tuple[RowTable, tuple[str, ...], bool], list[Mapping[str, Any]]] = {}
         for seen in self._seen.values():
             now = seen.table.encoded(seen.row)
             changed = tuple(name for name, value in now.items() if value != seen.values[name])
             if changed:
-                changes.setdefault((seen.table, changed), []).append(now)
-                risen = {name: now[name] + 1 for name in seen.table.version}
-                seen.values = {**now, **risen}
+                rises = not seen.has_own_version
+                changes.setdefault((seen.table, changed, rises), []).append(now)
+                risen = {name: now[name] + 1 for name in seen.table.version if rises}
+                seen.values, seen.has_own_version = {**now, **risen}, True
                 for name, version in risen.items():
                     setattr(seen.row, name, version)
-        for (table, changed), rows in changes.items():
-            yield from table.updates(changed, rows)
+        for (table, changed, rises), rows in changes.items():
+            yield from table.updates(changed, rows, rises=rises)
 
     def _inserts(self) -> Iterator[Write]:
-        alike: dict[tuple[RowTable, bool], list[Mapping[str, Any]]] = {}
-        for row in self._added:
+        alike: dict[tuple[RowTable, bool, bool], list[Mapping[str, Any]]] = {}
+        for row, if_missing in self._added:
             table = table_of(type(row))
             values = table.encoded(row)
             is_numbered = table.is_numbered(row)
-            alike.setdefault((table, is_numbered), []).append(values)
-            if not is_numbered:
-                self._seen[table, *(values[name] for name in table.key)] = _Seen(table, row, values)
+            alike.setdefault((table, is_numbered, if_missing), []).append(values)
+            if not (is_numbered or if_missing):
+                self._seen[table, *(values[name] for name in table.key)] = _Seen(table, row, values, has_own_version=True)
         self._added = []
-        for (table, is_numbered), rows in alike.items():
-            yield from table.inserts(rows, is_numbered=is_numbered)
+        for (table, is_numbered, if_missing), rows in alike.items():
+            yield from table.inserts(rows, is_numbered=is_numbered, if_missing=if_missing)
 
     def _remember(self, table: RowTable, found: asyncpg.Record) -> Any:
         """A row that is read twice stays one object, with what was changed of it."""

@@ -43,6 +43,7 @@ class ErrorCode(StrEnum):
     CATEGORY_IN_USE = "category_in_use"
     # inventory
     OUT_OF_STOCK = "out_of_stock"
+    STOCK_PROMISED = "stock_promised"
     WAREHOUSE_UNKNOWN = "warehouse_unknown"
     RESERVATION_RELEASED = "reservation_released"
     RESERVATION_SHIPPED = "reservation_shipped"

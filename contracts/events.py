@@ -11,7 +11,7 @@ from uuid import UUID
 from contracts.base import Contract, Timestamp
 from contracts.errors import ErrorCode
 from contracts.identity import Role
-from contracts.inventory import StockLine
+from contracts.inventory import MovementKind, StockLine
 from contracts.money import Money
 from contracts.notifications import NotificationKind
 from contracts.orders import OrderLine, Trouble
@@ -265,6 +265,12 @@ class _StockEvent(Event):
 
 class StockLevelChanged(_StockEvent):
     change: int
+    kind: MovementKind | None = None
+    """None only in events that were written before there were others than receipts, shipments and returns."""
+    reason: str | None = None
+    """What the person said who adjusted, counted or transferred it."""
+    actor: UUID | None = None
+    """The person who did it; None: an order's saga."""
 
 
 class LowStockAlert(_StockEvent):

@@ -31,6 +31,18 @@ class ReservationStatus(StrEnum):
     RESTOCKED = "RESTOCKED"
 
 
+class MovementKind(StrEnum):
+    """Why what is on hand changed: goods arrived from a supplier, left for a customer, came back from one; were found, lost or
+    damaged; were counted; went from one warehouse to another."""
+
+    RECEIPT = "RECEIPT"
+    SHIPMENT = "SHIPMENT"
+    RETURN = "RETURN"
+    ADJUSTMENT = "ADJUSTMENT"
+    COUNT = "COUNT"
+    TRANSFER = "TRANSFER"
+
+
 class ReserveInventory(Command):
     """Reserve every line at one warehouse, or none. Idempotent by order and parcel. Refusals: out_of_stock, warehouse_unknown,
     purchase_limit (not of a parcel that is sent again), reservation_released (the undo came first)."""

@@ -58,6 +58,8 @@ class Rows:
     values: Mapping[str, Any]
     owner: UUID | None = None
     warehouse: str = ""
+    other_warehouse: str | None = None
+    """A second one that a request names; who works at the first works there too."""
     anybody_else: UUID | None = None
     """Who all other askers are, where the service looks them up; somebody unknown if absent."""
     login: UUID | None = None
@@ -105,7 +107,7 @@ class Operation:
     def is_about_a_row(self) -> bool:
         """Whether a request names a row; otherwise it lists, or makes something of one's own."""
         body = _resolved(self._body_schema, self.document)
-        return "{" in self.path or "warehouse_id" in body.get("required", ())
+        return "{" in self.path or any(name.endswith("warehouse_id") for name in body.get("required", ()))
 
     @property
     def is_list(self) -> bool:
@@ -164,7 +166,7 @@ async def assert_access(
         for asker in ASKERS:
             rows = await make_rows()
             request = operation.request(rows.values)
-            at = None if asker.at is None else [rows.warehouse if place == HERE else place for place in asker.at]
+            at = _warehouses_of(asker, rows)
             if asker.roles:
                 subject = rows.owner if asker.owner else rows.anybody_else or uuid4()
                 request["headers"] |= mint.headers(*asker.roles, subject=subject, session_id=rows.login, warehouses=at)
@@ -174,6 +176,13 @@ async def assert_access(
                 answer = f"{response.status_code} {response.text[:300]}"
                 wrong.append(f"{operation.method} {operation.path} by {asker.name}: {promise}, but {answer}")
     assert not wrong, "\n".join(wrong)
+
+
+def _warehouses_of(asker: Asker, rows: Rows) -> list[str] | None:
+    if asker.at is None:
+        return None
+    here = [rows.warehouse, *([rows.other_warehouse] if rows.other_warehouse else [])]
+    return [warehouse for place in asker.at for warehouse in (here if place == HERE else [place])]
 
 
 def _keeps(promise: Answer, operation: Operation, asker: Asker, rows: Rows, response: httpx2.Response) -> bool:

@@ -1,5 +1,6 @@
 """Stock: what is on the shelf, what of it is promised, and that nothing is promised twice."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from audit.books import ReservationRow, Source
@@ -33,11 +34,20 @@ def stock_is_its_movements(world: World, check: Check) -> None:
         check.equal(f"{row.warehouse_id}/{row.product_id}", "on hand", row.moved, row.on_hand or 0)
 
 
-@rule("Stock on hand = received - shipped + restocked", Source.INVENTORY)
+@rule("Stock on hand = received - shipped + restocked + corrected + transferred", Source.INVENTORY)
 def stock_is_received_less_shipped(world: World, check: Check) -> None:
     for row in world.books.stock:
-        expected = row.received - row.shipped + row.restocked
+        expected = row.received - row.shipped + row.restocked + row.corrected + row.transferred
         check.equal(f"{row.warehouse_id}/{row.product_id}", "on hand", expected, row.on_hand or 0)
+
+
+@rule("What leaves a warehouse for another arrives there", Source.INVENTORY)
+def transfers_arrive(world: World, check: Check) -> None:
+    by_product: Counter[str] = Counter()
+    for row in world.books.stock:
+        by_product[row.product_id] += row.transferred
+    for product_id, transferred in by_product.items():
+        check.equal(product_id, "transferred, at all warehouses together", 0, transferred)
 
 
 @rule("Reserved stock = sum of open reservations", Source.INVENTORY)

@@ -10,9 +10,15 @@ _SAGA = {Role.SERVICE: Reach.ALL}
 ACCESS = AccessTable(
     {
         "list_warehouses": _READ,
+        "get_warehouse": _READ,
         "put_warehouse": _CHANGE,
         "list_stock": _READ,
+        "get_stock": _READ,
+        "list_movements": _READ,
         "receive_stock": _CHANGE,
+        "adjust_stock": _CHANGE,
+        "count_stock": _CHANGE,
+        "transfer_stock": _CHANGE,
         "reserve": _SAGA,
         "release": _SAGA,
         "ship": _SAGA,

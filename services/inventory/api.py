@@ -3,20 +3,31 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query
+from fastapi import Query, Response
 
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
+from chassis.etags import OptionalSeenVersion, showing, tagged
+from chassis.freshness import MayLag
 from chassis.idempotency import RequiredKey
 from chassis.paging import Cursor, Limit
 from contracts import inventory as contract
 from contracts.base import ParcelNumber, ProductId, ShortText, WarehouseId
-from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory
+from contracts.inventory import MovementKind, ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory
 from contracts.paging import Page
 from services.inventory import commands, queries
 from services.inventory.access import ACCESS
 from services.inventory.model import PromiseLimit
-from services.inventory.schemas import ReceiptRequest, StockView, WarehouseView
+from services.inventory.schemas import (
+    AdjustmentRequest,
+    CountRequest,
+    MovementView,
+    ReceiptRequest,
+    StockView,
+    TransferRequest,
+    WarehouseView,
+    versions_seen,
+)
 
 public = ACCESS.router(prefix="/api/v1", tags=["inventory"])
 internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
@@ -26,18 +37,32 @@ Limits = Annotated[PromiseLimit, from_app(PromiseLimit)]
 
 
 @public.get("/warehouses", summary="List warehouses")
-async def list_warehouses(db: Db, caller: Caller, cursor: Cursor = None, limit: Limit = 50) -> Page[WarehouseView]:
+async def list_warehouses(db: MayLag, caller: Caller, cursor: Cursor = None, limit: Limit = 50) -> Page[WarehouseView]:
     return await queries.list_warehouses(db, caller, cursor, limit)
 
 
+@public.get("/warehouses/{warehouse_id}", summary="Get a warehouse")
+async def get_warehouse(db: Db, caller: Caller, warehouse_id: WarehouseId, response: Response) -> WarehouseView:
+    return tagged(response, await queries.get_warehouse(db, caller, warehouse_id))
+
+
 @public.put("/warehouses/{warehouse_id}", summary="Add or rename a warehouse")
-async def put_warehouse(db: Db, caller: Caller, warehouse_id: WarehouseId, name: Annotated[ShortText, Query()]) -> WarehouseView:
-    return WarehouseView.of(await commands.put_warehouse(db, caller, warehouse_id, name))
+async def put_warehouse(
+    db: Db,
+    caller: Caller,
+    warehouse_id: WarehouseId,
+    name: Annotated[ShortText, Query()],
+    seen: OptionalSeenVersion,
+    response: Response,
+) -> WarehouseView:
+    with showing(WarehouseView.of):
+        warehouse = await commands.put_warehouse(db, caller, warehouse_id, name, seen)
+    return tagged(response, WarehouseView.of(warehouse))
 
 
 @public.get("/stock", summary="List stock levels")
 async def list_stock(
-    db: Db,
+    db: MayLag,
     caller: Caller,
     warehouse_id: WarehouseId | None = None,
     product_id: ProductId | None = None,
@@ -50,17 +75,89 @@ async def list_stock(
     )
 
 
+@public.get("/stock/movements", summary="The ledger of stock, newest first")
+async def list_movements(
+    db: Db,
+    caller: Caller,
+    warehouse_id: WarehouseId | None = None,
+    product_id: ProductId | None = None,
+    kind: MovementKind | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[MovementView]:
+    return await queries.list_movements(
+        db, caller, warehouse_id=warehouse_id, product_id=product_id, kind=kind, cursor=cursor, limit=limit
+    )
+
+
+@public.get("/stock/{warehouse_id}/{product_id}", summary="Get the stock of a product at a warehouse")
+async def get_stock(db: Db, caller: Caller, warehouse_id: WarehouseId, product_id: ProductId, response: Response) -> StockView:
+    return tagged(response, await queries.get_stock(db, caller, warehouse_id, product_id))
+
+
 @public.post("/stock/receipts", status_code=201, summary="Receive goods")
 async def receive_stock(db: Db, caller: Caller, receipt: ReceiptRequest, key: RequiredKey) -> list[StockView]:
-    levels = await commands.receive_stock(
-        db,
-        caller,
-        receipt.warehouse_id,
-        receipt.lines,
-        key,
-        reference=receipt.reference,
-        low_stock_threshold=receipt.low_stock_threshold,
-    )
+    with showing(StockView.of):
+        levels = await commands.receive_stock(
+            db,
+            caller,
+            receipt.warehouse_id,
+            receipt.lines,
+            key,
+            reference=receipt.reference,
+            low_stock_threshold=receipt.low_stock_threshold,
+            seen=versions_seen(receipt.lines),
+        )
+    return [StockView.of(level) for level in levels]
+
+
+@public.post("/stock/adjustments", status_code=201, summary="Write down what was found, lost or damaged")
+async def adjust_stock(db: Db, caller: Caller, adjustment: AdjustmentRequest, key: RequiredKey) -> list[StockView]:
+    with showing(StockView.of):
+        levels = await commands.adjust_stock(
+            db,
+            caller,
+            adjustment.warehouse_id,
+            {line.product_id: line.change for line in adjustment.lines},
+            key,
+            reason=adjustment.reason,
+            reference=adjustment.reference,
+            seen=versions_seen(adjustment.lines),
+        )
+    return [StockView.of(level) for level in levels]
+
+
+@public.post("/stock/counts", status_code=201, summary="Write down what was counted")
+async def count_stock(db: Db, caller: Caller, count: CountRequest, key: RequiredKey) -> list[StockView]:
+    with showing(StockView.of):
+        levels = await commands.count_stock(
+            db,
+            caller,
+            count.warehouse_id,
+            {line.product_id: line.counted for line in count.lines},
+            key,
+            reason=count.reason,
+            reference=count.reference,
+            seen=versions_seen(count.lines),
+        )
+    return [StockView.of(level) for level in levels]
+
+
+@public.post("/stock/transfers", status_code=201, summary="Take goods from one warehouse to another")
+async def transfer_stock(db: Db, caller: Caller, transfer: TransferRequest, key: RequiredKey) -> list[StockView]:
+    """Answers with the levels at the one, then at the other."""
+    with showing(StockView.of):
+        levels = await commands.transfer_stock(
+            db,
+            caller,
+            transfer.from_warehouse_id,
+            transfer.to_warehouse_id,
+            {line.product_id: line.quantity for line in transfer.lines},
+            key,
+            reason=transfer.reason,
+            reference=transfer.reference,
+            seen=versions_seen(transfer.lines),
+        )
     return [StockView.of(level) for level in levels]
 
 

@@ -1,10 +1,13 @@
 """What changes inventory. Each function marked so is one transaction; each is idempotent.
 
-Every command about a reservation locks its row first, then its stock, then (to reserve) the customer: they never wait for each
-other in a circle, and what one of them reads of the row stays true until it commits.
+Every command about a reservation locks its row first, then (to reserve) the customer, then stock in the order of its keys, as
+whoever moves stock does: they never wait for each other in a circle, and what one of them reads of the row stays true until it
+commits. Stock comes last, because many wait for that of a product which everybody wants.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from uuid import UUID
 
 from sqlalchemy import ARRAY, String, any_, bindparam
@@ -16,27 +19,39 @@ from chassis.idempotency import IdempotencyKey
 from chassis.statements import locked, prepared, sql
 from chassis.store import UnitOfWork, transaction
 from contracts import inventory as contract
-from contracts.errors import ErrorCode, Refusal
-from contracts.events import StockLevelChanged
-from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
+from contracts.errors import Refusal
+from contracts.inventory import MovementKind, ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
 from services.inventory.model import (
     PROMISED_UNITS,
-    Movement,
+    Cause,
+    Moved,
     Reservation,
     Stock,
     Warehouse,
     idempotency,
     missing_lines,
+    no_such_warehouse,
     out_of_stock,
     outbox,
+    require_unpromised,
     require_within_limit,
     unknown_reservation,
+    unknown_warehouse,
 )
 
 _OF_THESE = col(Stock.product_id) == any_(bindparam("products", type_=ARRAY(String)))
 _HERE = locked(Stock, (col(Stock.warehouse_id) == bindparam("warehouse")) & _OF_THESE)
 _ANYWHERE = locked(Stock, _OF_THESE)
 _AVAILABLE = prepared(select(*map(col, (Stock.warehouse_id, Stock.product_id, Stock.on_hand, Stock.reserved))).where(_OF_THESE))
+_AT_THESE = locked(Stock, (col(Stock.warehouse_id) == any_(bindparam("warehouses", type_=ARRAY(String)))) & _OF_THESE)
+_ADD_MISSING = sql("""
+    insert into stock (warehouse_id, product_id, on_hand, reserved, low_stock_threshold)
+    select warehouse_id, product_id, 0, 0, 0
+    from unnest(cast(:warehouses as text[])) as warehouse_id, unnest(cast(:products as text[])) as product_id
+    order by warehouse_id, product_id
+    on conflict do nothing
+""")
+"""In the order of their keys, so that two who add the same never wait for each other."""
 _PROMISED = sql("""
     select line.product_id, sum(line.quantity) as units
     from reservations, jsonb_to_recordset(lines) as line (product_id text, quantity int)
@@ -45,6 +60,11 @@ _PROMISED = sql("""
     group by line.product_id
 """)
 """What other reservations keep for a customer."""
+Place = tuple[str, str]
+"""Warehouse and product."""
+Versions = Mapping[str, int]
+"""By product: the version of its stock that the caller has seen. What is not in it may have changed since."""
+NOTHING_SEEN: Versions = MappingProxyType({})
 
 
 async def reserve_inventory(
@@ -54,28 +74,29 @@ async def reserve_inventory(
 
     Refusals: out_of_stock, warehouse_unknown, purchase_limit, reservation_released.
     """
-    try:
-        return await _reserve(database, command, limit)
-    except _Snapped:
-        return await _reserve(database, command, limit, look_everywhere=True)
+    hold_all = False
+    while True:
+        try:
+            return await _reserve(database, command, limit, hold_all=hold_all)
+        except _Overtaken:
+            hold_all = True
 
 
 @transaction
-async def _reserve(
-    work: UnitOfWork, command: ReserveInventory, limit: int, *, look_everywhere: bool = False
-) -> contract.Reservation:
+async def _reserve(work: UnitOfWork, command: ReserveInventory, limit: int, *, hold_all: bool) -> contract.Reservation:
+    """`hold_all`: see `_chosen`, which raises _Overtaken."""
     reservation, is_new = await work.get_or_add(Reservation.asked(command))
     reservation.require_not_released()
     if is_new:
+        if command.parcel == 1:  # what is sent again has been paid for, and is not refused
+            await _require_within_limit(work, command, limit)
         if command.warehouse_id:
             stock = await _stock_at(work, command.warehouse_id, command.lines)
             if short := missing_lines(command.lines, stock):
                 raise await _unknown_or_short(work, command.warehouse_id, stock, short)
         else:
-            reservation.warehouse_id, stock = await _warehouse_with(work, command.lines, look_everywhere)
+            reservation.warehouse_id, stock = await _chosen(work, command.lines, hold_all=hold_all)
         alerts = [stock[line.product_id].reserve(line.quantity) for line in command.lines]
-        if command.parcel == 1:  # what is sent again has been paid for, and is not refused
-            await _require_within_limit(work, command, limit)
         outbox.add(work, *[alert for alert in alerts if alert], reservation.reserved())
     return reservation.reply()
 
@@ -83,7 +104,9 @@ async def _reserve(
 @transaction
 async def release_inventory(work: UnitOfWork, command: ReleaseInventory) -> contract.Reservation:
     """Undo of reserve, also of one that has not arrived yet. Refusal: reservation_shipped."""
-    reservation, _ = await work.get_or_add(Reservation.tombstone(command))
+    reservation = await work.get(Reservation, command.order_id, command.parcel)
+    if reservation is None:
+        reservation, _ = await work.get_or_add(Reservation.tombstone(command))
     event = reservation.release(command.reason)
     if event is not None:
         stock = await _stock_of(work, reservation)
@@ -99,8 +122,8 @@ async def ship_inventory(work: UnitOfWork, command: ShipInventory) -> contract.R
     reservation = await _existing(work, command.order_id, command.parcel)
     if reservation.ship():
         stock = await _stock_of(work, reservation)
-        changes = [stock[line.product_id].ship(line.quantity) for line in reservation.stock_lines]
-        _record(work, changes, reservation.reference)
+        cause = Cause(MovementKind.SHIPMENT, reservation.reference)
+        _record(work, [stock[line.product_id].ship(line.quantity, cause) for line in reservation.stock_lines])
     return reservation.reply()
 
 
@@ -111,18 +134,23 @@ async def restock_inventory(work: UnitOfWork, command: RestockInventory) -> cont
     event = reservation.restock(command.reason)
     if event is not None:
         stock = await _stock_of(work, reservation)
-        changes = [stock[line.product_id].receive(line.quantity) for line in event.lines]
-        _record(work, changes, f"return of {reservation.reference}")
+        cause = Cause(MovementKind.RETURN, f"return of {reservation.reference}")
+        _record(work, [stock[line.product_id].move(line.quantity, cause) for line in event.lines])
         outbox.add(work, event)
     return reservation.reply()
 
 
 @transaction
-async def put_warehouse(work: UnitOfWork, caller: Grant, warehouse_id: str, name: str) -> Warehouse:
-    """Add a warehouse, or rename it. Refusal: not_found, out of the caller's reach."""
+async def put_warehouse(work: UnitOfWork, caller: Grant, warehouse_id: str, name: str, seen: int | None = None) -> Warehouse:
+    """Add a warehouse, or rename it. `seen`: the version that the caller has seen.
+
+    Refusals: not_found (out of the caller's reach, or never there although it was seen), stale_version."""
     if not caller.reaches(warehouse=warehouse_id):
-        raise Refusal(ErrorCode.NOT_FOUND, "There is no such warehouse.")
-    warehouse, _ = await work.get_or_add(Warehouse(warehouse_id=warehouse_id, name=name))
+        raise no_such_warehouse()
+    warehouse, is_new = await work.get_or_add(Warehouse(warehouse_id=warehouse_id, name=name))
+    if is_new and seen is not None:
+        raise no_such_warehouse()
+    warehouse.require_version(seen)
     warehouse.name = name
     return warehouse
 
@@ -137,28 +165,96 @@ async def receive_stock(
     *,
     reference: str,
     low_stock_threshold: int | None = None,
+    seen: Versions = NOTHING_SEEN,
 ) -> list[Stock]:
     """Put goods on the shelf, each product on one line; returns the levels after, in the order of the lines.
 
-    `reference`: of the delivery note. Refusals: warehouse_unknown, conflict, idempotency_key_reused."""
-    if not caller.reaches(warehouse=warehouse_id):
-        raise unknown_warehouse(warehouse_id)
-    earlier = await idempotency.earlier_reply(work, key)
-    if earlier is not None:
-        return [Stock.model_validate(level) for level in earlier]
-    if await work.read(Warehouse, warehouse_id) is None:
-        raise unknown_warehouse(warehouse_id)
-    stock: dict[str, Stock] = {}
-    for product in sorted(line.product_id for line in lines):  # two receipts of the same products must not wait for each other
-        stock[product], _ = await work.get_or_add(Stock(warehouse_id=warehouse_id, product_id=product))
-    changes = [stock[line.product_id].receive(line.quantity) for line in lines]
+    `reference`: of the delivery note. Refusals: warehouse_unknown, conflict, stale_version, idempotency_key_reused."""
+    await _require_warehouses(work, caller, warehouse_id)
+    if (earlier := await _earlier_levels(work, key)) is not None:
+        return earlier
+    stock = await _stock_to_move(work, [warehouse_id], [line.product_id for line in lines], seen)
+    cause = Cause(MovementKind.RECEIPT, reference, actor=caller.subject)
+    moved = _move(stock, warehouse_id, {line.product_id: line.quantity for line in lines}, cause)
     if low_stock_threshold is not None:
         for item in stock.values():
             item.low_stock_threshold = low_stock_threshold
-    _record(work, changes, reference)
-    levels = [stock[line.product_id] for line in lines]
-    await idempotency.remember(work, key, [level.model_dump() for level in levels])
-    return levels
+    return await _levels_after(work, key, moved, stock)
+
+
+@transaction
+async def adjust_stock(
+    work: UnitOfWork,
+    caller: Grant,
+    warehouse_id: str,
+    changes: Mapping[str, int],
+    key: IdempotencyKey,
+    *,
+    reason: str,
+    reference: str | None = None,
+    seen: Versions = NOTHING_SEEN,
+) -> list[Stock]:
+    """Write down what was found (more than nothing) or was lost or damaged (less than nothing), by product; returns the levels
+    after, in that order. Refusals: warehouse_unknown, stock_promised, conflict, stale_version, idempotency_key_reused."""
+    await _require_warehouses(work, caller, warehouse_id)
+    if (earlier := await _earlier_levels(work, key)) is not None:
+        return earlier
+    stock = await _stock_to_move(work, [warehouse_id], changes, seen)
+    cause = Cause(MovementKind.ADJUSTMENT, reference, reason, caller.subject)
+    return await _levels_after(work, key, _move(stock, warehouse_id, changes, cause), stock)
+
+
+@transaction
+async def count_stock(
+    work: UnitOfWork,
+    caller: Grant,
+    warehouse_id: str,
+    counted: Mapping[str, int],
+    key: IdempotencyKey,
+    *,
+    reason: str,
+    reference: str | None = None,
+    seen: Versions = NOTHING_SEEN,
+) -> list[Stock]:
+    """What was counted, by product, is what is on hand: the differences are recorded, none too. What is packed for an order and
+    has not left counts. Returns the levels after.
+
+    Refusals: warehouse_unknown, stock_promised, stale_version, idempotency_key_reused."""
+    await _require_warehouses(work, caller, warehouse_id)
+    if (earlier := await _earlier_levels(work, key)) is not None:
+        return earlier
+    stock = await _stock_to_move(work, [warehouse_id], counted, seen)
+    cause = Cause(MovementKind.COUNT, reference, reason, caller.subject)
+    differences = {product: found - stock[warehouse_id, product].on_hand for product, found in counted.items()}
+    return await _levels_after(work, key, _move(stock, warehouse_id, differences, cause), stock)
+
+
+@transaction
+async def transfer_stock(
+    work: UnitOfWork,
+    caller: Grant,
+    from_warehouse_id: str,
+    to_warehouse_id: str,
+    quantities: Mapping[str, int],
+    key: IdempotencyKey,
+    *,
+    reason: str,
+    reference: str | None = None,
+    seen: Versions = NOTHING_SEEN,
+) -> list[Stock]:
+    """Take quantities, by product, from one warehouse to another. `seen`: versions of the stock that they leave. Returns the
+    levels after of the one, then of the other.
+
+    Refusals: warehouse_unknown, stock_promised, conflict, stale_version, idempotency_key_reused."""
+    await _require_warehouses(work, caller, from_warehouse_id, to_warehouse_id)
+    if (earlier := await _earlier_levels(work, key)) is not None:
+        return earlier
+    stock = await _stock_to_move(work, [from_warehouse_id, to_warehouse_id], quantities, seen)
+    leaving = Cause(MovementKind.TRANSFER, reference, reason, caller.subject, to_warehouse_id)
+    arriving = replace(leaving, other_warehouse_id=from_warehouse_id)
+    moved = _move(stock, from_warehouse_id, {product: -quantity for product, quantity in quantities.items()}, leaving)
+    moved += _move(stock, to_warehouse_id, quantities, arriving)
+    return await _levels_after(work, key, moved, stock)
 
 
 async def _require_within_limit(work: UnitOfWork, command: ReserveInventory, limit: int) -> None:
@@ -174,15 +270,54 @@ async def _require_within_limit(work: UnitOfWork, command: ReserveInventory, lim
     require_within_limit(command.lines, {row["product_id"]: row["units"] for row in promised}, limit)
 
 
-def _record(work: UnitOfWork, changes: Sequence[StockLevelChanged], reference: str) -> None:
-    """Add changes of stock to the ledger, and tell of them."""
-    work.add(
-        *(
-            Movement(warehouse_id=change.warehouse_id, product_id=change.product_id, change=change.change, reference=reference)
-            for change in changes
-        )
-    )
-    outbox.add(work, *changes)
+async def _require_warehouses(work: UnitOfWork, caller: Grant, *warehouse_ids: str) -> None:
+    """They are there and within the caller's reach. Refusal: warehouse_unknown."""
+    for warehouse_id in warehouse_ids:
+        if not caller.reaches(warehouse=warehouse_id) or await work.read(Warehouse, warehouse_id) is None:
+            raise unknown_warehouse(warehouse_id)
+
+
+async def _earlier_levels(work: UnitOfWork, key: IdempotencyKey) -> list[Stock] | None:
+    """What this key was answered before. Refusal: idempotency_key_reused."""
+    earlier = await idempotency.earlier_reply(work, key)
+    return None if earlier is None else [Stock.model_validate(level) for level in earlier]
+
+
+async def _stock_to_move(
+    work: UnitOfWork, warehouses: Sequence[str], products: Collection[str], seen: Versions
+) -> dict[Place, Stock]:
+    """The stock of the products at each of the warehouses, locked; added where there was none. `seen`: versions of what is at the
+    first warehouse. Refusal: stale_version."""
+    where = {"warehouses": list(warehouses), "products": list(products)}
+    await work.rows(_ADD_MISSING, **where)
+    stock = {(item.warehouse_id, item.product_id): item for item in await work.all(_AT_THESE, **where)}
+    for product, version in seen.items():
+        stock[warehouses[0], product].require_version(version)
+    return stock
+
+
+def _move(stock: Mapping[Place, Stock], warehouse_id: str, changes: Mapping[str, int], cause: Cause) -> list[Moved]:
+    """Refusals: stock_promised, conflict."""
+    changing = [(stock[warehouse_id, product], change) for product, change in changes.items()]
+    require_unpromised(changing)  # all of them at once, so that who counted a hundred products is told all that is wrong
+    return [item.move(change, cause) for item, change in changing]
+
+
+async def _levels_after(
+    work: UnitOfWork, key: IdempotencyKey, moved: Sequence[Moved], stock: Mapping[Place, Stock]
+) -> list[Stock]:
+    """Record what moved; the levels after, also for retries."""
+    _record(work, moved)
+    await work.write()
+    levels = [stock[one.movement.warehouse_id, one.movement.product_id] for one in moved]
+    await idempotency.remember(work, key, [level.model_dump() for level in levels])
+    return levels
+
+
+def _record(work: UnitOfWork, moved: Sequence[Moved]) -> None:
+    """Add movements to the ledger, and tell of them."""
+    work.add(*[one.movement for one in moved])
+    outbox.add(work, *[event for one in moved for event in one.events])
 
 
 async def _existing(work: UnitOfWork, order_id: UUID, parcel: int) -> Reservation:
@@ -202,27 +337,26 @@ async def _stock_at(work: UnitOfWork, warehouse_id: str, lines: Sequence[StockLi
     return {item.product_id: item for item in stock}
 
 
-class _Snapped(Exception):
-    """The warehouse that had everything when we looked has not any more, now that its stock is locked."""
+class _Overtaken(Exception):
+    """Others were faster: the warehouse that had every line when we looked has not any more, now that its stock is locked."""
 
 
-async def _warehouse_with(work: UnitOfWork, lines: Sequence[StockLine], look_everywhere: bool) -> tuple[str, dict[str, Stock]]:
+async def _chosen(work: UnitOfWork, lines: Sequence[StockLine], *, hold_all: bool) -> tuple[str, dict[str, Stock]]:
     """A warehouse that has every line, and its stock of them, locked.
 
-    "Out of stock" is said of one moment: by one statement that looks at all warehouses, or with all of their stock locked, which
-    takes longer and is only done if somebody was faster at the one that was chosen without. Refusal: out_of_stock, measured at
-    the warehouse that lacks fewest lines. Raises _Snapped.
+    All warehouses are looked at in one statement, so that "out of stock" is true of all of them at one moment. Locked is only the
+    stock of the one that is chosen. Who was overtaken there locks the stock of all before it looks again (`hold_all`), and can
+    only be overtaken then at a warehouse that got its first stock of a product meanwhile. Refusal: out_of_stock, measured at the
+    warehouse that lacks fewest lines. Raises _Overtaken.
     """
     products = [line.product_id for line in lines]
-    if look_everywhere:
-        by_warehouse = _by_warehouse(await work.all(_ANYWHERE, products=products))
-        warehouse_id = _best(lines, by_warehouse)
-        return warehouse_id, by_warehouse[warehouse_id]
+    if hold_all:
+        await work.all(_ANYWHERE, products=products)
     seen = [Stock.model_construct(**dict(row)) for row in await work.rows(_AVAILABLE, products=products)]
     warehouse_id = _best(lines, _by_warehouse(seen))
     stock = await _stock_at(work, warehouse_id, lines)
     if missing_lines(lines, stock):
-        raise _Snapped
+        raise _Overtaken
     return warehouse_id, stock
 
 
@@ -251,7 +385,3 @@ async def _unknown_or_short(
     if not stock and await work.read(Warehouse, warehouse_id) is None:
         return unknown_warehouse(warehouse_id)
     return out_of_stock(short)
-
-
-def unknown_warehouse(warehouse_id: str) -> Refusal:
-    return Refusal(ErrorCode.WAREHOUSE_UNKNOWN, f"There is no warehouse {warehouse_id}.")

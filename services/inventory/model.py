@@ -1,6 +1,6 @@
 """Stock and reservations: their state, their rules, and the events that tell of a change."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
@@ -8,19 +8,20 @@ from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Column, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.idempotency import Idempotency
 from chassis.outbox import Outbox
+from chassis.statements import Record
 from chassis.store import Aggregate
 from contracts import inventory as contract
 from contracts.base import LARGEST_QUANTITY
 from contracts.errors import ErrorCode, Refusal
-from contracts.events import InventoryReleased, InventoryReserved, InventoryRestocked, LowStockAlert, StockLevelChanged
+from contracts.events import Event, InventoryReleased, InventoryReserved, InventoryRestocked, LowStockAlert, StockLevelChanged
 from contracts.ids import parcel_reference
-from contracts.inventory import ReleaseInventory, ReservationStatus, ReserveInventory, ShortLine, StockLine
+from contracts.inventory import MovementKind, ReleaseInventory, ReservationStatus, ReserveInventory, ShortLine, StockLine
 
 metadata = new_metadata()
 outbox = Outbox("inventory", metadata)
@@ -39,7 +40,7 @@ class PromiseLimit:
     units: int = PROMISED_UNITS
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata
 
 
@@ -52,11 +53,33 @@ class Warehouse(Table, Aggregate, table=True):
     name: str = Field(max_length=200)
 
 
+@dataclass(frozen=True)
+class Cause:
+    """Why stock moves: what the ledger and the event say of it. A person who adjusts, counts or transfers gives a reason."""
+
+    kind: MovementKind
+    reference: str | None = None
+    reason: str | None = None
+    actor: UUID | None = None
+    other_warehouse_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What came of a movement: its line in the ledger, and the events that tell of it."""
+
+    movement: "Movement"
+    events: tuple[Event, ...]
+
+
 class Stock(Table, Aggregate, table=True):
-    """One product at one warehouse. `on_hand` = received - shipped; `reserved` of it belongs to open reservations."""
+    """One product at one warehouse. `on_hand` = the sum of its movements; `reserved` of it belongs to open reservations."""
 
     __tablename__ = "stock"
-    __table_args__ = (CheckConstraint("0 <= reserved and reserved <= on_hand", name="never_oversold"),)
+    __table_args__ = (
+        CheckConstraint("0 <= reserved and reserved <= on_hand", name="never_oversold"),
+        Index("ix_stock_product_id", "product_id"),
+    )
 
     warehouse_id: str = Field(primary_key=True, foreign_key="warehouses.warehouse_id", max_length=40)
     product_id: str = Field(primary_key=True, max_length=40)
@@ -73,8 +96,29 @@ class Stock(Table, Aggregate, table=True):
         """Promise some. The alert tells of the moment in which the threshold is crossed. Refusal: out_of_stock."""
         if quantity > self.available:
             raise out_of_stock([ShortLine(product_id=self.product_id, requested=quantity, available=self.available)])
+        return self._change(reserved=quantity)
+
+    def release(self, quantity: int) -> None:
+        """Take a promise back."""
+        self._change(reserved=-quantity)
+
+    def ship(self, quantity: int, cause: Cause) -> Moved:
+        """Some of what was promised leaves."""
+        return self._moved(-quantity, cause, self._change(on_hand=-quantity, reserved=-quantity))
+
+    def move(self, change: int, cause: Cause) -> Moved:
+        """Some arrives, or (a negative change) some of what is promised to nobody leaves.
+
+        Refusals: stock_promised; conflict, if that is more than a shelf can hold."""
+        if self.on_hand + change > LARGEST_QUANTITY:
+            raise Refusal(ErrorCode.CONFLICT, f"No more than {LARGEST_QUANTITY} of a product can be at one warehouse.")
+        require_unpromised([(self, change)])
+        return self._moved(change, cause, self._change(on_hand=change))
+
+    def _change(self, *, on_hand: int = 0, reserved: int = 0) -> LowStockAlert | None:
         before = self.available
-        self.reserved += quantity
+        self.on_hand += on_hand
+        self.reserved += reserved
         if not self.available <= self.low_stock_threshold < before:
             return None
         return LowStockAlert(
@@ -85,38 +129,42 @@ class Stock(Table, Aggregate, table=True):
             threshold=self.low_stock_threshold,
         )
 
-    def release(self, quantity: int) -> None:
-        """Take a promise back."""
-        self.reserved -= quantity
-
-    def ship(self, quantity: int) -> StockLevelChanged:
-        """Some of what was promised leaves."""
-        self.reserved -= quantity
-        return self._change(-quantity)
-
-    def receive(self, quantity: int) -> StockLevelChanged:
-        """Some arrives. Refusal: conflict, if that is more than a shelf can hold."""
-        if self.on_hand + quantity > LARGEST_QUANTITY:
-            raise Refusal(ErrorCode.CONFLICT, f"No more than {LARGEST_QUANTITY} of a product can be at one warehouse.")
-        return self._change(quantity)
-
-    def _change(self, change: int) -> StockLevelChanged:
-        self.on_hand += change
-        return StockLevelChanged(warehouse_id=self.warehouse_id, product_id=self.product_id, on_hand=self.on_hand, change=change)
+    def _moved(self, change: int, cause: Cause, alert: LowStockAlert | None) -> Moved:
+        place: dict[str, Any] = {"warehouse_id": self.warehouse_id, "product_id": self.product_id}
+        movement = Movement(**place, change=change, **vars(cause))
+        if not change:  # a count that found what was expected
+            return Moved(movement, ())
+        event = StockLevelChanged(
+            **place, on_hand=self.on_hand, change=change, kind=cause.kind, reason=cause.reason, actor=cause.actor
+        )
+        return Moved(movement, (event, alert) if alert else (event,))
 
 
 class Movement(Table, table=True):
-    """Ledger of what came and went; `on_hand` is the sum of it."""
+    """Ledger of what came and went, and of what was counted; `on_hand` is the sum of it."""
 
     __tablename__ = "stock_movements"
-    __table_args__ = (Index("ix_stock_movements_place", "warehouse_id", "product_id"),)
+    __table_args__ = (
+        CheckConstraint(
+            "kind in ('RECEIPT', 'SHIPMENT', 'RETURN') or (reason is not null and actor is not null)", name="says_who_and_why"
+        ),
+        Index("ix_stock_movements_place", "warehouse_id", "product_id", "movement_id"),
+    )
 
     movement_id: int | None = Field(default=None, primary_key=True)
     warehouse_id: str = Field(max_length=40)
     product_id: str = Field(max_length=40)
     change: int
-    reference: str = Field(max_length=200)
-    """Why: `order <id>`, or the reference of a receipt."""
+    """Zero for a count that found what was expected."""
+    kind: MovementKind = Field(sa_column=enum_column(MovementKind))
+    reference: str | None = Field(default=None, max_length=200)
+    """`order <id>`, `return of order <id>`, or what the person who did it calls it, e.g. the number of a delivery note."""
+    reason: str | None = Field(default=None, max_length=500)
+    """What that person said why; always there for adjustments, counts and transfers."""
+    actor: UUID | None = None
+    """The person who did it; None: an order's saga, or a receipt of before this was written down."""
+    other_warehouse_id: str | None = Field(default=None, max_length=40)
+    """Of a transfer: where it went, or came from."""
     at: datetime = Field(default_factory=utc_now, sa_column=time_column())
 
 
@@ -226,6 +274,18 @@ def out_of_stock(short: Sequence[ShortLine]) -> Refusal:
     )
 
 
+def require_unpromised(changes: Iterable[tuple[Stock, int]]) -> None:
+    """What is taken away must not be promised to anybody. Refusal: stock_promised, naming each product of which too little would
+    be left."""
+    over = [stock for stock, change in changes if stock.on_hand + change < stock.reserved]
+    if over:
+        raise Refusal(
+            ErrorCode.STOCK_PROMISED,
+            f"Less would be left than orders were promised, of: {', '.join(stock.product_id for stock in over)}.",
+            extra={"lines": [stock.model_dump(include={"warehouse_id", "product_id", "on_hand", "reserved"}) for stock in over]},
+        )
+
+
 def require_within_limit(lines: Sequence[StockLine], promised: Mapping[str, int], limit: int) -> None:
     """`promised`: units of each product that other reservations of the customer keep. Refusal: purchase_limit, naming the lines
     with which that becomes more than `limit`."""
@@ -240,6 +300,14 @@ def require_within_limit(lines: Sequence[StockLine], promised: Mapping[str, int]
             f"More than {limit} units, with other orders not yet shipped, of: {', '.join(line.product_id for line in over)}.",
             extra={"lines": [line.model_dump() for line in over]},
         )
+
+
+def unknown_warehouse(warehouse_id: str) -> Refusal:
+    return Refusal(ErrorCode.WAREHOUSE_UNKNOWN, f"There is no warehouse {warehouse_id}.")
+
+
+def no_such_warehouse() -> Refusal:
+    return Refusal(ErrorCode.NOT_FOUND, "There is no such warehouse.")
 
 
 def unknown_reservation() -> Refusal:

@@ -1,14 +1,16 @@
 """Bodies of inventory's public endpoints."""
 
-from typing import TYPE_CHECKING, Annotated, Self
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Self, TypeVar
+from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from contracts.base import Contract, ProductId, Request, ShortText, WarehouseId
-from contracts.inventory import StockLine
+from contracts.base import LARGEST_QUANTITY, Contract, ProductId, Quantity, Reason, Request, ShortText, WarehouseId
+from contracts.inventory import MovementKind, StockLine
 
 if TYPE_CHECKING:
-    from services.inventory.model import Stock, Warehouse
+    from services.inventory.model import Movement, Stock, Warehouse
 
 
 class WarehouseView(Contract):
@@ -16,14 +18,61 @@ class WarehouseView(Contract):
 
     warehouse_id: str
     name: str
+    version: int
+    """Also its ETag."""
 
     @classmethod
     def of(cls, warehouse: "Warehouse") -> Self:
-        return cls(warehouse_id=warehouse.warehouse_id, name=warehouse.name)
+        return cls(warehouse_id=warehouse.warehouse_id, name=warehouse.name, version=warehouse.version)
 
 
-class ReceiptLine(Request, StockLine):
+def _not_zero(change: int) -> int:
+    if not change:
+        raise ValueError("must not be 0")
+    return change
+
+
+class _Line(Request):
+    """What changes of the stock of one product."""
+
+    product_id: ProductId
+    version: Annotated[int, Field(ge=1, le=LARGEST_QUANTITY)] | None = None
+    """The version of this stock that you have seen (its ETag; of a transfer, where the product leaves). If somebody has changed
+    it since, the whole request is refused as `stale_version`. Without a version it is changed whatever it is now."""
+
+
+class ReceiptLine(_Line, StockLine):
     """One product of a delivery."""
+
+
+class AdjustmentLine(_Line):
+    """How many more of a product there are, or how many fewer."""
+
+    change: Annotated[int, Field(ge=-100_000, le=100_000, examples=[-2]), AfterValidator(_not_zero)]
+    """Units: positive for what was found, negative for what was lost or damaged."""
+
+
+class CountLine(_Line):
+    """How many of a product were counted."""
+
+    counted: Quantity
+    """Units, with those that are packed for an order and have not left."""
+
+
+class TransferLine(_Line, StockLine):
+    """How many of a product go to the other warehouse."""
+
+
+Line = TypeVar("Line", bound=_Line)
+
+
+def _each_product_once(lines: list[Line]) -> list[Line]:
+    if len({line.product_id for line in lines}) != len(lines):
+        raise ValueError("each product may stand on one line only")
+    return lines
+
+
+Lines = Annotated[list[Line], Field(min_length=1, max_length=1000), AfterValidator(_each_product_once)]
 
 
 class ReceiptRequest(Request):
@@ -32,15 +81,51 @@ class ReceiptRequest(Request):
     warehouse_id: WarehouseId
     reference: ShortText
     """Of the delivery note."""
-    lines: Annotated[list[ReceiptLine], Field(min_length=1, max_length=1000)]
+    lines: Lines[ReceiptLine]
     low_stock_threshold: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """Alert when no more than this is left of one of these products; unchanged if absent."""
 
+
+class AdjustmentRequest(Request):
+    """What was found, lost or damaged at a warehouse."""
+
+    warehouse_id: WarehouseId
+    reason: Reason
+    reference: ShortText | None = None
+    """What you know it by, e.g. the number of a report."""
+    lines: Lines[AdjustmentLine]
+
+
+class CountRequest(Request):
+    """What was counted at a warehouse; products without a line were not counted, and stay as they are."""
+
+    warehouse_id: WarehouseId
+    reason: Reason
+    reference: ShortText | None = None
+    """What you know it by, e.g. the number of the counting sheet."""
+    lines: Lines[CountLine]
+
+
+class TransferRequest(Request):
+    """What goes from one warehouse to another."""
+
+    from_warehouse_id: WarehouseId
+    to_warehouse_id: WarehouseId
+    reason: Reason
+    reference: ShortText | None = None
+    """What you know it by, e.g. the number of the transfer note."""
+    lines: Lines[TransferLine]
+
     @model_validator(mode="after")
-    def _each_product_once(self) -> Self:
-        if len({line.product_id for line in self.lines}) != len(self.lines):
-            raise ValueError("each product may stand on one line only")
+    def _is_between_two(self) -> Self:
+        if self.from_warehouse_id == self.to_warehouse_id:
+            raise ValueError("from_warehouse_id and to_warehouse_id must differ")
         return self
+
+
+def versions_seen(lines: list[Line]) -> dict[str, int]:
+    """By product, where a line says so."""
+    return {line.product_id: line.version for line in lines if line.version is not None}
 
 
 class StockView(Contract):
@@ -51,6 +136,8 @@ class StockView(Contract):
     on_hand: int
     reserved: int
     available: int
+    version: int
+    """Also its ETag."""
 
     @classmethod
     def of(cls, stock: "Stock") -> Self:
@@ -60,4 +147,28 @@ class StockView(Contract):
             on_hand=stock.on_hand,
             reserved=stock.reserved,
             available=stock.available,
+            version=stock.version,
         )
+
+
+class MovementView(Contract):
+    """One line of the ledger: what came or went, why, and who did it."""
+
+    movement_id: int
+    warehouse_id: str
+    product_id: str
+    change: int
+    """Units; 0 for a count that found what was expected."""
+    kind: MovementKind
+    reference: str | None
+    """An order, or what the person who did it calls it, e.g. the number of a delivery note."""
+    reason: str | None
+    actor: UUID | None
+    """The person; absent where an order's saga did it."""
+    other_warehouse_id: str | None
+    """Of a transfer: where it went, or came from."""
+    at: datetime
+
+    @classmethod
+    def of(cls, movement: "Movement") -> Self:
+        return cls.model_validate(movement, from_attributes=True)

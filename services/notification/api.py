@@ -8,7 +8,8 @@ from fastapi import Response
 
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
-from chassis.etags import SeenVersion, tagged
+from chassis.etags import SeenVersion, showing, tagged
+from chassis.freshness import MayLag
 from chassis.paging import Cursor, Limit
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
 from contracts.paging import Page
@@ -27,7 +28,7 @@ Wake = Annotated[asyncio.Event, from_app(asyncio.Event)]
 
 @public.get("/notifications", summary="List mails, newest first")
 async def list_notifications(
-    db: Db,
+    db: MayLag,
     caller: Caller,
     order_id: UUID | None = None,
     status: NotificationStatus | None = None,
@@ -43,7 +44,7 @@ async def get_notification(db: Db, caller: Caller, notification_id: UUID) -> Not
 
 
 @public.get("/notification-templates", summary="List the texts of mails")
-async def list_templates(db: Db, cursor: Cursor = None, limit: Limit = 50) -> Page[TemplateView]:
+async def list_templates(db: MayLag, cursor: Cursor = None, limit: Limit = 50) -> Page[TemplateView]:
     return await queries.list_templates(db, cursor, limit)
 
 
@@ -56,8 +57,9 @@ async def get_template(db: Db, kind: NotificationKind, response: Response) -> Te
 async def put_template(
     db: Db, kind: NotificationKind, request: TemplateRequest, seen: SeenVersion, response: Response
 ) -> TemplateView:
-    edited = await commands.edit_template(db, kind, subject=request.subject, body=request.body, version=seen)
-    return tagged(response, queries.template_view(edited))
+    with showing(TemplateView.of):
+        template = await commands.edit_template(db, kind, subject=request.subject, body=request.body, seen=seen)
+    return tagged(response, TemplateView.of(template))
 
 
 @internal.post("/notifications", summary="Queue a mail")

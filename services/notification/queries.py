@@ -5,18 +5,20 @@ from uuid import UUID
 from sqlmodel import col, select
 
 from chassis.access import Grant
-from chassis.database import Database
+from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
+from chassis.replica import may_lag
 from contracts.errors import ErrorCode, Refusal
 from contracts.notifications import NotificationKind
 from contracts.paging import Page
 from services.notification.model import Notification, NotificationStatus, Template
 from services.notification.schemas import NotificationView, TemplateView
-from services.notification.templates import SAMPLES, Text
+from services.notification.templates import Text
 
 
+@may_lag
 async def list_notifications(
-    database: Database,
+    database: Reader,
     caller: Grant,
     *,
     order_id: UUID | None,
@@ -55,7 +57,8 @@ async def texts(database: Database) -> dict[NotificationKind, Text]:
     return {template.kind: Text(template.subject, template.body) for template in templates}
 
 
-async def list_templates(database: Database, cursor: str | None, limit: int) -> Page[TemplateView]:
+@may_lag
+async def list_templates(database: Reader, cursor: str | None, limit: int) -> Page[TemplateView]:
     """Templates by kind."""
     query = select(Template).order_by(col(Template.kind)).limit(limit + 1)
     after = decode_cursor(cursor, KeyPart.TEXT)
@@ -63,14 +66,10 @@ async def list_templates(database: Database, cursor: str | None, limit: int) -> 
         query = query.where(col(Template.kind) > after[0])
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
-    return page_of(rows, limit, template_view, lambda row: (row.kind,))
+    return page_of(rows, limit, TemplateView.of, lambda row: (row.kind,))
 
 
 async def get_template(database: Database, kind: NotificationKind) -> TemplateView:
     """The text of one kind of mail."""
     async with database.reading() as session:
-        return template_view(await session.get_one(Template, kind))
-
-
-def template_view(template: Template) -> TemplateView:
-    return TemplateView.of(template, sorted(SAMPLES[template.kind]))
+        return TemplateView.of(await session.get_one(Template, kind))

@@ -1,13 +1,18 @@
 """Orders over HTTP: the public endpoints, and the internal one of the saga."""
 
-from typing import Annotated, Any
+from collections.abc import Awaitable
+from functools import partial
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import Body, Header, Request, Response
 from pydantic import Field
 
-from chassis.access import Caller
+from chassis.access import Caller, Grant
+from chassis.database import Database
 from chassis.dependencies import Db, from_app
+from chassis.etags import OptionalSeenVersion, etag, showing, tagged
+from chassis.freshness import MayLag
 from chassis.idempotency import RequiredKey
 from chassis.logs import logger
 from chassis.paging import Cursor, Limit
@@ -22,6 +27,7 @@ from services.order.schemas import (
     DECISION_EXAMPLES,
     PARCEL_DECISION_EXAMPLES,
     PLACE_EXAMPLES,
+    CurrentOrderView,
     OrderSummary,
     OrderTimeline,
     OrderView,
@@ -29,6 +35,7 @@ from services.order.schemas import (
     ReasonBody,
     StaffOrderTimeline,
     StaffOrderView,
+    StaleOrder,
 )
 
 log = logger(__name__)
@@ -36,23 +43,38 @@ public = ACCESS.router(prefix="/api/v1/orders", tags=["orders"])
 internal = ACCESS.router(prefix="/internal/v1/orders", tags=["internal"])
 
 
+Reply = TypeVar("Reply")
 Orders = Annotated[OrderService, from_app(OrderService)]
 ReasonOfCancel = Annotated[ReasonBody, Body(openapi_examples=CANCEL_EXAMPLES)]
 ReasonOfDecision = Annotated[ReasonBody, Body(openapi_examples=DECISION_EXAMPLES)]
 DecisionOfParcel = Annotated[ParcelDecisionBody, Body(openapi_examples=PARCEL_DECISION_EXAMPLES)]
 PLACED: dict[int | str, dict[str, Any]] = {
     201: {
-        "description": "Confirmed. Whoever repeats the request is told the same, word for word; so is who was refused.",
+        "description": "Confirmed. Whoever repeats the request is told the same, word for word; so is who was refused. "
+        "Its `ETag` is told by a GET.",
         "headers": {
             "Idempotent-Replayed": {"description": "`true`: the outcome was known before.", "schema": {"type": "string"}}
         },
     },
     202: {
-        "model": OrderView,
+        "model": CurrentOrderView,
         "description": "Accepted, outcome still open: it takes longer, is held for review, or the client did not want to wait. "
         "`Location` is where to ask again.",
     },
 }
+CHANGED: dict[int | str, dict[str, Any]] = {
+    412: {
+        "model": StaleOrder,
+        "description": "The order is no longer what `If-Match` says; `current` is what it is now. Nothing was done.",
+    }
+}
+ONLY_IF_UNCHANGED = (
+    "With `If-Match`, only if the order still is what you have seen. That is checked first, on its record; whether the change is "
+    "possible is then decided by the order's saga, which may know more than the record by then: its word is the last. "
+)
+CANCELLED_BEFORE = (
+    "An order that is cancelled, or is being cancelled, is no reason for 412: who repeats the request is told how far that got."
+)
 STILL_BEING_SETTLED: dict[int | str, dict[str, Any]] = {
     202: {
         "model": OrderProgress,
@@ -64,7 +86,6 @@ STILL_BEING_SETTLED: dict[int | str, dict[str, Any]] = {
 @public.post("", status_code=201, response_model=OrderView, responses=PLACED, summary="Place an order")
 async def place_order(
     request: Request,
-    response: Response,
     orders: Orders,
     caller: Caller,
     key: RequiredKey,
@@ -73,25 +94,25 @@ async def place_order(
         list[Annotated[str, Field(max_length=200)]] | None,
         Header(max_length=10, description="`respond-async`: do not wait for the outcome."),
     ] = None,
-) -> OrderView | Response:
+) -> Response:
     respond_async = wants_async(prefer or ())
     placed = await orders.place(body, caller, key, respond_async=respond_async)
     headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
     if placed.outcome and (refusal := placed.outcome.refusal):
         log.info("refused", code=refusal.code, path=request.url.path, method=request.method)
         return problem_response(refusal.code, refusal.detail, instance=request.url.path, extra=refusal.extra, headers=headers)
-    response.headers.update(headers | {"Location": _location(placed.order.order_id)})
+    headers["Location"] = _location(placed.order.order_id)
     if placed.outcome and placed.outcome.is_definite:
-        return OrderView.confirmed(placed.order, placed.outcome)
-    response.status_code = 202
+        return _json(201, OrderView.confirmed(placed.order, placed.outcome), headers)
     if respond_async:
-        response.headers["Preference-Applied"] = "respond-async"
-    return OrderView.of(placed.order)
+        headers["Preference-Applied"] = "respond-async"
+    view = CurrentOrderView.of(placed.order)
+    return _json(202, view, headers | {"ETag": etag(view.version)})
 
 
 @public.get("", summary="List orders, newest first")
 async def list_orders(
-    db: Db,
+    db: MayLag,
     caller: Caller,
     status: OrderStatus | None = None,
     customer_id: UUID | None = None,
@@ -102,8 +123,10 @@ async def list_orders(
 
 
 @public.get("/{order_id}", summary="Read an order")
-async def get_order(db: Db, orders: Orders, caller: Caller, order_id: UUID) -> StaffOrderView | OrderView:
-    return await queries.get_order(db, orders.sagas, order_id, caller)
+async def get_order(
+    db: Db, orders: Orders, caller: Caller, order_id: UUID, response: Response
+) -> StaffOrderView | CurrentOrderView:
+    return tagged(response, await queries.get_order(db, orders.sagas, order_id, caller))
 
 
 @public.get("/{order_id}/timeline", summary="What happened to an order")
@@ -111,30 +134,74 @@ async def get_timeline(db: Db, orders: Orders, caller: Caller, order_id: UUID) -
     return await queries.get_timeline(db, orders.sagas, order_id, caller)
 
 
-@public.post("/{order_id}/cancel", responses=STILL_BEING_SETTLED, summary="Cancel an order before it is dispatched")
+@public.post(
+    "/{order_id}/cancel",
+    responses=STILL_BEING_SETTLED | CHANGED,
+    summary="Cancel an order before it is dispatched",
+    description=ONLY_IF_UNCHANGED + CANCELLED_BEFORE,
+)
 async def cancel_order(
-    orders: Orders, caller: Caller, order_id: UUID, body: ReasonOfCancel, response: Response
+    db: Db,
+    orders: Orders,
+    caller: Caller,
+    order_id: UUID,
+    body: ReasonOfCancel,
+    response: Response,
+    seen: OptionalSeenVersion,
 ) -> CancelReply | OrderProgress:
-    reply = await orders.cancel(order_id, body.reason, caller)
+    reply = await _changed(db, caller, order_id, response, orders.cancel(order_id, body.reason, caller, seen))
     if isinstance(reply, OrderProgress):
         response.status_code = 202
         response.headers["Location"] = _location(order_id)
     return reply
 
 
-@public.post("/{order_id}/approve", summary="Approve an order that is held for review")
-async def approve_order(orders: Orders, caller: Caller, order_id: UUID, body: ReasonOfDecision) -> OrderState:
-    return await orders.decide(order_id, True, body.reason, caller)
+@public.post(
+    "/{order_id}/approve", responses=CHANGED, summary="Approve an order that is held for review", description=ONLY_IF_UNCHANGED
+)
+async def approve_order(
+    db: Db,
+    orders: Orders,
+    caller: Caller,
+    order_id: UUID,
+    body: ReasonOfDecision,
+    response: Response,
+    seen: OptionalSeenVersion,
+) -> OrderState:
+    return await _changed(db, caller, order_id, response, orders.decide(order_id, True, body.reason, caller, seen))
 
 
-@public.post("/{order_id}/reject", summary="Reject an order that is held for review")
-async def reject_order(orders: Orders, caller: Caller, order_id: UUID, body: ReasonOfDecision) -> OrderState:
-    return await orders.decide(order_id, False, body.reason, caller)
+@public.post(
+    "/{order_id}/reject", responses=CHANGED, summary="Reject an order that is held for review", description=ONLY_IF_UNCHANGED
+)
+async def reject_order(
+    db: Db,
+    orders: Orders,
+    caller: Caller,
+    order_id: UUID,
+    body: ReasonOfDecision,
+    response: Response,
+    seen: OptionalSeenVersion,
+) -> OrderState:
+    return await _changed(db, caller, order_id, response, orders.decide(order_id, False, body.reason, caller, seen))
 
 
-@public.post("/{order_id}/parcel-decision", summary="Decide about a parcel that does not arrive")
-async def decide_parcel(orders: Orders, caller: Caller, order_id: UUID, body: DecisionOfParcel) -> OrderState:
-    return await orders.decide_parcel(order_id, body.choice, body.reason, caller)
+@public.post(
+    "/{order_id}/parcel-decision",
+    responses=CHANGED,
+    summary="Decide about a parcel that does not arrive",
+    description=ONLY_IF_UNCHANGED,
+)
+async def decide_parcel(
+    db: Db,
+    orders: Orders,
+    caller: Caller,
+    order_id: UUID,
+    body: DecisionOfParcel,
+    response: Response,
+    seen: OptionalSeenVersion,
+) -> OrderState:
+    return await _changed(db, caller, order_id, response, orders.decide_parcel(order_id, body.choice, body.reason, caller, seen))
 
 
 @internal.post("/advance", summary="The saga tells how far an order got")
@@ -142,10 +209,22 @@ async def advance_order(db: Db, command: AdvanceOrder) -> OrderAdvanced:
     return await commands.advance_order(db, command)
 
 
+async def _changed(db: Database, caller: Grant, order_id: UUID, response: Response, change: Awaitable[Reply]) -> Reply:
+    """What came of a change. The reply has the ETag of the order after it; who has seen an old version is told what it is now."""
+    with showing(partial(queries.as_seen_by, caller)):
+        reply = await change
+    response.headers["ETag"] = etag(await queries.version_of(db, order_id))
+    return reply
+
+
 def wants_async(prefer: list[str] | tuple[str, ...]) -> bool:
     """Whether a Prefer header (RFC 7240) asks not to be kept waiting."""
     preferences = ",".join(prefer).split(",")
     return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
+
+
+def _json(status: int, view: OrderView, headers: dict[str, str]) -> Response:
+    return Response(view.model_dump_json(), status, headers, media_type="application/json")
 
 
 def _location(order_id: UUID) -> str:

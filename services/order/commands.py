@@ -5,13 +5,12 @@ The record is changed by the functions at the end, one transaction each. No netw
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import update
-from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col, select
+from sqlalchemy import bindparam
+from sqlmodel import col
 
 from chassis.access import Grant
 from chassis.clients import ServiceClient, Unavailable
@@ -19,6 +18,8 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.logs import logger
+from chassis.statements import locked
+from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import order_id_for
@@ -37,8 +38,8 @@ from contracts.orders import (
     PlaceOrder,
     PlaceOrderRequest,
 )
-from services.order.model import Order, metadata, outbox, within_reach
-from services.order.model.placing import Terms, priced, require_form
+from services.order.model import Order, existing, outbox, within_reach
+from services.order.model.placing import KnownPlaces, Terms, priced, require_form
 from temporal.orders import OrderSagas
 
 HAND_OVER_BATCH = 50
@@ -47,8 +48,13 @@ LEASE = timedelta(seconds=10)
 POLL_SECONDS = 0.1
 DISPATCHED = frozenset({OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
 log = logger(__name__)
-_ORDERS = metadata.tables["orders"]
-_ADD = insert(_ORDERS).on_conflict_do_nothing(index_elements=["order_id"]).returning(_ORDERS.c.order_id)
+_TO_HAND_OVER = locked(
+    Order,
+    col(Order.hand_over_at) <= bindparam("now"),
+    order_by=col(Order.hand_over_at),
+    limit=HAND_OVER_BATCH,
+    skip_locked=True,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class OrderService:
     terms: Terms
     wait: timedelta
     """How long a client waits for the outcome of its order, or of its cancellation."""
+    places: KnownPlaces = field(default_factory=KnownPlaces)
 
     async def place(self, request: PlaceOrderRequest, caller: Grant, key: IdempotencyKey, *, respond_async: bool) -> Placed:
         """Accept an order, or find the one that this key placed before, and wait for its outcome.
@@ -79,9 +86,7 @@ class OrderService:
         product_unknown. Raises Unavailable if the catalogue cannot be asked.
         """
         order_id = order_id_for(caller.subject, key.key)
-        order = await find_order(self.database, order_id)
-        if order is None:
-            order = await self._accept(request, order_id, caller, key)
+        order = await self._accept(request, order_id, caller, key)
         order.require_placed_by(key.fingerprint)
         if outcome := order.kept_outcome:
             return Placed(order, outcome, replayed=True)
@@ -91,12 +96,14 @@ class OrderService:
         order = await find_order(self.database, order_id) or order
         return Placed(order, order.kept_outcome or outcome)
 
-    async def cancel(self, order_id: UUID, reason: str, caller: Grant) -> CancelReply | OrderProgress:
+    async def cancel(self, order_id: UUID, reason: str, caller: Grant, seen: int | None = None) -> CancelReply | OrderProgress:
         """Cancel an order and settle what was taken; where it is, if that is still being done after a while.
 
-        Refusals: not_found, already_dispatched, conflict.
+        Refusals: not_found, stale_version, already_dispatched, conflict.
         """
         order = await order_for(self.database, order_id, caller)
+        if not order.is_to_be_cancelled:  # otherwise what is asked for is being done or done: a repeated request is told so
+            order.require_version(seen)
         if order.status in DISPATCHED or order.is_over:
             return settled_before(order)
         request = CancelRequest(reason=reason, requested_by=canceller(order.customer_id, caller))
@@ -111,20 +118,25 @@ class OrderService:
         order = await order_for(self.database, order_id, caller)
         return settled_before(order) if reply is None else order.progress()
 
-    async def decide(self, order_id: UUID, approve: bool, reason: str, caller: Grant) -> OrderState:
-        """Approve or reject an order that is held. Refusals: not_found, own_order, not_in_review. Raises Unavailable."""
-        await self._require_not_own(order_id, caller)
+    async def decide(self, order_id: UUID, approve: bool, reason: str, caller: Grant, seen: int | None = None) -> OrderState:
+        """Approve or reject an order that is held.
+
+        Refusals: not_found, own_order, stale_version, not_in_review. Raises Unavailable.
+        """
+        await self._require_decidable(order_id, caller, seen)
         state = await self.sagas.decide(order_id, approve, Decision(by=str(caller.subject), reason=reason))
         if state is None:
             raise Refusal(ErrorCode.NOT_IN_REVIEW, "The order is not held for review.")
         return state
 
-    async def decide_parcel(self, order_id: UUID, choice: ParcelChoice, reason: str, caller: Grant) -> OrderState:
+    async def decide_parcel(
+        self, order_id: UUID, choice: ParcelChoice, reason: str, caller: Grant, seen: int | None = None
+    ) -> OrderState:
         """Say what is done about a parcel in trouble.
 
-        Refusals: not_found, own_order, no_decision_pending, choice_not_possible. Raises Unavailable.
+        Refusals: not_found, own_order, stale_version, no_decision_pending, choice_not_possible. Raises Unavailable.
         """
-        await self._require_not_own(order_id, caller)
+        await self._require_decidable(order_id, caller, seen)
         decision = ParcelDecision(by=str(caller.subject), reason=reason, choice=choice)
         state = await self.sagas.decide_parcel(order_id, decision)
         if state is None:
@@ -167,10 +179,26 @@ class OrderService:
             raise Unavailable(f"no saga runs for order {order_id}")
 
     async def _accept(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> Order:
-        await asyncio.to_thread(require_form, request.ship_to)
+        """Accept a new order, or find the one that this key placed before.
+
+        Most are new, so nobody looks first. What was accepted before stays so, whatever would be wrong with it now.
+        """
+        try:
+            placement = await self._priced(request, order_id, caller, key)
+        except (Refusal, Unavailable):
+            order = await find_order(self.database, order_id)
+            if order is None:
+                raise
+            return order
+        return await accept_order(self.database, placement)
+
+    async def _priced(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> PlaceOrder:
+        if request.ship_to not in self.places:
+            await asyncio.to_thread(require_form, request.ship_to)
+            self.places.add(request.ship_to)
         wanted = LookUpProducts(product_ids=[line.product_id for line in request.lines])
         found = await self.catalog.post("/internal/v1/products/lookup", wanted, ProductsFound)
-        order = priced(
+        return priced(
             request,
             found.products,
             order_id=order_id,
@@ -178,7 +206,6 @@ class OrderService:
             fingerprint=key.fingerprint,
             terms=self.terms,
         )
-        return await accept_order(self.database, order)
 
     async def _outcome(self, order: Order, wait: timedelta) -> Outcome | None:
         """How the order came out, or None if that is open after `wait`."""
@@ -203,10 +230,12 @@ class OrderService:
             found = await find_order(self.database, order.order_id)
         return found.kept_outcome if found else None
 
-    async def _require_not_own(self, order_id: UUID, caller: Grant) -> None:
+    async def _require_decidable(self, order_id: UUID, caller: Grant, seen: int | None) -> None:
+        """Refusals: not_found, own_order, stale_version."""
         order = await order_for(self.database, order_id, caller)
         if caller.subject == order.customer_id:
             raise Refusal(ErrorCode.OWN_ORDER, "A colleague has to decide about an order of yours.")
+        order.require_version(seen)
 
 
 def canceller(customer_id: UUID, caller: Grant) -> str:
@@ -251,47 +280,49 @@ async def order_for(database: Database, order_id: UUID, caller: Grant) -> Order:
 
 async def accept_order(database: Database, placement: PlaceOrder) -> Order:
     """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier."""
-    async with database.transaction() as session:
-        order = Order.placed(placement)
-        if (await session.execute(_ADD, order.model_dump())).scalar() is None:
-            return await session.get_one(Order, placement.order_id)
-        await outbox.add(session, order.created())
-        return order
+    try:
+        return await _add_order(database, placement)
+    except AlreadyThere:
+        return existing(await find_order(database, placement.order_id))
 
 
-async def advance_order(database: Database, command: AdvanceOrder) -> OrderAdvanced:
+@transaction
+async def _add_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
+    """Raises AlreadyThere."""
+    order = Order.placed(placement)
+    work.add(order)
+    outbox.add(work, order.created())
+    return order
+
+
+@transaction
+async def advance_order(work: UnitOfWork, command: AdvanceOrder) -> OrderAdvanced:
     """Note how far the order got. Refusals: order_unknown, illegal_transition."""
-    async with database.transaction() as session:
-        order = await session.get(Order, command.order_id, with_for_update=True)
-        if order is None:
-            raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
-        await outbox.add(session, *order.advance(command))
-        return order.advanced()
+    order = await work.get(Order, command.order_id)
+    if order is None:
+        raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
+    outbox.add(work, *order.advance(command))
+    return order.advanced()
 
 
-async def wish_to_cancel(database: Database, order_id: UUID, request: CancelRequest) -> OrderProgress:
-    """Keep a wish to cancel until its saga can be told."""
-    async with database.transaction() as session:
-        order = await session.get_one(Order, order_id, with_for_update=True)
-        order.keep_wish_to_cancel(request)
-        return order.progress()
+@transaction
+async def wish_to_cancel(work: UnitOfWork, order_id: UUID, request: CancelRequest) -> OrderProgress:
+    """Keep a wish to cancel until its saga can be told. Refusal: not_found."""
+    order = existing(await work.get(Order, order_id))
+    order.keep_wish_to_cancel(request)
+    return order.progress()
 
 
-async def take_to_hand_over(database: Database) -> list[Order]:
+@transaction
+async def take_to_hand_over(work: UnitOfWork) -> list[Order]:
     """Orders whose sagas do not know all yet; no other process gets the same ones for the time of LEASE."""
-    due = (
-        select(Order.order_id)
-        .where(col(Order.hand_over_at) <= utc_now())
-        .order_by(col(Order.hand_over_at))
-        .limit(HAND_OVER_BATCH)
-        .with_for_update(skip_locked=True)
-    )
-    taken = update(Order).where(col(Order.order_id).in_(due)).values(hand_over_at=utc_now() + LEASE).returning(Order)
-    async with database.transaction() as session:
-        return list((await session.scalars(taken)).all())
+    orders = await work.all(_TO_HAND_OVER, now=utc_now())
+    for order in orders:
+        order.hand_over_at = utc_now() + LEASE
+    return orders
 
 
-async def note_handed_over(database: Database, order_id: UUID, wish: CancelRequest | None) -> None:
-    """The order's saga runs, and knows this wish, if there was one."""
-    async with database.transaction() as session:
-        (await session.get_one(Order, order_id, with_for_update=True)).handed_over(wish)
+@transaction
+async def note_handed_over(work: UnitOfWork, order_id: UUID, wish: CancelRequest | None) -> None:
+    """The order's saga runs, and knows this wish, if there was one. Refusal: not_found."""
+    existing(await work.get(Order, order_id)).handed_over(wish)

@@ -11,15 +11,16 @@ from sqlmodel import col, select
 
 from chassis.access import Grant
 from chassis.clients import Unavailable
-from chassis.database import Database
+from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
-from contracts.orders import OrderStatus
+from chassis.replica import may_lag
+from contracts.orders import OrderState, OrderStatus
 from contracts.paging import Page
 from services.order.model import Order, within_reach
 from services.order.schemas import (
+    CurrentOrderView,
     OrderSummary,
     OrderTimeline,
-    OrderView,
     StaffOrderTimeline,
     StaffOrderView,
     StaffTimelineItem,
@@ -34,13 +35,22 @@ _NOT_LISTED: tuple[Any, ...] = (Order.lines, Order.ship_to, Order.history, Order
 Answer = TypeVar("Answer")
 
 
-async def get_order(database: Database, sagas: OrderSagas, order_id: UUID, caller: Grant) -> OrderView | StaffOrderView:
+async def get_order(database: Database, sagas: OrderSagas, order_id: UUID, caller: Grant) -> StaffOrderView | CurrentOrderView:
     """The order as the caller may see it. Refusal: not_found."""
     order = await _order(database, order_id, caller)
-    if not _is_staff_of(order, caller):
-        return OrderView.of(order)
-    state = None if order.is_over else await _in_time(sagas.state(order_id))
-    return StaffOrderView.of_saga(order, state)
+    asks_saga = _is_staff_of(order, caller) and not order.is_over
+    return as_seen_by(caller, order, await _in_time(sagas.state(order_id)) if asks_saga else None)
+
+
+def as_seen_by(caller: Grant, order: Order, state: OrderState | None = None) -> StaffOrderView | CurrentOrderView:
+    """The order as the caller may see it; to staff with what its saga tells, if that was asked."""
+    return StaffOrderView.of_saga(order, state) if _is_staff_of(order, caller) else CurrentOrderView.of(order)
+
+
+async def version_of(database: Database, order_id: UUID) -> int:
+    """The version of an order that exists."""
+    async with database.reading() as session:
+        return (await session.exec(select(Order.version).where(Order.order_id == order_id))).one()
 
 
 async def get_timeline(
@@ -56,8 +66,9 @@ async def get_timeline(
     return OrderTimeline(order_id=order_id, source=source, entries=tuple(map(TimelineItem.of, entries)))
 
 
+@may_lag
 async def list_orders(
-    database: Database,
+    database: Reader,
     caller: Grant,
     *,
     customer_id: UUID | None,

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from contracts.address import Address
 from contracts.base import Contract, Reason, Request
-from contracts.errors import ErrorCode
+from contracts.errors import ErrorCode, Problem
 from contracts.money import Money
 from contracts.orders import (
     OrderLine,
@@ -73,7 +73,7 @@ PARCEL_DECISION_EXAMPLES: Any = {
 
 
 class OrderView(Contract):
-    """An order as its customer sees it."""
+    """An order as its customer sees it, at one moment."""
 
     order_id: UUID
     customer_id: UUID
@@ -92,27 +92,6 @@ class OrderView(Contract):
     placed_at: datetime
     confirmed_at: datetime | None = None
     updated_at: datetime
-
-    @classmethod
-    def of(cls, order: "Order", **more: Any) -> Self:
-        """The order as it is now."""
-        return cls(
-            order_id=order.order_id,
-            customer_id=order.customer_id,
-            status=order.status,
-            lines=order.order_lines,
-            total=order.total,
-            refunded=order.refunded,
-            ship_to=Address.model_validate(order.ship_to),
-            warehouse_id=order.warehouse_id,
-            code=ErrorCode(order.code) if order.code else None,
-            detail=order.detail,
-            tracking_number=order.tracking_number,
-            placed_at=order.placed_at,
-            confirmed_at=order.confirmed_at,
-            updated_at=order.updated_at,
-            **more,
-        )
 
     @classmethod
     def confirmed(cls, order: "Order", outcome: Outcome) -> Self:
@@ -134,7 +113,36 @@ class OrderView(Contract):
         )
 
 
-class StaffOrderView(OrderView):
+class CurrentOrderView(OrderView):
+    """An order as its customer sees it now."""
+
+    version: int
+    """It rises with every change, and is the order's ETag."""
+
+    @classmethod
+    def of(cls, order: "Order", **more: Any) -> Self:
+        """The order as it is now."""
+        return cls(
+            order_id=order.order_id,
+            customer_id=order.customer_id,
+            status=order.status,
+            lines=order.order_lines,
+            total=order.total,
+            refunded=order.refunded,
+            ship_to=Address.model_validate(order.ship_to),
+            warehouse_id=order.warehouse_id,
+            code=ErrorCode(order.code) if order.code else None,
+            detail=order.detail,
+            tracking_number=order.tracking_number,
+            placed_at=order.placed_at,
+            confirmed_at=order.confirmed_at,
+            updated_at=order.updated_at,
+            version=order.version,
+            **more,
+        )
+
+
+class StaffOrderView(CurrentOrderView):
     """An order as staff see it, who may have to decide about it; one of their own they see as its customer."""
 
     review_reason: str | None = None
@@ -165,6 +173,14 @@ class StaffOrderView(OrderView):
             stuck_undos=state.stuck_undos if state else (),
             given_up=state.given_up if state else (),
         )
+
+
+class StaleOrder(Problem):
+    """The order is no longer what the client has seen."""
+
+    current_version: int
+    current: StaffOrderView | CurrentOrderView
+    """The order as its record is now."""
 
 
 class OrderSummary(Contract):

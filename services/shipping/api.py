@@ -1,13 +1,16 @@
 """Shipping over HTTP: the public endpoints, the carrier's webhook, and the internal ones of the saga."""
 
 import time
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Request, Response
 
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
+from chassis.etags import OptionalSeenVersion, showing, tagged
+from chassis.freshness import MayLag
 from chassis.paging import Cursor, Limit
 from contracts import shipments as contract
 from contracts.base import ParcelNumber
@@ -58,7 +61,7 @@ async def check_address(request: AddressCheckRequest) -> AddressCheckView:
 
 @public.get("/shipments", summary="List shipments, newest first")
 async def list_shipments(
-    db: Db,
+    db: MayLag,
     caller: Caller,
     order_id: UUID | None = None,
     status: ShipmentStatus | None = None,
@@ -69,23 +72,29 @@ async def list_shipments(
 
 
 @public.get("/shipments/{shipment_id}", summary="Get a shipment")
-async def get_shipment(db: Db, caller: Caller, shipment_id: UUID) -> ShipmentView:
-    return await queries.get_shipment(db, caller, shipment_id)
+async def get_shipment(db: Db, caller: Caller, shipment_id: UUID, response: Response) -> ShipmentView:
+    return tagged(response, await queries.get_shipment(db, caller, shipment_id))
 
 
 @public.get("/tracking/{tracking_number}", summary="Where a parcel is")
-async def track(db: Db, caller: Caller, tracking_number: TrackingNumber) -> TrackingView:
+async def track(db: MayLag, caller: Caller, tracking_number: TrackingNumber) -> TrackingView:
     return await queries.track(db, caller, tracking_number)
 
 
 @public.post("/shipments/{shipment_id}/dispatch", summary="Hand a parcel over to the carrier")
-async def dispatch(db: Db, carrier: TheCarrier, caller: Caller, shipment_id: UUID) -> ShipmentView:
-    return ShipmentView.of(await commands.dispatch_shipment(db, carrier, caller, shipment_id), for_staff=True)
+async def dispatch(
+    db: Db, carrier: TheCarrier, caller: Caller, shipment_id: UUID, seen: OptionalSeenVersion, response: Response
+) -> ShipmentView:
+    view = partial(ShipmentView.of, for_staff=caller.is_staff)
+    with showing(view):
+        return tagged(response, view(await commands.dispatch_shipment(db, carrier, caller, shipment_id, seen)))
 
 
 @public.post("/shipments/{shipment_id}/deliver", summary="Record a delivery by hand")
-async def deliver(db: Db, caller: Caller, shipment_id: UUID) -> ShipmentView:
-    return ShipmentView.of(await commands.deliver_shipment(db, caller, shipment_id), for_staff=True)
+async def deliver(db: Db, caller: Caller, shipment_id: UUID, seen: OptionalSeenVersion, response: Response) -> ShipmentView:
+    view = partial(ShipmentView.of, for_staff=caller.is_staff)
+    with showing(view):
+        return tagged(response, view(await commands.deliver_shipment(db, caller, shipment_id, seen)))
 
 
 @public.post(

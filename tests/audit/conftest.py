@@ -121,6 +121,15 @@ class Shop:
             await catalog.import_products(self.databases["catalog"], ProductCache(Cache(nobody, PREFIX, 1)), goods)
         key = IdempotencyKey("test", "first", "first")
         await inventory.receive_stock(self.databases["inventory"], ADMIN, "410", lines, key, reference="first delivery")
+        await self._take_stock()
+
+    async def _take_stock(self) -> None:
+        """A day in the warehouse: something broke, something was counted, and another warehouse wanted some."""
+        database, keys = self.databases["inventory"], [IdempotencyKey("test", name, name) for name in ("lost", "sheet", "note")]
+        await inventory.put_warehouse(database, ADMIN, "411", "Store 411")
+        await inventory.adjust_stock(database, ADMIN, "410", {"milk": -3}, keys[0], reason="dropped")
+        await inventory.count_stock(database, ADMIN, "410", {"milk": 98, "cheese": 100}, keys[1], reason="inventory day")
+        await inventory.transfer_stock(database, ADMIN, "410", "411", {"cheese": 7}, keys[2], reason="sold better there")
 
     async def place(self, card: str = "tok_visa") -> tuple[UUID, Outcome]:
         """Place an order and wait for its outcome."""

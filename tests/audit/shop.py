@@ -51,6 +51,9 @@ EARLIER = NOW - timedelta(minutes=10)
 TOTAL = 1_250
 QUANTITY = 2
 PLACE = ("410", "milk")
+ELSEWHERE = ("411", "milk")
+CORRECTED, TRANSFERRED = -3, 10
+"""Units: three were lost, and ten went elsewhere."""
 
 S, T = OrderStatus, Trouble
 CONFIRMED = frozenset({S.CONFIRMED, S.SHIPPED, S.UNDELIVERED, S.DELIVERED, S.COMPLETED, S.REFUNDED})
@@ -146,7 +149,7 @@ class Shop:
         self._add(
             "facts",
             FactRow(
-                order_id, "USD", Decimal(total) / 100, Decimal(refunded) / 100, at, confirmed, status == S.COMPLETED,
+                order_id, "USD", total, refunded, at, confirmed, status == S.COMPLETED,
                 status == S.CANCELLED, status == S.REFUNDED, code,
             ),
         )  # fmt: skip
@@ -159,21 +162,23 @@ class Shop:
         open_, back = counts["RESERVED"] * QUANTITY, counts["RESTOCKED"] * QUANTITY
         gone = counts["SHIPPED"] * QUANTITY + back
         received = open_ + gone + 50
-        on_hand = received - gone + back
+        on_hand = received - gone + back + CORRECTED - TRANSFERRED
         sums = self._counts
-        money = {name: Decimal(sums[name]) / 100 for name in ("gross", "refunds", "sold")}
         kept = [
-            ("sales_by_day", "orders placed", Decimal(sums["placed"])),
-            ("sales_by_day", "orders confirmed", Decimal(sums["confirmed"])),
-            ("sales_by_day", "revenue", money["gross"]),
-            ("customers", "refunds", money["refunds"]),
-            ("products_by_day", "units sold", Decimal(sums["units"])),
+            ("sales_by_day", "orders placed", sums["placed"]),
+            ("sales_by_day", "orders confirmed", sums["confirmed"]),
+            ("sales_by_day", "revenue (minor units)", sums["gross"]),
+            ("customers", "refunds (minor units)", sums["refunds"]),
+            ("products_by_day", "units sold", sums["units"]),
         ]
         tables: dict[str, Any] = {name: list(found) for name, found in rows.items()}
         return Books(
             NOW,
             **tables,
-            stock=[StockRow(*PLACE, on_hand, open_, on_hand, received, open_, gone, back)],
+            stock=[
+                StockRow(*PLACE, on_hand, open_, on_hand, received, CORRECTED, -TRANSFERRED, open_, gone, back),
+                StockRow(*ELSEWHERE, TRANSFERRED, 0, TRANSFERRED, 0, 0, TRANSFERRED, 0, 0, 0),
+            ],
             events={producer: list(events) for producer, events in self._events.items()},
             outbox_rows=sum(map(len, self._events.values())),
             inboxes={listener: dict(applied) for listener, applied in self._applied.items()},
@@ -276,6 +281,11 @@ def every_kind() -> Books:
     return shop.books()
 
 
+def at_place(row: StockRow) -> bool:
+    """Where orders are filled."""
+    return (row.warehouse_id, row.product_id) == PLACE
+
+
 def send_again(books: Books, order: OrderRow) -> None:
     """Its parcel was lost; the goods were reserved once more, and lie in a second parcel."""
     order_id = order.order_id
@@ -283,7 +293,7 @@ def send_again(books: Books, order: OrderRow) -> None:
     change(books.workflows, of(order_id), listed_as="CONFIRMED")
     add(books.reservations, ReservationRow(order_id, 2, "RESERVED", EARLIER, f"milk x {QUANTITY}"))
     stock = books.stock[0]
-    change(books.stock, lambda _: True, reserved=(stock.reserved or 0) + QUANTITY, promised=stock.promised + QUANTITY)
+    change(books.stock, at_place, reserved=(stock.reserved or 0) + QUANTITY, promised=stock.promised + QUANTITY)
     add(books.shipments, ShipmentRow(order_id, 2, "BOOKED", "nothing", "TRK2", False, EARLIER))
     add(books.parcels, ParcelRow(parcel_reference(order_id, 2), "booked", "TRK2", EARLIER))
 

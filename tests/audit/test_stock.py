@@ -7,7 +7,7 @@ from audit.rules import judge, stock
 from contracts.orders import OrderStatus as S
 from contracts.orders import Trouble
 from tests.audit.rules import Tamper, Tamperings, assert_complete, assert_seen, cases
-from tests.audit.shop import EARLIER, NOW, QUANTITY, add, change, every_kind, everything, of, remove, send_again, the
+from tests.audit.shop import EARLIER, NOW, QUANTITY, add, at_place, change, every_kind, everything, of, remove, send_again, the
 
 
 def a_unit_vanished(books: Books) -> None:
@@ -24,6 +24,19 @@ def stock_row_is_gone(books: Books) -> None:
 
 def receipt_was_changed(books: Books) -> None:
     change(books.stock, everything, received=books.stock[0].received + 1)
+
+
+def adjustment_was_changed(books: Books) -> None:
+    change(books.stock, at_place, corrected=books.stock[0].corrected - 1)
+
+
+def transfer_never_arrived(books: Books) -> None:
+    """The other warehouse does not know of it: its own books are right."""
+    change(books.stock, lambda row: not at_place(row), on_hand=0, moved=0, transferred=0)
+
+
+def transfer_was_lost_on_the_way(books: Books) -> None:
+    change(books.stock, lambda row: not at_place(row), on_hand=9, moved=9, transferred=9)
 
 
 def what_came_back_was_not_put_on_the_shelf(books: Books) -> None:
@@ -82,7 +95,13 @@ def nothing_was_reserved(books: Books) -> None:
 
 TAMPERINGS: Tamperings = {
     "stock_is_its_movements": [a_unit_vanished, movement_without_goods, stock_row_is_gone],
-    "stock_is_received_less_shipped": [a_unit_vanished, receipt_was_changed, what_came_back_was_not_put_on_the_shelf],
+    "stock_is_received_less_shipped": [
+        a_unit_vanished,
+        receipt_was_changed,
+        adjustment_was_changed,
+        what_came_back_was_not_put_on_the_shelf,
+    ],
+    "transfers_arrive": [transfer_never_arrived, transfer_was_lost_on_the_way],
     "reserved_is_the_open_reservations": [reservation_counts_twice, stock_row_is_gone],
     "never_oversold": [sold_what_is_not_there, stock_is_negative],
     "reservation_fits": [

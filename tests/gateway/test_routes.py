@@ -28,6 +28,7 @@ table = RouteTable()
         ("/api/v1/payments", "payment"),
         ("/api/v1/warehouses/w1", "inventory"),
         ("/api/v1/stock/receipts", "inventory"),
+        ("/api/v1/stock/w1/milk", "inventory"),
         ("/api/v1/shipping/rates", "shipping"),
         ("/api/v1/shipments/5f/events", "shipping"),
         ("/api/v1/tracking/T1", "shipping"),

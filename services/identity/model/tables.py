@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 from sqlalchemy import MetaData
-from sqlmodel import SQLModel
 
 from chassis.database import new_metadata
 from chassis.outbox import Outbox
@@ -12,5 +11,5 @@ metadata = new_metadata()
 outbox = Outbox("identity", metadata)
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata

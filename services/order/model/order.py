@@ -7,13 +7,15 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from chassis.access import Grant
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
+from chassis.statements import Record
+from chassis.store import Aggregate
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import (
     Event,
@@ -70,11 +72,11 @@ def json_column() -> "Column[Any]":
     return Column(JSONB(none_as_null=True))
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata
 
 
-class Order(Table, table=True):
+class Order(Table, Aggregate, table=True):
     """What the saga has told of one order. The saga decides; this record is what customers and lists read."""
 
     __tablename__ = "orders"
@@ -126,18 +128,19 @@ class Order(Table, table=True):
     def placed(cls, order: PlaceOrder) -> Self:
         """A new order, PENDING; its saga is still to be started."""
         now = utc_now()
+        placement = order.model_dump(mode="json")
         return cls(
             order_id=order.order_id,
             customer_id=order.customer_id,
             fingerprint=order.fingerprint,
-            placement=order.model_dump(mode="json"),
+            placement=placement,
             hand_over_at=now + HAND_OVER_AFTER,
             status=OrderStatus.PENDING,
-            lines=[line.model_dump(mode="json") for line in order.lines],
+            lines=placement["lines"],
             currency=order.total.currency,
             total_minor=order.total.minor,
             refunded_minor=0,
-            ship_to=order.ship_to.model_dump(mode="json"),
+            ship_to=placement["ship_to"],
             warehouse_id=order.warehouse_id,
             needs_review=order.needs_review,
             history=[_entry(OrderStatus.PENDING, now, None, None)],
@@ -186,6 +189,11 @@ class Order(Table, table=True):
     def is_over(self) -> bool:
         """Whether nothing more can happen to it."""
         return self.status in FINAL_STATUSES
+
+    @property
+    def is_to_be_cancelled(self) -> bool:
+        """Whether it is cancelled, or is going to be, or somebody has asked for that already."""
+        return self.status in (OrderStatus.CANCELLING, OrderStatus.CANCELLED) or self.cancel_wish is not None
 
     def require_placed_by(self, fingerprint: str) -> None:
         """Refusal: idempotency_key_reused, if another request placed it."""
@@ -299,11 +307,22 @@ class Order(Table, table=True):
         return None
 
 
+def existing(order: Order | None) -> Order:
+    """The order, if there is one. Refusal: not_found."""
+    if order is None:
+        raise _unknown()
+    return order
+
+
 def within_reach(order: Order | None, caller: Grant) -> Order:
     """The order, if there is one and the caller reaches it. Refusal: not_found."""
     if order is None or not caller.reaches(owner=order.customer_id):
-        raise Refusal(ErrorCode.NOT_FOUND, "There is no such order.")
+        raise _unknown()
     return order
+
+
+def _unknown() -> Refusal:
+    return Refusal(ErrorCode.NOT_FOUND, "There is no such order.")
 
 
 def _entry(status: OrderStatus, at: datetime, detail: str | None, for_staff: str | None) -> dict[str, Any]:

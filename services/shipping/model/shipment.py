@@ -13,15 +13,17 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import uuid_utils.compat as uuids
-from sqlalchemy import BigInteger, Column, Identity, Index, Integer, MetaData, UniqueConstraint, text
+from sqlalchemy import BigInteger, Column, Identity, Index, MetaData, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from chassis.access import Grant
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
+from chassis.statements import Record
+from chassis.store import Aggregate
 from contracts import shipments as contract
 from contracts.address import Address
 from contracts.errors import ErrorCode, Refusal
@@ -71,14 +73,11 @@ class Asked(StrEnum):
     CANCEL = "cancel"
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata
 
 
-_version = Column("version", Integer, nullable=False)
-
-
-class Shipment(Table, table=True):
+class Shipment(Table, Aggregate, table=True):
     """One parcel of an order: the first, or one that was sent again.
 
     Without a customer it is a tombstone: the undo overtook the step, and the late step is refused.
@@ -92,8 +91,6 @@ class Shipment(Table, table=True):
         Index("ix_shipments_status", "status", "shipment_id"),
         Index("ix_shipments_asked_at", "asked_at", postgresql_where=text("asked_at is not null")),
     )
-    # Changes are made under the row's lock; a change without it would fail on this instead of undoing another's.
-    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": _version}
 
     shipment_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
     order_id: UUID
@@ -112,13 +109,12 @@ class Shipment(Table, table=True):
     reported_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     """Of the carrier's latest news, by the carrier's clock."""
     tracking_number: str | None = Field(default=None, max_length=100, index=True)
-    carrier_cost_minor: int | None = None
+    carrier_cost_minor: int | None = Field(default=None, sa_type=BigInteger)
     carrier_currency: str | None = Field(default=None, max_length=3)
     refusal_code: str | None = Field(default=None, max_length=40)
     """An ErrorCode; None exactly when it is not REFUSED."""
     refusal_detail: str | None = Field(default=None, max_length=500)
     created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
-    version: int = Field(default=1, sa_column=_version)
 
     @classmethod
     def to_book(cls, command: CreateShipment) -> "Shipment":
@@ -194,14 +190,13 @@ class Shipment(Table, table=True):
             self.refusal_code, self.refusal_detail = refusal.code, refusal.detail
         return []
 
-    def ask_to_cancel(self) -> bool:
-        """Write down that it shall not leave; False if there is nothing to cancel (any more). Refusal: already_dispatched."""
+    def ask_to_cancel(self) -> None:
+        """Write down that it shall not leave; nothing if there is nothing to cancel (any more). Refusal: already_dispatched."""
         if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
-            return False
+            return
         if self.status not in NOT_DISPATCHED:
             raise self.already_dispatched()
         self._ask(Asked.CANCEL)
-        return True
 
     def already_dispatched(self) -> Refusal:
         """The refusal of a cancel that comes too late, with what finds the parcel."""
@@ -218,14 +213,17 @@ class Shipment(Table, table=True):
         self._move(ShipmentStatus.CANCELLED)
         return [self._tracking_updated(ShipmentStatus.CANCELLED, utc_now())] if self.customer_id else []
 
-    def ask_to_dispatch(self) -> bool:
-        """Write down that it is handed over; False if it has left. Refusals: shipment_cancelled, illegal_transition."""
+    def ask_to_dispatch(self) -> None:
+        """Write down that it is handed over; nothing if it has left. Refusals: shipment_cancelled, illegal_transition."""
         if self.status in HAS_LEFT:
-            return False
+            return
         self._require_no_cancel()
         self._require_next(ShipmentStatus.DISPATCHED)
         self._ask(Asked.DISPATCH)
-        return True
+
+    def ask_again(self) -> None:
+        """Write down that what was asked, and has no answer, is asked once more."""
+        self.asked_at = utc_now()
 
     def dispatched(self, at: datetime) -> list[Event]:
         """The carrier has it. Changes nothing if that was known. Refusal: illegal_transition, if it was cancelled."""

@@ -1,15 +1,19 @@
 """What the tests of reservations put on the shelf and order, and how they read what came of it."""
 
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from sqlmodel import col, select
 
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
+from contracts.events import Event
 from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
 from services.inventory import commands
 from services.inventory.model import Movement, Stock, outbox
 from tests.conftest import ADMIN
+
+Told = TypeVar("Told", bound=Event)
 
 
 async def stock(database: Database, warehouse_id: str, **levels: int) -> None:
@@ -47,7 +51,7 @@ async def level(database: Database, warehouse_id: str, product_id: str) -> tuple
         return item.on_hand, item.reserved
 
 
-async def movements(database: Database, product_id: str) -> list[tuple[int, str]]:
+async def movements(database: Database, product_id: str) -> list[tuple[int, str | None]]:
     """Change and reference of each, oldest first."""
     async with database.reading() as session:
         query = select(Movement).where(Movement.product_id == product_id).order_by(col(Movement.movement_id))
@@ -58,3 +62,10 @@ async def event_types(database: Database) -> list[str]:
     async with database.reading() as session:
         rows = await session.execute(select(outbox.table.c.envelope).order_by(outbox.table.c.seq))
         return [row.envelope["type"] for row in rows]
+
+
+async def events(database: Database, kind: type[Told]) -> list[Told]:
+    """All of one kind, in the order in which they were told."""
+    async with database.reading() as session:
+        rows = await session.execute(select(outbox.table.c.envelope).order_by(outbox.table.c.seq))
+        return [kind.model_validate(row.envelope["data"]) for row in rows if row.envelope["type"] == kind.__name__]

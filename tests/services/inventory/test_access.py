@@ -11,11 +11,13 @@ from tests.conftest import TokenMint
 
 async def test_everybody_may_what_the_table_says(client: httpx2.AsyncClient, mint: TokenMint) -> None:
     async def goods_in_a_warehouse() -> Rows:
-        warehouse = uuid4().hex
+        warehouse, other = uuid4().hex, uuid4().hex
         admin = mint.headers(Role.ADMIN) | {"Idempotency-Key": warehouse}
-        await client.put(f"/api/v1/warehouses/{warehouse}", params={"name": "One"}, headers=admin)
+        for each in (warehouse, other):
+            await client.put(f"/api/v1/warehouses/{each}", params={"name": "One"}, headers=admin)
         receipt = {"warehouse_id": warehouse, "reference": "d1", "lines": [{"product_id": "milk", "quantity": 9}]}
         (await client.post("/api/v1/stock/receipts", json=receipt, headers=admin)).raise_for_status()
-        return Rows({"warehouse_id": warehouse}, warehouse=warehouse)
+        places = {"warehouse_id": warehouse, "from_warehouse_id": warehouse, "to_warehouse_id": other}
+        return Rows(places | {"product_id": "milk"}, warehouse=warehouse, other_warehouse=other)
 
     await assert_access("inventory", client, mint, goods_in_a_warehouse)

@@ -8,7 +8,8 @@ import pytest
 from contracts.base import LARGEST_QUANTITY
 from contracts.errors import Refusal
 from contracts.identity import Role
-from services.inventory.model import Stock
+from contracts.inventory import MovementKind
+from services.inventory.model import Cause, Stock
 from tests.conftest import TokenMint
 
 
@@ -37,11 +38,8 @@ async def test_a_retried_receipt_counts_once(client: httpx2.AsyncClient, mint: T
     first = await client.post("/api/v1/stock/receipts", json=body, headers=headers)
     again = await client.post("/api/v1/stock/receipts", json=body, headers=headers)
     assert first.status_code == again.status_code == 201
-    assert (
-        first.json()
-        == again.json()
-        == [{"warehouse_id": "w1", "product_id": "milk", "on_hand": 3, "reserved": 0, "available": 3}]
-    )
+    level = {"warehouse_id": "w1", "product_id": "milk", "on_hand": 3, "reserved": 0, "available": 3, "version": 2}
+    assert first.json() == again.json() == [level]
     other = await client.post("/api/v1/stock/receipts", json=body | {"reference": "d2"}, headers=headers)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
@@ -79,7 +77,8 @@ async def test_g11_a_warehouse_has_no_control_characters_in_its_name(client: htt
 
 def test_g11_a_shelf_holds_no_more_than_its_column() -> None:
     stock = Stock(warehouse_id="w1", product_id="milk", on_hand=LARGEST_QUANTITY - 1)
-    stock.receive(1)
+    delivery = Cause(MovementKind.RECEIPT, "d1")
+    stock.move(1, delivery)
     with pytest.raises(Refusal):
-        stock.receive(1)
+        stock.move(1, delivery)
     assert stock.on_hand == LARGEST_QUANTITY

@@ -21,7 +21,7 @@ from contracts.orders import AdvanceOrder, CancelReply, CancelRequest, OrderStat
 from services.order import commands
 from services.order.commands import OrderService
 from services.order.model import outbox
-from tests.conftest import TokenMint, eventually
+from tests.conftest import TokenMint, changing, eventually
 from tests.services.order.conftest import SHIP_TO, Catalogue, S, new_order, stored
 from tests.services.order.scripted import Script
 
@@ -99,18 +99,26 @@ async def test_who_does_not_want_to_wait_finds_the_order_afterwards(client: http
     assert (await client.get(response.headers["location"], headers=headers)).json() == response.json()
 
 
-async def test_s9_a_repeated_request_never_asks_the_catalogue(
+async def test_s9_a_repeated_request_never_needs_the_catalogue(
     client: httpx2.AsyncClient, catalogue: Catalogue, mint: TokenMint
 ) -> None:
     headers = mint.headers(Role.CUSTOMER, subject=uuid4())
     first = await place(client, headers, prefer="")
+
+    async def repeat() -> None:
+        again = await place(client, headers, prefer="")
+        assert (again.status_code, again.json()) == (202, first.json())
+        other = await place(client, headers, prefer="", milk=3)
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+    await repeat()
+    catalogue.put("milk", "9.99")
+    await repeat()
+    catalogue.away = True
+    await repeat()
+    catalogue.away = False
     catalogue.products.clear()
-    catalogue.lookups.clear()
-    again = await place(client, headers, prefer="")
-    assert (again.status_code, again.json()) == (202, first.json())
-    other = await place(client, headers, prefer="", milk=3)
-    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
-    assert catalogue.lookups == []
+    await repeat()
     # Another customer's key is another key.
     stranger = await place(client, mint.headers(Role.CUSTOMER), prefer="")
     assert (stranger.status_code, stranger.json()["code"]) == (422, "product_unknown")
@@ -264,6 +272,12 @@ async def test_s8_what_was_accepted_is_known_while_temporal_is_away(
     assert (await lonely_client.get("/health/ready")).status_code == 200
 
 
+async def let_all_be_due(database: Database) -> None:
+    """The job need not wait."""
+    async with changing(database) as work:
+        await work.rows(text("update orders set hand_over_at = now()"))
+
+
 async def test_s8_the_job_starts_what_was_accepted_and_passes_on_the_wish_to_cancel(
     lonely_client: httpx2.AsyncClient,
     patient_client: httpx2.AsyncClient,
@@ -279,8 +293,7 @@ async def test_s8_the_job_starts_what_was_accepted_and_passes_on_the_wish_to_can
         assert (await place(lonely_client, headers, key=key)).status_code == 202
     cancel = await lonely_client.post(f"/api/v1/orders/{wished}/cancel", json={"reason": "mistake"}, headers=headers)
     assert cancel.status_code == 202
-    async with database.transaction() as session:
-        await session.execute(text("update orders set hand_over_at = now()"))
+    await let_all_be_due(database)
     answering = asyncio.create_task(
         script(
             temporal_client,
@@ -304,8 +317,7 @@ async def test_s8_what_cannot_be_handed_over_is_tried_again(
     customer = uuid4()
     assert (await place(lonely_client, mint.headers(Role.CUSTOMER, subject=customer))).status_code == 202
     assert not await lonely_orders.hand_over()  # not yet due
-    async with database.transaction() as session:
-        await session.execute(text("update orders set hand_over_at = now()"))
+    await let_all_be_due(database)
     with pytest.raises(Unavailable):
         await lonely_orders.hand_over()
     row = await commands.find_order(database, order_id_for(customer, "k1"))
@@ -544,8 +556,102 @@ async def test_g7_staff_do_not_decide_about_their_own_orders(
     assert colleague.status_code == 200
 
 
+# Only what was seen is changed
+
+
+async def test_an_order_has_a_version_that_rises(client: httpx2.AsyncClient, database: Database, mint: TokenMint) -> None:
+    headers = mint.headers(Role.CUSTOMER, subject=uuid4())
+    placed = await place(client, headers)
+    assert (placed.headers["etag"], placed.json()["version"]) == ('"1"', 1)
+    url, order_id = placed.headers["location"], UUID(placed.json()["order_id"])
+    seen = await client.get(url, headers=headers)
+    assert (seen.headers["etag"], seen.json()) == ('"1"', placed.json())
+    for _ in range(2):  # the second time it changes nothing
+        await commands.advance_order(database, AdvanceOrder(order_id=order_id, after=1, path=(S.RESERVED,)))
+        for who in (headers, mint.headers(Role.SUPPORT)):
+            seen = await client.get(url, headers=who)
+            assert (seen.headers["etag"], seen.json()["version"]) == ('"2"', 2)
+
+
+async def test_an_order_that_changed_meanwhile_is_not_changed(
+    patient_client: httpx2.AsyncClient, database: Database, mint: TokenMint, temporal_client: Client
+) -> None:
+    order_id, customer = await at_work(patient_client, mint, temporal_client)
+    await script(temporal_client, order_id, state=state(order_id, S.IN_REVIEW))
+    own, support = mint.headers(Role.CUSTOMER, subject=customer), mint.headers(Role.SUPPORT)
+    url = f"/api/v1/orders/{order_id}"
+
+    async def send(action: str, headers: dict[str, str], version: str | None) -> httpx2.Response:
+        sent = {"reason": "seen"} | ({"choice": "wait"} if action == "parcel-decision" else {})
+        match = {"If-Match": version} if version else {}
+        return await patient_client.post(f"{url}/{action}", json=sent, headers=headers | match)
+
+    old = (await patient_client.get(url, headers=own)).headers["etag"]
+    words = {"path": (S.RESERVED, S.IN_REVIEW), "for_staff": "stolen card", "review_reason": "stolen card"}
+    await commands.advance_order(database, AdvanceOrder.model_validate({"order_id": order_id, "after": 1, **words}))
+    for action, headers in product(("cancel", "approve", "reject", "parcel-decision"), (own, support)):
+        if headers is own and action != "cancel":
+            continue
+        stale = await send(action, headers, old)
+        assert (stale.status_code, stale.json()["code"], stale.json()["current_version"]) == (412, "stale_version", 2)
+        current = stale.json()["current"]
+        assert (current["status"], current["version"]) == ("IN_REVIEW", 2)
+        assert ("stolen" in stale.text) is (headers is support)
+        shown = (await patient_client.get(url, headers=headers)).json()
+        assert current == shown | {name: empty for name, empty in NOT_ASKED.items() if name in shown}
+    assert await asked(temporal_client, order_id) == []
+    for wrong in ("2", "*", 'W/"2"'):
+        assert (await send("cancel", own, wrong)).status_code == 422
+    for action in ("approve", "reject", "parcel-decision"):
+        done = await send(action, support, '"2"')
+        assert (done.status_code, done.headers["etag"]) == (200, '"2"')
+    # The saga has the last word: what it refuses stays refused for who has seen all that the record knows.
+    await script(temporal_client, order_id, refusal="not_in_review")
+    late = await send("approve", support, '"2"')
+    assert (late.status_code, late.json()["code"]) == (409, "not_in_review")
+    assert len(await asked(temporal_client, order_id)) == 3
+
+
+async def test_a_stranger_is_not_told_what_changed(client: httpx2.AsyncClient, database: Database, mint: TokenMint) -> None:
+    order = await stored(database, S.RESERVED)
+    url = f"/api/v1/orders/{order.order_id}/cancel"
+    stale = await client.post(url, json={"reason": "x"}, headers=mint.headers(Role.CUSTOMER) | {"If-Match": '"1"'})
+    assert (stale.status_code, stale.json()["code"]) == (404, "not_found")
+    own = mint.headers(Role.SUPPORT, subject=order.customer_id) | {"If-Match": '"1"'}
+    refused = await client.post(f"/api/v1/orders/{order.order_id}/approve", json={"reason": "x"}, headers=own)
+    assert (refused.status_code, refused.json()["code"]) == (403, "own_order")
+
+
+async def test_a_repeated_cancel_is_told_how_far_it_got_whatever_was_seen(
+    client: httpx2.AsyncClient, lonely_client: httpx2.AsyncClient, database: Database, mint: TokenMint
+) -> None:
+    """RFC 9110, 13.1.1: a change that was made already may be answered as such."""
+    order = await stored(database, *TO_CONFIRMED, S.CANCELLING, S.CANCELLED, detail="By mistake.", refunded=new_order().total)
+    seen = mint.headers(Role.CUSTOMER, subject=order.customer_id) | {"If-Match": '"1"'}
+    done = await client.post(f"/api/v1/orders/{order.order_id}/cancel", json={"reason": "x"}, headers=seen)
+    assert (done.status_code, done.json()["status"], done.headers["etag"]) == (200, "CANCELLED", '"2"')
+    # One that could not be passed on yet is known to the record only.
+    customer = mint.headers(Role.CUSTOMER, subject=uuid4())
+    url = (await place(lonely_client, customer)).headers["location"]
+    for _ in range(2):
+        wish = await lonely_client.post(f"{url}/cancel", json={"reason": "x"}, headers=customer | {"If-Match": '"1"'})
+        assert (wish.status_code, wish.headers["etag"]) == (202, '"2"')
+
+
+async def test_the_documentation_tells_of_versions(client: httpx2.AsyncClient) -> None:
+    described = (await client.get("/openapi.json")).json()
+    for action in ("cancel", "approve", "reject", "parcel-decision"):
+        operation = described["paths"][f"/api/v1/orders/{{order_id}}/{action}"]["post"]
+        [shown] = operation["responses"]["412"]["content"].values()
+        assert shown["schema"]["$ref"].endswith("/StaleOrder")
+        assert "If-Match" in [parameter["name"] for parameter in operation["parameters"]]
+        assert "last" in operation["description"]
+
+
 # Who sees what
 
+NOT_ASKED: dict[str, object] = {"waiting_for": None, "choices": [], "stuck_undos": [], "given_up": []}
+"""What a saga tells, in a view for which it was not asked."""
 SECRET = "stolen card, says ann at http://payment:8003"
 FOR_STAFF = {"review_reason", "for_staff", "trouble", "waiting_for", "choices", "stuck_undos"}
 

@@ -12,7 +12,7 @@ from contracts.orders import AdvanceOrder, LineRequest, OrderStatus, Outcome, Pl
 from services.order.api import wants_async
 from services.order.commands import canceller
 from services.order.model import Order
-from services.order.model.placing import Terms, priced, require_form
+from services.order.model.placing import KnownPlaces, Terms, priced, require_form
 from services.order.schemas import OrderView
 from tests.conftest import ADMIN
 from tests.services.order.conftest import SHIP_TO, S, new_order
@@ -99,6 +99,24 @@ def test_an_address_has_the_form_of_its_country(change: dict[str, str | None], w
         require_form(address)
     assert fields(refused) == wrong
     return None
+
+
+def test_a_known_place_is_all_that_the_form_of_an_address_depends_on() -> None:
+    places = KnownPlaces(at_most=2)
+    places.add(SHIP_TO)
+    for change, is_known in (
+        ({"name": "Bob", "line1": "2 Market Street", "line2": "Flat 3"}, True),
+        ({"postal_code": "10001"}, False),
+        ({"region": "NY"}, False),
+        ({"region": None}, False),
+        ({"city": "Oakland"}, False),
+        ({"country": "CA"}, False),
+    ):
+        assert (Address.model_validate(SHIP_TO.model_dump() | change) in places) is is_known
+    oakland, fresno = [SHIP_TO.model_copy(update={"city": city}) for city in ("Oakland", "Fresno")]
+    places.add(oakland)
+    places.add(fresno)
+    assert [address in places for address in (SHIP_TO, oakland, fresno)] == [False, False, True]
 
 
 @pytest.mark.parametrize(

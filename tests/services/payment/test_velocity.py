@@ -6,18 +6,20 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
+from sqlmodel import col, select
 
 from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
+from chassis.statements import locked
 from contracts import payments as contract
 from contracts.errors import Refusal
 from contracts.money import Money
 from contracts.payments import PaymentStatus, ProcessPayment
 from services.payment import commands
 from services.payment.adapters import HttpPaymentProvider
-from services.payment.commands import _find
-from services.payment.model import Recent, Subject, Velocity
+from services.payment.model import Payment, Recent, Subject, Velocity
+from tests.conftest import changing
 from tests.services.payment.conftest import Simulator, assert_books_agree, capture_of, pay, refund_of
 
 VELOCITY = Velocity(timedelta(hours=24), orders=5, total=Money(amount=Decimal(300)))
@@ -33,9 +35,8 @@ def of(customer_id: UUID, payment: ProcessPayment) -> ProcessPayment:
 
 
 async def made_earlier(database: Database, payment: ProcessPayment, age: timedelta) -> None:
-    async with database.transaction() as session:
-        row = await _find(session, payment.order_id, payment.attempt)
-        assert row is not None
+    async with changing(database) as work:
+        [row] = await work.all(locked(Payment, col(Payment.order_id) == payment.order_id))
         row.created_at = utc_now() - age
 
 
@@ -94,8 +95,7 @@ async def test_g7_a_card_is_known_again_under_another_name(buy: Buying, database
     second = await buy(payments[1])
     assert (second.status, second.review) == (S.AUTHORIZED, ("card: more than 300.00 USD within 24 hours",))
     async with database.reading() as session:
-        row = await _find(session, payments[1].order_id, 1)
-        assert row is not None
+        row = (await session.exec(select(Payment).where(Payment.order_id == payments[1].order_id))).one()
         assert "stolen" not in str(row.model_dump())
 
 

@@ -109,6 +109,51 @@ async def test_a_parcels_way_is_told(client: httpx2.AsyncClient, mint: TokenMint
     assert (late.status_code, told["code"], told["tracking_number"]) == (409, "already_dispatched", booked["tracking_number"])
 
 
+async def test_who_has_an_old_version_of_a_parcel_changes_nothing(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    booked = (await create(client, mint, order())).json()
+    staff = mint.headers(Role.WAREHOUSE)
+    path = f"/api/v1/shipments/{booked['shipment_id']}"
+    shown = await client.get(path, headers=staff)
+    first = shown.headers["etag"]
+    assert first == f'"{shown.json()["version"]}"'
+    for action, status in (("dispatch", "DISPATCHED"), ("deliver", "DELIVERED")):
+        before = await client.get(path, headers=staff)
+        done = await client.post(f"{path}/{action}", headers=staff | {"If-Match": before.headers["etag"]})
+        assert (done.status_code, done.json()["status"]) == (200, status)
+        after = await client.get(path, headers=staff)
+        assert done.headers["etag"] == after.headers["etag"] != before.headers["etag"]
+        assert done.json() == after.json()
+        for seen in (first, before.headers["etag"]):
+            stale = await client.post(f"{path}/{action}", headers=staff | {"If-Match": seen})
+            assert (stale.status_code, stale.json()["code"]) == (412, "stale_version")
+            assert (stale.json()["current"], stale.json()["current_version"]) == (after.json(), after.json()["version"])
+        assert (await client.get(path, headers=staff)).headers["etag"] == after.headers["etag"]
+    assert (await client.post(f"{path}/deliver", headers=staff)).headers["etag"] == after.headers["etag"]
+    malformed = await client.post(f"{path}/deliver", headers=staff | {"If-Match": "*"})
+    assert (malformed.status_code, malformed.json()["errors"][0]["field"]) == (422, "If-Match")
+
+
+async def test_an_old_version_tells_nothing_of_a_parcel_elsewhere(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    booked = (await create(client, mint, order())).json()
+    elsewhere = mint.headers(Role.WAREHOUSE, warehouses=["309"]) | {"If-Match": '"999"'}
+    for action in ("dispatch", "deliver"):
+        hidden = await client.post(f"/api/v1/shipments/{booked['shipment_id']}/{action}", headers=elsewhere)
+        assert (hidden.status_code, hidden.json()["code"]) == (404, "not_found")
+
+
+async def test_the_carrier_is_not_asked_with_an_old_version(
+    client: httpx2.AsyncClient, mint: TokenMint, simulator: CarrierSimulator
+) -> None:
+    parcel = order()
+    booked = (await create(client, mint, parcel)).json()
+    staff = mint.headers(Role.ADMIN)
+    path = f"/api/v1/shipments/{booked['shipment_id']}"
+    stale = await client.post(f"{path}/dispatch", headers=staff | {"If-Match": '"999"'})
+    assert (stale.status_code, stale.json()["current"]) == (412, (await client.get(path, headers=staff)).json())
+    assert stale.json()["current"]["status"] == "BOOKED"
+    assert await simulator.status(parcel.order_id) == "booked"
+
+
 async def test_s10_an_order_has_as_many_parcels_as_it_was_sent(client: httpx2.AsyncClient, mint: TokenMint) -> None:
     first = order()
     booked = [(await create(client, mint, each)).json() for each in (first, sent_again(first))]

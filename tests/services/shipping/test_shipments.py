@@ -15,7 +15,7 @@ from services.shipping import commands
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import Asked, Shipment
 from services.shipping.ports import Booking
-from tests.conftest import ADMIN
+from tests.conftest import ADMIN, changing
 from tests.services.shipping.conftest import API_KEY, CarrierSimulator
 from tests.services.shipping.parcels import envelopes_of, events_of, order, reference_of, sent_again, shipment_of, undo
 
@@ -239,10 +239,10 @@ async def test_one_parcel_that_the_carrier_does_not_know_does_not_hold_up_the_ot
     database: Database, carrier: HttpCarrier, simulator: CarrierSimulator
 ) -> None:
     unknown, known = order(), order()
-    async with database.transaction() as session:  # as after a loss of the carrier's books
+    async with changing(database) as work:  # as after a loss of the carrier's books
         shipment = Shipment.to_book(unknown)
         shipment.booked(Booking("TRK-LOST", Money.zero()))
-        session.add(shipment)
+        work.add(shipment)
     booked = await commands.create_shipment(database, carrier, known)
     with pytest.raises(NotUnderstood):
         await commands.dispatch_shipment(database, carrier, ADMIN, shipment.shipment_id)

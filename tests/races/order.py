@@ -1,0 +1,145 @@
+"""The order record's commands, and what always holds of it."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+from random import Random
+from uuid import UUID
+
+from chassis.clock import utc_now
+from chassis.database import Database
+from contracts.address import Address
+from contracts.money import Money
+from contracts.orders import NEXT_STATUS, AdvanceOrder, CancelRequest, OrderLine, OrderStatus, PlaceOrder, Trouble
+from services.order import commands
+from tests.races.machine import Command, Rows, Subject, seeded_uuid
+
+TO = Address(name="A. Customer", line1="12 Main Street", city="Cincinnati", region="OH", postal_code="45202", country="US")
+_O = OrderStatus
+PATHS: tuple[tuple[int, tuple[OrderStatus, ...]], ...] = (
+    (1, (_O.RESERVED,)),
+    (1, (_O.RESERVED, _O.PAID, _O.CONFIRMED)),
+    (1, (_O.CANCELLING,)),
+    (1, (_O.RESERVED, _O.CANCELLING, _O.CANCELLED)),
+    (2, (_O.PAID, _O.CONFIRMED)),
+    (4, (_O.SHIPPED,)),
+    (4, (_O.CANCELLING, _O.CANCELLED)),
+    (5, (_O.UNDELIVERED,)),
+    (5, (_O.DELIVERED, _O.COMPLETED)),
+    (6, (_O.SHIPPED, _O.DELIVERED)),
+)
+"""What a saga may tell: how many statuses came before, and which follow."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Orders of one customer: the first is confirmed, the second is written down, the third is new."""
+
+    placements: tuple[PlaceOrder, ...]
+    requests: tuple[CancelRequest, ...] = (
+        CancelRequest(reason="too late", requested_by="customer"),
+        CancelRequest(reason="fraud", requested_by="operator"),
+    )
+
+    def order(self, random: Random) -> UUID:
+        return random.choice(self.placements).order_id
+
+
+def placement(order_id: UUID) -> PlaceOrder:
+    line = OrderLine(product_id="milk", name="Milk", quantity=1, unit_price=Money(amount=Decimal(5)))
+    return PlaceOrder(
+        order_id=order_id,
+        customer_id=order_id,
+        lines=(line,),
+        total=line.total,
+        ship_to=TO,
+        payment_token="tok_visa",
+        placed_at=utc_now(),
+    )
+
+
+def word(order_id: UUID, random: Random) -> AdvanceOrder:
+    after, path = random.choice(PATHS)
+    trouble = Trouble.LOST if _O.UNDELIVERED in path else None
+    refunded = Money(amount=Decimal(5)) if _O.CANCELLED in path else None
+    return AdvanceOrder(order_id=order_id, after=after, path=path, trouble=trouble, refunded=refunded)
+
+
+async def prepare(database: Database, random: Random) -> Desk:
+    desk = Desk(tuple(placement(seeded_uuid(random)) for _ in range(3)))
+    for order in desk.placements[:2]:
+        await commands.accept_order(database, order)
+    path = (_O.RESERVED, _O.PAID, _O.CONFIRMED, _O.SHIPPED)[: random.choice((3, 4))]
+    await commands.advance_order(database, AdvanceOrder(order_id=desk.placements[0].order_id, after=1, path=path))
+    if random.random() < 0.5:
+        await commands.wish_to_cancel(database, desk.placements[random.randint(0, 1)].order_id, desk.requests[0])
+    return desk
+
+
+def accept(desk: Desk, random: Random) -> Command:
+    order = random.choice(desk.placements[1:])
+    return lambda database: commands.accept_order(database, order)
+
+
+def advance(desk: Desk, random: Random) -> Command:
+    command = word(desk.order(random), random)
+    return lambda database: commands.advance_order(database, command)
+
+
+def wish(desk: Desk, random: Random) -> Command:
+    order_id, request = desk.order(random), random.choice(desk.requests)
+    return lambda database: commands.wish_to_cancel(database, order_id, request)
+
+
+def take(desk: Desk, random: Random) -> Command:
+    return lambda database: commands.take_to_hand_over(database)
+
+
+def handed_over(desk: Desk, random: Random) -> Command:
+    order_id, request = desk.order(random), random.choice((None, *desk.requests))
+    return lambda database: commands.note_handed_over(database, order_id, request)
+
+
+COMMANDS: dict[str, Callable[[Desk, Random], Command]] = {
+    "accept": accept,
+    "advance": advance,
+    "wish to cancel": wish,
+    "take to hand over": take,
+    "note handed over": handed_over,
+}
+_EVENTS = {
+    "CONFIRMED": "OrderConfirmed",
+    "CANCELLED": "OrderCancelled",
+    "UNDELIVERED": "OrderUndelivered",
+    "REFUNDED": "OrderRefunded",
+    "COMPLETED": "OrderCompleted",
+}
+
+
+def broken(rows: Rows, desk: Desk) -> Sequence[str]:
+    """The path is legal, each step of it was told once, and what a saga does not know yet is to be handed over."""
+    wrong = []
+    for order in rows["orders"]:
+        path = [OrderStatus(entry["status"]) for entry in order["history"]]
+        if (
+            path[0] != _O.PENDING
+            or path[-1] != order["status"]
+            or any(after not in NEXT_STATUS[at] for at, after in pairwise(path))
+        ):
+            wrong.append(f"{order['status']}, and its path is {path}")
+        told = Counter(row["envelope"]["type"] for row in rows["outbox"] if row["key"] == order["order_id"])
+        expected = Counter(["OrderCreated", *(_EVENTS[status] for status in path if status in _EVENTS)])
+        expected["OrderConfirmed"] = min(expected["OrderConfirmed"], 1)
+        if told != +expected:
+            wrong.append(f"its path is {path}, and the events are {dict(told)}")
+        waits = order["placement"] is not None or order["cancel_wish"] is not None
+        if waits != (order["hand_over_at"] is not None):
+            wrong.append(f"handed over at {order['hand_over_at']}: {order['placement'] is not None}, {order['cancel_wish']}")
+        if not 0 <= order["refunded_minor"] <= order["total_minor"]:
+            wrong.append(f"{order['refunded_minor']} of {order['total_minor']} were refunded")
+    return wrong
+
+
+SUBJECT = Subject("order", prepare, COMMANDS, broken, loose=frozenset({"take to hand over"}))

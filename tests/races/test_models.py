@@ -1,0 +1,296 @@
+"""Sequences of commands, made up by Hypothesis, are answered by a service as by its pure model, and leave the same behind."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+from uuid import UUID
+
+import hypothesis.strategies as st
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from pydantic import BaseModel
+
+from chassis.clock import utc_now
+from chassis.idempotency import IdempotencyKey
+from contracts.errors import Refusal
+from contracts.ids import parcel_reference
+from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
+from contracts.money import Money
+from contracts.orders import AdvanceOrder, OrderStatus, PlaceOrder, Trouble
+from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
+from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
+from services.inventory import commands as inventory_commands
+from services.order import commands as order_commands
+from services.payment import commands as payment_commands
+from services.shipping import commands as shipping_commands
+from services.shipping.ports import CarrierNews
+from testing.model.inventory import Inventory
+from testing.model.orders import Orders
+from testing.model.payment import Payments
+from testing.model.shipping import Shipping
+from tests.conftest import ADMIN, Databases
+from tests.races import inventory, order, payment, shipping
+from tests.races.machine import Arena, Subject
+
+ORDERS = [UUID(int=0x5EED << 112 | number) for number in range(3)]
+order_ids = st.sampled_from(ORDERS)
+parcels = st.integers(1, 2)
+COMPARED = {"status", "parcel", "warehouse_id", "lines", "amount", "refunded", "outcome"}
+"""What of a reply is compared: not ids, which the service makes up."""
+
+
+class Both(RuleBasedStateMachine):
+    """A service and its model."""
+
+    subject: ClassVar[Subject[Any]]
+    loop: ClassVar[asyncio.AbstractEventLoop]
+    arena: ClassVar[Arena]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.do(self.arena.clear())
+
+    @property
+    def database(self) -> Any:
+        return self.arena.database
+
+    def do(self, doing: Awaitable[Any]) -> Any:
+        async def done() -> Any:
+            return await doing
+
+        return self.loop.run_until_complete(done())
+
+    def compare(self, expected: Callable[[], Any], doing: Awaitable[Any]) -> None:
+        async def done() -> Any:
+            return await doing
+
+        assert _answer(lambda: self.loop.run_until_complete(done())) == _answer(expected)
+
+    def world(self) -> Any:
+        """What the service's invariants are about, beside its rows."""
+        return None
+
+    def teardown(self) -> None:
+        rows = self.do(self.arena.rows())
+        assert not self.subject.broken(rows, self.world())
+
+
+def _answer(ask: Callable[[], Any]) -> Any:
+    try:
+        reply = ask()
+    except Refusal as refusal:
+        return refusal.code
+    return reply.model_dump(include=COMPARED) if isinstance(reply, BaseModel) else reply
+
+
+class InventoryMachine(Both):
+    subject = inventory.SUBJECT
+    quantities = st.one_of(st.integers(1, 4), st.integers(1, 120))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Inventory()
+        self.receipts = 0
+        for warehouse in inventory.WAREHOUSES:
+            self.do(inventory_commands.put_warehouse(self.database, ADMIN, warehouse, warehouse))
+            self.model.receive(warehouse)
+
+    @rule(
+        order_id=order_ids,
+        parcel=parcels,
+        warehouse=st.sampled_from([None, *inventory.WAREHOUSES, "nowhere"]),
+        lines=st.dictionaries(st.sampled_from(inventory.PRODUCTS), quantities, min_size=1),
+    )
+    def reserve(self, order_id: UUID, parcel: int, warehouse: str | None, lines: dict[str, int]) -> None:
+        command = ReserveInventory(
+            order_id=order_id,
+            parcel=parcel,
+            customer_id=ORDERS[0],
+            warehouse_id=warehouse,
+            lines=tuple(StockLine(product_id=product, quantity=quantity) for product, quantity in lines.items()),
+        )
+        self.compare(lambda: self.model.reserve(command), inventory_commands.reserve_inventory(self.database, command))
+
+    @rule(order_id=order_ids, parcel=parcels)
+    def release(self, order_id: UUID, parcel: int) -> None:
+        command = ReleaseInventory(order_id=order_id, parcel=parcel, reason="test")
+        self.compare(lambda: self.model.release(command), inventory_commands.release_inventory(self.database, command))
+
+    @rule(order_id=order_ids, parcel=parcels)
+    def ship(self, order_id: UUID, parcel: int) -> None:
+        command = ShipInventory(order_id=order_id, parcel=parcel)
+        self.compare(lambda: self.model.ship(command), inventory_commands.ship_inventory(self.database, command))
+
+    @rule(order_id=order_ids, parcel=parcels)
+    def restock(self, order_id: UUID, parcel: int) -> None:
+        command = RestockInventory(order_id=order_id, parcel=parcel, reason="test")
+        self.compare(lambda: self.model.restock(command), inventory_commands.restock_inventory(self.database, command))
+
+    @rule(warehouse=st.sampled_from(inventory.WAREHOUSES), product=st.sampled_from(inventory.PRODUCTS), quantity=quantities)
+    def receive(self, warehouse: str, product: str, quantity: int) -> None:
+        self.receipts += 1
+        lines = [StockLine(product_id=product, quantity=quantity)]
+        key = IdempotencyKey("test", str(self.receipts), "")
+        self.do(inventory_commands.receive_stock(self.database, ADMIN, warehouse, lines, key, reference="test"))
+        self.model.receive(warehouse, **{product: quantity})
+
+    def teardown(self) -> None:
+        super().teardown()
+        expected = {
+            (warehouse, product): (shelf.on_hand, shelf.reserved)
+            for warehouse, shelves in self.model.shelves.items()
+            for product, shelf in shelves.items()
+        }
+        rows = self.do(self.arena.rows())["stock"]
+        assert {(row["warehouse_id"], row["product_id"]): (row["on_hand"], row["reserved"]) for row in rows} == expected
+
+
+class OrderMachine(Both):
+    subject = order.SUBJECT
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Orders()
+
+    @rule(order_id=order_ids)
+    def accept(self, order_id: UUID) -> None:
+        placement: PlaceOrder = order.placement(order_id)
+        record = self.model.accept(placement)
+        assert self.do(order_commands.accept_order(self.database, placement)).status == record.status
+
+    @rule(order_id=order_ids, after=st.integers(1, 7), path=st.lists(st.sampled_from(OrderStatus), max_size=4))
+    def advance(self, order_id: UUID, after: int, path: list[OrderStatus]) -> None:
+        self._advance(order_id, after, tuple(path))
+
+    @rule(order_id=order_ids, word=st.sampled_from(order.PATHS))
+    def advance_by_a_likely_word(self, order_id: UUID, word: tuple[int, tuple[OrderStatus, ...]]) -> None:
+        self._advance(order_id, *word)
+
+    def _advance(self, order_id: UUID, after: int, path: tuple[OrderStatus, ...]) -> None:
+        trouble = Trouble.LOST if OrderStatus.UNDELIVERED in path else None
+        command = AdvanceOrder(order_id=order_id, after=after, path=path, trouble=trouble)
+        self.compare(lambda: self.model.advance(command), order_commands.advance_order(self.database, command))
+
+    def teardown(self) -> None:
+        super().teardown()
+        rows = self.do(self.arena.rows())["orders"]
+        histories = {UUID(row["order_id"]): [entry["status"] for entry in row["history"]] for row in rows}
+        assert histories == {order_id: record.history for order_id, record in self.model.records.items()}
+
+
+class PaymentMachine(Both):
+    subject = payment.SUBJECT
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Payments()
+        self.bank = payment.Bank()
+
+    def world(self) -> payment.Till:
+        return payment.Till(ORDERS[0], tuple(ORDERS), self.bank)
+
+    @rule(
+        order_id=order_ids,
+        attempt=parcels,
+        capture=st.booleans(),
+        token=st.sampled_from(["tok_visa", "tok_visa", "tok_declined"]),
+        minor=st.sampled_from([1250, 1250, 1250, 990, 0]),
+    )
+    def process(self, order_id: UUID, attempt: int, capture: bool, token: str, minor: int) -> None:
+        command = ProcessPayment(
+            order_id=order_id,
+            attempt=attempt,
+            customer_id=order_id,
+            amount=Money.from_minor(minor, "USD"),
+            payment_token=token,
+            ship_to_fingerprint=2 * order_id.hex,
+            capture=capture,
+        )
+        self.model.bank.declines = token == "tok_declined"
+        self.compare(lambda: self.model.process(command), payment_commands.process_payment(self.database, self.bank, command))
+
+    @rule(order_id=order_ids, attempt=parcels)
+    def capture(self, order_id: UUID, attempt: int) -> None:
+        command = CapturePayment(order_id=order_id, attempt=attempt)
+        self.model.bank.declines = False
+        self.compare(lambda: self.model.capture(command), payment_commands.capture_payment(self.database, self.bank, command))
+
+    @rule(order_id=order_ids, attempt=parcels)
+    def refund(self, order_id: UUID, attempt: int) -> None:
+        command = RefundPayment(order_id=order_id, attempt=attempt, reason="test")
+        self.compare(lambda: self.model.refund(command), payment_commands.refund_payment(self.database, self.bank, command))
+
+
+class ShippingMachine(Both):
+    subject = shipping.SUBJECT
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Shipping()
+        self.van = shipping.Van()
+        self.news = 0
+
+    def world(self) -> shipping.Dock:
+        return shipping.Dock(tuple(ORDERS), (), self.van)
+
+    @rule(order_id=order_ids, parcel=parcels, city=st.sampled_from(["Cincinnati", "Cincinnati", "Nowhere"]))
+    def create(self, order_id: UUID, parcel: int, city: str) -> None:
+        command: CreateShipment = shipping.to_create(order_id, city).model_copy(update={"parcel": parcel})
+        self.model.refuses = shipping.ErrorCode.ADDRESS_UNDELIVERABLE if city == "Nowhere" else None
+        self.compare(lambda: self.model.create(command), shipping_commands.create_shipment(self.database, self.van, command))
+
+    @rule(order_id=order_ids, parcel=parcels)
+    def cancel(self, order_id: UUID, parcel: int) -> None:
+        command = CancelShipment(order_id=order_id, parcel=parcel, reason="test")
+        self.compare(lambda: self.model.cancel(command), shipping_commands.cancel_shipment(self.database, self.van, command))
+
+    @rule(
+        order_id=order_ids,
+        parcel=parcels,
+        to=st.sampled_from(
+            [*3 * [ShipmentStatus.DISPATCHED], *map(ShipmentStatus, ("IN_TRANSIT", "DELIVERED", "LOST", "RETURNED"))]
+        ),
+    )
+    def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
+        """The carrier takes a parcel, and tells where it is; what it cannot do, it does not."""
+        if not self.model.move(order_id, parcel, to):
+            return
+        reference = parcel_reference(order_id, parcel)
+        self.news += 1
+        assert self.van.take(reference)
+        news = CarrierNews(id=f"evt_{self.news}", reference=reference, status=to.lower(), occurred_at=utc_now())
+        self.do(shipping_commands.apply_carrier_news(self.database, news))
+
+    def teardown(self) -> None:
+        super().teardown()
+        rows = self.do(self.arena.rows())["shipments"]
+        statuses = {(UUID(row["order_id"]), row["parcel"]): row["status"] for row in rows}
+        assert statuses == {key: parcel.status for key, parcel in self.model.parcels.items()}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def urls(databases: Databases) -> dict[str, str]:
+    return {service: await databases.new(service) for service in ("inventory", "order", "payment", "shipping")}
+
+
+@pytest.mark.parametrize("machine", [InventoryMachine, OrderMachine, PaymentMachine, ShippingMachine])
+def test_a_service_answers_as_its_model_does(urls: dict[str, str], race_seeds: int, machine: type[Both]) -> None:
+    machine.loop = asyncio.new_event_loop()
+    machine.arena = machine.loop.run_until_complete(Arena.opened(urls[machine.subject.service], machine.subject))
+    try:
+        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+            machine,
+            settings=settings(
+                max_examples=8 * race_seeds,
+                stateful_step_count=25,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        machine.loop.run_until_complete(machine.arena.close())
+        machine.loop.close()
