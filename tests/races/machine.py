@@ -122,9 +122,9 @@ class RacingDatabase(Database):
         await racer.stop("committed")
 
     @asynccontextmanager
-    async def reading(self, *, may_lag: bool = False) -> AsyncIterator[AsyncSession]:
+    async def reading(self) -> AsyncIterator[AsyncSession]:
         await stop("query")
-        async with super().reading(may_lag=may_lag) as session:
+        async with super().reading() as session:
             yield session
 
 
@@ -398,4 +398,6 @@ def _compared(outcome: Outcome, sequences: set[Outcome]) -> str:
         replies = [f"{a} instead of {b}" for a, b in zip(outcome.replies, other.replies, strict=True) if a != b]
         return [*replies, *(f"+ {row}" for row in sorted(ours - theirs)), *(f"- {row}" for row in sorted(theirs - ours))]
 
-    return "\n".join(min([difference(other) for other in sequences], key=len))
+    differences = [difference(other) for other in sequences]
+    fewest: list[str] = min(differences, key=len)
+    return "\n".join(fewest)

@@ -6,6 +6,7 @@ from sqlalchemy import MetaData
 
 from chassis.database import new_metadata
 from chassis.outbox import Outbox
+from chassis.statements import Record
 
 metadata = new_metadata()
 outbox = Outbox("identity", metadata)
