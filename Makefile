@@ -32,8 +32,8 @@ up: $(COMMERCE) ## Run the whole platform here until Ctrl-C
 demo: $(COMMERCE) ## Play real baskets through the whole platform, then check its books (BASKETS=file.csv for others)
 	@$(COMMERCE) demo $(if $(BASKETS),--baskets $(BASKETS))
 
-test: $(INSTALLED) ## Run the whole test suite on embedded servers
-	@$(BIN)/python -m pytest
+test: $(INSTALLED) ## Run the whole test suite on embedded servers, in two processes (PROCESSES=4 for more)
+	@$(BIN)/python -m pytest --numprocesses=$(or $(PROCESSES),2) --dist=loadgroup --no-loadscope-reorder
 
 test-kafka: $(INSTALLED) ## Run the event tests on Apache Kafka itself (needs Java and Maven)
 	@$(BIN)/python -m pytest tests/events --kafka=apache

@@ -110,7 +110,8 @@ class PriceRow(NamedTuple):
     """What a product cost from one moment to another, by the catalogue's own history."""
 
     product_id: str
-    amount: Decimal
+    amount: int
+    """In minor units."""
     currency: str
     valid_from: datetime
     valid_to: datetime | None
@@ -284,8 +285,8 @@ class FactRow(NamedTuple):
 
     order_id: UUID
     currency: str
-    total: Decimal
-    refunded: Decimal
+    total_minor: int
+    refunded_minor: int
     placed_at: datetime | None
     is_confirmed: bool
     is_completed: bool
@@ -296,13 +297,13 @@ class FactRow(NamedTuple):
 
 
 class SumRow(NamedTuple):
-    """A sum that analytics keeps, beside the same sum over its facts."""
+    """A sum that analytics keeps, beside the same sum over its facts. Money is in minor units."""
 
     table: str
     what: str
     currency: str
-    kept: Decimal
-    of_facts: Decimal
+    kept: int
+    of_facts: int
 
 
 @dataclass

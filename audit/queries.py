@@ -15,7 +15,7 @@ LINES = """
 select order_id, l->>'product_id', (l->'unit_price'->>'amount')::numeric, l->'unit_price'->>'currency'
 from orders, jsonb_array_elements(lines) as l
 """
-PRICES = "select product_id, amount, currency, valid_from, valid_to from price_history"
+PRICES = "select product_id, amount_minor, currency, valid_from, valid_to from price_history"
 PAYMENTS = """
 with moved as (
     select t.payment_id,
@@ -69,33 +69,35 @@ select letter_id, state = 'REPLAY', type, subject, topic, error, coalesce(failed
 where state in ('OPEN', 'REPLAY')
 """
 FACTS = """
-select order_id, currency, total, refunded, placed_at, confirmed_at is not null, completed_at is not null,
+select order_id, currency, total_minor, refunded_minor, placed_at, confirmed_at is not null, completed_at is not null,
        cancelled_at is not null, refunded_at is not null, cancel_code
 from orders
 """
 SUMS = """
 with fact as (
     select currency, count(placed_at) as placed, count(confirmed_at) as confirmed, count(completed_at) as completed,
-           count(cancelled_at) as cancelled, coalesce(sum(total) filter (where confirmed_at is not null), 0) as gross,
+           count(cancelled_at) as cancelled, coalesce(sum(total_minor) filter (where confirmed_at is not null), 0) as gross,
            count(refunded_at) as undelivered,
-           coalesce(sum(refunded) filter (
+           coalesce(sum(refunded_minor) filter (
                where confirmed_at is not null and coalesce(cancelled_at, refunded_at) is not null
            ), 0) as refunds
     from orders group by currency
 ), sold as (
-    select o.currency, sum(l.quantity) as quantity, sum(l.revenue) as revenue
-    from orders o, jsonb_to_recordset(o.lines) as l (quantity int, revenue numeric)
+    select o.currency, sum(l.quantity) as quantity, sum(l.revenue_minor) as revenue
+    from orders o, jsonb_to_recordset(o.lines) as l (quantity int, revenue_minor bigint)
     where o.confirmed_at is not null and o.cancelled_at is null and o.refunded_at is null group by o.currency
 ), day as (
     select currency, sum(placed) as placed, sum(confirmed) as confirmed, sum(completed) as completed,
-           sum(cancelled) as cancelled, sum(undelivered) as undelivered, sum(gross) as gross, sum(refunds) as refunds
+           sum(cancelled) as cancelled, sum(undelivered) as undelivered, sum(gross_minor) as gross,
+           sum(refunds_minor) as refunds
     from sales_by_day group by currency
 ), customer as (
-    select currency, sum(orders) as placed, sum(revenue) as gross, sum(refunds) as refunds from customers group by currency
+    select currency, sum(orders) as placed, sum(revenue_minor) as gross, sum(refunds_minor) as refunds
+    from customers group by currency
 ), product as (
-    select currency, sum(quantity) as quantity, sum(revenue) as revenue from products_by_day group by currency
+    select currency, sum(quantity) as quantity, sum(revenue_minor) as revenue from products_by_day group by currency
 )
-select v.kept_in, v.what, currency, coalesce(v.kept, 0)::numeric, coalesce(v.of_facts, 0)::numeric
+select v.kept_in, v.what, currency, coalesce(v.kept, 0)::bigint, coalesce(v.of_facts, 0)::bigint
 from fact full join sold using (currency) full join day using (currency) full join customer using (currency)
      full join product using (currency),
 lateral (values
@@ -104,12 +106,12 @@ lateral (values
     ('sales_by_day', 'orders completed', day.completed, fact.completed),
     ('sales_by_day', 'orders cancelled', day.cancelled, fact.cancelled),
     ('sales_by_day', 'orders undelivered', day.undelivered, fact.undelivered),
-    ('sales_by_day', 'revenue', day.gross, fact.gross),
-    ('sales_by_day', 'refunds', day.refunds, fact.refunds),
+    ('sales_by_day', 'revenue (minor units)', day.gross, fact.gross),
+    ('sales_by_day', 'refunds (minor units)', day.refunds, fact.refunds),
     ('customers', 'orders placed', customer.placed, fact.placed),
-    ('customers', 'revenue', customer.gross, fact.gross),
-    ('customers', 'refunds', customer.refunds, fact.refunds),
+    ('customers', 'revenue (minor units)', customer.gross, fact.gross),
+    ('customers', 'refunds (minor units)', customer.refunds, fact.refunds),
     ('products_by_day', 'units sold', product.quantity, sold.quantity),
-    ('products_by_day', 'revenue', product.revenue, sold.revenue)
+    ('products_by_day', 'revenue (minor units)', product.revenue, sold.revenue)
 ) as v (kept_in, what, kept, of_facts)
 """

@@ -9,7 +9,7 @@ long as it takes. But if others get through between its tries for a minute, it i
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -64,6 +64,8 @@ lag_seconds = Histogram(
 
 Handler = Callable[[UnitOfWork, Any, CloudEvent], Awaitable[None]]
 """Applies one event within the consumer's transaction: `async def on_order_created(work, event, envelope)`."""
+BatchHandler = Callable[[UnitOfWork, Sequence[tuple[Any, CloudEvent]]], Awaitable[None]]
+"""Applies many events at once within the consumer's transaction: `async def on_orders(work, events)`."""
 Forwarder = Callable[[Any, CloudEvent], Awaitable[None]]
 """Passes one event on over the network, outside of any transaction: `async def forward_dispatched(event, envelope)`."""
 
@@ -78,6 +80,29 @@ class Subscription:
     forward: Mapping[type[Event], Forwarder] = field(default_factory=dict)
     """These call others, before the inbox row is committed and before the handlers of the same batch: at least once, so a
     second call for the same event must be harmless."""
+    batch: Mapping[type[Event], BatchHandler] = field(default_factory=dict)
+    """As `handlers`, for effects that do not depend on the sequence of events: one call with all events that have come, of all
+    types that have the same handler."""
+
+    @property
+    def kinds(self) -> frozenset[type[Event]]:
+        """The types of events that something is done on."""
+        return frozenset((*self.handlers, *self.forward, *self.batch))
+
+    async def apply(self, work: UnitOfWork, events: Sequence[tuple[Event, CloudEvent]]) -> None:
+        """Let each event take its effect, within the caller's transaction."""
+        batches: dict[BatchHandler, list[tuple[Event, CloudEvent]]] = {}
+        for event, envelope in events:
+            if handler := self.handlers.get(type(event)):
+                with _span_of(envelope):
+                    await handler(work, event, envelope)
+            if batch_handler := self.batch.get(type(event)):
+                batches.setdefault(batch_handler, []).append((event, envelope))
+        for batch_handler, batch in batches.items():
+            with ExitStack() as spans:  # one in the trace of each event
+                for _, envelope in batch:
+                    spans.enter_context(_span_of(envelope))
+                await batch_handler(work, batch)
 
 
 @dataclass(eq=False)
@@ -122,7 +147,7 @@ class Consumer:
     ) -> None:
         self._service, self._subscription = service, subscription
         self._database, self._inbox, self._settings = database, inbox, settings
-        self._handlers = {kind.__name__: handler for kind, handler in subscription.handlers.items()}
+        self._types = {kind.__name__ for kind in subscription.kinds}
         self._forwarders = {kind.__name__: forwarder for kind, forwarder in subscription.forward.items()}
         self.progress = Progress(service, subscription.topics)
         self._waiting: list[_Received] = []
@@ -219,7 +244,7 @@ class Consumer:
         envelope = None
         try:
             envelope = CloudEvent.model_validate_json(record.value or b"")
-            if envelope.type not in self._handlers and envelope.type not in self._forwarders:
+            if envelope.type not in self._types:
                 return None
             return _Received(record, envelope, EVENT_TYPES[envelope.type].model_validate(envelope.data))
         except Exception as error:  # whatever it is: a record must not stop those behind it
@@ -352,14 +377,11 @@ class Consumer:
         if letters or (fresh and self._has_letters):
             await dead_letters.settle(work, [*letters, *fresh])
         for item in items:
-            envelope = _envelope(item)
-            if envelope.id not in fresh:
-                continue
-            fresh.discard(envelope.id)  # the same event twice in one batch
-            applied.append(item)
-            if handler := self._handlers.get(envelope.type):
-                with _span_of(envelope):
-                    await handler(work, item.event, envelope)
+            identity = _envelope(item).id
+            if identity in fresh:
+                fresh.discard(identity)  # the same event twice in one batch
+                applied.append(item)
+        await self._subscription.apply(work, [(item.event, _envelope(item)) for item in applied if item.event])
         return applied
 
     async def _park(self, item: _Received, error: Exception, identity: UUID | None = None) -> None:

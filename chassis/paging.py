@@ -7,7 +7,6 @@ either a place in the list or refused. What it may hold is in `KeyPart`, and Pos
 import base64
 import json
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from enum import Enum, auto
 from functools import lru_cache
 from types import GenericAlias
@@ -36,7 +35,8 @@ class KeyPart(Enum):
     DAY = auto()
     NUMBER = auto()
     """A row's number."""
-    AMOUNT = auto()
+    SUM = auto()
+    """A count, or an amount in minor units; it may be negative."""
     RANK = auto()
     """How well a row matches a search."""
     TEXT = auto()
@@ -47,7 +47,7 @@ _TYPES: dict[KeyPart, Any] = {
     KeyPart.TIME: Timestamp,
     KeyPart.DAY: Day,
     KeyPart.NUMBER: Annotated[int, Field(ge=0, lt=2**63)],
-    KeyPart.AMOUNT: Annotated[Decimal, Field(max_digits=20, decimal_places=3)],
+    KeyPart.SUM: Annotated[int, Field(ge=-(2**63), lt=2**63)],
     KeyPart.RANK: Annotated[float, Field(ge=-1000, le=1000)],
     KeyPart.TEXT: Annotated[str, Field(max_length=200, pattern=NO_CONTROLS)],
 }

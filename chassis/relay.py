@@ -29,7 +29,7 @@ from chassis.settings import ServiceSettings
 BATCH = 500
 BATCH_BYTES = 256 * 1024
 """Of one partition in one round; a broker's own limit is 1 MB."""
-ROUND_SECONDS = 0.025
+ROUND_SECONDS = 0.05
 """The shortest time from one round to the next: under load, events that come within it share the cost of a round."""
 SEND_SECONDS = 15.0
 STANDBY_SECONDS = 1.0

@@ -54,15 +54,29 @@ class Part(StrEnum):
 
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
+_STALE = {
+    "type": "object",
+    "properties": {
+        "current": {"type": "object", "description": "What it is now, as you may see it"},
+        "current_version": {"type": "integer", "description": "Its version now; in quotation marks, the ETag"},
+    },
+    "required": ["current", "current_version"],
+}
 
 
 class _Api(FastAPI):
-    """Says of each refusal and fault that it comes as problem details; FastAPI knows but one media type for an endpoint."""
+    """Says that refusals and faults come as problem details, since FastAPI knows but one media type for an endpoint, and how a
+    change is refused that comes too late."""
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
         for item in document["paths"].values():
             for operation in item.values():
+                if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ())):
+                    operation["responses"]["412"] = {
+                        "description": "Somebody else changed it first: it has not the ETag in If-Match any more",
+                        "content": {PROBLEM_TYPE: {"schema": {"allOf": [_PROBLEM, _STALE]}}},
+                    }
                 for response in operation["responses"].values():
                     content = response.get("content", {})
                     if content.get("application/json", {}).get("schema") == _PROBLEM:
@@ -192,6 +206,7 @@ async def serve(app: ASGIApp, settings: ProcessSettings, background: Sequence[Aw
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # chassis.origin reads the one that the gateway sets
             # Longer than our clients keep a connection, so that it is never closed under a request.
             timeout_keep_alive=75,
             timeout_graceful_shutdown=int(SERVICE_DRAIN_S),

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import asyncpg
 from sqlalchemy import ARRAY, Select, TextClause, and_, bindparam, delete, inspect, select
@@ -21,6 +21,31 @@ VERSION = "version"
 """The column that rises with every change, in the tables that have it."""
 _PARAMETER = re.compile(r"\$(\d+)")
 _DIALECT: Any = dialect_of_asyncpg.dialect()  # type: ignore[no-untyped-call]
+
+
+class Record(SQLModel):
+    """A row of a table. It is made like any SQLModel, but quickly: SQLAlchemy need not note each value that is set, and pydantic
+    need not look at the signature of each default's factory for every row again. A default is a value that nobody changes, or is
+    made by a factory without arguments."""
+
+    if not TYPE_CHECKING:  # the types are those of the columns
+
+        def __init__(self, **values: Any) -> None:
+            fixed, factories = _defaults(type(self))
+            own = instance_dict(self)
+            own.update(fixed)
+            own.update(values)
+            for name, factory in factories:
+                if name not in values:
+                    own[name] = factory()
+
+
+@lru_cache(None)
+def _defaults(kind: type[SQLModel]) -> tuple[dict[str, Any], list[tuple[str, Callable[[], Any]]]]:
+    """What columns hold if nothing is said: the same for every row, or made for each."""
+    fields = kind.model_fields.items()
+    fixed = {name: field.default for name, field in fields if not field.is_required() and field.default_factory is None}
+    return fixed, [(name, cast(Callable[[], Any], field.default_factory)) for name, field in fields if field.default_factory]
 
 
 @dataclass(frozen=True)
@@ -88,12 +113,12 @@ def locked(
 
 @dataclass(frozen=True)
 class Write:
-    """A statement that changes or adds as many rows as it returns."""
+    """A statement that changes or adds rows, and returns one for each."""
 
     sql: str
     arguments: Sequence[Any]
     rows: int
-    """How many it must return."""
+    """How many it must change; 0: as many as it will, and it returns nothing."""
 
     def check(self, returned: Sequence[Any]) -> None:
         """AssertionError: it changed fewer rows; so somebody else has changed one that was locked."""
@@ -105,18 +130,19 @@ def all_together(writes: Sequence[Write]) -> Write:
     """Several writes as one statement."""
     if len(writes) == 1:
         return writes[0]
-    sql = _joined(tuple((write.sql, len(write.arguments)) for write in writes))
+    sql = _joined(tuple((write.sql, len(write.arguments), write.rows > 0) for write in writes))
     return Write(sql, [argument for write in writes for argument in write.arguments], sum(write.rows for write in writes))
 
 
 @lru_cache(1000)
-def _joined(statements: tuple[tuple[str, int], ...]) -> str:
-    parts, names, first = [], [], 0
-    for number, (sql, arguments) in enumerate(statements):
+def _joined(statements: tuple[tuple[str, int, bool], ...]) -> str:
+    parts, returning, first = [], ["select 1 where false"], 0
+    for number, (sql, arguments, returns) in enumerate(statements):
         parts.append(f"w{number} as ({_PARAMETER.sub(lambda match, first=first: f'${int(match[1]) + first}', sql)})")  # type: ignore[misc]
-        names.append(f"w{number}")
+        if returns:
+            returning.append(f"select 1 from w{number}")  # noqa: S608 - our own statements
         first += arguments
-    return f"with {', '.join(parts)} {' union all '.join(f'select 1 from {name}' for name in names)}"  # noqa: S608 - our own statements
+    return f"with {', '.join(parts)} {' union all '.join(returning)}"
 
 
 class RowTable:
@@ -159,19 +185,20 @@ class RowTable:
             self._adding_if_new[names] = replace(prepared(adding), encoders={})
         return self._adding_if_new[names]
 
-    def inserts(self, rows: Sequence[Mapping[str, Any]], *, is_numbered: bool) -> Iterator[Write]:
-        """Insert rows."""
+    def inserts(self, rows: Sequence[Mapping[str, Any]], *, is_numbered: bool, if_missing: bool = False) -> Iterator[Write]:
+        """Insert rows. `if_missing`: only those of which nothing that is unique is there."""
+        ending, returned = ("on conflict do nothing", 0) if if_missing else ("returning 1", 1)
         names = self._to_insert(is_numbered)
         columns = ", ".join(map(self._quoted, names))
         if len(rows) > 1 and self._fits_arrays(names):
             arrays = ", ".join(f"${n}::{self._types[name]}[]" for n, name in enumerate(names, 1))
-            insert_all = f"insert into {self.name} ({columns}) select * from unnest({arrays}) returning 1"  # noqa: S608 - names only
-            yield Write(insert_all, [[row[name] for row in rows] for name in names], len(rows))
+            insert_all = f"insert into {self.name} ({columns}) select * from unnest({arrays}) {ending}"  # noqa: S608 - names only
+            yield Write(insert_all, [[row[name] for row in rows] for name in names], returned * len(rows))
             return
         places = ", ".join(f"${n}::{self._types[name]}" for n, name in enumerate(names, 1))
-        insert_one = f"insert into {self.name} ({columns}) values ({places}) returning 1"  # noqa: S608 - names only
+        insert_one = f"insert into {self.name} ({columns}) values ({places}) {ending}"  # noqa: S608 - names only
         for row in rows:
-            yield Write(insert_one, [row[name] for name in names], 1)
+            yield Write(insert_one, [row[name] for name in names], returned)
 
     def updates(self, changed: tuple[str, ...], rows: Sequence[Mapping[str, Any]], *, rises: bool) -> Iterator[Write]:
         """Update the changed columns of rows, if they still have this version, which rises or stays."""

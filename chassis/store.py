@@ -18,23 +18,25 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from functools import lru_cache, partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
+from sqlalchemy.orm.attributes import instance_dict
 from sqlalchemy.sql import Executable
 from sqlmodel import Field, SQLModel
 
 from chassis.database import Database, is_lock_fault, without_values
-from chassis.statements import Locked, Prepared, Row, RowTable, Write, all_together, prepared, table_of
+from chassis.statements import Locked, Prepared, Record, Row, RowTable, Write, all_together, prepared, table_of
 from contracts.budgets import TRY_AGAIN_S
 from contracts.errors import ErrorCode, Refusal
 
 PAUSE_S = 0.02
 """The longest pause before the second try of a transaction that others were in the way of; it doubles with each try."""
-TRIES = 2
-"""How often `get_or_add` looks and adds, since what was in its way may be deleted in between."""
+TRIES = 10
+"""How often a row is added that others add and delete all the time."""
 AlreadyThere = asyncpg.UniqueViolationError
 """Somebody has added a row with this key before."""
 _LOCK = "select pg_advisory_xact_lock(hashtextextended(key, 0)) from unnest($1::text[]) as key"
@@ -43,15 +45,33 @@ P = ParamSpec("P")
 Reply = TypeVar("Reply")
 
 
-class Aggregate(SQLModel):
+class Aggregate(Record):
     """What clients change: its version rises with every change, and is its ETag."""
 
     version: int = Field(default=1)
+
+    def __init__(self, **values: Any) -> None:
+        """As SQLModel makes rows, unchecked, but without its bookkeeping for sessions, which took most of the time."""
+        own = instance_dict(self)
+        for name, default in _fields(type(self)):
+            if name in values:
+                own[name] = values[name]
+            elif default is not None:
+                own[name] = default()
 
     def require_version(self, seen: int | None) -> None:
         """Go on only if it is still what the caller has seen; None: whatever it is. Refusal: stale_version."""
         if seen is not None and seen != self.version:
             raise StaleVersion(self)
+
+
+@lru_cache(None)
+def _fields(kind: type[Aggregate]) -> tuple[tuple[str, Callable[[], Any] | None], ...]:
+    """The names of its columns, and how each one's default is made, if it has one."""
+    return tuple(
+        (name, None if field.is_required() else cast(Any, field.default_factory) or partial(deepcopy, field.default))
+        for name, field in kind.model_fields.items()
+    )
 
 
 class StaleVersion(Refusal):
@@ -120,7 +140,8 @@ class UnitOfWork:
         self._connection = connection
         self._transaction: Any = None
         self._seen: dict[tuple[Any, ...], _Seen] = {}
-        self._added: list[SQLModel] = []
+        self._added: list[tuple[SQLModel, bool]] = []
+        """And whether each is to be passed over if it is there already."""
         self._last: list[Write] = []
 
     # ── To read for a change ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -193,7 +214,11 @@ class UnitOfWork:
     def add(self, *new: SQLModel) -> None:
         """Add rows. Raises AlreadyThere at the commit, if there is one of that key. A row whose key the database gives is written
         as it is at the next statement, and not changed after."""
-        self._added.extend(new)
+        self._added.extend((row, False) for row in new)
+
+    def add_missing(self, *new: SQLModel) -> None:
+        """Add those rows of which nothing that is unique is there yet."""
+        self._added.extend((row, True) for row in new)
 
     async def delete(self, *rows: SQLModel) -> None:
         """Delete rows that were got or added before."""
@@ -254,17 +279,17 @@ class UnitOfWork:
             yield from table.updates(changed, rows, rises=rises)
 
     def _inserts(self) -> Iterator[Write]:
-        alike: dict[tuple[RowTable, bool], list[Mapping[str, Any]]] = {}
-        for row in self._added:
+        alike: dict[tuple[RowTable, bool, bool], list[Mapping[str, Any]]] = {}
+        for row, if_missing in self._added:
             table = table_of(type(row))
             values = table.encoded(row)
             is_numbered = table.is_numbered(row)
-            alike.setdefault((table, is_numbered), []).append(values)
-            if not is_numbered:
+            alike.setdefault((table, is_numbered, if_missing), []).append(values)
+            if not (is_numbered or if_missing):
                 self._seen[table, *(values[name] for name in table.key)] = _Seen(table, row, values, has_own_version=True)
         self._added = []
-        for (table, is_numbered), rows in alike.items():
-            yield from table.inserts(rows, is_numbered=is_numbered)
+        for (table, is_numbered, if_missing), rows in alike.items():
+            yield from table.inserts(rows, is_numbered=is_numbered, if_missing=if_missing)
 
     def _remember(self, table: RowTable, found: asyncpg.Record) -> Any:
         """A row that is read twice stays one object, with what was changed of it."""

@@ -23,7 +23,7 @@ from chassis.store import UnitOfWork, in_transaction
 from cli.databases import chosen, with_table
 from cli.dead_letters import outcome
 from cli.topics import printed
-from contracts.events import EVENT_TYPES, CloudEvent
+from contracts.events import CloudEvent, event_of
 
 MOST_EVENTS = 100_000
 """Events of one rewind. They lie in the consumer's database until it has applied them."""
@@ -215,7 +215,6 @@ async def _rebuilt(work: UnitOfWork, one: Rebuildable, producers: Sequence[str],
 
 
 async def _made_anew(work: UnitOfWork, one: Rebuildable, producers: Sequence[str]) -> tuple[int, list[Difference]]:
-    handlers = {kind.__name__: handler for kind, handler in one.subscription.handlers.items()}
     # The consumer waits at the inbox until we are through; reports can be read meanwhile.
     await work.rows(sql("lock table inbox in exclusive mode"))
     await work.rows(sql("create temp table archived (event_id uuid primary key) on commit drop"))
@@ -224,15 +223,13 @@ async def _made_anew(work: UnitOfWork, one: Rebuildable, producers: Sequence[str
     for table in reversed(one.tables):
         await work.rows(sql(f"delete from {table}"))  # noqa: S608
     count = 0
-    wanted = Wanted(types=tuple(handlers), topics=one.subscription.topics)
+    wanted = Wanted(types=tuple(kind.__name__ for kind in one.subscription.kinds), topics=one.subscription.topics)
     for url in producers:
         async with _archive(url) as connection:
             async for page in _pages(connection, wanted):
                 await work.rows(_ARCHIVED, ids=[event.event_id for event in page])
-                for event in page:
-                    envelope = CloudEvent.model_validate_json(event.envelope)
-                    data = EVENT_TYPES[event.type].model_validate(envelope.data)
-                    await handlers[event.type](work, data, envelope)
+                envelopes = [CloudEvent.model_validate_json(event.envelope) for event in page]
+                await one.subscription.apply(work, [(event_of(envelope), envelope) for envelope in envelopes])
                 count += len(page)
     missing = "from inbox where not exists (select from archived where archived.event_id = inbox.event_id)"
     [(gone, last)] = await work.rows(sql(f"select count(*), max(applied_at) {missing}"))

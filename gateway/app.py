@@ -45,7 +45,7 @@ async def run(settings: GatewaySettings) -> None:
     async with HttpSession() as http:
         ended = EndedSessions(ended_fetcher(http, settings.identity_url))
         async with ended.following(), opened(settings, ended.all) as app:
-            await serve(app, settings, ws="none", lifespan="off", proxy_headers=False)
+            await serve(app, settings, ws="none", lifespan="off")
 
 
 if __name__ == "__main__":

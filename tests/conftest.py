@@ -39,6 +39,23 @@ ADMIN = Grant(Principal(uuid4(), frozenset({Role.ADMIN}), 0), frozenset({Reach.A
 """Somebody who reaches everything, for tests that are not about who may what."""
 
 
+LONGEST_FIRST = ("journeys", "gateway", "fuzz", "crash", "events", "audit", "embedded", "workflows", "cli", "explorer", "replay")
+"""The folders that take longest, so that the processes which share the suite (`make test`) end at about the same time."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one folder share their servers, so one process plays all of them."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_folder(item)))
+    items.sort(key=lambda item: LONGEST_FIRST.index(_folder(item)) if _folder(item) in LONGEST_FIRST else len(LONGEST_FIRST))
+
+
+def _folder(item: pytest.Item) -> str:
+    parts = item.path.relative_to(ROOT / "tests").parts
+    return "/".join(parts[:2]) if parts[0] == "services" else parts[0]
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", default="6", help="crash test: how many times something fails")
     parser.addoption("--seed", default=str(time.time_ns() % 100_000), help="crash test: makes the random choices repeatable")

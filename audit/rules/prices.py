@@ -23,7 +23,7 @@ def price_was_the_catalogues(world: World, check: Check) -> None:
         if order is None or world.is_fresh(order.placed_at):
             continue
         had = {
-            money(minor(price.amount, price.currency), price.currency)
+            money(price.amount, price.currency)
             for price in periods[line.product_id]
             if price.valid_from - PRICE_LAG <= order.placed_at
             and (price.valid_to is None or order.placed_at <= price.valid_to + PRICE_LAG)

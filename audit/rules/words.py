@@ -23,11 +23,6 @@ def money_in(currency: str) -> Callable[[object], str]:
     return lambda amount: money(amount, currency) if isinstance(amount, int) else "nothing"
 
 
-def plain(value: object) -> str:
-    """A number without an exponent."""
-    return f"{value:f}" if isinstance(value, Decimal) else str(value)
-
-
 def at(time: datetime | None) -> str:
     """A time; that of the look itself where nobody wrote one down."""
     return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time else "we looked"

@@ -1,196 +1,148 @@
-"""What analytics does with events: one statement each, with the same result in whatever order they come.
+"""What analytics does with events: one statement for as many as have come, with the same result in whatever order they come.
 
-A statement first writes the fact into the order's row, and only if it was not known yet; what that returns drives the sums. So
-whoever tells a fact a second time changes nothing. An order's products are counted when it is confirmed, unless it has been
-cancelled or refunded, and taken back when it is, if they had been counted. Each function runs in its caller's transaction.
+The statement first writes what is told of each order into the order's row. What was not known of it before drives the sums; so
+whoever tells a fact a second time changes nothing. An order's products are counted as long as it is confirmed, and neither
+cancelled nor refunded.
 """
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import TextClause, text
-from sqlmodel.ext.asyncio.session import AsyncSession
-
-from chassis.database import lock
+from chassis.statements import sql
+from chassis.store import UnitOfWork
 from contracts.events import OrderCancelled, OrderCompleted, OrderConfirmed, OrderCreated, OrderRefunded
 
-_PLACED = text(
+OrderEvent = OrderCreated | OrderConfirmed | OrderCancelled | OrderRefunded | OrderCompleted
+
+# Rows are locked in the order of their keys in each table, and the tables always in the same sequence: two processes that add to
+# the sums of one day wait for each other, and never in a circle.
+_TAKE_IN = sql(
     """
-    with fact as (
-        insert into orders as known (order_id, customer_id, currency, total, placed_at)
-        values (:order_id, :customer_id, :currency, :total, :at)
-        on conflict (order_id) do update set placed_at = excluded.placed_at where known.placed_at is null
-        returning known.*
+    with told as (
+        select * from jsonb_to_recordset(cast(:told as jsonb)) as told (
+            order_id uuid, customer_id uuid, currency text, total_minor bigint, lines jsonb,
+            placed_at timestamptz, confirmed_at timestamptz, completed_at timestamptz,
+            cancelled_at timestamptz, cancel_code text, refunded_at timestamptz, refunded_minor bigint, lost_minor bigint
+        )
+    ), known as (
+        insert into orders as known (
+            order_id, customer_id, currency, total_minor, lines, placed_at, confirmed_at, completed_at,
+            cancelled_at, cancel_code, refunded_at, refunded_minor
+        )
+        select order_id, customer_id, currency, total_minor, lines, placed_at, confirmed_at, completed_at,
+               cancelled_at, cancel_code, refunded_at, coalesce(refunded_minor, 0)
+        from told order by order_id
+        on conflict (order_id) do update set
+            placed_at = coalesce(known.placed_at, excluded.placed_at),
+            confirmed_at = coalesce(known.confirmed_at, excluded.confirmed_at),
+            lines = coalesce(known.lines, excluded.lines),
+            completed_at = coalesce(known.completed_at, excluded.completed_at),
+            cancelled_at = coalesce(known.cancelled_at, excluded.cancelled_at),
+            cancel_code = case when known.cancelled_at is null then excluded.cancel_code else known.cancel_code end,
+            refunded_at = coalesce(known.refunded_at, excluded.refunded_at),
+            refunded_minor = case when coalesce(known.cancelled_at, known.refunded_at) is null
+                                  then excluded.refunded_minor else known.refunded_minor end
+        returning new.*, old as before
+    ), news as (
+        select known.customer_id, known.currency, fact.*, cast(fact.at at time zone 'utc' as date) as day
+        from known join told using (order_id), lateral (values
+            ('placed', known.placed_at, (before).placed_at, 0, 0),
+            ('confirmed', known.confirmed_at, (before).confirmed_at, known.total_minor, 0),
+            ('completed', known.completed_at, (before).completed_at, 0, 0),
+            ('cancelled', known.cancelled_at, (before).cancelled_at, 0, told.lost_minor),
+            ('undelivered', known.refunded_at, (before).refunded_at, 0, told.lost_minor)
+        ) as fact (what, at, known_at, gain, loss)
+        where fact.at is not null and fact.known_at is null
+    ), sold as (
+        select currency, cast(confirmed_at at time zone 'utc' as date) as day, lines,
+               cast(confirmed_at is not null and cancelled_at is null and refunded_at is null as int)
+               - cast((before).confirmed_at is not null and (before).cancelled_at is null and (before).refunded_at is null as int)
+               as times
+        from known
+    ), product as (
+        insert into products_by_day as known (currency, day, product_id, name, quantity, revenue_minor)
+        select currency, day, line.product_id, max(line.name), sum(times * line.quantity), sum(times * line.revenue_minor)
+        from sold, jsonb_to_recordset(lines) as line (product_id text, name text, quantity int, revenue_minor bigint)
+        where times <> 0
+        group by currency, day, line.product_id order by currency, day, line.product_id
+        on conflict (currency, day, product_id) do update set
+            quantity = known.quantity + excluded.quantity,
+            revenue_minor = known.revenue_minor + excluded.revenue_minor,
+            name = greatest(known.name, excluded.name)
     ), customer as (
-        insert into customers as known (customer_id, currency, orders, first_order_at, last_order_at)
-        select customer_id, currency, 1, placed_at, placed_at from fact
-        on conflict (customer_id, currency) do update
-        set orders = known.orders + 1,
+        insert into customers as known (
+            customer_id, currency, orders, revenue_minor, refunds_minor, first_order_at, last_order_at
+        )
+        select customer_id, currency, count(*) filter (where what = 'placed'), sum(gain), sum(loss),
+               min(at) filter (where what = 'placed'), max(at) filter (where what = 'placed')
+        from news where what = 'placed' or gain <> 0 or loss <> 0
+        group by customer_id, currency order by customer_id, currency
+        on conflict (customer_id, currency) do update set
+            orders = known.orders + excluded.orders,
+            revenue_minor = known.revenue_minor + excluded.revenue_minor,
+            refunds_minor = known.refunds_minor + excluded.refunds_minor,
             first_order_at = least(known.first_order_at, excluded.first_order_at),
             last_order_at = greatest(known.last_order_at, excluded.last_order_at)
     )
-    insert into sales_by_day as known (currency, day, placed)
-    select currency, cast(placed_at at time zone 'utc' as date), 1 from fact
-    on conflict (currency, day) do update set placed = known.placed + 1
-    """
-)
-_CONFIRMED = text(
-    """
-    with fact as (
-        insert into orders as known (order_id, customer_id, currency, total, confirmed_at, lines)
-        values (:order_id, :customer_id, :currency, :total, :at, cast(:lines as jsonb))
-        on conflict (order_id) do update set confirmed_at = excluded.confirmed_at, lines = excluded.lines
-        where known.confirmed_at is null
-        returning known.*
-    ), product as (
-        insert into products_by_day as known (currency, day, product_id, name, quantity, revenue)
-        select currency, cast(confirmed_at at time zone 'utc' as date),
-               line.product_id, max(line.name), sum(line.quantity), sum(line.revenue)
-        from fact, jsonb_to_recordset(lines) as line (product_id text, name text, quantity int, revenue numeric)
-        where cancelled_at is null and refunded_at is null
-        group by currency, confirmed_at, line.product_id
-        on conflict (currency, day, product_id) do update
-        set quantity = known.quantity + excluded.quantity,
-            revenue = known.revenue + excluded.revenue,
-            name = greatest(known.name, excluded.name)
-    ), customer as (
-        insert into customers as known (customer_id, currency, revenue)
-        select customer_id, currency, total from fact
-        on conflict (customer_id, currency) do update set revenue = known.revenue + excluded.revenue
+    insert into sales_by_day as known (
+        currency, day, placed, confirmed, completed, cancelled, undelivered, gross_minor, refunds_minor
     )
-    insert into sales_by_day as known (currency, day, confirmed, gross)
-    select currency, cast(confirmed_at at time zone 'utc' as date), 1, total from fact
-    on conflict (currency, day) do update set confirmed = known.confirmed + 1, gross = known.gross + excluded.gross
+    select currency, day, count(*) filter (where what = 'placed'), count(*) filter (where what = 'confirmed'),
+           count(*) filter (where what = 'completed'), count(*) filter (where what = 'cancelled'),
+           count(*) filter (where what = 'undelivered'), sum(gain), sum(loss)
+    from news group by currency, day order by currency, day
+    on conflict (currency, day) do update set
+        placed = known.placed + excluded.placed,
+        confirmed = known.confirmed + excluded.confirmed,
+        completed = known.completed + excluded.completed,
+        cancelled = known.cancelled + excluded.cancelled,
+        undelivered = known.undelivered + excluded.undelivered,
+        gross_minor = known.gross_minor + excluded.gross_minor,
+        refunds_minor = known.refunds_minor + excluded.refunds_minor
     """
 )
 
 
-def _coming_to_nothing(fact: str, sums: str) -> TextClause:
-    """An order that comes to nothing: also what was counted of its products is taken back, and what its customer paid."""
-    return text("\n".join((fact, _TAKE_BACK, sums)))
+async def take_in(work: UnitOfWork, told: Sequence[tuple[OrderEvent, datetime]]) -> None:
+    """What events tell of orders, each with the time at which it happened."""
+    by_order: dict[UUID, dict[str, Any]] = {}
+    for event, at in told:
+        by_order[event.order_id] = _told(event, at) | by_order.get(event.order_id, {})  # what was told first stands
+    await work.rows(_TAKE_IN, told=json.dumps(list(by_order.values())))
 
 
-_TAKE_BACK = """
-    , product as (
-        update products_by_day as known
-        set quantity = known.quantity - sold.quantity, revenue = known.revenue - sold.revenue
-        from (
-            select currency, cast(confirmed_at at time zone 'utc' as date) as day,
-                   line.product_id, sum(line.quantity) as quantity, sum(line.revenue) as revenue
-            from fact, jsonb_to_recordset(lines) as line (product_id text, quantity int, revenue numeric)
-            where confirmed_at is not null
-            group by currency, confirmed_at, line.product_id
-        ) as sold
-        where (known.currency, known.day, known.product_id) = (sold.currency, sold.day, sold.product_id)
-    ), customer as (
-        insert into customers as known (customer_id, currency, refunds)
-        select customer_id, currency, lost from fact where lost > 0
-        on conflict (customer_id, currency) do update set refunds = known.refunds + excluded.refunds
-    )
-    """
-_CANCELLED = _coming_to_nothing(
-    """
-    with fact as (
-        insert into orders as known (order_id, customer_id, currency, total, cancelled_at, cancel_code, refunded)
-        values (:order_id, :customer_id, :currency, :total, :at, :code, :refunded)
-        on conflict (order_id) do update
-        set cancelled_at = excluded.cancelled_at, cancel_code = excluded.cancel_code, refunded = excluded.refunded
-        where known.cancelled_at is null
-        returning known.*, case when :was_confirmed then known.refunded else 0 end as lost
-    )
-    """,
-    """
-    insert into sales_by_day as known (currency, day, cancelled, refunds)
-    select currency, cast(cancelled_at at time zone 'utc' as date), 1, lost from fact
-    on conflict (currency, day) do update set cancelled = known.cancelled + 1, refunds = known.refunds + excluded.refunds
-    """,
-)
-_REFUNDED = _coming_to_nothing(
-    """
-    with fact as (
-        insert into orders as known (order_id, customer_id, currency, total, refunded_at, refunded)
-        values (:order_id, :customer_id, :currency, :total, :at, :refunded)
-        on conflict (order_id) do update set refunded_at = excluded.refunded_at, refunded = excluded.refunded
-        where known.refunded_at is null
-        returning known.*, known.refunded as lost
-    )
-    """,
-    """
-    insert into sales_by_day as known (currency, day, undelivered, refunds)
-    select currency, cast(refunded_at at time zone 'utc' as date), 1, lost from fact
-    on conflict (currency, day) do update set undelivered = known.undelivered + 1, refunds = known.refunds + excluded.refunds
-    """,
-)
-_COMPLETED = text(
-    """
-    with fact as (
-        insert into orders as known (order_id, customer_id, currency, total, completed_at)
-        values (:order_id, :customer_id, :currency, :total, :at)
-        on conflict (order_id) do update set completed_at = excluded.completed_at where known.completed_at is null
-        returning known.*
-    )
-    insert into sales_by_day as known (currency, day, completed)
-    select currency, cast(completed_at at time zone 'utc' as date), 1 from fact
-    on conflict (currency, day) do update set completed = known.completed + 1
-    """
-)
-
-
-async def note_placed(session: AsyncSession, event: OrderCreated, at: datetime) -> None:
-    """An order was placed."""
-    await _in_turn(session)
-    await session.execute(_PLACED, _order(event, at))
-
-
-async def note_confirmed(session: AsyncSession, event: OrderConfirmed, at: datetime) -> None:
-    """An order was confirmed: its products are sold."""
-    await _in_turn(session)
-    lines = [
-        {
-            "product_id": line.product_id,
-            "name": line.name,
-            "quantity": line.quantity,
-            "revenue": str(line.total.amount),
-        }
-        for line in event.lines
-    ]
-    await session.execute(_CONFIRMED, _order(event, at) | {"lines": json.dumps(lines)})
-
-
-async def note_cancelled(session: AsyncSession, event: OrderCancelled, at: datetime) -> None:
-    """An order was refused or cancelled."""
-    await _in_turn(session)
-    values = {"code": event.code, "refunded": event.refunded.amount, "was_confirmed": event.was_confirmed}
-    await session.execute(_CANCELLED, _order(event, at) | values)
-
-
-async def note_refunded(session: AsyncSession, event: OrderRefunded, at: datetime) -> None:
-    """An order's parcel did not arrive, and the money went back."""
-    await _in_turn(session)
-    await session.execute(_REFUNDED, _order(event, at) | {"refunded": event.refunded.amount})
-
-
-async def note_completed(session: AsyncSession, event: OrderCompleted, at: datetime) -> None:
-    """An order was delivered."""
-    await _in_turn(session)
-    await session.execute(_COMPLETED, _order(event, at))
-
-
-def _order(
-    event: OrderCreated | OrderConfirmed | OrderCancelled | OrderRefunded | OrderCompleted, at: datetime
-) -> dict[str, Any]:
-    return {
-        "order_id": event.order_id,
-        "customer_id": event.customer_id,
+def _told(event: OrderEvent, at: datetime) -> dict[str, Any]:
+    """One event's share of an order's row. `lost_minor`: what went back of what had been counted as revenue."""
+    order = {
+        "order_id": str(event.order_id),
+        "customer_id": str(event.customer_id),
         "currency": event.total.currency,
-        "total": event.total.amount,
-        "at": at,
+        "total_minor": event.total.minor,
     }
-
-
-async def _in_turn(session: AsyncSession) -> None:
-    """Two processes that add to the sums of one day could wait for each other for ever; so batches take turns."""
-    if "in_turn" not in session.info:
-        await lock(session, "analytics")
-        session.info["in_turn"] = True
+    when = at.isoformat()
+    match event:
+        case OrderCreated():
+            return order | {"placed_at": when}
+        case OrderConfirmed():
+            lines = [
+                {
+                    "product_id": line.product_id,
+                    "name": line.name,
+                    "quantity": line.quantity,
+                    "revenue_minor": line.total.minor,
+                }
+                for line in event.lines
+            ]
+            return order | {"confirmed_at": when, "lines": lines}
+        case OrderCompleted():
+            return order | {"completed_at": when}
+        case OrderCancelled():
+            back = event.refunded.minor
+            lost = back if event.was_confirmed else 0
+            return order | {"cancelled_at": when, "cancel_code": event.code, "refunded_minor": back, "lost_minor": lost}
+        case OrderRefunded():
+            back = event.refunded.minor
+            return order | {"refunded_at": when, "refunded_minor": back, "lost_minor": back}

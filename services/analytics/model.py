@@ -1,15 +1,14 @@
 """What analytics keeps: one row of facts per order, and sums per day, product and customer.
 
 Every sum is a function of the set of events, whatever their order: each fact of an order is taken in once, in the same statement
-that adds it to the sums. Sums are per currency; nothing here ever converts money.
+that adds it to the sums. Sums are per currency, in its minor units; nothing here ever converts money.
 """
 
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import Column, Computed, Index, MetaData, Numeric, text
+from sqlalchemy import BigInteger, Column, Computed, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -21,9 +20,9 @@ metadata = new_metadata()
 inbox = Inbox(metadata)
 
 
-def amount_column() -> "Column[Decimal]":
-    """A sum of money, to the thousandth."""
-    return Column(Numeric(20, 3), nullable=False, server_default=text("0"))
+def amount_column() -> "Column[int]":
+    """An amount of money in minor units (cents)."""
+    return Column(BigInteger, nullable=False, server_default=text("0"))
 
 
 class Table(SQLModel):
@@ -42,8 +41,8 @@ class OrderFact(Table, table=True):
     order_id: UUID = Field(primary_key=True)
     customer_id: UUID
     currency: str = Field(max_length=3)
-    total: Decimal = Field(sa_column=amount_column())
-    refunded: Decimal = Field(default=Decimal(0), sa_column=amount_column())
+    total_minor: int = Field(sa_column=amount_column())
+    refunded_minor: int = Field(default=0, sa_column=amount_column())
     """What went back when it was cancelled, also of an order that had not been confirmed, or because it did not arrive."""
     placed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     confirmed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
@@ -53,7 +52,7 @@ class OrderFact(Table, table=True):
     """When it ended because its parcel did not arrive."""
     cancel_code: str | None = Field(default=None, max_length=40)
     lines: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
-    """What was sold: product_id, name, quantity, revenue. Known once it is confirmed."""
+    """What was sold: product_id, name, quantity, revenue_minor. Known once it is confirmed."""
 
     @property
     def status(self) -> OrderStatus:
@@ -80,9 +79,9 @@ class SalesDay(Table, table=True):
     completed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     undelivered: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """Orders that ended because their parcel did not arrive."""
-    gross: Decimal = Field(default=Decimal(0), sa_column=amount_column())
+    gross_minor: int = Field(default=0, sa_column=amount_column())
     """Totals of the orders confirmed."""
-    refunds: Decimal = Field(default=Decimal(0), sa_column=amount_column())
+    refunds_minor: int = Field(default=0, sa_column=amount_column())
     """What went back of orders that had been confirmed."""
 
 
@@ -96,21 +95,21 @@ class ProductDay(Table, table=True):
     product_id: str = Field(primary_key=True, max_length=40)
     name: str
     quantity: int
-    revenue: Decimal = Field(sa_column=amount_column())
+    revenue_minor: int = Field(sa_column=amount_column())
 
 
 class CustomerValue(Table, table=True):
     """One customer's orders in one currency: what they are worth to the shop."""
 
     __tablename__ = "customers"
-    __table_args__ = (Index("ix_customers_value", "currency", text("value desc"), "customer_id"),)
+    __table_args__ = (Index("ix_customers_value", "currency", text("value_minor desc"), "customer_id"),)
 
     customer_id: UUID = Field(primary_key=True)
     currency: str = Field(primary_key=True, max_length=3)
     orders: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """Orders placed."""
-    revenue: Decimal = Field(default=Decimal(0), sa_column=amount_column())
-    refunds: Decimal = Field(default=Decimal(0), sa_column=amount_column())
-    value: Decimal = Field(default=Decimal(0), sa_column=Column(Numeric(20, 3), Computed("revenue - refunds", persisted=True)))
+    revenue_minor: int = Field(default=0, sa_column=amount_column())
+    refunds_minor: int = Field(default=0, sa_column=amount_column())
+    value_minor: int = Field(default=0, sa_column=Column(BigInteger, Computed("revenue_minor - refunds_minor", persisted=True)))
     first_order_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     last_order_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))

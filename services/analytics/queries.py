@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, or_, tuple_
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, func, or_, tuple_
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlmodel import col, select
 
@@ -67,19 +67,18 @@ async def top_products(
     database: Database, period: Period, *, currency: str, by: ProductOrder, cursor: str | None, limit: int
 ) -> Page[ProductReport]:
     """Products by what was sold of them in a period, the best first."""
-    quantity = func.sum(ProductDay.quantity)
-    revenue = func.sum(ProductDay.revenue)
+    quantity, revenue = _sum(ProductDay.quantity), _sum(ProductDay.revenue_minor)
     rank = revenue if by is ProductOrder.REVENUE else quantity
     names = func.array_agg(aggregate_order_by(col(ProductDay.name), col(ProductDay.day).desc()))
     query = (
-        select(ProductDay.product_id, names.label("names"), quantity.label("quantity"), revenue.label("revenue"))
+        select(ProductDay.product_id, names.label("names"), quantity.label("quantity"), revenue.label("revenue_minor"))
         .where(ProductDay.currency == currency, col(ProductDay.day).between(period.first, period.last))
         .group_by(col(ProductDay.product_id))
         .having(quantity > 0)
         .order_by(rank.desc(), col(ProductDay.product_id))
         .limit(limit + 1)
     )
-    after = decode_cursor(cursor, KeyPart.AMOUNT, KeyPart.TEXT)
+    after = decode_cursor(cursor, KeyPart.SUM, KeyPart.TEXT)
     if after:
         query = query.having(_further_down(rank, col(ProductDay.product_id), after[0], after[1]))
     async with database.reading() as session:
@@ -88,20 +87,20 @@ async def top_products(
         rows,
         limit,
         lambda row: ProductReport.of({**row, "name": row["names"][0], "currency": currency}),
-        lambda row: (row[by.value], row["product_id"]),
+        lambda row: (row["revenue_minor" if by is ProductOrder.REVENUE else "quantity"], row["product_id"]),
     )
 
 
 async def customers(database: Database, *, currency: str, cursor: str | None, limit: int) -> Page[CustomerReport]:
     """Customers by value, the best first."""
-    value, customer_id = col(CustomerValue.value), col(CustomerValue.customer_id)
+    value, customer_id = col(CustomerValue.value_minor), col(CustomerValue.customer_id)
     query = select(CustomerValue).where(CustomerValue.currency == currency).order_by(value.desc(), customer_id).limit(limit + 1)
-    after = decode_cursor(cursor, KeyPart.AMOUNT, KeyPart.ID)
+    after = decode_cursor(cursor, KeyPart.SUM, KeyPart.ID)
     if after:
         query = query.where(_further_down(value, customer_id, after[0], after[1]))
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
-    return page_of(rows, limit, _customer, lambda row: (row.value, row.customer_id))
+    return page_of(rows, limit, _customer, lambda row: (row.value_minor, row.customer_id))
 
 
 async def customer(database: Database, customer_id: UUID) -> CustomerDetail:
@@ -127,8 +126,8 @@ async def customer(database: Database, customer_id: UUID) -> CustomerDetail:
 
 async def summary(database: Database, period: Period) -> Summary:
     """A period at a glance."""
-    names = ("placed", "confirmed", "cancelled", "completed", "undelivered", "gross", "refunds")
-    sums = [func.sum(getattr(SalesDay, name)).label(name) for name in names]
+    names = ("placed", "confirmed", "cancelled", "completed", "undelivered", "gross_minor", "refunds_minor")
+    sums = [_sum(getattr(SalesDay, name)).label(name) for name in names]
     sales = (
         select(SalesDay.currency, *sums)
         .where(col(SalesDay.day).between(period.first, period.last))
@@ -151,8 +150,8 @@ async def summary(database: Database, period: Period) -> Summary:
             SalesSummary.of(
                 {
                     **row,
-                    "net": row["gross"] - row["refunds"],
-                    "average_order": row["gross"] / row["confirmed"] if row["confirmed"] else None,
+                    "net_minor": row["gross_minor"] - row["refunds_minor"],
+                    "average_order_minor": round(Decimal(row["gross_minor"]) / row["confirmed"]) if row["confirmed"] else None,
                 }
             )
             for row in sold
@@ -162,13 +161,17 @@ async def summary(database: Database, period: Period) -> Summary:
 
 
 def _sales_day(row: SalesDay) -> SalesDayReport:
-    return SalesDayReport.of(row.model_dump() | {"net": row.gross - row.refunds})
+    return SalesDayReport.of(row.model_dump() | {"net_minor": row.gross_minor - row.refunds_minor})
 
 
 def _customer(row: CustomerValue) -> CustomerReport:
     return CustomerReport.of(row.model_dump())
 
 
-def _further_down(rank: Any, tie: Any, last_rank: Decimal, last_tie: object) -> ColumnElement[bool]:
+def _sum(column: Any) -> ColumnElement[int]:
+    return cast(func.sum(column), BigInteger)
+
+
+def _further_down(rank: Any, tie: Any, last_rank: int, last_tie: object) -> ColumnElement[bool]:
     """What comes after a row where the best come first, and equals by `tie`."""
     return and_(rank <= last_rank, or_(rank < last_rank, tie > last_tie))

@@ -24,11 +24,14 @@ class _Report(Contract):
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """A report from a row of the database, whose amounts have three digits."""
-        digits = Decimal(1).scaleb(-MINOR_DIGITS.get(row["currency"], 2))
-        return cls(
-            **{name: value.quantize(digits) if isinstance(value, Decimal) else value for name, value in row.items()},
-        )
+        """A report from a row of the database, whose amounts (`…_minor`) are in minor units: as `Money`, but of any size."""
+        digits = MINOR_DIGITS.get(row["currency"], 2)
+        amounts = {
+            name.removesuffix("_minor"): None if value is None else Decimal(value).scaleb(-digits)
+            for name, value in row.items()
+            if name.endswith("_minor")
+        }
+        return cls(**dict(row) | amounts)
 
 
 class Sales(_Report):

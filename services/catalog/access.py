@@ -15,6 +15,7 @@ ACCESS = AccessTable(
         "set_price": _CHANGE,
         "delete_product": _CHANGE,
         "list_categories": Open.PUBLIC,
+        "get_category": Open.PUBLIC,
         "create_category": _CHANGE,
         "change_category": _CHANGE,
         "delete_category": _CHANGE,

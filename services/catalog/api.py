@@ -6,7 +6,7 @@ from fastapi import Query, Request, Response
 
 from chassis.database import Database
 from chassis.dependencies import Db, from_app, provided
-from chassis.etags import OptionalSeenVersion, SeenVersion, tagged
+from chassis.etags import OptionalSeenVersion, SeenVersion, showing, tagged
 from chassis.idempotency import OptionalKey
 from chassis.paging import Cursor, Limit
 from contracts.base import NO_CONTROLS, ProductId
@@ -101,7 +101,8 @@ async def import_products(db: Db, products: Products, request: ImportRequest, ke
 async def change_product(
     db: Db, products: Products, product_id: ProductId, patch: ProductPatch, seen: SeenVersion, response: Response
 ) -> ProductView:
-    product = await commands.change_product(db, products, product_id, patch.details, patch.category_id, seen)
+    with showing(ProductView.of):
+        product = await commands.change_product(db, products, product_id, patch.details, patch.category_id, seen)
     return tagged(response, ProductView.of(product))
 
 
@@ -109,12 +110,15 @@ async def change_product(
 async def set_price(
     db: Db, products: Products, product_id: ProductId, price: Price, response: Response, seen: OptionalSeenVersion
 ) -> ProductView:
-    return tagged(response, ProductView.of(await commands.set_price(db, products, product_id, price, seen)))
+    with showing(ProductView.of):
+        product = await commands.set_price(db, products, product_id, price, seen)
+    return tagged(response, ProductView.of(product))
 
 
 @public.delete("/products/{product_id}", status_code=204, summary="Take a product off sale")
 async def delete_product(db: Db, products: Products, product_id: ProductId, seen: OptionalSeenVersion) -> None:
-    await commands.delete_product(db, products, product_id, seen)
+    with showing(ProductView.of):
+        await commands.delete_product(db, products, product_id, seen)
 
 
 @public.get("/categories", summary="List departments and categories")
@@ -122,19 +126,34 @@ async def list_categories(db: Db, cursor: Cursor = None, limit: Limit = 50) -> P
     return await queries.list_categories(db, cursor, limit)
 
 
+@public.get("/categories/{category_id}", summary="Get a department or a category")
+async def get_category(db: Db, category_id: CategoryId, response: Response) -> CategoryView:
+    return tagged(response, await queries.get_category(db, category_id))
+
+
 @public.post("/categories", status_code=201, summary="Add a department or a category")
-async def create_category(db: Db, new: NewCategory, key: OptionalKey) -> CategoryView:
-    return CategoryView.of(await commands.create_category(db, new.name, new.parent_id, key))
+async def create_category(db: Db, new: NewCategory, key: OptionalKey, response: Response) -> CategoryView:
+    return tagged(response, CategoryView.of(await commands.create_category(db, new.name, new.parent_id, key)))
 
 
 @public.put("/categories/{category_id}", summary="Rename or move a category")
-async def change_category(db: Db, products: Products, category_id: CategoryId, change: CategoryChange) -> CategoryView:
-    return CategoryView.of(await commands.change_category(db, products, category_id, change.name, change.parent_id))
+async def change_category(
+    db: Db,
+    products: Products,
+    category_id: CategoryId,
+    change: CategoryChange,
+    response: Response,
+    seen: OptionalSeenVersion,
+) -> CategoryView:
+    with showing(CategoryView.of):
+        category = await commands.change_category(db, products, category_id, change.name, change.parent_id, seen)
+    return tagged(response, CategoryView.of(category))
 
 
 @public.delete("/categories/{category_id}", status_code=204, summary="Remove an empty category")
-async def delete_category(db: Db, category_id: CategoryId) -> None:
-    await commands.delete_category(db, category_id)
+async def delete_category(db: Db, category_id: CategoryId, seen: OptionalSeenVersion) -> None:
+    with showing(CategoryView.of):
+        await commands.delete_category(db, category_id, seen)
 
 
 @internal.post("/products/lookup", summary="Names, prices and weights of products")

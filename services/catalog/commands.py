@@ -1,36 +1,75 @@
 """What changes the catalogue. Each function is one transaction; the cache forgets what changed right after its commit.
 
-Edits by staff are few: those that create, move or import go one after the other (`_EDITS`), the others lock the product's row.
+Departments are locked first, then categories, then products, each in the order of their ids: so no two wait for each other, what
+a product repeats of its category stays true, and nothing is put into a category that is being deleted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, update
-from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col, or_, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy import ARRAY, String, any_, bindparam
+from sqlmodel import col
 
-from chassis.database import Database, lock
+from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
+from chassis.statements import locked, sql
+from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import Event, PriceChanged, ProductCreated, ProductDeleted
 from contracts.money import Money
 from services.catalog.cache import ProductCache
 from services.catalog.model import (
     Category,
-    PricePeriod,
     Product,
     category_id_for,
     category_unknown,
     idempotency,
-    metadata,
     outbox,
     place,
+    unknown_category,
+    unknown_product,
 )
 
-_EDITS = "catalog edits"
+_IDS = any_(bindparam("ids", type_=ARRAY(String)))
+_PRODUCTS = locked(Product, col(Product.product_id) == _IDS)
+_CATEGORIES = locked(Category, col(Category.category_id) == _IDS)
+_DEPARTMENTS_OF = sql("""
+    select distinct parent_id from categories where category_id = any(cast(:ids as text[])) and parent_id is not null
+""")
+_ADD_CATEGORIES = sql("""
+    insert into categories (category_id, name, parent_id)
+    select id, name, parent
+    from unnest(cast(:ids as text[]), cast(:names as text[]), cast(:parents as text[])) as new (id, name, parent)
+    order by id on conflict do nothing
+""")
+_SHOW_PLACE = sql("""
+    with inside as (
+        select product_id from products where category_id = :category_id or department_id = :category_id
+        order by product_id for update
+    )
+    update products
+    set category = coalesce(:category, category), department_id = :department_id, department = :department, version = version + 1
+    from inside where products.product_id = inside.product_id returning products.product_id
+""")
+"""A department has tens of thousands of products: what they repeat of it is changed where they are."""
+_INSIDE = sql("""
+    select (select count(*) from categories where parent_id = :category_id) as categories,
+           (select count(*) from products
+            where (category_id = :category_id or department_id = :category_id) and deleted_at is null) as products
+""")
+# By the database's clock, and not the time at which the transaction began: it may have waited since for one that began later.
+_END_PRICES = sql("""
+    update price_history set valid_to = clock_timestamp() where product_id = any(cast(:ids as text[])) and valid_to is null
+""")
+_BEGIN_PRICES = sql("""
+    insert into price_history (product_id, amount_minor, currency, valid_from)
+    select product_id, amount_minor, currency, clock_timestamp() from products where product_id = any(cast(:ids as text[]))
+""")
+
+P = ParamSpec("P")
+Reply = TypeVar("Reply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +83,12 @@ class ImportRow:
     price: Money
 
     @property
+    def department_id(self) -> str:
+        return category_id_for(self.department, None)
+
+    @property
     def category_id(self) -> str:
-        return category_id_for(self.category, category_id_for(self.department, None))
+        return category_id_for(self.category, self.department_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +101,24 @@ class Imported:
     skipped: int
 
 
+def product_transaction(
+    change: Callable[Concatenate[UnitOfWork, str, P], Awaitable[Reply]],
+) -> Callable[Concatenate[Database, ProductCache, str, P], Awaitable[Reply]]:
+    """Makes a function a command on one product, which the cache forgets right after the commit."""
+    in_database = transaction(change)
+
+    @wraps(change)
+    async def run(database: Database, cache: ProductCache, product_id: str, /, *args: P.args, **kwargs: P.kwargs) -> Reply:
+        reply = await in_database(database, product_id, *args, **kwargs)
+        await cache.drop([product_id])
+        return reply
+
+    return run
+
+
+@product_transaction
 async def create_product(
-    database: Database,
-    cache: ProductCache,
+    work: UnitOfWork,
     product_id: str,
     details: Mapping[str, Any],
     category_id: str,
@@ -68,28 +126,19 @@ async def create_product(
     key: IdempotencyKey | None = None,
 ) -> Product:
     """Put a product on sale, or a deleted one again. Refusals: product_exists, category_unknown, idempotency_key_reused."""
-    async with database.transaction() as session:
-        earlier = await idempotency.earlier_reply(session, key)
-        if earlier is not None:
-            return Product.model_validate(earlier)
-        await lock(session, _EDITS)
-        fields = {**details, **await _place(session, category_id)}
-        product = await session.get(Product, product_id, with_for_update=True)
-        if product is None:
-            product = Product.new(product_id, fields, price)
-            session.add(product)
-            event = product.created()
-        else:
-            event = product.restore(fields, price)
-        await _publish(session, event)
-        await idempotency.remember(session, key, product.model_dump(mode="json"))
-    await cache.drop([product_id])
+    earlier = await idempotency.earlier_reply(work, key)
+    if earlier is not None:
+        return Product.model_validate(earlier)
+    fields = {**details, **await _place(work, category_id)}
+    product, is_new = await work.get_or_add(Product.new(product_id, fields, price))
+    await _publish(work, product.created() if is_new else product.restore(fields, price))
+    await idempotency.remember(work, key, product.model_dump(mode="json"))
     return product
 
 
+@product_transaction
 async def change_product(
-    database: Database,
-    cache: ProductCache,
+    work: UnitOfWork,
     product_id: str,
     details: Mapping[str, Any],
     category_id: str | None = None,
@@ -98,207 +147,208 @@ async def change_product(
     """Change these details of a product, and its category if one is named.
 
     Refusals: not_found, stale_version, category_unknown."""
-    async with database.transaction() as session:
-        fields = dict(details)
-        if category_id is not None:
-            await lock(session, _EDITS)
-            fields |= await _place(session, category_id)
-        product = await _on_sale(session, product_id, version)
-        await _publish(session, product.change(fields))
-    await cache.drop([product_id])
+    fields = {**details, **(await _place(work, category_id) if category_id is not None else {})}
+    product = await _on_sale(work, product_id, version)
+    await _publish(work, product.change(fields))
     return product
 
 
-async def set_price(
-    database: Database, cache: ProductCache, product_id: str, price: Money, version: int | None = None
-) -> Product:
+@product_transaction
+async def set_price(work: UnitOfWork, product_id: str, price: Money, version: int | None = None) -> Product:
     """Sell a product at this price from now on. Refusals: not_found, stale_version."""
-    async with database.transaction() as session:
-        product = await _on_sale(session, product_id, version)
-        await _publish(session, product.set_price(price))
-    await cache.drop([product_id])
+    product = await _on_sale(work, product_id, version)
+    await _publish(work, product.set_price(price))
     return product
 
 
-async def delete_product(database: Database, cache: ProductCache, product_id: str, version: int | None = None) -> None:
+@product_transaction
+async def delete_product(work: UnitOfWork, product_id: str, version: int | None = None) -> None:
     """Take a product off sale. Refusals: not_found, stale_version."""
-    async with database.transaction() as session:
-        product = await _on_sale(session, product_id, version)
-        await _publish(session, product.delete())
-    await cache.drop([product_id])
+    product = await _on_sale(work, product_id, version)
+    await _publish(work, product.delete())
 
 
 async def import_products(
     database: Database, cache: ProductCache, rows: Sequence[ImportRow], key: IdempotencyKey | None = None
 ) -> Imported:
-    """Create what is missing, change what differs, leave the rest; doing it again changes nothing. In all, a few statements.
+    """Create products, or bring them to what is said here, with the categories that they need; all or nothing.
 
     Refusal: idempotency_key_reused.
     """
-    async with database.transaction() as session:
-        earlier = await idempotency.earlier_reply(session, key)
-        if earlier is not None:
-            return Imported(**earlier)
-        await lock(session, _EDITS)
-        places = await _make_places(session, rows)
-        one_of = col(Product.product_id).in_([row.product_id for row in rows])
-        query = select(Product).where(one_of).order_by(Product.product_id).with_for_update()
-        stored = {product.product_id: product for product in await session.exec(query)}
-        session.expunge_all()  # the changed ones are written together below; the session would write them one by one
-
-        written: list[Product] = []
-        events: list[Event] = []
-        created = skipped = 0
-        for row in rows:
-            fields = {**row.details, **places[row.category_id]}
-            product = stored.get(row.product_id)
-            if product is None:
-                product = Product.new(row.product_id, fields, row.price)
-                written.append(product)
-                events.append(product.created())
-                created += 1
-            elif product.deleted_at is not None:
-                skipped += 1
-            elif changes := [event for event in (product.change(fields), product.set_price(row.price)) if event]:
-                product.version += 1
-                written.append(product)
-                events.extend(changes)
-        if written:
-            upsert = insert(metadata.tables[Product.__tablename__])
-            replace = {name: upsert.excluded[name] for name in Product.model_fields}
-            await session.execute(
-                upsert.on_conflict_do_update(index_elements=["product_id"], set_=replace),
-                [product.model_dump() for product in written],
-            )
-        await _publish(session, *events)
-        updated = len(written) - created
-        unchanged = len(rows) - created - updated - skipped
-        result = Imported(created=created, updated=updated, unchanged=unchanged, skipped=skipped)
-        await idempotency.remember(session, key, asdict(result))
-    await cache.drop([product.product_id for product in written])
+    try:
+        result, changed = await _import(database, rows, key)
+    except AlreadyThere:  # somebody else has created one of these products meanwhile; now it is found
+        result, changed = await _import(database, rows, key)
+    await cache.drop(changed)
     return result
 
 
+@transaction
+async def _import(work: UnitOfWork, rows: Sequence[ImportRow], key: IdempotencyKey | None) -> tuple[Imported, list[str]]:
+    """What it did, and which products it created or changed."""
+    earlier = await idempotency.earlier_reply(work, key)
+    if earlier is not None:
+        return Imported(**earlier), []
+    places = await _make_places(work, rows)
+    stored = {product.product_id: product for product in await work.all(_PRODUCTS, ids=[row.product_id for row in rows])}
+    created: list[str] = []
+    updated: list[str] = []
+    skipped = 0
+    events: list[Event] = []
+    for row in sorted(rows, key=lambda row: row.product_id):  # so that two imports of new products do not wait for each other
+        fields = {**row.details, **places[row.category_id]}
+        product = stored.get(row.product_id)
+        if product is None:
+            product = Product.new(row.product_id, fields, row.price)
+            work.add(product)
+            created.append(row.product_id)
+            events.append(product.created())
+        elif product.deleted_at is not None:
+            skipped += 1
+        elif changes := [event for event in (product.change(fields), product.set_price(row.price)) if event]:
+            updated.append(row.product_id)
+            events.extend(changes)
+    await _publish(work, *events)
+    unchanged = len(rows) - len(created) - len(updated) - skipped
+    result = Imported(created=len(created), updated=len(updated), unchanged=unchanged, skipped=skipped)
+    await idempotency.remember(work, key, asdict(result))
+    return result, [*created, *updated]
+
+
+@transaction
 async def create_category(
-    database: Database, name: str, parent_id: str | None = None, key: IdempotencyKey | None = None
+    work: UnitOfWork, name: str, parent_id: str | None = None, key: IdempotencyKey | None = None
 ) -> Category:
     """Add a department or a category. Refusals: conflict (it exists), category_unknown (the parent), idempotency_key_reused."""
-    async with database.transaction() as session:
-        earlier = await idempotency.earlier_reply(session, key)
-        if earlier is not None:
-            return Category.model_validate(earlier)
-        await lock(session, _EDITS)
-        if parent_id is not None:
-            await _department(session, parent_id)
-        category = Category(category_id=category_id_for(name, parent_id), name=name, parent_id=parent_id)
-        if await session.get(Category, category.category_id) is not None:
-            raise Refusal(ErrorCode.CONFLICT, f"There is a category {category.category_id} already.")
-        session.add(category)
-        await idempotency.remember(session, key, category.model_dump())
-        return category
+    earlier = await idempotency.earlier_reply(work, key)
+    if earlier is not None:
+        return Category.model_validate(earlier)
+    if parent_id is not None:
+        _require_department(await work.get(Category, parent_id), parent_id)
+    category, is_new = await work.get_or_add(Category.new(name, parent_id))
+    if not is_new:
+        raise Refusal(ErrorCode.CONFLICT, f"There is a category {category.category_id} already.")
+    await idempotency.remember(work, key, category.model_dump())
+    return category
 
 
 async def change_category(
-    database: Database, cache: ProductCache, category_id: str, name: str, parent_id: str | None
+    database: Database,
+    cache: ProductCache,
+    category_id: str,
+    name: str,
+    parent_id: str | None,
+    version: int | None = None,
 ) -> Category:
     """Rename a category, or move it to another department; its products show that.
 
-    Refusals: not_found, conflict (its level cannot change), category_unknown (the department)."""
-    async with database.transaction() as session:
-        await lock(session, _EDITS)
-        category = await _category(session, category_id)
-        product_ids: Sequence[str] = []
-        department = None if parent_id is None else await _department(session, parent_id)
-        if category.move(name, parent_id):
-            new = {"department": category.name} if department is None else place(category, department)
-            product_ids = await _show_place(session, category, new)
+    Refusals: not_found, stale_version, conflict (its level cannot change), category_unknown (the department)."""
+    category, product_ids = await _change_category(database, category_id, name, parent_id, version)
     await cache.drop(product_ids)
     return category
 
 
-async def delete_category(database: Database, category_id: str) -> None:
-    """Remove a category that nothing is in. Refusals: not_found, category_in_use."""
-    async with database.transaction() as session:
-        await lock(session, _EDITS)
-        category = await _category(session, category_id)
-        inner = select(func.count()).select_from(Category).where(Category.parent_id == category_id)
-        products = select(func.count()).select_from(Product).where(_is_in(category), col(Product.deleted_at).is_(None))
-        counts = {"categories": (await session.exec(inner)).one(), "products": (await session.exec(products)).one()}
-        if any(counts.values()):
-            raise Refusal(
-                ErrorCode.CATEGORY_IN_USE, "Something is still in this category; move or delete that first.", extra=counts
-            )
-        await session.delete(category)
+@transaction
+async def _change_category(
+    work: UnitOfWork, category_id: str, name: str, parent_id: str | None, version: int | None
+) -> tuple[Category, list[str]]:
+    """The category, and which products show the change."""
+    parent = await work.get(Category, parent_id) if parent_id is not None else None
+    category = await _existing(work, category_id, version)
+    department = category if parent_id is None else _require_department(parent, parent_id)
+    if not category.move(name, parent_id):
+        return category, []
+    shown = await work.rows(
+        _SHOW_PLACE,
+        category_id=category_id,
+        category=None if category.is_department else category.name,
+        department_id=department.category_id,
+        department=department.name,
+    )
+    return category, [row["product_id"] for row in shown]
 
 
-async def _on_sale(session: AsyncSession, product_id: str, version: int | None) -> Product:
-    product = await session.get(Product, product_id, with_for_update=True)
-    if product is None or product.deleted_at is not None:
-        raise Refusal(ErrorCode.NOT_FOUND, "There is no such product.")
+@transaction
+async def delete_category(work: UnitOfWork, category_id: str, version: int | None = None) -> None:
+    """Remove a category that nothing is in. Refusals: not_found, stale_version, category_in_use."""
+    category = await _existing(work, category_id, version)
+    [inside] = await work.rows(_INSIDE, category_id=category_id)
+    if any(inside.values()):
+        raise Refusal(
+            ErrorCode.CATEGORY_IN_USE, "Something is still in this category; move or delete that first.", extra=dict(inside)
+        )
+    await work.delete(category)
+
+
+async def _on_sale(work: UnitOfWork, product_id: str, version: int | None) -> Product:
+    product = await work.get(Product, product_id)
+    if product is None:
+        raise unknown_product()
+    product.require_on_sale()
     product.require_version(version)
     return product
 
 
-async def _publish(session: AsyncSession, *changes: Event | None) -> None:
-    """Write the events down, and what they say of prices into the price history."""
-    await session.flush()
+async def _publish(work: UnitOfWork, *changes: Event | None) -> None:
+    """Add the events, and what they say of prices to the price history."""
     events = [event for event in changes if event is not None]
-    await outbox.add(session, *events)
-    repriced = [event.product_id for event in events if isinstance(event, ProductCreated | PriceChanged | ProductDeleted)]
-    if not repriced:
-        return
-    one_of = literal(repriced, ARRAY(String))
-    # Not the time at which the transaction began: it may have waited since for one that began later.
-    now = func.clock_timestamp()
-    over = update(PricePeriod).where(col(PricePeriod.product_id) == any_(one_of), col(PricePeriod.valid_to).is_(None))
-    await session.exec(over.values(valid_to=now).execution_options(synchronize_session=False))
-    prices: Any = select(Product.product_id, Product.amount, Product.currency, now)
-    on_sale = prices.where(col(Product.product_id) == any_(one_of), col(Product.deleted_at).is_(None))
-    await session.exec(insert(PricePeriod).from_select(["product_id", "amount", "currency", "valid_from"], on_sale))
+    outbox.add(work, *events)
+    if over := [event.product_id for event in events if isinstance(event, PriceChanged | ProductDeleted)]:
+        await work.rows(_END_PRICES, ids=over)
+    if begun := [event.product_id for event in events if isinstance(event, ProductCreated | PriceChanged)]:
+        await work.rows(_BEGIN_PRICES, ids=begun)
 
 
-async def _category(session: AsyncSession, category_id: str) -> Category:
-    category = await session.get(Category, category_id)
+async def _categories(work: UnitOfWork, category_ids: Iterable[str], department_ids: Iterable[str] = ()) -> dict[str, Category]:
+    """Those of these that there are, with the departments that the categories are in; locked."""
+    ids = list(category_ids)
+    departments = {row["parent_id"] for row in await work.rows(_DEPARTMENTS_OF, ids=ids)} | set(department_ids)
+    found = [*await work.all(_CATEGORIES, ids=list(departments)), *await work.all(_CATEGORIES, ids=ids)]
+    moved_to = {category.parent_id for category in found if category.parent_id is not None} - departments
+    if moved_to:  # while we waited; that somebody waits for us meanwhile is too rare to be avoided, and only costs time
+        found += await work.all(_CATEGORIES, ids=list(moved_to))
+    return {category.category_id: category for category in found}
+
+
+async def _existing(work: UnitOfWork, category_id: str, version: int | None) -> Category:
+    category = await work.get(Category, category_id)
     if category is None:
-        raise Refusal(ErrorCode.NOT_FOUND, "There is no such category.")
+        raise unknown_category()
+    category.require_version(version)
     return category
 
 
-async def _department(session: AsyncSession, category_id: str) -> Category:
-    department = await session.get(Category, category_id)
+def _require_department(department: Category | None, category_id: str) -> Category:
     if department is None or not department.is_department:
         raise category_unknown(category_id)
     return department
 
 
-async def _place(session: AsyncSession, category_id: str) -> dict[str, str]:
-    category = await session.get(Category, category_id)
+async def _place(work: UnitOfWork, category_id: str) -> dict[str, str]:
+    found = await _categories(work, [category_id])
+    category = found.get(category_id)
     if category is None or category.parent_id is None:
         raise category_unknown(category_id)
-    return place(category, await _department(session, category.parent_id))
+    return place(category, found[category.parent_id])
 
 
-async def _make_places(session: AsyncSession, rows: Sequence[ImportRow]) -> dict[str, dict[str, str]]:
+async def _make_places(work: UnitOfWork, rows: Iterable[ImportRow]) -> dict[str, dict[str, str]]:
     """The place of each category named in `rows`, by the category's id; makes the categories that are missing."""
-    departments = {category_id_for(row.department, None): row.department for row in rows}
-    categories = {row.category_id: (row.category, category_id_for(row.department, None)) for row in rows}
-    values = [{"category_id": key, "name": name, "parent_id": None} for key, name in departments.items()]
-    values += [{"category_id": key, "name": name, "parent_id": parent} for key, (name, parent) in categories.items()]
-    await session.exec(insert(Category).values(values).on_conflict_do_nothing())
+    departments = {row.department_id: Category.new(row.department, None) for row in rows}
+    categories = {row.category_id: Category.new(row.category, row.department_id) for row in rows}
+    found = await _categories(work, categories, departments)
+    missing = [category for category_id, category in (departments | categories).items() if category_id not in found]
+    if missing:
+        await work.rows(
+            _ADD_CATEGORIES,
+            ids=[category.category_id for category in missing],
+            names=[category.name for category in missing],
+            parents=[category.parent_id for category in missing],
+        )
+        found = await _categories(work, categories, departments)
     # Staff may have moved a category since it was made: what counts is where it is now.
-    stored = {category.category_id: category for category in await session.exec(select(Category))}
-    return {key: place(stored[key], stored[stored[key].parent_id or ""]) for key in categories}
-
-
-async def _show_place(session: AsyncSession, category: Category, new: dict[str, str]) -> Sequence[str]:
-    """Repeat a category's new name or place in its products; their ids."""
-    # Locked in one fixed order first, as an import does, so that the two can never wait for each other.
-    query = select(Product.product_id).where(_is_in(category)).order_by(Product.product_id).with_for_update()
-    product_ids = (await session.exec(query)).all()
-    change = update(Product).where(_is_in(category)).values(version=col(Product.version) + 1, **new)
-    await session.exec(change.execution_options(synchronize_session=False))
-    return product_ids
-
-
-def _is_in(category: Category) -> ColumnElement[bool]:
-    return or_(col(Product.category_id) == category.category_id, col(Product.department_id) == category.category_id)
+    return {
+        category_id: place(category, found[category.parent_id])
+        for category_id, category in found.items()
+        if category.parent_id is not None
+    }

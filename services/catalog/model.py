@@ -4,11 +4,10 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
-from sqlalchemy import CheckConstraint, Column, Computed, Index, Integer, MetaData, Numeric, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Computed, Index, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlmodel import Field, SQLModel
 
@@ -16,6 +15,7 @@ from chassis.clock import utc_now
 from chassis.database import new_metadata, time_column
 from chassis.idempotency import Idempotency
 from chassis.outbox import Outbox
+from chassis.store import Aggregate
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import PriceChanged, ProductCreated, ProductDeleted, ProductUpdated
 from contracts.money import Money
@@ -30,14 +30,13 @@ _SEARCH = (
     "setweight(to_tsvector('english'::regconfig, translate(coalesce(brand, ''), '/', ' ')), 'B') || "
     "setweight(to_tsvector('english'::regconfig, translate(category || ' ' || department, '/', ' ')), 'C')"
 )
-_version: "Column[int]" = Column("version", Integer, nullable=False)
 
 
 class Table(SQLModel):
     metadata: ClassVar[MetaData] = metadata
 
 
-class Category(Table, table=True):
+class Category(Table, Aggregate, table=True):
     """A department (`parent_id` null) or a category in one. The id is made from the first name and stays: `dairy.soft-cheese`."""
 
     __tablename__ = "categories"
@@ -50,6 +49,11 @@ class Category(Table, table=True):
     def is_department(self) -> bool:
         return self.parent_id is None
 
+    @classmethod
+    def new(cls, name: str, parent_id: str | None) -> Self:
+        """A category in this department; a department, without one."""
+        return cls(category_id=category_id_for(name, parent_id), name=name, parent_id=parent_id)
+
     def move(self, name: str, parent_id: str | None) -> bool:
         """Give it this name and place; whether that changed anything. Refusal: conflict."""
         if (parent_id is None) != self.is_department:
@@ -59,7 +63,7 @@ class Category(Table, table=True):
         return changed
 
 
-class Product(Table, table=True):
+class Product(Table, Aggregate, table=True):
     """Something on sale. A deleted product stays as a row: its id never comes to mean something else.
 
     `category` and `department` repeat the names in `categories`, for the search and so that one row says all. There is no
@@ -68,14 +72,14 @@ class Product(Table, table=True):
 
     __tablename__ = "products"
     __table_args__ = (
-        CheckConstraint("amount > 0", name="price_is_positive"),
+        CheckConstraint("amount_minor > 0", name="price_is_positive"),
         CheckConstraint("weight_grams > 0", name="weight_is_positive"),
         Column("search", TSVECTOR, Computed(_SEARCH, persisted=True), nullable=False),
         Index("ix_products_search", "search", postgresql_using="gin"),
         Index("ix_products_category", "category_id", "product_id"),
         Index("ix_products_department", "department_id", "product_id"),
     )
-    __mapper_args__: ClassVar[dict[str, Any]] = {"exclude_properties": ["search"], "version_id_col": _version}
+    __mapper_args__: ClassVar[dict[str, Any]] = {"exclude_properties": ["search"]}
 
     product_id: str = Field(primary_key=True, max_length=40)
     name: str = Field(max_length=200)
@@ -87,29 +91,24 @@ class Product(Table, table=True):
     brand: str | None = Field(default=None, max_length=100)
     package_size: str | None = Field(default=None, max_length=100)
     weight_grams: int
-    amount: Decimal = Field(sa_column=Column(Numeric(14, 3), nullable=False))
+    amount_minor: int = Field(sa_column=Column(BigInteger, nullable=False))
+    """The price, in the currency's minor units (cents)."""
     currency: str = Field(max_length=3)
-    version: int = Field(default=1, sa_column=_version)
-    """Rises with every change that a reader can see; its ETag."""
     deleted_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
 
     @property
     def price(self) -> Money:
-        return price_of(self.amount, self.currency)
+        return Money.from_minor(self.amount_minor, self.currency)
 
-    def require_version(self, expected: int | None) -> None:
-        """Go on only if it is still what the caller has seen; None: whatever it is. Refusal: stale_version."""
-        if expected is not None and expected != self.version:
-            raise Refusal(
-                ErrorCode.STALE_VERSION,
-                "Somebody else changed it first; read it again and retry.",
-                extra={"current_version": self.version},
-            )
+    def require_on_sale(self) -> None:
+        """Refusal: not_found."""
+        if self.deleted_at is not None:
+            raise unknown_product()
 
     @classmethod
     def new(cls, product_id: str, fields: Mapping[str, Any], price: Money) -> Self:
         """A product as described by `fields`, at its first price."""
-        return cls(product_id=product_id, amount=price.amount, currency=price.currency, **fields)
+        return cls(product_id=product_id, **fields, **_columns_of(price))
 
     def created(self) -> ProductCreated:
         """The event that tells of it."""
@@ -124,7 +123,7 @@ class Product(Table, table=True):
     def set_price(self, price: Money) -> PriceChanged | None:
         """Sell it at this price from now on; the event, if that is not what it was."""
         old = self.price
-        if not self._set({"amount": price.amount, "currency": price.currency}):
+        if not self._set(_columns_of(price)):
             return None
         return PriceChanged(product_id=self.product_id, old_price=old, new_price=self.price)
 
@@ -137,7 +136,7 @@ class Product(Table, table=True):
         """Put a deleted product on sale again, as described. Refusal: product_exists."""
         if self.deleted_at is None:
             raise Refusal(ErrorCode.PRODUCT_EXISTS, f"There is a product {self.product_id} already.")
-        self._set({**fields, "amount": price.amount, "currency": price.currency, "deleted_at": None})
+        self._set({**fields, **_columns_of(price), "deleted_at": None})
         return self.created()
 
     def _set(self, fields: Mapping[str, Any]) -> bool:
@@ -160,13 +159,12 @@ class PricePeriod(Table, table=True):
     valid_from: datetime = Field(sa_column=time_column(primary_key=True))
     valid_to: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     """None: until now."""
-    amount: Decimal = Field(sa_column=Column(Numeric(14, 3), nullable=False))
+    amount_minor: int = Field(sa_column=Column(BigInteger, nullable=False))
     currency: str = Field(max_length=3)
 
 
-def price_of(amount: Decimal, currency: str) -> Money:
-    """A price as stored, with as many digits as its currency has, whatever the column keeps."""
-    return Money.from_minor(Money(amount=amount, currency=currency).minor, currency)
+def _columns_of(price: Money) -> dict[str, Any]:
+    return {"amount_minor": price.minor, "currency": price.currency}
 
 
 @lru_cache(4096)  # an import asks for the same few names thousands of times
@@ -193,3 +191,11 @@ def place(category: Category, department: Category) -> dict[str, str]:
 
 def category_unknown(category_id: str) -> Refusal:
     return Refusal(ErrorCode.CATEGORY_UNKNOWN, f"There is no such category: {category_id}.")
+
+
+def unknown_product() -> Refusal:
+    return Refusal(ErrorCode.NOT_FOUND, "There is no such product.")
+
+
+def unknown_category() -> Refusal:
+    return Refusal(ErrorCode.NOT_FOUND, "There is no such category.")

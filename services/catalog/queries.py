@@ -1,7 +1,7 @@
 """Reads of the catalogue."""
 
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, literal_column, tuple_
@@ -10,10 +10,10 @@ from sqlmodel import col, or_, select
 from chassis.database import Database
 from chassis.paging import KeyPart, decode_cursor, page_of
 from contracts.catalog import CatalogProduct, ProductsFound
-from contracts.errors import ErrorCode, Refusal
+from contracts.money import MINOR_DIGITS, Money
 from contracts.paging import Page
 from services.catalog.cache import ProductBytes, ProductCache
-from services.catalog.model import Category, Product, metadata, price_of
+from services.catalog.model import Category, Product, metadata, unknown_category, unknown_product
 from services.catalog.schemas import CategoryView, ProductView
 
 _search = metadata.tables["products"].c.search
@@ -23,7 +23,7 @@ async def get_product(database: Database, cache: ProductCache, product_id: str) 
     """A product on sale, ready to send. Refusal: not_found."""
     found = await _ready_to_send(database, cache, [product_id])
     if product_id not in found:
-        raise Refusal(ErrorCode.NOT_FOUND, "There is no such product.")
+        raise unknown_product()
     return found[product_id]
 
 
@@ -33,12 +33,15 @@ async def look_up_products(database: Database, product_ids: Sequence[str]) -> Pr
     From the database: whoever can write into Redis must not decide what is paid.
     """
     wanted = list(dict.fromkeys(product_ids))
-    columns: Any = (Product.product_id, Product.name, Product.amount, Product.currency, Product.weight_grams)
+    columns: Any = (Product.product_id, Product.name, Product.amount_minor, Product.currency, Product.weight_grams)
     async with database.reading() as session:
         rows = (await session.exec(select(*columns).where(*_on_sale(wanted)))).all()
     found = {
         row.product_id: CatalogProduct(
-            product_id=row.product_id, name=row.name, price=price_of(row.amount, row.currency), weight_grams=row.weight_grams
+            product_id=row.product_id,
+            name=row.name,
+            price=Money.from_minor(row.amount_minor, row.currency),
+            weight_grams=row.weight_grams,
         )
         for row in rows
     }
@@ -82,9 +85,9 @@ async def list_products(
     if category:
         conditions.append(or_(col(Product.category_id) == category, col(Product.department_id) == category))
     if min_price is not None:
-        conditions.append(col(Product.amount) >= min_price)
+        conditions.append(col(Product.amount_minor) >= _minor(min_price, currency, ROUND_CEILING))
     if max_price is not None:
-        conditions.append(col(Product.amount) <= max_price)
+        conditions.append(col(Product.amount_minor) <= _minor(max_price, currency, ROUND_FLOOR))
     if min_price is not None or max_price is not None:
         conditions.append(col(Product.currency) == currency)
     if q is not None:
@@ -96,6 +99,11 @@ async def list_products(
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
     return page_of(rows, limit, ProductView.of, lambda row: (row.product_id,))
+
+
+def _minor(limit: Decimal, currency: str, rounding: str) -> int:
+    """A limit in minor units; one between two coins becomes the coin that is still within it."""
+    return int(limit.scaleb(MINOR_DIGITS.get(currency, 2)).to_integral_value(rounding))
 
 
 async def _search_products(
@@ -111,6 +119,15 @@ async def _search_products(
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
     return page_of(rows, limit, lambda row: ProductView.of(row[0]), lambda row: (row[1], row[0].product_id))
+
+
+async def get_category(database: Database, category_id: str) -> CategoryView:
+    """A department or a category. Refusal: not_found."""
+    async with database.reading() as session:
+        category = await session.get(Category, category_id)
+    if category is None:
+        raise unknown_category()
+    return CategoryView.of(category)
 
 
 async def list_categories(database: Database, cursor: str | None, limit: int) -> Page[CategoryView]:

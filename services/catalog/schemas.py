@@ -12,7 +12,7 @@ from services.catalog.model import Category, Product, slug
 def _exact(price: Money) -> Money:
     if price.amount <= 0:
         raise ValueError("a price is more than nothing")
-    if Money.from_minor(price.minor, price.currency).amount != price.amount:
+    if Money.from_minor(price.minor, price.currency).amount != price.amount:  # it would be kept as another price
         raise ValueError(f"{price.currency} has no such small coins")
     return price
 
@@ -156,6 +156,8 @@ class CategoryView(Contract):
     category_id: str
     name: str
     parent_id: str | None
+    version: int
+    """Stands in the ETag; send it back as If-Match to change only what you have seen."""
 
     @classmethod
     def of(cls, category: Category) -> Self:

@@ -1,7 +1,8 @@
 """What changes inventory. Each function marked so is one transaction; each is idempotent.
 
-Every command about a reservation locks its row first, then its stock, then (to reserve) the customer: they never wait for each
-other in a circle, and what one of them reads of the row stays true until it commits.
+Every command about a reservation locks its row first, then (to reserve) the customer, then stock in the order of its keys, as
+whoever moves stock does: they never wait for each other in a circle, and what one of them reads of the row stays true until it
+commits. Stock comes last, because many wait for that of a product which everybody wants.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -87,6 +88,8 @@ async def _reserve(work: UnitOfWork, command: ReserveInventory, limit: int, *, h
     reservation, is_new = await work.get_or_add(Reservation.asked(command))
     reservation.require_not_released()
     if is_new:
+        if command.parcel == 1:  # what is sent again has been paid for, and is not refused
+            await _require_within_limit(work, command, limit)
         if command.warehouse_id:
             stock = await _stock_at(work, command.warehouse_id, command.lines)
             if short := missing_lines(command.lines, stock):
@@ -94,8 +97,6 @@ async def _reserve(work: UnitOfWork, command: ReserveInventory, limit: int, *, h
         else:
             reservation.warehouse_id, stock = await _chosen(work, command.lines, hold_all=hold_all)
         alerts = [stock[line.product_id].reserve(line.quantity) for line in command.lines]
-        if command.parcel == 1:  # what is sent again has been paid for, and is not refused
-            await _require_within_limit(work, command, limit)
         outbox.add(work, *[alert for alert in alerts if alert], reservation.reserved())
     return reservation.reply()
 
@@ -103,7 +104,9 @@ async def _reserve(work: UnitOfWork, command: ReserveInventory, limit: int, *, h
 @transaction
 async def release_inventory(work: UnitOfWork, command: ReleaseInventory) -> contract.Reservation:
     """Undo of reserve, also of one that has not arrived yet. Refusal: reservation_shipped."""
-    reservation, _ = await work.get_or_add(Reservation.tombstone(command))
+    reservation = await work.get(Reservation, command.order_id, command.parcel)
+    if reservation is None:
+        reservation, _ = await work.get_or_add(Reservation.tombstone(command))
     event = reservation.release(command.reason)
     if event is not None:
         stock = await _stock_of(work, reservation)

@@ -8,7 +8,7 @@ from fastapi import Response
 
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
-from chassis.etags import SeenVersion, tagged
+from chassis.etags import SeenVersion, showing, tagged
 from chassis.paging import Cursor, Limit
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
 from contracts.paging import Page
@@ -56,8 +56,9 @@ async def get_template(db: Db, kind: NotificationKind, response: Response) -> Te
 async def put_template(
     db: Db, kind: NotificationKind, request: TemplateRequest, seen: SeenVersion, response: Response
 ) -> TemplateView:
-    edited = await commands.edit_template(db, kind, subject=request.subject, body=request.body, version=seen)
-    return tagged(response, queries.template_view(edited))
+    with showing(TemplateView.of):
+        template = await commands.edit_template(db, kind, subject=request.subject, body=request.body, seen=seen)
+    return tagged(response, TemplateView.of(template))
 
 
 @internal.post("/notifications", summary="Queue a mail")

@@ -1,8 +1,7 @@
 """What notification does on other services' events: it queues mails."""
 
-from sqlmodel.ext.asyncio.session import AsyncSession
-
 from chassis.consumer import Subscription
+from chassis.store import UnitOfWork
 from contracts.events import (
     IDENTITY,
     ORDER,
@@ -25,28 +24,28 @@ TROUBLES_MAILED = frozenset({Trouble.LOST, Trouble.RETURNED})
 """The customer is told of these; what the other troubles are, nobody knows yet."""
 
 
-async def on_account_mail(session: AsyncSession, event: AccountMailRequested, _: CloudEvent) -> None:
-    await commands.queue_account_mail(session, event)
+async def on_account_mail(work: UnitOfWork, event: AccountMailRequested, _: CloudEvent) -> None:
+    commands.queue_account_mail(work, event)
 
 
-async def on_verified(session: AsyncSession, event: EmailVerified, _: CloudEvent) -> None:
-    await commands.send_suppressed(session, event.customer_id)
+async def on_verified(work: UnitOfWork, event: EmailVerified, _: CloudEvent) -> None:
+    await commands.send_suppressed(work, event.customer_id)
 
 
-async def on_dispatched(session: AsyncSession, event: ShipmentDispatched, _: CloudEvent) -> None:
-    await _queue_of_shipment(session, NotificationKind.ORDER_SHIPPED, event)
+async def on_dispatched(work: UnitOfWork, event: ShipmentDispatched, _: CloudEvent) -> None:
+    _queue_of_shipment(work, NotificationKind.ORDER_SHIPPED, event)
 
 
-async def on_delivered(session: AsyncSession, event: ShipmentDelivered, _: CloudEvent) -> None:
-    await _queue_of_shipment(session, NotificationKind.ORDER_DELIVERED, event)
+async def on_delivered(work: UnitOfWork, event: ShipmentDelivered, _: CloudEvent) -> None:
+    _queue_of_shipment(work, NotificationKind.ORDER_DELIVERED, event)
 
 
-async def on_cancelled(session: AsyncSession, event: OrderCancelled, _: CloudEvent) -> None:
+async def on_cancelled(work: UnitOfWork, event: OrderCancelled, _: CloudEvent) -> None:
     """An order that was refused at once needs no mail: its customer got the answer."""
     if not event.was_confirmed and not event.refunded.amount:
         return
-    await commands.queue(
-        session,
+    commands.queue(
+        work,
         NotificationKind.ORDER_CANCELLED,
         about=str(event.order_id),
         order_id=event.order_id,
@@ -58,12 +57,12 @@ async def on_cancelled(session: AsyncSession, event: OrderCancelled, _: CloudEve
     )
 
 
-async def on_undelivered(session: AsyncSession, event: OrderUndelivered, envelope: CloudEvent) -> None:
+async def on_undelivered(work: UnitOfWork, event: OrderUndelivered, envelope: CloudEvent) -> None:
     """An order that is sent again may get lost again: each time is told."""
     if event.trouble not in TROUBLES_MAILED:
         return
-    await commands.queue(
-        session,
+    commands.queue(
+        work,
         NotificationKind.ORDER_UNDELIVERED,
         about=f"{event.order_id}:{envelope.id}",
         order_id=event.order_id,
@@ -72,9 +71,9 @@ async def on_undelivered(session: AsyncSession, event: OrderUndelivered, envelop
     )
 
 
-async def on_refunded(session: AsyncSession, event: OrderRefunded, _: CloudEvent) -> None:
-    await commands.queue(
-        session,
+async def on_refunded(work: UnitOfWork, event: OrderRefunded, _: CloudEvent) -> None:
+    commands.queue(
+        work,
         NotificationKind.ORDER_REFUNDED,
         about=str(event.order_id),
         order_id=event.order_id,
@@ -83,11 +82,9 @@ async def on_refunded(session: AsyncSession, event: OrderRefunded, _: CloudEvent
     )
 
 
-async def _queue_of_shipment(
-    session: AsyncSession, kind: NotificationKind, event: ShipmentDispatched | ShipmentDelivered
-) -> None:
-    await commands.queue(
-        session,
+def _queue_of_shipment(work: UnitOfWork, kind: NotificationKind, event: ShipmentDispatched | ShipmentDelivered) -> None:
+    commands.queue(
+        work,
         kind,
         about=parcel_reference(event.order_id, event.parcel),
         order_id=event.order_id,

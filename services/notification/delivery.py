@@ -10,7 +10,7 @@ from opentelemetry import trace
 from prometheus_client import Counter
 
 from chassis.clients import Unavailable
-from chassis.database import Database, is_connection_fault
+from chassis.database import Database, is_passing
 from chassis.jobs import Job
 from chassis.logs import logger
 from chassis.telemetry import context_of
@@ -120,7 +120,7 @@ class Delivery:
             try:
                 return await commands.record(self._database, reports, attempts_allowed=self._attempts)
             except Exception as error:
-                if self._stopping or not is_connection_fault(error):
+                if self._stopping or not is_passing(error):
                     raise
                 log.warning("delivery_waits_for_the_database", error=type(error).__name__)
                 await asyncio.sleep(POLL_SECONDS)

@@ -2,11 +2,11 @@
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import UUID
 
 import uuid_utils.compat as uuids
-from sqlalchemy import Column, Index, Integer, MetaData, Text, text
+from sqlalchemy import Column, Index, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -14,8 +14,8 @@ from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
+from chassis.store import Aggregate
 from chassis.telemetry import trace_headers
-from contracts.errors import ErrorCode, Refusal
 from contracts.events import Event, NotificationFailed, NotificationSent
 from contracts.notifications import NotificationKind
 from services.notification import templates
@@ -27,7 +27,6 @@ inbox = Inbox(metadata)
 LONGEST_PAUSE = timedelta(minutes=15)
 SUPPRESSED_FOR = timedelta(days=1)
 """A customer who verifies the address within this time gets the mails after all."""
-_version = Column("version", Integer, nullable=False)
 
 
 class Table(SQLModel):
@@ -41,6 +40,10 @@ class NotificationStatus(StrEnum):
     SENT = "SENT"
     FAILED = "FAILED"
     SUPPRESSED = "SUPPRESSED"
+
+
+WAITING = frozenset({NotificationStatus.PENDING, NotificationStatus.SUPPRESSED})
+"""What has not been sent, and may yet be."""
 
 
 class Outcome(StrEnum):
@@ -57,8 +60,8 @@ class Outcome(StrEnum):
     """Identity or the mail server could not be asked: no fault of this mail."""
 
 
-class Template(Table, table=True):
-    """The text of one kind of mail. Admins edit it; `version` keeps two of them from overwriting each other."""
+class Template(Table, Aggregate, table=True):
+    """The text of one kind of mail. Admins edit it."""
 
     __tablename__ = "templates"
 
@@ -66,19 +69,14 @@ class Template(Table, table=True):
     subject: str = Field(max_length=templates.LONGEST_SUBJECT)
     body: str = Field(max_length=templates.LONGEST_BODY)
     updated_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
-    version: int = Field(default=1, sa_column=_version)
 
-    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": _version}
-
-    def edit(self, subject: str, body: str, *, version: int) -> None:
-        """Replace the text. Refusals: stale_version, template_invalid."""
-        if version != self.version:
-            raise Refusal(ErrorCode.STALE_VERSION, "Somebody else changed it first; read it again and retry.")
+    def edit(self, subject: str, body: str) -> None:
+        """Replace the text. Refusal: template_invalid."""
         templates.check(self.kind, subject, body)
         self.subject, self.body, self.updated_at = subject, body, utc_now()
 
 
-class Notification(Table, table=True):
+class Notification(Table, Aggregate, table=True):
     """One mail to one customer: about an order, or one that identity wants sent. Identity says where to, at the time of sending.
 
     `due_at` is when it is to be tried next. Who claims it moves `due_at` into the future: that is the lease. A claimer that dies
@@ -116,6 +114,13 @@ class Notification(Table, table=True):
     def claim(self, until: datetime) -> None:
         """Nobody else sends it before `until`."""
         self.due_at = until
+
+    def address_verified(self) -> None:
+        """The customer can be reached now: what was held back is due, unless it is too old to be of use.
+
+        So is what is being tried at this moment, which may not know it yet; its try no longer counts."""
+        if self.created_at > utc_now() - SUPPRESSED_FOR and self.status in WAITING:
+            self.status, self.due_at, self.reason = NotificationStatus.PENDING, utc_now(), None
 
     def report(self, lease: datetime, outcome: Outcome, reason: str | None, *, attempts_allowed: int) -> Event | None:
         """Take in what became of a try that was made under `lease`; the event, if that was the end of it."""

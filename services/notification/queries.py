@@ -12,7 +12,7 @@ from contracts.notifications import NotificationKind
 from contracts.paging import Page
 from services.notification.model import Notification, NotificationStatus, Template
 from services.notification.schemas import NotificationView, TemplateView
-from services.notification.templates import SAMPLES, Text
+from services.notification.templates import Text
 
 
 async def list_notifications(
@@ -63,14 +63,10 @@ async def list_templates(database: Database, cursor: str | None, limit: int) -> 
         query = query.where(col(Template.kind) > after[0])
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
-    return page_of(rows, limit, template_view, lambda row: (row.kind,))
+    return page_of(rows, limit, TemplateView.of, lambda row: (row.kind,))
 
 
 async def get_template(database: Database, kind: NotificationKind) -> TemplateView:
     """The text of one kind of mail."""
     async with database.reading() as session:
-        return template_view(await session.get_one(Template, kind))
-
-
-def template_view(template: Template) -> TemplateView:
-    return TemplateView.of(template, sorted(SAMPLES[template.kind]))
+        return TemplateView.of(await session.get_one(Template, kind))

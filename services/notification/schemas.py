@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from contracts.base import LINES, NO_CONTROLS, Contract, Request
 from contracts.notifications import NotificationKind
-from services.notification.templates import LONGEST_BODY, LONGEST_SUBJECT
+from services.notification.templates import LONGEST_BODY, LONGEST_SUBJECT, SAMPLES
 
 if TYPE_CHECKING:
     from services.notification.model import Notification, Template
@@ -67,5 +67,5 @@ class TemplateView(Contract):
     """Also the ETag; send it back as If-Match."""
 
     @classmethod
-    def of(cls, template: "Template", values: list[str]) -> Self:
-        return cls.model_validate(template.model_dump() | {"values": values})
+    def of(cls, template: "Template") -> Self:
+        return cls.model_validate(template.model_dump() | {"values": sorted(SAMPLES[template.kind])})

@@ -11,11 +11,12 @@ from uuid import UUID
 import uuid_utils.compat as uuids
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, MetaData, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.outbox import Outbox
+from chassis.statements import Record
 from chassis.store import Aggregate
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
@@ -31,7 +32,7 @@ outbox = Outbox("payment", metadata)
 FINAL = frozenset({PaymentStatus.DECLINED, PaymentStatus.VOIDED, PaymentStatus.REFUNDED})
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata
 
 

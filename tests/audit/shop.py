@@ -120,8 +120,8 @@ class Shop:
                 Decimal(total) / 100, f"milk x {QUANTITY}",
             ),
         )  # fmt: skip
-        unit_price = Decimal(total) / 100 / QUANTITY
-        self._add("lines", LineRow(order_id, PLACE[1], unit_price, "USD"))
+        unit_price = total // QUANTITY
+        self._add("lines", LineRow(order_id, PLACE[1], Decimal(unit_price) / 100, "USD"))
         self._add("prices", PriceRow(PLACE[1], unit_price, "USD", at - timedelta(hours=1), None))
         final = status in FINAL_STATUSES
         workflow = WorkflowRow(
@@ -149,7 +149,7 @@ class Shop:
         self._add(
             "facts",
             FactRow(
-                order_id, "USD", Decimal(total) / 100, Decimal(refunded) / 100, at, confirmed, status == S.COMPLETED,
+                order_id, "USD", total, refunded, at, confirmed, status == S.COMPLETED,
                 status == S.CANCELLED, status == S.REFUNDED, code,
             ),
         )  # fmt: skip
@@ -164,13 +164,12 @@ class Shop:
         received = open_ + gone + 50
         on_hand = received - gone + back + CORRECTED - TRANSFERRED
         sums = self._counts
-        money = {name: Decimal(sums[name]) / 100 for name in ("gross", "refunds", "sold")}
         kept = [
-            ("sales_by_day", "orders placed", Decimal(sums["placed"])),
-            ("sales_by_day", "orders confirmed", Decimal(sums["confirmed"])),
-            ("sales_by_day", "revenue", money["gross"]),
-            ("customers", "refunds", money["refunds"]),
-            ("products_by_day", "units sold", Decimal(sums["units"])),
+            ("sales_by_day", "orders placed", sums["placed"]),
+            ("sales_by_day", "orders confirmed", sums["confirmed"]),
+            ("sales_by_day", "revenue (minor units)", sums["gross"]),
+            ("customers", "refunds (minor units)", sums["refunds"]),
+            ("products_by_day", "units sold", sums["units"]),
         ]
         tables: dict[str, Any] = {name: list(found) for name, found in rows.items()}
         return Books(

@@ -144,7 +144,7 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
         Tampering(
             "analytics counted the order's total wrongly",
             frozenset({"reports_know_each_order", "report_sums_add_up"}),
-            lambda: row(analytics, "orders", "order_id = $1", confirmed, total="total + 1"),
+            lambda: row(analytics, "orders", "order_id = $1", confirmed, total_minor="total_minor + 1"),
         ),
         Tampering(
             "analytics forgot that it heard of the cancelled order",

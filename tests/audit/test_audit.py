@@ -38,7 +38,7 @@ def test_the_auditor_expects_an_effect_of_just_those_events_that_the_services_li
         Source.NOTIFICATION: notification_consumers.subscription,
         Source.ANALYTICS: analytics_consumers.subscription,
     }
-    heard = {listener: {*subscription.handlers, *subscription.forward} for listener, subscription in subscriptions.items()}
+    heard = {listener: set(subscription.kinds) for listener, subscription in subscriptions.items()}
     assert heard == LISTENERS
     for listener, subscription in subscriptions.items():
         assert {kind.topic for kind in LISTENERS[listener]} <= set(subscription.topics)

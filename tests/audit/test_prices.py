@@ -59,7 +59,7 @@ def test_a_price_that_changes_while_an_order_is_placed_is_right_before_and_after
     books = every_kind()
     moment = EARLIER + timedelta(seconds=seconds)
     was = books.prices[0]
-    books.prices = [was._replace(valid_to=moment), was._replace(amount=Decimal("9.99"), valid_from=moment)]
+    books.prices = [was._replace(valid_to=moment), was._replace(amount=999, valid_from=moment)]
     assert not judge(books).violations
     change(books.lines, everything, amount=Decimal("9.99"))
     assert not judge(books).violations

@@ -90,7 +90,7 @@ async def test_a_rebuild_mends_what_was_wrong_and_a_dry_run_only_tells(shop: Sho
     await shop.happen(*[event_of(envelope) for envelope in a_month()])
     await shop.consume()
     right = await shop.tables()
-    await shop.rows(shop.analytics, "update sales_by_day set gross = gross + 1")
+    await shop.rows(shop.analytics, "update sales_by_day set gross_minor = gross_minor + 1")
     await shop.rows(shop.analytics, "delete from products_by_day")
     wrong = await shop.tables()
     dry = await shop.rebuild("--dry-run")

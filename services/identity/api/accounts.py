@@ -2,6 +2,7 @@
 
 from chassis.access import Caller
 from chassis.dependencies import Db
+from chassis.etags import OptionalSeenVersion, showing
 from chassis.origin import ClientOrigin
 from services.identity.access import ACCESS
 from services.identity.api.dependencies import NOT_STORED, REFUSED_TOKENS_RECORDED, Hashing, Issuer, Security
@@ -53,8 +54,22 @@ async def reset_password(db: Db, passwords: Hashing, request: ResetRequest, orig
 
 @me.post("/email", status_code=202, summary="Change my e-mail; links to the old and the new address confirm it")
 async def ask_for_email_change(
-    db: Db, passwords: Hashing, security: Security, caller: Caller, request: EmailRequest, origin: ClientOrigin
+    db: Db,
+    passwords: Hashing,
+    security: Security,
+    caller: Caller,
+    request: EmailRequest,
+    origin: ClientOrigin,
+    seen: OptionalSeenVersion,
 ) -> None:
-    await accounts.ask_for_email_change(
-        db, passwords, security, caller.principal, origin, email=request.email, current_password=request.current_password
-    )
+    with showing(UserView.of):
+        await accounts.ask_for_email_change(
+            db,
+            passwords,
+            security,
+            caller.principal,
+            origin,
+            email=request.email,
+            current_password=request.current_password,
+            version=seen,
+        )

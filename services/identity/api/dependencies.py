@@ -46,9 +46,8 @@ async def _refused_tokens_recorded(request: Request, db: Db, origin: ClientOrigi
         yield
     except Refusal as refusal:
         if refusal.code == ErrorCode.UNAUTHENTICATED and "authorization" in request.headers:
-            async with db.transaction() as session:
-                cause = type(refusal.__cause__).__name__ if refusal.__cause__ else "session ended"
-                security.add(session, SecurityEvent.TOKEN_REFUSED, origin, detail=cause)
+            cause = type(refusal.__cause__).__name__ if refusal.__cause__ else "session ended"
+            await security.record(db, SecurityEvent.TOKEN_REFUSED, origin, detail=cause)
         raise
 
 

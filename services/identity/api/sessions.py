@@ -8,6 +8,7 @@ from fastapi.security import HTTPAuthorizationCredentials
 
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
+from chassis.etags import OptionalSeenVersion, showing
 from chassis.origin import ClientOrigin
 from chassis.paging import Cursor, Limit
 from chassis.tokens import Principal, TokenVerifier, bearer
@@ -25,6 +26,7 @@ from services.identity.schemas import (
     RefreshRequest,
     SessionView,
     TokenPair,
+    UserView,
 )
 
 auth = ACCESS.router(prefix="/api/v1/auth", tags=["identity"], dependencies=[NOT_STORED])
@@ -86,10 +88,25 @@ async def log_out(
     summary="Change my password; ends every session of mine, and forgets my devices",
 )
 async def change_password(
-    db: Db, passwords: Hashing, security: Security, caller: Caller, request: PasswordRequest, origin: ClientOrigin
+    db: Db,
+    passwords: Hashing,
+    security: Security,
+    caller: Caller,
+    request: PasswordRequest,
+    origin: ClientOrigin,
+    seen: OptionalSeenVersion,
 ) -> None:
-    current, new = request.current_password, request.new_password
-    await sessions.change_password(db, passwords, security, caller.principal, origin, current_password=current, new_password=new)
+    with showing(UserView.of):
+        await sessions.change_password(
+            db,
+            passwords,
+            security,
+            caller.principal,
+            origin,
+            current_password=request.current_password,
+            new_password=request.new_password,
+            version=seen,
+        )
 
 
 @users.get("/me/sessions", summary="Where I am logged in, newest login first")

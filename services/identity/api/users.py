@@ -6,7 +6,7 @@ from fastapi import Response
 
 from chassis.access import Caller
 from chassis.dependencies import Db
-from chassis.etags import SeenVersion, tagged
+from chassis.etags import OptionalSeenVersion, SeenVersion, showing, tagged
 from chassis.origin import ClientOrigin
 from chassis.paging import Cursor, Limit
 from contracts.paging import Page
@@ -27,7 +27,9 @@ async def get_me(db: Db, caller: Caller, response: Response) -> UserView:
 @users.patch("/me", summary="Change my profile")
 async def change_profile(db: Db, caller: Caller, request: ProfileRequest, seen: SeenVersion, response: Response) -> UserView:
     changes = request.model_dump(mode="json", include=request.model_fields_set)
-    return tagged(response, UserView.of(await profile.change_profile(db, caller.subject, changes, version=seen)))
+    with showing(UserView.of):
+        user = await profile.change_profile(db, caller.subject, changes, version=seen)
+    return tagged(response, UserView.of(user))
 
 
 @users.get("", summary="List users, oldest first")
@@ -44,19 +46,32 @@ async def get_user(db: Db, caller: Caller, user_id: UUID, response: Response) ->
 async def set_roles(
     db: Db, caller: Caller, user_id: UUID, request: RolesRequest, seen: SeenVersion, response: Response, origin: ClientOrigin
 ) -> UserView:
-    user = await rights.set_roles(
-        db, user_id, request.roles, request.warehouses, by=caller.principal, origin=origin, version=seen
-    )
+    with showing(UserView.of):
+        user = await rights.set_roles(
+            db, user_id, request.roles, request.warehouses, by=caller.principal, origin=origin, version=seen
+        )
     return tagged(response, UserView.of(user))
 
 
 @users.post("/{user_id}/disable", summary="Shut a user out; ends their sessions")
 async def disable(
-    db: Db, caller: Caller, user_id: UUID, request: DisableRequest, response: Response, origin: ClientOrigin
+    db: Db,
+    caller: Caller,
+    user_id: UUID,
+    request: DisableRequest,
+    response: Response,
+    origin: ClientOrigin,
+    seen: OptionalSeenVersion,
 ) -> UserView:
-    return tagged(response, UserView.of(await rights.disable(db, user_id, request.reason, by=caller.principal, origin=origin)))
+    with showing(UserView.of):
+        user = await rights.disable(db, user_id, request.reason, by=caller.principal, origin=origin, version=seen)
+    return tagged(response, UserView.of(user))
 
 
 @users.post("/{user_id}/enable", summary="Let a user log in again")
-async def enable(db: Db, caller: Caller, user_id: UUID, response: Response, origin: ClientOrigin) -> UserView:
-    return tagged(response, UserView.of(await rights.enable(db, user_id, by=caller.principal, origin=origin)))
+async def enable(
+    db: Db, caller: Caller, user_id: UUID, response: Response, origin: ClientOrigin, seen: OptionalSeenVersion
+) -> UserView:
+    with showing(UserView.of):
+        user = await rights.enable(db, user_id, by=caller.principal, origin=origin, version=seen)
+    return tagged(response, UserView.of(user))

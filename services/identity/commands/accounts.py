@@ -6,14 +6,15 @@ No answer tells whether an address has an account; only the mail does, to whoeve
 from uuid import UUID
 
 from pydantic import SecretStr
-from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col, delete, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy import bindparam, delete, select
+from sqlmodel import col
 
 from chassis.clock import utc_now
-from chassis.database import Database, lock
+from chassis.database import Database
 from chassis.logs import logger
 from chassis.origin import Origin
+from chassis.statements import locked, prepared
+from chassis.store import UnitOfWork, in_transaction, transaction
 from chassis.tokens import Principal
 from contracts.accounts import AccountMail
 from contracts.identity import Role
@@ -46,6 +47,10 @@ PAGES = {
     LinkPurpose.EMAIL_CHANGE_NEW: "email-change",
 }
 """The page of each link, under `/api/v1/auth/links/`."""
+_WITH_TOKEN = prepared(
+    select(col(AccountLink.request_id), col(AccountLink.user_id)).where(col(AccountLink.token_hash) == bindparam("token_hash"))
+)
+_LINKS_OF = locked(AccountLink, col(AccountLink.user_id) == bindparam("user"))
 log = logger(__name__)
 
 
@@ -54,74 +59,80 @@ async def register(
 ) -> tuple[User, Tokens]:
     """A new account, logged in, whose address is still to be verified. Refusal: validation_failed (a weak password)."""
     require_strong(password, email=email, name=name)
-    user = User(email=email, name=name, password_hash=await passwords.hash(password))
-    async with database.transaction() as session:
-        session.add(user)
-        await session.flush()
-        tokens = open_session(session, issuer, user, origin)
-        await outbox.add(session, user.registered())
-        await _ask_for_mails(session, AccountLink.of_user(user, LinkPurpose.VERIFY_EMAIL))
-        return user, tokens
+    return await _register(database, issuer, origin, email, name, await passwords.hash(password))
+
+
+@transaction
+async def _register(
+    work: UnitOfWork, issuer: TokenIssuer, origin: Origin, email: str, name: str, password_hash: str
+) -> tuple[User, Tokens]:
+    user, _ = await work.get_or_add(User(email=email, name=name, password_hash=password_hash))  # at once: its link refers to it
+    tokens = open_session(work, issuer, user, origin)
+    outbox.add(work, user.registered())
+    await _ask_for_mails(work, AccountLink.of_user(user, LinkPurpose.VERIFY_EMAIL))
+    return user, tokens
 
 
 async def ensure_admin(database: Database, passwords: Passwords, *, email: str, password: SecretStr, name: str) -> None:
     """Make the first admin, unless the address has an account; that one is left as it is."""
-    async with database.reading() as session:
-        holder = await holder_of(session, email)
+    holder = await _holder(database, email)
     if holder is None:
-        admin = User(
-            email=email,
-            email_verified_at=utc_now(),
-            name=name,
-            password_hash=await passwords.hash(password),
-            roles=[Role.ADMIN],
-        )
-        unless_held = insert(User).on_conflict_do_nothing(
-            index_elements=["email"], index_where=col(User.email_verified_at).is_not(None)
-        )
-        async with database.transaction() as session:
-            added = await session.execute(unless_held.values(admin.model_dump()).returning(col(User.user_id)))
-            if added.first() is not None:  # else another replica was faster
-                await outbox.add(session, admin.registered())
+        await _add_admin(database, email, name, await passwords.hash(password))
     elif Role.ADMIN not in holder.roles:
         log.warning("first_admin_is_no_admin", user_id=str(holder.user_id))
 
 
-async def ask_for_verification(database: Database, user_id: UUID) -> None:
+@transaction
+async def _holder(work: UnitOfWork, email: str) -> User | None:
+    user_id = await holder_of(work, email)
+    return await work.read(User, user_id) if user_id else None
+
+
+@transaction
+async def _add_admin(work: UnitOfWork, email: str, name: str, password_hash: str) -> None:
+    admin = User(email=email, email_verified_at=utc_now(), name=name, password_hash=password_hash, roles=[Role.ADMIN])
+    _, is_new = await work.get_or_add(admin, "email")
+    if is_new:  # else another replica was faster
+        outbox.add(work, admin.registered())
+
+
+@transaction
+async def ask_for_verification(work: UnitOfWork, user_id: UUID) -> None:
     """Send the verification mail again, if it is still needed. Refusal: not_found."""
-    async with database.transaction() as session:
-        user = await locked_user(session, user_id)
-        if not user.is_verified:
-            await _ask_for_mails(session, AccountLink.of_user(user, LinkPurpose.VERIFY_EMAIL))
+    user = await locked_user(work, user_id)
+    if not user.is_verified:
+        await _ask_for_mails(work, AccountLink.of_user(user, LinkPurpose.VERIFY_EMAIL))
 
 
-async def verify_email(database: Database, token: str) -> None:
+@transaction
+async def verify_email(work: UnitOfWork, token: str) -> None:
     """The account holds its address from now on. Refusal: link_invalid, also if another account was first."""
-    async with database.transaction() as session:
-        user, link = await _follow(session, token, LinkPurpose.VERIFY_EMAIL)
-        await _require_free(session, link.email)
-        await session.delete(link)
-        await outbox.add(session, user.verify_email())
+    user, link = await _follow(work, token, LinkPurpose.VERIFY_EMAIL)
+    await _require_free(work, link.email)
+    await work.delete(link)
+    outbox.add(work, user.verify_email())
 
 
-async def ask_for_reset(database: Database, email: str) -> None:
+@transaction
+async def ask_for_reset(work: UnitOfWork, email: str) -> None:
     """Send a link to whoever holds the address. Does the same work where nobody does."""
-    async with database.transaction() as session:
-        await _ask_for_mails(session, AccountLink.of_reset(email))
+    await _ask_for_mails(work, AccountLink.of_reset(email))
 
 
 async def reset_password(database: Database, passwords: Passwords, token: str, password: SecretStr, origin: Origin) -> None:
     """A new password, after which every login and every other link has ended. Refusals: link_invalid, validation_failed."""
-    async with database.reading() as session:
-        user, _ = await _follow(session, token, LinkPurpose.PASSWORD_RESET)
+    user, _ = await in_transaction(database, lambda work: _follow(work, token, LinkPurpose.PASSWORD_RESET))
     require_strong(password, email=user.email, name=user.name, field="new_password")
-    new_hash = await passwords.hash(password)
-    async with database.transaction() as session:
-        user, _ = await _follow(session, token, LinkPurpose.PASSWORD_RESET)
-        await session.exec(delete(AccountLink).where(col(AccountLink.user_id) == user.user_id))
-        await outbox.add(session, user.reset_password(new_hash))
-        await end_sessions_and_forget_devices(session, user.user_id)
-        session.add(_record(SecurityEvent.PASSWORD_CHANGED, user, origin, "with a link"))
+    await _reset_password(database, token, await passwords.hash(password), origin)
+
+
+@transaction
+async def _reset_password(work: UnitOfWork, token: str, new_hash: str, origin: Origin) -> None:
+    user, _ = await _follow(work, token, LinkPurpose.PASSWORD_RESET)
+    await work.delete(*await work.all(_LINKS_OF, user=user.user_id))
+    outbox.add(work, user.reset_password(new_hash))
+    await end_sessions_and_forget_devices(work, user.user_id)
+    work.add(_record(SecurityEvent.PASSWORD_CHANGED, user, origin, "with a link"))
 
 
 async def ask_for_email_change(
@@ -133,130 +144,128 @@ async def ask_for_email_change(
     *,
     email: str,
     current_password: SecretStr,
+    version: int | None = None,
 ) -> None:
     """Ask both addresses; until the present one is verified, the new one takes its place at once.
 
-    Refusals: invalid_credentials, rate_limited, not_found."""
+    Refusals: invalid_credentials, rate_limited, not_found, stale_version."""
     await prove_password(database, passwords, security, caller, current_password, origin)
-    async with database.transaction() as session:
-        await Guesses.in_session(caller.session_id).forgive(session)
-        user = await locked_user(session, caller.subject)
-        if not user.is_verified:
-            user.email = email
-            await _ask_for_mails(session, AccountLink.of_user(user, LinkPurpose.VERIFY_EMAIL))
-        elif email != user.email:
-            await _ask_for_mails(
-                session,
-                AccountLink.of_user(user, LinkPurpose.EMAIL_CHANGE_OLD),
-                AccountLink.of_user(user, LinkPurpose.EMAIL_CHANGE_NEW, email),
-            )
+    await _ask_for_email_change(database, caller, email, version)
 
 
-async def confirm_email_change(database: Database, token: str, origin: Origin) -> bool:
+@transaction
+async def _ask_for_email_change(work: UnitOfWork, caller: Principal, email: str, version: int | None) -> None:
+    await Guesses.in_session(caller.session_id).forgive(work)
+    user = await locked_user(work, caller.subject)
+    user.require_version(version)
+    if not user.is_verified:
+        user.email = email
+        await _ask_for_mails(work, AccountLink.of_user(user, LinkPurpose.VERIFY_EMAIL))
+    elif email != user.email:
+        await _ask_for_mails(
+            work,
+            AccountLink.of_user(user, LinkPurpose.EMAIL_CHANGE_OLD),
+            AccountLink.of_user(user, LinkPurpose.EMAIL_CHANGE_NEW, email),
+        )
+
+
+@transaction
+async def confirm_email_change(work: UnitOfWork, token: str, origin: Origin) -> bool:
     """One address agrees; whether the other one had, so that the change is done. Refusal: link_invalid."""
-    async with database.transaction() as session:
-        user, link = await _follow(session, token, *EMAIL_CHANGE)
-        link.confirm()
-        links = {other.purpose: other for other in await _email_change_of(session, user)}
-        if len(links) < len(EMAIL_CHANGE) or not all(other.confirmed_at for other in links.values()):
-            return False
-        new = links[LinkPurpose.EMAIL_CHANGE_NEW].email
-        await _require_free(session, new)
-        for other in links.values():
-            await session.delete(other)
-        session.add(_record(SecurityEvent.EMAIL_CHANGED, user, origin))
-        await outbox.add(session, user.change_email(new))
-        return True
+    user, link = await _follow(work, token, *EMAIL_CHANGE)
+    link.confirm()
+    links = {other.purpose: other for other in await _email_change_of(work, user)}
+    if len(links) < len(EMAIL_CHANGE) or not all(other.confirmed_at for other in links.values()):
+        return False
+    new = links[LinkPurpose.EMAIL_CHANGE_NEW].email
+    await _require_free(work, new)
+    await work.delete(*links.values())
+    work.add(_record(SecurityEvent.EMAIL_CHANGED, user, origin))
+    outbox.add(work, user.change_email(new))
+    return True
 
 
-async def stop_email_change(database: Database, token: str) -> None:
+@transaction
+async def stop_email_change(work: UnitOfWork, token: str) -> None:
     """The present address does not agree. Refusal: link_invalid."""
-    async with database.transaction() as session:
-        user, _ = await _follow(session, token, LinkPurpose.EMAIL_CHANGE_OLD)
-        for link in await _email_change_of(session, user):
-            await session.delete(link)
+    user, _ = await _follow(work, token, LinkPurpose.EMAIL_CHANGE_OLD)
+    await work.delete(*await _email_change_of(work, user))
 
 
-async def prepare_mail(database: Database, public_url: str, request_id: UUID) -> AccountMail:
+@transaction
+async def prepare_mail(work: UnitOfWork, public_url: str, request_id: UUID) -> AccountMail:
     """Make the link of a mail that is sent now. Refusal: link_invalid, if the mail is not wanted any more, or never was."""
-    async with database.transaction() as session:
-        link = await session.get(AccountLink, request_id, with_for_update=True)
-        if link is None or link.has_expired or link.confirmed_at:
+    link = await work.get(AccountLink, request_id)
+    if link is None or link.has_expired or link.confirmed_at:
+        raise invalid_link()
+    kind = NotificationKind(link.purpose.value)
+    holder = await holder_of(work, link.email)
+    if link.purpose is LinkPurpose.PASSWORD_RESET:
+        if holder is None:
             raise invalid_link()
-        kind = NotificationKind(link.purpose.value)
-        holder = await holder_of(session, link.email)
-        if link.purpose is LinkPurpose.PASSWORD_RESET:
-            if holder is None:
-                raise invalid_link()
-            link.user_id = holder.user_id
-        elif holder is not None and link.purpose is not LinkPurpose.EMAIL_CHANGE_OLD:
-            if holder.user_id == link.user_id:  # it was verified in the meantime
-                raise invalid_link()
-            # Whoever reads the address has an account already, and is offered the way back into that one.
-            kind, link = NotificationKind.ACCOUNT_EXISTS, AccountLink.of_reset(link.email, holder.user_id)
-            await _replace(session, link)
-        url = f"{public_url.rstrip('/')}/api/v1/auth/links/{PAGES[link.purpose]}?token={link.new_token()}"
-        return AccountMail(kind=kind, email=link.email, link=url)
+        link.user_id = holder
+    elif holder is not None and link.purpose is not LinkPurpose.EMAIL_CHANGE_OLD:
+        if holder == link.user_id:  # it was verified in the meantime
+            raise invalid_link()
+        # Whoever reads the address has an account already, and is offered the way back into that one.
+        kind, link = NotificationKind.ACCOUNT_EXISTS, AccountLink.of_reset(link.email, holder)
+        await _replace(work, link)
+    url = f"{public_url.rstrip('/')}/api/v1/auth/links/{PAGES[link.purpose]}?token={link.new_token()}"
+    return AccountMail(kind=kind, email=link.email, link=url)
 
 
-async def forget_expired(database: Database) -> None:
+@transaction
+async def forget_expired(work: UnitOfWork) -> None:
     """Delete links that have expired, and counts of mails whose window has passed."""
-    async with database.transaction() as session:
-        await session.exec(delete(AccountLink).where(col(AccountLink.expires_at) < utc_now()))
-        await session.exec(delete(MailGuard).where(col(MailGuard.since) < utc_now() - MAIL_WINDOW))
+    await work.rows(delete(AccountLink).where(col(AccountLink.expires_at) < utc_now()))
+    await work.rows(delete(MailGuard).where(col(MailGuard.since) < utc_now() - MAIL_WINDOW))
 
 
-async def _ask_for_mails(session: AsyncSession, *links: AccountLink) -> None:
+async def _ask_for_mails(work: UnitOfWork, *links: AccountLink) -> None:
     """Replace these links and ask for their mails, unless there were many of late: then the last ones stay good."""
     keys = sorted({key for link in links for key in (link.email, str(link.user_id or link.email))})
-    guards = []
-    for key in keys:
-        await lock(session, f"account mails {key}")
-        guards.append(await session.get(MailGuard, key) or MailGuard(key=key))
+    guards = [(await work.get_or_add(MailGuard(key=key)))[0] for key in keys]
     if not all(guard.allows_one_more() for guard in guards):
         return
     for guard in guards:
         guard.mails += 1
-        session.add(guard)
     for link in links:
-        await _replace(session, link)
-    await outbox.add(session, *[link.requested() for link in links])
+        await _replace(work, link)
+    outbox.add(work, *[link.requested() for link in links])
 
 
-async def _replace(session: AsyncSession, link: AccountLink) -> None:
-    await lock(session, f"account link {link.purpose} {link.subject}")
-    same = (col(AccountLink.purpose) == link.purpose) & (col(AccountLink.subject) == link.subject)
-    await session.exec(delete(AccountLink).where(same))
-    session.add(link)
+async def _replace(work: UnitOfWork, link: AccountLink) -> None:
+    former, is_new = await work.get_or_add(link, "purpose", "subject")
+    if not is_new:
+        await work.delete(former)
+        work.add(link)
 
 
-async def _follow(session: AsyncSession, token: str, *purposes: LinkPurpose) -> tuple[User, AccountLink]:
+async def _follow(work: UnitOfWork, token: str, *purposes: LinkPurpose) -> tuple[User, AccountLink]:
     """The user and the link, both locked, of a token that is good for one of these purposes. Refusal: link_invalid.
 
     The user comes first: two links of one user would else wait for each other."""
-    is_it = (col(AccountLink.token_hash) == secret_tokens.hash_of(token)) & col(AccountLink.purpose).in_(purposes)
-    seen = (await session.exec(select(AccountLink).where(is_it))).one_or_none()
-    if seen is None or seen.user_id is None:
+    token_hash = secret_tokens.hash_of(token)
+    found = await work.rows(_WITH_TOKEN, token_hash=token_hash)
+    if not found or found[0]["user_id"] is None:
         raise invalid_link()
-    user = await locked_user(session, seen.user_id)
-    again = select(AccountLink).where(is_it).with_for_update().execution_options(populate_existing=True)
-    link = (await session.exec(again)).one_or_none()
-    if link is None or link.has_expired:
+    user = await locked_user(work, found[0]["user_id"])
+    link = await work.get(AccountLink, found[0]["request_id"])
+    if link is None or link.token_hash != token_hash or link.purpose not in purposes or link.has_expired:
         raise invalid_link()
     if link.purpose is not LinkPurpose.EMAIL_CHANGE_NEW and link.email != user.email:
         raise invalid_link()  # the account has another address since
     return user, link
 
 
-async def _email_change_of(session: AsyncSession, user: User) -> list[AccountLink]:
-    theirs = (col(AccountLink.user_id) == user.user_id) & col(AccountLink.purpose).in_(EMAIL_CHANGE)
-    return list((await session.exec(select(AccountLink).where(theirs))).all())
+async def _email_change_of(work: UnitOfWork, user: User) -> list[AccountLink]:
+    return [link for link in await work.all(_LINKS_OF, user=user.user_id) if link.purpose in EMAIL_CHANGE]
 
 
-async def _require_free(session: AsyncSession, email: str) -> None:
+async def _require_free(work: UnitOfWork, email: str) -> None:
     """Nobody else holds the address, nor gets it before this transaction ends. Refusal: link_invalid."""
-    await lock(session, f"address {email}")
-    if await holder_of(session, email) is not None:
+    await work.lock(f"address {email}")  # there is no row of an address that nobody holds
+    if await holder_of(work, email) is not None:
         raise invalid_link()
 
 

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from chassis.database import Database
 from chassis.origin import Origin
+from chassis.store import in_transaction
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import ServiceToken
 from services.identity.commands.guessing import Guesses
@@ -28,12 +29,11 @@ async def service_token(
     """A token for the services that this process may call. Refusals: invalid_credentials, rate_limited."""
     guesses = Guesses.of_client(client_id, origin)
     secret = clients.get(client_id)
-    async with database.transaction() as session:
-        if secret is not None and _same(secret, client_secret):
-            await guesses.forgive(session)
-            return issuer.service_token(client_id)
-        await guesses.count_failure(session)
-        security.add(session, SecurityEvent.SERVICE_TOKEN_REFUSED, origin, account=client_id)
+    if secret is not None and _same(secret, client_secret):
+        await in_transaction(database, guesses.forgive)
+        return issuer.service_token(client_id)
+    await in_transaction(database, guesses.count_failure)
+    await security.record(database, SecurityEvent.SERVICE_TOKEN_REFUSED, origin, account=client_id)
     raise Refusal(ErrorCode.INVALID_CREDENTIALS, "There is no such client, or its secret is wrong.")
 
 

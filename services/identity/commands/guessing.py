@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from typing import Self
 from uuid import UUID
 
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy import ARRAY, String, any_, bindparam
+from sqlmodel import col
 
-from chassis.database import lock
 from chassis.origin import Origin
-from services.identity.model import PER_ACCOUNT, PER_GUESSER, Device, Limit, LoginGuard
+from chassis.statements import locked
+from chassis.store import UnitOfWork
+from services.identity.model import PER_ACCOUNT, PER_GUESSER, Limit, LoginGuard
+
+_GUARDS = locked(LoginGuard, col(LoginGuard.key) == any_(bindparam("keys", type_=ARRAY(String))))
 
 
 @dataclass(frozen=True)
@@ -19,10 +23,10 @@ class Guesses:
     limits: Mapping[str, Limit]
 
     @classmethod
-    def at_login(cls, email: str, origin: Origin, device: Device | None) -> Self:
+    def at_login(cls, email: str, origin: Origin, device_id: UUID | None) -> Self:
         """A device that logged in before counts for itself: whoever else guesses at this account does not slow it down."""
-        if device is not None:
-            return cls({f"device {device.device_id}": PER_GUESSER})
+        if device_id is not None:
+            return cls({f"device {device_id}": PER_GUESSER})
         return cls({f"account {email}": PER_ACCOUNT, f"account {email} from {origin.network}": PER_GUESSER})
 
     @classmethod
@@ -35,32 +39,24 @@ class Guesses:
         """A process of the platform, or who says so."""
         return cls({f"client {client_id} from {origin.network}": PER_GUESSER})
 
-    async def check(self, session: AsyncSession) -> None:
+    async def check(self, work: UnitOfWork) -> None:
         """Before anything is computed. Refusal: rate_limited."""
         for key, limit in self.limits.items():
-            (await _guard(session, key)).check(limit)
+            if (guard := await work.read(LoginGuard, key)) is not None:
+                guard.check(limit)
 
-    async def count_failure(self, session: AsyncSession) -> None:
-        """The try was wrong. Refusal: rate_limited, if others were faster: then it was no try at all."""
-        for guard in await self._locked(session):
-            guard.count_failure()
-            session.add(guard)
+    async def count_failure(self, work: UnitOfWork) -> None:
+        """The try was wrong. Refusal: rate_limited, if others were faster: then it was no try at all.
 
-    async def forgive(self, session: AsyncSession) -> None:
-        """The try was right, and ends the guesser's own pauses; those of all guessers together go on. Refusal: rate_limited."""
-        for guard in await self._locked(session):
-            if guard.failures and self.limits[guard.key] is PER_GUESSER:
-                await session.delete(guard)
-
-    async def _locked(self, session: AsyncSession) -> list[LoginGuard]:
-        """One try at a time, and checked again: many guesses sent at once get no more answers than one after the other."""
+        One try at a time, and checked again: many guesses sent at once get no more answers than one after the other."""
         for key in sorted(self.limits):
-            await lock(session, key)
-        guards = [await _guard(session, key) for key in self.limits]
-        for guard in guards:
+            guard, _ = await work.get_or_add(LoginGuard(key=key))
+            guard.check(self.limits[key])
+            guard.count_failure()
+
+    async def forgive(self, work: UnitOfWork) -> None:
+        """The try was right, and ends the guesser's own pauses; those of all guessers together go on. Refusal: rate_limited."""
+        for guard in await work.all(_GUARDS, keys=list(self.limits)):
             guard.check(self.limits[guard.key])
-        return guards
-
-
-async def _guard(session: AsyncSession, key: str) -> LoginGuard:
-    return await session.get(LoginGuard, key) or LoginGuard(key=key)
+            if self.limits[guard.key] is PER_GUESSER:
+                await work.delete(guard)

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from chassis.database import Database
+from chassis.store import UnitOfWork, transaction
 from services.identity.commands.users import locked_user
 from services.identity.model import User
 
 
-async def change_profile(database: Database, user_id: UUID, changes: Mapping[str, Any], *, version: int) -> User:
+@transaction
+async def change_profile(work: UnitOfWork, user_id: UUID, changes: Mapping[str, Any], *, version: int) -> User:
     """Change these fields (JSON), and nothing else. Refusals: not_found, stale_version."""
-    async with database.transaction() as session:
-        user = await locked_user(session, user_id)
-        user.change_profile(changes, version=version)
-        await session.flush()
-        return user
+    user = await locked_user(work, user_id)
+    user.require_version(version)
+    user.change_profile(changes)
+    return user

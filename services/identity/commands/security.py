@@ -3,9 +3,10 @@
 from uuid import UUID
 
 from prometheus_client import Counter
-from sqlmodel.ext.asyncio.session import AsyncSession
 
+from chassis.database import Database
 from chassis.origin import Origin
+from chassis.store import UnitOfWork, transaction
 from services.identity.model import Budget, SecurityEvent, SecurityRecord
 
 dropped_total = Counter("security_records_dropped_total", "Refusals that were too many to be written down.", ["kind"])
@@ -17,9 +18,9 @@ class SecurityLog:
     def __init__(self) -> None:
         self._budget = Budget()
 
-    def add(
+    async def record(
         self,
-        session: AsyncSession,
+        database: Database,
         kind: SecurityEvent,
         origin: Origin,
         *,
@@ -27,8 +28,15 @@ class SecurityLog:
         user_id: UUID | None = None,
         detail: str = "",
     ) -> None:
-        """In the transaction of `session`, which has to commit although the request is refused."""
-        if not self._budget.allows(origin.network):
+        """In a transaction of its own, after what had to be changed because of the refusal."""
+        if self._budget.allows(origin.network):
+            await _add(database, kind, origin, account, user_id, detail)
+        else:
             dropped_total.labels(kind).inc()
-            return
-        session.add(SecurityRecord(kind=kind, account=account, user_id=user_id, address=origin.address, detail=detail[:500]))
+
+
+@transaction
+async def _add(
+    work: UnitOfWork, kind: SecurityEvent, origin: Origin, account: str | None, user_id: UUID | None, detail: str
+) -> None:
+    work.add(SecurityRecord(kind=kind, account=account, user_id=user_id, address=origin.address, detail=detail[:500]))

@@ -1,18 +1,26 @@
 """Sessions: logging in and out, refreshing, ending others of one's own."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 from pydantic import SecretStr
-from sqlmodel import col, delete, select, update
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy import bindparam, delete, select
+from sqlmodel import col
 
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.origin import Origin
+from chassis.statements import prepared
+from chassis.store import UnitOfWork, in_transaction, transaction
 from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
-from services.identity.commands.ending import end_sessions, end_sessions_and_forget_devices
+from services.identity.commands.ending import (
+    end_sessions,
+    end_sessions_and_forget_devices,
+    sessions_by_id,
+    sessions_of,
+)
 from services.identity.commands.guessing import Guesses
 from services.identity.commands.security import SecurityLog
 from services.identity.commands.users import holder_of, locked_user
@@ -34,6 +42,29 @@ from services.identity.model import (
 from services.identity.passwords import Passwords, require_strong
 from services.identity.tokens import TokenIssuer, Tokens
 
+_DEVICE = prepared(
+    select(col(Device.device_id), col(Device.token_hash))
+    .join(User, col(User.user_id) == col(Device.user_id))
+    .where(col(Device.device_id) == bindparam("device"), col(User.email) == bindparam("email"))
+)
+_USED_LAST = (
+    select(col(Device.device_id)).where(col(Device.user_id) == bindparam("user")).order_by(col(Device.last_used_at).desc())
+)
+_FORGET_SURPLUS = prepared(delete(Device).where(col(Device.device_id).in_(_USED_LAST.offset(DEVICES_KEPT))))
+_REFUSED = {
+    SecurityEvent.REFRESH_TOKEN_REFUSED: (ErrorCode.UNAUTHENTICATED, "The refresh token is not valid, or no longer."),
+    SecurityEvent.REFRESH_TOKEN_REUSED: (ErrorCode.REFRESH_TOKEN_REUSED, "This refresh token was used before; log in again."),
+}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Whose address it is, and what is known of the device, before the password is verified."""
+
+    user: User | None
+    device_id: UUID | None
+    guesses: Guesses
+
 
 async def log_in(
     database: Database,
@@ -49,39 +80,56 @@ async def log_in(
     """Tokens for an e-mail and its password, and the one by which the device is known from now on.
 
     Refusals: invalid_credentials, account_disabled (only after the right password), rate_limited."""
-    async with database.reading() as session:
-        seen = await holder_of(session, email)
-        device = await _known_device(session, email, device_token)
-        guesses = Guesses.at_login(email, origin, device)
-        await guesses.check(session)
-    kept_hash = await passwords.verify(password, seen.password_hash if seen else None)
-    if seen is None or kept_hash is None:
-        async with database.transaction() as session:
-            await guesses.count_failure(session)
-            user_id = seen.user_id if seen else None
-            security.add(session, SecurityEvent.LOGIN_FAILED, origin, account=email, user_id=user_id)
+    seen = await _look(database, origin, email, device_token)
+    kept_hash = await passwords.verify(password, seen.user.password_hash if seen.user else None)
+    if seen.user is None or kept_hash is None:
+        await in_transaction(database, seen.guesses.count_failure)
+        user_id = seen.user.user_id if seen.user else None
+        await security.record(database, SecurityEvent.LOGIN_FAILED, origin, account=email, user_id=user_id)
         raise wrong_credentials()
     try:
-        async with database.transaction() as session:
-            await guesses.forgive(session)
-            user = await locked_user(session, seen.user_id)
-            event = user.log_in(seen.password_hash, kept_hash)
-            pair = open_session(session, issuer, user, origin)
-            await outbox.add(session, event)
-            return pair, await _remember(session, user, device, device_token)
+        return await _log_in(database, issuer, origin, seen, seen.user, kept_hash, device_token)
     except Refusal as refusal:
         if refusal.code == ErrorCode.ACCOUNT_DISABLED:
-            async with database.transaction() as session:
-                kind, detail = SecurityEvent.LOGIN_FAILED, refusal.code
-                security.add(session, kind, origin, account=email, user_id=seen.user_id, detail=detail)
+            kind, user_id = SecurityEvent.LOGIN_FAILED, seen.user.user_id
+            await security.record(database, kind, origin, account=email, user_id=user_id, detail=refusal.code)
         raise
 
 
-def open_session(session: AsyncSession, issuer: TokenIssuer, user: User, origin: Origin) -> Tokens:
+@transaction
+async def _look(work: UnitOfWork, origin: Origin, email: str, device_token: SecretStr | None) -> _Seen:
+    """Refusal: rate_limited."""
+    holder = await holder_of(work, email)
+    device_id = await _known_device(work, email, device_token)
+    guesses = Guesses.at_login(email, origin, device_id)
+    await guesses.check(work)
+    return _Seen(await work.read(User, holder) if holder else None, device_id, guesses)
+
+
+@transaction
+async def _log_in(
+    work: UnitOfWork,
+    issuer: TokenIssuer,
+    origin: Origin,
+    seen: _Seen,
+    who: User,
+    kept_hash: str,
+    device_token: SecretStr | None,
+) -> tuple[Tokens, str]:
+    """The password of `who` was right."""
+    await seen.guesses.forgive(work)
+    user = await locked_user(work, who.user_id)
+    outbox.add(work, user.log_in(who.password_hash, kept_hash))
+    pair = open_session(work, issuer, user, origin)
+    return pair, await _remember(work, user, seen.device_id, device_token)
+
+
+def open_session(work: UnitOfWork, issuer: TokenIssuer, user: User, origin: Origin) -> Tokens:
     """The first tokens of a new login."""
     login = Session(user_id=user.user_id, device=origin.device)
-    session.add(login)
-    return _pair(issuer, user, login, login.first_token())
+    token = login.first_token()
+    work.add(login)
+    return _pair(issuer, user, login, token)
 
 
 async def refresh(
@@ -89,48 +137,55 @@ async def refresh(
 ) -> Tokens:
     """The next pair of tokens. Refusals: unauthenticated; refresh_token_reused, after which no token of that login is good: it or
     its thief must log in again."""
-    token = refresh_token.get_secret_value()
-    async with database.transaction() as session:
-        login = await _login_of(session, token)
-        if login is not None and login.is_live and login.is_last(token):
-            user = await session.get_one(User, login.user_id)
-            return _pair(issuer, user, login, login.next_token(token))
-        user_id = login.user_id if login else None
-        if login is None or login.is_last(token):
-            refusal = Refusal(ErrorCode.UNAUTHENTICATED, "The refresh token is not valid, or no longer.")
-            security.add(session, SecurityEvent.REFRESH_TOKEN_REFUSED, origin, user_id=user_id)
-        else:
-            refusal = Refusal(ErrorCode.REFRESH_TOKEN_REUSED, "This refresh token was used before; log in again.")
-            await end_sessions(session, col(Session.session_id) == login.session_id, EndReason.REFRESH_TOKEN_REUSED)
-            security.add(session, SecurityEvent.REFRESH_TOKEN_REUSED, origin, user_id=user_id)
-    raise refusal
+    user_id, result = await _refresh(database, issuer, refresh_token.get_secret_value())
+    if isinstance(result, Tokens):
+        return result
+    await security.record(database, result, origin, user_id=user_id)
+    raise Refusal(*_REFUSED[result])
 
 
-async def log_out(database: Database, caller: Principal | None, refresh_token: SecretStr | None) -> None:
+@transaction
+async def _refresh(work: UnitOfWork, issuer: TokenIssuer, token: str) -> tuple[UUID | None, Tokens | SecurityEvent]:
+    """Whose token it is, and the next tokens; or what has to be written down instead."""
+    session_id = secret_tokens.id_in(token)
+    login = await work.get(Session, session_id) if session_id else None
+    if login is None or not login.gave_out(token):
+        return None, SecurityEvent.REFRESH_TOKEN_REFUSED
+    if not login.is_last(token):
+        await end_sessions(work, [login], EndReason.REFRESH_TOKEN_REUSED)
+        return login.user_id, SecurityEvent.REFRESH_TOKEN_REUSED
+    user = await work.read(User, login.user_id)
+    if user is None or not login.is_live:
+        return login.user_id, SecurityEvent.REFRESH_TOKEN_REFUSED
+    return user.user_id, _pair(issuer, user, login, login.next_token(token))
+
+
+@transaction
+async def log_out(work: UnitOfWork, caller: Principal | None, refresh_token: SecretStr | None) -> None:
     """End the session of an access token, and that of a refresh token. Ended already, or no such token: nothing to do."""
-    async with database.transaction() as session:
-        if caller is not None:
-            await end_sessions(session, col(Session.session_id) == caller.session_id, EndReason.LOGGED_OUT)
-        login = await _login_of(session, refresh_token.get_secret_value()) if refresh_token else None
-        if login is not None:
-            await end_sessions(session, col(Session.session_id) == login.session_id, EndReason.LOGGED_OUT)
+    token = refresh_token.get_secret_value() if refresh_token else ""
+    callers = caller.session_id if caller is not None else None
+    named = [session_id for session_id in (callers, secret_tokens.id_in(token)) if session_id is not None]
+    found = await sessions_by_id(work, *named)
+    ended = [login for login in found if login.session_id == callers or login.gave_out(token)]
+    await end_sessions(work, ended, EndReason.LOGGED_OUT)
 
 
-async def end_own(database: Database, caller: Principal, session_id: UUID) -> None:
+@transaction
+async def end_own(work: UnitOfWork, caller: Principal, session_id: UUID) -> None:
     """End one session of the caller. Ended already: nothing to do. Refusal: not_found."""
-    async with database.transaction() as session:
-        login = await session.get(Session, session_id)
-        if login is None or login.user_id != caller.subject:
-            raise Refusal(ErrorCode.NOT_FOUND, "You have no such session.")
-        await end_sessions(session, col(Session.session_id) == session_id, EndReason.ENDED_BY_OWNER)
+    login = await work.get(Session, session_id)
+    if login is None or login.user_id != caller.subject:
+        raise Refusal(ErrorCode.NOT_FOUND, "You have no such session.")
+    await end_sessions(work, [login], EndReason.ENDED_BY_OWNER)
 
 
-async def end_others(database: Database, caller: Principal) -> None:
+@transaction
+async def end_others(work: UnitOfWork, caller: Principal) -> None:
     """End every session of the caller but the one that asks."""
-    async with database.transaction() as session:
-        await locked_user(session, caller.subject)
-        others = (col(Session.user_id) == caller.subject) & (col(Session.session_id) != caller.session_id)
-        await end_sessions(session, others, EndReason.ENDED_BY_OWNER)
+    await locked_user(work, caller.subject)
+    others = [login for login in await sessions_of(work, caller.subject) if login.session_id != caller.session_id]
+    await end_sessions(work, others, EndReason.ENDED_BY_OWNER)
 
 
 async def change_password(
@@ -142,18 +197,28 @@ async def change_password(
     *,
     current_password: SecretStr,
     new_password: SecretStr,
+    version: int | None = None,
 ) -> None:
-    """A new password ends every session. Refusals: validation_failed, invalid_credentials, rate_limited, not_found."""
+    """A new password ends every session.
+
+    Refusals: validation_failed, invalid_credentials, rate_limited, not_found, stale_version."""
     seen = await prove_password(database, passwords, security, caller, current_password, origin)
     require_strong(new_password, email=seen.email, name=seen.name, field="new_password")
     new_hash = await passwords.hash(new_password)
-    async with database.transaction() as session:
-        await Guesses.in_session(caller.session_id).forgive(session)
-        user = await locked_user(session, caller.subject)
-        await outbox.add(session, user.change_password(seen.password_hash, new_hash))
-        await end_sessions_and_forget_devices(session, user.user_id)
-        kind = SecurityEvent.PASSWORD_CHANGED
-        session.add(SecurityRecord(kind=kind, account=user.email, user_id=user.user_id, address=origin.address))
+    await _change_password(database, caller, origin, seen.password_hash, new_hash, version)
+
+
+@transaction
+async def _change_password(
+    work: UnitOfWork, caller: Principal, origin: Origin, seen_hash: str, new_hash: str, version: int | None
+) -> None:
+    await Guesses.in_session(caller.session_id).forgive(work)
+    user = await locked_user(work, caller.subject)
+    user.require_version(version)
+    outbox.add(work, user.change_password(seen_hash, new_hash))
+    await end_sessions_and_forget_devices(work, user.user_id)
+    kind = SecurityEvent.PASSWORD_CHANGED
+    work.add(SecurityRecord(kind=kind, account=user.email, user_id=user.user_id, address=origin.address))
 
 
 async def prove_password(
@@ -163,57 +228,55 @@ async def prove_password(
 
     Refusals: invalid_credentials, rate_limited, not_found."""
     guesses = Guesses.in_session(caller.session_id)
-    async with database.reading() as session:
-        await guesses.check(session)
-        seen = await session.get(User, caller.subject)
-        if seen is None:
-            raise unknown_user()
+    seen = await _look_at_oneself(database, caller, guesses)
     if await passwords.verify(password, seen.password_hash) is None:
-        async with database.transaction() as session:
-            await guesses.count_failure(session)
-            security.add(session, SecurityEvent.PASSWORD_REFUSED, origin, account=seen.email, user_id=seen.user_id)
+        await in_transaction(database, guesses.count_failure)
+        await security.record(database, SecurityEvent.PASSWORD_REFUSED, origin, account=seen.email, user_id=seen.user_id)
         raise wrong_credentials()
     return seen
 
 
-async def forget_expired(database: Database, log_retention: timedelta) -> None:
+@transaction
+async def _look_at_oneself(work: UnitOfWork, caller: Principal, guesses: Guesses) -> User:
+    """Refusals: rate_limited, not_found."""
+    await guesses.check(work)
+    user = await work.read(User, caller.subject)
+    if user is None:
+        raise unknown_user()
+    return user
+
+
+@transaction
+async def forget_expired(work: UnitOfWork, log_retention: timedelta) -> None:
     """Delete what no longer matters: logins that have expired, failures long past, old records of the security log."""
     now = utc_now()
-    async with database.transaction() as session:
-        await session.exec(delete(Session).where(col(Session.expires_at) < now))
-        await session.exec(delete(LoginGuard).where(col(LoginGuard.failed_at) < now - FORGOTTEN_AFTER))
-        await session.exec(delete(SecurityRecord).where(col(SecurityRecord.at) < now - log_retention))
+    await work.rows(delete(Session).where(col(Session.expires_at) < now))
+    await work.rows(delete(LoginGuard).where(col(LoginGuard.failed_at) < now - FORGOTTEN_AFTER))
+    await work.rows(delete(SecurityRecord).where(col(SecurityRecord.at) < now - log_retention))
 
 
-async def _known_device(session: AsyncSession, email: str, device_token: SecretStr | None) -> Device | None:
+async def _known_device(work: UnitOfWork, email: str, device_token: SecretStr | None) -> UUID | None:
     """The device that proves to have logged in to this account before."""
     token = device_token.get_secret_value() if device_token else ""
-    query = select(Device).join(User).where(Device.device_id == secret_tokens.id_in(token), User.email == email)
-    device = (await session.exec(query)).one_or_none() if token else None
-    return device if device is not None and secret_tokens.fits(token, device.token_hash) else None
+    device_id = secret_tokens.id_in(token) if token else None
+    found = await work.rows(_DEVICE, device=device_id, email=email) if device_id else []
+    return device_id if found and secret_tokens.fits(token, found[0]["token_hash"]) else None
 
 
-async def _remember(session: AsyncSession, user: User, known: Device | None, given: SecretStr | None) -> str:
-    """The token of the device that just logged in: the one it has, or a new one; then the one unused for longest is forgotten."""
+async def _remember(work: UnitOfWork, user: User, known: UUID | None, given: SecretStr | None) -> str:
+    """The token of the device that just logged in: the one it has, or a new one; then the one unused for longest is forgotten.
+
+    The user is locked."""
     if known is not None and given is not None:
-        kept = update(Device).where(col(Device.device_id) == known.device_id).values(last_used_at=utc_now())
-        if (await session.exec(kept)).rowcount:
+        kept = await work.get(Device, known)
+        if kept is not None:
+            kept.last_used_at = utc_now()
             return given.get_secret_value()
     device = Device(user_id=user.user_id)
     token = device.new_token()
-    session.add(device)
-    await session.flush()
-    used_last = select(Device.device_id).where(Device.user_id == user.user_id).order_by(col(Device.last_used_at).desc())
-    surplus = col(Device.device_id).in_(used_last.offset(DEVICES_KEPT))
-    await session.exec(delete(Device).where(surplus))
+    work.add(device)
+    await work.rows(_FORGET_SURPLUS, user=user.user_id)
     return token
-
-
-async def _login_of(session: AsyncSession, refresh_token: str) -> Session | None:
-    """The session that gave out this refresh token, the last one or an older one; locked."""
-    session_id = secret_tokens.id_in(refresh_token)
-    login = await session.get(Session, session_id, with_for_update=True) if session_id else None
-    return login if login is not None and login.gave_out(refresh_token) else None
 
 
 def _pair(issuer: TokenIssuer, user: User, login: Session, refresh_token: str) -> Tokens:

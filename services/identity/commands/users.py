@@ -2,36 +2,42 @@
 
 from uuid import UUID
 
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
+from sqlmodel import col
 
+from chassis.statements import locked, prepared
+from chassis.store import UnitOfWork
 from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
 from services.identity.model import Session, User, unknown_user
 
+_HOLDER = prepared(
+    select(col(User.user_id)).where(col(User.email) == bindparam("email"), col(User.email_verified_at).is_not(None))
+)
+_USERS = locked(User, col(User.user_id) == any_(bindparam("ids", type_=ARRAY(Uuid))))
 
-async def holder_of(session: AsyncSession, email: str) -> User | None:
+
+async def holder_of(work: UnitOfWork, email: str) -> UUID | None:
     """Who holds this address: the one account whose owner has proven, by a link, to read it. Not locked."""
-    query = select(User).where(User.email == email, col(User.email_verified_at).is_not(None))
-    return (await session.exec(query)).one_or_none()
+    found = await work.rows(_HOLDER, email=email)
+    return found[0]["user_id"] if found else None
 
 
-async def locked_user(session: AsyncSession, user_id: UUID) -> User:
+async def locked_user(work: UnitOfWork, user_id: UUID) -> User:
     """The user. Refusal: not_found."""
-    user = await session.get(User, user_id, with_for_update=True)
+    user = await work.get(User, user_id)
     if user is None:
         raise unknown_user()
     return user
 
 
-async def locked_by_admin(session: AsyncSession, user_id: UUID, admin: Principal) -> User:
+async def locked_by_admin(work: UnitOfWork, user_id: UUID, admin: Principal) -> User:
     """The user, for somebody who is an admin now, whatever the token says. Refusals: forbidden, not_found.
 
     Both are locked, always in the same order: two admins who demote each other take turns, and the second is none any more."""
-    both = select(User).where(col(User.user_id).in_({user_id, admin.subject})).order_by(col(User.user_id))
-    users = {user.user_id: user for user in (await session.exec(both.with_for_update())).all()}
+    users = {user.user_id: user for user in await work.all(_USERS, ids=[user_id, admin.subject])}
     acting = users.get(admin.subject)
-    login = await session.get(Session, admin.session_id) if admin.session_id else None
+    login = await work.read(Session, admin.session_id) if admin.session_id else None
     if acting is None or not acting.is_admin or login is None or not login.is_live:
         raise Refusal(ErrorCode.FORBIDDEN, "You are no admin any more.")
     if user_id not in users:

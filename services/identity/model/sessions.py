@@ -11,6 +11,7 @@ from sqlmodel import Field
 
 from chassis.clock import utc_now
 from chassis.database import time_column
+from contracts.events import SessionEnded
 from services.identity.model import secret_tokens
 from services.identity.model.tables import Table
 
@@ -57,6 +58,11 @@ class Session(Table, table=True):
     @property
     def is_live(self) -> bool:
         return self.ended_at is None and self.expires_at > utc_now()
+
+    def end(self, reason: EndReason, transaction: int) -> SessionEnded:
+        """It ends in this database transaction."""
+        self.ended_at, self.ended_in = utc_now(), transaction
+        return SessionEnded(customer_id=self.user_id, session_id=self.session_id, reason=reason)
 
     def gave_out(self, token: str) -> bool:
         """Whether this is a refresh token of this session, the last one or an older one. Not just anybody who learnt the id of a

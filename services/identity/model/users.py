@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 import uuid_utils.compat as uuids
-from sqlalchemy import ARRAY, Column, Index, Integer, Text, text
+from sqlalchemy import ARRAY, Column, Index, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
 from chassis.clock import utc_now
 from chassis.database import time_column
+from chassis.store import Aggregate
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import (
     EmailChanged,
@@ -26,10 +27,8 @@ from contracts.events import (
 from contracts.identity import Role
 from services.identity.model.tables import Table
 
-_version = Column("version", Integer, nullable=False)
 
-
-class User(Table, table=True):
+class User(Table, Aggregate, table=True):
     """A person with an account. `user_id` grows with time, and is the customer's id everywhere else.
 
     Anybody can open an account with any address; only one account can prove that the address is its own, and holds it then.
@@ -55,9 +54,6 @@ class User(Table, table=True):
     """Which warehouses a warehouse role is for; None is all."""
     disabled_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
-    version: int = Field(default=1, sa_column=_version)
-
-    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": _version}
 
     def registered(self) -> UserRegistered:
         """The event that tells of a new user."""
@@ -83,9 +79,8 @@ class User(Table, table=True):
         self.password_hash = new_hash
         return PasswordChanged(customer_id=self.user_id)
 
-    def change_profile(self, changes: Mapping[str, Any], *, version: int) -> None:
-        """Set name, phone, addresses or language. Refusal: stale_version."""
-        self._require_version(version)
+    def change_profile(self, changes: Mapping[str, Any]) -> None:
+        """Set name, phone, addresses or language."""
         for field, value in changes.items():
             setattr(self, field, value)
 
@@ -108,12 +103,9 @@ class User(Table, table=True):
         """Whether they may do now what admins may."""
         return Role.ADMIN in self.roles and self.disabled_at is None
 
-    def set_roles(
-        self, roles: Iterable[Role], warehouses: Iterable[str] | None, *, by: UUID, version: int
-    ) -> RolesChanged | None:
-        """The event, if this changes anything. Refusals: stale_version; conflict (admins keep their own admin role, so that one
-        is always left; and whoever shall be staff must hold the address, which anybody could have entered)."""
-        self._require_version(version)
+    def set_roles(self, roles: Iterable[Role], warehouses: Iterable[str] | None, *, by: UUID) -> RolesChanged | None:
+        """The event, if this changes anything. Refusal: conflict (admins keep their own admin role, so that one is always left;
+        and whoever shall be staff must hold the address, which anybody could have entered)."""
         wanted = sorted({role.value for role in roles})
         scopes = None if warehouses is None else sorted(set(warehouses))
         if not self.is_verified and wanted != [Role.CUSTOMER]:
@@ -142,10 +134,6 @@ class User(Table, table=True):
             return None
         self.disabled_at = None
         return UserEnabled(customer_id=self.user_id, by=by)
-
-    def _require_version(self, version: int) -> None:
-        if version != self.version:
-            raise Refusal(ErrorCode.STALE_VERSION, "Somebody else changed it first; read it again and retry.")
 
     def _require_unchanged(self, seen_hash: str) -> None:
         if self.password_hash != seen_hash:

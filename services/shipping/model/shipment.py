@@ -15,13 +15,14 @@ from uuid import UUID
 import uuid_utils.compat as uuids
 from sqlalchemy import BigInteger, Column, Identity, Index, MetaData, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from chassis.access import Grant
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
+from chassis.statements import Record
 from chassis.store import Aggregate
 from contracts import shipments as contract
 from contracts.address import Address
@@ -72,7 +73,7 @@ class Asked(StrEnum):
     CANCEL = "cancel"
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata
 
 

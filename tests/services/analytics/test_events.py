@@ -11,16 +11,17 @@ from uuid import UUID
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from chassis.database import Database
+from chassis.statements import sql
 from contracts.errors import ErrorCode
 from contracts.events import CloudEvent, UserRegistered, event_of
 from contracts.money import Money
 from services.analytics import queries
 from services.analytics.queries import Period
 from services.analytics.schemas import ProductOrder
+from tests.conftest import changing
 from tests.services.analytics.conftest import Order, at, consume, envelope, line, order
 
 OCTOBER = Period(date(2026, 10, 1), date(2026, 10, 31))
@@ -123,8 +124,8 @@ async def test_any_order_any_batches_and_any_duplicates_give_the_same_reports(
 ) -> None:
     told = []
     for order_of_telling in ([*range(len(MONTH))], [*places, *duplicates]):
-        async with database.transaction() as session:
-            await session.execute(text("truncate orders, sales_by_day, products_by_day, customers, inbox"))
+        async with changing(database) as work:
+            await work.rows(sql("truncate orders, sales_by_day, products_by_day, customers, inbox"))
         envelopes = [MONTH[place] for place in order_of_telling]
         for start in range(0, len(envelopes), batch):
             await consume(database, envelopes[start : start + batch])

@@ -56,7 +56,8 @@ async def test_a_product_from_its_making_to_its_end(client: httpx2.AsyncClient, 
     admin = mint.headers(Role.ADMIN)
     await client.post("/api/v1/categories", json={"name": "Grocery"}, headers=admin)
     category = await client.post("/api/v1/categories", json={"name": "Soft Cheese", "parent_id": "grocery"}, headers=admin)
-    assert category.json() == {"category_id": "grocery.soft-cheese", "name": "Soft Cheese", "parent_id": "grocery"}
+    soft_cheese = {"category_id": "grocery.soft-cheese", "name": "Soft Cheese", "parent_id": "grocery", "version": 1}
+    assert (category.json(), category.headers["etag"]) == (soft_cheese, '"1"')
     new = {
         "product_id": "79289",
         "name": "Cream Cheese",
@@ -84,18 +85,66 @@ async def test_a_product_from_its_making_to_its_end(client: httpx2.AsyncClient, 
     changed = await client.patch(path, json={"brand": None, "name": "Brie"}, headers=admin | {"If-Match": '"1"'})
     assert (changed.json()["brand"], changed.json()["name"], changed.headers["etag"]) == (None, "Brie", '"2"')
     stale = await client.patch(path, json={"name": "Feta"}, headers=admin | {"If-Match": '"1"'})
-    assert (stale.status_code, stale.json()["code"], stale.json()["current_version"]) == (409, "stale_version", 2)
+    assert (stale.status_code, stale.json()["code"], stale.json()["current_version"]) == (412, "stale_version", 2)
+    assert stale.json()["current"] == changed.json()
     blind = await client.patch(path, json={"name": "Feta"}, headers=admin)
     assert blind.json()["errors"][0]["field"] == "If-Match"
-    for headers in (admin | {"If-Match": '"1"'}, admin):
-        priced = await client.put(f"{path}/price", json={"amount": "3.00", "currency": "USD"}, headers=headers)
-    assert (priced.json()["price"]["amount"], priced.json()["version"]) == ("3.00", 3)
+    price = {"amount": "3.00", "currency": "USD"}
+    stale = await client.put(f"{path}/price", json=price, headers=admin | {"If-Match": '"1"'})
+    assert (stale.status_code, stale.json()["current"]) == (412, changed.json())
+    priced = await client.put(f"{path}/price", json=price, headers=admin)
+    assert (priced.json()["price"]["amount"], priced.json()["version"], priced.headers["etag"]) == ("3.00", 3, '"3"')
     assert (await client.get(path)).json() == priced.json()
 
-    assert (await client.delete(path, headers=admin | {"If-Match": '"2"'})).status_code == 409
+    stale = await client.delete(path, headers=admin | {"If-Match": '"2"'})
+    assert (stale.status_code, stale.json()["current"]) == (412, priced.json())
     assert (await client.delete(path, headers=admin)).status_code == 204
     for gone in (await client.get(path), await client.delete(path, headers=admin)):
         assert (gone.status_code, gone.json()["code"]) == (404, "not_found")
+
+
+async def test_nobody_changes_a_category_that_they_have_not_seen(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    admin = mint.headers(Role.ADMIN)
+    await load(client, mint, row("1"))
+    path = "/api/v1/categories/grocery.cheese"
+    seen = await client.get(path)
+    assert (seen.json()["name"], seen.headers["etag"]) == ("Cheese", '"1"')
+    renamed = await client.put(path, json={"name": "Fromage", "parent_id": "grocery"}, headers=admin | {"If-Match": '"1"'})
+    assert (renamed.status_code, renamed.json()["version"], renamed.headers["etag"]) == (200, 2, '"2"')
+    late = [
+        await client.put(path, json={"name": "Formaggio", "parent_id": "grocery"}, headers=admin | {"If-Match": '"1"'}),
+        await client.delete(path, headers=admin | {"If-Match": '"1"'}),
+    ]
+    for refused in late:
+        assert (refused.status_code, refused.json()["code"]) == (412, "stale_version")
+        assert (refused.json()["current_version"], refused.json()["current"]) == (2, renamed.json())
+    again = await client.put(path, json={"name": "Fromage", "parent_id": "grocery"}, headers=admin)  # changes nothing
+    assert (again.status_code, again.headers["etag"]) == (200, '"2"')
+    assert (await client.get(path)).json() == renamed.json()
+    await client.delete("/api/v1/products/1", headers=admin)
+    assert (await client.delete(path, headers=admin | {"If-Match": '"2"'})).status_code == 204
+    for gone in (await client.get(path), await client.delete(path, headers=admin)):
+        assert (gone.status_code, gone.json()["code"]) == (404, "not_found")
+
+
+async def test_the_document_says_of_each_change_that_it_may_be_too_late(client: httpx2.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operations = [
+        (method.upper(), path, operation) for path, item in document["paths"].items() for method, operation in item.items()
+    ]
+    conditional = {
+        (method, path)
+        for method, path, operation in operations
+        if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ()))
+    }
+    assert conditional == {
+        ("PATCH", "/api/v1/products/{product_id}"),
+        ("PUT", "/api/v1/products/{product_id}/price"),
+        ("DELETE", "/api/v1/products/{product_id}"),
+        ("PUT", "/api/v1/categories/{category_id}"),
+        ("DELETE", "/api/v1/categories/{category_id}"),
+    }
+    assert {(method, path) for method, path, operation in operations if "412" in operation["responses"]} == conditional
 
 
 async def test_a_client_that_has_the_product_gets_no_body(client: httpx2.AsyncClient, mint: TokenMint) -> None:

@@ -3,11 +3,14 @@
 import asyncio
 import itertools
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import col, select
 
 from chassis.database import Database
+from chassis.store import UnitOfWork
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from services.catalog import commands, queries
@@ -117,6 +120,34 @@ async def test_a_change_that_changes_nothing_is_not_told(database: Database, cac
     assert len(await events(database)) == 1
 
 
+@pytest.mark.parametrize(("amount", "currency", "minor"), [("12.50", "USD", 1250), ("300", "JPY", 300), ("1.234", "KWD", 1234)])
+async def test_i8_prices_are_kept_in_minor_units(
+    database: Database, cache: ProductCache, amount: str, currency: str, minor: int
+) -> None:
+    price = Money(amount=Decimal(amount), currency=currency)
+    await load(database, cache, product("1").model_copy(update={"price": price}))
+    assert (await stored(database, "1")).price == price
+    for table in ("products", "price_history"):
+        async with database.reading() as session:
+            kept = await session.execute(text(f"select amount_minor, currency from {table}"))
+            assert kept.all() == [(minor, currency)]
+    assert [item.price for item in (await queries.look_up_products(database, ["1"])).products] == [price]
+
+
+async def test_i8_price_limits_count_in_the_smallest_coin_of_their_currency(database: Database, cache: ProductCache) -> None:
+    for key, amount, currency in (("dollars", "3.00", "USD"), ("yen", "300", "JPY"), ("dinars", "0.300", "KWD")):
+        priced = product(key, key).model_copy(update={"price": Money(amount=Decimal(amount), currency=currency)})
+        await load(database, cache, priced)
+    for currency, within, below, above in (
+        ("USD", "3.00", "2.999", "3.001"),
+        ("JPY", "300", "299.9", "300.1"),
+        ("KWD", "0.3", "0.299", "0.301"),
+    ):
+        for limit, cheaper, dearer in ((within, 1, 1), (below, 0, 1), (above, 1, 0)):
+            assert len(await names(database, max_price=Decimal(limit), currency=currency)) == cheaper
+            assert len(await names(database, min_price=Decimal(limit), currency=currency)) == dearer
+
+
 async def test_a_price_has_the_digits_of_its_currency(database: Database, cache: ProductCache) -> None:
     await load(database, cache, product("1"))
     for amount, currency in [("3", "USD"), ("300", "JPY"), ("1.125", "KWD")]:
@@ -139,6 +170,76 @@ async def test_a_renamed_or_moved_category_shows_in_its_products(database: Datab
     assert {(await stored(database, key)).department for key in "12"} == {"Delicatessen"}
     # An import names the category as it was made, and finds it where it is now.
     assert await load(database, cache, product("1")) == ImportResult(unchanged=1)
+
+
+async def test_a_renamed_category_shows_in_products_that_come_and_change_meanwhile(
+    database: Database, cache: ProductCache
+) -> None:
+    await load(database, cache, *[product(str(n)) for n in range(5)])
+    for turn in range(4):
+        await asyncio.gather(
+            commands.change_category(database, cache, "grocery.cheese", f"Cheese {turn}", "grocery"),
+            commands.change_category(database, cache, "grocery", f"Grocery {turn}", None),
+            load(database, cache, *[product(f"{turn}-{n}") for n in range(5)], product("0", f"Brie {turn}")),
+            create(
+                database,
+                cache,
+                NewProduct(
+                    product_id=f"new {turn}".replace(" ", "-"),
+                    name="Brie",
+                    category_id="grocery.cheese",
+                    weight_grams=200,
+                    price=Money(amount=Decimal("5.00")),
+                ),
+            ),
+            commands.set_price(database, cache, "1", Money(amount=Decimal(turn + 1))),
+        )
+        async with database.reading() as session:
+            shown = await session.execute(text("select distinct category, department from products"))
+            assert shown.all() == [(f"Cheese {turn}", f"Grocery {turn}")]
+
+
+async def test_imports_at_once_that_put_the_same_products_elsewhere_create_each_once(
+    database: Database, cache: ProductCache
+) -> None:
+    await load(database, cache, *[product(f"first {n}".replace(" ", "-"), category=f"Category {n}") for n in range(2)])
+    for turn in range(3):
+        one, other = [[product(f"{turn}-{n}", category=f"Category {kind}") for n in range(20)] for kind in range(2)]
+        results = await asyncio.gather(load(database, cache, *one), load(database, cache, *other))
+        assert sorted((result.created, result.updated) for result in results) == [(0, 20), (20, 0)]
+
+
+async def test_i8_an_import_of_a_thousand_products_is_a_few_statements(
+    database: Database, cache: ProductCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+    execute = UnitOfWork._statement
+
+    async def counted(work: UnitOfWork, statement: str, *arguments: Any) -> Any:
+        statements.append(statement)
+        return await execute(work, statement, *arguments)
+
+    monkeypatch.setattr(UnitOfWork, "_statement", counted)
+    goods = [product(f"p{n}", category=f"Category {n % 50}") for n in range(1000)]
+    for wanted, expected in (
+        (goods, ImportResult(created=1000)),
+        (goods, ImportResult(unchanged=1000)),
+        (
+            [each.model_copy(update={"price": Money(amount=Decimal(5)), "name": "New"}) for each in goods],
+            ImportResult(updated=1000),
+        ),
+    ):
+        statements.clear()
+        assert await load(database, cache, *wanted) == expected
+        assert len(statements) <= 8
+    assert {(await stored(database, f"p{n}")).version for n in (0, 500, 999)} == {2}
+
+
+async def test_imports_at_once_that_name_new_categories_make_each_once(database: Database, cache: ProductCache) -> None:
+    goods = [product(str(n), department=f"Department {n % 3}", category=f"Category {n}") for n in range(20)]
+    results = await asyncio.gather(*[load(database, cache, *(goods if n % 2 else goods[::-1])) for n in range(4)])
+    assert sum(result.created for result in results) == 20
+    assert len((await queries.list_categories(database, None, 100)).items) == 3 + 20
 
 
 async def test_a_category_in_use_stays(database: Database, cache: ProductCache) -> None:
@@ -256,7 +357,8 @@ async def prices_of(database: Database, product_id: str) -> list[tuple[str, bool
     for one, following in itertools.pairwise(periods):
         assert one.valid_to is not None
         assert one.valid_from < one.valid_to <= following.valid_from
-    return [(f"{period.amount:.2f} {period.currency}", period.valid_to is not None) for period in periods]
+    prices = [Money.from_minor(period.amount_minor, period.currency) for period in periods]
+    return [(str(price), period.valid_to is not None) for price, period in zip(prices, periods, strict=True)]
 
 
 async def test_g8_every_price_that_a_product_had_is_kept(database: Database, cache: ProductCache) -> None:
@@ -283,4 +385,4 @@ async def test_changes_of_a_price_at_once_leave_one_current_price(database: Data
     *past, current = await prices_of(database, "1")
     assert len(past) == 10
     assert all(is_over for _, is_over in past)
-    assert current == (f"{(await stored(database, '1')).amount:.2f} USD", False)
+    assert current == (str((await stored(database, "1")).price), False)

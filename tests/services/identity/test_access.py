@@ -13,7 +13,7 @@ from services.identity.app import IdentitySettings, build
 from services.identity.model import Session, User
 from services.identity.passwords import Passwords
 from tests.access import Rows, assert_access
-from tests.conftest import TokenMint, running_api
+from tests.conftest import TokenMint, changing, running_api
 from tests.services.identity.conftest import PASSWORD
 
 
@@ -26,17 +26,15 @@ async def test_everybody_may_what_the_table_says(
         return User(email=f"{uuid4().hex}@example.com", name="Ada", password_hash=password_hash, roles=list(roles))
 
     anybody_else = account(*Role)
-    async with database.transaction() as session:
-        session.add(anybody_else)
+    async with changing(database) as work:
+        work.add(anybody_else)
 
     async def a_customer_who_is_logged_in() -> Rows:
         customer = account(Role.CUSTOMER)
         tomorrow = utc_now() + timedelta(days=1)
         login, other_login = [Session(user_id=user.user_id, expires_at=tomorrow) for user in (customer, anybody_else)]
-        async with database.transaction() as session:
-            session.add(customer)
-            await session.flush()
-            session.add_all([login, other_login])
+        async with changing(database) as work:
+            work.add(customer, login, other_login)
         values = {"user_id": str(customer.user_id), "session_id": str(login.session_id), "current_password": PASSWORD}
         values |= {"refresh_token": "none", "email": f"{uuid4().hex}@example.com"}
         return Rows(values, owner=customer.user_id, anybody_else=anybody_else.user_id, login=other_login.session_id)

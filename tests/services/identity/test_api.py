@@ -1,6 +1,7 @@
 """Identity's API: what goes in and out, who may do what, pages, versions."""
 
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 import httpx2
@@ -265,12 +266,72 @@ async def test_an_admin_sets_roles_on_the_version_that_was_read(shop: Shop) -> N
     assert changed.json()["roles"] == ["customer", "support"]
     assert changed.headers["etag"] == f'"{changed.json()["version"]}"' != tag
     stale = await put("warehouse", **{"If-Match": tag})
-    assert (stale.status_code, stale.json()["code"]) == (409, "stale_version")
+    assert (stale.status_code, stale.json()["code"]) == (412, "stale_version")
+    assert (stale.json()["current"], stale.json()["current_version"]) == (changed.json(), changed.json()["version"])
     assert (await put("warehouse")).json()["errors"][0]["field"] == "If-Match"
     for roles in (["service"], ["king"], []):
         assert (await put(*roles, **{"If-Match": changed.headers["etag"]})).json()["code"] == "validation_failed"
     login = (await shop.log_in("ada@example.com")).json()
     assert jwt.decode(login["access_token"], options={"verify_signature": False})["roles"] == ["customer", "support"]
+
+
+async def test_nobody_changes_a_user_that_they_have_not_seen(shop: Shop) -> None:
+    admin = await shop.admin()
+    ada, headers = await shop.user("ada@example.com")
+    seen = await shop.http.get(f"/api/v1/users/{ada}", headers=admin)
+    tag = seen.headers["etag"]
+    me = await shop.http.get("/api/v1/users/me", headers=headers)
+    assert me.headers["etag"] == tag
+    profile = {"name": "Ada Lovelace"}
+    changed = await shop.http.patch("/api/v1/users/me", json=profile, headers=headers | {"If-Match": tag})
+    assert changed.headers["etag"] != tag
+
+    async def refused(method: str, path: str, by: dict[str, str], body: dict[str, Any]) -> None:
+        reply = await shop.http.request(method, path, json=body, headers=by | {"If-Match": tag})
+        assert (reply.status_code, reply.json()["code"]) == (412, "stale_version"), path
+        assert reply.json()["current"] == changed.json(), path
+        assert f'"{reply.json()["current_version"]}"' == changed.headers["etag"], path
+
+    await refused("PATCH", "/api/v1/users/me", headers, profile)
+    await refused("POST", "/api/v1/users/me/email", headers, {"email": "new@example.com", "current_password": PASSWORD})
+    await refused("POST", "/api/v1/auth/password", headers, {"current_password": PASSWORD, "new_password": "another password"})
+    await refused("PUT", f"/api/v1/users/{ada}/roles", admin, {"roles": ["support"]})
+    await refused("POST", f"/api/v1/users/{ada}/disable", admin, {"reason": "a thief"})
+    await refused("POST", f"/api/v1/users/{ada}/enable", admin, {})
+    assert (await shop.log_in("ada@example.com")).status_code == 200  # nothing has changed
+    disabled = await shop.http.post(
+        f"/api/v1/users/{ada}/disable", json={"reason": "x"}, headers=admin | {"If-Match": changed.headers["etag"]}
+    )
+    enabled = await shop.http.post(f"/api/v1/users/{ada}/enable", headers=admin | {"If-Match": disabled.headers["etag"]})
+    assert (disabled.status_code, enabled.status_code, enabled.headers["etag"]) == (200, 200, f'"{enabled.json()["version"]}"')
+
+
+async def test_who_may_not_change_a_user_does_not_learn_what_it_is_now(shop: Shop) -> None:
+    ada, _ = await shop.user("ada@example.com")
+    _, bob = await shop.user("bob@example.com")
+    reply = await shop.http.put(f"/api/v1/users/{ada}/roles", json={"roles": ["admin"]}, headers=bob | {"If-Match": '"1"'})
+    assert (reply.status_code, "current" in reply.json()) == (403, False)
+
+
+async def test_the_document_says_of_each_change_that_it_may_be_too_late(shop: Shop) -> None:
+    document = (await shop.http.get("/openapi.json")).json()
+    operations = [
+        (method.upper(), path, operation) for path, item in document["paths"].items() for method, operation in item.items()
+    ]
+    conditional = {
+        (method, path)
+        for method, path, operation in operations
+        if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ()))
+    }
+    assert conditional == {
+        ("PATCH", "/api/v1/users/me"),
+        ("POST", "/api/v1/users/me/email"),
+        ("POST", "/api/v1/auth/password"),
+        ("PUT", "/api/v1/users/{user_id}/roles"),
+        ("POST", "/api/v1/users/{user_id}/disable"),
+        ("POST", "/api/v1/users/{user_id}/enable"),
+    }
+    assert {(method, path) for method, path, operation in operations if "412" in operation["responses"]} == conditional
 
 
 async def test_users_come_in_pages(shop: Shop) -> None:

@@ -21,8 +21,9 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
 from services.identity import queries
 from services.identity.commands import accounts, rights, sessions
-from services.identity.commands.ending import end_sessions
+from services.identity.commands.ending import end_sessions, sessions_by_id
 from services.identity.commands.security import SecurityLog
+from services.identity.commands.users import locked_user
 from services.identity.model import (
     DEVICES_KEPT,
     FORGOTTEN_AFTER,
@@ -47,7 +48,7 @@ from services.identity.schemas import (
     UserView,
 )
 from services.identity.tokens import TokenIssuer
-from tests.conftest import ADMIN, eventually
+from tests.conftest import ADMIN, changing, eventually
 from tests.services.identity.conftest import PASSWORD
 
 EMAIL = "ada@example.com"
@@ -70,9 +71,9 @@ class Acts:
         """A new user whose address is verified."""
         request = RegisterRequest(email=email, password=SecretStr(PASSWORD), name="Ada")
         user_id = (await self.open_account(request)).user.user_id
-        async with self.database.transaction() as session:
-            (await session.get_one(User, user_id)).verify_email()
-            await session.exec(delete(Session).where(col(Session.user_id) == user_id))
+        async with changing(self.database) as work:
+            (await locked_user(work, user_id)).verify_email()
+            await work.rows(delete(Session).where(col(Session.user_id) == user_id))
         return user_id
 
     async def open_account(self, request: RegisterRequest) -> Registration:
@@ -110,9 +111,15 @@ class Acts:
         await sessions.log_out(self.database, None, SecretStr(pair.refresh_token))
 
     async def change_password(self, pair: TokenPair, current: str, new: str) -> None:
-        chosen = {"current_password": SecretStr(current), "new_password": SecretStr(new)}
-        caller = principal_of(pair)
-        await sessions.change_password(self.database, self.passwords, self.security, caller, Origin(HOME), **chosen)
+        await sessions.change_password(
+            self.database,
+            self.passwords,
+            self.security,
+            principal_of(pair),
+            Origin(HOME),
+            current_password=SecretStr(current),
+            new_password=SecretStr(new),
+        )
 
     async def admin(self, name: str = "admin") -> Principal:
         email = f"{name}@example.com"
@@ -143,8 +150,8 @@ class Acts:
 
     async def pauses_pass(self) -> None:
         """As if the longest pause had gone by."""
-        async with self.database.transaction() as session:
-            await session.exec(update(LoginGuard).values(failed_at=col(LoginGuard.failed_at) - PER_GUESSER.longest_pause))
+        async with changing(self.database) as work:
+            await work.rows(update(LoginGuard).values(failed_at=col(LoginGuard.failed_at) - PER_GUESSER.longest_pause))
 
 
 def principal_of(pair: TokenPair) -> Principal:
@@ -208,13 +215,13 @@ async def test_a_refresh_token_used_eight_times_at_once_gives_one_pair(acts: Act
 async def test_a_refresh_gives_the_roles_of_now_and_ends_with_its_time(acts: Acts) -> None:
     user_id = await acts.register()
     pair = await acts.log_in()
-    async with acts.database.transaction() as session:
-        await session.exec(update(User).where(col(User.user_id) == user_id).values(roles=["warehouse"], warehouses=["w1"]))
+    async with changing(acts.database) as work:
+        await work.rows(update(User).where(col(User.user_id) == user_id).values(roles=["warehouse"], warehouses=["w1"]))
     refreshed = await acts.refresh(pair)
     claims = jwt.decode(refreshed.access_token, options={"verify_signature": False})
     assert (claims["roles"], claims["warehouses"]) == (["warehouse"], ["w1"])
-    async with acts.database.transaction() as session:
-        await session.exec(update(Session).values(expires_at=utc_now() - timedelta(seconds=1)))
+    async with changing(acts.database) as work:
+        await work.rows(update(Session).values(expires_at=utc_now() - timedelta(seconds=1)))
     assert await code_of(acts.refresh(refreshed)) == ErrorCode.UNAUTHENTICATED
 
 
@@ -239,8 +246,8 @@ async def test_a_new_password_ends_every_login_and_the_old_password(acts: Acts) 
 
 async def test_a_login_that_races_a_password_change_opens_nothing(acts: Acts) -> None:
     user_id = await acts.register()
-    async with acts.database.transaction() as change:
-        user = await change.get_one(User, user_id, with_for_update=True)
+    async with changing(acts.database) as change:
+        user = await locked_user(change, user_id)
         login = asyncio.create_task(code_of(acts.log_in()))  # the old password, which still fits when it is verified
 
         async def login_waits() -> bool:
@@ -269,12 +276,12 @@ async def test_g5_wrong_guesses_slow_down_the_guesser_and_not_the_owner(acts: Ac
 async def test_g5_guesses_from_everywhere_slow_down_strange_devices_only(acts: Acts) -> None:
     await acts.register()
     device = (await acts.log_in()).device_token
-    async with acts.database.transaction() as session:
-        session.add(LoginGuard(key=f"account {EMAIL}", failures=PER_ACCOUNT.free + 6))
+    async with changing(acts.database) as work:
+        work.add(LoginGuard(key=f"account {EMAIL}", failures=PER_ACCOUNT.free + 6))
     assert await code_of(acts.log_in(address="198.51.100.8")) == ErrorCode.RATE_LIMITED
     await acts.log_in(address="198.51.100.8", device=device)
-    async with acts.database.transaction() as session:
-        await session.exec(update(LoginGuard).values(failed_at=utc_now() - PER_ACCOUNT.longest_pause))
+    async with changing(acts.database) as work:
+        await work.rows(update(LoginGuard).values(failed_at=utc_now() - PER_ACCOUNT.longest_pause))
     await acts.log_in(address="198.51.100.8")  # a minute is the longest that anybody waits for others' sake
 
 
@@ -355,13 +362,13 @@ async def test_what_has_expired_is_forgotten_and_nothing_else(acts: Acts) -> Non
     await acts.register()
     old, live = await acts.log_in(), await acts.log_in()
     await wrong(acts, 2)
-    async with acts.database.transaction() as session:
+    async with changing(acts.database) as work:
         of_old = col(Session.session_id) == secret_tokens.id_in(old.refresh_token)
-        await session.exec(update(Session).where(of_old).values(expires_at=utc_now() - timedelta(seconds=1)))
-        session.add(LoginGuard(key="long ago", failures=3, failed_at=utc_now() - FORGOTTEN_AFTER))
+        await work.rows(update(Session).where(of_old).values(expires_at=utc_now() - timedelta(seconds=1)))
+        work.add(LoginGuard(key="long ago", failures=3, failed_at=utc_now() - FORGOTTEN_AFTER))
         newest = (await acts.records())[-1].record_id
         long_ago = utc_now() - timedelta(days=90)
-        await session.exec(update(SecurityRecord).where(col(SecurityRecord.record_id) != newest).values(at=long_ago))
+        await work.rows(update(SecurityRecord).where(col(SecurityRecord.record_id) != newest).values(at=long_ago))
     await sessions.forget_expired(acts.database, timedelta(days=90))
     async with acts.database.reading() as session:
         assert "long ago" not in (await session.exec(select(LoginGuard.key))).all()
@@ -374,8 +381,9 @@ async def test_no_end_is_missed_by_one_who_asks_for_what_is_new(acts: Acts) -> N
     await acts.register()
     slow, quick = await acts.log_in(), await acts.log_in()
     slow_id, quick_id = (secret_tokens.id_in(pair.refresh_token) for pair in (slow, quick))
-    async with acts.database.transaction() as session:
-        await end_sessions(session, col(Session.session_id) == slow_id, EndReason.LOGGED_OUT)
+    assert slow_id is not None
+    async with changing(acts.database) as work:
+        await end_sessions(work, await sessions_by_id(work, slow_id), EndReason.LOGGED_OUT)
         await acts.log_out(quick)  # began later, commits sooner
         first = await queries.ended_sessions(acts.database, 0)
     assert first.session_ids == [quick_id]
@@ -392,8 +400,8 @@ async def test_only_ends_that_matter_are_told(acts: Acts) -> None:
     await acts.register()
     await acts.log_out(await acts.log_in())
     assert len((await queries.ended_sessions(acts.database, 0)).session_ids) == 1
-    async with acts.database.transaction() as session:
-        await session.exec(update(Session).values(ended_at=utc_now() - REMEMBERED_FOR))
+    async with changing(acts.database) as work:
+        await work.rows(update(Session).values(ended_at=utc_now() - REMEMBERED_FOR))
     assert (await queries.ended_sessions(acts.database, 0)).session_ids == []
 
 

@@ -1,5 +1,6 @@
 """Notification's API: who may see what, templates and their versions, pages."""
 
+import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,7 +11,7 @@ from contracts.events import AccountMailRequested
 from contracts.identity import Role
 from contracts.notifications import NotificationKind
 from services.notification import commands
-from tests.conftest import TokenMint
+from tests.conftest import TokenMint, changing
 
 TEMPLATE = "/api/v1/notification-templates/order_shipped"
 TEXT = {"subject": "Sent!", "body": "Hello, {{ order_id }} left."}
@@ -56,9 +57,8 @@ async def test_customers_see_their_own_mails_and_staff_all(client: httpx2.AsyncC
 async def test_a_mail_of_which_nobody_may_know_whose_it_is_is_for_staff_alone(
     client: httpx2.AsyncClient, database: Database, mint: TokenMint
 ) -> None:
-    async with database.transaction() as session:
-        asked = AccountMailRequested(request_id=uuid4(), kind=NotificationKind.PASSWORD_RESET)
-        await commands.queue_account_mail(session, asked)
+    async with changing(database) as work:
+        commands.queue_account_mail(work, AccountMailRequested(request_id=uuid4(), kind=NotificationKind.PASSWORD_RESET))
     [seen] = (await client.get("/api/v1/notifications", headers=mint.headers(Role.SUPPORT))).json()["items"]
     assert (seen["customer_id"], seen["order_id"], seen["kind"]) == (None, None, "password_reset")
     path = f"/api/v1/notifications/{seen['notification_id']}"
@@ -105,12 +105,27 @@ async def test_an_admin_edits_what_he_has_seen_and_nothing_newer(client: httpx2.
     assert edited.status_code == 200
     assert edited.json()["body"] == TEXT["body"]
     assert edited.headers["etag"] == (await client.get(TEMPLATE, headers=admin)).headers["etag"] != etag
-    stale = await client.put(TEMPLATE, json=TEXT, headers=admin | {"If-Match": etag})
-    assert (stale.status_code, stale.json()["code"]) == (409, "stale_version")
+    stale = await client.put(TEMPLATE, json={"subject": "Late", "body": "Late."}, headers=admin | {"If-Match": etag})
+    assert (stale.status_code, stale.json()["code"]) == (412, "stale_version")
+    now = (await client.get(TEMPLATE, headers=admin)).json()
+    assert (stale.json()["current"], stale.json()["current_version"]) == (now, now["version"])
+    assert now == edited.json()
     blind = await client.put(TEMPLATE, json=TEXT, headers=admin)
     assert (blind.status_code, blind.json()["errors"][0]["field"]) == (422, "If-Match")
     support = await client.put(TEMPLATE, json=TEXT, headers=mint.headers(Role.SUPPORT) | {"If-Match": etag})
     assert support.status_code == 403
+
+
+async def test_of_two_admins_who_edit_at_once_one_is_shown_what_the_other_wrote(
+    client: httpx2.AsyncClient, mint: TokenMint
+) -> None:
+    admin = mint.headers(Role.ADMIN)
+    seen = admin | {"If-Match": (await client.get(TEMPLATE, headers=admin)).headers["etag"]}
+    texts = [TEXT | {"subject": f"Sent by {name}"} for name in ("Ann", "Bob")]
+    answers = await asyncio.gather(*[client.put(TEMPLATE, json=text, headers=seen) for text in texts])
+    won, lost = sorted(answers, key=lambda answer: answer.status_code)
+    assert (won.status_code, lost.status_code) == (200, 412)
+    assert lost.json()["current"] == won.json() == (await client.get(TEMPLATE, headers=admin)).json()
 
 
 async def test_a_template_that_does_not_render_is_refused_and_changes_nothing(

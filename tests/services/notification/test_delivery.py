@@ -26,7 +26,7 @@ from services.notification.commands import Report
 from services.notification.delivery import Delivery
 from services.notification.model import Notification, NotificationStatus, Outcome, Template, outbox, pause_after
 from services.notification.ports import MailServerAway
-from tests.conftest import eventually
+from tests.conftest import changing, eventually
 from tests.services.notification.conftest import Mailbox, People, confirmation, event_types, notifications
 
 
@@ -41,9 +41,9 @@ async def queued(database: Database, people: People, *emails: str) -> None:
 
 async def make_due(database: Database) -> None:
     """Time passes."""
-    async with database.transaction() as session:
+    async with changing(database) as work:
         pending = update(Notification).where(Notification.status == NotificationStatus.PENDING)  # type: ignore[arg-type]
-        await session.execute(pending.values(due_at=utc_now() - timedelta(seconds=1)))
+        await work.rows(pending.values(due_at=utc_now() - timedelta(seconds=1)))
 
 
 async def statuses(database: Database) -> list[tuple[str, int]]:
@@ -175,8 +175,8 @@ async def test_g6_an_unverified_customer_gets_no_mail_and_gets_it_after_all_once
     assert await event_types(database) == []
 
     people.addresses[stranger] = "late@example.org"
-    async with database.transaction() as session:
-        await commands.send_suppressed(session, stranger)
+    async with changing(database) as work:
+        await commands.send_suppressed(work, stranger)
     await sender.send_due()
     assert [mail["to"] for mail in await mailbox.mails()] == [["late@example.org"]]
     assert await event_types(database) == ["NotificationSent"]
@@ -186,13 +186,13 @@ async def test_a_mail_held_back_for_more_than_a_day_is_not_sent_any_more(databas
     old, recent = uuid4(), uuid4()
     for customer_id in (old, recent):
         await commands.send_notification(database, confirmation(customer_id))
-    async with database.transaction() as session:
+    async with changing(database) as work:
         theirs = update(Notification).where(Notification.customer_id == old)  # type: ignore[arg-type]
-        await session.execute(theirs.values(created_at=utc_now() - timedelta(hours=25)))
+        await work.rows(theirs.values(created_at=utc_now() - timedelta(hours=25)))
     await delivery(database, people, free_port()).send_due()
-    async with database.transaction() as session:
+    async with changing(database) as work:
         for customer_id in (old, recent):
-            await commands.send_suppressed(session, customer_id)
+            await commands.send_suppressed(work, customer_id)
     assert await statuses(database) == [("SUPPRESSED", 0), ("PENDING", 0)]
 
 
@@ -200,8 +200,8 @@ async def test_a_verification_that_overtakes_a_try_makes_it_count_for_nothing(da
     stranger = uuid4()
     await commands.send_notification(database, confirmation(stranger))
     [letter] = await commands.claim_due(database, limit=10, lease=timedelta(minutes=2))  # finds the address unverified …
-    async with database.transaction() as session:
-        await commands.send_suppressed(session, stranger)
+    async with changing(database) as work:
+        await commands.send_suppressed(work, stranger)
     await commands.record(
         database, [Report(letter, Outcome.SUPPRESSED, "not verified")], attempts_allowed=5
     )  # … and says so late
@@ -226,9 +226,9 @@ async def test_g10_a_mail_about_an_account_gets_its_link_when_it_is_sent_and_lea
     secret = "https://shop.example/api/v1/auth/links/verify-email?token=s3cret"
     for asked, kind in ((wanted, NotificationKind.VERIFY_EMAIL), (taken, NotificationKind.ACCOUNT_EXISTS)):
         people.wanted[asked.request_id] = AccountMail(kind=kind, email="new@example.org", link=secret)
-    async with database.transaction() as session:
+    async with changing(database) as work:
         for asked in (wanted, taken, gone):
-            await commands.queue_account_mail(session, asked)
+            commands.queue_account_mail(work, asked)
     await delivery(database, people, mailbox.port).send_due()
     first, second = await mailbox.mails()
     assert (first["to"], first["subject"], second["subject"]) == (
@@ -245,12 +245,13 @@ async def test_g10_a_mail_about_an_account_gets_its_link_when_it_is_sent_and_lea
 async def test_a_template_that_does_not_fit_holds_up_only_its_own_mails(
     database: Database, people: People, mailbox: Mailbox
 ) -> None:
-    async with database.transaction() as session:
-        template = await session.get_one(Template, NotificationKind.ORDER_SHIPPED)
+    async with changing(database) as work:
+        template = await work.get(Template, NotificationKind.ORDER_SHIPPED)
+        assert template is not None
         template.body = "{{ gone }}"  # valid when it was written, and not any more
         customer_id = people.customer()
-        await commands.queue(
-            session, NotificationKind.ORDER_SHIPPED, about="a parcel", order_id=uuid4(), customer_id=customer_id, values={}
+        commands.queue(
+            work, NotificationKind.ORDER_SHIPPED, about="a parcel", order_id=uuid4(), customer_id=customer_id, values={}
         )
     await queued(database, people, "b@example.org")
     await delivery(database, people, mailbox.port).send_due()

@@ -11,14 +11,19 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlmodel import col
 
 from chassis.clients import Unavailable
 from chassis.database import Database
+from chassis.statements import locked
 from contracts.errors import ErrorCode, Refusal
 from contracts.payments import PaymentStatus, ProcessPayment
 from services.payment import commands
 from services.payment.adapters import HttpPaymentProvider
+from services.payment.model import Payment
 from services.payment.ports import ChargeRequest, PaymentProvider, ProviderCharge
+from tests.conftest import changing, eventually
 from tests.services.payment.conftest import (
     Simulator,
     assert_books_agree,
@@ -33,6 +38,7 @@ STEPS = 3
 """Of a command: up to the call of the provider, the call itself, what follows it."""
 ORDERS = [tuple(n in first for n in range(2 * STEPS)) for first in combinations(range(2 * STEPS), STEPS)]
 """Every order in which the steps of two commands can follow each other."""
+_WAITING = text("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
 Command = Callable[[PaymentProvider], Awaitable[Any]]
 Kind = Callable[[Database, ProcessPayment], Command]
 
@@ -151,6 +157,26 @@ async def test_a_refund_and_a_capture_in_every_order(
             assert captured.code == ErrorCode.PAYMENT_REVERSED
     net = await assert_books_agree(database, simulator)
     assert list(net.values()) == [0] * len(ORDERS)
+
+
+async def test_i4_whoever_works_on_a_payment_locks_its_row(database: Database, provider: HttpPaymentProvider) -> None:
+    payment = pay("tok_review")
+    await commands.process_payment(database, provider, payment)
+
+    async def is_waited_for() -> bool:
+        async with database.reading() as session:
+            return bool((await session.execute(_WAITING)).scalar_one())
+
+    for command, status in (
+        (charging, PaymentStatus.AUTHORIZED),
+        (capturing, PaymentStatus.CAPTURED),
+        (refunding, PaymentStatus.REFUNDED),
+    ):
+        async with changing(database) as work:
+            assert await work.one(locked(Payment, col(Payment.order_id) == payment.order_id))
+            waiting = asyncio.ensure_future(command(database, payment)(provider))
+            await eventually(is_waited_for, what=f"a lock that {command.__name__} waits for")
+        assert (await waiting).status == status
 
 
 @pytest.mark.parametrize("steps", [1, 2])
