@@ -79,7 +79,9 @@ def delete(shelves: Shelves, random: Random) -> Command:
 
 def import_(shelves: Shelves, random: Random) -> Command:
     rows = [
-        commands.ImportRow(product_id, details(random), random.choice(("Dairy", "New")), random.choice(("Milk", "Tea")), price(random))
+        commands.ImportRow(
+            product_id, details(random), random.choice(("Dairy", "New")), random.choice(("Milk", "Tea")), price(random)
+        )
         for product_id in random.sample(PRODUCTS, 2)
     ]
     return lambda database: commands.import_products(database, CACHE, rows)
@@ -92,7 +94,12 @@ def create_category(shelves: Shelves, random: Random) -> Command:
 
 def change_category(shelves: Shelves, random: Random) -> Command:
     category, name, parent = random.choice(
-        (("dairy", "Fresh", None), ("dairy.milk", "Milk", "bakery"), ("dairy.milk", "Drinks", "dairy"), ("bakery.bread", "Bread", "dairy"))
+        (
+            ("dairy", "Fresh", None),
+            ("dairy.milk", "Milk", "bakery"),
+            ("dairy.milk", "Drinks", "dairy"),
+            ("bakery.bread", "Bread", "dairy"),
+        )
     )
     version = random.choice((None, 1))
     return lambda database: commands.change_category(database, CACHE, category, name, parent, version)
