@@ -399,4 +399,5 @@ def _compared(outcome: Outcome, sequences: set[Outcome]) -> str:
         replies = [f"{a} instead of {b}" for a, b in zip(outcome.replies, other.replies, strict=True) if a != b]
         return [*replies, *(f"+ {row}" for row in sorted(ours - theirs)), *(f"- {row}" for row in sorted(theirs - ours))]
 
-    return "\n".join(min([difference(other) for other in sequences], key=len))
+    nearest: list[str] = min([difference(other) for other in sequences], key=len)
+    return "\n".join(nearest)

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from chassis.clock import utc_now
 from chassis.idempotency import IdempotencyKey
-from contracts.errors import Refusal
+from contracts.errors import ErrorCode, Refusal
 from contracts.ids import parcel_reference
 from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
 from contracts.money import Money
@@ -238,7 +238,7 @@ class ShippingMachine(Both):
     @rule(order_id=order_ids, parcel=parcels, city=st.sampled_from(["Cincinnati", "Cincinnati", "Nowhere"]))
     def create(self, order_id: UUID, parcel: int, city: str) -> None:
         command: CreateShipment = shipping.to_create(order_id, city).model_copy(update={"parcel": parcel})
-        self.model.refuses = shipping.ErrorCode.ADDRESS_UNDELIVERABLE if city == "Nowhere" else None
+        self.model.refuses = ErrorCode.ADDRESS_UNDELIVERABLE if city == "Nowhere" else None
         self.compare(lambda: self.model.create(command), shipping_commands.create_shipment(self.database, self.van, command))
 
     @rule(order_id=order_ids, parcel=parcels)
@@ -280,7 +280,7 @@ def test_a_service_answers_as_its_model_does(urls: dict[str, str], race_seeds: i
     machine.loop = asyncio.new_event_loop()
     machine.arena = machine.loop.run_until_complete(Arena.opened(urls[machine.subject.service], machine.subject))
     try:
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             machine,
             settings=settings(
                 max_examples=8 * race_seeds,
