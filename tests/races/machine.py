@@ -65,8 +65,6 @@ class Subject(Generic[World]):
     """Commands that are several transactions, or that pass over what others work on: no sequence need come to the same."""
     conflicts: frozenset[str] = frozenset()
     """PostgreSQL's codes that the service's endpoints answer with 409: who meets one has done nothing."""
-    kept: frozenset[str] = frozenset()
-    """Tables whose rows are there from the beginning, by a migration."""
     save: Callable[[World], Any] = lambda world: None
     """What is beside the database, e.g. the ledger of an outside company."""
     restore: Callable[[World, Any], None] = lambda world, saved: None
@@ -254,15 +252,14 @@ class Arena:
     async def opened(cls, url: str, subject: Subject[Any]) -> "Arena":
         admin = await asyncpg.connect(url.replace("+asyncpg", ""), server_settings={"synchronous_commit": "off"})
         # What is kept is copied back without its foreign keys and triggers being looked at.
-        await admin.execute("set session_replication_role = replica; create schema kept")
+        await admin.execute("set session_replication_role = replica; create schema kept; create schema initial")
         tables = {}
         for row in await admin.fetch(_COLUMNS):
             columns = json.loads(row["columns"])
-            if row["table_name"] in subject.kept:
-                continue
             names = ", ".join(f'"{column["name"]}"' for column in columns if not column["generated"])
             tables[row["table_name"]] = _Table(names, frozenset(column["name"] for column in columns if column["by_chance"]))
-            await admin.execute(f'create unlogged table kept."{row["table_name"]}" as table public."{row["table_name"]}"')
+            for schema in ("kept", "initial"):
+                await admin.execute(f'create unlogged table {schema}."{row["table_name"]}" as table public."{row["table_name"]}"')
         return cls(url, subject, admin, tables)
 
     async def close(self) -> None:
@@ -326,8 +323,8 @@ class Arena:
         return "error: it does not get through"
 
     async def clear(self) -> None:
-        """Delete all rows."""
-        await self._admin.execute("; ".join(f'delete from public."{name}"' for name in self._tables))
+        """Leave the rows that a migration has made, and no others."""
+        await self._copy("initial")
 
     async def _save(self) -> None:
         copied = [f'insert into kept."{name}" select * from public."{name}"' for name in self._tables]
@@ -335,13 +332,17 @@ class Arena:
 
     async def _restore(self, world: Any, saved: Any) -> None:
         self.subject.restore(world, saved)
-        await self.clear()
-        await self._admin.execute(
-            "; ".join(
-                f'insert into public."{name}" ({table.columns}) overriding system value select {table.columns} from kept."{name}"'
-                for name, table in self._tables.items()
+        await self._copy("kept")
+
+    async def _copy(self, schema: str) -> None:
+        statements = []
+        for name, table in self._tables.items():
+            statements.append(f'delete from public."{name}"')
+            columns = table.columns
+            statements.append(
+                f'insert into public."{name}" ({columns}) overriding system value select {columns} from {schema}."{name}"'
             )
-        )
+        await self._admin.execute("; ".join(statements))
 
     async def rows(self) -> Rows:
         """All rows; the events in their order."""
@@ -398,6 +399,5 @@ def _compared(outcome: Outcome, sequences: set[Outcome]) -> str:
         replies = [f"{a} instead of {b}" for a, b in zip(outcome.replies, other.replies, strict=True) if a != b]
         return [*replies, *(f"+ {row}" for row in sorted(ours - theirs)), *(f"- {row}" for row in sorted(theirs - ours))]
 
-    differences = [difference(other) for other in sequences]
-    fewest: list[str] = min(differences, key=len)
-    return "\n".join(fewest)
+    nearest: list[str] = min([difference(other) for other in sequences], key=len)
+    return "\n".join(nearest)

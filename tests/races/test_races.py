@@ -5,11 +5,18 @@ from typing import Any
 
 import pytest
 
-from tests.races import inventory, order, payment, shipping
+from tests.races import catalog, inventory, notification, order, payment, shipping
 from tests.races.conftest import Arenas
 from tests.races.machine import Subject
 
-SUBJECTS: tuple[Subject[Any], ...] = (inventory.SUBJECT, order.SUBJECT, payment.SUBJECT, shipping.SUBJECT)
+SUBJECTS: tuple[Subject[Any], ...] = (
+    inventory.SUBJECT,
+    order.SUBJECT,
+    payment.SUBJECT,
+    shipping.SUBJECT,
+    catalog.SUBJECT,
+    notification.SUBJECT,
+)
 PAIRS = [
     pytest.param(subject, pair, id=f"{subject.service}: {', '.join(pair)}")
     for subject in SUBJECTS
