@@ -76,10 +76,11 @@ class _Api(FastAPI):
         for item in document["paths"].values():
             for operation in item.values():
                 if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ())):
-                    operation["responses"]["412"] = {
+                    stale = {
                         "description": "Somebody else changed it first: it has not the ETag in If-Match any more",
                         "content": {PROBLEM_TYPE: {"schema": {"allOf": [_PROBLEM, _STALE]}}},
                     }
+                    operation["responses"].setdefault("412", stale)
                 for response in operation["responses"].values():
                     content = response.get("content", {})
                     if content.get("application/json", {}).get("schema") == _PROBLEM:
