@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 COMMERCE := $(BIN)/commerce
 
 .DEFAULT_GOAL := help
-.PHONY: help install command up demo test test-kafka crash fuzz explore check format bench histories clean
+.PHONY: help install command up demo test test-kafka crash fuzz explore races check format bench histories clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ fuzz: $(INSTALLED) ## Play made-up requests against the whole platform for long 
 
 explore: $(INSTALLED) ## Play the saga against an adversary for long (SEEDS=2000, or SEED=1, or STORY=file)
 	@$(BIN)/python -m testing.explorer $(if $(STORY),--story $(STORY),$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000)))
+
+races: $(INSTALLED) ## Race every pair of commands of every service for long (SEEDS=50)
+	@$(BIN)/python -m pytest tests/races --timeout=7200 --race-seeds=$(or $(SEEDS),50)
 
 bench: $(INSTALLED) ## Measure the platform on this machine; writes docs/performance.md (ONLY=growth for one part)
 	@$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY))

@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import ARRAY, Select, TextClause, and_, bindparam, delete, inspect, select
+from sqlalchemy import ARRAY, Select, TextClause, and_, bindparam, inspect, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import asyncpg as dialect_of_asyncpg
 from sqlalchemy.orm import Mapper
@@ -172,7 +172,6 @@ class RowTable:
         self._adding_if_new: dict[tuple[str, ...], Prepared] = {}
         self.get = self.getting(self.key)
         self.read = _sql(self._select(self.key))
-        self.delete = _sql(delete(self._table).where(self._where(self.key)))
 
     def getting(self, by: tuple[str, ...]) -> str:
         """Select one row by these columns, and lock it."""
@@ -193,14 +192,31 @@ class RowTable:
             self._adding_if_new[names] = replace(prepared(adding), encoders={})
         return self._adding_if_new[names]
 
+    def adding_all_if_new(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+        """Statement and arguments that insert rows with keys of their own, in this order, unless one is in the way; returns the
+        keys of what it inserted."""
+        columns, arrays = ", ".join(map(self._quoted, self.names)), self._arrays(self.names)
+        keys = ", ".join(map(self._quoted, self.key))
+        sql = f"insert into {self.name} ({columns}) select * from unnest({arrays}) on conflict do nothing returning {keys}"  # noqa: S608 - names only
+        return sql, *([row[name] for row in rows] for name in self.names)
+
+    def getting_all(self, keys: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Statement and arguments that select the rows with these primary keys, and lock them in their order."""
+        columns, ordered = ", ".join(map(self._quoted, self.names)), ", ".join(map(self._quoted, self.key))
+        sql = f"select {columns} from {self.name} where {self._is_one_of()} order by {ordered} for update"  # noqa: S608 - names only
+        return sql, *map(list, zip(*keys, strict=True))
+
+    def deleting_all(self, keys: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Statement and arguments that delete the rows with these primary keys."""
+        return f"delete from {self.name} where {self._is_one_of()}", *map(list, zip(*keys, strict=True))  # noqa: S608 - names only
+
     def inserts(self, rows: Sequence[Mapping[str, Any]], *, is_numbered: bool, if_missing: bool = False) -> Iterator[Write]:
         """Insert rows. `if_missing`: only those of which nothing that is unique is there."""
         ending, returned = ("on conflict do nothing", 0) if if_missing else ("returning 1", 1)
         names = self._to_insert(is_numbered)
         columns = ", ".join(map(self._quoted, names))
         if len(rows) > 1 and self._fits_arrays(names):
-            arrays = ", ".join(f"${n}::{self._types[name]}[]" for n, name in enumerate(names, 1))
-            insert_all = f"insert into {self.name} ({columns}) select * from unnest({arrays}) {ending}"  # noqa: S608 - names only
+            insert_all = f"insert into {self.name} ({columns}) select * from unnest({self._arrays(names)}) {ending}"  # noqa: S608 - names only
             yield Write(insert_all, [[row[name] for row in rows] for name in names], returned * len(rows))
             return
         places = ", ".join(f"${n}::{self._types[name]}" for n, name in enumerate(names, 1))
@@ -213,13 +229,12 @@ class RowTable:
         names = (*changed, *self.key, *self.version)
         known = (*self.key, *self.version)
         if len(rows) > 1 and self._fits_arrays(names):
-            arrays = ", ".join(f"${n}::{self._types[name]}[]" for n, name in enumerate(names, 1))
             sets = [f"{self._quoted(name)} = new.{self._quoted(name)}" for name in changed]
             sets += [f"{name} = old.{name} + 1" for name in self.version if rises]
             same = " and ".join(f"old.{self._quoted(name)} = new.{self._quoted(name)}" for name in known)
             update_all = (
                 f"update {self.name} as old set {', '.join(sets)} "  # noqa: S608 - names only
-                f"from unnest({arrays}) as new ({', '.join(map(self._quoted, names))}) where {same} returning 1"
+                f"from unnest({self._arrays(names)}) as new ({', '.join(map(self._quoted, names))}) where {same} returning 1"
             )
             yield Write(update_all, [[row[name] for row in rows] for name in names], len(rows))
             return
@@ -261,6 +276,12 @@ class RowTable:
 
     def _where(self, by: Iterable[str]) -> ColumnElement[bool]:
         return and_(*[self.columns[name] == bindparam(name, type_=self.columns[name].type) for name in by])
+
+    def _is_one_of(self) -> str:
+        return f"({', '.join(map(self._quoted, self.key))}) in (select * from unnest({self._arrays(self.key)}))"  # noqa: S608 - names only
+
+    def _arrays(self, names: Sequence[str]) -> str:
+        return ", ".join(f"${n}::{self._types[name]}[]" for n, name in enumerate(names, 1))
 
     def _to_insert(self, is_numbered: bool) -> tuple[str, ...]:
         return tuple(name for name in self.names if not (is_numbered and name in self.key))

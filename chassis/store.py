@@ -17,7 +17,7 @@ Statements are SQLAlchemy's; asyncpg executes them. SQLAlchemy's own sessions co
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -154,6 +154,31 @@ class UnitOfWork:
             # What was in the way was deleted between the two statements: there is room for the new one.
         raise LookupError(f"{table.name}: a new row is in the way of another, but not by {', '.join(names)}")
 
+    async def get_or_add_all(self, new: Sequence[Row]) -> list[tuple[Row, bool]]:
+        """The same for several rows of one kind, by their primary keys, in as few statements as for one. Of two of `new` with the
+        same key the first is added."""
+        await self.write()
+        if not new:
+            return []
+        table = table_of(type(new[0]))
+        keys = [tuple(table.encoded_key([getattr(row, name) for name in table.key])) for row in new]
+        wanted = dict(zip(reversed(keys), reversed(new), strict=True))
+        found: dict[tuple[Any, ...], Row] = {}
+        is_new: set[int] = set()
+        for _ in range(TRIES):
+            missing = sorted(key for key in wanted if key not in found)
+            if not missing:
+                return [(found[key], id(row) in is_new) for key, row in zip(keys, new, strict=True)]
+            for added in await self._statement(*table.adding_all_if_new([table.encoded(wanted[key]) for key in missing])):
+                row = found[tuple(added)] = wanted[tuple(added)]
+                self._seen[table, *added] = _Seen(table, row, table.encoded(row), has_own_version=True)
+                is_new.add(id(row))
+            if others := [key for key in missing if key not in found]:
+                for record in await self._statement(*table.getting_all(others)):
+                    row = self._remember(table, record)
+                    found[tuple(table.encoded_key([getattr(row, name) for name in table.key]))] = row
+        raise LookupError(f"{table.name}: what is in the way of new rows comes and goes")
+
     async def all(self, wanted: Locked[Row], **values: Any) -> list[Row]:
         """The rows that are wanted, locked in the order of their keys, so that two commands never wait for each other."""
         await self.write()
@@ -203,11 +228,14 @@ class UnitOfWork:
     async def delete(self, *rows: SQLModel) -> None:
         """Delete rows that were got or added before."""
         await self.write()
+        by_table: dict[RowTable, list[tuple[Any, ...]]] = {}
         for row in rows:
             table = table_of(type(row))
-            key = table.encoded_key([getattr(row, name) for name in table.key])
-            del self._seen[table, *key]
-            await self._statement(table.delete, *key)
+            by_table.setdefault(table, []).append(tuple(table.encoded_key([getattr(row, name) for name in table.key])))
+        for table, keys in by_table.items():
+            for key in keys:
+                del self._seen[table, *key]
+            await self._statement(*table.deleting_all(keys))
 
     def at_last(self, write: Write) -> None:
         """Write this with all else that is written at the end. The outbox's way."""

@@ -17,7 +17,7 @@ from contracts.inventory import MovementKind, ReleaseInventory, ReserveInventory
 from contracts.paging import Page
 from services.inventory import commands, queries
 from services.inventory.access import ACCESS
-from services.inventory.model import PromiseLimit
+from services.inventory.commands import Reservations
 from services.inventory.schemas import (
     AdjustmentRequest,
     CountRequest,
@@ -33,7 +33,7 @@ public = ACCESS.router(prefix="/api/v1", tags=["inventory"])
 internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
 
 
-Limits = Annotated[PromiseLimit, from_app(PromiseLimit)]
+Reserving = Annotated[Reservations, from_app(Reservations)]
 
 
 @public.get("/warehouses", summary="List warehouses")
@@ -162,8 +162,8 @@ async def transfer_stock(db: Db, caller: Caller, transfer: TransferRequest, key:
 
 
 @internal.post("/reservations", summary="Reserve all lines or none")
-async def reserve(db: Db, limits: Limits, command: ReserveInventory) -> contract.Reservation:
-    return await commands.reserve_inventory(db, command, limit=limits.units)
+async def reserve(reservations: Reserving, command: ReserveInventory) -> contract.Reservation:
+    return await reservations.reserve(command)
 
 
 @internal.post("/reservations/release", summary="Undo a reservation")

@@ -10,7 +10,8 @@ from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from services.inventory import api
 from services.inventory.access import ACCESS
-from services.inventory.model import PROMISED_UNITS, PromiseLimit, metadata
+from services.inventory.commands import Reservations
+from services.inventory.model import PROMISED_UNITS, metadata
 
 
 class InventorySettings(ServiceSettings):
@@ -30,7 +31,7 @@ def build(settings: InventorySettings) -> Service:
         {"database": database.ping},
         ACCESS,
     )
-    provide(app, PromiseLimit, PromiseLimit(settings.promised_units_per_customer))
+    provide(app, Reservations, Reservations(database, settings.promised_units_per_customer))
     return Service(name="inventory", settings=settings, metadata=metadata, api=app, database=database)
 
 

@@ -6,11 +6,11 @@ commits. Stock comes last, because many wait for that of a product which everybo
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from uuid import UUID
 
-from sqlalchemy import ARRAY, String, any_, bindparam
+from sqlalchemy import ARRAY, String, any_, bindparam, func, tuple_
 from sqlmodel import col, select
 
 from chassis.access import Grant
@@ -18,6 +18,8 @@ from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.statements import locked, prepared, sql
 from chassis.store import UnitOfWork, transaction
+from chassis.telemetry import trace_headers
+from chassis.together import Together
 from contracts import inventory as contract
 from contracts.errors import Refusal
 from contracts.inventory import MovementKind, ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
@@ -44,6 +46,16 @@ _HERE = locked(Stock, (col(Stock.warehouse_id) == bindparam("warehouse")) & _OF_
 _ANYWHERE = locked(Stock, _OF_THESE)
 _AVAILABLE = prepared(select(*map(col, (Stock.warehouse_id, Stock.product_id, Stock.on_hand, Stock.reserved))).where(_OF_THESE))
 _AT_THESE = locked(Stock, (col(Stock.warehouse_id) == any_(bindparam("warehouses", type_=ARRAY(String)))) & _OF_THESE)
+_AT_PLACES = locked(
+    Stock,
+    tuple_(col(Stock.warehouse_id), col(Stock.product_id)).in_(
+        select(
+            func.unnest(bindparam("warehouses", type_=ARRAY(String))),
+            func.unnest(bindparam("products", type_=ARRAY(String))),
+        )
+    ),
+)
+"""At the n-th warehouse the n-th product."""
 _ADD_MISSING = sql("""
     insert into stock (warehouse_id, product_id, on_hand, reserved, low_stock_threshold)
     select warehouse_id, product_id, 0, 0, 0
@@ -53,13 +65,15 @@ _ADD_MISSING = sql("""
 """)
 """In the order of their keys, so that two who add the same never wait for each other."""
 _PROMISED = sql("""
-    select line.product_id, sum(line.quantity) as units
+    select customer_id, line.product_id, sum(line.quantity) as units
     from reservations, jsonb_to_recordset(lines) as line (product_id text, quantity int)
-    where customer_id = :customer and status = 'RESERVED' and line.product_id = any(:products)
-      and (order_id, parcel) <> (:order, :parcel)
-    group by line.product_id
+    where customer_id = any(:customers) and status = 'RESERVED' and line.product_id = any(:products)
+      and not (parcel = 1 and order_id = any(:orders))
+    group by customer_id, line.product_id
 """)
-"""What other reservations keep for a customer."""
+"""What other reservations than the first parcels of these orders keep for customers."""
+Promised = dict[UUID, dict[str, int]]
+"""Units of each product that are kept for each customer."""
 Place = tuple[str, str]
 """Warehouse and product."""
 Versions = Mapping[str, int]
@@ -74,33 +88,101 @@ async def reserve_inventory(
 
     Refusals: out_of_stock, warehouse_unknown, purchase_limit, reservation_released.
     """
+    if command.warehouse_id:
+        [reply] = await reserve_together(database, [Asked(command)], limit)
+        if isinstance(reply, Refusal):
+            raise reply
+        return reply
     hold_all = False
     while True:
         try:
-            return await _reserve(database, command, limit, hold_all=hold_all)
+            return await _reserve_anywhere(database, command, limit, hold_all=hold_all)
         except _Overtaken:
             hold_all = True
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A command, and the trace that it belongs to."""
+
+    command: ReserveInventory
+    traceparent: str | None = field(default_factory=lambda: trace_headers().get("traceparent"))
+
+
+class Reservations:
+    """Where sagas ask for what they reserve: those who ask at one moment share a transaction, so that a product that everybody
+    wants is locked once for all of them."""
+
+    def __init__(self, database: Database, limit: int) -> None:
+        self._database, self._limit = database, limit
+        self._together: Together[Asked, contract.Reservation] = Together(lambda asked: reserve_together(database, asked, limit))
+
+    async def reserve(self, command: ReserveInventory) -> contract.Reservation:
+        """As `reserve_inventory`."""
+        if command.warehouse_id:
+            return await self._together(Asked(command))
+        return await reserve_inventory(self._database, command, limit=self._limit)
+
+
 @transaction
-async def _reserve(work: UnitOfWork, command: ReserveInventory, limit: int, *, hold_all: bool) -> contract.Reservation:
+async def reserve_together(work: UnitOfWork, asked: Sequence[Asked], limit: int) -> list[contract.Reservation | Refusal]:
+    """Reserve for each, at the warehouse that it names, as if they came one after the other; the answer to each."""
+    reservations = await work.get_or_add_all([Reservation.asked(one.command) for one in asked])
+    new = [one.command for one, (_, is_new) in zip(asked, reservations, strict=True) if is_new]
+    promised = await _promised_otherwise(work, new)
+    stock = await _stock_of_all(work, new)
+    refused: dict[int, Refusal] = {}
+    to_forget: list[Reservation] = []
+    answers: list[contract.Reservation | Refusal] = []
+    for one, (reservation, is_new) in zip(asked, reservations, strict=True):
+        try:
+            if is_new:
+                _promise(work, one, reservation, stock.get(reservation.warehouse_id or "", {}), promised, limit)
+            elif id(reservation) in refused:  # asked twice at one moment
+                raise refused[id(reservation)]
+            reservation.require_not_released()
+            answers.append(reservation.reply())
+        except Refusal as refusal:
+            if is_new:
+                refused[id(reservation)] = refusal = await _unknown_or(work, refusal, reservation.warehouse_id or "", stock)
+                to_forget.append(reservation)
+            answers.append(refusal)
+    await work.delete(*to_forget)
+    return answers
+
+
+@transaction
+async def _reserve_anywhere(work: UnitOfWork, command: ReserveInventory, limit: int, *, hold_all: bool) -> contract.Reservation:
     """`hold_all`: see `_chosen`, which raises _Overtaken."""
     reservation, is_new = await work.get_or_add(Reservation.asked(command))
     reservation.require_not_released()
     if is_new:
-        is_limited = command.parcel == 1  # what is sent again has been paid for, and is not refused
-        promised = await _promised_otherwise(work, command) if is_limited else {}
-        if command.warehouse_id:
-            stock = await _stock_at(work, command.warehouse_id, command.lines)
-            if short := missing_lines(command.lines, stock):
-                raise await _unknown_or_short(work, command.warehouse_id, stock, short)
-        else:
-            reservation.warehouse_id, stock = await _chosen(work, command.lines, hold_all=hold_all)
-        if is_limited:
-            require_within_limit(command.lines, promised, limit)
-        alerts = [stock[line.product_id].reserve(line.quantity) for line in command.lines]
-        outbox.add(work, *[alert for alert in alerts if alert], reservation.reserved())
+        promised = await _promised_otherwise(work, [command])
+        reservation.warehouse_id, stock = await _chosen(work, command.lines, hold_all=hold_all)
+        _promise(work, Asked(command), reservation, stock, promised, limit)
     return reservation.reply()
+
+
+def _promise(
+    work: UnitOfWork,
+    asked: Asked,
+    reservation: Reservation,
+    stock: Mapping[str, Stock],
+    promised: Promised,
+    limit: int,
+) -> None:
+    """Promise every line, or change nothing. Refusals: out_of_stock, purchase_limit."""
+    command = asked.command
+    if short := missing_lines(command.lines, stock):
+        raise out_of_stock(short)
+    of_customer = promised.setdefault(command.customer_id, {})
+    if command.parcel == 1:  # what is sent again has been paid for, and is not refused
+        require_within_limit(command.lines, of_customer, limit)
+    alerts = [stock[line.product_id].reserve(line.quantity) for line in command.lines]
+    for line in command.lines:
+        of_customer[line.product_id] = of_customer.get(line.product_id, 0) + line.quantity
+    events = [*(alert for alert in alerts if alert), reservation.reserved()]
+    outbox.add(work, *events, traceparents=[asked.traceparent] * len(events))
 
 
 @transaction
@@ -259,18 +341,33 @@ async def transfer_stock(
     return await _levels_after(work, key, moved, stock)
 
 
-async def _promised_otherwise(work: UnitOfWork, command: ReserveInventory) -> dict[str, int]:
-    """Units of each product that other reservations keep for the customer. Of a customer's orders at once, each waits here for
-    the commit of the one before, so that this stays true."""
-    await work.lock(f"customer {command.customer_id}")
-    promised = await work.rows(
+async def _promised_otherwise(work: UnitOfWork, commands: Sequence[ReserveInventory]) -> Promised:
+    """What reservations other than these keep for their customers. Of a customer's orders at once, each waits here for the commit
+    of the one before, so that this stays true."""
+    limited = [command for command in commands if command.parcel == 1]
+    if not limited:
+        return {}
+    customers = sorted({command.customer_id for command in limited})
+    await work.lock(*[f"customer {customer}" for customer in customers])
+    rows = await work.rows(
         _PROMISED,
-        customer=command.customer_id,
-        order=command.order_id,
-        parcel=command.parcel,
-        products=[line.product_id for line in command.lines],
+        customers=customers,
+        orders=[command.order_id for command in limited],
+        products=sorted({line.product_id for command in limited for line in command.lines}),
     )
-    return {row["product_id"]: row["units"] for row in promised}
+    promised: Promised = {}
+    for row in rows:
+        promised.setdefault(row["customer_id"], {})[row["product_id"]] = row["units"]
+    return promised
+
+
+async def _stock_of_all(work: UnitOfWork, commands: Sequence[ReserveInventory]) -> dict[str, dict[str, Stock]]:
+    """The stock of the lines of all, locked, by warehouse and product."""
+    places = sorted({(command.warehouse_id, line.product_id) for command in commands for line in command.lines})
+    if not places:
+        return {}
+    warehouses, products = map(list, zip(*places, strict=True))
+    return _by_warehouse(await work.all(_AT_PLACES, warehouses=warehouses, products=products))
 
 
 async def _require_warehouses(work: UnitOfWork, caller: Grant, *warehouse_ids: str) -> None:
@@ -382,9 +479,8 @@ def _best(lines: Sequence[StockLine], by_warehouse: dict[str, dict[str, Stock]])
     return warehouse_id
 
 
-async def _unknown_or_short(
-    work: UnitOfWork, warehouse_id: str, stock: dict[str, Stock], short: Sequence[contract.ShortLine]
-) -> Refusal:
-    if not stock and await work.read(Warehouse, warehouse_id) is None:
+async def _unknown_or(work: UnitOfWork, refusal: Refusal, warehouse_id: str, stock: Mapping[str, Mapping[str, Stock]]) -> Refusal:
+    """The refusal, or that there is no such warehouse, if that is why."""
+    if warehouse_id not in stock and await work.read(Warehouse, warehouse_id) is None:
         return unknown_warehouse(warehouse_id)
-    return out_of_stock(short)
+    return refusal

@@ -33,13 +33,6 @@ HAS_LEFT = frozenset({ReservationStatus.SHIPPED, ReservationStatus.RESTOCKED})
 """The goods have left, whether or not they came back."""
 
 
-@dataclass(frozen=True)
-class PromiseLimit:
-    """Of one product, so many units at most are promised to one customer at a time."""
-
-    units: int = PROMISED_UNITS
-
-
 class Table(Record):
     metadata: ClassVar[MetaData] = metadata
 
