@@ -47,8 +47,8 @@ fuzz: $(INSTALLED) ## Play made-up requests against the whole platform for long 
 explore: $(INSTALLED) ## Play the saga against an adversary for long (SEEDS=2000, or SEED=1, or STORY=file)
 	@$(BIN)/python -m testing.explorer $(if $(STORY),--story $(STORY),$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000)))
 
-bench: $(INSTALLED) ## Measure the platform on this machine; writes benchmarks/results.json
-	@$(BIN)/python -m benchmarks.run
+bench: $(INSTALLED) ## Measure the platform on this machine; writes docs/performance.md (ONLY=growth for one part)
+	@$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY))
 
 check: $(INSTALLED) ## Style, types, and the direction of imports
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

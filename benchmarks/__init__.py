@@ -1,1 +1,1 @@
-"""What one order costs, on this machine, in one run: `make bench`."""
+"""What the platform does and what it costs, on this machine: `make bench`. The parts are in `benchmarks/parts.py`."""

@@ -3,63 +3,62 @@
 The three take turns, so that whatever else the machine does meanwhile meets them alike; ratios are taken within a turn.
 """
 
-import statistics
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from benchmarks.figures import Measured, spreads
 from benchmarks.load import Load, load
+from benchmarks.orders import Ordering, cpu_s
+from data.baskets import read_baskets
 from embedded import envoy
 from embedded.platform import Platform
 from embedded.ports import free_port
-from embedded.processes import usage
 from gateway.envoy import render
 from gateway.settings import GatewaySettings
 
-TURNS = 5
-SECONDS = 3.0
+SECONDS = 2.0
 WARM_UP_SECONDS = 1.0
 CONNECTIONS = 16
 GATEWAY_PROCESSES = ("gateway", "edge")
 
-Spread = dict[str, float]
-"""Median, min and max of the turns."""
+
+async def measure_gateway(shop: Ordering, turns: int, data: Path, *, as_customer: bool) -> Measured:
+    """Reads of one product, with the token of a customer or without any."""
+    product, _ = read_baskets()[0].lines[0]
+    token = await shop.customers[0].token() if as_customer else None
+    found = await gateway_costs(shop.platform, f"/api/v1/products/{product}", token, data, turns)
+    return Measured(spreads(found))
 
 
-async def gateway_costs(platform: Platform, path: str, token: str | None, data: Path) -> dict[str, Spread]:
-    """Five turns as this caller (None: without a token), after a short one that warms up."""
-    turns = []
+async def gateway_costs(platform: Platform, path: str, token: str | None, data: Path, turns: int) -> list[dict[str, float]]:
+    """The figures of each turn, after a short one that warms up."""
+    found = []
     pids = [platform.supervisor.pid(name) for name in GATEWAY_PROCESSES]
     async with bare_envoy(platform.url("catalog"), data) as (bare_url, bare_pid):
-        for seconds in (WARM_UP_SECONDS, *[SECONDS] * TURNS):
+        for seconds in (WARM_UP_SECONDS, *[SECONDS] * turns):
             direct, _ = await asked(platform.url("catalog") + path, token, seconds, [])
             bare, bare_cpu_us = await asked(bare_url + path, token, seconds, [bare_pid])
             gateway, cpu_us = await asked(platform.url("gateway") + path, token, seconds, pids)
-            turns.append(
+            found.append(
                 {
                     "gateway_to_direct": gateway.per_second / direct.per_second,
                     "gateway_to_bare_envoy": gateway.per_second / bare.per_second,
-                    "gateway_cpu_us_per_request": cpu_us,
-                    "bare_envoy_cpu_us_per_request": bare_cpu_us,
-                    "load_cpu_us_per_request": gateway.cpu_s / gateway.answered * 1e6,
+                    "gateway_cpu_us": cpu_us,
+                    "bare_envoy_cpu_us": bare_cpu_us,
                     "gateway_rps": gateway.per_second,
                     "bare_envoy_rps": bare.per_second,
                     "direct_rps": direct.per_second,
                 }
             )
-    return {name: spread([turn[name] for turn in turns[1:]]) for name in turns[0]}
+    return found[1:]
 
 
 async def asked(url: str, token: str | None, seconds: float, pids: list[int]) -> tuple[Load, float]:
     """What was answered, and the CPU microseconds that these processes spent on each request."""
-    before = sum(usage(pid).cpu_s for pid in pids)
+    before = sum(cpu_s(pid) for pid in pids)
     answers = await load(url, connections=CONNECTIONS, seconds=seconds, token=token)
-    return answers, (sum(usage(pid).cpu_s for pid in pids) - before) / answers.answered * 1e6
-
-
-def spread(values: list[float]) -> Spread:
-    """Median, min and max."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return answers, (sum(cpu_s(pid) for pid in pids) - before) / answers.answered * 1e6
 
 
 @asynccontextmanager

@@ -1,24 +1,32 @@
 """One service's PostgreSQL database: its connections, its columns, and which of its errors pass."""
 
+import asyncio
 import errno
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import asyncpg
-from sqlalchemy import Column, DateTime, Enum, MetaData, text
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy import Column, DateTime, Enum, MetaData, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from contracts.budgets import LOCK_WAIT_S
 
+CONNECT_S = 10
+"""How long a server may take to accept a connection."""
+IDLE_S = 60.0
+"""How long a connection is kept that nobody needs: each is a process of PostgreSQL's, with memory of its own."""
+Answer = TypeVar("Answer")
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -44,18 +52,53 @@ def time_column(*, nullable: bool = False, **options: Any) -> "Column[datetime]"
     return Column(DateTime(timezone=True), nullable=nullable, **options)
 
 
-class Database:
+class Reader:
+    """Reads from one PostgreSQL server. Its connections are opened when they are needed and closed when they are idle."""
+
+    def __init__(self, url: str, pool_size: int) -> None:
+        self._engine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=10,
+            pool_use_lifo=True,  # so that what is not needed stays idle, and is closed
+            hide_parameters=True,  # errors are logged; what people entered is not
+            connect_args={
+                "timeout": CONNECT_S,
+                "server_settings": {
+                    "default_transaction_read_only": "on",
+                    "lock_timeout": "10s",
+                    "idle_in_transaction_session_timeout": "60s",
+                },
+            },
+        )
+        _close_when_idle(self._engine)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session for queries; PostgreSQL refuses to change anything in it."""
+        async with AsyncSession(self._engine, expire_on_commit=False) as session:
+            yield session
+
+    async def answer(self, query: Callable[["Reader"], Awaitable[Answer]]) -> Answer:
+        """What a query answers that reads here. `chassis.replica` has another place to ask, with the same method."""
+        return await query(self)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+class Database(Reader):
     """The only way to a service's tables: commands change through `chassis.store`, queries read in sessions of their own.
 
-    `read_url`: of a replica, for queries that may lag behind a little.
+    It has at most `pool_size` connections for queries, and as many for commands.
     """
 
-    def __init__(self, url: str, *, read_url: str | None = None, pool_size: int = 8) -> None:
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        super().__init__(url, pool_size)
         self.url = url
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None
-        self._primary = _reading_engine(url, pool_size)
-        self._replica = _reading_engine(read_url, pool_size) if read_url else self._primary
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[asyncpg.Connection]:
@@ -64,10 +107,11 @@ class Database:
             self._pool = asyncpg.create_pool(
                 self.asyncpg_dsn,
                 min_size=0,
-                max_size=2 * self._pool_size,
+                max_size=self._pool_size,
+                max_inactive_connection_lifetime=IDLE_S,
                 connection_class=_Connection,
                 init=_decode_json,
-                timeout=10,
+                timeout=CONNECT_S,
                 server_settings={
                     # A statement that waits longer than this is in the way of others itself; better a fault that is tried again.
                     "lock_timeout": f"{LOCK_WAIT_S:.0f}s",
@@ -78,29 +122,21 @@ class Database:
         async with self._pool.acquire(timeout=10) as connection:
             yield connection
 
-    @asynccontextmanager
-    async def reading(self, *, may_lag: bool = False) -> AsyncIterator[AsyncSession]:
-        """A session for queries; PostgreSQL refuses to change anything in it. `may_lag`: whether a replica will do, which may not
-        know yet what was written a moment ago."""
-        async with AsyncSession(self._replica if may_lag else self._primary, expire_on_commit=False) as session:
-            yield session
-
     async def ping(self) -> None:
         """Return if the database answers; raise otherwise."""
-        async with self._primary.connect() as connection:
+        async with self._engine.connect() as connection:
             await connection.execute(text("select 1"))
 
     @property
     def asyncpg_dsn(self) -> str:
         """The address as asyncpg itself takes it."""
-        return self._primary.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
 
     async def close(self) -> None:
         if self._pool is not None:
             await self._pool.close()
             self._pool = None
-        await self._primary.dispose()
-        await self._replica.dispose()
+        await super().close()
 
 
 async def _decode_json(connection: asyncpg.Connection) -> None:
@@ -115,21 +151,22 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
         return ""
 
 
-def _reading_engine(url: str, pool_size: int) -> AsyncEngine:
-    return create_async_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=pool_size,
-        pool_timeout=10,
-        hide_parameters=True,  # errors are logged; what people entered is not
-        connect_args={
-            "server_settings": {
-                "default_transaction_read_only": "on",
-                "lock_timeout": "10s",
-                "idle_in_transaction_session_timeout": "60s",
-            }
-        },
-    )
+def _close_when_idle(engine: AsyncEngine) -> None:
+    """SQLAlchemy keeps every connection that it ever needed, even one that the server has closed; asyncpg's own pool does not."""
+    closing: WeakKeyDictionary[ConnectionPoolEntry, asyncio.TimerHandle] = WeakKeyDictionary()
+
+    def given_back(_: object, record: ConnectionPoolEntry) -> None:
+        closing[record] = asyncio.get_running_loop().call_later(IDLE_S, record.invalidate)
+
+    def taken(_: object, record: ConnectionPoolEntry, __: object) -> None:
+        if timer := closing.pop(record, None):
+            timer.cancel()
+        connection: Any = record.driver_connection
+        if connection.is_closed():
+            raise DisconnectionError  # the pool makes a new one in its place
+
+    event.listen(engine.sync_engine, "checkin", given_back)
+    event.listen(engine.sync_engine, "checkout", taken)
 
 
 def is_connection_fault(error: BaseException) -> bool:

@@ -47,11 +47,12 @@ async def optional_key(request: Request, caller: Caller, key: KeyHeader = None) 
     return IdempotencyKey(scope, key, hashlib.sha256(body).hexdigest())
 
 
-async def required_key(key: Annotated[IdempotencyKey | None, Depends(optional_key)]) -> IdempotencyKey:
+async def required_key(request: Request, caller: Caller, key: KeyHeader = None) -> IdempotencyKey:
     """The request's key; refused without one."""
-    if key is None:
+    found = await optional_key(request, caller, key)
+    if found is None:
         raise Refusal(ErrorCode.IDEMPOTENCY_KEY_MISSING, "Send an Idempotency-Key header, so that a retry is safe.")
-    return key
+    return found
 
 
 OptionalKey = Annotated[IdempotencyKey | None, Depends(optional_key)]

@@ -24,6 +24,7 @@ from chassis.clients import HttpSession
 from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
 from chassis.dependencies import is_provided, provide, provided
+from chassis.freshness import describe_freshness
 from chassis.health import Check, Troubles, health_router
 from chassis.idempotency import forget_keys
 from chassis.inbox import Inbox
@@ -33,6 +34,7 @@ from chassis.plain_input import PlainInput
 from chassis.problems import MEDIA_TYPE as PROBLEM_TYPE
 from chassis.problems import install_problem_handlers
 from chassis.relay import Relay
+from chassis.replica import Replica
 from chassis.sessions import EndedSessions, ended_fetcher
 from chassis.settings import ProcessSettings, ServiceSettings
 from chassis.telemetry import configure_tracing
@@ -65,18 +67,20 @@ _STALE = {
 
 
 class _Api(FastAPI):
-    """Says that refusals and faults come as problem details, since FastAPI knows but one media type for an endpoint, and how a
-    change is refused that comes too late."""
+    """Says how fresh answers are, that refusals and faults come as problem details, since FastAPI knows but one media type for an
+    endpoint, and how a change is refused that comes too late."""
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
+        describe_freshness(document)
         for item in document["paths"].values():
             for operation in item.values():
                 if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ())):
-                    operation["responses"]["412"] = {
+                    stale = {
                         "description": "Somebody else changed it first: it has not the ETag in If-Match any more",
                         "content": {PROBLEM_TYPE: {"schema": {"allOf": [_PROBLEM, _STALE]}}},
                     }
+                    operation["responses"].setdefault("412", stale)
                 for response in operation["responses"].values():
                     content = response.get("content", {})
                     if content.get("application/json", {}).get("schema") == _PROBLEM:
@@ -143,6 +147,11 @@ class Service:
 
     def __post_init__(self) -> None:
         provide(self.api, Database, self.database)
+        if self.settings.database_read_url:
+            size, most = self.settings.database_pool_size, self.settings.database_replica_max_lag_seconds
+            replica = Replica(self.settings.database_read_url, self.database, pool_size=size, max_lag_s=most)
+            provide(self.api, Replica, replica)
+            provided(self.api, Troubles)["replica"] = replica.trouble
 
     @asynccontextmanager
     async def opened(self, parts: frozenset[Part] = frozenset(Part)) -> AsyncIterator[None]:
@@ -152,6 +161,8 @@ class Service:
             stack.push_async_callback(self.database.close)
             for resource in self.resources:
                 await stack.enter_async_context(resource)
+            if Part.API in parts and is_provided(self.api, Replica):
+                await stack.enter_async_context(provided(self.api, Replica).following())
             if Part.API in parts and not is_provided(self.api, TokenVerifier):
                 http = await stack.enter_async_context(HttpSession())
                 ended = EndedSessions(ended_fetcher(http, self.settings.identity_url))

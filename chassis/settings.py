@@ -35,10 +35,16 @@ class ProcessSettings(BaseSettings):
 
 
 class ServiceSettings(ProcessSettings):
-    """What every service reads. A service adds its `database_url`, aliased to DATABASE_URL_<SERVICE>."""
+    """What every service reads. A service adds its `database_url`, aliased to DATABASE_URL_<SERVICE>, and its
+    `database_read_url`, aliased to DATABASE_READ_URL_<SERVICE>."""
 
     database_url: DatabaseUrl
+    database_read_url: DatabaseUrl | None = None
+    """A replica of the same database, which answers the queries that may lag."""
+    database_replica_max_lag_seconds: Annotated[float, Field(gt=0, le=300)] = 10
+    """A replica that is further behind is not used."""
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 8
+    """The most connections for queries, and to the replica; for commands there are as many, and one for the relay."""
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_enable_idempotence: bool = True
     """Off only for brokers without idempotent producers (the embedded one)."""

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import asyncpg
@@ -25,8 +26,7 @@ _DIALECT: Any = dialect_of_asyncpg.dialect()  # type: ignore[no-untyped-call]
 
 class Record(SQLModel):
     """A row of a table. It is made like any SQLModel, but quickly: SQLAlchemy need not note each value that is set, and pydantic
-    need not look at the signature of each default's factory for every row again. A default is a value that nobody changes, or is
-    made by a factory without arguments."""
+    need not look at the signature of each default's factory for every row again. A factory takes no arguments."""
 
     if not TYPE_CHECKING:  # the types are those of the columns
 
@@ -34,7 +34,8 @@ class Record(SQLModel):
             fixed, factories = _defaults(type(self))
             own = instance_dict(self)
             own.update(fixed)
-            own.update(values)
+            known = type(self).model_fields
+            own.update((name, value) for name, value in values.items() if name in known)
             for name, factory in factories:
                 if name not in values:
                     own[name] = factory()
@@ -43,9 +44,16 @@ class Record(SQLModel):
 @lru_cache(None)
 def _defaults(kind: type[SQLModel]) -> tuple[dict[str, Any], list[tuple[str, Callable[[], Any]]]]:
     """What columns hold if nothing is said: the same for every row, or made for each."""
-    fields = kind.model_fields.items()
-    fixed = {name: field.default for name, field in fields if not field.is_required() and field.default_factory is None}
-    return fixed, [(name, cast(Callable[[], Any], field.default_factory)) for name, field in fields if field.default_factory]
+    fixed: dict[str, Any] = {}
+    made: list[tuple[str, Callable[[], Any]]] = []
+    for name, field in kind.model_fields.items():
+        if field.default_factory is not None:
+            made.append((name, cast(Callable[[], Any], field.default_factory)))
+        elif isinstance(field.default, list | dict | set):
+            made.append((name, partial(deepcopy, field.default)))
+        elif not field.is_required():
+            fixed[name] = field.default
+    return fixed, made
 
 
 @dataclass(frozen=True)

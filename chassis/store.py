@@ -18,13 +18,11 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
-from functools import lru_cache, partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
-from sqlalchemy.orm.attributes import instance_dict
 from sqlalchemy.sql import Executable
 from sqlmodel import Field, SQLModel
 
@@ -36,7 +34,7 @@ from contracts.errors import ErrorCode, Refusal
 PAUSE_S = 0.02
 """The longest pause before the second try of a transaction that others were in the way of; it doubles with each try."""
 TRIES = 10
-"""How often a row is added that others add and delete all the time."""
+"""How often `get_or_add` looks and adds, since what was in its way may be deleted in between."""
 AlreadyThere = asyncpg.UniqueViolationError
 """Somebody has added a row with this key before."""
 _LOCK = "select pg_advisory_xact_lock(hashtextextended(key, 0)) from unnest($1::text[]) as key"
@@ -50,28 +48,10 @@ class Aggregate(Record):
 
     version: int = Field(default=1)
 
-    def __init__(self, **values: Any) -> None:
-        """As SQLModel makes rows, unchecked, but without its bookkeeping for sessions, which took most of the time."""
-        own = instance_dict(self)
-        for name, default in _fields(type(self)):
-            if name in values:
-                own[name] = values[name]
-            elif default is not None:
-                own[name] = default()
-
     def require_version(self, seen: int | None) -> None:
         """Go on only if it is still what the caller has seen; None: whatever it is. Refusal: stale_version."""
         if seen is not None and seen != self.version:
             raise StaleVersion(self)
-
-
-@lru_cache(None)
-def _fields(kind: type[Aggregate]) -> tuple[tuple[str, Callable[[], Any] | None], ...]:
-    """The names of its columns, and how each one's default is made, if it has one."""
-    return tuple(
-        (name, None if field.is_required() else cast(Any, field.default_factory) or partial(deepcopy, field.default))
-        for name, field in kind.model_fields.items()
-    )
 
 
 class StaleVersion(Refusal):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from contracts.platform import PROCESSES, SERVICE_NAMES, Process
+from contracts.platform import PROCESSES, SERVICE_NAMES, SERVICES, Process
 
 _MAKERS: dict[str, Callable[[], str]] = {
     "ADMIN_EMAIL": lambda: "admin@example.com",
@@ -31,7 +31,8 @@ def fresh() -> dict[str, str]:
     """Environment variables with new secrets, also for the servers that a platform elsewhere brings along."""
     servers = {"GRAFANA_PASSWORD": token(18), "REDIS_PASSWORD": token()}
     databases = ("", *(f"_{name.upper()}" for name in (*SERVICE_NAMES, "temporal")))
-    return of_processes({}) | servers | {f"POSTGRES_PASSWORD{name}": token() for name in databases}
+    replicas = {service.read_database_variable: "" for service in SERVICES}
+    return of_processes({}) | servers | {f"POSTGRES_PASSWORD{name}": token() for name in databases} | replicas
 
 
 def env_file(variables: Mapping[str, str]) -> str:
@@ -60,6 +61,7 @@ def _addresses_of(process: Process, variables: Mapping[str, str]) -> dict[str, s
         password = variables[f"POSTGRES_PASSWORD_{process.identifier.upper()}"]
         server = f"postgres-{process.name}.infrastructure:5432"
         addresses[process.database_variable] = f"postgresql://{process.name}:{password}@{server}/{process.database_name}"
+        addresses[process.read_database_variable] = variables[process.read_database_variable]
     if process.uses_redis:
         addresses["REDIS_URL"] = f"redis://commerce:{variables['REDIS_PASSWORD']}@valkey.infrastructure:6379/0"
     return addresses

@@ -1,6 +1,7 @@
 """The processes of the platform: one list, for all who start, reach, supply, deploy or check them.
 
-Names are those of hosts. `DATABASE_URL_<NAME>`, `<NAME>_URL` and `SERVICE_CLIENT_SECRET_<NAME>` are made from them.
+Names are those of hosts. `DATABASE_URL_<NAME>`, `DATABASE_READ_URL_<NAME>`, `<NAME>_URL` and `SERVICE_CLIENT_SECRET_<NAME>` are
+made from them.
 """
 
 from dataclasses import dataclass
@@ -30,6 +31,17 @@ class Process:
     @property
     def database_variable(self) -> str:
         return f"DATABASE_URL_{self.identifier.upper()}"
+
+    @property
+    def read_database_variable(self) -> str:
+        """Of a replica of its database, which it may do without."""
+        return f"DATABASE_READ_URL_{self.identifier.upper()}"
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """Environment variables of its own database and of Redis: their addresses have passwords in them."""
+        databases = (self.database_variable, self.read_database_variable) if self.has_database else ()
+        return (*databases, *(("REDIS_URL",) if self.uses_redis else ()))
 
     @property
     def database_name(self) -> str:

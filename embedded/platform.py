@@ -166,6 +166,8 @@ class Platform:
             specs.append(postgres.spec())
             proxied = replace(postgres, port=self._port_for_others("postgres", postgres.port))
             addresses |= {variable: proxied.url(name) for variable, name in database_names.items()}
+        replicas = [service.read_database_variable for service in SERVICES]
+        addresses |= {variable: given[variable] for variable in replicas if variable in given}
 
         if "REDIS_URL" in given:
             addresses["REDIS_URL"] = given["REDIS_URL"]
@@ -258,10 +260,8 @@ class Platform:
 
     def _env_of(self, process: Process) -> dict[str, str]:
         """`env` without the secrets and the databases of others."""
-        own = {*process.needs, *((process.database_variable,) if process.has_database else ())}
-        if process.uses_redis:
-            own.add("REDIS_URL")
-        secret = {"REDIS_URL", *(name for other in PROCESSES.values() for name in (*other.needs, other.database_variable))}
+        own = {*process.needs, *process.servers}
+        secret = {name for other in PROCESSES.values() for name in (*other.needs, *other.servers)}
         return {name: value for name, value in self._env.items() if name in own or name not in secret}
 
     def _port(self, ports: Ports, name: str) -> int:

@@ -49,16 +49,20 @@ IMMEDIATE_SHUTDOWN_S = 6.0  # an immediate shutdown takes at most 5
 class PostgresServer:
     """One cluster in `directory` (created at its first start).
 
-    `databases` are created whenever they are missing.
+    `databases` are created whenever they are missing. With `follows` it is a replica of that server, by streaming
+    replication, and has its databases and its password.
     """
 
     directory: Path
     port: int
     databases: tuple[str, ...] = DATABASES
+    follows: "PostgresServer | None" = None
 
     @property
     def password(self) -> str:
         """The password of `USER`."""
+        if self.follows:
+            return self.follows.password
         passable_directory(self.directory)
         return kept_password(self.directory)
 
@@ -74,7 +78,7 @@ class PostgresServer:
             argv=(str(_binaries() / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings),
             ready=self._answers,
             prepare=self._prepare,
-            on_ready=self._create_databases,
+            on_ready=None if self.follows else self._create_databases,
             run_as=self._run_as(),
             cwd=Path("/"),
             stop_signal=signal.SIGINT,
@@ -103,35 +107,38 @@ class PostgresServer:
             await connection.close()
 
     async def _prepare(self) -> None:
+        passable_directory(self.directory)
         if not (self._data / "PG_VERSION").exists():
-            await self._initdb()
+            await (self._copy(self.follows) if self.follows else self._initdb())
         await _until_orphans_are_gone(self._data)
 
     async def _initdb(self) -> None:
-        """Create the cluster beside its place, then move it there.
-
-        An initdb that is killed half-way leaves no half cluster.
-        """
         assert self.password  # makes the file
-        new, password = self._data.with_name("data.new"), self._data.with_name("password")
+        password = self._data.with_name("password")
+        if run_as := self._run_as():
+            os.chown(password, run_as.uid, run_as.gid)
+        options = ("-U", USER, "--pwfile", str(password), "--auth", "scram-sha-256", "--encoding", "UTF8")
+        locale = ("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C")
+        await self._make("initdb", *options, *locale)
+
+    async def _copy(self, primary: "PostgresServer") -> None:
+        address = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", USER)
+        await self._make("pg_basebackup", "-R", "-c", "fast", *address, PGPASSWORD=primary.password)
+
+    async def _make(self, program: str, *arguments: str, **environment: str) -> None:
+        """Let a program of PostgreSQL's create the cluster beside its place, then move it there.
+
+        A program that is killed half-way leaves no half cluster.
+        """
+        new, run_as = self._data.with_name("data.new"), self._run_as()
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
-        if run_as := self._run_as():
+        if run_as:
             os.chown(new, run_as.uid, run_as.gid)
-            os.chown(password, run_as.uid, run_as.gid)
         process = await asyncio.create_subprocess_exec(
-            str(_binaries() / "initdb"),
-            *("-D", str(new), "-U", USER, "--pwfile", str(password), "--auth", "scram-sha-256"),
-            *(
-                "--encoding",
-                "UTF8",
-                "--locale-provider",
-                "builtin",
-                "--builtin-locale",
-                "C.UTF-8",
-                "--locale",
-                "C",
-            ),
+            str(_binaries() / program),
+            *("-D", str(new), *arguments),
+            env={**os.environ, **environment},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -140,7 +147,7 @@ class PostgresServer:
         )
         output, _ = await process.communicate()
         if process.returncode:
-            raise RuntimeError(f"initdb failed:\n{output.decode(errors='replace')}")
+            raise RuntimeError(f"{program} failed:\n{output.decode(errors='replace')}")
         new.rename(self._data)
 
     def _run_as(self) -> RunAs | None:
@@ -161,9 +168,11 @@ class PostgresServer:
 
 
 @asynccontextmanager
-async def running(directory: Path, databases: Sequence[str] = DATABASES) -> AsyncIterator[PostgresServer]:
+async def running(
+    directory: Path, databases: Sequence[str] = DATABASES, *, follows: PostgresServer | None = None
+) -> AsyncIterator[PostgresServer]:
     """A server for the time of the block. Raises PartFailed if it does not start."""
-    server = PostgresServer(directory, free_port(), tuple(databases))
+    server = PostgresServer(directory, free_port(), tuple(databases), follows)
     async with Supervisor(directory, [server.spec()]):
         yield server
 

@@ -20,8 +20,10 @@ CALLER, JWT, RBAC, BUFFER, CORS = (
 """The filters that a route tells what to do."""
 LIMITS = "limits"
 """Where the callers filter leaves what these headers of the answer say."""
-_CORS_REQUEST = "authorization, content-type, idempotency-key, if-match, if-none-match, prefer, traceparent, x-request-id"
-_CORS_ANSWER = "etag, location, preference-applied, ratelimit, ratelimit-policy, retry-after, x-request-id"
+_CORS_REQUEST = (
+    "authorization, cache-control, content-type, idempotency-key, if-match, if-none-match, prefer, traceparent, x-request-id"
+)
+_CORS_ANSWER = "age, etag, location, preference-applied, ratelimit, ratelimit-policy, retry-after, x-request-id"
 _PLAIN_PATH = rf"(?:{PATH})(?:\?.*)?"
 _PLAIN_HOST = r"[A-Za-z0-9._~-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?"
 

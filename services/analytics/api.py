@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import Depends, Query
 
-from chassis.dependencies import Db
+from chassis.freshness import MayLag
 from chassis.paging import Cursor, Limit
 from contracts.base import Day
 from contracts.errors import ErrorCode, Refusal
@@ -41,20 +41,20 @@ InPeriod = Annotated[Period, Depends(_period)]
 
 
 @public.get("/summary", summary="A period at a glance")
-async def summary(db: Db, period: InPeriod) -> Summary:
+async def summary(db: MayLag, period: InPeriod) -> Summary:
     return await queries.summary(db, period)
 
 
 @public.get("/sales-by-day", summary="Orders and revenue per UTC day and currency, oldest first")
 async def sales_by_day(
-    db: Db, period: InPeriod, currency: Currency | None = None, cursor: Cursor = None, limit: Limit = 50
+    db: MayLag, period: InPeriod, currency: Currency | None = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[SalesDayReport]:
     return await queries.sales_by_day(db, period, currency=currency, cursor=cursor, limit=limit)
 
 
 @public.get("/top-products", summary="Products by what was sold of them, the best first")
 async def top_products(
-    db: Db,
+    db: MayLag,
     period: InPeriod,
     currency: Currency = "USD",
     by: ProductOrder = ProductOrder.REVENUE,
@@ -65,10 +65,10 @@ async def top_products(
 
 
 @public.get("/customers", summary="Customers by value, the best first")
-async def customers(db: Db, currency: Currency = "USD", cursor: Cursor = None, limit: Limit = 50) -> Page[CustomerReport]:
+async def customers(db: MayLag, currency: Currency = "USD", cursor: Cursor = None, limit: Limit = 50) -> Page[CustomerReport]:
     return await queries.customers(db, currency=currency, cursor=cursor, limit=limit)
 
 
 @public.get("/customers/{customer_id}", summary="One customer: value and latest orders")
-async def customer(db: Db, customer_id: UUID) -> CustomerDetail:
+async def customer(db: MayLag, customer_id: UUID) -> CustomerDetail:
     return await queries.customer(db, customer_id)

@@ -13,6 +13,7 @@ from services.analytics.model import inbox, metadata
 
 class AnalyticsSettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_ANALYTICS")
+    database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_ANALYTICS")
 
 
 def build(settings: AnalyticsSettings) -> Service:

@@ -10,10 +10,11 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Computed, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from chassis.database import new_metadata, time_column
 from chassis.inbox import Inbox
+from chassis.statements import Record
 from contracts.orders import OrderStatus
 
 metadata = new_metadata()
@@ -25,7 +26,7 @@ def amount_column() -> "Column[int]":
     return Column(BigInteger, nullable=False, server_default=text("0"))
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata
 
 

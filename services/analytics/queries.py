@@ -10,8 +10,9 @@ from sqlalchemy import BigInteger, ColumnElement, and_, cast, func, or_, tuple_
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlmodel import col, select
 
-from chassis.database import Database
+from chassis.database import Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
+from chassis.replica import may_lag
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
 from services.analytics.model import CustomerValue, OrderFact, ProductDay, SalesDay
@@ -47,8 +48,9 @@ class Period:
         return datetime.combine(self.last + timedelta(days=1), time.min, UTC)
 
 
+@may_lag
 async def sales_by_day(
-    database: Database, period: Period, *, currency: str | None, cursor: str | None, limit: int
+    database: Reader, period: Period, *, currency: str | None, cursor: str | None, limit: int
 ) -> Page[SalesDayReport]:
     """Days on which anything happened, oldest first; one row for each currency."""
     place = tuple_(col(SalesDay.day), col(SalesDay.currency))
@@ -63,8 +65,9 @@ async def sales_by_day(
     return page_of(rows, limit, _sales_day, lambda row: (row.day, row.currency))
 
 
+@may_lag
 async def top_products(
-    database: Database, period: Period, *, currency: str, by: ProductOrder, cursor: str | None, limit: int
+    database: Reader, period: Period, *, currency: str, by: ProductOrder, cursor: str | None, limit: int
 ) -> Page[ProductReport]:
     """Products by what was sold of them in a period, the best first."""
     quantity, revenue = _sum(ProductDay.quantity), _sum(ProductDay.revenue_minor)
@@ -91,7 +94,8 @@ async def top_products(
     )
 
 
-async def customers(database: Database, *, currency: str, cursor: str | None, limit: int) -> Page[CustomerReport]:
+@may_lag
+async def customers(database: Reader, *, currency: str, cursor: str | None, limit: int) -> Page[CustomerReport]:
     """Customers by value, the best first."""
     value, customer_id = col(CustomerValue.value_minor), col(CustomerValue.customer_id)
     query = select(CustomerValue).where(CustomerValue.currency == currency).order_by(value.desc(), customer_id).limit(limit + 1)
@@ -103,7 +107,8 @@ async def customers(database: Database, *, currency: str, cursor: str | None, li
     return page_of(rows, limit, _customer, lambda row: (row.value_minor, row.customer_id))
 
 
-async def customer(database: Database, customer_id: UUID) -> CustomerDetail:
+@may_lag
+async def customer(database: Reader, customer_id: UUID) -> CustomerDetail:
     """One customer. Refusal: not_found."""
     values = select(CustomerValue).where(CustomerValue.customer_id == customer_id).order_by(col(CustomerValue.currency))
     orders = (
@@ -124,7 +129,8 @@ async def customer(database: Database, customer_id: UUID) -> CustomerDetail:
     )
 
 
-async def summary(database: Database, period: Period) -> Summary:
+@may_lag
+async def summary(database: Reader, period: Period) -> Summary:
     """A period at a glance."""
     names = ("placed", "confirmed", "cancelled", "completed", "undelivered", "gross_minor", "refunds_minor")
     sums = [_sum(getattr(SalesDay, name)).label(name) for name in names]

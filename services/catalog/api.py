@@ -7,6 +7,7 @@ from fastapi import Query, Request, Response
 from chassis.database import Database
 from chassis.dependencies import Db, from_app, provided
 from chassis.etags import OptionalSeenVersion, SeenVersion, showing, tagged
+from chassis.freshness import MayLag
 from chassis.idempotency import OptionalKey
 from chassis.paging import Cursor, Limit
 from contracts.base import NO_CONTROLS, ProductId
@@ -49,7 +50,7 @@ internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])
 
 @public.get("/products", summary="Find products")
 async def list_products(
-    db: Db,
+    db: MayLag,
     q: Search | None = None,
     category: InCategory | None = None,
     min_price: PriceLimit | None = None,
@@ -122,7 +123,7 @@ async def delete_product(db: Db, products: Products, product_id: ProductId, seen
 
 
 @public.get("/categories", summary="List departments and categories")
-async def list_categories(db: Db, cursor: Cursor = None, limit: Limit = 50) -> Page[CategoryView]:
+async def list_categories(db: MayLag, cursor: Cursor = None, limit: Limit = 50) -> Page[CategoryView]:
     return await queries.list_categories(db, cursor, limit)
 
 

@@ -17,6 +17,7 @@ from services.catalog.model import metadata
 
 class CatalogSettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_CATALOG")
+    database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_CATALOG")
     redis_url: str = "redis://127.0.0.1:6379/0"
     catalog_cache_seconds: Annotated[int, Field(ge=1, le=86_400)] = 60
     """How long a product is cached; also the longest that an old price could be seen if Redis fails while it changes."""

@@ -42,7 +42,7 @@ _ADD_CATEGORIES = sql("""
     insert into categories (category_id, name, parent_id)
     select id, name, parent
     from unnest(cast(:ids as text[]), cast(:names as text[]), cast(:parents as text[])) as new (id, name, parent)
-    order by id on conflict do nothing
+    order by id on conflict do nothing returning category_id
 """)
 _SHOW_PLACE = sql("""
     with inside as (
@@ -339,13 +339,16 @@ async def _make_places(work: UnitOfWork, rows: Iterable[ImportRow]) -> dict[str,
     found = await _categories(work, categories, departments)
     missing = [category for category_id, category in (departments | categories).items() if category_id not in found]
     if missing:
-        await work.rows(
+        added = await work.rows(
             _ADD_CATEGORIES,
             ids=[category.category_id for category in missing],
             names=[category.name for category in missing],
             parents=[category.parent_id for category in missing],
         )
-        found = await _categories(work, categories, departments)
+        if len(added) < len(missing):  # somebody else has added some of them meanwhile
+            found = await _categories(work, categories, departments)
+        else:
+            found |= {category.category_id: category for category in missing}
     # Staff may have moved a category since it was made: what counts is where it is now.
     return {
         category_id: place(category, found[category.parent_id])

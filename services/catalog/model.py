@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Self
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Computed, Index, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import TSVECTOR
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from chassis.clock import utc_now
 from chassis.database import new_metadata, time_column
 from chassis.idempotency import Idempotency
 from chassis.outbox import Outbox
+from chassis.statements import Record
 from chassis.store import Aggregate
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import PriceChanged, ProductCreated, ProductDeleted, ProductUpdated
@@ -32,7 +33,7 @@ _SEARCH = (
 )
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata
 
 

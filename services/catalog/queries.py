@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, literal_column, tuple_
 from sqlmodel import col, or_, select
 
-from chassis.database import Database
+from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
+from chassis.replica import may_lag
 from contracts.catalog import CatalogProduct, ProductsFound
 from contracts.money import MINOR_DIGITS, Money
 from contracts.paging import Page
@@ -65,8 +66,9 @@ def _on_sale(product_ids: Sequence[str]) -> tuple[ColumnElement[bool], ColumnEle
     return col(Product.product_id) == any_(literal(product_ids, ARRAY(String))), col(Product.deleted_at).is_(None)
 
 
+@may_lag
 async def list_products(
-    database: Database,
+    database: Reader,
     *,
     q: str | None,
     category: str | None,
@@ -107,7 +109,7 @@ def _minor(limit: Decimal, currency: str, rounding: str) -> int:
 
 
 async def _search_products(
-    database: Database, q: str, conditions: Sequence[ColumnElement[bool]], cursor: str | None, limit: int
+    database: Reader, q: str, conditions: Sequence[ColumnElement[bool]], cursor: str | None, limit: int
 ) -> Page[ProductView]:
     words = func.websearch_to_tsquery(literal_column("'english'::regconfig"), func.translate(q, "/", " "))
     # Negative, so that the best comes first in the same direction in which ids rise.
@@ -130,7 +132,8 @@ async def get_category(database: Database, category_id: str) -> CategoryView:
     return CategoryView.of(category)
 
 
-async def list_categories(database: Database, cursor: str | None, limit: int) -> Page[CategoryView]:
+@may_lag
+async def list_categories(database: Reader, cursor: str | None, limit: int) -> Page[CategoryView]:
     """Departments and categories by id: each department is followed by what is in it."""
     query = select(Category).order_by(Category.category_id).limit(limit + 1)
     after = decode_cursor(cursor, KeyPart.TEXT)

@@ -38,6 +38,7 @@ ClientSecret = Annotated[SecretStr, Field(min_length=16)]
 
 class IdentitySettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_IDENTITY")
+    database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_IDENTITY")
     service_client_secret_worker: ClientSecret
     service_client_secret_order: ClientSecret
     service_client_secret_notification: ClientSecret

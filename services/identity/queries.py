@@ -10,8 +10,9 @@ from sqlmodel import col, select
 
 from chassis.access import Grant
 from chassis.clock import utc_now
-from chassis.database import Database
+from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
+from chassis.replica import may_lag
 from chassis.sessions import REMEMBERED_FOR
 from contracts.accounts import Contact, Contacts
 from contracts.identity import EndedSessionList
@@ -37,7 +38,8 @@ async def contacts(database: Database, user_ids: Collection[UUID]) -> Contacts:
     return Contacts(contacts=tuple(Contact(customer_id=user_id, email=email) for user_id, email in rows))
 
 
-async def list_users(database: Database, cursor: str | None, limit: int) -> Page[UserView]:
+@may_lag
+async def list_users(database: Reader, cursor: str | None, limit: int) -> Page[UserView]:
     """Users, oldest first."""
     query = select(User).order_by(col(User.user_id)).limit(limit + 1)
     after = decode_cursor(cursor, KeyPart.ID)

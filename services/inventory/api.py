@@ -8,6 +8,7 @@ from fastapi import Query, Response
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
 from chassis.etags import OptionalSeenVersion, showing, tagged
+from chassis.freshness import MayLag
 from chassis.idempotency import RequiredKey
 from chassis.paging import Cursor, Limit
 from contracts import inventory as contract
@@ -36,7 +37,7 @@ Limits = Annotated[PromiseLimit, from_app(PromiseLimit)]
 
 
 @public.get("/warehouses", summary="List warehouses")
-async def list_warehouses(db: Db, caller: Caller, cursor: Cursor = None, limit: Limit = 50) -> Page[WarehouseView]:
+async def list_warehouses(db: MayLag, caller: Caller, cursor: Cursor = None, limit: Limit = 50) -> Page[WarehouseView]:
     return await queries.list_warehouses(db, caller, cursor, limit)
 
 
@@ -61,7 +62,7 @@ async def put_warehouse(
 
 @public.get("/stock", summary="List stock levels")
 async def list_stock(
-    db: Db,
+    db: MayLag,
     caller: Caller,
     warehouse_id: WarehouseId | None = None,
     product_id: ProductId | None = None,

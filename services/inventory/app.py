@@ -15,6 +15,7 @@ from services.inventory.model import PROMISED_UNITS, PromiseLimit, metadata
 
 class InventorySettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_INVENTORY")
+    database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_INVENTORY")
     promised_units_per_customer: Annotated[int, Field(ge=1)] = PROMISED_UNITS
     """Of one product, so many units at most are promised to one customer and not yet shipped, in all orders together."""
 

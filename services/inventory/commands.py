@@ -88,14 +88,16 @@ async def _reserve(work: UnitOfWork, command: ReserveInventory, limit: int, *, h
     reservation, is_new = await work.get_or_add(Reservation.asked(command))
     reservation.require_not_released()
     if is_new:
-        if command.parcel == 1:  # what is sent again has been paid for, and is not refused
-            await _require_within_limit(work, command, limit)
+        is_limited = command.parcel == 1  # what is sent again has been paid for, and is not refused
+        promised = await _promised_otherwise(work, command) if is_limited else {}
         if command.warehouse_id:
             stock = await _stock_at(work, command.warehouse_id, command.lines)
             if short := missing_lines(command.lines, stock):
                 raise await _unknown_or_short(work, command.warehouse_id, stock, short)
         else:
             reservation.warehouse_id, stock = await _chosen(work, command.lines, hold_all=hold_all)
+        if is_limited:
+            require_within_limit(command.lines, promised, limit)
         alerts = [stock[line.product_id].reserve(line.quantity) for line in command.lines]
         outbox.add(work, *[alert for alert in alerts if alert], reservation.reserved())
     return reservation.reply()
@@ -257,8 +259,9 @@ async def transfer_stock(
     return await _levels_after(work, key, moved, stock)
 
 
-async def _require_within_limit(work: UnitOfWork, command: ReserveInventory, limit: int) -> None:
-    """Refusal: purchase_limit. Of a customer's orders at once, each waits here for the commit of the one before."""
+async def _promised_otherwise(work: UnitOfWork, command: ReserveInventory) -> dict[str, int]:
+    """Units of each product that other reservations keep for the customer. Of a customer's orders at once, each waits here for
+    the commit of the one before, so that this stays true."""
     await work.lock(f"customer {command.customer_id}")
     promised = await work.rows(
         _PROMISED,
@@ -267,7 +270,7 @@ async def _require_within_limit(work: UnitOfWork, command: ReserveInventory, lim
         parcel=command.parcel,
         products=[line.product_id for line in command.lines],
     )
-    require_within_limit(command.lines, {row["product_id"]: row["units"] for row in promised}, limit)
+    return {row["product_id"]: row["units"] for row in promised}
 
 
 async def _require_warehouses(work: UnitOfWork, caller: Grant, *warehouse_ids: str) -> None:

@@ -8,12 +8,13 @@ from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Column, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.idempotency import Idempotency
 from chassis.outbox import Outbox
+from chassis.statements import Record
 from chassis.store import Aggregate
 from contracts import inventory as contract
 from contracts.base import LARGEST_QUANTITY
@@ -39,7 +40,7 @@ class PromiseLimit:
     units: int = PROMISED_UNITS
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata
 
 

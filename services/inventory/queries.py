@@ -6,8 +6,9 @@ from sqlalchemy import tuple_
 from sqlmodel import col, select
 
 from chassis.access import Grant
-from chassis.database import Database
+from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
+from chassis.replica import may_lag
 from contracts import inventory as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import MovementKind
@@ -16,7 +17,8 @@ from services.inventory.model import Movement, Reservation, Stock, Warehouse, no
 from services.inventory.schemas import MovementView, StockView, WarehouseView
 
 
-async def list_warehouses(database: Database, caller: Grant, cursor: str | None, limit: int) -> Page[WarehouseView]:
+@may_lag
+async def list_warehouses(database: Reader, caller: Grant, cursor: str | None, limit: int) -> Page[WarehouseView]:
     """Warehouses within the caller's reach, by id."""
     within_reach = caller.rows(warehouse=col(Warehouse.warehouse_id))
     query = select(Warehouse).where(within_reach).order_by(Warehouse.warehouse_id).limit(limit + 1)
@@ -28,8 +30,9 @@ async def list_warehouses(database: Database, caller: Grant, cursor: str | None,
     return page_of(rows, limit, WarehouseView.of, lambda row: (row.warehouse_id,))
 
 
+@may_lag
 async def list_stock(
-    database: Database,
+    database: Reader,
     caller: Grant,
     *,
     warehouse_id: str | None,

@@ -9,6 +9,7 @@ from fastapi import Response
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
 from chassis.etags import SeenVersion, showing, tagged
+from chassis.freshness import MayLag
 from chassis.paging import Cursor, Limit
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
 from contracts.paging import Page
@@ -27,7 +28,7 @@ Wake = Annotated[asyncio.Event, from_app(asyncio.Event)]
 
 @public.get("/notifications", summary="List mails, newest first")
 async def list_notifications(
-    db: Db,
+    db: MayLag,
     caller: Caller,
     order_id: UUID | None = None,
     status: NotificationStatus | None = None,
@@ -43,7 +44,7 @@ async def get_notification(db: Db, caller: Caller, notification_id: UUID) -> Not
 
 
 @public.get("/notification-templates", summary="List the texts of mails")
-async def list_templates(db: Db, cursor: Cursor = None, limit: Limit = 50) -> Page[TemplateView]:
+async def list_templates(db: MayLag, cursor: Cursor = None, limit: Limit = 50) -> Page[TemplateView]:
     return await queries.list_templates(db, cursor, limit)
 
 

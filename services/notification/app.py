@@ -20,6 +20,7 @@ from services.notification.model import inbox, metadata
 
 class NotificationSettings(ServiceSettings, SmtpSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_NOTIFICATION")
+    database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_NOTIFICATION")
     service_client_secret: SecretStr = Field(validation_alias="SERVICE_CLIENT_SECRET_NOTIFICATION")
     """What this process proves itself with to get its service token from identity."""
     mail_connections: Annotated[int, Field(ge=1, le=20)] = 1

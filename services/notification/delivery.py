@@ -26,8 +26,8 @@ BATCH = 20
 """After a kill, at most so many mails are sent a second time (with the same Message-ID)."""
 LEASE = timedelta(minutes=2)
 POLL_SECONDS = 1.0
-GATHER_SECONDS = 0.25
-"""After being woken: mails that come together share a connection and a commit."""
+GATHER_SECONDS = 1.0
+"""After being woken: mails that come together share a connection, a question to identity and two commits."""
 log = logger(__name__)
 tracer = trace.get_tracer(__name__)
 mails_total = Counter("mails_total", "Tries to send a mail, by what became of them.", ["kind", "outcome"])

@@ -8,12 +8,13 @@ from uuid import UUID
 import uuid_utils.compat as uuids
 from sqlalchemy import Column, Index, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
+from chassis.statements import Record
 from chassis.store import Aggregate
 from chassis.telemetry import trace_headers
 from contracts.events import Event, NotificationFailed, NotificationSent
@@ -29,7 +30,7 @@ SUPPRESSED_FOR = timedelta(days=1)
 """A customer who verifies the address within this time gets the mails after all."""
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata
 
 

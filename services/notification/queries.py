@@ -5,8 +5,9 @@ from uuid import UUID
 from sqlmodel import col, select
 
 from chassis.access import Grant
-from chassis.database import Database
+from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
+from chassis.replica import may_lag
 from contracts.errors import ErrorCode, Refusal
 from contracts.notifications import NotificationKind
 from contracts.paging import Page
@@ -15,8 +16,9 @@ from services.notification.schemas import NotificationView, TemplateView
 from services.notification.templates import Text
 
 
+@may_lag
 async def list_notifications(
-    database: Database,
+    database: Reader,
     caller: Grant,
     *,
     order_id: UUID | None,
@@ -55,7 +57,8 @@ async def texts(database: Database) -> dict[NotificationKind, Text]:
     return {template.kind: Text(template.subject, template.body) for template in templates}
 
 
-async def list_templates(database: Database, cursor: str | None, limit: int) -> Page[TemplateView]:
+@may_lag
+async def list_templates(database: Reader, cursor: str | None, limit: int) -> Page[TemplateView]:
     """Templates by kind."""
     query = select(Template).order_by(col(Template.kind)).limit(limit + 1)
     after = decode_cursor(cursor, KeyPart.TEXT)

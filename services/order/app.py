@@ -41,6 +41,7 @@ GAUGES = (
 
 class OrderSettings(ServiceSettings, TemporalSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_ORDER")
+    database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_ORDER")
     catalog_url: str = local_url("catalog")
     service_client_secret: SecretStr = Field(validation_alias="SERVICE_CLIENT_SECRET_ORDER")
     """What this process proves itself with to get its service token from identity."""

@@ -38,7 +38,7 @@ from contracts.orders import (
     PlaceOrder,
     PlaceOrderRequest,
 )
-from services.order.model import Order, existing, outbox, within_reach
+from services.order.model import Order, created, existing, outbox, within_reach
 from services.order.model.placing import KnownPlaces, Terms, priced, require_form
 from temporal.orders import OrderSagas
 
@@ -291,7 +291,7 @@ async def _add_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
     """Raises AlreadyThere."""
     order = Order.placed(placement)
     work.add(order)
-    outbox.add(work, order.created())
+    outbox.add(work, created(placement))
     return order
 
 

@@ -11,8 +11,9 @@ from sqlmodel import col, select
 
 from chassis.access import Grant
 from chassis.clients import Unavailable
-from chassis.database import Database
+from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
+from chassis.replica import may_lag
 from contracts.orders import OrderState, OrderStatus
 from contracts.paging import Page
 from services.order.model import Order, within_reach
@@ -65,8 +66,9 @@ async def get_timeline(
     return OrderTimeline(order_id=order_id, source=source, entries=tuple(map(TimelineItem.of, entries)))
 
 
+@may_lag
 async def list_orders(
-    database: Database,
+    database: Reader,
     caller: Grant,
     *,
     customer_id: UUID | None,

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
+from chassis.freshness import MayLag
 from chassis.paging import Cursor, Limit
 from contracts import payments as contract
 from contracts.errors import Problem
@@ -30,7 +31,7 @@ Limits = Annotated[Velocity, from_app(Velocity)]
 
 @public.get("", summary="List payments, newest first")
 async def list_payments(
-    db: Db,
+    db: MayLag,
     caller: Caller,
     order_id: UUID | None = None,
     status: PaymentStatus | None = None,

@@ -22,6 +22,7 @@ from services.payment.ports import PaymentProvider
 
 class PaymentSettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_PAYMENT")
+    database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_PAYMENT")
     payment_provider_url: str
     payment_provider_api_key: SecretStr
     payment_provider_timeout_seconds: Annotated[float, Field(gt=0, lt=FIRST_TRY_S)] = PROVIDER_CALL_S

@@ -6,8 +6,9 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.access import Grant
-from chassis.database import Database
+from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
+from chassis.replica import may_lag
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
 from contracts.payments import PaymentStatus
@@ -21,8 +22,9 @@ async def get_payment(database: Database, caller: Grant, payment_id: UUID) -> Pa
         return PaymentView.of(await _visible(session, caller, payment_id))
 
 
+@may_lag
 async def list_payments(
-    database: Database,
+    database: Reader,
     caller: Grant,
     *,
     order_id: UUID | None,

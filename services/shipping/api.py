@@ -10,6 +10,7 @@ from fastapi import Depends, Header, Request, Response
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
 from chassis.etags import OptionalSeenVersion, showing, tagged
+from chassis.freshness import MayLag
 from chassis.paging import Cursor, Limit
 from contracts import shipments as contract
 from contracts.base import ParcelNumber
@@ -60,7 +61,7 @@ async def check_address(request: AddressCheckRequest) -> AddressCheckView:
 
 @public.get("/shipments", summary="List shipments, newest first")
 async def list_shipments(
-    db: Db,
+    db: MayLag,
     caller: Caller,
     order_id: UUID | None = None,
     status: ShipmentStatus | None = None,
@@ -76,7 +77,7 @@ async def get_shipment(db: Db, caller: Caller, shipment_id: UUID, response: Resp
 
 
 @public.get("/tracking/{tracking_number}", summary="Where a parcel is")
-async def track(db: Db, caller: Caller, tracking_number: TrackingNumber) -> TrackingView:
+async def track(db: MayLag, caller: Caller, tracking_number: TrackingNumber) -> TrackingView:
     return await queries.track(db, caller, tracking_number)
 
 

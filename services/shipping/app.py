@@ -24,6 +24,7 @@ SETTLE_SECONDS = 5.0
 
 class ShippingSettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_SHIPPING")
+    database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_SHIPPING")
     carrier_url: str
     carrier_api_key: SecretStr
     carrier_webhook_secret: Annotated[SecretStr, Field(min_length=16)]

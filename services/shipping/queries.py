@@ -6,8 +6,9 @@ from uuid import UUID
 from sqlmodel import col, select
 
 from chassis.access import Grant
-from chassis.database import Database
+from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
+from chassis.replica import may_lag
 from contracts import shipments as contract
 from contracts.paging import Page
 from contracts.shipments import ShipmentStatus
@@ -60,8 +61,9 @@ async def get_shipment_of_order(database: Database, order_id: UUID, parcel: int 
     return shipment.reply()
 
 
+@may_lag
 async def list_shipments(
-    database: Database,
+    database: Reader,
     caller: Grant,
     *,
     order_id: UUID | None,
@@ -84,7 +86,8 @@ async def list_shipments(
     return page_of(rows, limit, lambda row: ShipmentView.of(row, for_staff=caller.is_staff), lambda row: (row.shipment_id,))
 
 
-async def track(database: Database, caller: Grant, tracking_number: str) -> TrackingView:
+@may_lag
+async def track(database: Reader, caller: Grant, tracking_number: str) -> TrackingView:
     """Where a parcel within the caller's reach is. Refusal: not_found."""
     # Carriers use their numbers again after some years: the latest parcel is meant.
     query = (

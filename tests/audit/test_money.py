@@ -222,7 +222,7 @@ def test_an_undo_that_was_given_up_by_hand_is_named_with_what_it_left_open() -> 
     books = every_kind()
     order_id = the(books, S.CANCELLED, refunded=True).order_id
     change(books.orders, of(order_id), refunded_minor=0)
-    change(books.facts, of(order_id), refunded=Decimal(0))
+    change(books.facts, of(order_id), refunded_minor=0)
     change(books.payments, of(order_id), status="CAPTURED", refunded=0, refunded_moved=0)
     change(books.charges, by_reference(order_id), status="captured", refunded=0)
     change(books.workflows, of(order_id), given_up=("Refund payment: given up by ann: the charge is disputed",))

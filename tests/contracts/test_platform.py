@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.platform import CLIENTS, PROCESSES, SERVICE_NAMES, SIMULATORS, local_url
+from contracts.platform import CLIENTS, PROCESSES, SERVICE_NAMES, SERVICES, SIMULATORS, local_url
+from embedded.platform import Platform
 from gateway.routes import SERVICES as ROUTED
 from tests.deploy.platform import SETTINGS, secrets_of
 
@@ -36,10 +37,16 @@ def test_settings_find_everybody_by_default(name: str) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_process_reads_the_secrets_that_the_list_gives_it_and_no_others(name: str) -> None:
     process = PROCESSES[name]
-    in_addresses = {process.database_variable} if process.has_database else set()
-    in_addresses |= {"REDIS_URL"} if process.uses_redis else set()
     given_or_not_secret = {"ADMIN_EMAIL", "JWT_PREVIOUS_PUBLIC_KEYS", "SMTP_USERNAME"}
-    assert secrets_of(SETTINGS[name]) - in_addresses - {"TEMPORAL_API_KEY"} == set(process.needs) - given_or_not_secret
+    assert secrets_of(SETTINGS[name]) - set(process.servers) - {"TEMPORAL_API_KEY"} == set(process.needs) - given_or_not_secret
+
+
+def test_a_process_is_told_of_its_own_replica_alone(tmp_path: Path) -> None:
+    given = {process.read_database_variable: f"postgresql://{process.name}" for process in SERVICES}
+    specs = [spec for spec in Platform(tmp_path, settings=given)._compose() if spec.name in PROCESSES]
+    told = {spec.name: [name for name in spec.env if name in given] for spec in specs}
+    assert told == {name: [PROCESSES[name].read_database_variable] if PROCESSES[name].has_database else [] for name in told}
+    assert {process.name for process in SERVICES} <= set(told)
 
 
 def test_whoever_has_a_client_secret_calls_others_with_it() -> None:

@@ -66,7 +66,8 @@ def secrets_of(settings: type[BaseSettings]) -> set[str]:
     """Those among them that nobody may read."""
     hints = {name: str(field.annotation) for name, field in settings.model_fields.items()}
     secret = {name for name, hint in hints.items() if SecretStr.__name__ in hint}
-    secret |= {name for name in hints if name in ("database_url", "redis_url", "temporal_api_key", "admin_password")}
+    addresses = ("database_url", "database_read_url", "redis_url")
+    secret |= {name for name in hints if name in (*addresses, "temporal_api_key", "admin_password")}
     return {variable for variable, name in variables(settings).items() if name in secret}
 
 

@@ -134,6 +134,10 @@ def test_each_service_knows_its_own_database_alone() -> None:
         name: [f"DATABASE_URL_{name.upper()}"] for name in SERVICES
     }
     assert len(own["migrate"]) == len(SERVICES)
+    replicas = {name: [v for v in environment_of(name) if v.startswith("DATABASE_READ_URL_")] for name in OURS}
+    assert {name: found for name, found in replicas.items() if found} == {
+        name: [f"DATABASE_READ_URL_{name.upper()}"] for name in SERVICES
+    }
 
 
 def test_temporal_gets_the_search_attributes_that_the_laptop_has() -> None:

@@ -120,9 +120,9 @@ class RacingDatabase(Database):
         await racer.stop("committed")
 
     @asynccontextmanager
-    async def reading(self, *, may_lag: bool = False) -> AsyncIterator[AsyncSession]:
+    async def reading(self) -> AsyncIterator[AsyncSession]:
         await stop("query")
-        async with super().reading(may_lag=may_lag) as session:
+        async with super().reading() as session:
             yield session
 
 

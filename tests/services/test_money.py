@@ -10,7 +10,7 @@ COLUMNS = text("select column_name, data_type from information_schema.columns wh
 FRACTIONS = {"numeric", "real", "double precision", "money"}
 
 
-@pytest.mark.parametrize("service", ["payment", "shipping"])
+@pytest.mark.parametrize("service", ["analytics", "payment", "shipping"])
 async def test_i8_money_is_minor_units_in_every_table(databases: Databases, service: str) -> None:
     database = Database(await databases.new(service))
     async with database.reading() as session:

@@ -7,6 +7,7 @@ from fastapi import Response
 from chassis.access import Caller
 from chassis.dependencies import Db
 from chassis.etags import OptionalSeenVersion, SeenVersion, showing, tagged
+from chassis.freshness import MayLag
 from chassis.origin import ClientOrigin
 from chassis.paging import Cursor, Limit
 from contracts.paging import Page
@@ -33,7 +34,7 @@ async def change_profile(db: Db, caller: Caller, request: ProfileRequest, seen: 
 
 
 @users.get("", summary="List users, oldest first")
-async def list_users(db: Db, cursor: Cursor = None, limit: Limit = 50) -> Page[UserView]:
+async def list_users(db: MayLag, cursor: Cursor = None, limit: Limit = 50) -> Page[UserView]:
     return await queries.list_users(db, cursor, limit)
 
 

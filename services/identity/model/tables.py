@@ -3,14 +3,14 @@
 from typing import ClassVar
 
 from sqlalchemy import MetaData
-from sqlmodel import SQLModel
 
 from chassis.database import new_metadata
 from chassis.outbox import Outbox
+from chassis.statements import Record
 
 metadata = new_metadata()
 outbox = Outbox("identity", metadata)
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata

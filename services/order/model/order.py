@@ -7,13 +7,14 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from chassis.access import Grant
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
+from chassis.statements import Record
 from chassis.store import Aggregate
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import (
@@ -71,7 +72,7 @@ def json_column() -> "Column[Any]":
     return Column(JSONB(none_as_null=True))
 
 
-class Table(SQLModel):
+class Table(Record):
     metadata: ClassVar[MetaData] = metadata
 
 
@@ -164,10 +165,6 @@ class Order(Table, Aggregate, table=True):
         """What staff may know beyond `detail`."""
         words: str | None = self.history[-1].get("for_staff")
         return words
-
-    def created(self) -> OrderCreated:
-        """The event that tells of it."""
-        return OrderCreated(order_id=self.order_id, customer_id=self.customer_id, lines=self.order_lines, total=self.total)
 
     @property
     def to_start(self) -> PlaceOrder | None:
@@ -304,6 +301,11 @@ class Order(Table, Aggregate, table=True):
         if status == OrderStatus.COMPLETED:
             return OrderCompleted(**who)
         return None
+
+
+def created(order: PlaceOrder) -> OrderCreated:
+    """The event that tells of a new order."""
+    return OrderCreated(order_id=order.order_id, customer_id=order.customer_id, lines=order.lines, total=order.total)
 
 
 def existing(order: Order | None) -> Order:

@@ -57,7 +57,7 @@ async def take(work: UnitOfWork, place: str) -> None:
     found = await work.get(Stock, place, "milk")
     assert found is not None
     found.reserve(1)
-    await work.finish()
+    await work.write()
 
 
 async def waits(database: Database, query: str) -> bool:

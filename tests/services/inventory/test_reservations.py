@@ -177,6 +177,14 @@ async def test_g7_a_customer_is_promised_only_so_many_units_of_one_product(datab
         await commands.reserve_inventory(database, order(customer_id=customer, bread=1), limit=10)
 
 
+async def test_g7_what_is_not_there_is_told_before_what_is_not_allowed(database: Database) -> None:
+    await stock(database, "w1", milk=100)
+    for place in ("w1", None):
+        with pytest.raises(Refusal) as refused:
+            await commands.reserve_inventory(database, order(place, milk=101))
+        assert refused.value.code == ErrorCode.OUT_OF_STOCK
+
+
 async def test_g7_orders_at_once_do_not_get_past_the_limit_of_units(database: Database) -> None:
     places = ["w1", "w2", "w3", "w4", "w5"]  # at one and the same, the stock's own lock would do
     for place in places:

@@ -1,0 +1,1 @@
+"""Read replicas, on two real PostgreSQL servers."""
