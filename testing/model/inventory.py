@@ -70,13 +70,13 @@ class Inventory:
             if existing.status == ReservationStatus.RELEASED:
                 raise _released()
             return self._reply(key)
-        if command.parcel == 1:
-            self._require_within_limit(command)
         warehouse_id = command.warehouse_id or self._warehouse_with(command.lines)
         if warehouse_id not in self.shelves:
             raise Refusal(ErrorCode.WAREHOUSE_UNKNOWN, f"There is no warehouse {warehouse_id}.")
         if short := self._missing(warehouse_id, command.lines):
             raise _out_of_stock(short)
+        if command.parcel == 1:
+            self._require_within_limit(command)
         for line in command.lines:
             self.shelves[warehouse_id][line.product_id].reserved += line.quantity
         self.promises[key] = Promise(ReservationStatus.RESERVED, warehouse_id, command.lines, command.customer_id)

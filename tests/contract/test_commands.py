@@ -74,9 +74,9 @@ STOCK: dict[str, Sequence[Step]] = {
     "restocked before it was shipped": [(reserve(), R.RESERVED), (restock(), E.CONFLICT), (ship(), R.SHIPPED)],
     "restocked after its undo": [(release(), R.RELEASED), (restock(), E.CONFLICT)],
     "parcels apart": [(release(1), R.RELEASED), (reserve(2), R.RESERVED), (ship(2), R.SHIPPED), (restock(1), E.CONFLICT)],
-    "out of stock, then less": [(reserve(2, milk=99_999), E.OUT_OF_STOCK), (reserve(2), R.RESERVED)],
+    "out of stock, then less": [(reserve(milk=99_999), E.OUT_OF_STOCK), (reserve(), R.RESERVED)],
     "out of stock, undone": [
-        (reserve(2, milk=99_999), E.OUT_OF_STOCK), (release(2), R.RELEASED), (reserve(2), E.RESERVATION_RELEASED),
+        (reserve(milk=99_999), E.OUT_OF_STOCK), (release(), R.RELEASED), (reserve(), E.RESERVATION_RELEASED),
     ],
     "no such warehouse": [(reserve(warehouse="999"), E.WAREHOUSE_UNKNOWN), (reserve(), R.RESERVED)],
     "more than a customer may have": [(reserve(milk=101), E.PURCHASE_LIMIT), (reserve(milk=100), R.RESERVED)],
