@@ -44,7 +44,13 @@ class Desk:
     )
 
     def order(self, random: Random) -> UUID:
-        return random.choice(self.placements).order_id
+        return random.choices(self.placements, (4, 4, 1))[0].order_id
+
+    def word(self, random: Random) -> AdvanceOrder:
+        """Mostly one that may come next."""
+        order_id = self.order(random)
+        likely = [path for path in PATHS if (path[0] >= 4) == (order_id == self.placements[0].order_id)]
+        return word(order_id, random.choice(likely if random.random() < 0.8 else PATHS))
 
 
 def placement(order_id: UUID) -> PlaceOrder:
@@ -60,8 +66,8 @@ def placement(order_id: UUID) -> PlaceOrder:
     )
 
 
-def word(order_id: UUID, random: Random) -> AdvanceOrder:
-    after, path = random.choice(PATHS)
+def word(order_id: UUID, said: tuple[int, tuple[OrderStatus, ...]]) -> AdvanceOrder:
+    after, path = said
     trouble = Trouble.LOST if _O.UNDELIVERED in path else None
     refunded = Money(amount=Decimal(5)) if _O.CANCELLED in path else None
     return AdvanceOrder(order_id=order_id, after=after, path=path, trouble=trouble, refunded=refunded)
@@ -84,7 +90,7 @@ def accept(desk: Desk, random: Random) -> Command:
 
 
 def advance(desk: Desk, random: Random) -> Command:
-    command = word(desk.order(random), random)
+    command = desk.word(random)
     return lambda database: commands.advance_order(database, command)
 
 

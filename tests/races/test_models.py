@@ -96,6 +96,8 @@ class InventoryMachine(Both):
         for warehouse in inventory.WAREHOUSES:
             self.do(inventory_commands.put_warehouse(self.database, ADMIN, warehouse, warehouse))
             self.model.receive(warehouse)
+            for product in inventory.PRODUCTS:
+                self.put_on_shelf(warehouse, product, 90)  # so that the limit of one customer is reached, too
 
     @rule(
         order_id=order_ids,
@@ -130,6 +132,9 @@ class InventoryMachine(Both):
 
     @rule(warehouse=st.sampled_from(inventory.WAREHOUSES), product=st.sampled_from(inventory.PRODUCTS), quantity=quantities)
     def receive(self, warehouse: str, product: str, quantity: int) -> None:
+        self.put_on_shelf(warehouse, product, quantity)
+
+    def put_on_shelf(self, warehouse: str, product: str, quantity: int) -> None:
         self.receipts += 1
         lines = [StockLine(product_id=product, quantity=quantity)]
         key = IdempotencyKey("test", str(self.receipts), "")
