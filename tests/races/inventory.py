@@ -8,6 +8,7 @@ from uuid import UUID
 
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
+from contracts.errors import Refusal
 from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
 from services.inventory import commands
 from tests.conftest import ADMIN
@@ -67,6 +68,19 @@ def reserve(shop: Shop, random: Random) -> Command:
     return lambda database: commands.reserve_inventory(database, command, limit=limit)
 
 
+def reserve_together(shop: Shop, random: Random) -> Command:
+    """What sagas ask for at one moment; sometimes one of them twice."""
+    wanted = [shop.reserve(random).model_copy(update={"warehouse_id": random.choice((*WAREHOUSES, "w9"))}) for _ in range(3)]
+    asked = [commands.Asked(command, None) for command in (*wanted, random.choice(wanted))]
+    limit = random.choice((4, 100))
+
+    async def reserve_all(database: Database) -> list[object]:
+        replies = await commands.reserve_together(database, asked, limit)
+        return [reply.code if isinstance(reply, Refusal) else reply for reply in replies]
+
+    return reserve_all
+
+
 def release(shop: Shop, random: Random) -> Command:
     command = ReleaseInventory(order_id=shop.order(random), reason="test")
     return lambda database: commands.release_inventory(database, command)
@@ -113,6 +127,7 @@ def transfer(shop: Shop, random: Random) -> Command:
 
 COMMANDS: dict[str, Callable[[Shop, Random], Command]] = {
     "reserve": reserve,
+    "reserve together": reserve_together,
     "release": release,
     "ship": ship,
     "restock": restock,

@@ -1,14 +1,15 @@
 """Reservations on a real database: all or nothing, never oversold, undone whenever the undo comes."""
 
 import asyncio
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
-from contracts.inventory import ReservationStatus, ReserveInventory
+from contracts.inventory import Reservation, ReservationStatus, ReserveInventory
 from services.inventory import commands, queries
+from services.inventory.model import PROMISED_UNITS
 from tests.services.inventory.goods import event_types, level, movements, order, release, restock, ship, stock
 
 
@@ -35,6 +36,39 @@ async def test_64_buyers_of_50_units_get_exactly_50(database: Database) -> None:
     assert {refusal.code for refusal in refusals} == {ErrorCode.OUT_OF_STOCK}
     assert len([result for result in results if not isinstance(result, BaseException)]) == 50
     assert await level(database, "w1", "milk") == (50, 50)
+
+
+async def test_sagas_that_ask_at_one_moment_each_get_what_they_would_get_alone(database: Database) -> None:
+    await stock(database, "w1", milk=50, bread=51)
+    desk = commands.Reservations(database, PROMISED_UNITS)
+    buys = [order(milk=1, bread=1) for _ in range(64)]
+    unknown, elsewhere, too_much = order("w9", milk=1), order(None, bread=1), order(milk=51)
+    asked = [buys[0], unknown, *buys, elsewhere, too_much, *buys[:10]]
+    replies = await asyncio.gather(*[desk.reserve(buy) for buy in asked], return_exceptions=True)
+    told: dict[UUID, set[str]] = {}
+    for buy, reply in zip(asked, replies, strict=True):
+        assert isinstance(reply, Reservation | Refusal), reply
+        told.setdefault(buy.order_id, set()).add(reply.code if isinstance(reply, Refusal) else reply.status)
+    assert all(len(answers) == 1 for answers in told.values())  # who asked twice was told the same
+    got = [buy for buy in buys if told[buy.order_id] == {ReservationStatus.RESERVED}]
+    assert {code for buy in buys if buy not in got for code in told[buy.order_id]} == {ErrorCode.OUT_OF_STOCK}
+    assert (told[unknown.order_id], told[too_much.order_id]) == ({ErrorCode.WAREHOUSE_UNKNOWN}, {ErrorCode.OUT_OF_STOCK})
+    assert await level(database, "w1", "milk") == (50, 50)
+    assert len(got) == 50
+    assert (await event_types(database)).count("InventoryReserved") == 51
+    assert told[elsewhere.order_id] == {ReservationStatus.RESERVED}
+    for buy in (unknown, too_much, *(buy for buy in buys if buy not in got)):
+        with pytest.raises(Refusal):  # what was refused has left nothing
+            await queries.get_reservation(database, buy.order_id)
+
+
+async def test_g7_a_limit_holds_for_orders_that_are_reserved_together(database: Database) -> None:
+    await stock(database, "w1", milk=50)
+    customer = uuid4()
+    asked = [commands.Asked(order(milk=2, customer_id=customer)) for _ in range(4)]
+    replies = await commands.reserve_together(database, asked, 5)
+    assert [getattr(reply, "code", "RESERVED") for reply in replies] == ["RESERVED"] * 2 + [ErrorCode.PURCHASE_LIMIT] * 2
+    assert await level(database, "w1", "milk") == (50, 4)
 
 
 async def test_the_same_order_reserves_once(database: Database) -> None:
