@@ -33,7 +33,7 @@ demo: $(COMMERCE) ## Play real baskets through the whole platform, then check it
 	@$(COMMERCE) demo $(if $(BASKETS),--baskets $(BASKETS))
 
 test: $(INSTALLED) ## Run the whole test suite on embedded servers, in two processes (PROCESSES=4 for more)
-	@$(BIN)/python -m pytest --numprocesses=$(or $(PROCESSES),2) --dist=loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses=$(or $(PROCESSES),2) --dist=loadscope --no-loadscope-reorder
 
 test-kafka: $(INSTALLED) ## Run the event tests on Apache Kafka itself (needs Java and Maven)
 	@$(BIN)/python -m pytest tests/events --kafka=apache

@@ -112,7 +112,7 @@ class Platform:
         private_directory(self.data_dir / "simulators")
         self._lock = await _lock_soon(self.data_dir)
         try:
-            self._supervisor = Supervisor(self.data_dir / "logs", self._compose(), on_ready=self._publish)
+            self._supervisor = Supervisor(self.data_dir / "logs", self._compose(), on_ready=self._publish, forks=True)
             await self._supervisor.start_all()
         except BaseException:
             self._release()

@@ -97,7 +97,7 @@ class Usage:
     memory_mb: float
 
 
-def usage(pid: int) -> Usage:
+def usage(pid: int, *, with_children: bool = True) -> Usage:
     """The usage of a process tree.
 
     Memory is PSS (shared pages split fairly) on Linux, RSS elsewhere; 0 for what is gone.
@@ -105,7 +105,7 @@ def usage(pid: int) -> Usage:
     cpu = memory = 0.0
     try:
         root = psutil.Process(pid)
-        tree = [root, *root.children(recursive=True)]
+        tree = [root, *(root.children(recursive=True) if with_children else ())]
     except psutil.NoSuchProcess:
         return Usage(0.0, 0.0)
     for process in tree:

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from embedded.forkserver import ForkedProcess, ForkServer
 from embedded.private import private_directory
 from embedded.processes import RunAs, Usage, before_exec, signal_group, usage
 
@@ -76,15 +78,21 @@ class ProcessSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL  # sent by the kernel if we die without having stopped it
 
+    @property
+    def can_be_forked(self) -> bool:
+        """Whether it is a Python module that nothing has to be loaded before, run by our own interpreter."""
+        return self.argv[:2] == (sys.executable, "-m") and self.run_as is None and "LD_PRELOAD" not in self.env
+
 
 class _Part:
     """One spec's life: a task that starts the process, waits for its end, and starts it again."""
 
-    def __init__(self, spec: ProcessSpec, log_file: Path, on_ready: Callable[[], None]) -> None:
+    def __init__(self, spec: ProcessSpec, log_file: Path, on_ready: Callable[[], None], forks: ForkServer | None) -> None:
         self.spec = spec
+        self._forks = forks if spec.can_be_forked else None
         self.log_file = log_file
         self._on_ready = on_ready
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | ForkedProcess | None = None
         self.ready = asyncio.Event()
         self.restarts = 0
         self.task: asyncio.Task[None] | None = None
@@ -152,16 +160,7 @@ class _Part:
             await spec.prepare()
         with _open_log(self.log_file) as output:
             self._log_start = output.tell()
-            self.process = await asyncio.create_subprocess_exec(
-                *spec.argv,
-                env=_environment(spec.env),
-                cwd=spec.cwd,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=asyncio.subprocess.STDOUT,
-                process_group=0,  # Ctrl-C in the terminal is ours to handle, in our order
-                preexec_fn=before_exec(spec.death_signal, spec.run_as),
-            )
+            self.process = await self._started(output)
         await self._until_ready(self.process)
         if spec.on_ready is not None:
             try:
@@ -172,7 +171,22 @@ class _Part:
         self.ready.set()
         self._on_ready()
 
-    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
+    async def _started(self, output: IO[bytes]) -> asyncio.subprocess.Process | ForkedProcess:
+        spec, env = self.spec, _environment(self.spec.env)
+        if self._forks is not None:
+            return await self._forks.start(spec.argv[2:], env=env, cwd=spec.cwd, output=self.log_file)
+        return await asyncio.create_subprocess_exec(
+            *spec.argv,
+            env=env,
+            cwd=spec.cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+            process_group=0,  # Ctrl-C in the terminal is ours to handle, in our order
+            preexec_fn=before_exec(spec.death_signal, spec.run_as),
+        )
+
+    async def _until_ready(self, process: asyncio.subprocess.Process | ForkedProcess) -> None:
         deadline = time.monotonic() + self.spec.ready_timeout_s
         while True:
             if process.returncode is not None:
@@ -222,9 +236,18 @@ class Supervisor:
     one).
     """
 
-    def __init__(self, log_dir: Path, specs: Iterable[ProcessSpec] = (), on_ready: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        log_dir: Path,
+        specs: Iterable[ProcessSpec] = (),
+        on_ready: Callable[[], None] | None = None,
+        *,
+        forks: bool = False,
+    ) -> None:
+        """`forks`: start our own Python modules by forking one process that has loaded what they share."""
         private_directory(log_dir)
         self.log_dir = log_dir
+        self._forks = ForkServer(log_dir / "forkserver.log", _environment({})) if forks else None
         self._on_ready = on_ready or (lambda: None)
         self._parts: dict[str, _Part] = {}
         for spec in specs:
@@ -237,7 +260,7 @@ class Supervisor:
         """
         if spec.name in self._parts:
             raise ValueError(f"{spec.name} is there already")
-        self._parts[spec.name] = _Part(spec, self.log_dir / f"{spec.name}.log", self._on_ready)
+        self._parts[spec.name] = _Part(spec, self.log_dir / f"{spec.name}.log", self._on_ready, self._forks)
 
     async def __aenter__(self) -> Self:
         await self.start_all()
@@ -254,6 +277,8 @@ class Supervisor:
         """
         order = self._order()
         try:
+            if self._forks is not None:
+                await self._forks.warm_up()
             async with asyncio.TaskGroup() as group:
                 started = {name: asyncio.Event() for name in order}
                 for name in order:
@@ -281,6 +306,8 @@ class Supervisor:
             stopped[name].set()
 
         await asyncio.gather(*(stop_in_turn(name) for name in remaining))
+        if self._forks is not None:
+            await self._forks.stop()
 
     async def start(self, name: str) -> None:
         """Start one part and return once it is ready. Raises PartFailed."""
@@ -326,8 +353,12 @@ class Supervisor:
         return self._parts[name].restarts
 
     def usage(self) -> dict[str, Usage]:
-        """CPU seconds and memory of each running part with its children, since its latest start."""
-        return {name: usage(pid) for name, pid in self.pids().items()}
+        """CPU seconds and memory of each running part with its children, since its latest start; and of what they were forked
+        from."""
+        found = {name: usage(pid) for name, pid in self.pids().items()}
+        if self._forks is not None and (pid := self._forks.pid) is not None:
+            found["forkserver"] = usage(pid, with_children=False)
+        return found
 
     async def _start_in_turn(self, part: _Part, started: dict[str, asyncio.Event]) -> None:
         for dependency in part.spec.start_after:

@@ -17,6 +17,7 @@ import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 from redis.asyncio import Redis
+from xdist.scheduler import LoadScopeScheduling
 
 from chassis import migrations
 from chassis.access import Grant, Reach
@@ -39,21 +40,31 @@ ADMIN = Grant(Principal(uuid4(), frozenset({Role.ADMIN}), 0), frozenset({Reach.A
 """Somebody who reaches everything, for tests that are not about who may what."""
 
 
-LONGEST_FIRST = ("journeys", "gateway", "fuzz", "crash", "events", "audit", "embedded", "workflows", "cli", "explorer", "replay")
+LONGEST_FIRST = ("journeys", "gateway", "events", "races", "fuzz", "audit", "crash", "workflows", "cli", "embedded", "replay")
 """The folders that take longest, so that the processes which share the suite (`make test`) end at about the same time."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class ByFolder(LoadScopeScheduling):  # type: ignore[misc]
     """Tests of one folder share their servers, so one process plays all of them."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_folder(item)))
-    items.sort(key=lambda item: LONGEST_FIRST.index(_folder(item)) if _folder(item) in LONGEST_FIRST else len(LONGEST_FIRST))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _folder(nodeid)
 
 
-def _folder(item: pytest.Item) -> str:
-    parts = item.path.relative_to(ROOT / "tests").parts
-    return "/".join(parts[:2]) if parts[0] == "services" else parts[0]
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFolder:
+    return ByFolder(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(_folder(item.nodeid), len(places)))
+
+
+def _folder(nodeid: str) -> str:
+    """`events` of `tests/events/test_relay.py::test_…`; a service's folder is one of its own."""
+    parts = nodeid.partition("::")[0].split("/")
+    return "/".join(parts[1:3]) if parts[1] == "services" else parts[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
