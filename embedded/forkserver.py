@@ -120,6 +120,7 @@ class ForkServer:
     async def _start_server(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
+        self._log_file.touch(mode=0o600)
         with self._log_file.open("ab") as log, theirs:
             self._server = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "embedded.forkserver", str(theirs.fileno())),

@@ -344,6 +344,10 @@ class Supervisor:
         alive = {name: part.process for name, part in self._parts.items()}
         return {name: p.pid for name, p in alive.items() if p is not None and p.returncode is None}
 
+    def environment(self, name: str) -> dict[str, str]:
+        """What a part is started with."""
+        return _environment(self._parts[name].spec.env)
+
     def is_ready(self, name: str) -> bool:
         """Whether the part was ready after its latest start and has not ended since."""
         return self._parts[name].ready.is_set()

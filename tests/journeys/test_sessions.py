@@ -143,8 +143,8 @@ def _session_of(token: str) -> str:
 
 
 async def test_g12_a_process_has_its_own_secrets_only(stage: Stage) -> None:
-    """As the kernel knows the environment of the running processes."""
-    env, pids = stage.platform.env, stage.platform.supervisor.pids()
+    """As each is started; and the kernel knows of no more."""
+    env, supervisor = stage.platform.env, stage.platform.supervisor
     secrets = [name for name in env if name.startswith("SERVICE_CLIENT_SECRET_")] + ["JWT_PRIVATE_KEY", "ADMIN_PASSWORD"]
     holders = {
         "SERVICE_CLIENT_SECRET_WORKER": {"identity", "worker"},
@@ -152,10 +152,13 @@ async def test_g12_a_process_has_its_own_secrets_only(stage: Stage) -> None:
         "SERVICE_CLIENT_SECRET_NOTIFICATION": {"identity", "notification"},
     }
     for secret in secrets:
-        found = {name for name, pid in pids.items() if secret in _environment(pid)}
+        found = {name for name in supervisor.names() if secret in supervisor.environment(name)}
         assert found == holders.get(secret, {"identity"}), secret
     for name in ("order", "payment"):
-        assert [key for key in _environment(pids[name]) if key.startswith("DATABASE_URL_")] == [f"DATABASE_URL_{name.upper()}"]
+        own = [key for key in supervisor.environment(name) if key.startswith("DATABASE_URL_")]
+        assert own == [f"DATABASE_URL_{name.upper()}"]
+    for name, pid in supervisor.pids().items():
+        assert _environment(pid) <= supervisor.environment(name).keys()
 
 
 def _environment(pid: int) -> set[str]:
