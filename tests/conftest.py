@@ -1,6 +1,7 @@
 """Real servers for the tests: one PostgreSQL for the session, a fresh database for each test that asks for one."""
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -38,6 +39,11 @@ PATIENCE_S = 120.0
 """How long a test waits for what has to come. Only a defect makes it wait that long: a busy machine is none."""
 ADMIN = Grant(Principal(uuid4(), frozenset({Role.ADMIN}), 0), frozenset({Reach.ALL}))
 """Somebody who reaches everything, for tests that are not about who may what."""
+
+
+def pytest_configure() -> None:
+    # A process of pytest-xdist ignores Ctrl-C, and so would every process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 LONGEST_FIRST = ("journeys", "gateway", "events", "races", "fuzz", "audit", "crash", "workflows", "cli", "embedded", "replay")
