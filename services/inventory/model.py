@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, Index, MetaData, text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
@@ -144,7 +144,7 @@ class Movement(Table, table=True):
         Index("ix_stock_movements_place", "warehouse_id", "product_id", "movement_id"),
     )
 
-    movement_id: int | None = Field(default=None, primary_key=True)
+    movement_id: int | None = Field(default=None, sa_column=Column(BigInteger, primary_key=True))
     warehouse_id: str = Field(max_length=40)
     product_id: str = Field(max_length=40)
     change: int
