@@ -41,7 +41,6 @@ PRELOAD = (
     "temporal.client",
 )
 ROOT = Path(__file__).resolve().parent.parent
-_MESSAGE_BYTES = 256 * 1024
 
 
 class ForkedProcess:
@@ -74,7 +73,7 @@ class ForkServer:
     def __init__(self, log_file: Path, env: Mapping[str, str]) -> None:
         self._log_file, self._env = log_file, env
         self._server: asyncio.subprocess.Process | None = None
-        self._ours: socket.socket | None = None
+        self._orders: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
         self._asked: asyncio.Future[ForkedProcess] | None = None
@@ -103,10 +102,10 @@ class ForkServer:
         async with self._starting:  # one answer at a time
             if self._listening is None or self._listening.done():
                 await self._start_server()
-            assert self._ours is not None
+            assert self._orders is not None
             order = {"module": list(module), "env": dict(env), "cwd": str(cwd or Path.cwd()), "output": str(output)}
             self._asked = asyncio.get_running_loop().create_future()
-            await asyncio.get_running_loop().sock_sendall(self._ours, json.dumps(order).encode())
+            self._orders.write(_line(order))
             return await self._asked
 
     async def stop(self) -> None:
@@ -118,8 +117,7 @@ class ForkServer:
             await asyncio.wait([self._listening])
 
     async def _start_server(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
+        ours, theirs = socket.socketpair()
         self._log_file.touch(mode=0o600)
         with self._log_file.open("ab") as log, theirs:
             self._server = await asyncio.create_subprocess_exec(
@@ -133,15 +131,14 @@ class ForkServer:
                 env=self._env,
                 cwd=ROOT,
             )
-        self._ours = ours
-        self._listening = asyncio.create_task(self._listen(ours))
+        told, self._orders = await asyncio.open_connection(sock=ours)
+        self._listening = asyncio.create_task(self._listen(told, self._orders))
 
-    async def _listen(self, ours: socket.socket) -> None:
-        """Take in what the server tells: a process was started, or has ended."""
-        loop = asyncio.get_running_loop()
-        with ours, contextlib.suppress(OSError):
-            while message := await loop.sock_recv(ours, _MESSAGE_BYTES):
-                told = json.loads(message)
+    async def _listen(self, lines: asyncio.StreamReader, orders: asyncio.StreamWriter) -> None:
+        """Take in what the server tells, one JSON object a line: a process was started, or has ended."""
+        with contextlib.suppress(OSError):
+            async for line in lines:
+                told = json.loads(line)
                 if "ended" not in told:
                     # It is known before anything is told of its end: this is the only reader.
                     process = self._running[told["pid"]] = ForkedProcess(told["pid"])
@@ -149,11 +146,16 @@ class ForkServer:
                         self._asked.set_result(process)
                 elif (process_gone := self._running.pop(told["pid"], None)) is not None:
                     process_gone.ended(told["ended"])
+        orders.close()
         for process in self._running.values():
             process.ended(-signal.SIGKILL)
         self._running.clear()
         if self._asked is not None and not self._asked.done():
             self._asked.set_exception(ConnectionError("the fork server died"))
+
+
+def _line(told: Mapping[str, Any]) -> bytes:
+    return json.dumps(told).encode() + b"\n"
 
 
 # ── In the server ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,6 +168,7 @@ def serve(control: socket.socket) -> dict[str, Any] | None:
         end.setblocking(False)
     signal.set_wakeup_fd(wake.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    orders = control.makefile("rb")
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(waking, select.POLLIN)
@@ -176,15 +179,16 @@ def serve(control: socket.socket) -> dict[str, Any] | None:
                 waking.recv(4096)
             _tell_of_ends(control)
         if control.fileno() in ready:
-            message = control.recv(_MESSAGE_BYTES)
-            if not message:
+            line = orders.readline()  # there is never more than one: the next comes when this one is answered
+            if not line:
                 return None
-            order: dict[str, Any] = json.loads(message)
+            order: dict[str, Any] = json.loads(line)
             become_child = before_exec(signal.SIGKILL)
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                orders.close()
                 for end in (control, waking, wake):
                     end.close()
                 os.setpgid(0, 0)
@@ -192,7 +196,7 @@ def serve(control: socket.socket) -> dict[str, Any] | None:
                 return order
             with contextlib.suppress(OSError):
                 os.setpgid(pid, pid)  # whoever is first: nobody signals a group that is not there yet
-            control.send(json.dumps({"pid": pid}).encode())
+            control.sendall(_line({"pid": pid}))
 
 
 def _tell_of_ends(control: socket.socket) -> None:
@@ -203,7 +207,7 @@ def _tell_of_ends(control: socket.socket) -> None:
             return
         if pid == 0:
             return
-        control.send(json.dumps({"pid": pid, "ended": os.waitstatus_to_exitcode(status)}).encode())
+        control.sendall(_line({"pid": pid, "ended": os.waitstatus_to_exitcode(status)}))
 
 
 def become(order: Mapping[str, Any]) -> None:
