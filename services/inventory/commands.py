@@ -445,16 +445,19 @@ async def _chosen(work: UnitOfWork, lines: Sequence[StockLine], *, hold_all: boo
     """A warehouse that has every line, and its stock of them, locked.
 
     All warehouses are looked at in one statement, so that "out of stock" is true of all of them at one moment. Locked is only the
-    stock of the one that is chosen. Who was overtaken there locks the stock of all before it looks again (`hold_all`), and can
-    only be overtaken then at a warehouse that got its first stock of a product meanwhile. Refusal: out_of_stock, measured at the
-    warehouse that lacks fewest lines. Raises _Overtaken.
+    stock of the one that is chosen. Who was overtaken there locks the stock of all before it chooses (`hold_all`). A warehouse
+    that got its first stock of a product meanwhile is not locked then, since that would be out of turn: who needs it begins anew.
+    Refusal: out_of_stock, measured at the warehouse that lacks fewest lines. Raises _Overtaken.
     """
     products = [line.product_id for line in lines]
     if hold_all:
-        await work.all(_ANYWHERE, products=products)
+        held = _by_warehouse(await work.all(_ANYWHERE, products=products))
+        if any(not missing_lines(lines, stock) for stock in held.values()):
+            warehouse_id = _best(lines, held)
+            return warehouse_id, held[warehouse_id]
     seen = [Stock.model_construct(**dict(row)) for row in await work.rows(_AVAILABLE, products=products)]
     warehouse_id = _best(lines, _by_warehouse(seen))
-    stock = await _stock_at(work, warehouse_id, lines)
+    stock = {} if hold_all else await _stock_at(work, warehouse_id, lines)
     if missing_lines(lines, stock):
         raise _Overtaken
     return warehouse_id, stock
