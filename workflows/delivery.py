@@ -99,6 +99,8 @@ class Delivery(OrderMessages):
         """Reports may be repeated, late, or skip one another."""
         if report.parcel != self._parcel:
             self._progress.note("News of another parcel", for_staff=f"parcel {report.parcel}: {report.status}")
+            if report.status == ShipmentStatus.RETURNED:  # one that was lost before another was sent
+                await steps.restock_inventory(self._order, report.parcel).run_durably()
             return
         self._quiet_since = workflow.now()
         if report.status in ON_THE_WAY:

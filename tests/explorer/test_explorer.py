@@ -99,6 +99,11 @@ FOUND: dict[str, Story] = {
         "message 3": "report all backwards, after call AdvanceOrder 3",
         "carrier of parcel 1": "brings it back",
     },
+    "f10_a_lost_parcel_comes_back_after_another_was_sent": {
+        "message 5": "decide resend, after 179987 s",
+        "carrier of parcel 1": "loses it, and brings it back",
+        "carrier of parcel 2": "loses it",
+    },
     "s1_a_declined_order_whose_task_is_lost": {
         "ProcessPayment 1": "refused: payment_declined",
         "task 1 is lost": "at the end",
