@@ -227,6 +227,8 @@ class UnitOfWork:
 
     async def delete(self, *rows: SQLModel) -> None:
         """Delete rows that were got or added before."""
+        if not rows:
+            return
         await self.write()
         by_table: dict[RowTable, list[tuple[Any, ...]]] = {}
         for row in rows:

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from embedded.processes import before_exec
+from embedded.processes import before_exec, signal_group
 
 PRELOAD = (
     "aiohttp",
@@ -104,9 +104,15 @@ class ForkServer:
                 await self._start_server()
             assert self._orders is not None
             order = {"module": list(module), "env": dict(env), "cwd": str(cwd or Path.cwd()), "output": str(output)}
-            self._asked = asyncio.get_running_loop().create_future()
+            self._asked = asked = asyncio.get_running_loop().create_future()
             self._orders.write(_line(order))
-            return await self._asked
+            try:
+                return await asyncio.shield(asked)
+            except asyncio.CancelledError:
+                # The answer is still to come, and must not be taken for that to the next order.
+                with contextlib.suppress(ConnectionError):
+                    signal_group((await asked).pid, signal.SIGKILL)
+                raise
 
     async def stop(self) -> None:
         """End the server."""

@@ -1,5 +1,6 @@
 """Processes that one process becomes by forking: they are like those that an interpreter starts anew, and die with it."""
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -62,3 +63,13 @@ async def test_when_the_server_dies_so_do_they_and_the_next_one_has_another(fork
     assert await process.wait() == -signal.SIGKILL
     await until(lambda: not alive(process.pid))
     assert await (await start(forks, tmp_path, "0")).wait() == 0
+
+
+async def test_a_start_that_is_given_up_is_not_taken_for_the_next_one(forks: ForkServer, tmp_path: Path) -> None:
+    given_up = asyncio.create_task(start(forks, tmp_path, "wait"))
+    await until(lambda: forks.pid is not None)
+    given_up.cancel()
+    assert await (await start(forks, tmp_path, "3")).wait() == 3
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert await told(tmp_path, "3") == f"['3'] 3 {tmp_path} True tests.embedded\n"
