@@ -135,22 +135,36 @@ class Write:
 
 
 def all_together(writes: Sequence[Write]) -> Write:
-    """Several writes as one statement."""
+    """Several writes as one statement. Within a transaction: what it changed in vain, `check` tells."""
     if len(writes) == 1:
         return writes[0]
     sql = _joined(tuple((write.sql, len(write.arguments), write.rows > 0) for write in writes))
     return Write(sql, [argument for write in writes for argument in write.arguments], sum(write.rows for write in writes))
 
 
+NOT_ALL = asyncpg.DivisionByZeroError
+"""What a statement of `all_or_nothing` raises: PostgreSQL has no plainer way to fail in the middle of one."""
+
+
+def all_or_nothing(writes: Sequence[Write]) -> Write:
+    """Several writes as one statement that changes nothing if one of them changes too few rows. It needs no transaction."""
+    rows = sum(write.rows for write in writes)
+    sql = _joined(tuple((write.sql, len(write.arguments), write.rows > 0) for write in writes), rows)
+    return Write(sql, [argument for write in writes for argument in write.arguments], 1)
+
+
 @lru_cache(1000)
-def _joined(statements: tuple[tuple[str, int, bool], ...]) -> str:
+def _joined(statements: tuple[tuple[str, int, bool], ...], needed: int | None = None) -> str:
     parts, returning, first = [], ["select 1 where false"], 0
     for number, (sql, arguments, returns) in enumerate(statements):
         parts.append(f"w{number} as ({_PARAMETER.sub(lambda match, first=first: f'${int(match[1]) + first}', sql)})")  # type: ignore[misc]
         if returns:
             returning.append(f"select 1 from w{number}")  # noqa: S608 - our own statements
         first += arguments
-    return f"with {', '.join(parts)} {' union all '.join(returning)}"
+    returned = " union all ".join(returning)
+    if needed is not None:
+        returned = f"select 1 / (count(*) = {needed})::int from ({returned}) as returned"  # noqa: S608 - our own statements
+    return f"with {', '.join(parts)} {returned}"
 
 
 class RowTable:
@@ -240,10 +254,16 @@ class RowTable:
             return
         sets = [f"{self._quoted(name)} = ${n}::{self._types[name]}" for n, name in enumerate(changed, 1)]
         sets += [f"{name} = {name} + 1" for name in self.version if rises]
-        same = " and ".join(f"{self._quoted(name)} = ${n}::{self._types[name]}" for n, name in enumerate(known, len(changed) + 1))
+        same = self._same(known, len(changed) + 1)
         update_one = f"update {self.name} set {', '.join(sets)} where {same} returning 1"  # noqa: S608 - names only
         for row in rows:
             yield Write(update_one, [row[name] for name in names], 1)
+
+    def holding(self, values: Mapping[str, Any]) -> Write:
+        """Lock a row, if it still has this version."""
+        known = (*self.key, *self.version)
+        sql = self._once("hold", lambda: f"select 1 from {self.name} where {self._same(known, 1)} for update")  # noqa: S608 - names only
+        return Write(sql, [values[name] for name in known], 1)
 
     def encoded(self, row: SQLModel) -> dict[str, Any]:
         """The values of a row as the database takes them."""
@@ -270,6 +290,17 @@ class RowTable:
             if own[name] is not None:
                 own[name] = decode(own[name])
         return row, self.encoded(row)
+
+    def copied(self, row: SQLModel) -> tuple[Any, dict[str, Any]]:
+        """Another object for the same row, and its values as the database takes them."""
+        copy: Any = self.kind.__new__(self.kind)
+        self.mapper.class_manager.setup_instance(copy)
+        values = instance_dict(row)
+        instance_dict(copy).update((name, deepcopy(values.get(name))) for name in self.names)
+        return copy, self.encoded(copy)
+
+    def _same(self, names: Sequence[str], first: int) -> str:
+        return " and ".join(f"{self._quoted(name)} = ${n}::{self._types[name]}" for n, name in enumerate(names, first))
 
     def _select(self, by: Iterable[str]) -> Select[Any]:
         return select(*[self.columns[name] for name in self.names]).where(self._where(by))

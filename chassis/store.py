@@ -7,9 +7,13 @@
         ...
         outbox.add(work, event)
 
-Whoever calls it passes the service's database: `await release_inventory(database, command)`. What was got for a change is locked
-until the transaction ends; what has become of it is written when the function returns, and a `version` rises with it. If others
-were in the way (a deadlock, a lock that did not come), the whole function runs again: so it changes nothing but its `work`.
+Whoever calls it passes the service's database: `await release_inventory(database, command)`. What was got for a change nobody
+else changes until the transaction ends; what has become of it is written when the function returns, and a `version` rises. If
+others were in the way (a deadlock, a lock that did not come), the function runs again, so it changes nothing but its `work`.
+
+Most commands get one row that nobody else wants, and write. So the first row that a command gets is locked only when a second
+statement follows; if what is written follows at once, that is done only if the row's version is still the same. If it is not, the
+function runs again, and then locks whatever it gets.
 
 Statements are SQLAlchemy's; asyncpg executes them. SQLAlchemy's own sessions cost several times as much (docs/adr/0022).
 """
@@ -20,14 +24,27 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from hashlib import blake2b
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
 from sqlalchemy.sql import Executable
 from sqlmodel import Field, SQLModel
 
 from chassis.database import Database, is_lock_fault, without_values
-from chassis.statements import Locked, Prepared, Record, Row, RowTable, Write, all_together, prepared, table_of
+from chassis.statements import (
+    NOT_ALL,
+    Locked,
+    Prepared,
+    Record,
+    Row,
+    RowTable,
+    Write,
+    all_or_nothing,
+    all_together,
+    prepared,
+    table_of,
+)
 from contracts.budgets import TRY_AGAIN_S
 from contracts.errors import ErrorCode, Refusal
 
@@ -37,7 +54,6 @@ TRIES = 10
 """How often `get_or_add` looks and adds, since what was in its way may be deleted in between."""
 AlreadyThere = asyncpg.UniqueViolationError
 """Somebody has added a row with this key before."""
-_LOCK = "select pg_advisory_xact_lock(hashtextextended(key, 0)) from unnest($1::text[]) as key"
 
 P = ParamSpec("P")
 Reply = TypeVar("Reply")
@@ -78,11 +94,11 @@ def transaction(
 async def in_transaction(database: Database, change: Callable[["UnitOfWork"], Awaitable[Reply]]) -> Reply:
     """The same for a function that is made on the spot. Do no network call inside it."""
     began = time.monotonic()
-    pause = PAUSE_S
+    pause, locks_first = PAUSE_S, False
     while True:
         try:
             async with database._writing() as connection:
-                work = UnitOfWork(connection)
+                work = UnitOfWork(connection, locks_first=locks_first)
                 try:
                     reply = await change(work)
                     await work._commit()
@@ -90,12 +106,19 @@ async def in_transaction(database: Database, change: Callable[["UnitOfWork"], Aw
                 except BaseException:
                     await work._roll_back()
                     raise
+        except _Overtaken:
+            locks_first = True
+            continue
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             without_values(error)
             if not is_lock_fault(error) or time.monotonic() - began > TRY_AGAIN_S:
                 raise
         await asyncio.sleep(pause * random.random())  # noqa: S311 - by chance, so that two do not meet again
         pause *= 2
+
+
+class _Overtaken(Exception):
+    """Somebody else has changed the row that was not locked."""
 
 
 @dataclass
@@ -116,9 +139,13 @@ class UnitOfWork:
     changed. A command that only adds needs no other statement, and no BEGIN and COMMIT around it.
     """
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, connection: asyncpg.Connection, *, locks_first: bool = False) -> None:
+        """`locks_first`: the first row is locked when it is got, as all others are."""
         self._connection = connection
-        self._transaction: Any = None
+        self._has_begun = False
+        self._locks_first = locks_first
+        self._unlocked: tuple[_Seen, Write] | None = None
+        """The first row, as long as it is not locked, and what locks it as it was got."""
         self._seen: dict[tuple[Any, ...], _Seen] = {}
         self._added: list[tuple[SQLModel, bool]] = []
         """And whether each is to be passed over if it is there already."""
@@ -127,12 +154,26 @@ class UnitOfWork:
     # ── To read for a change ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def get(self, kind: type[Row], *key: Any) -> Row | None:
-        """The row with this primary key, locked."""
+        """The row with this primary key, for a change."""
+        table = table_of(kind)
+        if self._is_first(table):
+            found = await self._connection.fetch(table.read, *table.encoded_key(key))
+            return self._take_unlocked(table, *table.made(found[0])) if found else None
         if self._added:
             await self.write()
-        table = table_of(kind)
         found = await self._statement(table.get, *table.encoded_key(key))
         return self._remember(table, found[0]) if found else None
+
+    async def get_again(self, row: Row) -> Row:
+        """A row that an earlier command has returned, for another change: as it was then, if nobody has changed it since, which
+        costs no statement. LookupError: it was deleted."""
+        table = table_of(type(row))
+        if self._is_first(table):
+            return cast(Row, self._take_unlocked(table, *table.copied(row)))
+        found = await self.get(type(row), *(getattr(row, name) for name in table.key))
+        if found is None:
+            raise LookupError(f"{table.name}: the row was deleted")
+        return found
 
     async def get_or_add(self, new: Row, *by: str) -> tuple[Row, bool]:
         """The row with the primary key of `new` (or what else is unique: the columns `by`), locked; whether `new` itself was
@@ -196,7 +237,12 @@ class UnitOfWork:
         """Let one transaction at a time work on each of `keys`, for what no row stands for (e.g. all orders of a customer).
 
         Several are taken in one fixed order, so that two transactions can never wait for each other."""
-        await self._statement(_LOCK, sorted(map(str, keys)))
+        numbers = sorted({int.from_bytes(blake2b(str(key).encode(), digest_size=8).digest(), signed=True) for key in keys})
+        locks = [f"select pg_advisory_xact_lock({number})" for number in numbers]
+        if self._has_begun:
+            await self._connection.execute("; ".join(locks))
+        else:
+            await self._begin(*locks)
 
     # ── To read beside it, and to write without reading ──────────────────────────────────────────────────────────────────────
 
@@ -245,11 +291,29 @@ class UnitOfWork:
 
     # ── The transaction ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _is_first(self, table: RowTable) -> bool:
+        """Whether a row of this table that is got now need not be locked yet."""
+        return bool(table.version) and not (self._locks_first or self._has_begun or self._seen or self._added)
+
+    def _take_unlocked(self, table: RowTable, row: Any, values: Mapping[str, Any]) -> Any:
+        seen = self._seen[table, *(values[name] for name in table.key)] = _Seen(table, row, values)
+        self._unlocked = seen, table.holding(values)
+        return row
+
+    async def _begin(self, *at_once: str) -> None:
+        """Begin the transaction, and lock what is not locked yet. `at_once`: what is executed with the BEGIN."""
+        if self._has_begun:
+            return
+        self._has_begun = True  # even if it fails: then there is perhaps something to roll back
+        await self._connection.execute("; ".join(("begin", *at_once)))
+        if self._unlocked is not None:
+            (_, lock), self._unlocked = self._unlocked, None
+            if not await self._connection.fetch(lock.sql, *lock.arguments):
+                raise _Overtaken
+
     async def _statement(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Every statement but the last one goes through here."""
-        if self._transaction is None:
-            self._transaction = self._connection.transaction()
-            await self._transaction.start()
+        """Every statement but the first and the last one goes through here."""
+        await self._begin()
         return list(await self._connection.fetch(sql, *arguments))
 
     async def write(self) -> None:
@@ -262,16 +326,25 @@ class UnitOfWork:
 
     async def _commit(self) -> None:
         writes = [*self._updates(), *self._inserts(), *self._last]
-        if writes:
+        if writes and self._unlocked is not None:
+            seen, lock = self._unlocked
+            if not seen.has_own_version:  # it is not changed itself, but what is written depends on it
+                writes.append(lock)
+            together = all_or_nothing(writes)
+            try:
+                await self._connection.fetch(together.sql, *together.arguments)
+            except (NOT_ALL, asyncpg.IntegrityConstraintViolationError) as error:
+                raise _Overtaken from error  # perhaps: what is in the way may be what somebody else has made of the row
+        elif writes:
             together = all_together(writes)
             together.check(await self._connection.fetch(together.sql, *together.arguments))
-        if self._transaction is not None:
-            ending, self._transaction = self._transaction, None  # even a commit that fails ends it
-            await ending.commit()
+        if self._has_begun:
+            self._has_begun = False  # even a commit that fails ends it
+            await self._connection.execute("commit")
 
     async def _roll_back(self) -> None:
-        if self._transaction is not None and not self._connection.is_closed():
-            await self._transaction.rollback()
+        if self._has_begun and not self._connection.is_closed():
+            await self._connection.execute("rollback")
 
     def _updates(self) -> Iterator[Write]:
         changes: dict[tuple[RowTable, tuple[str, ...], bool], list[Mapping[str, Any]]] = {}

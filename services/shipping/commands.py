@@ -50,9 +50,9 @@ async def create_shipment(database: Database, carrier: Carrier, command: CreateS
         booking = await carrier.book(shipment.as_booked)
     except Refusal as refusal:
         answer = refusal
-        await _change(database, shipment.reference, lambda shipment: shipment.refused(answer))
+        await _change(database, shipment, lambda shipment: shipment.refused(answer))
         raise
-    shipment = await _change(database, shipment.reference, lambda shipment: shipment.booked(booking))
+    shipment = await _change(database, shipment, lambda shipment: shipment.booked(booking))
     shipment.require_not_undone()
     return shipment.reply()
 
@@ -61,7 +61,7 @@ async def cancel_shipment(database: Database, carrier: Carrier, command: CancelS
     """Undo of create, also of one that has not arrived yet. Refusal: already_dispatched. Raises Unavailable."""
     shipment = await _ask_to_cancel(database, command)
     if shipment.asked == Asked.CANCEL:
-        shipment = await _cancel(database, carrier, shipment.reference)
+        shipment = await _cancel(database, carrier, shipment)
     return shipment.reply()
 
 
@@ -74,7 +74,7 @@ async def dispatch_shipment(
     """
     shipment = await _ask_to_dispatch(database, caller, shipment_id, seen)
     if shipment.asked == Asked.DISPATCH:
-        shipment = await _dispatch(database, carrier, shipment.reference)
+        shipment = await _dispatch(database, carrier, shipment)
     return shipment
 
 
@@ -109,7 +109,7 @@ async def settle_asked(database: Database, carrier: Carrier, *, after: timedelta
     overdue = await _claim_overdue(database, after, limit)
     for shipment in overdue:
         try:
-            await (_cancel if shipment.asked == Asked.CANCEL else _dispatch)(database, carrier, shipment.reference)
+            await (_cancel if shipment.asked == Asked.CANCEL else _dispatch)(database, carrier, shipment)
         except (Refusal, Unavailable) as error:
             log.info("asked_again", reference=shipment.reference, asked=shipment.asked, answer=str(error))
     return len(overdue)
@@ -154,29 +154,29 @@ async def _claim_overdue(work: UnitOfWork, after: timedelta, limit: int) -> list
     return overdue
 
 
-async def _cancel(database: Database, carrier: Carrier, reference: str) -> Shipment:
+async def _cancel(database: Database, carrier: Carrier, shipment: Shipment) -> Shipment:
     try:
-        await carrier.cancel(reference)
+        await carrier.cancel(shipment.reference)
     except Refusal as refusal:
         # It left before we asked. That is news to us, if whoever handed it over died before writing it down.
-        shipment = await _change(database, reference, lambda shipment: shipment.dispatched(utc_now()))
+        shipment = await _change(database, shipment, lambda shipment: shipment.dispatched(utc_now()))
         raise shipment.already_dispatched() from refusal
-    return await _change(database, reference, Shipment.cancelled)
+    return await _change(database, shipment, Shipment.cancelled)
 
 
-async def _dispatch(database: Database, carrier: Carrier, reference: str) -> Shipment:
+async def _dispatch(database: Database, carrier: Carrier, shipment: Shipment) -> Shipment:
     try:
-        await carrier.pick_up(reference)
+        await carrier.pick_up(shipment.reference)
     except Refusal:
-        await _change(database, reference, Shipment.cancelled)
+        await _change(database, shipment, Shipment.cancelled)
         raise
-    return await _change(database, reference, lambda shipment: shipment.dispatched(utc_now()))
+    return await _change(database, shipment, lambda shipment: shipment.dispatched(utc_now()))
 
 
 @transaction
-async def _change(work: UnitOfWork, reference: str, change: Callable[[Shipment], Sequence[Event]]) -> Shipment:
-    """Write down what the carrier answered."""
-    shipment = await _of_reference(work, reference)
+async def _change(work: UnitOfWork, asked: Shipment, change: Callable[[Shipment], Sequence[Event]]) -> Shipment:
+    """Write down what the carrier answered about it."""
+    shipment = await work.get_again(asked)
     _publish(work, shipment, change(shipment))
     return shipment
 

@@ -143,6 +143,120 @@ async def test_what_is_got_is_locked_until_the_commit(database: Database) -> Non
     assert (await account(database, "ann")).version == 3
 
 
+async def test_the_first_row_is_locked_when_a_second_statement_follows(database: Database) -> None:
+    await opened(database, "ann", "bob")
+    tries = 0
+
+    @transaction
+    async def moves_all(work: UnitOfWork) -> None:
+        nonlocal tries
+        tries += 1
+        ann = await work.get(Account, "ann")
+        assert ann is not None
+        if tries == 1:
+            await booked(database, "ann", 5)  # nobody has to wait yet
+        bob = await work.get(Account, "bob")
+        assert bob is not None
+        if tries == 2:
+            second = asyncio.ensure_future(booked(database, "ann", 7))
+            await eventually(lambda: somebody_waits_for_a_lock(database))
+            waiting.append(second)
+        bob.balance, ann.balance = bob.balance + ann.balance, 0
+
+    waiting: list[asyncio.Future[Account]] = []
+    await moves_all(database)
+    assert [(await waiting[0]).balance, (await account(database, "bob")).balance, tries] == [7, 25, 2]
+
+
+async def test_of_a_command_that_was_overtaken_nothing_is_written(database: Database) -> None:
+    await opened(database, "ann")
+    tries = 0
+
+    @transaction
+    async def pays(work: UnitOfWork, changes: bool) -> None:
+        nonlocal tries
+        tries += 1
+        ann = await work.get(Account, "ann")
+        assert ann is not None
+        if tries == 1:
+            await booked(database, "ann", 5)
+        work.add(Entry(account_id="ann", amount=ann.balance))
+        work.add_missing(Seat(hall="big", number=ann.balance))
+        outbox.add(work, StockLevelChanged(warehouse_id="w", product_id="p", on_hand=ann.balance, change=1))
+        if changes:
+            ann.balance = 0
+
+    for changes, seen in ((True, 15), (False, 5)):  # if the row itself is not changed, the rest still depends on it
+        tries = 0
+        await pays(database, changes)
+        async with changing(database) as work:
+            assert tries == 2
+            assert [row.amount for row in await work.all(locked(Entry, col(Entry.account_id) == "ann"))] == [seen]
+            assert await work.read(Seat, "big", seen) is not None
+            assert len(await work.rows(select(outbox.table.c.seq))) == 1
+            await work.rows(sql("truncate entries, seats, outbox"))
+
+
+async def test_what_is_in_the_way_of_a_command_that_was_overtaken_is_no_error(database: Database) -> None:
+    await opened(database, "ann")
+
+    @transaction
+    async def closes(work: UnitOfWork) -> bool:
+        ann = await work.get(Account, "ann")
+        assert ann is not None
+        closed, ann.balance = ann.balance > 0, 0
+        if closed:
+            work.add(Entry(account_id="ann", amount=0, mark="closed"))
+        if not both_have_seen_it.is_set():
+            both_have_seen_it.set() if met else met.append(ann)
+            await both_have_seen_it.wait()
+        return closed
+
+    met: list[Account] = []
+    both_have_seen_it = asyncio.Event()
+    assert sorted(await asyncio.gather(closes(database), closes(database))) == [False, True]
+
+
+async def test_a_command_that_gets_one_row_and_writes_needs_no_transaction(database: Database) -> None:
+    await opened(database, "ann", balance=0)
+    async with database._writing() as connection:  # the pool's only one so far
+        statements: list[str] = []
+        connection.add_query_logger(lambda query: statements.append(query.query))
+        for _ in range(3):
+            work = UnitOfWork(connection)
+            ann = await work.get(Account, "ann")
+            assert ann is not None
+            ann.balance += 1
+            work.add(Entry(account_id="ann", amount=1))
+            await work._commit()
+    assert len(statements) == 6
+    assert (await account(database, "ann")).balance == 3
+
+
+async def test_a_row_that_an_earlier_command_returned_is_got_again(database: Database) -> None:
+    await opened(database, "ann")
+
+    @transaction
+    async def noted(work: UnitOfWork, row: Account, note: str) -> Account:
+        ann = await work.get_again(row)
+        assert ann.notes is not None
+        ann.notes |= {note: ann.balance}
+        ann.notes["last"] = note
+        return ann
+
+    first = await booked(database, "ann", 1)
+    second = await noted(database, first, "one")
+    assert (first.notes, first.version) == ({}, 2)
+    await booked(database, "ann", 1)
+    third = await noted(database, second, "two")  # what was returned is old by now: it is read again
+    assert (third.notes, third.version) == ({"one": 11, "two": 12, "last": "two"}, 5)
+    assert (await account(database, "ann")).notes == third.notes
+    async with changing(database) as work:
+        await work.rows(sql("truncate accounts"))
+    with pytest.raises(LookupError):
+        await noted(database, third, "three")
+
+
 async def test_many_changes_at_once_lose_none(database: Database) -> None:
     await opened(database, "ann", balance=0)
     await asyncio.gather(*[booked(database, "ann", 1) for _ in range(40)])

@@ -140,26 +140,17 @@ class _Connection:
             self._racer.deadlocks += 1
             raise
 
-    def transaction(self) -> "_Transaction":
-        return _Transaction(self._connection.transaction(), self._racer)
+    async def execute(self, sql: str) -> None:
+        if sql not in ("begin", "rollback"):
+            await self._racer.stop(sql)
+        try:
+            await self._connection.execute(sql)
+        except asyncpg.DeadlockDetectedError:
+            self._racer.deadlocks += 1
+            raise
 
     def is_closed(self) -> bool:
         return bool(self._connection.is_closed())
-
-
-class _Transaction:
-    def __init__(self, transaction: Any, racer: Racer) -> None:
-        self._transaction, self._racer = transaction, racer
-
-    async def start(self) -> None:
-        await self._transaction.start()
-
-    async def commit(self) -> None:
-        await self._racer.stop("commit")
-        await self._transaction.commit()
-
-    async def rollback(self) -> None:
-        await self._transaction.rollback()
 
 
 class Race:
