@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, literal_column, tuple_
+from sqlalchemy import ARRAY, ColumnElement, String, any_, bindparam, func, literal, literal_column, tuple_
 from sqlmodel import col, or_, select
 
 from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.replica import may_lag
+from chassis.statements import prepared
 from contracts.catalog import CatalogProduct, ProductsFound
 from contracts.money import MINOR_DIGITS, Money
 from contracts.paging import Page
@@ -34,17 +35,11 @@ async def look_up_products(database: Database, product_ids: Sequence[str]) -> Pr
     From the database: whoever can write into Redis must not decide what is paid.
     """
     wanted = list(dict.fromkeys(product_ids))
-    columns: Any = (Product.product_id, Product.name, Product.amount_minor, Product.currency, Product.weight_grams)
-    async with database.reading() as session:
-        rows = (await session.exec(select(*columns).where(*_on_sale(wanted)))).all()
     found = {
-        row.product_id: CatalogProduct(
-            product_id=row.product_id,
-            name=row.name,
-            price=Money.from_minor(row.amount_minor, row.currency),
-            weight_grams=row.weight_grams,
+        product_id: CatalogProduct(
+            product_id=product_id, name=name, price=Money.from_minor(amount_minor, currency), weight_grams=weight_grams
         )
-        for row in rows
+        for product_id, name, amount_minor, currency, weight_grams in await database.rows(_TO_ORDER, ids=wanted)
     }
     return ProductsFound(
         products=[found[key] for key in wanted if key in found], missing=[key for key in wanted if key not in found]
@@ -61,9 +56,14 @@ async def _ready_to_send(database: Database, cache: ProductCache, product_ids: S
     return found
 
 
-def _on_sale(product_ids: Sequence[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+def _on_sale(product_ids: Sequence[str] | ColumnElement[Any]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     # An array, and not `in (…)`, is one statement for PostgreSQL to prepare, whatever the number of ids.
-    return col(Product.product_id) == any_(literal(product_ids, ARRAY(String))), col(Product.deleted_at).is_(None)
+    ids = product_ids if isinstance(product_ids, ColumnElement) else literal(product_ids, ARRAY(String))
+    return col(Product.product_id) == any_(ids), col(Product.deleted_at).is_(None)
+
+
+_columns: Any = (Product.product_id, Product.name, Product.amount_minor, Product.currency, Product.weight_grams)
+_TO_ORDER = prepared(select(*_columns).where(*_on_sale(bindparam("ids", type_=ARRAY(String)))))
 
 
 @may_lag
