@@ -144,7 +144,7 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable() and len(text) <= _LONGEST_LINE
 
 
-def _header(name: str, text: str, policy: EmailPolicy[Any]) -> str:
+def _header(name: str, text: str, policy: "EmailPolicy[Any]") -> str:
     """A header with what RFC 2047 asks for."""
     folded: str = policy.header_factory(name, text).fold(policy=policy)
     return folded.removesuffix("\r\n")
