@@ -78,10 +78,14 @@ class Reader:
         async with AsyncSession(self._engine, expire_on_commit=False) as session:
             yield session
 
-    async def rows(self, query: Prepared, **values: Any) -> list[asyncpg.Record]:
-        """The rows of a query that every order needs: it is compiled once, and costs a fraction of what it would in a session."""
+    async def rows(self, statement: Prepared, **values: Any) -> list[asyncpg.Record]:
+        """What one statement finds, for questions that are asked often: one round trip, with no session around it."""
         async with self._rows.connection() as connection:
-            return list(await connection.fetch(query.sql, *query.arguments(values)))
+            try:
+                return list(await connection.fetch(statement.sql, *statement.arguments(values)))
+            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                without_values(error)
+                raise
 
     async def answer(self, query: Callable[["Reader"], Awaitable[Answer]]) -> Answer:
         """What a query answers that reads here. `chassis.replica` has another place to ask, with the same method."""

@@ -144,6 +144,8 @@ class Service:
     """What it does beside answering requests: `chassis.jobs.Job`s. Each runs until it is cancelled."""
     resources: Sequence[AbstractAsyncContextManager[object]] = field(default_factory=list)
     """Opened before anything runs, closed after everything has stopped; e.g. the HttpSession of its clients."""
+    at_stop: Callable[[], object] | None = None
+    """Called when the process is told to stop, before it waits for the requests under way: lets go of those that are held."""
 
     def __post_init__(self) -> None:
         provide(self.api, Database, self.database)
@@ -187,7 +189,7 @@ class Service:
                     consumer = Consumer(self.name, self.subscription, self.database, self.inbox, self.settings)
                     provided(api, Troubles)["consumer"] = consumer.progress.trouble
                     tasks.append(consumer.run())
-            await serve(api, self.settings, tasks)
+            await serve(api, self.settings, tasks, at_stop=self.at_stop)
 
     def _housekeeping(self) -> Sequence[Callable[[], Awaitable[None]]]:
         table = self.metadata.tables.get("idempotency_keys")
@@ -205,10 +207,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: ASGIApp, settings: ProcessSettings, background: Sequence[Awaitable[None]] = (), **options: Any) -> None:
+async def serve(
+    app: ASGIApp,
+    settings: ProcessSettings,
+    background: Sequence[Awaitable[None]] = (),
+    *,
+    at_stop: Callable[[], object] | None = None,
+    **options: Any,
+) -> None:
     """Answer HTTP and run the background tasks until SIGTERM or SIGINT; then finish the requests under way and stop.
 
-    `options` are uvicorn's."""
+    `at_stop` is called before those are waited for. `options` are uvicorn's."""
     server = _Server(
         uvicorn.Config(
             app,
@@ -228,6 +237,8 @@ async def serve(app: ASGIApp, settings: ProcessSettings, background: Sequence[Aw
 
     def stop() -> None:
         server.should_exit = True
+        if at_stop is not None:
+            at_stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)

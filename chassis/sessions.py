@@ -1,7 +1,7 @@
 """Which logins have ended: every process keeps the list in memory, so that no request has to ask.
 
-The truth is identity's database; each process asks identity about once a second for what is new. An ended session matters for
-as long as an access token of it may be in use, so the list stays short.
+The truth is identity's database; each process always has a question open at identity, which is answered as soon as something is
+new. An ended session matters for as long as an access token of it may be in use, so the list stays short.
 """
 
 import asyncio
@@ -14,17 +14,23 @@ from prometheus_client import Gauge
 
 from chassis.clients import Answer, HttpSession, OutboundClient, fault, model_in
 from chassis.jobs import Job
-from contracts.budgets import SERVICE_CALL_S
+from contracts.budgets import ENDED_SESSIONS_WAIT_S, SERVICE_CALL_S
 from contracts.identity import CLOCK_LEEWAY, USER_TOKEN_LASTS, EndedSessionList
 
-ASK_SECONDS = 1.0
+ASK_SECONDS = 0.5
+"""Between an answer and the next question, so that many who log out at about the same time are told of together."""
+LONGEST_PAUSE_S = 1.0
+"""While identity is away."""
 REMEMBERED_FOR = USER_TOKEN_LASTS + 3 * CLOCK_LEEWAY
 """How long an ended session is kept in the list: an access token of it may be accepted for its whole life and as much longer as
 the clocks of whoever issued it and whoever checks it are wrong; and one leeway to spare."""
-age_seconds = Gauge("ended_sessions_age_seconds", "Since identity last told this process which sessions have ended.")
+age_seconds = Gauge(
+    "ended_sessions_age_seconds", "Since identity last told this process which sessions have ended, or that none has."
+)
 
 Fetch = Callable[[int], Awaitable[EndedSessionList]]
-"""What ended since a position. Raises Unavailable while that cannot be told."""
+"""What ended since a position; the answer may wait for something to tell, but not at position 0. Raises Unavailable while that
+cannot be told."""
 
 
 class EndedSessions:
@@ -55,7 +61,7 @@ class EndedSessions:
         """Ask again and again, until cancelled. While identity is away nobody can end a session, and the list stays true."""
         began = time.monotonic()
         age_seconds.set_function(lambda: time.monotonic() - (self._answered_at or began))
-        await Job("follow ended sessions", self._ask_in_turn, every_s=ASK_SECONDS, longest_pause_s=ASK_SECONDS)()
+        await Job("follow ended sessions", self._ask_in_turn, every_s=ASK_SECONDS, longest_pause_s=LONGEST_PAUSE_S)()
 
     async def _ask_in_turn(self) -> None:
         async with self._asking:
@@ -86,7 +92,8 @@ class EndedSessions:
 
 def ended_fetcher(http: HttpSession, identity_url: str) -> Fetch:
     """Asks identity over HTTP."""
-    identity = OutboundClient("identity", identity_url, http, timeout_s=SERVICE_CALL_S, is_ours=True)
+    first = OutboundClient("identity", identity_url, http, timeout_s=SERVICE_CALL_S, is_ours=True)
+    patient = OutboundClient("identity", identity_url, http, timeout_s=ENDED_SESSIONS_WAIT_S + SERVICE_CALL_S, is_ours=True)
 
     def read(answer: Answer) -> EndedSessionList:
         if answer.status != 200:
@@ -94,6 +101,9 @@ def ended_fetcher(http: HttpSession, identity_url: str) -> Fetch:
         return model_in(answer, EndedSessionList, "identity")
 
     async def fetch(since: int) -> EndedSessionList:
-        return await identity.call("ended sessions", "GET", f"/internal/v1/ended-sessions?since={since}", read)
+        path = f"/internal/v1/ended-sessions?since={since}"
+        if not since:
+            return await first.call("ended sessions", "GET", path, read)
+        return await patient.call("ended sessions", "GET", f"{path}&wait_s={ENDED_SESSIONS_WAIT_S:g}", read)
 
     return fetch

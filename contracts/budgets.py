@@ -20,6 +20,9 @@ TRY_AGAIN_S = 20.0
 """How long a command that others are in the way of begins anew, before that is a fault."""
 SERVICE_CALL_S = 5.0
 """A question that one service asks another while its client waits."""
+ENDED_SESSIONS_WAIT_S = 10.0
+"""How long identity may keep a process waiting that asks which sessions have ended, if none has. A connection that was lost
+without a sign is given up after this and SERVICE_CALL_S."""
 PLACE_WAIT_S = 5.0
 """How long a client waits for the outcome of its order, or of its cancellation; after that the answer is 202."""
 DRAIN_S = STEP_CALL_S + 1.0

@@ -38,8 +38,8 @@ class ServiceToken(Contract):
 
 
 class EndedSessionList(Contract):
-    """Reply of `GET /internal/v1/ended-sessions?since=`: what ended since `position` of the reply before (0: in the last
-    minutes, for as long as an access token may be in use)."""
+    """Reply of `GET /internal/v1/ended-sessions?since=&wait_s=`: what ended since `position` of the reply before (0: in the last
+    minutes, for as long as an access token may be in use). While that is nothing, the reply takes up to `wait_s` seconds."""
 
     session_ids: list[UUID]
     position: int

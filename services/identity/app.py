@@ -17,6 +17,7 @@ from chassis.service import Service, new_app, run_service
 from chassis.sessions import EndedSessions
 from chassis.settings import DatabaseUrl, ServiceSettings
 from chassis.tokens import TokenVerifier
+from contracts.budgets import ENDED_SESSIONS_WAIT_S
 from contracts.platform import CLIENTS
 from services.identity import queries
 from services.identity.access import ACCESS
@@ -24,6 +25,7 @@ from services.identity.api import ROUTERS
 from services.identity.api.dependencies import ClientSecrets, LinkAddress
 from services.identity.commands import accounts, sessions
 from services.identity.commands.security import SecurityLog
+from services.identity.ended import EndedSessionsWatch
 from services.identity.model import metadata
 from services.identity.passwords import Passwords
 from services.identity.schemas import Email, NewPassword
@@ -82,7 +84,9 @@ def build(settings: IdentitySettings) -> Service:
     provide(app, SecurityLog, SecurityLog())
     provide(app, LinkAddress, LinkAddress(settings.public_url))
     provide(app, ClientSecrets, ClientSecrets(secrets))
-    ended = EndedSessions(partial(queries.ended_sessions, database))
+    watch = EndedSessionsWatch(partial(queries.ended_sessions, database))
+    provide(app, EndedSessionsWatch, watch)
+    ended = EndedSessions(partial(watch.since, wait_s=ENDED_SESSIONS_WAIT_S))
     verifier = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, issuer.keys, service="identity", ended=ended)
     provide(app, TokenVerifier, verifier)
 
@@ -117,7 +121,8 @@ def build(settings: IdentitySettings) -> Service:
         metadata=metadata,
         api=app,
         database=database,
-        resources=[first_admin(), ended.following()],
+        resources=[first_admin(), watch.running(), ended.following()],
+        at_stop=watch.stop,
         jobs=[Job("forget what has expired", forget, every_s=FORGET_SECONDS)],
     )
 

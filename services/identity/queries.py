@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import ARRAY, Uuid, any_, bindparam
 from sqlmodel import col, select
 
 from chassis.access import Grant
@@ -14,11 +14,18 @@ from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.replica import may_lag
 from chassis.sessions import REMEMBERED_FOR
+from chassis.statements import prepared, sql
 from contracts.accounts import Contact, Contacts
-from contracts.identity import EndedSessionList
 from contracts.paging import Page
+from services.identity.ended import Ends
 from services.identity.model import SecurityEvent, SecurityRecord, Session, User, unknown_user
 from services.identity.schemas import SecurityRecordView, SessionView, UserView
+
+_CONTACTS = prepared(
+    select(col(User.user_id), col(User.email)).where(
+        col(User.user_id) == any_(bindparam("ids", type_=ARRAY(Uuid))), col(User.email_verified_at).is_not(None)
+    )
+)
 
 
 async def get_user(database: Database, caller: Grant, user_id: UUID) -> UserView:
@@ -32,9 +39,7 @@ async def get_user(database: Database, caller: Grant, user_id: UUID) -> UserView
 
 async def contacts(database: Database, user_ids: Collection[UUID]) -> Contacts:
     """Where these users are reached, as far as their addresses are verified."""
-    query = select(User.user_id, User.email).where(col(User.user_id).in_(user_ids), col(User.email_verified_at).is_not(None))
-    async with database.reading() as session:
-        rows = (await session.exec(query)).all()
+    rows = await database.rows(_CONTACTS, ids=user_ids)
     return Contacts(contacts=tuple(Contact(customer_id=user_id, email=email) for user_id, email in rows))
 
 
@@ -103,15 +108,14 @@ async def list_security_log(
     return page_of(rows, limit, lambda row: SecurityRecordView.model_validate(row.model_dump()), lambda row: (row.record_id,))
 
 
-_ENDED = text(
-    """select cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint),
-              array(select session_id from sessions where ended_at > :since_then and ended_in >= :since)"""
+_ENDED = sql(
+    """select cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint), session_id, ended_in
+       from (select) as now left join sessions on ended_at > :since_then and ended_in >= :since"""
 )
 
 
-async def ended_sessions(database: Database, since: int) -> EndedSessionList:
+async def ended_sessions(database: Database, since: int) -> Ends:
     """The sessions ended by transactions from `since` on, of those that still matter. The position to go on from is the oldest
     transaction that has not committed yet, so that none is missed; a session may be told twice."""
-    async with database.reading() as session:
-        row = (await session.execute(_ENDED, {"since": since, "since_then": utc_now() - REMEMBERED_FOR})).one()
-    return EndedSessionList(position=row[0], session_ids=row[1])
+    rows = await database.rows(_ENDED, since=since, since_then=utc_now() - REMEMBERED_FOR)
+    return Ends(rows[0][0], {session_id: ended_in for _, session_id, ended_in in rows if session_id is not None})

@@ -8,12 +8,15 @@ from chassis.access import Grant
 from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.replica import may_lag
+from chassis.statements import prepared
 from contracts.errors import ErrorCode, Refusal
 from contracts.notifications import NotificationKind
 from contracts.paging import Page
 from services.notification.model import Notification, NotificationStatus, Template
 from services.notification.schemas import NotificationView, TemplateView
 from services.notification.templates import Text
+
+_TEXTS = prepared(select(col(Template.kind), col(Template.subject), col(Template.body)))
 
 
 @may_lag
@@ -52,9 +55,8 @@ async def get_notification(database: Database, caller: Grant, notification_id: U
 
 async def texts(database: Database) -> dict[NotificationKind, Text]:
     """The templates with which mails are written now."""
-    async with database.reading() as session:
-        templates = (await session.exec(select(Template))).all()
-    return {template.kind: Text(template.subject, template.body) for template in templates}
+    rows = await database.rows(_TEXTS)
+    return {NotificationKind(kind): Text(subject, body) for kind, subject, body in rows}
 
 
 @may_lag

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from chassis.database import Database, is_passing
+from chassis.statements import sql
 from tests.conftest import Databases, changing
 
 
@@ -59,3 +60,16 @@ async def test_i5_a_deadlock_is_a_fault_that_passes(databases: Databases) -> Non
 )
 def test_i5_what_is_wrong_with_a_file_is_no_database_that_is_away(error: OSError, passes: bool) -> None:
     assert is_passing(error) is passes
+
+
+async def test_one_statement_reads_without_a_transaction_and_changes_nothing(databases: Databases) -> None:
+    database = Database(await databases.new("catalog"))
+    [row] = await database.rows(sql("select cast(:n as integer) as n"), n=7)
+    assert row["n"] == 7
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await database.rows(sql("delete from products"))
+    with pytest.raises(asyncpg.InvalidTextRepresentationError) as wrong:
+        await database.rows(sql("select cast(cast(:text as text) as integer)"), text="a secret")
+    assert "a secret" not in str(wrong.value)
+    assert len(await database.rows(sql("select 1"))) == 1
+    await database.close()

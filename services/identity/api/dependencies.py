@@ -11,6 +11,7 @@ from chassis.dependencies import Db, from_app
 from chassis.origin import ClientOrigin
 from contracts.errors import ErrorCode, Refusal
 from services.identity.commands.security import SecurityLog
+from services.identity.ended import EndedSessionsWatch
 from services.identity.model import SecurityEvent
 from services.identity.passwords import Passwords
 from services.identity.tokens import TokenIssuer
@@ -35,6 +36,7 @@ Issuer = Annotated[TokenIssuer, from_app(TokenIssuer)]
 Security = Annotated[SecurityLog, from_app(SecurityLog)]
 Links = Annotated[LinkAddress, from_app(LinkAddress)]
 Clients = Annotated[ClientSecrets, from_app(ClientSecrets)]
+Watch = Annotated[EndedSessionsWatch, from_app(EndedSessionsWatch)]
 
 
 async def _not_stored(response: Response) -> None:

@@ -10,16 +10,17 @@ from contracts.accounts import AccountMail, Contacts, LookUpContacts, PrepareAcc
 from contracts.identity import EndedSessionList, ServiceToken, ServiceTokenRequest
 from services.identity import queries
 from services.identity.access import ACCESS
-from services.identity.api.dependencies import NOT_STORED, Clients, Issuer, Links, Security
+from services.identity.api.dependencies import NOT_STORED, Clients, Issuer, Links, Security, Watch
 from services.identity.commands import accounts, clients
 
 KEYS_MAX_AGE_S = 300
+LONGEST_WAIT_S = 60
 
 keys = ACCESS.router(tags=["identity"])
 # Its callers have no token yet. It is not routed by the gateway.
 internal = ACCESS.router(prefix="/internal/v1", tags=["internal"], dependencies=[NOT_STORED])
 
-mails = ACCESS.router(prefix="/internal/v1", tags=["internal"], dependencies=[NOT_STORED])
+mails = ACCESS.router(prefix="/internal/v1", tags=["internal"])
 
 
 @keys.get("/.well-known/jwks.json", summary="The keys that verify access tokens (JWKS)")
@@ -38,8 +39,12 @@ async def service_token(
 
 
 @internal.get("/ended-sessions", summary="Which sessions have ended; ids only, as public within the platform as the keys are")
-async def ended_sessions(db: Db, since: Annotated[int, Query(ge=0, lt=2**63)] = 0) -> EndedSessionList:
-    return await queries.ended_sessions(db, since)
+async def ended_sessions(
+    watch: Watch,
+    since: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    wait_s: Annotated[float, Query(ge=0, le=LONGEST_WAIT_S, description="How long the answer may take while there is none")] = 0,
+) -> EndedSessionList:
+    return await watch.since(since, wait_s)
 
 
 @mails.post("/contacts/lookup", summary="Where customers are reached")

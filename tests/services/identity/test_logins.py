@@ -386,12 +386,12 @@ async def test_no_end_is_missed_by_one_who_asks_for_what_is_new(acts: Acts) -> N
         await end_sessions(work, await sessions_by_id(work, slow_id), EndReason.LOGGED_OUT)
         await acts.log_out(quick)  # began later, commits sooner
         first = await queries.ended_sessions(acts.database, 0)
-    assert first.session_ids == [quick_id]
+    assert set(first.transactions) == {quick_id}
     second = await queries.ended_sessions(acts.database, first.position)
-    assert set(second.session_ids) == {slow_id, quick_id}
+    assert set(second.transactions) == {slow_id, quick_id}
 
     async def nothing_is_new() -> bool:  # the server itself may hold a transaction open for a moment
-        return not (await queries.ended_sessions(acts.database, second.position)).session_ids
+        return not (await queries.ended_sessions(acts.database, second.position)).transactions
 
     await eventually(nothing_is_new)
 
@@ -399,10 +399,10 @@ async def test_no_end_is_missed_by_one_who_asks_for_what_is_new(acts: Acts) -> N
 async def test_only_ends_that_matter_are_told(acts: Acts) -> None:
     await acts.register()
     await acts.log_out(await acts.log_in())
-    assert len((await queries.ended_sessions(acts.database, 0)).session_ids) == 1
+    assert len((await queries.ended_sessions(acts.database, 0)).transactions) == 1
     async with changing(acts.database) as work:
         await work.rows(update(Session).values(ended_at=utc_now() - REMEMBERED_FOR))
-    assert (await queries.ended_sessions(acts.database, 0)).session_ids == []
+    assert not (await queries.ended_sessions(acts.database, 0)).transactions
 
 
 async def test_every_way_to_end_a_session_is_told_with_its_reason(acts: Acts) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from email import message_from_bytes, policy
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -25,7 +27,7 @@ from services.notification.adapters import SmtpMailer, SmtpSettings
 from services.notification.commands import Report
 from services.notification.delivery import Delivery
 from services.notification.model import Notification, NotificationStatus, Outcome, Template, outbox, pause_after
-from services.notification.ports import MailServerAway
+from services.notification.ports import Mail, MailRefused, MailServerAway
 from tests.conftest import changing, eventually
 from tests.services.notification.conftest import Mailbox, People, confirmation, event_types, notifications
 
@@ -69,9 +71,9 @@ class Reception:
 
 
 @asynccontextmanager
-async def receiving(reception: Reception) -> AsyncIterator[int]:
+async def receiving(reception: Reception, **options: Any) -> AsyncIterator[int]:
     loop, port = asyncio.get_running_loop(), free_port()
-    server = await loop.create_server(lambda: SMTP(reception, hostname="test", loop=loop), "127.0.0.1", port)
+    server = await loop.create_server(lambda: SMTP(reception, hostname="test", loop=loop, **options), "127.0.0.1", port)
     async with server:
         yield port
 
@@ -92,6 +94,53 @@ async def test_a_mail_arrives_with_its_text_and_a_message_id_of_its_own(
     assert await statuses(database) == [("SENT", 1)]
     assert await event_types(database) == ["NotificationSent"]
     assert await delivery(database, people, mailbox.port).send_due() == 0
+
+
+@pytest.mark.parametrize(
+    ("subject", "body"),
+    [
+        ("Your order", "A line\n.\n..and one that begins with dots\n\nthe end\n"),
+        ("Ihre Bestellung, größtenteils 🙂 " * 9, "Guten Tag, Zoë\n" * 99),
+        ("x" * 950, "no server must take a line as long as this: " * 99 + "\n"),
+        ("", ""),
+    ],
+    ids=["plain", "not ASCII", "long", "empty"],
+)
+@pytest.mark.parametrize("sender", ["Shop <shop@shop.example>", "Läden und mehr <shop@shop.example>", "shop@shop.example"])
+async def test_what_is_written_is_what_arrives(sender: str, subject: str, body: str) -> None:
+    reception = Reception()
+    async with receiving(reception) as port:
+        mailer = SmtpMailer(SmtpSettings(smtp_port=port, mail_from=sender))
+        await mailer.send(Mail("an-id", "zoe@example.org", subject, body))
+        await mailer.close()
+    [raw] = reception.taken
+    assert raw.isascii()
+    assert max(map(len, raw.split(b"\r\n"))) < 998
+    mail = message_from_bytes(raw, policy=policy.default)
+    assert (mail["From"], mail["To"], mail["Subject"]) == (sender, "zoe@example.org", subject)
+    assert (mail["Message-ID"], mail["Auto-Submitted"]) == ("<an-id@shop.example>", "auto-generated")
+    assert abs(mail["Date"].datetime - utc_now()) < timedelta(hours=1)
+    assert mail.get_content().replace("\r\n", "\n") == body
+    assert not any(mail[name].defects for name in mail)
+
+
+async def test_a_domain_beyond_ascii_is_for_servers_that_know_such() -> None:
+    mail = Mail("an-id", "zoe@größe.example", "Your order", "Here.\n")
+    reception = Reception()
+    async with receiving(reception) as port:
+        with pytest.raises(MailRefused, match="SMTPUTF8"):
+            await SmtpMailer(SmtpSettings(smtp_port=port)).send(mail)
+    async with receiving(reception, enable_SMTPUTF8=True) as port:
+        await SmtpMailer(SmtpSettings(smtp_port=port)).send(mail)
+    assert message_from_bytes(reception.taken[0], policy=policy.default)["To"] == mail.to
+
+
+@pytest.mark.parametrize(
+    "to", ["a@b.example\r\nBcc: c@d.example", "a@b.example, c@d.example", "<a@b.example>", "a b@c.example", ""]
+)
+async def test_an_address_that_is_none_is_refused_before_anything_is_sent(to: str) -> None:
+    with pytest.raises(MailRefused):
+        await SmtpMailer(SmtpSettings(smtp_port=free_port())).send(Mail("an-id", to, "Your order", "Here.\n"))
 
 
 async def test_a_batch_shares_one_connection(database: Database, people: People) -> None:
