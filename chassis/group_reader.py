@@ -10,6 +10,12 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectio
 from chassis.kafka import close, end_offsets, on_connection_lost
 from chassis.settings import ServiceSettings
 
+BUSY_WAIT_MS, IDLE_WAIT_MS = 100, 250
+"""How long the broker may wait for new events, while some come and otherwise. Apache Kafka answers as soon as there is one. The
+embedded broker looks for them only at the beginning, at half and at the end of the wait, and each time at some cost."""
+IDLE_SECONDS = 1.0
+"""After so long without an event a reader waits as if none came."""
+
 
 class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
     """One membership, from `start` to `stop`. What is waiting to be settled its owner knows, and says."""
@@ -27,7 +33,7 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
             group_id=group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=100,  # the embedded broker looks for new events only at half of it and at its end
+            fetch_max_wait_ms=IDLE_WAIT_MS,
             session_timeout_ms=settings.kafka_session_timeout_ms,
             heartbeat_interval_ms=settings.kafka_session_timeout_ms // 6,
             request_timeout_ms=15_000,
@@ -38,6 +44,8 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._next: dict[TopicPartition, int] = {}
         """Behind the last record that was fetched of each partition."""
         self._committed: dict[TopicPartition, int] = {}
+        self._last_event = float("-inf")
+        """When one was last fetched, in the event loop's time."""
         self.is_lost = False
         on_connection_lost(self._kafka._client, self._lose)
         self._kafka.subscribe(topics, listener=self)
@@ -68,6 +76,11 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         batches = await self._kafka.getmany(timeout_ms=200, max_records=limit)
         if self.is_lost:
             raise KafkaConnectionError("the connection to the broker broke")
+        now = asyncio.get_running_loop().time()
+        if batches:
+            self._last_event = now
+        # For the next request, which is made as soon as this task waits; it has no public name.
+        self._kafka._fetcher._fetch_max_wait_ms = BUSY_WAIT_MS if now - self._last_event < IDLE_SECONDS else IDLE_WAIT_MS
         self._next |= {place: records[-1].offset + 1 for place, records in batches.items()}
         return [record for records in batches.values() for record in records]
 

@@ -64,9 +64,12 @@ def told(text: str, longest: int = 500) -> str:
     return _CONTROLS.sub(" ", text)[:longest]
 
 
-Told = Annotated[
-    str, BeforeValidator(lambda text: told(text) if isinstance(text, str) else text), Field(max_length=500, pattern=NO_CONTROLS)
-]
+def _told(text: Any) -> Any:
+    return told(text) if isinstance(text, str) else text
+
+
+# The constraints stand first: behind the function, pydantic would check them in Python.
+Told = Annotated[str, StringConstraints(max_length=500, pattern=NO_CONTROLS), BeforeValidator(_told)]
 """What a command passes on of another's words, e.g. why a payment was declined: cut to fit, not refused."""
 
 

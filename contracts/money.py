@@ -46,7 +46,7 @@ class Money(Contract):
     @property
     def minor(self) -> int:
         """The amount in minor units (cents), rounded half to even."""
-        return int(self.amount.scaleb(_digits(self.currency)).to_integral_value(ROUND_HALF_EVEN))
+        return minor_units(self.amount, self.currency)
 
     def __add__(self, other: "Money") -> "Money":
         self._require_same_currency(other)
@@ -69,6 +69,11 @@ class Money(Contract):
     def _require_same_currency(self, other: "Money") -> None:
         if self.currency != other.currency:
             raise ValueError(f"cannot mix {self.currency} and {other.currency}")
+
+
+def minor_units(amount: Decimal, currency: str) -> int:
+    """An amount in minor units (cents), rounded half to even."""
+    return int(amount.scaleb(_digits(currency)).to_integral_value(ROUND_HALF_EVEN))
 
 
 def _digits(currency: str) -> int:

@@ -13,7 +13,17 @@ from uuid import UUID
 
 from chassis.statements import sql
 from chassis.store import UnitOfWork
-from contracts.events import OrderCancelled, OrderCompleted, OrderConfirmed, OrderCreated, OrderRefunded
+from contracts.events import Event, OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded
+from contracts.money import Money, minor_units
+
+
+class OrderCreated(Event):
+    """What is read of the event of this name: not the lines, since those of confirmed orders count."""
+
+    order_id: UUID
+    customer_id: UUID
+    total: Money
+
 
 OrderEvent = OrderCreated | OrderConfirmed | OrderCancelled | OrderRefunded | OrderCompleted
 
@@ -132,7 +142,7 @@ def _told(event: OrderEvent, at: datetime) -> dict[str, Any]:
                     "product_id": line.product_id,
                     "name": line.name,
                     "quantity": line.quantity,
-                    "revenue_minor": line.total.minor,
+                    "revenue_minor": minor_units(line.unit_price.amount * line.quantity, line.unit_price.currency),
                 }
                 for line in event.lines
             ]

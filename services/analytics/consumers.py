@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from chassis.consumer import Subscription
 from chassis.store import UnitOfWork
-from contracts.events import ORDER, CloudEvent, OrderCancelled, OrderCompleted, OrderConfirmed, OrderCreated, OrderRefunded
+from contracts.events import ORDER, CloudEvent, OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded
 from services.analytics import commands
-from services.analytics.commands import OrderEvent
+from services.analytics.commands import OrderCreated, OrderEvent
 
 
 async def on_orders(work: UnitOfWork, events: Sequence[tuple[OrderEvent, CloudEvent]]) -> None:

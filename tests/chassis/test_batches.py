@@ -112,6 +112,20 @@ async def test_one_event_that_a_batch_handler_cannot_take_does_not_keep_the_othe
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["event_dead_lettered"]
 
 
+async def test_a_consumer_may_read_only_a_part_of_an_event(database: Database) -> None:
+    class OrderCompleted(Event):
+        order_id: UUID
+
+    async def on_completed(work: UnitOfWork, event: OrderCompleted, _: CloudEvent) -> None:
+        work.add(Effect(what=f"part {event.order_id}"))
+
+    order = completed()
+    settings = ServiceSettings(database_url=database.url, kafka_bootstrap_servers="127.0.0.1:1", consumer_attempts=1)
+    consumer = Consumer("batches", Subscription((), {OrderCompleted: on_completed}), database, inbox, settings)
+    await consumer.apply([_record(order)])
+    assert await effects(database) == {f"part {order.order_id}"}
+
+
 async def test_rows_that_are_there_already_are_passed_over(database: Database) -> None:
     async with changing(database) as work:
         work.add(Effect(what="old"))

@@ -77,6 +77,30 @@ async def test_the_trace_of_the_cause_reaches_the_effect(world: World) -> None:
     assert [context.trace_id for context in seen] == [cause.trace_id]
 
 
+async def test_what_is_read_while_others_are_applied_is_not_lost_with_the_consumer(world: World) -> None:
+    started = asyncio.Event()
+
+    async def never(work: UnitOfWork, event: OrderCompleted, _: CloudEvent) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    orders = {uuid4(): [1], uuid4(): [1]}
+    first, second = orders
+    consumer = world.consumer(never)
+
+    async def both_read() -> bool:
+        return len(consumer._waiting) == 2
+
+    async with in_background(world.relay(), consumer):
+        await world.record(first, 1)
+        await started.wait()
+        await world.record(second, 1)
+        await eventually(both_read, what="the second event read while the first is applied")
+    async with in_background(world.consumer()):
+        await world.until_applied(2)
+    assert await world.effects() == orders
+
+
 async def test_e3_nobodys_own_statements_make_traces(world: World) -> None:
     """What is recorded of the relay and the consumer belongs to the trace of the event that they work on (review 1, E3)."""
     told = InMemorySpanExporter()
