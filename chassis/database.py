@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import asyncpg
+from pydantic_core import from_json
 from sqlalchemy import Column, DateTime, Enum, MetaData, event, make_url, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -176,7 +176,7 @@ def _dsn(url: str) -> str:
 
 async def _decode_json(connection: asyncpg.Connection) -> None:
     # What is written was encoded by SQLAlchemy's column types.
-    await connection.set_type_codec("jsonb", encoder=str, decoder=json.loads, schema="pg_catalog")
+    await connection.set_type_codec("jsonb", encoder=str, decoder=from_json, schema="pg_catalog")
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]

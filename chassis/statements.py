@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import asyncpg
+from pydantic_core import to_json
 from sqlalchemy import ARRAY, Select, TextClause, and_, bindparam, inspect, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import asyncpg as dialect_of_asyncpg
@@ -21,7 +22,7 @@ Row = TypeVar("Row", bound=SQLModel)
 VERSION = "version"
 """The column that rises with every change, in the tables that have it."""
 _PARAMETER = re.compile(r"\$(\d+)")
-_DIALECT: Any = dialect_of_asyncpg.dialect()  # type: ignore[no-untyped-call]
+_DIALECT: Any = dialect_of_asyncpg.dialect(json_serializer=lambda value: to_json(value).decode())  # type: ignore[no-untyped-call]
 
 
 class Record(SQLModel):
