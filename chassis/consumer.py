@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -93,6 +94,15 @@ class Subscription:
         """The types of events that something is done on."""
         return frozenset((*self.handlers, *self.forward, *self.batch))
 
+    @cached_property
+    def _by_name(self) -> Mapping[str, type[Event]]:
+        return {kind.__name__: kind for kind in self.kinds}
+
+    def event_of(self, envelope: CloudEvent) -> Event | None:
+        """The event in an envelope; None where nothing is done on its type. Raises ValidationError for data that do not fit."""
+        kind = self._by_name.get(envelope.type)
+        return kind.model_validate(envelope.data) if kind else None
+
     async def apply(self, work: UnitOfWork, events: Sequence[tuple[Event, CloudEvent]]) -> None:
         """Let each event take its effect, within the caller's transaction."""
         batches: dict[BatchHandler, list[tuple[Event, CloudEvent]]] = {}
@@ -152,7 +162,6 @@ class Consumer:
     ) -> None:
         self._service, self._subscription = service, subscription
         self._database, self._inbox, self._settings = database, inbox, settings
-        self._kinds = {kind.__name__: kind for kind in subscription.kinds}
         self._forwarders = {kind.__name__: forwarder for kind, forwarder in subscription.forward.items()}
         self.progress = Progress(service, subscription.topics)
         self._waiting: list[_Received] = []
@@ -253,9 +262,8 @@ class Consumer:
         envelope = None
         try:
             envelope = CloudEvent.model_validate_json(record.value or b"")
-            if envelope.type not in self._kinds:
-                return None
-            return _Received(record, envelope, self._kinds[envelope.type].model_validate(envelope.data))
+            event = self._subscription.event_of(envelope)
+            return _Received(record, envelope, event) if event else None
         except Exception as error:  # whatever it is: a record must not stop those behind it
             return _Received(record, envelope, defect=error)
 

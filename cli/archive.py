@@ -23,7 +23,7 @@ from chassis.store import UnitOfWork, in_transaction
 from cli.databases import chosen, with_table
 from cli.dead_letters import outcome
 from cli.topics import printed
-from contracts.events import CloudEvent, event_of
+from contracts.events import CloudEvent
 
 MOST_EVENTS = 100_000
 """Events of one rewind. They lie in the consumer's database until it has applied them."""
@@ -229,7 +229,8 @@ async def _made_anew(work: UnitOfWork, one: Rebuildable, producers: Sequence[str
             async for page in _pages(connection, wanted):
                 await work.rows(_ARCHIVED, ids=[event.event_id for event in page])
                 envelopes = [CloudEvent.model_validate_json(event.envelope) for event in page]
-                await one.subscription.apply(work, [(event_of(envelope), envelope) for envelope in envelopes])
+                events = [(one.subscription.event_of(envelope), envelope) for envelope in envelopes]
+                await one.subscription.apply(work, [(event, envelope) for event, envelope in events if event])
                 count += len(page)
     missing = "from inbox where not exists (select from archived where archived.event_id = inbox.event_id)"
     [(gone, last)] = await work.rows(sql(f"select count(*), max(applied_at) {missing}"))
