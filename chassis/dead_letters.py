@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 from aiokafka import ConsumerRecord
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, LargeBinary, MetaData, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import UUID as PgUuid
+from sqlalchemy.engine import RowMapping
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chassis.statements import sql
@@ -96,6 +97,61 @@ _SETTLE = sql(
        where letter_id = any(:ids) and state in ('OPEN', 'REPLAY')"""
 )
 _FORGET = sql("delete from dead_letters where settled_at < :before")
+_SELECTED = """
+    state = any(cast(:states as text[])) and (cast(:letters as uuid[]) is null or letter_id = any(cast(:letters as uuid[])))
+    and (cast(:order as text) is null or subject = cast(:order as text) or key = convert_to(cast(:order as text), 'UTF8'))
+    and (cast(:type as text) is null or type = cast(:type as text))
+    and (cast(:since as timestamptz) is null or coalesce(failed_at, created_at) >= cast(:since as timestamptz))
+    and (cast(:until as timestamptz) is null or coalesce(failed_at, created_at) < cast(:until as timestamptz))"""
+_LIST = text(f"select * from dead_letters where {_SELECTED} order by coalesce(failed_at, created_at), seq limit :limit")  # noqa: S608
+_HAND_BACK = sql(f"update dead_letters set state = 'REPLAY', taken_until = null where {_SELECTED} returning letter_id")  # noqa: S608
+# Whoever is handed a dropped event again passes over it.
+_DROP = sql(
+    f"""with dropped as (
+          update dead_letters set state = 'DROPPED', settled_at = now(), reason = cast(:reason as text) where {_SELECTED}
+          returning letter_id, type),
+        known as (
+          insert into inbox (event_id) select letter_id from dropped where type is not null order by letter_id
+          on conflict do nothing)
+        select count(*) from dropped"""  # noqa: S608
+)
+_STATES = text("select letter_id, state, error from dead_letters where letter_id = any(:ids)")
+_UNAPPLY = sql("delete from inbox where event_id = any(cast(:ids as uuid[]))")
+_APPLIED = sql("select event_id from inbox where event_id = any(cast(:ids as uuid[]))")
+_REWIND = sql(
+    """insert into dead_letters as known (letter_id, state, topic, key, value, size, digest, type, subject, event_time, attempts)
+       select letter_id, 'REPLAY', topic, key, value, length(value), digest, type, subject, event_time, 0
+       from unnest(cast(:letter_id as uuid[]), cast(:topic as text[]), cast(:key as bytea[]), cast(:value as bytea[]),
+                   cast(:digest as bytea[]), cast(:type as text[]), cast(:subject as text[]), cast(:event_time as timestamptz[]))
+            with ordinality as event (letter_id, topic, key, value, digest, type, subject, event_time, n)
+       order by n
+       on conflict (letter_id) do update set state = 'REPLAY', settled_at = null, taken_until = null"""
+)
+REWOUND_AT_ONCE = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which letters of a consumer are meant. `since` and `until` are about when a letter failed last."""
+
+    letters: tuple[UUID, ...] = ()
+    order: UUID | None = None
+    type: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    states: tuple[LetterState, ...] = (LetterState.OPEN,)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """As the statements take it."""
+        return {
+            "states": [str(state) for state in self.states],
+            "letters": list(self.letters) or None,
+            "order": str(self.order) if self.order else None,
+            "type": self.type,
+            "since": self.since,
+            "until": self.until,
+        }
 
 
 @dataclass(frozen=True)
@@ -193,3 +249,47 @@ async def settle(work: UnitOfWork, ids: Sequence[UUID]) -> None:
 async def forget(work: UnitOfWork, before: datetime) -> None:
     """Delete letters that were settled before a time."""
     await work.rows(_FORGET, before=before)
+
+
+async def selected(session: AsyncSession, selection: Selection, *, limit: int) -> Sequence[RowMapping]:
+    """The first of these letters, whole; those that failed first at first."""
+    return (await session.execute(_LIST, {**selection.values, "limit": limit})).mappings().all()
+
+
+async def states(session: AsyncSession, ids: Sequence[UUID]) -> Sequence[RowMapping]:
+    """What has become of letters: letter_id, state, error."""
+    return (await session.execute(_STATES, {"ids": list(ids)})).mappings().all()
+
+
+@transaction
+async def hand_back(work: UnitOfWork, selection: Selection) -> list[UUID]:
+    """Let the consumer try these letters again; their ids."""
+    return [row["letter_id"] for row in await work.rows(_HAND_BACK, **selection.values)]
+
+
+@transaction
+async def drop(work: UnitOfWork, selection: Selection, reason: str) -> int:
+    """Settle these letters without their effect; how many they are. The reason is kept."""
+    [dropped] = await work.rows(_DROP, **selection.values, reason=reason)
+    return int(dropped["count"])
+
+
+@transaction
+async def rewind(work: UnitOfWork, events: Sequence[tuple[str, bytes, bytes]], *, again: bool) -> list[UUID]:
+    """Hand events, each with its topic, key and record, to the consumer; the ids of those that are handed to it. Events that it
+    has applied are passed over, unless `again`."""
+    letters: list[dict[str, Any]] = []
+    for topic, key, value in events:
+        envelope = CloudEvent.model_validate_json(value)
+        about = {"type": envelope.type, "subject": envelope.subject, "event_time": envelope.time}
+        place = {"letter_id": envelope.id, "topic": topic, "key": key, "value": value, "digest": digest_of(value)}
+        letters.append(place | about)
+    ids = [letter["letter_id"] for letter in letters]
+    if again:
+        await work.rows(_UNAPPLY, ids=ids)
+    applied = {row["event_id"] for row in await work.rows(_APPLIED, ids=ids)}
+    new = [letter for letter in letters if letter["letter_id"] not in applied]
+    for start in range(0, len(new), REWOUND_AT_ONCE):
+        page = new[start : start + REWOUND_AT_ONCE]
+        await work.rows(_REWIND, **{name: [letter[name] for letter in page] for name in page[0]})
+    return [letter["letter_id"] for letter in new]

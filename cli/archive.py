@@ -14,13 +14,11 @@ import asyncpg
 import typer
 from sqlalchemy import MetaData
 
+from chassis import dead_letters
 from chassis.consumer import Subscription
-from chassis.database import Database
-from chassis.dead_letters import digest_of
-from chassis.settings import async_driver
 from chassis.statements import sql
 from chassis.store import UnitOfWork, in_transaction
-from cli.databases import chosen, with_table
+from cli.databases import chosen, opened, with_table
 from cli.dead_letters import outcome
 from cli.topics import printed
 from contracts.events import CloudEvent
@@ -34,13 +32,6 @@ _EVENTS = """
       and ($2::timestamptz is null or created_at >= $2) and ($3::timestamptz is null or created_at < $3)
       and ($4::text[] is null or envelope->>'type' = any($4)) and ($5::text[] is null or topic = any($5))
     order by seq"""
-_REWIND = """
-    insert into dead_letters as known (letter_id, state, topic, key, value, size, digest, type, subject, event_time, attempts)
-    select letter_id, 'REPLAY', topic, key, value, length(value), digest, type, subject, event_time, 0
-    from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::text[], $8::timestamptz[])
-         with ordinality as event (letter_id, topic, key, value, digest, type, subject, event_time, n)
-    order by n
-    on conflict (letter_id) do update set state = 'REPLAY', settled_at = null, taken_until = null"""
 
 
 class Archived(NamedTuple):
@@ -90,36 +81,11 @@ async def rewind(urls: Mapping[str, str], consumer: str, wanted: Wanted, *, agai
             typer.echo(f"More than {MOST_EVENTS} events: choose a shorter period, or a --type.", err=True)
             return 2
     found.sort(key=lambda event: event.created_at)  # a stable sort: the events of one producer stay in sequence
-    ids = [event.event_id for event in found]
-    connection = await asyncpg.connect(urls[consumer], timeout=10)
-    try:
-        async with connection.transaction():
-            if again:
-                await connection.execute("delete from inbox where event_id = any($1)", ids)
-            rows = await connection.fetch("select event_id from inbox where event_id = any($1)", ids)
-            applied = {row["event_id"] for row in rows}
-            new = [event for event in found if event.event_id not in applied]
-            for start in range(0, len(new), PAGE):
-                await connection.execute(_REWIND, *_columns(new[start : start + PAGE]))
-    finally:
-        await connection.close()
-    printed(f"{len(found)} events in the archive; {len(applied)} of them were applied already")
-    return await outcome(urls, {consumer: [event.event_id for event in new]}, wait_s=wait_s)
-
-
-def _columns(events: Sequence[Archived]) -> list[list[Any]]:
-    values = [event.envelope.encode() for event in events]
-    envelopes = [CloudEvent.model_validate_json(value) for value in values]
-    return [
-        [event.event_id for event in events],
-        [event.topic for event in events],
-        [event.key.encode() for event in events],
-        values,
-        [digest_of(value) for value in values],
-        [envelope.type for envelope in envelopes],
-        [envelope.subject for envelope in envelopes],
-        [envelope.time for envelope in envelopes],
-    ]
+    events = [(event.topic, event.key.encode(), event.envelope.encode()) for event in found]
+    async with opened(urls[consumer]) as database:
+        new = await dead_letters.rewind(database, events, again=again)
+    printed(f"{len(found)} events in the archive; {len(found) - len(new)} of them were applied already")
+    return await outcome(urls, {consumer: new}, wait_s=wait_s)
 
 
 @asynccontextmanager
@@ -180,16 +146,14 @@ async def rebuild(urls: Mapping[str, str], consumer: str, *, dry_run: bool) -> i
     [consumer] = chosen(set(REBUILDABLE) & set(urls), consumer, "consumer that can be rebuilt")
     one = REBUILDABLE[consumer]()
     producers = [urls[name] for name in await with_table(urls, "outbox")]
-    database = Database(async_driver(urls[consumer]), pool_size=1)
     try:
-        count = await in_transaction(database, lambda work: _rebuilt(work, one, producers, dry_run=dry_run))
+        async with opened(urls[consumer]) as database:
+            count = await in_transaction(database, lambda work: _rebuilt(work, one, producers, dry_run=dry_run))
     except _DryRun as done:
         count = done.count
     except Refused as reason:
         typer.echo(f"Not rebuilt: {reason}. Nothing was changed.", err=True)
         return 1
-    finally:
-        await database.close()
     printed(f"{count} events applied{'; this was a dry run, and nothing was changed' if dry_run else ''}")
     return 0
 

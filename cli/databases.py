@@ -1,9 +1,13 @@
 """The services' databases: where they are, and which of them have a table."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 
 import asyncpg
 import typer
+
+from chassis.database import Database
+from chassis.settings import async_driver
 
 PREFIX = "DATABASE_URL_"
 
@@ -25,6 +29,16 @@ async def with_table(urls: Mapping[str, str], table: str) -> list[str]:
         finally:
             await connection.close()
     return names
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    """A service's database, as the service itself reads and changes it."""
+    database = Database(async_driver(url), pool_size=1)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def chosen(names: Iterable[str], wanted: str | None, what: str) -> list[str]:

@@ -5,66 +5,42 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import typer
 from pydantic import ValidationError
+from sqlalchemy.engine import RowMapping
 
+from chassis import dead_letters
+from chassis.database import Database
 from chassis.dead_letters import LetterState
 from chassis.logs import mask
-from cli.databases import chosen, with_table
+from cli.databases import chosen, opened, with_table
 from cli.topics import printed
 from contracts.events import CloudEvent
 
 POLL_S = 0.3
-_WHERE = """
-    state = any($1) and ($2::uuid[] is null or letter_id = any($2))
-    and ($3::text is null or subject = $3 or key = convert_to($3, 'UTF8')) and ($4::text is null or type = $4)
-    and ($5::timestamptz is null or coalesce(failed_at, created_at) >= $5)
-    and ($6::timestamptz is null or coalesce(failed_at, created_at) < $6)"""
-_LIST = f"select * from dead_letters where {_WHERE} order by coalesce(failed_at, created_at), seq limit $7"  # noqa: S608
-_MARK = f"update dead_letters set state = 'REPLAY', taken_until = null where {_WHERE} returning letter_id"  # noqa: S608
-# Whoever is handed a dropped event again passes over it.
-_DROP = f"""
-    with dropped as (
-        update dead_letters set state = 'DROPPED', settled_at = now(), reason = $7 where {_WHERE} returning letter_id, type),
-    known as (
-        insert into inbox (event_id) select letter_id from dropped where type is not null on conflict do nothing)
-    select count(*) from dropped"""  # noqa: S608
-_STATES = "select letter_id, state, error from dead_letters where letter_id = any($1)"
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which letters are meant. `since` and `until` are about when a letter failed last."""
+@dataclass(frozen=True, kw_only=True)
+class Selection(dead_letters.Selection):
+    """Which letters are meant, and of which consumer."""
 
     consumer: str | None = None
-    letters: tuple[UUID, ...] = ()
-    order: UUID | None = None
-    type: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    states: tuple[LetterState, ...] = (LetterState.OPEN,)
 
     @property
     def is_everything(self) -> bool:
         return not (self.consumer or self.letters or self.order or self.type or self.since or self.until)
 
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        order = str(self.order) if self.order else None
-        return [str(state) for state in self.states], list(self.letters) or None, order, self.type, self.since, self.until
-
 
 async def show_list(urls: Mapping[str, str], selection: Selection, *, limit: int, page: int, as_json: bool) -> int:
     """Print letters, those that failed first at first; returns the exit code."""
-    found: list[tuple[str, asyncpg.Record]] = []
+    found: list[tuple[str, RowMapping]] = []
 
-    async def read(name: str, connection: asyncpg.Connection) -> None:
-        rows = await connection.fetch(_LIST, *selection.arguments, page * limit + 1)
+    async def read(name: str, database: Database) -> None:
+        async with database.reading() as session:
+            rows = await dead_letters.selected(session, selection, limit=page * limit + 1)
         found.extend((name, row) for row in rows)
 
     await _at_each(urls, selection, read)
@@ -83,8 +59,10 @@ async def show_one(urls: Mapping[str, str], selection: Selection) -> int:
     """Print all that is known of one letter, without personal data; returns the exit code."""
     found: list[dict[str, Any]] = []
 
-    async def read(name: str, connection: asyncpg.Connection) -> None:
-        found.extend(_as_json(name, row, whole=True) for row in await connection.fetch(_LIST, *selection.arguments, 1))
+    async def read(name: str, database: Database) -> None:
+        async with database.reading() as session:
+            rows = await dead_letters.selected(session, selection, limit=1)
+        found.extend(_as_json(name, row, whole=True) for row in rows)
 
     await _at_each(urls, selection, read)
     for letter in found:
@@ -98,8 +76,8 @@ async def replay(urls: Mapping[str, str], selection: Selection, *, wait_s: float
     """Hand letters back to the consumers that they belong to, and wait for what becomes of them; returns the exit code."""
     marked: dict[str, list[UUID]] = {}
 
-    async def mark(name: str, connection: asyncpg.Connection) -> None:
-        marked[name] = [row["letter_id"] for row in await connection.fetch(_MARK, *selection.arguments)]
+    async def mark(name: str, database: Database) -> None:
+        marked[name] = await dead_letters.hand_back(database, selection)
 
     await _at_each(urls, selection, mark)
     return await outcome(urls, marked, wait_s=wait_s)
@@ -113,16 +91,14 @@ async def outcome(urls: Mapping[str, str], marked: Mapping[str, Sequence[UUID]],
         if not ids:
             continue
         printed(f"{name}: {len(ids)} handed back")
-        connection = await asyncpg.connect(urls[name], timeout=10)
-        try:
+        async with opened(urls[name]) as database:
             while True:
-                rows = await connection.fetch(_STATES, list(ids))
+                async with database.reading() as session:
+                    rows = await dead_letters.states(session, ids)
                 waiting = sum(row["state"] == LetterState.REPLAY for row in rows)
                 if not waiting or time.monotonic() > deadline:
                     break
                 await asyncio.sleep(POLL_S)
-        finally:
-            await connection.close()
         failed = [row for row in rows if row["state"] == LetterState.OPEN]
         printed(f"{name}: {len(ids) - waiting - len(failed)} applied, {len(failed)} failed again, {waiting} still to be tried")
         for row in failed[:10]:
@@ -138,27 +114,21 @@ async def outcome(urls: Mapping[str, str], marked: Mapping[str, Sequence[UUID]],
 async def drop(urls: Mapping[str, str], selection: Selection, reason: str) -> int:
     """Settle letters without their effect; the reason is kept. Returns the exit code."""
 
-    async def settle(name: str, connection: asyncpg.Connection) -> None:
-        count = await connection.fetchval(_DROP, *selection.arguments, reason)
-        if count:
+    async def settle(name: str, database: Database) -> None:
+        if count := await dead_letters.drop(database, selection, reason):
             printed(f"{name}: {count} dropped")
 
     await _at_each(urls, selection, settle)
     return 0
 
 
-async def _at_each(
-    urls: Mapping[str, str], selection: Selection, do: Callable[[str, asyncpg.Connection], Awaitable[None]]
-) -> None:
+async def _at_each(urls: Mapping[str, str], selection: Selection, do: Callable[[str, Database], Awaitable[None]]) -> None:
     for name in chosen(await with_table(urls, "dead_letters"), selection.consumer, "consumer"):
-        connection = await asyncpg.connect(urls[name], timeout=10)
-        try:
-            await do(name, connection)
-        finally:
-            await connection.close()
+        async with opened(urls[name]) as database:
+            await do(name, database)
 
 
-def _as_lines(consumer: str, row: asyncpg.Record) -> str:
+def _as_lines(consumer: str, row: RowMapping) -> str:
     at = f"{row['failed_at'] or row['created_at']:%Y-%m-%d %H:%M:%S}"
     what = f"{row['type']} {row['subject']}" if row["type"] else f"(no event) {row['size']} bytes"
     place = f"{row['topic']}/{row['partition']}/{row['offset']}"
@@ -167,7 +137,7 @@ def _as_lines(consumer: str, row: asyncpg.Record) -> str:
     return f"{first}\n    {_masked(row['error'])}{settled}"
 
 
-def _as_json(consumer: str, row: asyncpg.Record, *, whole: bool = False) -> dict[str, Any]:
+def _as_json(consumer: str, row: RowMapping, *, whole: bool = False) -> dict[str, Any]:
     names = ("topic", "partition", "offset", "type", "subject", "state", "attempts", "size")
     times = ("event_time", "created_at", "failed_at", "settled_at")
     letter = {"letter_id": str(row["letter_id"]), "consumer": consumer, **{name: row[name] for name in names}}

@@ -64,7 +64,9 @@ def list_letters(
     from cli import dead_letters
 
     states = tuple(LetterState) if everything else (LetterState.OPEN,)
-    selection = dead_letters.Selection(consumer, (), order, kind, _time(since), _time(until), states)
+    selection = dead_letters.Selection(
+        consumer=consumer, order=order, type=kind, since=_time(since), until=_time(until), states=states
+    )
     _run_on_databases(data, lambda urls: dead_letters.show_list(urls, selection, limit=limit, page=page, as_json=as_json))
 
 
@@ -93,7 +95,9 @@ def replay(
     """Hand open dead letters back to the consumers that they belong to, and to nobody else. 1: not all of them were applied."""
     from cli import dead_letters
 
-    selection = dead_letters.Selection(consumer, tuple(letters or ()), order, kind, _time(since), _time(until))
+    selection = dead_letters.Selection(
+        consumer=consumer, letters=tuple(letters or ()), order=order, type=kind, since=_time(since), until=_time(until)
+    )
     _refuse_everything(selection.is_everything and not everything)
     _run_on_databases(data, lambda urls: dead_letters.replay(urls, selection, wait_s=wait))
 
@@ -115,7 +119,9 @@ def drop(
 
     if not reason.strip():
         raise typer.BadParameter("say why", param_hint="--reason")
-    selection = dead_letters.Selection(consumer, tuple(letters or ()), order, kind, _time(since), _time(until))
+    selection = dead_letters.Selection(
+        consumer=consumer, letters=tuple(letters or ()), order=order, type=kind, since=_time(since), until=_time(until)
+    )
     _refuse_everything(selection.is_everything and not everything)
     _run_on_databases(data, lambda urls: dead_letters.drop(urls, selection, reason.strip()))
 

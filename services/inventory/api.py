@@ -1,5 +1,6 @@
 """Inventory over HTTP: the public endpoints, and the internal ones of the saga."""
 
+from collections.abc import Awaitable
 from typing import Annotated
 from uuid import UUID
 
@@ -15,9 +16,11 @@ from contracts import inventory as contract
 from contracts.base import ParcelNumber, ProductId, ShortText, WarehouseId
 from contracts.inventory import MovementKind, ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory
 from contracts.paging import Page
-from services.inventory import commands, queries
+from services.inventory import queries
 from services.inventory.access import ACCESS
-from services.inventory.commands import Reservations
+from services.inventory.commands import reservations, warehousing
+from services.inventory.commands.reservations import Reservations
+from services.inventory.model import Stock
 from services.inventory.schemas import (
     AdjustmentRequest,
     CountRequest,
@@ -27,6 +30,7 @@ from services.inventory.schemas import (
     TransferRequest,
     WarehouseView,
     versions_seen,
+    why,
 )
 
 public = ACCESS.router(prefix="/api/v1", tags=["inventory"])
@@ -56,7 +60,7 @@ async def put_warehouse(
     response: Response,
 ) -> WarehouseView:
     with showing(WarehouseView.of):
-        warehouse = await commands.put_warehouse(db, caller, warehouse_id, name, seen)
+        warehouse = await warehousing.put_warehouse(db, caller, warehouse_id, name, seen)
     return tagged(response, WarehouseView.of(warehouse))
 
 
@@ -97,8 +101,8 @@ async def get_stock(db: Db, caller: Caller, warehouse_id: WarehouseId, product_i
 
 @public.post("/stock/receipts", status_code=201, summary="Receive goods")
 async def receive_stock(db: Db, caller: Caller, receipt: ReceiptRequest, key: RequiredKey) -> list[StockView]:
-    with showing(StockView.of):
-        levels = await commands.receive_stock(
+    return await _levels(
+        warehousing.receive_stock(
             db,
             caller,
             receipt.warehouse_id,
@@ -108,77 +112,53 @@ async def receive_stock(db: Db, caller: Caller, receipt: ReceiptRequest, key: Re
             low_stock_threshold=receipt.low_stock_threshold,
             seen=versions_seen(receipt.lines),
         )
-    return [StockView.of(level) for level in levels]
+    )
 
 
 @public.post("/stock/adjustments", status_code=201, summary="Write down what was found, lost or damaged")
 async def adjust_stock(db: Db, caller: Caller, adjustment: AdjustmentRequest, key: RequiredKey) -> list[StockView]:
-    with showing(StockView.of):
-        levels = await commands.adjust_stock(
-            db,
-            caller,
-            adjustment.warehouse_id,
-            {line.product_id: line.change for line in adjustment.lines},
-            key,
-            reason=adjustment.reason,
-            reference=adjustment.reference,
-            seen=versions_seen(adjustment.lines),
-        )
-    return [StockView.of(level) for level in levels]
+    changes = {line.product_id: line.change for line in adjustment.lines}
+    return await _levels(warehousing.adjust_stock(db, caller, adjustment.warehouse_id, changes, key, **why(adjustment)))
 
 
 @public.post("/stock/counts", status_code=201, summary="Write down what was counted")
 async def count_stock(db: Db, caller: Caller, count: CountRequest, key: RequiredKey) -> list[StockView]:
-    with showing(StockView.of):
-        levels = await commands.count_stock(
-            db,
-            caller,
-            count.warehouse_id,
-            {line.product_id: line.counted for line in count.lines},
-            key,
-            reason=count.reason,
-            reference=count.reference,
-            seen=versions_seen(count.lines),
-        )
-    return [StockView.of(level) for level in levels]
+    counted = {line.product_id: line.counted for line in count.lines}
+    return await _levels(warehousing.count_stock(db, caller, count.warehouse_id, counted, key, **why(count)))
 
 
 @public.post("/stock/transfers", status_code=201, summary="Take goods from one warehouse to another")
 async def transfer_stock(db: Db, caller: Caller, transfer: TransferRequest, key: RequiredKey) -> list[StockView]:
     """Answers with the levels at the one, then at the other."""
+    quantities = {line.product_id: line.quantity for line in transfer.lines}
+    places = (transfer.from_warehouse_id, transfer.to_warehouse_id)
+    return await _levels(warehousing.transfer_stock(db, caller, *places, quantities, key, **why(transfer)))
+
+
+async def _levels(changed: Awaitable[list[Stock]]) -> list[StockView]:
+    """The levels after a change; a refusal as stale says what they are now."""
     with showing(StockView.of):
-        levels = await commands.transfer_stock(
-            db,
-            caller,
-            transfer.from_warehouse_id,
-            transfer.to_warehouse_id,
-            {line.product_id: line.quantity for line in transfer.lines},
-            key,
-            reason=transfer.reason,
-            reference=transfer.reference,
-            seen=versions_seen(transfer.lines),
-        )
-    return [StockView.of(level) for level in levels]
+        return [StockView.of(level) for level in await changed]
 
 
 @internal.post("/reservations", summary="Reserve all lines or none")
-async def reserve(reservations: Reserving, command: ReserveInventory) -> contract.Reservation:
-    return await reservations.reserve(command)
+async def reserve(saga: Reserving, command: ReserveInventory) -> contract.Reservation:
+    return await saga.reserve(command)
 
 
 @internal.post("/reservations/release", summary="Undo a reservation")
 async def release(db: Db, command: ReleaseInventory) -> contract.Reservation:
-    return await commands.release_inventory(db, command)
+    return await reservations.release_inventory(db, command)
 
 
 @internal.post("/reservations/ship", summary="The reserved goods leave")
 async def ship(db: Db, command: ShipInventory) -> contract.Reservation:
-    return await commands.ship_inventory(db, command)
+    return await reservations.ship_inventory(db, command)
 
 
 @internal.post("/reservations/restock", summary="The goods have come back")
 async def restock(db: Db, command: RestockInventory) -> contract.Reservation:
-    return await commands.restock_inventory(db, command)
+    return await reservations.restock_inventory(db, command)
 
 
 @internal.get("/reservations/{order_id}", summary="What a parcel of an order has been promised")

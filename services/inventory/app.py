@@ -10,7 +10,7 @@ from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from services.inventory import api
 from services.inventory.access import ACCESS
-from services.inventory.commands import Reservations
+from services.inventory.commands.reservations import Reservations
 from services.inventory.model import PROMISED_UNITS, metadata
 
 

@@ -1,7 +1,8 @@
 """Bodies of inventory's public endpoints."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Self, TypedDict, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
@@ -123,9 +124,22 @@ class TransferRequest(Request):
         return self
 
 
-def versions_seen(lines: list[Line]) -> dict[str, int]:
+def versions_seen(lines: Sequence[_Line]) -> dict[str, int]:
     """By product, where a line says so."""
     return {line.product_id: line.version for line in lines if line.version is not None}
+
+
+class Why(TypedDict):
+    """What the commands that change stock by hand ask beside what changes."""
+
+    reason: str
+    reference: str | None
+    seen: dict[str, int]
+
+
+def why(request: AdjustmentRequest | CountRequest | TransferRequest) -> Why:
+    """What a person said of a change, and the versions that it is based on."""
+    return Why(reason=request.reason, reference=request.reference, seen=versions_seen(request.lines))
 
 
 class StockView(Contract):

@@ -7,7 +7,8 @@ commands.
 What is modelled: workflow tasks that carry what came meanwhile, are lost at any point, are kept alive while local activities run,
 and are refused when the workflow would close over something new; local activities with their retries, whose results are committed
 with their task alone; activities with the server's retries, time limits and cancellation; timers; signals, updates (admitted,
-accepted, completed, rejected, by id), cancel requests, queries; continue-as-new.
+accepted, completed, rejected, by id), cancel requests, queries; continue-as-new; patch markers, by which a
+later build goes on with a run of an earlier one (`deploy`).
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import groupby
 from typing import Any, Protocol
 
 from temporalio import workflow
@@ -52,6 +54,8 @@ CLOSING = frozenset(
         "continue_as_new_workflow_execution",
     }
 )
+CHANGE_VERSION = "TemporalChangeVersion"
+"""The search attribute by which the server tells which patches a run has."""
 _CANCEL = ActivityCancellationType
 Resolution = Payload | Failure
 
@@ -126,6 +130,8 @@ class _Scheduled:
 class _Recorded:
     activation: WorkflowActivation
     commands: list[WorkflowCommand]
+    task: int
+    """The workflow task that it was part of."""
 
 
 @dataclass
@@ -157,6 +163,8 @@ class _Run:
     timers: set[int] = field(default_factory=set)
     carried: dict[int, _Local] = field(default_factory=dict)
     """Local activities that run on while their task is renewed."""
+    patches: set[str] = field(default_factory=set)
+    """Those whose markers are in the history."""
     task: _Task | None = None
     task_due: bool = False
     closed: bool = False
@@ -261,6 +269,11 @@ class Engine:
             self._lose(run, run.task, WORKFLOW_TASK_S)
         self._evict(run)
 
+    def deploy(self, definition: type) -> None:
+        """The worker dies, and one with another build of the workflow comes: it goes on with what the one before it began."""
+        self.kill_worker()
+        self.definition = workflow._Definition.must_from_class(definition)
+
     # ── Workflow tasks ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _begin(self, arguments: list[Payload]) -> None:
@@ -313,7 +326,7 @@ class Engine:
             activation = self._activation(run, jobs)
             activation.continue_as_new_suggested = self.chaos.suggest_continue_as_new(task.number)
             commands = self._commands_of(_activate(run.instance, activation), activation)
-            task.recorded.append(_Recorded(activation, commands))
+            task.recorded.append(_Recorded(activation, commands, task.number))
             jobs = self._do_at_once(run, task, commands)
             if any(command.WhichOneof("variant") in CLOSING for command in commands):
                 break
@@ -444,6 +457,11 @@ class Engine:
             case "upsert_workflow_search_attributes":
                 for name, value in command.upsert_workflow_search_attributes.search_attributes.indexed_fields.items():
                     self.search_attributes.indexed_fields[name].CopyFrom(value)
+            case "set_patch_marker":
+                run.patches.add(command.set_patch_marker.patch_id)
+                names = PAYLOADS.to_payload(sorted(run.patches))
+                names.metadata["type"] = b"KeywordList"
+                self.search_attributes.indexed_fields[CHANGE_VERSION].CopyFrom(names)
             case "update_response":
                 self._answer_update(updates[command.update_response.protocol_instance_id], command)
             case "complete_workflow_execution" | "fail_workflow_execution" | "cancel_workflow_execution" as how:
@@ -694,12 +712,17 @@ class Engine:
     def _replayed(self, run: _Run) -> WorkflowInstance:
         """An instance that has gone through all that is committed. Raises Broken if it answers with other commands."""
         instance = self._new_instance(run)
-        for recorded in run.history:
-            activation = WorkflowActivation.FromString(recorded.activation.SerializeToString())
-            activation.is_replaying = True
-            commands = self._commands_of(_activate(instance, activation))
-            if list(map(_bytes, commands)) != list(map(_bytes, recorded.commands)):
-                raise Broken("the history does not replay: " + _difference(recorded.commands, commands))
+        for _, of_task in groupby(run.history, key=lambda recorded: recorded.task):
+            recorded_of_task = list(of_task)
+            jobs = [_has_patch(id) for id in _patches(recorded_of_task)]
+            for recorded in recorded_of_task:
+                activation = WorkflowActivation.FromString(recorded.activation.SerializeToString())
+                activation.is_replaying = True
+                activation.jobs.extend(jobs)  # at the beginning of a task the core looks ahead for its markers
+                jobs = []
+                commands = self._commands_of(_activate(instance, activation))
+                if not _is_replayed(recorded.commands, commands):
+                    raise Broken("the history does not replay: " + _difference(recorded.commands, commands))
         return instance
 
     def replay(self) -> None:
@@ -838,12 +861,36 @@ def _without(recorded: _Recorded, rejected: set[str]) -> _Recorded | None:
         for command in recorded.commands
         if not (command.HasField("update_response") and command.update_response.protocol_instance_id in rejected)
     ]
-    return _Recorded(activation, commands) if activation.jobs else None
+    return _Recorded(activation, commands, recorded.task) if activation.jobs else None
 
 
 def _flags_used(run: _Run) -> set[int]:
     recorded = [*run.history, *(run.task.recorded if run.task else [])]
     return set(recorded[-1].activation.available_internal_flags) if recorded else set()
+
+
+def _has_patch(id: str) -> WorkflowActivationJob:
+    job = WorkflowActivationJob()
+    job.notify_has_patch.patch_id = id
+    return job
+
+
+def _patches(recorded: Sequence[_Recorded]) -> list[str]:
+    """The ids of the patch markers among the commands."""
+    commands = [command for each in recorded for command in each.commands if command.HasField("set_patch_marker")]
+    return list(dict.fromkeys(command.set_patch_marker.patch_id for command in commands))
+
+
+def _is_replayed(before: Sequence[WorkflowCommand], after: Sequence[WorkflowCommand]) -> bool:
+    """Whether the commands are those of the history. The code may have lost a patch whose marker is deprecated, or deprecate one
+    whose marker is not."""
+    still = [command.set_patch_marker.patch_id for command in after if command.HasField("set_patch_marker")]
+    kept = [
+        command
+        for command in before
+        if not (command.set_patch_marker.deprecated and command.set_patch_marker.patch_id not in still)
+    ]
+    return list(map(_bytes, kept)) == list(map(_bytes, after))
 
 
 def _forget(instance: WorkflowInstance, run: _Run) -> None:
@@ -853,10 +900,15 @@ def _forget(instance: WorkflowInstance, run: _Run) -> None:
 
 
 def _bytes(command: WorkflowCommand) -> bytes:
-    """What must be the same on a replay: all but the lines of code that a failure came through."""
+    """What must be the same on a replay: all but the lines of code that a failure came through, and whether a patch is
+    deprecated."""
     if command.update_response.HasField("rejected"):
         same = WorkflowCommand.FromString(command.SerializeToString())
         same.update_response.rejected.stack_trace = ""
+        command = same
+    if command.HasField("set_patch_marker"):
+        same = WorkflowCommand.FromString(command.SerializeToString())
+        same.set_patch_marker.deprecated = False
         command = same
     return command.SerializeToString(deterministic=True)
 

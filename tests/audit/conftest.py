@@ -45,7 +45,7 @@ from services.identity import queries as identity_queries
 from services.identity.commands import accounts as identity_accounts
 from services.identity.model import User
 from services.identity.model import outbox as identity_outbox
-from services.inventory import commands as inventory
+from services.inventory.commands import reservations, warehousing
 from services.notification import commands as notification
 from services.notification import consumers as notification_consumers
 from services.notification.adapters import SmtpMailer, SmtpSettings
@@ -114,22 +114,22 @@ class Shop:
             work.add(customer)
             identity_outbox.add(work, customer.registered(), customer.verify_email())
         await self.spread_news()
-        await inventory.put_warehouse(self.databases["inventory"], ADMIN, "410", "Store 410")
+        await warehousing.put_warehouse(self.databases["inventory"], ADMIN, "410", "Store 410")
         lines = [StockLine(product_id=product, quantity=100) for product in ("milk", "cheese")]
         async with redis_client(f"redis://127.0.0.1:{free_port()}/0") as nobody:
             goods = [_on_sale("milk", "2.70"), _on_sale("cheese", "18.00")]
             await catalog.import_products(self.databases["catalog"], ProductCache(Cache(nobody, PREFIX, 1)), goods)
         key = IdempotencyKey("test", "first", "first")
-        await inventory.receive_stock(self.databases["inventory"], ADMIN, "410", lines, key, reference="first delivery")
+        await warehousing.receive_stock(self.databases["inventory"], ADMIN, "410", lines, key, reference="first delivery")
         await self._take_stock()
 
     async def _take_stock(self) -> None:
         """A day in the warehouse: something broke, something was counted, and another warehouse wanted some."""
         database, keys = self.databases["inventory"], [IdempotencyKey("test", name, name) for name in ("lost", "sheet", "note")]
-        await inventory.put_warehouse(database, ADMIN, "411", "Store 411")
-        await inventory.adjust_stock(database, ADMIN, "410", {"milk": -3}, keys[0], reason="dropped")
-        await inventory.count_stock(database, ADMIN, "410", {"milk": 98, "cheese": 100}, keys[1], reason="inventory day")
-        await inventory.transfer_stock(database, ADMIN, "410", "411", {"cheese": 7}, keys[2], reason="sold better there")
+        await warehousing.put_warehouse(database, ADMIN, "411", "Store 411")
+        await warehousing.adjust_stock(database, ADMIN, "410", {"milk": -3}, keys[0], reason="dropped")
+        await warehousing.count_stock(database, ADMIN, "410", {"milk": 98, "cheese": 100}, keys[1], reason="inventory day")
+        await warehousing.transfer_stock(database, ADMIN, "410", "411", {"cheese": 7}, keys[2], reason="sold better there")
 
     async def place(self, card: str = "tok_visa") -> tuple[UUID, Outcome]:
         """Place an order and wait for its outcome."""
@@ -197,13 +197,13 @@ class Shop:
             case AdvanceOrder():
                 return order.advance_order(databases["order"], body)
             case ReserveInventory():
-                return inventory.reserve_inventory(databases["inventory"], body)
+                return reservations.reserve_inventory(databases["inventory"], body)
             case RestockInventory():
-                return inventory.restock_inventory(databases["inventory"], body)
+                return reservations.restock_inventory(databases["inventory"], body)
             case ReleaseInventory():
-                return inventory.release_inventory(databases["inventory"], body)
+                return reservations.release_inventory(databases["inventory"], body)
             case ShipInventory():
-                return inventory.ship_inventory(databases["inventory"], body)
+                return reservations.ship_inventory(databases["inventory"], body)
             case ProcessPayment():
                 return payment.process_payment(databases["payment"], self._provider, body)
             case CapturePayment():

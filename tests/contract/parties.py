@@ -18,7 +18,7 @@ from contracts.inventory import StockLine
 from contracts.orders import PlaceOrder
 from contracts.payments import ProcessPayment
 from contracts.shipments import CreateShipment, ShipmentStatus
-from services.inventory import commands as inventory
+from services.inventory.commands import reservations, warehousing
 from services.notification import commands as notification
 from services.order import commands as order
 from services.payment import commands as payment
@@ -82,10 +82,10 @@ class RealServices:
         self._databases = databases
         self._simulator: CarrierSimulator
         self._handlers: dict[str, Callable[[Any], Awaitable[BaseModel]]] = {
-            "ReserveInventory": lambda command: inventory.reserve_inventory(databases["inventory"], command),
-            "ReleaseInventory": lambda command: inventory.release_inventory(databases["inventory"], command),
-            "ShipInventory": lambda command: inventory.ship_inventory(databases["inventory"], command),
-            "RestockInventory": lambda command: inventory.restock_inventory(databases["inventory"], command),
+            "ReserveInventory": lambda command: reservations.reserve_inventory(databases["inventory"], command),
+            "ReleaseInventory": lambda command: reservations.release_inventory(databases["inventory"], command),
+            "ShipInventory": lambda command: reservations.ship_inventory(databases["inventory"], command),
+            "RestockInventory": lambda command: reservations.restock_inventory(databases["inventory"], command),
             "ProcessPayment": lambda command: payment.process_payment(databases["payment"], provider, command),
             "CapturePayment": lambda command: payment.capture_payment(databases["payment"], provider, command),
             "RefundPayment": lambda command: payment.refund_payment(databases["payment"], provider, command),
@@ -130,10 +130,10 @@ async def real_services(databases: Databases, directory: Path) -> AsyncIterator[
             HttpCarrier(http, carrier.url, SecretStr(CARRIER_KEY)),
         )
         services._simulator = carrier
-        await inventory.put_warehouse(opened["inventory"], ADMIN, WAREHOUSE, WAREHOUSE)
+        await warehousing.put_warehouse(opened["inventory"], ADMIN, WAREHOUSE, WAREHOUSE)
         lines = [StockLine(product_id=product, quantity=quantity) for product, quantity in SHELF.items()]
         key = IdempotencyKey("test", "1", "")
-        await inventory.receive_stock(opened["inventory"], ADMIN, WAREHOUSE, lines, key, reference="test")
+        await warehousing.receive_stock(opened["inventory"], ADMIN, WAREHOUSE, lines, key, reference="test")
         yield services
 
 

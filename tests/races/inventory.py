@@ -10,7 +10,7 @@ from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from contracts.errors import Refusal
 from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
-from services.inventory import commands
+from services.inventory.commands import reservations, warehousing
 from tests.conftest import ADMIN
 from tests.races.machine import Command, Rows, Subject, seeded_uuid
 
@@ -46,36 +46,36 @@ def lines(random: Random) -> tuple[StockLine, ...]:
 async def prepare(database: Database, random: Random) -> Shop:
     shop = Shop(seeded_uuid(random), tuple(seeded_uuid(random) for _ in range(5)))
     for warehouse in WAREHOUSES:
-        await commands.put_warehouse(database, ADMIN, warehouse, warehouse)
+        await warehousing.put_warehouse(database, ADMIN, warehouse, warehouse)
         levels = [StockLine(product_id=product, quantity=random.randint(2, 6)) for product in PRODUCTS]
         key = IdempotencyKey("prepare", warehouse, "")
-        await commands.receive_stock(database, ADMIN, warehouse, levels, key, reference="test", low_stock_threshold=2)
+        await warehousing.receive_stock(database, ADMIN, warehouse, levels, key, reference="test", low_stock_threshold=2)
     first, second, *_ = shop.orders
     for order_id in (first, second):
         line = StockLine(product_id=random.choice(PRODUCTS), quantity=1)
         command = ReserveInventory(
             order_id=order_id, customer_id=shop.customer, lines=(line,), warehouse_id=random.choice(WAREHOUSES)
         )
-        await commands.reserve_inventory(database, command)
+        await reservations.reserve_inventory(database, command)
     if random.random() < 0.4:
-        await commands.ship_inventory(database, ShipInventory(order_id=second))
+        await reservations.ship_inventory(database, ShipInventory(order_id=second))
     return shop
 
 
 def reserve(shop: Shop, random: Random) -> Command:
     command = shop.reserve(random)
     limit = random.choice((4, 100))
-    return lambda database: commands.reserve_inventory(database, command, limit=limit)
+    return lambda database: reservations.reserve_inventory(database, command, limit=limit)
 
 
 def reserve_together(shop: Shop, random: Random) -> Command:
     """What sagas ask for at one moment; sometimes one of them twice."""
     wanted = [shop.reserve(random).model_copy(update={"warehouse_id": random.choice((*WAREHOUSES, "w9"))}) for _ in range(3)]
-    asked = [commands.Asked(command, None) for command in (*wanted, random.choice(wanted))]
+    asked = [reservations.Asked(command, None) for command in (*wanted, random.choice(wanted))]
     limit = random.choice((4, 100))
 
     async def reserve_all(database: Database) -> list[object]:
-        replies = await commands.reserve_together(database, asked, limit)
+        replies = await reservations.reserve_together(database, asked, limit)
         return [reply.code if isinstance(reply, Refusal) else reply for reply in replies]
 
     return reserve_all
@@ -83,46 +83,46 @@ def reserve_together(shop: Shop, random: Random) -> Command:
 
 def release(shop: Shop, random: Random) -> Command:
     command = ReleaseInventory(order_id=shop.order(random), reason="test")
-    return lambda database: commands.release_inventory(database, command)
+    return lambda database: reservations.release_inventory(database, command)
 
 
 def ship(shop: Shop, random: Random) -> Command:
     command = ShipInventory(order_id=shop.order(random))
-    return lambda database: commands.ship_inventory(database, command)
+    return lambda database: reservations.ship_inventory(database, command)
 
 
 def restock(shop: Shop, random: Random) -> Command:
     command = RestockInventory(order_id=shop.order(random), reason="test")
-    return lambda database: commands.restock_inventory(database, command)
+    return lambda database: reservations.restock_inventory(database, command)
 
 
 def put(shop: Shop, random: Random) -> Command:
     warehouse, name = random.choice((*WAREHOUSES, "w3")), f"name {random.randint(1, 2)}"
-    return lambda database: commands.put_warehouse(database, ADMIN, warehouse, name)
+    return lambda database: warehousing.put_warehouse(database, ADMIN, warehouse, name)
 
 
 def receive(shop: Shop, random: Random) -> Command:
     warehouse, goods = random.choice((*WAREHOUSES, "w3")), (*lines(random), StockLine(product_id="new", quantity=1))
     key = IdempotencyKey("race", random.choice("ab"), f"{warehouse} {goods}")
-    return lambda database: commands.receive_stock(database, ADMIN, warehouse, goods, key, reference="race")
+    return lambda database: warehousing.receive_stock(database, ADMIN, warehouse, goods, key, reference="race")
 
 
 def adjust(shop: Shop, random: Random) -> Command:
     warehouse, changes = random.choice(WAREHOUSES), {line.product_id: random.choice((-2, -1, 1)) for line in lines(random)}
     key = IdempotencyKey("race", random.choice("cd"), f"{warehouse} {changes}")
-    return lambda database: commands.adjust_stock(database, ADMIN, warehouse, changes, key, reason="race")
+    return lambda database: warehousing.adjust_stock(database, ADMIN, warehouse, changes, key, reason="race")
 
 
 def count(shop: Shop, random: Random) -> Command:
     warehouse, counted = random.choice(WAREHOUSES), {line.product_id: random.randint(0, 6) for line in lines(random)}
     key = IdempotencyKey("race", random.choice("ef"), f"{warehouse} {counted}")
-    return lambda database: commands.count_stock(database, ADMIN, warehouse, counted, key, reason="race")
+    return lambda database: warehousing.count_stock(database, ADMIN, warehouse, counted, key, reason="race")
 
 
 def transfer(shop: Shop, random: Random) -> Command:
     (source, target), quantities = random.sample(WAREHOUSES, 2), {line.product_id: line.quantity for line in lines(random)}
     key = IdempotencyKey("race", random.choice("gh"), f"{source} {quantities}")
-    return lambda database: commands.transfer_stock(database, ADMIN, source, target, quantities, key, reason="race")
+    return lambda database: warehousing.transfer_stock(database, ADMIN, source, target, quantities, key, reason="race")
 
 
 COMMANDS: dict[str, Callable[[Shop, Random], Command]] = {

@@ -18,8 +18,8 @@ from contracts.inventory import (
     ReserveInventory,
     StockLine,
 )
-from services.inventory import commands
-from services.inventory.commands import _AVAILABLE, _best, _by_warehouse, _stock_at, _stock_of
+from services.inventory.commands import reservations, warehousing
+from services.inventory.commands.choosing import AVAILABLE, best, by_warehouse, stock_at, stock_of
 from services.inventory.model import Reservation, Stock, missing_lines, out_of_stock, outbox
 from tests.conftest import ADMIN
 from tests.races import inventory
@@ -42,7 +42,7 @@ async def reserve_inventory(work: UnitOfWork, command: ReserveInventory) -> str:
     reservation.require_not_released()
     if is_new:
         reservation.warehouse_id = command.warehouse_id or await _warehouse_with(work, command.lines)
-        stock = await _stock_at(work, reservation.warehouse_id, command.lines)
+        stock = await stock_at(work, reservation.warehouse_id, command.lines)
         if short := missing_lines(command.lines, stock):
             raise out_of_stock(short)
         alerts = [stock[line.product_id].reserve(line.quantity) for line in command.lines]
@@ -51,8 +51,8 @@ async def reserve_inventory(work: UnitOfWork, command: ReserveInventory) -> str:
 
 
 async def _warehouse_with(work: UnitOfWork, lines: Sequence[StockLine]) -> str:
-    rows = await work.rows(_AVAILABLE, products=[line.product_id for line in lines])
-    return _best(lines, _by_warehouse([Stock.model_construct(**dict(row)) for row in rows]))
+    rows = await work.rows(AVAILABLE, products=[line.product_id for line in lines])
+    return best(lines, by_warehouse([Stock.model_construct(**dict(row)) for row in rows]))
 
 
 @transaction
@@ -65,7 +65,7 @@ async def release_inventory(work: UnitOfWork, command: ReleaseInventory) -> str:
         return ReservationStatus.RELEASED
     event = reservation.release(command.reason)
     if event is not None:
-        stock = await _stock_of(work, reservation)
+        stock = await stock_of(work, reservation)
         for line in event.lines:
             stock[line.product_id].release(line.quantity)
         of_parcel = (col(Reservation.order_id) == command.order_id) & (col(Reservation.parcel) == command.parcel)
@@ -81,7 +81,7 @@ async def expire_reservations(work: UnitOfWork) -> int:
     for reservation in reservations:
         event = reservation.release("not paid in time")
         if event is not None:
-            stock = await _stock_of(work, reservation)
+            stock = await stock_of(work, reservation)
             for line in event.lines:
                 stock[line.product_id].release(line.quantity)
             outbox.add(work, event)
@@ -94,11 +94,11 @@ async def prepare(database: Database, random: Random) -> Shop:
     for warehouse in inventory.WAREHOUSES:
         goods = tuple(StockLine(product_id=product, quantity=9) for product in inventory.PRODUCTS)
         key = IdempotencyKey("prepare", f"more at {warehouse}", "")
-        await commands.receive_stock(database, ADMIN, warehouse, goods, key, reference="test")
+        await warehousing.receive_stock(database, ADMIN, warehouse, goods, key, reference="test")
         others = ReserveInventory(
             order_id=seeded_uuid(random), parcel=2, customer_id=seeded_uuid(random), lines=goods, warehouse_id=warehouse
         )
-        await commands.reserve_inventory(database, others)
+        await reservations.reserve_inventory(database, others)
     return shop
 
 

@@ -21,7 +21,7 @@ from contracts.money import Money
 from contracts.orders import AdvanceOrder, OrderStatus, PlaceOrder, Trouble
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
-from services.inventory import commands as inventory_commands
+from services.inventory.commands import reservations, warehousing
 from services.order import commands as order_commands
 from services.payment import commands as payment_commands
 from services.shipping import commands as shipping_commands
@@ -94,7 +94,7 @@ class InventoryMachine(Both):
         self.model = Inventory()
         self.receipts = 0
         for warehouse in inventory.WAREHOUSES:
-            self.do(inventory_commands.put_warehouse(self.database, ADMIN, warehouse, warehouse))
+            self.do(warehousing.put_warehouse(self.database, ADMIN, warehouse, warehouse))
             self.model.receive(warehouse)
             for product in inventory.PRODUCTS:
                 self.put_on_shelf(warehouse, product, 90)  # so that the limit of one customer is reached, too
@@ -113,22 +113,22 @@ class InventoryMachine(Both):
             warehouse_id=warehouse,
             lines=tuple(StockLine(product_id=product, quantity=quantity) for product, quantity in lines.items()),
         )
-        self.compare(lambda: self.model.reserve(command), inventory_commands.reserve_inventory(self.database, command))
+        self.compare(lambda: self.model.reserve(command), reservations.reserve_inventory(self.database, command))
 
     @rule(order_id=order_ids, parcel=parcels)
     def release(self, order_id: UUID, parcel: int) -> None:
         command = ReleaseInventory(order_id=order_id, parcel=parcel, reason="test")
-        self.compare(lambda: self.model.release(command), inventory_commands.release_inventory(self.database, command))
+        self.compare(lambda: self.model.release(command), reservations.release_inventory(self.database, command))
 
     @rule(order_id=order_ids, parcel=parcels)
     def ship(self, order_id: UUID, parcel: int) -> None:
         command = ShipInventory(order_id=order_id, parcel=parcel)
-        self.compare(lambda: self.model.ship(command), inventory_commands.ship_inventory(self.database, command))
+        self.compare(lambda: self.model.ship(command), reservations.ship_inventory(self.database, command))
 
     @rule(order_id=order_ids, parcel=parcels)
     def restock(self, order_id: UUID, parcel: int) -> None:
         command = RestockInventory(order_id=order_id, parcel=parcel, reason="test")
-        self.compare(lambda: self.model.restock(command), inventory_commands.restock_inventory(self.database, command))
+        self.compare(lambda: self.model.restock(command), reservations.restock_inventory(self.database, command))
 
     @rule(warehouse=st.sampled_from(inventory.WAREHOUSES), product=st.sampled_from(inventory.PRODUCTS), quantity=quantities)
     def receive(self, warehouse: str, product: str, quantity: int) -> None:
@@ -138,7 +138,7 @@ class InventoryMachine(Both):
         self.receipts += 1
         lines = [StockLine(product_id=product, quantity=quantity)]
         key = IdempotencyKey("test", str(self.receipts), "")
-        self.do(inventory_commands.receive_stock(self.database, ADMIN, warehouse, lines, key, reference="test"))
+        self.do(warehousing.receive_stock(self.database, ADMIN, warehouse, lines, key, reference="test"))
         self.model.receive(warehouse, **{product: quantity})
 
     def teardown(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.races import catalog, inventory, notification, order, payment, shipping
+from tests.races import analytics, catalog, identity, inventory, notification, order, payment, shipping
 from tests.races.conftest import Arenas
 from tests.races.machine import Subject
 
@@ -16,6 +16,8 @@ SUBJECTS: tuple[Subject[Any], ...] = (
     shipping.SUBJECT,
     catalog.SUBJECT,
     notification.SUBJECT,
+    identity.SUBJECT,
+    analytics.SUBJECT,
 )
 PAIRS = [
     pytest.param(subject, pair, id=f"{subject.service}: {', '.join(pair)}")

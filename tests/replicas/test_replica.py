@@ -17,7 +17,7 @@ from chassis.replica import Replica, may_lag
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
 from services.inventory.app import InventorySettings, build
-from services.inventory.commands import put_warehouse
+from services.inventory.commands.warehousing import put_warehouse
 from services.inventory.model import Warehouse
 from tests.conftest import ADMIN, TokenMint, eventually, running_api
 from tests.replicas.conftest import Replicated

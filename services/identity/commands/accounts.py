@@ -90,9 +90,9 @@ async def _holder(work: UnitOfWork, email: str) -> User | None:
 
 @transaction
 async def _add_admin(work: UnitOfWork, email: str, name: str, password_hash: str) -> None:
-    admin = User(email=email, email_verified_at=utc_now(), name=name, password_hash=password_hash, roles=[Role.ADMIN])
-    _, is_new = await work.get_or_add(admin, "email")
-    if is_new:  # else another replica was faster
+    if await _is_free(work, email):  # else another replica was faster, or whoever verified the address
+        admin = User(email=email, email_verified_at=utc_now(), name=name, password_hash=password_hash, roles=[Role.ADMIN])
+        work.add(admin)
         outbox.add(work, admin.registered())
 
 
@@ -263,10 +263,15 @@ async def _email_change_of(work: UnitOfWork, user: User) -> list[AccountLink]:
 
 
 async def _require_free(work: UnitOfWork, email: str) -> None:
-    """Nobody else holds the address, nor gets it before this transaction ends. Refusal: link_invalid."""
-    await work.lock(f"address {email}")  # there is no row of an address that nobody holds
-    if await holder_of(work, email) is not None:
+    """Refusal: link_invalid, unless `_is_free`."""
+    if not await _is_free(work, email):
         raise invalid_link()
+
+
+async def _is_free(work: UnitOfWork, email: str) -> bool:
+    """Whether nobody holds the address; then nobody else gets it before this transaction ends."""
+    await work.lock(f"address {email}")  # there is no row of an address that nobody holds
+    return await holder_of(work, email) is None
 
 
 def _record(kind: SecurityEvent, user: User, origin: Origin, detail: str = "") -> SecurityRecord:

@@ -6,7 +6,7 @@ from chassis.origin import Origin
 from chassis.store import UnitOfWork, transaction
 from chassis.tokens import Principal
 from contracts.identity import Role
-from services.identity.commands.ending import end_sessions, sessions_by_id, sessions_of
+from services.identity.commands.ending import end_sessions, sessions_of
 from services.identity.commands.users import locked_by_admin
 from services.identity.model import EndReason, SecurityEvent, SecurityRecord, User, outbox
 
@@ -68,9 +68,8 @@ async def end_sessions_of(
 ) -> None:
     """End one session of a user, or all. Ended already, or no such session: nothing to do. Refusals: forbidden, not_found."""
     await locked_by_admin(work, user_id, by)
-    found = await sessions_of(work, user_id) if session_id is None else await sessions_by_id(work, session_id)
-    theirs = [session for session in found if session.user_id == user_id]
-    count = await end_sessions(work, theirs, EndReason.ENDED_BY_ADMIN)
+    ending = [session for session in await sessions_of(work, user_id) if session_id in (None, session.session_id)]
+    count = await end_sessions(work, ending, EndReason.ENDED_BY_ADMIN)
     if count:
         work.add(_record(SecurityEvent.SESSIONS_ENDED, user_id, by, origin, f"sessions: {count}"))
 

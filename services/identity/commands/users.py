@@ -15,6 +15,12 @@ _HOLDER = prepared(
     select(col(User.user_id)).where(col(User.email) == bindparam("email"), col(User.email_verified_at).is_not(None))
 )
 _USERS = locked(User, col(User.user_id) == any_(bindparam("ids", type_=ARRAY(Uuid))))
+_SESSIONS = locked(
+    Session,
+    (col(Session.session_id) == bindparam("acting"))
+    | ((col(Session.user_id) == bindparam("user")) & col(Session.ended_at).is_(None)),
+)
+"""The one that acts, and those that may have to end: together, since they are locked in the order of their keys."""
 
 
 async def holder_of(work: UnitOfWork, email: str) -> UUID | None:
@@ -34,10 +40,12 @@ async def locked_user(work: UnitOfWork, user_id: UUID) -> User:
 async def locked_by_admin(work: UnitOfWork, user_id: UUID, admin: Principal) -> User:
     """The user, for somebody who is an admin now, whatever the token says. Refusals: forbidden, not_found.
 
-    Both are locked, always in the same order: two admins who demote each other take turns, and the second is none any more."""
+    Both are locked, always in the same order: two admins who demote each other take turns, and the second is none any more. So is
+    the session that acts, and with it those of the user: what ends it takes turns with this, too."""
     users = {user.user_id: user for user in await work.all(_USERS, ids=[user_id, admin.subject])}
     acting = users.get(admin.subject)
-    login = await work.read(Session, admin.session_id) if admin.session_id else None
+    sessions = await work.all(_SESSIONS, acting=admin.session_id, user=user_id)
+    login = next((one for one in sessions if one.session_id == admin.session_id), None)
     if acting is None or not acting.is_admin or login is None or not login.is_live:
         raise Refusal(ErrorCode.FORBIDDEN, "You are no admin any more.")
     if user_id not in users:

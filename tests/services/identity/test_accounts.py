@@ -10,11 +10,13 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import text
 from sqlmodel import col, select, update
 
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.origin import Origin
+from chassis.statements import sql
 from contracts.accounts import AccountMail
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
@@ -24,7 +26,7 @@ from services.identity.commands import accounts
 from services.identity.model import AccountLink, MailGuard, User, outbox
 from services.identity.passwords import COMMON, Passwords
 from services.identity.tokens import TokenIssuer
-from tests.conftest import changing
+from tests.conftest import changing, eventually
 from tests.services.identity.conftest import PASSWORD, Shop, bearer
 
 ADA = "ada.lovelace@example.com"
@@ -465,6 +467,29 @@ async def test_a_bad_profile_is_refused_and_its_field_named(shop: Shop, field: s
     assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
     assert {error["field"].partition(".")[0] for error in refused.json()["errors"]} == {field}
     assert (await me(shop, headers))["version"] == 1
+
+
+async def test_the_first_admin_and_who_verifies_that_address_take_turns(shop: Shop, database: Database) -> None:
+    await shop.register(ADA)
+    token = token_of(await shop.link())
+
+    async def wait_at_locks(how_many: int) -> bool:
+        waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        async with database.reading() as session:
+            return bool((await session.execute(text(waiting))).scalar_one() == how_many)
+
+    async with changing(database) as work:
+        await work.rows(sql("lock table outbox in share mode"))  # nobody commits before this does
+        admin = asyncio.create_task(
+            accounts.ensure_admin(database, Passwords(), email=ADA, password=SecretStr(PASSWORD), name="Admin")
+        )
+        await eventually(lambda: wait_at_locks(1), what="the admin's account at the lock")
+        verified = asyncio.create_task(accounts.verify_email(database, token))
+        await eventually(lambda: wait_at_locks(2), what="the verification at a lock")
+    await admin
+    with pytest.raises(Refusal) as refused:
+        await verified
+    assert refused.value.code == ErrorCode.LINK_INVALID
 
 
 async def test_the_first_admin_holds_its_address(shop: Shop, database: Database) -> None:

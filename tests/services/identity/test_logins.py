@@ -244,18 +244,19 @@ async def test_a_new_password_ends_every_login_and_the_old_password(acts: Acts) 
     await acts.refresh(await acts.log_in("another password"))
 
 
+async def at_a_lock(acts: Acts, attempt: asyncio.Task[Any]) -> bool:
+    """Whether an attempt waits for somebody's lock, or is over since it did not."""
+    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    async with acts.database.reading() as session:
+        return attempt.done() or (await session.execute(text(waiting))).scalar_one() > 0
+
+
 async def test_a_login_that_races_a_password_change_opens_nothing(acts: Acts) -> None:
     user_id = await acts.register()
     async with changing(acts.database) as change:
         user = await locked_user(change, user_id)
         login = asyncio.create_task(code_of(acts.log_in()))  # the old password, which still fits when it is verified
-
-        async def login_waits() -> bool:
-            waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-            async with acts.database.reading() as session:
-                return login.done() or (await session.execute(text(waiting))).scalar_one() > 0
-
-        await eventually(login_waits, what="the login at the lock")
+        await eventually(lambda: at_a_lock(acts, login), what="the login at the lock")
         user.password_hash = await acts.passwords.hash(SecretStr("another password"))
     assert await login == ErrorCode.INVALID_CREDENTIALS
 
@@ -467,6 +468,17 @@ async def test_a_disabled_user_is_told_so_after_the_right_password_only(acts: Ac
     assert changes[0]["data"] == {"customer_id": str(user_id), "by": str(admin.subject), "reason": "a thief"}
     failed = [record for record in await acts.records() if record.kind == SecurityEvent.LOGIN_FAILED]
     assert [(record.user_id, record.detail) for record in failed] == [(user_id, ""), (user_id, "account_disabled")]
+
+
+async def test_g3_what_ends_an_admins_session_and_what_it_does_take_turns(acts: Acts) -> None:
+    admin, user_id = await acts.admin(), await acts.register()
+    async with changing(acts.database) as ending:
+        login = await ending.get(Session, admin.session_id)
+        assert login is not None
+        disabling = asyncio.create_task(code_of(acts.disable(user_id, by=admin)))
+        await eventually(lambda: at_a_lock(acts, disabling), what="the admin's command at the lock")
+        login.ended_at = utc_now()
+    assert await disabling == ErrorCode.FORBIDDEN
 
 
 async def test_g3_a_demoted_admin_cannot_restore_itself(acts: Acts) -> None:

@@ -9,7 +9,7 @@ from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from contracts.events import Event
 from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
-from services.inventory import commands
+from services.inventory.commands import warehousing
 from services.inventory.model import Movement, Stock, outbox
 from tests.conftest import ADMIN
 
@@ -17,10 +17,10 @@ Told = TypeVar("Told", bound=Event)
 
 
 async def stock(database: Database, warehouse_id: str, **levels: int) -> None:
-    await commands.put_warehouse(database, ADMIN, warehouse_id, warehouse_id)
+    await warehousing.put_warehouse(database, ADMIN, warehouse_id, warehouse_id)
     lines = [StockLine(product_id=product, quantity=quantity) for product, quantity in levels.items()]
     key = IdempotencyKey("test", str(uuid4()), "")
-    await commands.receive_stock(database, ADMIN, warehouse_id, lines, key, reference="test")
+    await warehousing.receive_stock(database, ADMIN, warehouse_id, lines, key, reference="test")
 
 
 def order(warehouse_id: str | None = "w1", *, customer_id: UUID | None = None, **lines: int) -> ReserveInventory:

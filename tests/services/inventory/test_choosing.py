@@ -10,7 +10,7 @@ from sqlalchemy import text
 from chassis.database import Database
 from chassis.store import UnitOfWork
 from contracts.errors import ErrorCode, Refusal
-from services.inventory import commands
+from services.inventory.commands import reservations
 from services.inventory.model import Stock
 from tests.conftest import changing, eventually
 from tests.services.inventory.goods import level, order, release, ship, stock
@@ -24,7 +24,7 @@ async def test_i3_what_is_left_elsewhere_is_found_by_all_who_come_too_late_here(
     await stock(database, "w0", milk=1)
     await stock(database, "w1", milk=1000)
     buys = [order(None, milk=1) for _ in range(10)]
-    told = await asyncio.gather(*[commands.reserve_inventory(database, buy) for buy in buys], return_exceptions=True)
+    told = await asyncio.gather(*[reservations.reserve_inventory(database, buy) for buy in buys], return_exceptions=True)
     assert [answer for answer in told if isinstance(answer, BaseException)] == []
     assert await level(database, "w0", "milk") == (1, 1)
     assert await level(database, "w1", "milk") == (1000, 9)
@@ -41,11 +41,11 @@ async def test_i3_who_finds_nothing_is_told_the_truth(database: Database, seed: 
     async def buyer() -> None:
         for _ in range(6):
             buy = order(None, milk=1, bread=1) if chance.random() < 0.5 else order(None, bread=1, milk=1)
-            await commands.reserve_inventory(database, buy)
+            await reservations.reserve_inventory(database, buy)
             if chance.random() < 0.5:
-                await commands.release_inventory(database, release(buy))
+                await reservations.release_inventory(database, release(buy))
             else:
-                await commands.ship_inventory(database, ship(buy))
+                await reservations.ship_inventory(database, ship(buy))
                 # Some of these had no stock before: then the rows are new ones.
                 await stock(database, chance.choice([*PLACES, f"new-{chance.randrange(9)}"]), milk=1, bread=1)
 
@@ -74,7 +74,7 @@ async def test_i3_stock_that_is_new_to_a_warehouse_is_seen_by_who_holds_all_othe
     async with AsyncExitStack() as first, AsyncExitStack() as second:
         await take(await first.enter_async_context(changing(database)), "w0")
         await take(await second.enter_async_context(changing(database)), "w1")
-        buying = asyncio.create_task(commands.reserve_inventory(database, order(None, milk=1)))
+        buying = asyncio.create_task(reservations.reserve_inventory(database, order(None, milk=1)))
         await eventually(lambda: waits(database, AT_ONE_PLACE), what="a buyer who chose w0")
         await first.aclose()
         await eventually(lambda: waits(database, ANYWHERE), what="a buyer who locks all warehouses")
@@ -87,6 +87,6 @@ async def test_i3_out_of_stock_is_said_when_it_is_true(database: Database) -> No
     await stock(database, "w0", milk=1, bread=1)
     await stock(database, "w1", milk=2)
     with pytest.raises(Refusal) as refused:
-        await commands.reserve_inventory(database, order(None, milk=2, bread=1))
+        await reservations.reserve_inventory(database, order(None, milk=2, bread=1))
     assert refused.value.code == ErrorCode.OUT_OF_STOCK
     assert refused.value.extra["lines"] == [{"product_id": "milk", "requested": 2, "available": 1}]

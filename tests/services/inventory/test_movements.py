@@ -20,7 +20,7 @@ from chassis.store import StaleVersion
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import LowStockAlert, StockLevelChanged
 from contracts.inventory import MovementKind, StockLine
-from services.inventory import commands
+from services.inventory.commands import reservations, warehousing
 from services.inventory.model import Movement, Stock
 from tests.conftest import ADMIN
 from tests.services.inventory.goods import event_types, events, level, order, release, ship, stock
@@ -40,15 +40,15 @@ def key() -> IdempotencyKey:
 
 
 async def adjust(database: Database, changes: Mapping[str, int], **seen: int) -> list[Stock]:
-    return await commands.adjust_stock(database, ADMIN, "w1", changes, key(), reason="dropped", seen=seen)
+    return await warehousing.adjust_stock(database, ADMIN, "w1", changes, key(), reason="dropped", seen=seen)
 
 
 async def count(database: Database, counted: Mapping[str, int], **seen: int) -> list[Stock]:
-    return await commands.count_stock(database, ADMIN, "w1", counted, key(), reason="inventory day", seen=seen)
+    return await warehousing.count_stock(database, ADMIN, "w1", counted, key(), reason="inventory day", seen=seen)
 
 
 async def transfer(database: Database, origin: str, target: str, **quantities: int) -> list[Stock]:
-    return await commands.transfer_stock(database, ADMIN, origin, target, quantities, key(), reason="sold better there")
+    return await warehousing.transfer_stock(database, ADMIN, origin, target, quantities, key(), reason="sold better there")
 
 
 async def ledger(database: Database, warehouse_id: str = "w1", product_id: str = "milk") -> list[Movement]:
@@ -102,7 +102,7 @@ async def test_i7_what_is_transferred_leaves_the_one_and_arrives_at_the_other(da
 async def test_i7_nothing_goes_below_what_is_promised(database: Database) -> None:
     await stock(database, "w1", milk=5, bread=5)
     await stock(database, "w2", milk=1)
-    await commands.reserve_inventory(database, order(milk=4, bread=4))
+    await reservations.reserve_inventory(database, order(milk=4, bread=4))
     before = await event_types(database)
     for attempt in (
         adjust(database, {"milk": -2, "bread": -2, "figs": -1}),
@@ -123,7 +123,7 @@ async def test_i7_nothing_goes_below_what_is_promised(database: Database) -> Non
 async def test_i7_what_makes_stock_low_alerts(database: Database) -> None:
     await stock(database, "w1", milk=5)
     more = [StockLine(product_id="milk", quantity=1)]
-    await commands.receive_stock(database, ADMIN, "w1", more, key(), reference="d2", low_stock_threshold=3)
+    await warehousing.receive_stock(database, ADMIN, "w1", more, key(), reference="d2", low_stock_threshold=3)
     await adjust(database, {"milk": -2})
     assert await events(database, LowStockAlert) == []
     await adjust(database, {"milk": -1})
@@ -134,7 +134,7 @@ async def test_i7_what_makes_stock_low_alerts(database: Database) -> None:
 async def test_i7_a_count_does_not_overwrite_what_changed_since_it_was_taken(database: Database) -> None:
     await stock(database, "w1", milk=5, bread=5)
     [seen] = await count(database, {"milk": 5})
-    await commands.reserve_inventory(database, order(milk=1))
+    await reservations.reserve_inventory(database, order(milk=1))
     for attempt in (
         count(database, {"bread": 4, "milk": 4}, milk=seen.version),
         adjust(database, {"bread": 1, "milk": -1}, milk=seen.version),
@@ -169,20 +169,20 @@ async def test_i7_all_that_changes_stock_at_once_adds_up(database: Database, see
             try:
                 match chance.randrange(5):
                     case 0:
-                        await commands.transfer_stock(database, ADMIN, here, there, some(), key(), reason="needed there")
+                        await warehousing.transfer_stock(database, ADMIN, here, there, some(), key(), reason="needed there")
                     case 1:
-                        await commands.count_stock(database, ADMIN, here, some(), key(), reason="counted")
+                        await warehousing.count_stock(database, ADMIN, here, some(), key(), reason="counted")
                     case 2:
                         changes = {product: chance.choice((-1, 1)) * units for product, units in some().items()}
-                        await commands.adjust_stock(database, ADMIN, here, changes, key(), reason="found and lost")
+                        await warehousing.adjust_stock(database, ADMIN, here, changes, key(), reason="found and lost")
                     case 3:
                         await stock(database, here, **some())
                     case _:
-                        await commands.reserve_inventory(database, buy)
+                        await reservations.reserve_inventory(database, buy)
                         if chance.random() < 0.5:
-                            await commands.release_inventory(database, release(buy))
+                            await reservations.release_inventory(database, release(buy))
                         else:
-                            await commands.ship_inventory(database, ship(buy))
+                            await reservations.ship_inventory(database, ship(buy))
             except Refusal as refusal:
                 refused.add(refusal.code)
 

@@ -8,7 +8,8 @@ from uuid import uuid4
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import Reservation, ReservationStatus
-from services.inventory import commands, queries
+from services.inventory import queries
+from services.inventory.commands import reservations
 from tests.services.inventory.goods import event_types, level, movements, order, release, restock, ship, stock
 
 ORDERS = 30
@@ -27,11 +28,11 @@ async def answers(racing: Sequence[Awaitable[Reservation]]) -> list[Reservation 
 async def test_i1_many_releases_at_once_give_back_once(database: Database) -> None:
     await stock(database, "w1", milk=UNITS)
     kept = order(milk=100)
-    await commands.reserve_inventory(database, kept)
+    await reservations.reserve_inventory(database, kept)
     buys = [order(milk=1) for _ in range(ORDERS)]
     for buy in buys:
-        await commands.reserve_inventory(database, buy)
-    told = await answers([commands.release_inventory(database, release(buy)) for buy in buys for _ in range(4)])
+        await reservations.reserve_inventory(database, buy)
+    told = await answers([reservations.release_inventory(database, release(buy)) for buy in buys for _ in range(4)])
     assert {answer.status for answer in told if isinstance(answer, Reservation)} == {ReservationStatus.RELEASED}
     assert await level(database, "w1", "milk") == (UNITS, 100)
     assert (await event_types(database)).count("InventoryReleased") == ORDERS
@@ -40,14 +41,14 @@ async def test_i1_many_releases_at_once_give_back_once(database: Database) -> No
 async def test_i1_a_release_that_meets_a_shipment_never_frees_stock_twice(database: Database) -> None:
     await stock(database, "w1", milk=UNITS)
     kept = order(milk=100)
-    await commands.reserve_inventory(database, kept)
+    await reservations.reserve_inventory(database, kept)
     buys = [order(milk=1) for _ in range(ORDERS)]
     for buy in buys:
-        await commands.reserve_inventory(database, buy)
+        await reservations.reserve_inventory(database, buy)
     racing = []
     for number, buy in enumerate(buys):
-        pair = [commands.release_inventory(database, release(buy)), commands.ship_inventory(database, ship(buy))]
-        racing += [commands.release_inventory(database, release(buy)), *(pair if number % 2 else reversed(pair))]
+        pair = [reservations.release_inventory(database, release(buy)), reservations.ship_inventory(database, ship(buy))]
+        racing += [reservations.release_inventory(database, release(buy)), *(pair if number % 2 else reversed(pair))]
     refusals = {answer.code for answer in await answers(racing) if isinstance(answer, Refusal)}
     assert refusals <= {ErrorCode.RESERVATION_SHIPPED, ErrorCode.RESERVATION_RELEASED}
     types = await event_types(database)
@@ -61,8 +62,8 @@ async def test_i1_a_release_that_meets_its_own_reservation_leaves_nothing_reserv
     buys = [order(milk=1) for _ in range(ORDERS)]
     racing = []
     for number, buy in enumerate(buys):
-        pair = [commands.reserve_inventory(database, buy), commands.release_inventory(database, release(buy))]
-        racing += [*(pair if number % 2 else reversed(pair)), commands.reserve_inventory(database, buy)]
+        pair = [reservations.reserve_inventory(database, buy), reservations.release_inventory(database, release(buy))]
+        racing += [*(pair if number % 2 else reversed(pair)), reservations.reserve_inventory(database, buy)]
     refusals = {answer.code for answer in await answers(racing) if isinstance(answer, Refusal)}
     assert refusals <= {ErrorCode.RESERVATION_RELEASED}
     types = await event_types(database)
@@ -78,9 +79,9 @@ async def test_i1_i2_every_command_about_one_reservation_at_once(database: Datab
     buys = [order(("w1", "w2", None)[number % 3], customer_id=customer, milk=1 + number % 3) for number in range(ORDERS)]
     racing = []
     for buy in buys:
-        racing += [commands.reserve_inventory(database, buy, limit=UNITS) for _ in range(2)]
-        racing += [commands.ship_inventory(database, ship(buy)), commands.release_inventory(database, release(buy))]
-        racing += [commands.restock_inventory(database, restock(buy))]
+        racing += [reservations.reserve_inventory(database, buy, limit=UNITS) for _ in range(2)]
+        racing += [reservations.ship_inventory(database, ship(buy)), reservations.release_inventory(database, release(buy))]
+        racing += [reservations.restock_inventory(database, restock(buy))]
     random.Random(1).shuffle(racing)
     await answers(racing)
     open_, gone = 0, 0

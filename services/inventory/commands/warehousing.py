@@ -1,0 +1,205 @@
+"""What people do in warehouses: goods arrive, are found, lost, counted, and taken from one to another."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+from sqlalchemy import ARRAY, String, any_, bindparam
+from sqlmodel import col
+
+from chassis.access import Grant
+from chassis.idempotency import IdempotencyKey
+from chassis.statements import locked, sql
+from chassis.store import UnitOfWork, transaction
+from contracts.inventory import MovementKind, StockLine
+from services.inventory.commands.ledger import record
+from services.inventory.model import (
+    Cause,
+    Moved,
+    Stock,
+    Warehouse,
+    idempotency,
+    no_such_warehouse,
+    require_unpromised,
+    unknown_warehouse,
+)
+
+_AT_THESE = locked(
+    Stock,
+    (col(Stock.warehouse_id) == any_(bindparam("warehouses", type_=ARRAY(String))))
+    & (col(Stock.product_id) == any_(bindparam("products", type_=ARRAY(String)))),
+)
+_ADD_MISSING = sql("""
+    insert into stock (warehouse_id, product_id, on_hand, reserved, low_stock_threshold)
+    select warehouse_id, product_id, 0, 0, 0
+    from unnest(cast(:warehouses as text[])) as warehouse_id, unnest(cast(:products as text[])) as product_id
+    order by warehouse_id, product_id
+    on conflict do nothing
+""")
+"""In the order of their keys, so that two who add the same never wait for each other."""
+Place = tuple[str, str]
+"""Warehouse and product."""
+Versions = Mapping[str, int]
+"""By product: the version of its stock that the caller has seen. What is not in it may have changed since."""
+NOTHING_SEEN: Versions = MappingProxyType({})
+
+
+@transaction
+async def put_warehouse(work: UnitOfWork, caller: Grant, warehouse_id: str, name: str, seen: int | None = None) -> Warehouse:
+    """Add a warehouse, or rename it. `seen`: the version that the caller has seen.
+
+    Refusals: not_found (out of the caller's reach, or never there although it was seen), stale_version."""
+    if not caller.reaches(warehouse=warehouse_id):
+        raise no_such_warehouse()
+    warehouse, is_new = await work.get_or_add(Warehouse(warehouse_id=warehouse_id, name=name))
+    if is_new and seen is not None:
+        raise no_such_warehouse()
+    warehouse.require_version(seen)
+    warehouse.name = name
+    return warehouse
+
+
+@transaction
+async def receive_stock(
+    work: UnitOfWork,
+    caller: Grant,
+    warehouse_id: str,
+    lines: Sequence[StockLine],
+    key: IdempotencyKey,
+    *,
+    reference: str,
+    low_stock_threshold: int | None = None,
+    seen: Versions = NOTHING_SEEN,
+) -> list[Stock]:
+    """Put goods on the shelf, each product on one line; returns the levels after, in the order of the lines.
+
+    `reference`: of the delivery note. Refusals: warehouse_unknown, conflict, stale_version, idempotency_key_reused."""
+    await _require_warehouses(work, caller, warehouse_id)
+    if (earlier := await _earlier_levels(work, key)) is not None:
+        return earlier
+    stock = await _stock_to_move(work, [warehouse_id], [line.product_id for line in lines], seen)
+    cause = Cause(MovementKind.RECEIPT, reference, actor=caller.subject)
+    moved = _move(stock, warehouse_id, {line.product_id: line.quantity for line in lines}, cause)
+    if low_stock_threshold is not None:
+        for item in stock.values():
+            item.low_stock_threshold = low_stock_threshold
+    return await _levels_after(work, key, moved, stock)
+
+
+@transaction
+async def adjust_stock(
+    work: UnitOfWork,
+    caller: Grant,
+    warehouse_id: str,
+    changes: Mapping[str, int],
+    key: IdempotencyKey,
+    *,
+    reason: str,
+    reference: str | None = None,
+    seen: Versions = NOTHING_SEEN,
+) -> list[Stock]:
+    """Write down what was found (more than nothing) or was lost or damaged (less than nothing), by product; returns the levels
+    after, in that order. Refusals: warehouse_unknown, stock_promised, conflict, stale_version, idempotency_key_reused."""
+    await _require_warehouses(work, caller, warehouse_id)
+    if (earlier := await _earlier_levels(work, key)) is not None:
+        return earlier
+    stock = await _stock_to_move(work, [warehouse_id], changes, seen)
+    cause = Cause(MovementKind.ADJUSTMENT, reference, reason, caller.subject)
+    return await _levels_after(work, key, _move(stock, warehouse_id, changes, cause), stock)
+
+
+@transaction
+async def count_stock(
+    work: UnitOfWork,
+    caller: Grant,
+    warehouse_id: str,
+    counted: Mapping[str, int],
+    key: IdempotencyKey,
+    *,
+    reason: str,
+    reference: str | None = None,
+    seen: Versions = NOTHING_SEEN,
+) -> list[Stock]:
+    """What was counted, by product, is what is on hand: the differences are recorded, none too. What is packed for an order and
+    has not left counts. Returns the levels after.
+
+    Refusals: warehouse_unknown, stock_promised, stale_version, idempotency_key_reused."""
+    await _require_warehouses(work, caller, warehouse_id)
+    if (earlier := await _earlier_levels(work, key)) is not None:
+        return earlier
+    stock = await _stock_to_move(work, [warehouse_id], counted, seen)
+    cause = Cause(MovementKind.COUNT, reference, reason, caller.subject)
+    differences = {product: found - stock[warehouse_id, product].on_hand for product, found in counted.items()}
+    return await _levels_after(work, key, _move(stock, warehouse_id, differences, cause), stock)
+
+
+@transaction
+async def transfer_stock(
+    work: UnitOfWork,
+    caller: Grant,
+    from_warehouse_id: str,
+    to_warehouse_id: str,
+    quantities: Mapping[str, int],
+    key: IdempotencyKey,
+    *,
+    reason: str,
+    reference: str | None = None,
+    seen: Versions = NOTHING_SEEN,
+) -> list[Stock]:
+    """Take quantities, by product, from one warehouse to another. `seen`: versions of the stock that they leave. Returns the
+    levels after of the one, then of the other.
+
+    Refusals: warehouse_unknown, stock_promised, conflict, stale_version, idempotency_key_reused."""
+    await _require_warehouses(work, caller, from_warehouse_id, to_warehouse_id)
+    if (earlier := await _earlier_levels(work, key)) is not None:
+        return earlier
+    stock = await _stock_to_move(work, [from_warehouse_id, to_warehouse_id], quantities, seen)
+    leaving = Cause(MovementKind.TRANSFER, reference, reason, caller.subject, to_warehouse_id)
+    arriving = replace(leaving, other_warehouse_id=from_warehouse_id)
+    moved = _move(stock, from_warehouse_id, {product: -quantity for product, quantity in quantities.items()}, leaving)
+    moved += _move(stock, to_warehouse_id, quantities, arriving)
+    return await _levels_after(work, key, moved, stock)
+
+
+async def _require_warehouses(work: UnitOfWork, caller: Grant, *warehouse_ids: str) -> None:
+    """They are there and within the caller's reach. Refusal: warehouse_unknown."""
+    for warehouse_id in warehouse_ids:
+        if not caller.reaches(warehouse=warehouse_id) or await work.read(Warehouse, warehouse_id) is None:
+            raise unknown_warehouse(warehouse_id)
+
+
+async def _earlier_levels(work: UnitOfWork, key: IdempotencyKey) -> list[Stock] | None:
+    """What this key was answered before. Refusal: idempotency_key_reused."""
+    earlier = await idempotency.earlier_reply(work, key)
+    return None if earlier is None else [Stock.model_validate(level) for level in earlier]
+
+
+async def _stock_to_move(
+    work: UnitOfWork, warehouses: Sequence[str], products: Collection[str], seen: Versions
+) -> dict[Place, Stock]:
+    """The stock of the products at each of the warehouses, locked; added where there was none. `seen`: versions of what is at the
+    first warehouse. Refusal: stale_version."""
+    where = {"warehouses": list(warehouses), "products": list(products)}
+    await work.rows(_ADD_MISSING, **where)
+    stock = {(item.warehouse_id, item.product_id): item for item in await work.all(_AT_THESE, **where)}
+    for product, version in seen.items():
+        stock[warehouses[0], product].require_version(version)
+    return stock
+
+
+def _move(stock: Mapping[Place, Stock], warehouse_id: str, changes: Mapping[str, int], cause: Cause) -> list[Moved]:
+    """Refusals: stock_promised, conflict."""
+    changing = [(stock[warehouse_id, product], change) for product, change in changes.items()]
+    require_unpromised(changing)  # all of them at once, so that who counted a hundred products is told all that is wrong
+    return [item.move(change, cause) for item, change in changing]
+
+
+async def _levels_after(
+    work: UnitOfWork, key: IdempotencyKey, moved: Sequence[Moved], stock: Mapping[Place, Stock]
+) -> list[Stock]:
+    """Record what moved; the levels after, also for retries."""
+    record(work, moved)
+    await work.write()
+    levels = [stock[one.movement.warehouse_id, one.movement.product_id] for one in moved]
+    await idempotency.remember(work, key, [level.model_dump() for level in levels])
+    return levels
