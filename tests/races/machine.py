@@ -50,6 +50,9 @@ def seeded_uuid(random: Random) -> UUID:
     return UUID(int=_SEED_UUID | random.getrandbits(112))
 
 
+MANY_COMMANDS = 20
+
+
 @dataclass(frozen=True)
 class Subject(Generic[World]):
     """A service whose commands race."""
@@ -70,6 +73,10 @@ class Subject(Generic[World]):
     save: Callable[[World], Any] = lambda world: None
     """What is beside the database, e.g. the ledger of an outside company."""
     restore: Callable[[World, Any], None] = lambda world, saved: None
+
+    def worlds(self, seeds: int) -> int:
+        """In how many worlds each pair of commands races: where there are many pairs, in half as many."""
+        return seeds if len(self.commands) < MANY_COMMANDS else max(1, seeds // 2)
 
 
 @dataclass(eq=False)

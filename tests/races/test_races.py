@@ -31,6 +31,6 @@ async def test_whatever_the_interleaving_it_is_as_if_one_came_after_the_other(
     arena_of: Arenas, race_seeds: int, subject: Subject[Any], pair: tuple[str, str]
 ) -> None:
     arena = await arena_of(subject)
-    for seed in range(race_seeds):
+    for seed in range(subject.worlds(race_seeds)):
         wrong = await arena.play(pair, seed)
         assert not wrong, wrong[0]
