@@ -44,6 +44,7 @@ def page(results: Results) -> str:
             sections += _part(part.title, part.how, results[part.name])
             if part.name == "throughput":
                 sections += _steps(results[part.name])
+                sections += _floor(results)
     cost = cost_of(results)
     if cost:
         sections += _model(cost, _assumed(results))
@@ -105,6 +106,29 @@ def _steps(found: Mapping[str, Any]) -> Iterator[str]:
     yield "### CPU of an order by step, ms\n"
     rows = [[step, ", ".join(STEPS.get(step, ())), ms] for step, ms in sorted(sums.items(), key=lambda item: -item[1]) if ms]
     yield table(("step", "processes that do it", "median"), rows)
+
+
+def _floor(results: Results) -> Iterator[str]:
+    """What an order's CPU would have to come down to, and what is in the way; nothing, unless both halves were measured."""
+    figures = results["throughput"]["figures"]
+    cost = cost_of(results)
+    wanted = FIGURES["cpu_to_local"].target
+    if cost is None or wanted is None or "local_cpu_ms" not in figures or wanted.is_met(figures["cpu_to_local"]["median"]):
+        return
+    cpu = cost.cpu_ms
+    noop, steps = figures["local_cpu_ms"]["median"], cpu["temporal"] + cpu["worker"]
+    served, left, now = figures["local_server_cpu_ms"]["median"], wanted.bound * noop - steps, sum(cpu.values()) - steps
+    yield "### Where the floor is\n"
+    yield f"""The no-op workflow takes {number(noop)} ms in all, {number(served)} of it in the Temporal server.
+An order's own workflow costs the server {number(cpu["temporal"])} ms and the worker {number(cpu["worker"])}:
+{number(steps / noop)} of the no-op's before any service has done anything. Two thirds of the worker's part is the
+SDK, for each activation and each activity. The target leaves {number(left)} ms for everything else. That is now
+{number(now)} ms: nine HTTP requests (one from the client, one to the catalogue, five steps, two to outside
+companies) and a mail, each worked on at both ends; {number(cost.statements)} statements and
+{number(sum(cost.commits.values()))} commits; {number(cost.kafka_records)} events that are published, carried and
+applied. No part of it stands out any more: the next step down is fewer steps or fewer processes. Orders per second and
+the lag of events follow from the same sum, since the processors are full at this load.
+"""
 
 
 def _turns(turns: Sequence[float]) -> str:
