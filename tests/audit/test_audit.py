@@ -38,8 +38,9 @@ def test_the_auditor_expects_an_effect_of_just_those_events_that_the_services_li
         Source.NOTIFICATION: notification_consumers.subscription,
         Source.ANALYTICS: analytics_consumers.subscription,
     }
-    heard = {listener: set(subscription.kinds) for listener, subscription in subscriptions.items()}
-    assert heard == LISTENERS
+    # By name: a service may read less of an event than its contract says, in a class of its own.
+    heard = {listener: {kind.__name__ for kind in subscription.kinds} for listener, subscription in subscriptions.items()}
+    assert heard == {listener: {kind.__name__ for kind in kinds} for listener, kinds in LISTENERS.items()}
     for listener, subscription in subscriptions.items():
         assert {kind.topic for kind in LISTENERS[listener]} <= set(subscription.topics)
 

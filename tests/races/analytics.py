@@ -10,7 +10,7 @@ from uuid import UUID
 
 from chassis.database import Database
 from chassis.store import UnitOfWork, transaction
-from contracts.events import CloudEvent, event_of
+from contracts.events import CloudEvent
 from services.analytics.consumers import subscription
 from services.analytics.model import inbox
 from tests.races.machine import Command, Rows, Subject, seeded_uuid
@@ -43,7 +43,8 @@ class Ledger:
 async def take_in(work: UnitOfWork, envelopes: Sequence[CloudEvent]) -> None:
     """As the consumer does it: once for each event, in one transaction."""
     new = await inbox.claim(work, [envelope.id for envelope in envelopes])
-    await subscription.apply(work, [(event_of(envelope), envelope) for envelope in envelopes if envelope.id in new])
+    events = [(subscription.event_of(envelope), envelope) for envelope in envelopes if envelope.id in new]
+    await subscription.apply(work, [(event, envelope) for event, envelope in events if event is not None])
 
 
 async def prepare(database: Database, random: Random) -> Ledger:
