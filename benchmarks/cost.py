@@ -5,7 +5,7 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -109,13 +109,13 @@ def payloads_of(message: Message, path: str = "") -> Iterator[tuple[str, Payload
     if isinstance(message, Payload):
         yield path, message
         return
-    for field, value in message.ListFields():
-        here = f"{path}.{field.name}" if path else field.name
-        if field.message_type is None:
+    for known, value in message.ListFields():
+        here = f"{path}.{known.name}" if path else known.name
+        if known.message_type is None:
             continue
         if isinstance(value, Message):
             yield from payloads_of(value, here)
-        elif field.message_type.GetOptions().map_entry:
+        elif known.message_type.GetOptions().map_entry:
             for key in value:
                 if isinstance(value[key], Message):
                     yield from payloads_of(value[key], f"{here}.{key}")
@@ -167,6 +167,8 @@ class Counted:
     """Within statements, by service."""
     wal_bytes: float
     wal_syncs: float
+    wrote: Mapping[str, float] = field(default_factory=dict)
+    """Transactions that wrote, by service."""
 
     def times(self, factor: float) -> "Counted":
         """As much of it as would come in that many times the time."""
@@ -175,7 +177,16 @@ class Counted:
             {key: value * factor for key, value in self.seconds.items()},
             self.wal_bytes * factor,
             self.wal_syncs * factor,
+            {key: value * factor for key, value in self.wrote.items()},
         )
+
+
+_WROTE = """
+    select datname as database, count(distinct xid) as transactions
+    from (select xid::text, substring(block_ref from 'rel [0-9]+/([0-9]+)/')::oid as database
+          from pg_get_wal_records_info('0/0'::pg_lsn + $1::bigint::numeric, '0/0'::pg_lsn + $2::bigint::numeric)
+          where xid::text <> '0' and block_ref is not null) as records
+    join pg_database on oid = records.database group by datname"""
 
 
 class Statements:
@@ -188,14 +199,14 @@ class Statements:
         """What was done while this was awaited."""
         before = await self._read()
         await work
-        return self._between(before, await self._read())
+        return await self._since(before)
 
     async def over_orders(self, shop: Ordering, count: int) -> tuple[list[UUID], Counted]:
         """The same for some orders, until their events are settled."""
         before = await self._read()
         placed = await shop.place(count)
         await shop.settle()
-        return placed.order_ids, self._between(before, await self._read())
+        return placed.order_ids, await self._since(before)
 
     async def _read(self) -> Counted:
         statements: dict[tuple[str, str], float] = defaultdict(float)
@@ -214,14 +225,22 @@ class Statements:
         wal_syncs = float(await connection.fetchval("select coalesce(sum(fsyncs), 0) from pg_stat_io where object = 'wal'"))
         return Counted(statements, seconds, wal_bytes, wal_syncs)
 
-    @staticmethod
-    def _between(before: Counted, after: Counted) -> Counted:
+    async def _since(self, before: Counted) -> Counted:
+        after = await self._read()
         return Counted(
             {key: value - before.statements.get(key, 0.0) for key, value in after.statements.items()},
             {key: value - before.seconds.get(key, 0.0) for key, value in after.seconds.items()},
             after.wal_bytes - before.wal_bytes,
             after.wal_syncs - before.wal_syncs,
+            await self._wrote(before.wal_bytes, after.wal_bytes),
         )
+
+    async def _wrote(self, since: float, until: float) -> dict[str, float]:
+        """Transactions that wrote, by service, between two places of the log. A single statement is one without a COMMIT."""
+        connection = next(iter(self._connections.values()))
+        rows = await connection.fetch(_WROTE, int(since), int(until))
+        by_database = {row["database"]: float(row["transactions"]) for row in rows}
+        return {service.name: by_database.get(service.database_name, 0.0) for service in SERVICES}
 
 
 class Counting:
@@ -235,6 +254,7 @@ class Counting:
         for name, url in self._urls.items():
             self._connections[name] = await asyncpg.connect(url)
             await self._connections[name].execute("create extension if not exists pg_stat_statements")
+        await next(iter(self._connections.values())).execute("create extension if not exists pg_walinspect")
         await self._track("top")
         return Statements(self._connections)
 
@@ -252,7 +272,7 @@ class Counting:
 def _add_statements(measured: Measured, busy: Counted, idle: Counted, count: int) -> None:
     net = {key: max(calls - idle.statements.get(key, 0.0), 0.0) / count for key, calls in busy.statements.items()}
     work = {key: calls for key, calls in net.items() if not key[1].lower().startswith(_NOT_WORK)}
-    commits = {key[0]: calls for key, calls in net.items() if key[1].lower().startswith("commit")}
+    commits = {name: max(wrote - idle.wrote.get(name, 0.0), 0.0) / count for name, wrote in busy.wrote.items()}
     rows = []
     for service in sorted({name for name, _ in busy.statements}):
         rows.append(
