@@ -336,6 +336,8 @@ async def _make_places(work: UnitOfWork, rows: Iterable[ImportRow]) -> dict[str,
     """The place of each category named in `rows`, by the category's id; makes the categories that are missing."""
     departments = {row.department_id: Category.new(row.department, None) for row in rows}
     categories = {row.category_id: Category.new(row.category, row.department_id) for row in rows}
+    # Which categories an import needs shows only while it reads them, and two would read them in different orders.
+    await work.lock("categories of an import")
     found = await _categories(work, categories, departments)
     missing = [category for category_id, category in (departments | categories).items() if category_id not in found]
     if missing:
