@@ -57,7 +57,8 @@ class Reader:
     """Reads from one PostgreSQL server. Its connections are opened when they are needed and closed when they are idle."""
 
     def __init__(self, url: str, pool_size: int) -> None:
-        self._rows = _Pool(url, pool_size, _READING)
+        # Each is busy for one round trip only, so few of them serve many.
+        self._rows = _Pool(url, max(1, pool_size // 4), _READING)
         self._engine = create_async_engine(
             url,
             pool_size=pool_size,
@@ -99,7 +100,7 @@ class Reader:
 class Database(Reader):
     """The only way to a service's tables: commands change through `chassis.store`, queries read in sessions of their own.
 
-    It has at most `pool_size` connections for queries, and as many for commands.
+    It has at most `pool_size` connections for queries in sessions, as many for commands, and a quarter as many for `rows`.
     """
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:

@@ -146,6 +146,8 @@ class UnitOfWork:
         self._locks_first = locks_first
         self._unlocked: tuple[_Seen, Write] | None = None
         """The first row, as long as it is not locked, and what locks it as it was got."""
+        self._is_unread = False
+        """Whether that row was never read here: then it must be looked at even if nothing comes to be written."""
         self._seen: dict[tuple[Any, ...], _Seen] = {}
         self._added: list[tuple[SQLModel, bool]] = []
         """And whether each is to be passed over if it is there already."""
@@ -169,6 +171,7 @@ class UnitOfWork:
         costs no statement. LookupError: it was deleted."""
         table = table_of(type(row))
         if self._is_first(table):
+            self._is_unread = True
             return cast(Row, self._take_unlocked(table, *table.copied(row)))
         found = await self.get(type(row), *(getattr(row, name) for name in table.key))
         if found is None:
@@ -326,7 +329,7 @@ class UnitOfWork:
 
     async def _commit(self) -> None:
         writes = [*self._updates(), *self._inserts(), *self._last]
-        if writes and self._unlocked is not None:
+        if self._unlocked is not None and (writes or self._is_unread):
             seen, lock = self._unlocked
             if not seen.has_own_version:  # it is not changed itself, but what is written depends on it
                 writes.append(lock)

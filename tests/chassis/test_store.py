@@ -257,6 +257,19 @@ async def test_a_row_that_an_earlier_command_returned_is_got_again(database: Dat
         await noted(database, third, "three")
 
 
+async def test_a_row_that_is_got_again_and_not_changed_is_what_it_is_now(database: Database) -> None:
+    await opened(database, "ann")
+
+    @transaction
+    async def looked_at(work: UnitOfWork, row: Account) -> int:
+        return (await work.get_again(row)).balance
+
+    first = await booked(database, "ann", 1)
+    assert await looked_at(database, first) == 11
+    await booked(database, "ann", 1)
+    assert await looked_at(database, first) == 12
+
+
 async def test_many_changes_at_once_lose_none(database: Database) -> None:
     await opened(database, "ann", balance=0)
     await asyncio.gather(*[booked(database, "ann", 1) for _ in range(40)])
