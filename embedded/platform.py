@@ -51,7 +51,7 @@ OUR_PROCESSES = ("gateway", *(process.identifier for process in PROCESSES.values
 """What speaks HTTP and is ours: each has a URL, and its address in <NAME>_URL."""
 PARTS = ("api", "relay", "consumers")
 PARTITIONS = 3
-LOOK_FOR_DRAINED_S = 15.0
+LOOK_FOR_DRAINED_S = 5.0
 
 Broker = Literal["tansu", "apache"]
 
@@ -211,6 +211,7 @@ class Platform:
                         continue
                     if f"worker-{build_id}" in self.supervisor.pids():
                         await self.stop_worker(build_id)
+                        self._publish()
                     self._builds.drop(build_id)
                     if build_id in await deployment.builds():
                         await deployment.delete(build_id)
