@@ -104,7 +104,7 @@ class OrderSagas:
 
         Refusal: idempotency_key_reused, if the order exists under another `update_id`. Fault: Unavailable.
         """
-        started_with = _options(order, update_id)
+        started_with = start_options(order, update_id)
         try:
             return await self._start_and_wait(order, started_with, update_id, wait)
         except WorkflowAlreadyStartedError:
@@ -150,7 +150,7 @@ class OrderSagas:
         """Start the order's saga; False if it was started before. With `so_far` it goes on where a lost one was.
 
         Fault: Unavailable."""
-        options = _options(order, update_id, so_far)
+        options = start_options(order, update_id, so_far)
         try:
             run = OrderRun(**dict(order), so_far=so_far)
             await self._client.start_workflow(ORDER_WORKFLOW, run, **options, rpc_timeout=RPC)
@@ -291,7 +291,7 @@ class OrderSagas:
         return answer
 
 
-def _options(order: PlaceOrder, update_id: str, so_far: OrderSoFar | None = None) -> dict[str, Any]:
+def start_options(order: PlaceOrder, update_id: str, so_far: OrderSoFar | None = None) -> dict[str, Any]:
     """What a start says of an order's workflow. With `so_far` it takes the place of one that was lost."""
     reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if so_far else WorkflowIDReusePolicy.REJECT_DUPLICATE
     trouble = [SearchAttributePair(PARCEL_TROUBLE, so_far.trouble)] if so_far and so_far.trouble else []
