@@ -5,14 +5,14 @@ them is kept here, to be compared with what the history holds (cli/release/conte
 """
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from temporalio import workflow
-from temporalio.api.common.v1 import Payload
+from temporalio.api.common.v1 import Payload, SearchAttributes
 from temporalio.api.failure.v1 import Failure
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
@@ -72,7 +72,7 @@ async def replay(
         async for result in results:
             failed = result.replay_failure
             failure = None if failed is None else listening.failure or _short(str(failed))
-            yield Replayed(result.history, failure, tuple(listening.commands))
+            yield Replayed(result.history, failure, listening.commands)
 
 
 class _Listening(WorkflowRunner):
@@ -84,8 +84,16 @@ class _Listening(WorkflowRunner):
 
     def begin(self) -> None:
         """Another history follows."""
-        self.commands: list[Command] = []
         self.failure: str | None = None
+        self._commands: dict[str, Command] = {}
+        self._updates: dict[str, str] = {}
+        self._task = 0
+        """Length of the history when the task began which runs now."""
+        self._of_task: set[str] = set()
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        return tuple(self._commands.values())
 
     def prepare_workflow(self, defn: "workflow._Definition") -> None:
         self._runner.prepare_workflow(defn)
@@ -94,50 +102,86 @@ class _Listening(WorkflowRunner):
         self._runner.set_worker_level_failure_exception_types(types)
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        return _heard(self._runner.create_instance(det), self._completed)
+        instance = self._runner.create_instance(det)
+        activate, queue = instance.activate, det.info.task_queue
 
-    def _completed(self, completion: WorkflowActivationCompletion) -> None:
+        def heard(act: WorkflowActivation) -> WorkflowActivationCompletion:
+            completion = activate(act)
+            self._hear(act, completion, queue)
+            return completion
+
+        instance.activate = heard  # type: ignore[method-assign]
+        return instance
+
+    def _hear(self, act: WorkflowActivation, completion: WorkflowActivationCompletion, queue: str) -> None:
         if completion.HasField("failed"):
             self.failure = self.failure or _words_of(completion.failed.failure)
+        if act.history_length != self._task:
+            self._task, self._of_task = act.history_length, set()
+        self._updates |= {job.do_update.protocol_instance_id: job.do_update.name for job in act.jobs if job.HasField("do_update")}
         for command in completion.successful.commands:
-            self.commands += commands_of(command)
+            self._keep(command, queue)
+
+    def _keep(self, command: WorkflowCommand, queue: str) -> None:
+        """What is begun and cancelled within one task is never told to Temporal."""
+        kind = command.WhichOneof("variant")
+        if kind in _CANCELS:
+            begun = f"{_CANCELS[kind]} {getattr(command, kind).seq}"
+            if begun in self._of_task:
+                del self._commands[begun]
+            return
+        asked = command_of(command, queue, self._updates)
+        if asked is not None:
+            name = f"{kind} {getattr(getattr(command, str(kind)), 'seq', len(self._commands))}"
+            self._commands[name] = asked
+            self._of_task.add(name)
 
 
-def _heard(instance: WorkflowInstance, completed: Callable[[WorkflowActivationCompletion], None]) -> WorkflowInstance:
-    """The same instance; `completed` is told of each of its activations."""
-    activate = instance.activate
-
-    def heard(act: WorkflowActivation) -> WorkflowActivationCompletion:
-        completion = activate(act)
-        completed(completion)
-        return completion
-
-    instance.activate = heard  # type: ignore[method-assign]
-    return instance
+_CANCELS = {"cancel_timer": "start_timer", "request_cancel_activity": "schedule_activity"}
 
 
-def commands_of(command: WorkflowCommand) -> Iterator[Command]:
-    """What one command of a workflow asks for; nothing, for one without content."""
+def command_of(command: WorkflowCommand, queue: str, updates: Mapping[str, str]) -> Command | None:
+    """What one command of a workflow asks for; None, for one without content. `queue` is the workflow's own."""
     match command.WhichOneof("variant"):
         case "schedule_activity":
-            activity = command.schedule_activity
-            content = {"id": activity.activity_id, "queue": activity.task_queue, "argument": values(activity.arguments)}
-            yield Command("activity", activity.activity_type, content)
+            it = command.schedule_activity
+            return Command(
+                "activity",
+                it.activity_type,
+                {"id": it.activity_id, "queue": other_queue(it.task_queue, queue), "argument": values(it.arguments)},
+            )
         case "schedule_local_activity":
             local = command.schedule_local_activity
-            yield Command("local activity", local.activity_type, {"argument": values(local.arguments)})
+            return Command("local activity", local.activity_type, {"argument": values(local.arguments)})
         case "start_timer":
-            yield Command("timer", "", {"seconds": seconds(command.start_timer.start_to_fire_timeout)})
+            return Command("timer", "", {"seconds": seconds(command.start_timer.start_to_fire_timeout)})
         case "upsert_workflow_search_attributes":
-            fields = command.upsert_workflow_search_attributes.search_attributes.indexed_fields
-            yield Command("attributes", "", {name: value_of(value) for name, value in sorted(fields.items())})
-        case "update_response" if command.update_response.HasField("completed"):
-            yield Command("update", "", {"result": values([command.update_response.completed])})
+            return Command("attributes", "", attributes(command.upsert_workflow_search_attributes.search_attributes))
+        case "update_response":
+            answer = command.update_response
+            name = updates.get(answer.protocol_instance_id, "")
+            if answer.HasField("completed"):
+                return Command("update", name, {"result": values([answer.completed])})
+            if answer.HasField("rejected"):
+                return Command("update", name, {"refused": answer.rejected.application_failure_info.type})
         case "complete_workflow_execution":
-            yield Command("result", "", {"result": values([command.complete_workflow_execution.result])})
+            return Command("result", "", {"result": values([command.complete_workflow_execution.result])})
         case "continue_as_new_workflow_execution":
             run = command.continue_as_new_workflow_execution
-            yield Command("next run", run.workflow_type, {"queue": run.task_queue, "argument": values(run.arguments)})
+            return Command(
+                "next run", run.workflow_type, {"queue": other_queue(run.task_queue, queue), "argument": values(run.arguments)}
+            )
+    return None
+
+
+def attributes(found: SearchAttributes) -> Json:
+    """Search attributes with their values, without those that Temporal keeps for itself."""
+    return {name: value_of(it) for name, it in sorted(found.indexed_fields.items()) if not name.startswith("Temporal")}
+
+
+def other_queue(queue: str, own: str) -> str | None:
+    """A task queue, if it is not the workflow's own."""
+    return None if queue in ("", own) else queue
 
 
 def values(payloads: Any) -> list[Any]:

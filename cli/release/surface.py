@@ -21,7 +21,7 @@ from activities import all_activities
 from activities.calls import Reply
 from contracts import ids
 from contracts.address import Address
-from contracts.events import EVENT_TYPES, TOPICS, Event
+from contracts.events import EVENT_TYPES
 from contracts.money import Money
 from contracts.orders import OrderLine, PlaceOrder
 from temporal import retries
@@ -83,8 +83,10 @@ class Surface:
         return self.types.get(Place(kind, name, part))
 
     def document(self) -> Json:
-        """The same as JSON: names, facts and schemas, both as they are read and as they are written."""
-        adapters = {str(place): TypeAdapter[Any](kind) for place, kind in sorted(self.types.items())}
+        """The same as JSON: names, facts and schemas, both as they are read and as they are written. Events have a document of
+        their own (cli/release/documents.py)."""
+        told = {place: kind for place, kind in sorted(self.types.items()) if place.kind != Kind.EVENT}
+        adapters = {str(place): TypeAdapter[Any](kind) for place, kind in told.items()}
         modes = [(place, mode, adapter) for place, adapter in adapters.items() for mode in ("validation", "serialization")]
         schemas, shared = TypeAdapter.json_schemas(modes)  # type: ignore[arg-type] # mypy does not keep the literals
         return {
@@ -113,8 +115,6 @@ def facts() -> Json:
         "activities": {name: _call_of(function) for name, function in _activities().items()},
         "steps": {step.name: _step(step, ends_on) for step, ends_on in _steps()},
         "time_outs": {"call_s": retries.CALL / SECONDS, "first_try_s": retries.FIRST_TRY / SECONDS},
-        "topics": list(TOPICS),
-        "events": {name: {"topic": kind.topic, "key": _key_of(kind)} for name, kind in EVENT_TYPES.items()},
     }
 
 
@@ -262,11 +262,6 @@ def _id_samples() -> Iterator[tuple[str, str]]:
             hints = get_type_hints(function)
             arguments = {key: known.get(key, sample(hints[key])) for key in inspect.signature(function).parameters}
             yield name, str(function(**arguments))
-
-
-def _key_of(kind: type[Event]) -> str:
-    """By which fields an event is kept in order, e.g. `{order_id}`."""
-    return kind.model_construct(**{name: "{" + name + "}" for name in kind.model_fields}).key  # type: ignore[arg-type]
 
 
 SAMPLE_ID = UUID(int=1)
