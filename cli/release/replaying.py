@@ -5,9 +5,9 @@ them is kept here, to be compared with what the history holds (cli/release/conte
 """
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -31,6 +31,7 @@ from temporal.client import data_converter
 from worker import WORKFLOWS
 
 Json = dict[str, Any]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,21 @@ async def replay(
             failed = result.replay_failure
             failure = None if failed is None else listening.failure or _short(str(failed))
             yield Replayed(result.history, failure, listening.commands)
+
+
+async def replay_each(
+    kept: Iterable[Item], history_of: Callable[[Item], WorkflowHistory]
+) -> AsyncIterator[tuple[Item, Replayed]]:
+    """Replay one history after another, with what each belongs to."""
+    pulled: list[Item] = []
+
+    async def histories() -> AsyncIterator[WorkflowHistory]:
+        for item in kept:
+            pulled.append(item)
+            yield history_of(item)
+
+    async for replayed in replay(histories()):
+        yield pulled.pop(), replayed
 
 
 class _Listening(WorkflowRunner):
