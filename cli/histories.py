@@ -7,7 +7,7 @@ workflow must be able to go on with each of these histories: see docs/changing-t
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
+from temporalio.client import WorkflowExecutionStatus, WorkflowHistory, WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 
+from cli.release.releases import LOCAL
+from cli.release.replaying import replay
 from contracts.errors import ErrorCode
 from contracts.orders import CancelRequest, OrderRun, OrderSoFar, OrderStatus
 from contracts.shipments import ShipmentStatus
@@ -31,7 +33,8 @@ PROCESS = re.compile(r"\b[0-9]+@[A-Za-z0-9.-]+")
 WITHIN_S = 120.0
 ANN = {"by": "ann", "reason": "looked at it"}
 SHORT = 60
-"""After so many events the orders of LONG go on in another run."""
+"""After so many events the orders of long branches go on in another run."""
+FIRST_RUN = "_first_run"
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Stage:
 
     saga: Saga
     world: World
+    first_run_id: str = ""
+    """Of an order that goes on in another run."""
 
     async def cancel(self) -> None:
         with suppress(WorkflowUpdateFailedError):
@@ -92,7 +97,7 @@ class Branch:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of the order."""
     is_long: bool = False
-    """Whether it goes on in another run, whose history is kept."""
+    """Whether it goes on in another run; both histories are kept."""
 
 
 def meets(*, before: Mapping[str, Sequence[Callable[[], None]]], after: Play | None = None) -> Play:
@@ -268,7 +273,7 @@ async def out_of_stock(stage: Stage) -> None:
 
 async def flooded(stage: Stage) -> None:
     """So many signals that the history gets long."""
-    first = (await stage.saga.handle.describe()).run_id
+    stage.first_run_id = first = (await stage.saga.handle.describe()).run_id
 
     async def goes_on() -> bool:
         await stage.saga.handle.signal("reject", {"by": str(stage.saga.order.customer_id), "reason": "mine"})
@@ -363,12 +368,17 @@ BRANCHES: dict[str, Branch] = {
 }
 
 
+def history_names() -> set[str]:
+    """What `record_histories` writes."""
+    return {*BRANCHES, *(f"{name}{FIRST_RUN}" for name, branch in BRANCHES.items() if branch.is_long)}
+
+
 def record_histories(out: Path, only: Sequence[str]) -> int:
     """Play the branches, all or only some, and write their histories; returns the exit code."""
     if unknown := set(only) - set(BRANCHES):
         Console(stderr=True).print(f"No branch {', '.join(sorted(unknown))}. There are: {', '.join(BRANCHES)}")
         return 2
-    out.mkdir(parents=True, exist_ok=True)
+    (out / LOCAL).mkdir(parents=True, exist_ok=True)
     asyncio.run(_record(out, list(only) or list(BRANCHES), Console()))
     return 0
 
@@ -380,23 +390,46 @@ async def _record(out: Path, names: Sequence[str], console: Console) -> None:
             continue
         async with skipping_time(long=SHORT if is_long else 1000) as env:
             for name in chosen:
-                (out / f"{name}.json").write_text(await play(env, name))
+                for file, history in (await play(env, name)).items():
+                    (out / f"{file}.json").write_text(_text(history))
+                    (out / LOCAL / f"{file}.json").write_text(_text(await _asked_locally(history)))
                 console.print(f"{name}")
 
 
-async def play(env: WorkflowEnvironment, name: str) -> str:
-    """Play one branch; its history as JSON."""
+async def play(env: WorkflowEnvironment, name: str) -> dict[str, Any]:
+    """Play one branch; its history as JSON has it, by name. One that goes on in another run has two."""
     branch = BRANCHES[name]
     world, order = World(), place_order(**branch.options)
     async with playing(env, world, order) as saga:
         with env.with_time_skipping_disabled():
-            await branch.play(Stage(saga, world))
+            stage = Stage(saga, world)
+            await branch.play(stage)
             await _until_quiet(saga, branch.is_open)
         description = await saga.handle.describe()
         if (description.status == WorkflowExecutionStatus.RUNNING) != branch.is_open:
             raise RuntimeError(f"{name}: the saga is {'not' if branch.is_open else 'still'} open")
-        history = json.loads((await saga.handle.fetch_history()).to_json())
-    return json.dumps(_without_machine(history), indent=1) + "\n"
+        runs = {name: saga.handle}
+        if branch.is_long:
+            runs[f"{name}{FIRST_RUN}"] = env.client.get_workflow_handle(saga.handle.id, run_id=stage.first_run_id)
+        found = {file: json.loads((await run.fetch_history()).to_json()) for file, run in runs.items()}
+    return {file: _without_machine(history) for file, history in found.items()}
+
+
+async def _asked_locally(history: dict[str, Any]) -> list[Any]:
+    """What the local activities of a history were asked: Temporal keeps only what they answered."""
+
+    async def recorded() -> AsyncIterator[WorkflowHistory]:
+        yield WorkflowHistory.from_json("order", history)
+
+    async for replayed in replay(recorded()):
+        if replayed.failure:
+            raise RuntimeError(f"the history that was just recorded does not replay: {replayed.failure}")
+        return [[it.name, it.content["argument"]] for it in replayed.commands if it.kind == "local activity"]
+    return []
+
+
+def _text(document: Any) -> str:
+    return json.dumps(document, indent=1) + "\n"
 
 
 async def _until_quiet(saga: Saga, is_open: bool) -> None:

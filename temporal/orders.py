@@ -264,7 +264,7 @@ class OrderSagas:
     def _options(self, order: PlaceOrder, update_id: str, so_far: OrderSoFar | None = None) -> dict[str, Any]:
         if self._codec:
             self._codec.belongs_to(order_workflow_id(order.order_id), order.customer_id)
-        return _options(order, update_id, so_far)
+        return start_options(order, update_id, so_far)
 
     async def _words(self, workflow_id: str, failure: Failure) -> str:
         """What went wrong, in clear."""
@@ -311,7 +311,7 @@ class OrderSagas:
         return answer
 
 
-def _options(order: PlaceOrder, update_id: str, so_far: OrderSoFar | None = None) -> dict[str, Any]:
+def start_options(order: PlaceOrder, update_id: str, so_far: OrderSoFar | None = None) -> dict[str, Any]:
     """What a start says of an order's workflow. With `so_far` it takes the place of one that was lost."""
     reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if so_far else WorkflowIDReusePolicy.REJECT_DUPLICATE
     trouble = [SearchAttributePair(PARCEL_TROUBLE, so_far.trouble)] if so_far and so_far.trouble else []
