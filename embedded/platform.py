@@ -92,22 +92,18 @@ class Platform:
         self.data_dir = data_dir.resolve()
         self.up_seconds = 0.0
         self._settings = dict(settings or {})
+        self._env: dict[str, str] = {}
         self._broker: Broker = kafka
         self._infrastructure_only = infrastructure_only
         self._split = split
         self._promote = promote
         self._versions = VersionSettings.model_validate(
-            {
-                name.lower(): value
-                for name, value in {**os.environ, **self._settings}.items()
-                if name.startswith("TEMPORAL_") and value
-            }
+            {name.lower(): value for name, value in self._temporal_environment().items()}
         )
         self._builds = builds.BuildStore(self.data_dir / "builds")
         self._draining: asyncio.Task[None] | None = None
         self._lock: IO[str] | None = None
         self._supervisor: Supervisor | None = None
-        self._env: dict[str, str] = {}
         self._urls: dict[str, str] = {}
         self._build_id = ""
 
@@ -221,14 +217,18 @@ class Platform:
                     left.discard(build_id)
             await asyncio.sleep(LOOK_FOR_DRAINED_S)
 
+    def _temporal_environment(self) -> dict[str, str]:
+        """Where Temporal is, and which deployment is ours."""
+        given = {**os.environ, **self._settings, **self._env}
+        return {name: value for name, value in given.items() if name.startswith("TEMPORAL_") and value}
+
     async def _deployment(self) -> "Deployment":
         # Only who has builds to drain needs a client of Temporal, which takes a moment to load.
         from temporal.client import TemporalSettings, connect
         from temporal.deployments import Deployment
 
-        fields = TemporalSettings.model_fields
-        given = {**os.environ, **self._env}
-        settings = TemporalSettings.model_validate({field: given[field.upper()] for field in fields if given.get(field.upper())})
+        given = {name.lower(): value for name, value in self._temporal_environment().items()}
+        settings = TemporalSettings.model_validate(given)
         return Deployment(await connect(settings, lazy=True), self._versions.temporal_deployment_name)
 
     def _compose(self) -> list[ProcessSpec]:
@@ -329,18 +329,18 @@ class Platform:
             parts = PARTS if process.name in self._split else (None,)
             specs += [self._python(process, ports, part=part, start_after=up) for part in parts]
         if self._promote:
-            specs.append(self._promotion())
+            specs.append(self._release_step())
         # After identity, so that it has its keys before the first request.
         identity = "identity-api" if "identity" in self._split else "identity"
         specs.append(self._envoy(ports).spec("gateway", start_after=(identity,)))
         return specs
 
-    def _promotion(self) -> ProcessSpec:
+    def _release_step(self) -> ProcessSpec:
         """Sends new orders to the tree's build, once its worker is there."""
         return ProcessSpec(
-            name="promote",
-            argv=(sys.executable, "-m", "cli.main", "release", "promote", self._build_id, "--wait"),
-            env={name: value for name, value in self._env.items() if name.startswith("TEMPORAL_")},
+            name="release",
+            argv=(sys.executable, "-m", "cli.main", "release", "promote", "--wait"),
+            env={**self._temporal_environment(), "TEMPORAL_WORKER_BUILD_ID": self._build_id},
             cwd=ROOT,
             once=True,
             start_after=(WORKER.name,),

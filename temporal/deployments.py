@@ -28,6 +28,7 @@ from temporalio.api.workflowservice.v1 import (
     UpdateWorkflowExecutionOptionsRequest,
 )
 from temporalio.client import Client, RPCError, WorkflowExecutionDescription, WorkflowHistory
+from temporalio.converter import DataConverter
 from temporalio.service import RPCStatusCode
 
 from chassis.clients import Unavailable
@@ -149,6 +150,11 @@ class Deployment:
 
     def __init__(self, client: Client, name: str = "orders") -> None:
         self._client, self.name = client, name
+
+    @property
+    def data_converter(self) -> DataConverter:
+        """With which the histories can be read."""
+        return self._client.data_converter
 
     # ── Builds ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -23,7 +23,7 @@ class VersionSettings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
 
-    temporal_deployment_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")] = "orders"
+    temporal_deployment_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_/-]{0,126}$")] = "orders"
     temporal_worker_build_id: Annotated[str | None, Field(pattern=f"^{BUILD_ID}$")] = None
     """Of a release, e.g. 1.0.0. Without it, the build is named after its files."""
 

@@ -76,6 +76,16 @@ async def replay(
             yield Replayed(result.history, failure, listening.commands)
 
 
+async def replays(history: WorkflowHistory, converter: DataConverter) -> str | None:
+    """None if this tree can go on with the order, else why it cannot."""
+
+    async def it() -> AsyncIterator[WorkflowHistory]:
+        yield history
+
+    (replayed,) = [replayed async for replayed in replay(it(), converter=converter)]
+    return replayed.failure
+
+
 async def replay_each(
     kept: Iterable[Item], history_of: Callable[[Item], WorkflowHistory]
 ) -> AsyncIterator[tuple[Item, Replayed]]:

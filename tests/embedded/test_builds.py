@@ -1,12 +1,10 @@
 """Builds of the worker: their names, their zips, and a platform that goes on with the orders of an earlier one."""
 
-import json
 import shutil
 import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -172,10 +170,10 @@ def edited_tree(folder: Path, edits: Mapping[str, str]) -> Path:
 async def version(temporal: Client, order_id: str) -> str:
     """The build that an order is pinned to."""
     described = await temporal.get_workflow_handle(order_workflow_id(UUID(order_id))).describe()
-    return str(described.raw_description.workflow_execution_info.versioning_info.deployment_version.build_id)
+    return described.raw_description.workflow_execution_info.versioning_info.deployment_version.build_id
 
 
 async def confirmed(temporal: Client, order_id: str) -> str:
     """What the order's timeline says of its confirmation: words of the code that did it."""
-    timeline: list[Any] = await temporal.get_workflow_handle(order_workflow_id(UUID(order_id))).query("timeline")
-    return next(entry["what"] for entry in json.loads(json.dumps(timeline)) if entry["what"].startswith("Confirmed"))
+    timeline: list[dict[str, str]] = await temporal.get_workflow_handle(order_workflow_id(UUID(order_id))).query("timeline")
+    return next(entry["what"] for entry in timeline if entry["what"].startswith("Confirmed"))
