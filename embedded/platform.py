@@ -74,7 +74,8 @@ class Platform:
 
     The worker is a build (`temporal.versions`) that is promoted once it is ready, unless `promote` is false: then the current
     build stays what it was. Builds of earlier starts that still have orders in flight run beside it, from the zips in
-    `<data_dir>/builds`, until the last of their orders has ended.
+    `<data_dir>/builds`, until the last of their orders has ended. `build` names another one than the tree's, with its code: a
+    tree or a zip. LONG_HISTORY_EVENTS is after how many events Temporal suggests an order to go on in another run.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Platform:
         infrastructure_only: bool = False,
         split: tuple[str, ...] = (),
         promote: bool = True,
+        build: tuple[str, Path] | None = None,
     ) -> None:
         if unknown := set(split) - set(SERVICE_NAMES):
             raise ValueError(f"no such service to split: {', '.join(sorted(unknown))}")
@@ -101,6 +103,7 @@ class Platform:
             {name.lower(): value for name, value in self._temporal_environment().items()}
         )
         self._builds = builds.BuildStore(self.data_dir / "builds")
+        self._other_build = build
         self._draining: asyncio.Task[None] | None = None
         self._lock: IO[str] | None = None
         self._supervisor: Supervisor | None = None
@@ -158,7 +161,7 @@ class Platform:
 
     @property
     def build_id(self) -> str:
-        """The build of the tree, which the part `worker` runs."""
+        """The build that the part `worker` runs: the tree's, unless another was given."""
         return self._build_id
 
     async def start_worker(self, code: Path, build_id: str) -> str:
@@ -174,8 +177,8 @@ class Platform:
         return name
 
     async def stop_worker(self, build_id: str) -> None:
-        """Stop the worker of another build, gracefully; the orders that are pinned to it wait."""
-        await self.supervisor.stop(f"worker-{build_id}")
+        """Stop the worker of a build, gracefully; the orders that are pinned to it wait."""
+        await self.supervisor.stop(WORKER.name if build_id == self._build_id else f"worker-{build_id}")
 
     async def _take_up_earlier_builds(self) -> None:
         """Start the workers of the builds of which orders may be in flight, and forget the other ones."""
@@ -254,8 +257,8 @@ class Platform:
         }
         if self._infrastructure_only:
             return infrastructure
-        self._build_id = self._versions.build_id
-        self._builds.keep(ROOT, self._build_id)
+        self._build_id, code = self._other_build or (self._versions.build_id, ROOT)
+        self._builds.keep(code, self._build_id)
         return [*infrastructure, *self._processes(ports, after=tuple(spec.name for spec in infrastructure))]
 
     def _infrastructure(self, ports: Ports) -> tuple[list[ProcessSpec], dict[str, str]]:
@@ -296,7 +299,9 @@ class Platform:
             addresses["TEMPORAL_UI_URL"] = given.get("TEMPORAL_UI_URL", "")
         else:
             kinds = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics")
+            long = int(self._settings.get("LONG_HISTORY_EVENTS", "0")) or None
             temporal = TemporalServer(self.data_dir / "temporal", *(self._port(ports, kind) for kind in kinds))
+            temporal = replace(temporal, long_history=long)
             specs.append(temporal.spec())
             address = replace(temporal, port=self._port_for_others("temporal", temporal.port)).address
             addresses |= {"TEMPORAL_ADDRESS": address, "TEMPORAL_UI_URL": temporal.ui_url}
@@ -368,13 +373,15 @@ class Platform:
         own = {"HOST": "127.0.0.1", "PORT": str(port)}
         if process is WORKER:
             own["TEMPORAL_WORKER_BUILD_ID"] = self._build_id
+            if self._other_build is not None:
+                own |= builds.environment(self._builds.path(self._build_id), self._build_id)
         if "CLOCK_FILES" in self._settings:
             own |= clock.environment(Path(self._settings["CLOCK_FILES"]) / name)
         return ProcessSpec(
             name=name,
             argv=(sys.executable, "-m", process.module, *(("--run", part) if part else ())),
             env={**self._env_of(process), **own},
-            cwd=ROOT,
+            cwd=self._builds.directory if "PYTHONPATH" in own else ROOT,
             ready=http_ok(f"http://127.0.0.1:{port}{ready}"),
             start_after=start_after,
             grace_s=DRAIN_S + 5 if process is WORKER else 10,

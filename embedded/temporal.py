@@ -53,6 +53,8 @@ class TemporalServer:
     ui_port: int
     http_port: int
     metrics_port: int
+    long_history: int | None = None
+    """Events after which it suggests a workflow to go on in another run; None: Temporal's own limit."""
 
     @property
     def address(self) -> str:
@@ -78,7 +80,8 @@ class TemporalServer:
         ]
         for attribute in SEARCH_ATTRIBUTES:
             options += ["--search-attribute", f"{attribute.name}={search_attribute_kind(attribute)}"]
-        for key, value in DYNAMIC_CONFIG.items():
+        long = {"limit.historyCount.suggestContinueAsNew": str(self.long_history)} if self.long_history else {}
+        for key, value in (DYNAMIC_CONFIG | long).items():
             options += ["--dynamic-config-value", f"{key}={value}"]
         return ProcessSpec(
             name=name,

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -31,6 +32,11 @@ class Shoppers:
     customer: Person
     baskets: Sequence[Basket]
     dice: random.Random
+    cards: Sequence[str] = CARDS
+    cancels: float = CANCELLED
+    """The share of the orders that is cancelled."""
+    pause_s: float = 0.0
+    """Between two orders of one customer."""
 
     def __post_init__(self) -> None:
         self.placed: dict[str, Reply] = {}
@@ -51,11 +57,18 @@ class Shoppers:
                 await self._try("GET", f"/orders/{order_id}/timeline")
             if self._happens(LISTED):
                 await self._try("GET", "/orders?limit=20")
-            if reply.status < 400 and self._happens(CANCELLED):
+            if reply.status < 400 and self._happens(self.cancels):
                 await self._insist("POST", f"/orders/{order_id}/cancel", {"reason": "changed my mind"}, {})
                 await self._try("GET", f"/orders/{order_id}")
             if self._happens(REPEATED):
                 await self._insist("POST", "/orders", purchase.body, {"Idempotency-Key": purchase.key})
+            if self.pause_s:
+                await self._pause()
+
+    async def _pause(self) -> None:
+        """A rate of orders, not a wait for something; closing time ends it."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.closing.wait(), self.pause_s)
 
     async def look_back(self) -> None:
         """Read each order, and repeat each request: what was told must still be so."""
@@ -71,7 +84,7 @@ class Shoppers:
         body = {
             "lines": [{"product_id": product, "quantity": quantity} for product, quantity in basket.lines],
             "ship_to": address_of(basket.household_id),
-            "payment_token": self.dice.choice(CARDS),
+            "payment_token": self.dice.choice(self.cards),
             "warehouse_id": basket.store_id,
         }
         return Purchase(self.customer, body, key=str(UUID(int=self.dice.getrandbits(128))))

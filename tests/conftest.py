@@ -80,6 +80,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--explore-first", default="0", help="explorer: the first of them; fixed, so that a build fails for its own change"
     )
+    parser.addoption("--drill", default="short", choices=("short", "full"), help="upgrade drill: how much is played")
     parser.addoption("--race-seeds", default="2", help="races: how many worlds each pair of commands races in")
     parser.addoption("--fuzz-seed", default="1", help="fuzz run: where its sequence of made-up requests begins")
     parser.addoption("--fuzz-seconds", default="12", help="fuzz run: how long each of its three callers plays")

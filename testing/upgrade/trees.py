@@ -1,0 +1,179 @@
+"""Two next builds of the saga, as edits of a copy of this tree: one that could go on with every order in flight, and the same
+without the care that this takes."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedded.builds import CODE
+from embedded.platform import ROOT
+
+PACKAGES = (*CODE, "audit", "cli", "data", "embedded", "gateway", "services", "simulators", "testing")
+"""What the `commerce` command and the platform import of a tree."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A text that stands once in a file, and what takes its place."""
+
+    file: str
+    before: str
+    after: str
+    why: str = ""
+
+
+def edited_tree(folder: Path, edits: Sequence[Edit]) -> Path:
+    """A copy of this tree with edits. ValueError: one of them does not apply."""
+    for name in PACKAGES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, folder / name)
+    for edit in edits:
+        file = folder / edit.file
+        text = file.read_text()
+        if text.count(edit.before) != 1:
+            raise ValueError(f"the edit of {edit.file} ({edit.why}) finds its text {text.count(edit.before)} times")
+        file.write_text(text.replace(edit.before, edit.after))
+    return folder
+
+
+def _before(marker: str, new: str) -> tuple[str, str]:
+    """Something new before what is there."""
+    return marker, new + marker
+
+
+# What both builds have: code that no order in flight has met, so that it breaks none by itself.
+ADDED = (
+    Edit(
+        "activities/inventory.py",
+        *_before(
+            '    @activity.defn(name="ReleaseInventory")\n',
+            '    @activity.defn(name="CheckReservation")\n'
+            "    async def check(self, command: ReserveInventory) -> Reservation:\n"
+            '        """Before a parcel is booked: is all of it still reserved?"""\n'
+            '        return await self._calls.post("/internal/v1/reservations", command, Reservation)\n\n',
+        ),
+        why="an activity for the new step",
+    ),
+    Edit(
+        "workflows/order_steps.py",
+        *_before(
+            "def release_inventory(",
+            "def check_reservation(order: PlaceOrder) -> Step[ReserveInventory, Reservation]:\n"
+            "    command = reserve_inventory(order).argument\n"
+            '    return Step(InventoryActivities.check, command, "Check reservation")\n\n\n',
+        ),
+        why="the new step",
+    ),
+    Edit(
+        "contracts/shipments.py",
+        "    ship_to: Address\n    weight_grams: Weight\n",
+        "    ship_to: Address\n    weight_grams: Weight\n    gift: bool = False\n",
+        why="a new field with a default",
+    ),
+)
+_CHECK = "            await progress.do(steps.check_reservation(order))\n"
+_BOOK = "        saga.add(steps.cancel_shipment(order))\n        shipment ="
+_RESERVE = """\
+            saga.add(steps.release_inventory(order))
+            reservation = await progress.do(steps.reserve_inventory(order))
+            progress.warehouse_id = reservation.warehouse_id
+            progress.become(OrderStatus.RESERVED, "Goods reserved", for_staff=f"at warehouse {reservation.warehouse_id}")
+"""
+_PAY = """\
+            saga.add(Undo(steps.refund_payment(order)))
+            payment = await progress.do(steps.process_payment(order))
+"""
+
+
+def _indented(block: str) -> str:
+    return "".join(f"    {line}" for line in block.splitlines(keepends=True))
+
+
+_TAKE = _PAY.replace("process_payment", "take_payment")
+
+GOOD = (
+    *ADDED,
+    Edit(
+        "workflows/order.py",
+        _BOOK,
+        f'        if workflow.patched("check-reservation"):\n{_CHECK}{_BOOK}',
+        why="the new step, for new orders",
+    ),
+    Edit(
+        "workflows/order.py",
+        f"{_RESERVE}\n{_PAY}",
+        '            if workflow.patched("pay-first"):\n'
+        f"{_indented(_TAKE)}\n{_indented(_RESERVE)}"
+        f"            else:\n{_indented(_RESERVE)}\n{_indented(_PAY)}",
+        why="two steps swapped, one of them under another name, for new orders",
+    ),
+    Edit(
+        "contracts/payments.py",
+        *_before(
+            "class CapturePayment(Command):",
+            "class TakePayment(ProcessPayment):\n"
+            '    """The same, stricter: it says where the order was placed. Idempotent by order and attempt."""\n\n'
+            "    channel: Annotated[str, StringConstraints(min_length=1, max_length=20)]\n\n\n",
+        ),
+        why="a stricter contract, for the new name only",
+    ),
+    Edit(
+        "activities/payment.py",
+        "import CapturePayment, Payment, ProcessPayment, RefundPayment",
+        "import CapturePayment, Payment, ProcessPayment, RefundPayment, TakePayment",
+        why="the renamed activity",
+    ),
+    Edit(
+        "activities/payment.py",
+        *_before(
+            '    @activity.defn(name="CapturePayment")\n',
+            '    @activity.defn(name="TakePayment")\n'
+            "    async def take(self, command: TakePayment) -> Payment:\n"
+            '        """Take the money, or hold it for a review: what `process` is called from now on."""\n'
+            '        return await self._calls.post("/internal/v1/payments/process", command, Payment)\n\n',
+        ),
+        why="the renamed activity, beside its old name",
+    ),
+    Edit(
+        "workflows/order_steps.py",
+        "import CapturePayment, Payment, ProcessPayment, RefundPayment",
+        "import CapturePayment, Payment, ProcessPayment, RefundPayment, TakePayment",
+        why="the renamed step",
+    ),
+    Edit(
+        "workflows/order_steps.py",
+        *_before(
+            "def capture_payment(",
+            "def take_payment(order: PlaceOrder) -> Step[TakePayment, Payment]:\n"
+            '    command = TakePayment(**process_payment(order).argument.model_dump(), channel="web")\n'
+            '    return Step(PaymentActivities.take, command, "Take payment")\n\n\n',
+        ),
+        why="the renamed step",
+    ),
+)
+"""Every order in flight could go on with this build."""
+
+BAD = (
+    *ADDED,
+    Edit("workflows/order.py", _BOOK, f"{_CHECK[4:]}{_BOOK}", why="the new step, for every order"),
+    Edit("workflows/order.py", f"{_RESERVE}\n{_PAY}", f"{_PAY}\n{_RESERVE}", why="two steps swapped, for every order"),
+    Edit("activities/payment.py", 'name="ProcessPayment"', 'name="TakePayment"', why="an activity renamed, its old name gone"),
+    Edit(
+        "contracts/payments.py",
+        "    reason: Told\n\n\nclass Payment(Contract):",
+        "    reason: Told\n    channel: str\n\n\nclass Payment(Contract):",
+        why="a required field, in what stuck undos hold",
+    ),
+    Edit(
+        "workflows/order_steps.py",
+        "currency=order.total.currency, reason=reason)",
+        'currency=order.total.currency, reason=reason, channel="web")',
+        why="the required field",
+    ),
+)
+"""No order in flight could: not one of these edits is made for new orders only. New orders go well with it."""
