@@ -39,7 +39,7 @@ async def _promote(deployment: Deployment, build_id: str) -> None:
     typer.echo(f"New orders go to build {build_id}.")
     if previous:
         left = await deployment.in_flight(previous)
-        typer.echo(f"{_orders(left)} in flight stay with build {previous}: its workers are needed until they have ended.")
+        typer.echo(f"In flight with build {previous}: {_orders(left)}. Its workers are needed until they have ended.")
 
 
 async def ramp_build(deployment: Deployment, build_id: str, percent: float) -> None:
@@ -75,8 +75,8 @@ async def roll_back(deployment: Deployment, *, yes: bool) -> bool:
     pinned = await deployment.in_flight(newer.build_id)
     typer.echo(f"New orders {'go' if yes else 'would go'} to build {back.build_id}, and none to build {newer.build_id}.")
     typer.echo(
-        f"{_orders(pinned)} in flight are pinned to build {newer.build_id}. They stay there and go on only as long as its workers"
-        f" run: keep them until `commerce release drain {newer.build_id}` is done."
+        f"{_orders(pinned)} in flight {'is' if pinned == 1 else 'are'} pinned to build {newer.build_id}. What is in flight stays"
+        f" there and goes on only as long as its workers run: keep them until `commerce release drain {newer.build_id}` is done."
     )
     typer.echo(f"No order is moved: build {back.build_id} may not be able to read what the newer one wrote.")
     if not newer.pollers and pinned:
