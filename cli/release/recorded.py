@@ -73,7 +73,7 @@ def commands_in(history: WorkflowHistory) -> Iterator[Command]:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
                 run = event.workflow_execution_continued_as_new_event_attributes
                 content = {"queue": other_queue(run.task_queue.name, queue), "argument": values(run.input.payloads)}
-                yield Command("next run", run.workflow_type.name, content)
+                yield Command("next run", "", content)
 
 
 def ends_within_a_task(history: WorkflowHistory) -> bool:

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload, SearchAttributes
 from temporalio.api.failure.v1 import Failure
-from temporalio.bridge.proto.workflow_activation import WorkflowActivation
+from temporalio.bridge.proto.workflow_activation import QueryWorkflow, WorkflowActivation
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import WorkflowHistory
@@ -32,6 +32,7 @@ from worker import WORKFLOWS
 
 Json = dict[str, Any]
 Item = TypeVar("Item")
+Activate = Callable[[WorkflowActivation], WorkflowActivationCompletion]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ async def replay(
     async with replayer.workflow_replay_iterator(asked()) as results:
         async for result in results:
             failed = result.replay_failure
-            failure = None if failed is None else listening.failure or _short(str(failed))
+            failure = listening.failure or (_short(str(failed)) if failed else None)
             yield Replayed(result.history, failure, listening.commands)
 
 
@@ -122,6 +123,8 @@ class _Listening(WorkflowRunner):
         activate, queue = instance.activate, det.info.task_queue
 
         def heard(act: WorkflowActivation) -> WorkflowActivationCompletion:
+            if any(job.HasField("remove_from_cache") for job in act.jobs) and self.failure is None:
+                self._ask(act, activate, det.defn.queries)
             completion = activate(act)
             self._hear(act, completion, queue)
             return completion
@@ -137,6 +140,16 @@ class _Listening(WorkflowRunner):
         self._updates |= {job.do_update.protocol_instance_id: job.do_update.name for job in act.jobs if job.HasField("do_update")}
         for command in completion.successful.commands:
             self._keep(command, queue)
+
+    def _ask(self, last: WorkflowActivation, activate: Activate, queries: Iterable[str | None]) -> None:
+        """Where the history ends, every query of the saga has an answer: operators ask old orders, too."""
+        for name in filter(None, queries):
+            ask = WorkflowActivation(run_id=last.run_id, timestamp=last.timestamp, history_length=last.history_length)
+            ask.jobs.add().query_workflow.CopyFrom(QueryWorkflow(query_id=name, query_type=name))
+            completion = activate(ask)
+            for answer in (command.respond_to_query for command in completion.successful.commands):
+                if answer.HasField("failed"):
+                    self.failure = f"query {name}: {_words_of(answer.failed)}"
 
     def _keep(self, command: WorkflowCommand, queue: str) -> None:
         """What is begun and cancelled within one task is never told to Temporal."""
@@ -184,9 +197,7 @@ def command_of(command: WorkflowCommand, queue: str, updates: Mapping[str, str])
             return Command("result", "", {"result": values([command.complete_workflow_execution.result])})
         case "continue_as_new_workflow_execution":
             run = command.continue_as_new_workflow_execution
-            return Command(
-                "next run", run.workflow_type, {"queue": other_queue(run.task_queue, queue), "argument": values(run.arguments)}
-            )
+            return Command("next run", "", {"queue": other_queue(run.task_queue, queue), "argument": values(run.arguments)})
     return None
 
 
