@@ -7,8 +7,9 @@ from datetime import timedelta
 from fastapi import APIRouter
 from pydantic import Field, SecretStr
 from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities import all_activities
@@ -20,6 +21,7 @@ from contracts.platform import local_url
 from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
 from temporal.refusals import RefusalInterceptor
+from temporal.versions import VersionSettings
 from workflows.order import OrderWorkflow
 
 WORKFLOWS = [OrderWorkflow]
@@ -40,7 +42,7 @@ SANDBOX = SandboxedWorkflowRunner(
 """For tests and replays: it catches what is not deterministic. Only the workflow's own modules are loaded anew for each run."""
 
 
-class WorkerSettings(ProcessSettings, TemporalSettings):
+class WorkerSettings(ProcessSettings, TemporalSettings, VersionSettings):
     """What the worker reads."""
 
     order_url: str = local_url("order")
@@ -56,7 +58,7 @@ class WorkerSettings(ProcessSettings, TemporalSettings):
 
 
 def order_worker(client: Client, settings: WorkerSettings, http: HttpSession) -> Worker:
-    """The worker on the orders queue."""
+    """The worker on the orders queue. Nothing comes to it until its build is promoted: `commerce release promote`."""
     tokens = ServiceTokens(http, settings.identity_url, "worker", settings.service_client_secret)
 
     def service(name: str) -> ServiceClient:
@@ -68,6 +70,11 @@ def order_worker(client: Client, settings: WorkerSettings, http: HttpSession) ->
         workflows=WORKFLOWS,
         activities=all_activities(service),
         interceptors=[RefusalInterceptor()],
+        deployment_config=WorkerDeploymentConfig(
+            version=WorkerDeploymentVersion(settings.temporal_deployment_name, settings.build_id),
+            use_worker_versioning=True,
+            default_versioning_behavior=VersioningBehavior.PINNED,
+        ),
         workflow_runner=SANDBOX if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
         max_cached_workflows=500,
         max_concurrent_workflow_tasks=50,

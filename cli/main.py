@@ -10,6 +10,7 @@ import typer
 from cli.events import events_app
 from cli.operators import DEFAULT_DATA
 from cli.orders import orders_app
+from cli.release import release_app
 from cli.undo import undo_app
 
 app = typer.Typer(name="commerce", no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
@@ -18,6 +19,7 @@ histories = typer.Typer(no_args_is_help=True, help="Recorded histories of the or
 app.add_typer(histories, name="histories")
 app.add_typer(events_app, name="events")
 app.add_typer(orders_app, name="orders")
+app.add_typer(release_app, name="release")
 app.add_typer(undo_app, name="undo")
 
 DataDir = Annotated[Path, typer.Option("--data", help="Where the platform on this machine keeps everything.")]

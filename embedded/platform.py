@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import sys
 import time
@@ -19,13 +20,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import IO, TYPE_CHECKING, Literal, Self
 
 from cli import secrets
 from contracts.budgets import DRAIN_S
 from contracts.events import TOPICS
 from contracts.platform import EDGE, PROCESSES, SERVICE_NAMES, SERVICES, SIMULATORS, WORKER, Process
-from embedded import clock
+from embedded import builds, clock
 from embedded.apache_kafka import ApacheKafka
 from embedded.envoy import EnvoyServer
 from embedded.kafka import KafkaBroker
@@ -33,17 +34,24 @@ from embedded.ports import Ports
 from embedded.postgres import PostgresServer
 from embedded.private import passable_directory, private_directory, write_private
 from embedded.probes import http_ok
-from embedded.supervisor import ProcessSpec, Supervisor
+from embedded.supervisor import PartFailed, ProcessSpec, Supervisor
 from embedded.temporal import TemporalServer
 from embedded.valkey import ValkeyServer
 from gateway.envoy import render
 from gateway.settings import GatewaySettings
+from temporal.versions import VersionSettings
+
+if TYPE_CHECKING:
+    from temporal.deployments import Deployment
+
+log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 OUR_PROCESSES = ("gateway", *(process.identifier for process in PROCESSES.values()))
 """What speaks HTTP and is ours: each has a URL, and its address in <NAME>_URL."""
 PARTS = ("api", "relay", "consumers")
 PARTITIONS = 3
+LOOK_FOR_DRAINED_S = 5.0
 
 Broker = Literal["tansu", "apache"]
 
@@ -63,6 +71,10 @@ class Platform:
     `split` run their API, relay and consumers as the processes `order-api`, `order-relay`, `order-consumers`.
     With `infrastructure_only` there are only the four servers. Raises AlreadyRunning and PartFailed on
     entering.
+
+    The worker is a build (`temporal.versions`) that is promoted once it is ready, unless `promote` is false: then the current
+    build stays what it was. Builds of earlier starts that still have orders in flight run beside it, from the zips in
+    `<data_dir>/builds`, until the last of their orders has ended.
     """
 
     def __init__(
@@ -73,19 +85,27 @@ class Platform:
         kafka: Broker = "tansu",
         infrastructure_only: bool = False,
         split: tuple[str, ...] = (),
+        promote: bool = True,
     ) -> None:
         if unknown := set(split) - set(SERVICE_NAMES):
             raise ValueError(f"no such service to split: {', '.join(sorted(unknown))}")
         self.data_dir = data_dir.resolve()
         self.up_seconds = 0.0
         self._settings = dict(settings or {})
+        self._env: dict[str, str] = {}
         self._broker: Broker = kafka
         self._infrastructure_only = infrastructure_only
         self._split = split
+        self._promote = promote
+        self._versions = VersionSettings.model_validate(
+            {name.lower(): value for name, value in self._temporal_environment().items()}
+        )
+        self._builds = builds.BuildStore(self.data_dir / "builds")
+        self._draining: asyncio.Task[None] | None = None
         self._lock: IO[str] | None = None
         self._supervisor: Supervisor | None = None
-        self._env: dict[str, str] = {}
         self._urls: dict[str, str] = {}
+        self._build_id = ""
 
     @property
     def supervisor(self) -> Supervisor:
@@ -114,6 +134,12 @@ class Platform:
         try:
             self._supervisor = Supervisor(self.data_dir / "logs", self._compose(), on_ready=self._publish, forks=True)
             await self._supervisor.start_all()
+            try:
+                if not self._infrastructure_only:
+                    await self._take_up_earlier_builds()
+            except BaseException:
+                await self._supervisor.stop_all()
+                raise
         except BaseException:
             self._release()
             raise
@@ -123,9 +149,87 @@ class Platform:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
+            if self._draining is not None:
+                self._draining.cancel()
+                await asyncio.wait([self._draining])
             await self.supervisor.stop_all()
         finally:
             self._release()
+
+    @property
+    def build_id(self) -> str:
+        """The build of the tree, which the part `worker` runs."""
+        return self._build_id
+
+    async def start_worker(self, code: Path, build_id: str) -> str:
+        """Start a worker of another build beside the others, from a tree or a zip, of which a copy is kept; returns the name of
+        the part once it serves. No order comes to it until somebody promotes or ramps its build. Raises PartFailed."""
+        name = f"worker-{build_id}"
+        zipped = self._builds.keep(code, build_id)
+        if name not in self.supervisor.names():
+            own = self._python(WORKER, Ports(self.data_dir / "ports.json"), name=name, start_after=("migrate",))
+            env = {**own.env, **builds.environment(zipped, build_id)}
+            self.supervisor.add(replace(own, env=env, cwd=self._builds.directory))
+        await self.supervisor.start(name)
+        return name
+
+    async def stop_worker(self, build_id: str) -> None:
+        """Stop the worker of another build, gracefully; the orders that are pinned to it wait."""
+        await self.supervisor.stop(f"worker-{build_id}")
+
+    async def _take_up_earlier_builds(self) -> None:
+        """Start the workers of the builds of which orders may be in flight, and forget the other ones."""
+        earlier = self._builds.known() - {self._build_id}
+        if not earlier:
+            return
+        deployment = await self._deployment()
+        left = set(earlier)
+        for build_id in sorted(earlier):
+            if await _is_drained(deployment, build_id):
+                self._builds.drop(build_id)
+                continue
+            try:
+                await self.start_worker(self._builds.path(build_id), build_id)
+            except PartFailed as failure:  # the other builds serve
+                log.error("orders of build %s wait, as its worker does not start: %s", build_id, failure)
+        self._draining = asyncio.create_task(self._stop_the_drained(deployment, left), name="stop drained builds")
+
+    async def _stop_the_drained(self, deployment: "Deployment", left: set[str]) -> None:
+        """Stop each worker whose build has drained, and forget the build. Temporal forgets it when no worker of it has asked for
+        work for a minute."""
+        from chassis.clients import Unavailable
+        from temporal.deployments import ReleaseError
+
+        while left:
+            for build_id in sorted(left):
+                try:
+                    if not await _is_drained(deployment, build_id):
+                        continue
+                    if f"worker-{build_id}" in self.supervisor.pids():
+                        await self.stop_worker(build_id)
+                        self._publish()
+                    self._builds.drop(build_id)
+                    if build_id in await deployment.builds():
+                        await deployment.delete(build_id)
+                except (Unavailable, ReleaseError) as error:
+                    log.info("build %s is not forgotten yet: %s", build_id, error)
+                else:
+                    left.discard(build_id)
+            await asyncio.sleep(LOOK_FOR_DRAINED_S)
+
+    def _temporal_environment(self) -> dict[str, str]:
+        """Where Temporal is, and which deployment is ours."""
+        given = {**os.environ, **self._settings, **self._env}
+        return {name: value for name, value in given.items() if name.startswith("TEMPORAL_") and value}
+
+    async def _deployment(self) -> "Deployment":
+        # Only who has builds to drain needs a client of Temporal, which takes a moment to load.
+        from temporal.client import TemporalSettings, connect
+        from temporal.deployments import Deployment
+
+        given = {name.lower(): value for name, value in self._temporal_environment().items()}
+        settings = TemporalSettings.model_validate(given)
+        return Deployment(await connect(settings, lazy=True), self._versions.temporal_deployment_name)
 
     def _compose(self) -> list[ProcessSpec]:
         """Decide every address, then the processes. Fills `env` and the URLs on the way."""
@@ -150,6 +254,8 @@ class Platform:
         }
         if self._infrastructure_only:
             return infrastructure
+        self._build_id = self._versions.build_id
+        self._builds.keep(ROOT, self._build_id)
         return [*infrastructure, *self._processes(ports, after=tuple(spec.name for spec in infrastructure))]
 
     def _infrastructure(self, ports: Ports) -> tuple[list[ProcessSpec], dict[str, str]]:
@@ -222,10 +328,23 @@ class Platform:
         for process in (*SERVICES, EDGE, WORKER):
             parts = PARTS if process.name in self._split else (None,)
             specs += [self._python(process, ports, part=part, start_after=up) for part in parts]
+        if self._promote:
+            specs.append(self._release_step())
         # After identity, so that it has its keys before the first request.
         identity = "identity-api" if "identity" in self._split else "identity"
         specs.append(self._envoy(ports).spec("gateway", start_after=(identity,)))
         return specs
+
+    def _release_step(self) -> ProcessSpec:
+        """Sends new orders to the tree's build, once its worker is there."""
+        return ProcessSpec(
+            name="release",
+            argv=(sys.executable, "-m", "cli.main", "release", "promote", "--wait"),
+            env={**self._temporal_environment(), "TEMPORAL_WORKER_BUILD_ID": self._build_id},
+            cwd=ROOT,
+            once=True,
+            start_after=(WORKER.name,),
+        )
 
     def _envoy(self, ports: Ports) -> EnvoyServer:
         metrics_port = self._port(ports, "gateway_metrics")
@@ -239,13 +358,16 @@ class Platform:
         ports: Ports,
         *,
         part: str | None = None,
+        name: str | None = None,
         ready: str = "/health/ready",
         start_after: tuple[str, ...] = (),
     ) -> ProcessSpec:
-        """A process of ours, or one `part` of it."""
-        name = f"{process.identifier}-{part}" if part else process.identifier
-        port = self._port(ports, process.identifier if part in (None, "api") else f"{process.identifier}_{part}")
+        """A process of ours, or one `part` of it; or one more of its kind, under a `name` of its own."""
+        name = name or (f"{process.identifier}-{part}" if part else process.identifier)
+        port = self._port(ports, process.identifier if part == "api" else name.replace("-", "_"))
         own = {"HOST": "127.0.0.1", "PORT": str(port)}
+        if process is WORKER:
+            own["TEMPORAL_WORKER_BUILD_ID"] = self._build_id
         if "CLOCK_FILES" in self._settings:
             own |= clock.environment(Path(self._settings["CLOCK_FILES"]) / name)
         return ProcessSpec(
@@ -328,6 +450,15 @@ def find_running(data_dir: Path = Path(".commerce")) -> RunningPlatform | None:
         return None
     fields = ("gateway_url", "temporal_ui_url", "pid", "pids", "ready", "urls")
     return RunningPlatform(**{name: found[name] for name in fields}, env=env)
+
+
+async def _is_drained(deployment: "Deployment", build_id: str) -> bool:
+    """Whether no order of a build is in flight, nor can be that Temporal does not list yet."""
+    from temporal.deployments import Standing
+
+    known = await deployment.builds()
+    gets_orders = build_id in known and known[build_id].standing not in (Standing.DRAINED, Standing.INACTIVE)
+    return not gets_orders and await deployment.in_flight(build_id) == 0
 
 
 async def _lock_soon(data_dir: Path) -> IO[str]:

@@ -80,8 +80,9 @@ class ProcessSpec:
 
     @property
     def can_be_forked(self) -> bool:
-        """Whether it is a Python module that nothing has to be loaded before, run by our own interpreter."""
-        return self.argv[:2] == (sys.executable, "-m") and self.run_as is None and "LD_PRELOAD" not in self.env
+        """Whether it is a Python module of this tree that nothing has to be loaded before, run by our own interpreter."""
+        loads_others = {"LD_PRELOAD", "PYTHONPATH"} & set(self.env)
+        return self.argv[:2] == (sys.executable, "-m") and self.run_as is None and not loads_others
 
 
 class _Part:

@@ -21,7 +21,14 @@ from embedded.probes import http_ok
 from embedded.supervisor import ProcessSpec, Supervisor
 from temporal.names import SEARCH_ATTRIBUTES, search_attribute_kind
 
-DYNAMIC_CONFIG = {"history.timerProcessorMaxTimeShift": '"10ms"'}  # else each timer and retry comes up to a second late
+DYNAMIC_CONFIG = {
+    "history.timerProcessorMaxTimeShift": '"10ms"',  # else each timer and retry comes up to a second late
+    # Within seconds after a build's last order has ended it counts as drained, and a minute after its last worker it may be
+    # deleted: minutes are for clusters, whose lists of workflows are further behind.
+    "matching.wv.VersionDrainageStatusVisibilityGracePeriod": '"5s"',
+    "matching.wv.VersionDrainageStatusRefreshInterval": '"10s"',
+    "matching.PollerHistoryTTL": '"65s"',
+}
 # The readiness probe, by the HTTP API: it needs no client of Temporal (and its threads) in the supervisor's process.
 _LIST_PAID_ORDERS = "/api/v1/namespaces/default/workflows?query=OrderStatus%3D'PAID'"
 

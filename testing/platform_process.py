@@ -23,10 +23,11 @@ UNTIL_GONE_S = 120.0
 
 
 class PlatformProcess:
-    """Runs `Platform(directory, settings=…, split=…)` while its block is entered."""
+    """Runs `Platform(directory, settings=…, split=…)` while its block is entered; `tree` is whose code it starts."""
 
-    def __init__(self, directory: Path, *, settings: Mapping[str, str], split: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path, *, settings: Mapping[str, str], split: Sequence[str] = (), tree: Path = ROOT) -> None:
         self.directory = directory
+        self.tree = tree
         self._options = json.dumps({"settings": dict(settings), "split": list(split)})
         self._log = directory.with_name(f"{directory.name}.log")
         self._process: Process | None = None
@@ -51,7 +52,7 @@ class PlatformProcess:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "testing.platform_process", str(self.directory)),
-                cwd=ROOT,
+                cwd=self.tree,
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=log,

@@ -5,7 +5,7 @@ them is kept here, to be compared with what the history holds (cli/release/conte
 """
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from temporalio.bridge.proto.workflow_activation import QueryWorkflow, WorkflowA
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import WorkflowHistory
-from temporalio.converter import DataConverter
+from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.worker import (
     Replayer,
     UnsandboxedWorkflowRunner,
@@ -28,7 +28,7 @@ from temporalio.worker import (
 )
 
 from temporal.client import data_converter
-from worker import WORKFLOWS
+from worker import SANDBOX, WORKFLOWS
 
 Json = dict[str, Any]
 Item = TypeVar("Item")
@@ -56,14 +56,12 @@ class Replayed:
     commands: tuple[Command, ...]
 
 
-async def replay(
-    histories: AsyncIterable[WorkflowHistory], *, converter: DataConverter = data_converter, runner: WorkflowRunner | None = None
-) -> AsyncIterator[Replayed]:
-    """Replay one after another; memory holds one at a time.
+async def replay(histories: AsyncIterable[WorkflowHistory], *, runner: WorkflowRunner | None = None) -> AsyncIterator[Replayed]:
+    """Replay one after another; memory holds one at a time. They must be in clear (`in_clear`).
 
     Without a `runner` the sandbox is left out, which is three times as fast; the tests replay within it."""
     listening = _Listening(runner or UnsandboxedWorkflowRunner())
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=converter, workflow_runner=listening)
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=data_converter, workflow_runner=listening)
 
     async def asked() -> AsyncIterator[WorkflowHistory]:
         async for history in histories:
@@ -75,6 +73,18 @@ async def replay(
             failed = result.replay_failure
             failure = listening.failure or (_short(str(failed)) if failed else None)
             yield Replayed(result.history, failure, listening.commands)
+
+
+async def replays(history: WorkflowHistory, converter: DataConverter) -> str | None:
+    """None if this tree can go on with the order, else why not."""
+    clear = await in_clear(history, converter.payload_codec)
+    async for replayed in replay(_one(clear), runner=SANDBOX):
+        return replayed.failure
+    return None
+
+
+async def _one(history: WorkflowHistory) -> AsyncIterator[WorkflowHistory]:
+    yield history
 
 
 async def replay_each(
@@ -209,6 +219,28 @@ def attributes(found: SearchAttributes) -> Json:
 def other_queue(queue: str, own: str) -> str | None:
     """A task queue, if it is not the workflow's own."""
     return None if queue in ("", own) else queue
+
+
+async def in_clear(history: WorkflowHistory, codec: PayloadCodec | None) -> WorkflowHistory:
+    """The same history with its payloads as they were before the codec."""
+    if codec is None:
+        return history
+    clear = WorkflowHistory(history.workflow_id, [type(event).FromString(event.SerializeToString()) for event in history.events])
+    for event in clear.events:
+        for payload in _payloads(event):
+            (decoded,) = await codec.decode([payload])
+            payload.CopyFrom(decoded)
+    return clear
+
+
+def _payloads(message: Message) -> Iterator[Payload]:
+    for _, value in message.ListFields():
+        parts = value.values() if isinstance(value, Mapping) else [value] if isinstance(value, Message | str | bytes) else value
+        for part in parts if isinstance(parts, Iterable) else ():
+            if isinstance(part, Payload):
+                yield part
+            elif isinstance(part, Message):
+                yield from _payloads(part)
 
 
 def values(payloads: Any) -> list[Any]:
