@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus, WorkflowHistory, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from cli.release.releases import LOCAL
@@ -24,9 +26,10 @@ from contracts.errors import ErrorCode
 from contracts.orders import CancelRequest, OrderRun, OrderSoFar, OrderStatus
 from contracts.shipments import ShipmentStatus
 from testing.model import World
-from testing.model.world import refused, unavailable
+from testing.model.world import WAREHOUSE, refused, unavailable
 from testing.sagas import Saga, place_order, playing, skipping_time
 from testing.shop import until
+from workflows import order_steps
 
 PROCESS = re.compile(r"\b[0-9]+@[A-Za-z0-9.-]+")
 """How Temporal calls a process: its number at its machine."""
@@ -171,6 +174,14 @@ async def cancelled(stage: Stage) -> None:
     await stage.cancel()
 
 
+def then_delivered(play: Play) -> Play:
+    async def played(stage: Stage) -> None:
+        await play(stage)
+        await delivered(stage)
+
+    return played
+
+
 async def workflow_cancelled(stage: Stage) -> None:
     await stage.saga.handle.cancel()
 
@@ -235,20 +246,50 @@ async def given_up(stage: Stage) -> None:
     await stage.later(3700)
 
 
-async def refund_stuck(stage: Stage) -> None:
-    stage.world.before["RefundPayment"] = [unavailable] * 100_000
-    await stage.saga.handle.signal("cancel", {"reason": "changed my mind"})
-    await stage.later(60)
-    await stage.tells("does not succeed")
+def stuck(command: str) -> Play:
+    """An undo does not succeed."""
+
+    async def play(stage: Stage) -> None:
+        stage.world.before[command] = [unavailable] * 100_000
+        await stage.saga.handle.signal("cancel", {"reason": "changed my mind"})
+        await stage.later(60)
+        await stage.tells("does not succeed")
+
+    return play
+
+
+refund_stuck = stuck("RefundPayment")
 
 
 async def mended(stage: Stage) -> None:
-    stage.world.before["RefundPayment"].clear()
+    for faults in stage.world.before.values():
+        faults.clear()
     await stage.later(120)
 
 
-def settled(*, done: bool) -> Play:
-    return told("settle_undo", ANN | {"undo": "refund-payment", "done": done})
+async def refund_refused(stage: Stage) -> None:
+    """No answer to an undo: it is tried again after a while."""
+    stage.world.before["RefundPayment"] = [refused(ErrorCode.VALIDATION_FAILED)]
+    await stage.saga.handle.signal("cancel", {"reason": "changed my mind"})
+    await stage.later(60)
+    await stage.tells("does not succeed")
+    await stage.later(600)
+
+
+def settled(*, done: bool, **more: Any) -> Play:
+    return told("settle_undo", ANN | {"undo": "refund-payment", "done": done, **more})
+
+
+async def refund_failed_by_hand(stage: Stage) -> None:
+    """As with `temporal activity fail`: it undoes nothing, so the undo begins again."""
+    stage.world.before["RefundPayment"] = [activity.raise_complete_async]
+    await stage.saga.handle.signal("cancel", {"reason": "changed my mind"})
+    await stage.calls("RefundPayment")
+    run_id = (await stage.saga.handle.describe()).run_id
+    refund = stage.saga.env.client.get_async_activity_handle(
+        workflow_id=stage.saga.handle.id, run_id=run_id, activity_id="refund-payment"
+    )
+    await refund.fail(ApplicationError("somebody thought that this would help", non_retryable=True))
 
 
 async def parcel_stuck(stage: Stage) -> None:
@@ -267,6 +308,98 @@ async def left_unheard_of(stage: Stage) -> None:
     stage.leaves()
 
 
+async def cancelled_after_it_left(stage: Stage) -> None:
+    """Nobody hears that the parcel was booked, until it has left; meanwhile the customer cancels."""
+    stage.world.after["CreateShipment"] = [unavailable] * 100_000
+    await stage.saga.start()
+    await stage.calls("CreateShipment", 3)
+    stage.leaves()
+    await stage.cancel()
+    await delivered(stage)
+
+
+async def left_in_a_lost_task(stage: Stage) -> None:
+    """A task that was lost had gone as far as the parcel, which has left when the customer cancels."""
+    order = stage.saga.order
+    stage.world.before["ReserveInventory"] = [unavailable] * 100_000
+    await stage.saga.start()
+    await stage.calls("ReserveInventory", 3)
+    for step in (
+        order_steps.reserve_inventory(order),
+        order_steps.process_payment(order),
+        order_steps.create_shipment(order, WAREHOUSE),
+    ):
+        stage.world.handle(step.argument)
+    stage.leaves()
+    await stage.cancel()
+    await delivered(stage)
+
+
+def cancelled_while_confirming(*steps: Play) -> Play:
+    """The order's record is away when it should be told that the order is confirmed, and the customer cancels."""
+
+    async def play(stage: Stage) -> None:
+        stage.world.before["AdvanceOrder"] = [unavailable] * 100_000
+        await stage.saga.start()
+        await stage.calls("AdvanceOrder", 3)
+        await stage.saga.handle.signal("cancel", {"reason": "changed my mind"})
+        await stage.tells("wants to cancel")
+        for step in steps:
+            await step(stage)
+        stage.world.before["AdvanceOrder"].clear()
+        await stage.later(120)
+
+    return play
+
+
+async def cancelled_twice(stage: Stage) -> None:
+    await refund_stuck(stage)
+    again = asyncio.create_task(stage.cancel())
+    await mended(stage)
+    await again
+
+
+async def cancelled_when_settled(stage: Stage) -> None:
+    """The order ends only when its mail is given up; until then somebody may cancel again."""
+    stage.world.before["SendNotification"] = [unavailable] * 100_000
+    await stage.saga.place()
+    await stage.calls("SendNotification", 3)
+    await stage.cancel()
+    await stage.cancel()
+    await stage.later(700)
+
+
+async def decision_overtaken(stage: Stage) -> None:
+    """A decision is accepted while the saga is busy, and the parcel moves on before it can be carried out."""
+    stage.world.before["AdvanceOrder"] = [unavailable] * 100_000
+    told = stage.world.calls.count("AdvanceOrder")
+    await stage.saga.report("LOST")
+    await stage.calls("AdvanceOrder", told + 3)
+    await stage.decide("refund")
+    await stage.saga.report("IN_TRANSIT")
+    stage.world.before["AdvanceOrder"].clear()
+    await stage.later(120)
+    await stage.tells("came to nothing")
+    await stage.saga.report("DELIVERED")
+
+
+async def sent_again_unheard_of(stage: Stage) -> None:
+    """Nobody hears that another parcel was booked, until the saga gives up; by then it has left."""
+    booked = stage.world.calls.count("CreateShipment")
+    stage.world.after["CreateShipment"] = [unavailable] * 100_000
+    await stage.decide("resend")
+    await stage.calls("CreateShipment", booked + 3)
+    stage.world.shipping.move(stage.saga.order.order_id, 2, ShipmentStatus.DISPATCHED)
+    await stage.later(3700)
+
+
+async def talked_about(stage: Stage) -> None:
+    """So much happens that only the beginning and the end of the timeline are kept."""
+    for number in range(210):
+        await stage.saga.handle.signal("reject", {"by": "ann", "reason": f"for the {number}th time"})
+    await stage.tells("209th")
+
+
 async def out_of_stock(stage: Stage) -> None:
     stage.world.before["ReserveInventory"] = [refused(ErrorCode.OUT_OF_STOCK)]
 
@@ -282,14 +415,21 @@ async def flooded(stage: Stage) -> None:
     await until(goes_on, "the order to go on in another run", WITHIN_S)
 
 
-def repaired(status: OrderStatus) -> Play:
+def away(command: str) -> Play:
+    async def play(stage: Stage) -> None:
+        stage.world.before[command] = [unavailable] * 100_000
+
+    return play
+
+
+def repaired(status: OrderStatus, *, cancels: bool = True) -> Play:
     """A workflow that takes the place of one that was lost."""
 
     async def play(stage: Stage) -> None:
         record = stage.world.orders.accept(stage.saga.order)
         record.history = [OrderStatus.PENDING] if status == OrderStatus.PENDING else [OrderStatus.PENDING, status]
         wish = CancelRequest(reason="its workflow was lost", requested_by="ann")
-        so_far = OrderSoFar(status=status, reached=len(record.history), cancel=wish)
+        so_far = OrderSoFar(status=status, reached=len(record.history), cancel=wish if cancels else None)
         await stage.saga.start(OrderRun(**dict(stage.saga.order), so_far=so_far))
 
     return play
@@ -318,6 +458,7 @@ BRANCHES: dict[str, Branch] = {
     "record_down": Branch(meets(before={"AdvanceOrder": DOWN})),
     "notification_down": Branch(meets(before={"SendNotification": DOWN})),
     "declined_after_a_fault": Branch(meets(before={"ProcessPayment": [*DOWN, refused(ErrorCode.PAYMENT_DECLINED)]})),
+    "notification_refused": Branch(meets(before={"SendNotification": [refused(ErrorCode.TEMPLATE_INVALID)]})),
     "given_up": Branch(given_up),
     # review
     "in_review": Branch(reviewed(), is_open=True, options=HELD),
@@ -325,6 +466,9 @@ BRANCHES: dict[str, Branch] = {
     "review_approved_by_signal": Branch(reviewed(signalled("approve"), reaching(S.CONFIRMED), delivered), options=HELD),
     "review_rejected": Branch(reviewed(told("reject")), options=HELD),
     "review_expired": Branch(reviewed(after(86_400)), options=HELD),
+    "review_rejected_by_signal": Branch(reviewed(signalled("reject")), options=HELD),
+    "hold_declined": Branch(meets(before={"ProcessPayment": [refused(ErrorCode.PAYMENT_DECLINED)]}), options=HELD),
+    "capture_given_up": Branch(reviewed(away("CapturePayment"), told("approve"), after(3700)), options=HELD),
     "capture_declined": Branch(reviewed(capture_refused, told("approve")), options=HELD),
     # cancels
     "cancelled": Branch(then(cancelled)),
@@ -333,10 +477,20 @@ BRANCHES: dict[str, Branch] = {
     "cancelled_while_paying": Branch(cancelled_while_paying),
     "cancelled_in_review": Branch(reviewed(cancelled), options=HELD),
     "cancelled_too_late": Branch(then(left_unheard_of, cancelled, delivered)),
+    "cancelled_after_it_left": Branch(cancelled_after_it_left),
+    "cancelled_after_a_lost_task": Branch(left_in_a_lost_task),
+    "cancelled_while_confirming": Branch(cancelled_while_confirming()),
+    "cancelled_too_late_while_confirming": Branch(then_delivered(cancelled_while_confirming(left_unheard_of))),
+    "cancelled_twice": Branch(then(cancelled_twice)),
+    "cancelled_when_settled": Branch(cancelled_when_settled),
     "workflow_cancelled": Branch(then(workflow_cancelled)),
     "workflow_cancelled_in_review": Branch(reviewed(workflow_cancelled), options=HELD),
     "refund_stuck": Branch(then(refund_stuck, mended)),
-    "refund_settled_by_hand": Branch(then(refund_stuck, settled(done=True))),
+    "workflow_cancelled_while_cancelling": Branch(then(refund_stuck, workflow_cancelled, mended)),
+    "refund_refused": Branch(then(refund_refused)),
+    "refund_failed_by_hand": Branch(then(refund_failed_by_hand)),
+    "release_stuck": Branch(then(stuck("ReleaseInventory"), mended)),
+    "refund_settled_by_hand": Branch(then(refund_stuck, settled(done=True, refunded={"amount": "23.40", "currency": "USD"}))),
     "refund_given_up": Branch(then(refund_stuck, settled(done=False))),
     "parcel_stuck_then_gone": Branch(then(parcel_stuck, delivered)),
     # parcels in trouble
@@ -356,6 +510,26 @@ BRANCHES: dict[str, Branch] = {
     "lost_refunded_by_signal": Branch(
         then(LOST, reaching(S.UNDELIVERED), signalled("decide_parcel", ANN | {"choice": "refund"}))
     ),
+    "lost_resent_unheard_of": Branch(then(LOST, sent_again_unheard_of, reported("DELIVERED", parcel=2))),
+    "lost_resent_found": Branch(
+        then(LOST, decided("resend"), reaching(S.CONFIRMED), reported("IN_TRANSIT", "RETURNED"), *SENT_AGAIN)
+    ),
+    "lost_reported_again": Branch(
+        then(LOST, reaching(S.UNDELIVERED), reported("DISPATCHED", "LOST", "BOOKED"), reported("IN_TRANSIT", "DELIVERED"))
+    ),
+    "lost_found_after_a_decision": Branch(then(decision_overtaken)),
+    "decisions_not_taken": Branch(
+        then(
+            signalled("approve"),
+            signalled("decide_parcel", ANN | {"choice": "refund"}),
+            LOST,
+            reaching(S.UNDELIVERED),
+            signalled("decide_parcel", ANN | {"choice": "refund_and_restock"}),
+            signalled("cancel", {"reason": "changed my mind"}),
+            reported("IN_TRANSIT", "DELIVERED"),
+        )
+    ),
+    "much_talked_about": Branch(then(talked_about, delivered)),
     "returned_restocked": Branch(then(RETURNED, decided("refund_and_restock"))),
     "returned_resent": Branch(then(RETURNED, decided("resend"), *SENT_AGAIN)),
     # other runs
@@ -364,6 +538,7 @@ BRANCHES: dict[str, Branch] = {
     "long_in_trouble": Branch(then(LOST, reaching(S.UNDELIVERED), flooded, decided("refund")), is_long=True),
     "repaired_pending": Branch(repaired(S.PENDING)),
     "repaired_confirmed": Branch(repaired(S.CONFIRMED)),
+    "repaired_delivered": Branch(repaired(S.DELIVERED, cancels=False)),
     "repaired_cancelling": Branch(repaired(S.CANCELLING)),
 }
 

@@ -1,4 +1,4 @@
-"""`commerce release`: what the saga promises, what a change of it breaks, and which builds run the orders in flight."""
+"""`commerce release …`: builds of the saga, which of them gets new orders, and the orders in flight on each."""
 
 from cli.release.app import release_app
 

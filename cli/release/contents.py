@@ -12,6 +12,7 @@ from temporalio.client import WorkflowHistory
 from cli.release.recorded import payloads_in
 from cli.release.replaying import Command
 from cli.release.surface import Kind, Part, Place, surface
+from temporal.names import ORDER_WORKFLOW
 
 TEXTS = frozenset({"detail", "for_staff", "message", "reason", "review_reason", "waiting_for", "what"})
 """Fields in which people tell people something. They may be worded otherwise."""
@@ -33,10 +34,10 @@ def differences(recorded: Iterable[Command], replayed: Iterable[Command], *, is_
             if was is None and not is_whole:
                 break
             if was is None or be is None:
-                yield f"{kind} {(was or be).name}: {'not asked for any more' if be is None else 'asked for, and was not'}"
+                yield f"{_named(kind, (was or be).name)}: {'not asked for any more' if be is None else 'asked for, and was not'}"
                 break
             if was.name != be.name:
-                yield f"{kind} {be.name}: takes the place of {was.name}"
+                yield f"{_named(kind, be.name)}: takes the place of {was.name}"
                 break
             yield from _changed(_named(kind, was.name), _normal(was), _normal(be))
 
@@ -79,7 +80,7 @@ def _normal(command: Command) -> Any:
     content = dict(command.content)
     if place := PLACES.get(command.kind):
         kind, part, key = place
-        at = Place(kind, command.name or "Order", part)
+        at = Place(kind, command.name or ORDER_WORKFLOW, part)
         if content.get(key) and at in surface().types:
             content[key] = [_as_written(at, value) for value in content[key]]
     return content

@@ -3,6 +3,7 @@
 An edit in a branch that no history reaches could break orders in flight, and no replay would tell.
 """
 
+import ast
 import json
 import tempfile
 import tomllib
@@ -22,9 +23,10 @@ VALIDATORS = r"@\w+\.validator"
 
 @dataclass(frozen=True)
 class Excused:
-    """Lines that need no history: those of one text in one file, or only the way from there to some other line."""
+    """A line of a function that needs no history."""
 
-    file: str
+    function: str
+    """E.g. `workflows/delivery.py Delivery._cancel`."""
     line: str
     why: str
 
@@ -43,25 +45,31 @@ class Reached:
         self._coverage.stop()
         with tempfile.NamedTemporaryFile(suffix=".json") as report:
             self._coverage.json_report(outfile=report.name)
-            files = json.loads(Path(report.name).read_text())["files"]
-        excused, needed = _excused(self._root), set[Excused]()
-        missed: list[str] = []
+            files: dict[str, Any] = json.loads(Path(report.name).read_text())["files"]
+        excused, needed, missed = _excused(self._root), set[Excused](), list[str]()
         for name, found in sorted(files.items()):
-            path = Path(name) if Path(name).is_absolute() else Path.cwd() / name
-            file, text = str(path.relative_to(self._root)), path.read_text().splitlines()
-            for line, what in _missed(found, text):
-                excuses = [it for it in excused if it.file == file and it.line == text[line - 1].strip()]
-                needed |= set(excuses)
+            path = Path.cwd() / name
+            file, code = str(path.relative_to(self._root)), path.read_text()
+            for line, what in _missed(found):
+                text, function = code.splitlines()[line - 1].strip(), function_at(code, line)
+                excuses = {it for it in excused if it.function == f"{file} {function}" and it.line == text}
+                needed |= excuses
                 if not excuses:
-                    missed.append(f"{file}:{line}: {what}: {text[line - 1].strip()}")
-        missed += [f"{UNREACHED}: histories reach it: {it.file}: {it.line}" for it in excused if it not in needed]
+                    missed.append(f"{file}:{line} {function}: {what}: {text}")
+        missed += [f"{UNREACHED}: needs no excuse: {it.function}: {it.line}" for it in excused if it not in needed]
         return missed
 
 
-def _missed(found: dict[str, Any], text: list[str]) -> Iterator[tuple[int, str]]:
+def function_at(code: str, line: int) -> str:
+    """The innermost function that this line is part of, with the names around it, e.g. `Delivery._cancel`."""
+    scopes = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found = [node for node in ast.walk(ast.parse(code)) if isinstance(node, scopes)]
+    return ".".join(node.name for node in found if node.lineno <= line <= (node.end_lineno or 0))
+
+
+def _missed(found: dict[str, Any]) -> Iterator[tuple[int, str]]:
     lines = found["missing_lines"]
-    for line in lines:
-        yield line, "no history comes here"
+    yield from ((line, "no history comes here") for line in lines)
     for begin, end in found["missing_branches"]:
         if begin not in lines and end not in lines:
             yield begin, "no history leaves the function here" if end < 0 else f"no history goes on from here at line {end}"
@@ -69,4 +77,4 @@ def _missed(found: dict[str, Any], text: list[str]) -> Iterator[tuple[int, str]]
 
 def _excused(root: Path) -> list[Excused]:
     listed = tomllib.loads((root / UNREACHED).read_text()).get("unreached", ())
-    return [Excused(it["file"], it["line"], it["why"]) for it in listed]
+    return [Excused(it["function"], it["line"], it["why"]) for it in listed]

@@ -1,42 +1,17 @@
 """What a history holds: which commands it recorded, and which payloads somebody has to read once more."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from google.protobuf.message import Message
-from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
-from temporalio.converter import PayloadCodec
 
 from cli.release.replaying import Command, attributes, other_queue, seconds, value_of, values
 from cli.release.surface import Kind, Part, Place
 
 LOCAL_ACTIVITY = "core_local_activity"
 """The marker that keeps what a local activity answered. What it was asked is in no history."""
-
-
-async def in_clear(history: WorkflowHistory, codec: PayloadCodec | None) -> WorkflowHistory:
-    """The same history with its payloads as they were before the codec."""
-    if codec is None:
-        return history
-    clear = WorkflowHistory(history.workflow_id, [type(event).FromString(event.SerializeToString()) for event in history.events])
-    for event in clear.events:
-        for payload in _payloads(event):
-            (decoded,) = await codec.decode([payload])
-            payload.CopyFrom(decoded)
-    return clear
-
-
-def _payloads(message: Message) -> Iterator[Payload]:
-    for _, value in message.ListFields():
-        parts = value.values() if isinstance(value, Mapping) else [value] if isinstance(value, Message | str | bytes) else value
-        for part in parts if isinstance(parts, Iterable) else ():
-            if isinstance(part, Payload):
-                yield part
-            elif isinstance(part, Message):
-                yield from _payloads(part)
 
 
 def commands_in(history: WorkflowHistory) -> Iterator[Command]:
@@ -73,7 +48,7 @@ def commands_in(history: WorkflowHistory) -> Iterator[Command]:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
                 run = event.workflow_execution_continued_as_new_event_attributes
                 content = {"queue": other_queue(run.task_queue.name, queue), "argument": values(run.input.payloads)}
-                yield Command("next run", run.workflow_type.name, content)
+                yield Command("next run", "", content)
 
 
 def ends_within_a_task(history: WorkflowHistory) -> bool:

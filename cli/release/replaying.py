@@ -5,7 +5,7 @@ them is kept here, to be compared with what the history holds (cli/release/conte
 """
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,11 +14,11 @@ from google.protobuf.message import Message
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload, SearchAttributes
 from temporalio.api.failure.v1 import Failure
-from temporalio.bridge.proto.workflow_activation import WorkflowActivation
+from temporalio.bridge.proto.workflow_activation import QueryWorkflow, WorkflowActivation
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import WorkflowHistory
-from temporalio.converter import DataConverter
+from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.worker import (
     Replayer,
     UnsandboxedWorkflowRunner,
@@ -28,10 +28,11 @@ from temporalio.worker import (
 )
 
 from temporal.client import data_converter
-from worker import WORKFLOWS
+from worker import SANDBOX, WORKFLOWS
 
 Json = dict[str, Any]
 Item = TypeVar("Item")
+Activate = Callable[[WorkflowActivation], WorkflowActivationCompletion]
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,12 @@ class Replayed:
     commands: tuple[Command, ...]
 
 
-async def replay(
-    histories: AsyncIterable[WorkflowHistory], *, converter: DataConverter = data_converter, runner: WorkflowRunner | None = None
-) -> AsyncIterator[Replayed]:
-    """Replay one after another; memory holds one at a time.
+async def replay(histories: AsyncIterable[WorkflowHistory], *, runner: WorkflowRunner | None = None) -> AsyncIterator[Replayed]:
+    """Replay one after another; memory holds one at a time. They must be in clear (`in_clear`).
 
     Without a `runner` the sandbox is left out, which is three times as fast; the tests replay within it."""
     listening = _Listening(runner or UnsandboxedWorkflowRunner())
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=converter, workflow_runner=listening)
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=data_converter, workflow_runner=listening)
 
     async def asked() -> AsyncIterator[WorkflowHistory]:
         async for history in histories:
@@ -72,18 +71,20 @@ async def replay(
     async with replayer.workflow_replay_iterator(asked()) as results:
         async for result in results:
             failed = result.replay_failure
-            failure = None if failed is None else listening.failure or _short(str(failed))
+            failure = listening.failure or (_short(str(failed)) if failed else None)
             yield Replayed(result.history, failure, listening.commands)
 
 
 async def replays(history: WorkflowHistory, converter: DataConverter) -> str | None:
-    """None if this tree can go on with the order, else why it cannot."""
+    """None if this tree can go on with the order, else why not."""
+    clear = await in_clear(history, converter.payload_codec)
+    async for replayed in replay(_one(clear), runner=SANDBOX):
+        return replayed.failure
+    return None
 
-    async def it() -> AsyncIterator[WorkflowHistory]:
-        yield history
 
-    (replayed,) = [replayed async for replayed in replay(it(), converter=converter)]
-    return replayed.failure
+async def _one(history: WorkflowHistory) -> AsyncIterator[WorkflowHistory]:
+    yield history
 
 
 async def replay_each(
@@ -132,6 +133,8 @@ class _Listening(WorkflowRunner):
         activate, queue = instance.activate, det.info.task_queue
 
         def heard(act: WorkflowActivation) -> WorkflowActivationCompletion:
+            if any(job.HasField("remove_from_cache") for job in act.jobs) and self.failure is None:
+                self._ask(act, activate, det.defn.queries)
             completion = activate(act)
             self._hear(act, completion, queue)
             return completion
@@ -147,6 +150,16 @@ class _Listening(WorkflowRunner):
         self._updates |= {job.do_update.protocol_instance_id: job.do_update.name for job in act.jobs if job.HasField("do_update")}
         for command in completion.successful.commands:
             self._keep(command, queue)
+
+    def _ask(self, last: WorkflowActivation, activate: Activate, queries: Iterable[str | None]) -> None:
+        """Where the history ends, every query of the saga has an answer: operators ask old orders, too."""
+        for name in filter(None, queries):
+            ask = WorkflowActivation(run_id=last.run_id, timestamp=last.timestamp, history_length=last.history_length)
+            ask.jobs.add().query_workflow.CopyFrom(QueryWorkflow(query_id=name, query_type=name))
+            completion = activate(ask)
+            for answer in (command.respond_to_query for command in completion.successful.commands):
+                if answer.HasField("failed"):
+                    self.failure = f"query {name}: {_words_of(answer.failed)}"
 
     def _keep(self, command: WorkflowCommand, queue: str) -> None:
         """What is begun and cancelled within one task is never told to Temporal."""
@@ -194,9 +207,7 @@ def command_of(command: WorkflowCommand, queue: str, updates: Mapping[str, str])
             return Command("result", "", {"result": values([command.complete_workflow_execution.result])})
         case "continue_as_new_workflow_execution":
             run = command.continue_as_new_workflow_execution
-            return Command(
-                "next run", run.workflow_type, {"queue": other_queue(run.task_queue, queue), "argument": values(run.arguments)}
-            )
+            return Command("next run", "", {"queue": other_queue(run.task_queue, queue), "argument": values(run.arguments)})
     return None
 
 
@@ -208,6 +219,28 @@ def attributes(found: SearchAttributes) -> Json:
 def other_queue(queue: str, own: str) -> str | None:
     """A task queue, if it is not the workflow's own."""
     return None if queue in ("", own) else queue
+
+
+async def in_clear(history: WorkflowHistory, codec: PayloadCodec | None) -> WorkflowHistory:
+    """The same history with its payloads as they were before the codec."""
+    if codec is None:
+        return history
+    clear = WorkflowHistory(history.workflow_id, [type(event).FromString(event.SerializeToString()) for event in history.events])
+    for event in clear.events:
+        for payload in _payloads(event):
+            (decoded,) = await codec.decode([payload])
+            payload.CopyFrom(decoded)
+    return clear
+
+
+def _payloads(message: Message) -> Iterator[Payload]:
+    for _, value in message.ListFields():
+        parts = value.values() if isinstance(value, Mapping) else [value] if isinstance(value, Message | str | bytes) else value
+        for part in parts if isinstance(parts, Iterable) else ():
+            if isinstance(part, Payload):
+                yield part
+            elif isinstance(part, Message):
+                yield from _payloads(part)
 
 
 def values(payloads: Any) -> list[Any]:
