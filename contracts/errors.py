@@ -35,6 +35,7 @@ class ErrorCode(StrEnum):
     INVALID_CREDENTIALS = "invalid_credentials"
     LINK_INVALID = "link_invalid"
     ACCOUNT_DISABLED = "account_disabled"
+    CUSTOMER_FORGOTTEN = "customer_forgotten"
     REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105
     # catalog
     PRODUCT_UNKNOWN = "product_unknown"

@@ -95,6 +95,7 @@ ROUTES: tuple[Route, ...] = (
         body_limit=SMALL_BODY,
     ),
     Route("/api/v1/users/me/email", "identity", _writes(SIGNED_IN, "POST"), Limit.AUTH, SMALL_BODY, exact=True),
+    Route("/api/v1/users/me/erasure", "identity", _writes(SIGNED_IN, "POST"), Limit.AUTH, SMALL_BODY, exact=True),
     Route("/api/v1/security-log", "identity", _reads(ADMIN)),
     Route("/api/v1/products", "catalog", _reads(PUBLIC) | _writes(ADMIN, "POST", "PUT", "PATCH", "DELETE")),
     Route("/api/v1/categories", "catalog", _reads(PUBLIC) | _writes(ADMIN, "POST", "PUT", "DELETE")),
