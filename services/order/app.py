@@ -1,5 +1,5 @@
-"""What runs in the order process: the API, the relay, the consumer of shipping's events, and two jobs: one hands over to sagas
-what was accepted while they could not be told, one counts the orders that wait for a person."""
+"""What runs in the order process: the API, the relay, the consumer of shipping's and identity's events, and three jobs: one hands
+over to sagas what was accepted while they could not be told, one forgets customers, one counts what waits for a person."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -27,6 +27,7 @@ from temporal.client import TemporalSettings
 from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 
 HAND_OVER_SECONDS = 1.0
+FORGET_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 5.0
 """Between two tries to hand over while Temporal is away."""
 COUNT_SECONDS = 15.0
@@ -94,6 +95,7 @@ def build(settings: OrderSettings) -> Service:
         subscription=consumers.subscription(sagas),
         jobs=[
             Job("hand over to sagas", orders.hand_over, every_s=HAND_OVER_SECONDS, longest_pause_s=LONGEST_PAUSE_SECONDS),
+            Job("forget customers", orders.forget_customers, every_s=FORGET_SECONDS),
             Job("count orders that wait", count_waiting, every_s=COUNT_SECONDS),
         ],
         resources=[http, sagas],

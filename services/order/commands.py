@@ -5,12 +5,13 @@ The record is changed by the functions at the end, one transaction each. No netw
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import bindparam
-from sqlmodel import col
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
+from sqlmodel import col, or_
 
 from chassis.access import Grant
 from chassis.clients import ServiceClient, Unavailable
@@ -18,12 +19,14 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.logs import logger
-from chassis.statements import locked
+from chassis.statements import NOT_ALL, Write, locked, prepared
 from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.errors import ErrorCode, Refusal
+from contracts.events import CustomerForgotten
 from contracts.ids import order_id_for
 from contracts.orders import (
+    FINAL_STATUSES,
     AdvanceOrder,
     CancelReply,
     CancelRequest,
@@ -38,11 +41,12 @@ from contracts.orders import (
     PlaceOrder,
     PlaceOrderRequest,
 )
-from services.order.model import Order, created, existing, outbox, within_reach
+from services.order.model import CustomerKey, Order, created, existing, outbox, within_reach
 from services.order.model.placing import KnownPlaces, Terms, priced, require_form
 from temporal.orders import OrderSagas
 
 HAND_OVER_BATCH = 50
+FORGET_BATCH = 50
 LEASE = timedelta(seconds=10)
 """How long one process has to hand over what it took; after that another may try. To hand over twice is harmless."""
 POLL_SECONDS = 0.1
@@ -55,6 +59,27 @@ _TO_HAND_OVER = locked(
     limit=HAND_OVER_BATCH,
     skip_locked=True,
 )
+_IS_TO_BE_FORGOTTEN = col(CustomerKey.forget_requested_at).is_not(None) & col(CustomerKey.forgotten_at).is_(None)
+_CUSTOMERS_TO_FORGET = locked(CustomerKey, _IS_TO_BE_FORGOTTEN, limit=FORGET_BATCH, skip_locked=True)
+_ORDERS_TO_FORGET = prepared(
+    select(col(Order.order_id))
+    .join(CustomerKey, col(CustomerKey.customer_id) == col(Order.customer_id))
+    .where(_IS_TO_BE_FORGOTTEN, col(Order.forgotten_at).is_(None))
+    .where(or_(*[col(Order.status) == status for status in sorted(FINAL_STATUSES)]))
+    .limit(FORGET_BATCH)
+)
+_STILL_NAMING = prepared(
+    select(col(Order.customer_id))
+    .where(col(Order.customer_id) == any_(bindparam("customers", type_=ARRAY(Uuid))), col(Order.forgotten_at).is_(None))
+    .distinct()
+)
+_THESE = locked(Order, col(Order.order_id) == any_(bindparam("ids", type_=ARRAY(Uuid))))
+_TAKES_ORDERS = """
+    select 1 from (
+      select count(forget_requested_at) as wishes
+      from (select forget_requested_at from customer_keys where customer_id = $1 for share) as key) as asked
+    where 1 / (wishes = 0)::int = 1"""
+"""Fails for a customer who is to be forgotten. Whoever wants that waits for this, or this for them: each has an answer."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +108,7 @@ class OrderService:
         """Accept an order, or find the one that this key placed before, and wait for its outcome.
 
         Once its row is written the order is accepted, whatever is down. Refusals: idempotency_key_reused, validation_failed,
-        product_unknown. Raises Unavailable if the catalogue cannot be asked.
+        product_unknown, customer_forgotten. Raises Unavailable if the catalogue cannot be asked.
         """
         order_id = order_id_for(caller.subject, key.key)
         order = await self._accept(request, order_id, caller, key)
@@ -153,6 +178,18 @@ class OrderService:
         for failure in filter(None, told):
             raise failure
         return len(orders) == HAND_OVER_BATCH
+
+    async def forget_customers(self) -> bool:
+        """Forget who wants to be: blank what their orders name as each ends, and destroy their key after the last one.
+
+        An order's history is needed until its saga has closed, which is a moment after its last word to the record. Returns
+        whether there may be more to do now. Raises Unavailable if Temporal cannot be asked.
+        """
+        ended = await orders_to_forget(self.database)
+        at_work = await asyncio.gather(*map(self.sagas.is_running, ended))
+        await forget_orders(self.database, [order_id for order_id, runs in zip(ended, at_work, strict=True) if not runs])
+        await forget_keys(self.database)
+        return len(ended) == FORGET_BATCH and not all(at_work)
 
     async def _start(self, order: Order) -> None:
         """Start its saga, unless it is known to run; one that runs already is not started again."""
@@ -279,17 +316,22 @@ async def order_for(database: Database, order_id: UUID, caller: Grant) -> Order:
 
 
 async def accept_order(database: Database, placement: PlaceOrder) -> Order:
-    """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier."""
+    """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier.
+
+    Refusal: customer_forgotten."""
     try:
         return await _add_order(database, placement)
     except AlreadyThere:
         return existing(await find_order(database, placement.order_id))
+    except NOT_ALL as error:
+        raise Refusal(ErrorCode.CUSTOMER_FORGOTTEN, "The account has ended; nothing is ordered with it any more.") from error
 
 
 @transaction
 async def _add_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
-    """Raises AlreadyThere."""
+    """Raises AlreadyThere; NOT_ALL, if the customer is to be forgotten."""
     order = Order.placed(placement)
+    work.at_last(Write(_TAKES_ORDERS, [placement.customer_id], 1))
     work.add(order)
     outbox.add(work, created(placement))
     return order
@@ -326,3 +368,34 @@ async def take_to_hand_over(work: UnitOfWork) -> list[Order]:
 async def note_handed_over(work: UnitOfWork, order_id: UUID, wish: CancelRequest | None) -> None:
     """The order's saga runs, and knows this wish, if there was one. Refusal: not_found."""
     existing(await work.get(Order, order_id)).handed_over(wish)
+
+
+async def wish_to_forget(work: UnitOfWork, event: CustomerForgotten) -> None:
+    """Within the consumer's transaction: note that a customer is to be forgotten, for the job; no order is taken any more."""
+    key, _ = await work.get_or_add(CustomerKey.none_for(event.customer_id))
+    key.ask_to_forget()
+
+
+async def orders_to_forget(database: Database) -> list[UUID]:
+    """Some orders that have ended and whose customers are to be forgotten."""
+    return [row["order_id"] for row in await database.rows(_ORDERS_TO_FORGET)]
+
+
+@transaction
+async def forget_orders(work: UnitOfWork, order_ids: Sequence[UUID]) -> None:
+    """Blank what these orders name, and tell who else keeps something of them."""
+    forgotten = [order.forget_person() for order in await work.all(_THESE, ids=order_ids)]
+    outbox.add(work, *filter(None, forgotten))
+
+
+@transaction
+async def forget_keys(work: UnitOfWork) -> None:
+    """Destroy the keys of customers who are to be forgotten and none of whose orders is open or names them any more.
+
+    They are locked first, and their orders looked at after that: whoever places one at this moment has come before or is
+    refused."""
+    keys = await work.all(_CUSTOMERS_TO_FORGET)
+    naming = await work.rows(_STILL_NAMING, customers=[key.customer_id for key in keys])
+    for key in keys:
+        if key.customer_id not in {row["customer_id"] for row in naming}:
+            key.forget()
