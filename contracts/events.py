@@ -244,6 +244,7 @@ class PaymentProcessed(_PaymentEvent):
 class PaymentFailed(_PaymentEvent):
     code: ErrorCode
     reason: str
+    """The provider's standard words for why its bank declined."""
 
 
 class RefundProcessed(_PaymentEvent):
@@ -346,6 +347,7 @@ class NotificationSent(_NotificationEvent):
 
 class NotificationFailed(_NotificationEvent):
     reason: str
+    """Refused or given up. What the mail server said stands in the delivery log alone."""
 
 
 EVENT_TYPES: dict[str, type[Event]] = {

@@ -156,9 +156,9 @@ class Notification(Table, Aggregate, table=True):
         self.status, self.due_at = NotificationStatus.FAILED, None
         if self.order_id is None:
             return None
-        return NotificationFailed(
-            order_id=self.order_id, notification_id=self.notification_id, kind=self.kind, reason=self.reason or "unknown"
-        )
+        # The server's own words stay here: they may repeat an address or a name, which stand in no event.
+        words = "The mail server refused it." if outcome is Outcome.REFUSED else f"Given up after {self.attempts} tries."
+        return NotificationFailed(order_id=self.order_id, notification_id=self.notification_id, kind=self.kind, reason=words)
 
 
 def pause_after(attempts: int) -> timedelta:

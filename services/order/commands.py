@@ -324,6 +324,8 @@ async def accept_order(database: Database, placement: PlaceOrder) -> Order:
     except AlreadyThere:
         return existing(await find_order(database, placement.order_id))
     except NOT_ALL as error:
+        if before := await find_order(database, placement.order_id):
+            return before
         raise Refusal(ErrorCode.CUSTOMER_FORGOTTEN, "The account has ended; nothing is ordered with it any more.") from error
 
 
