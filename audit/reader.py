@@ -31,6 +31,8 @@ from audit.books import (
     DeadLetterRow,
     EventRow,
     FactRow,
+    ForgottenRow,
+    KeyRow,
     LineRow,
     MailRow,
     NotificationRow,
@@ -134,6 +136,7 @@ class Reader:
         async with self._snapshot(Source.ORDER) as database:
             books.orders = await _rows(database, OrderRow._make, queries.ORDERS)
             books.lines = await _rows(database, LineRow._make, queries.LINES)
+            books.keys = await _rows(database, KeyRow._make, queries.KEYS)
             await self._read_outbox(database, Source.ORDER, books)
 
     async def _read_payment(self, books: Books) -> None:
@@ -159,6 +162,7 @@ class Reader:
 
     async def _read_identity(self, books: Books) -> None:
         async with self._snapshot(Source.IDENTITY) as database:
+            books.forgotten = await _rows(database, ForgottenRow._make, queries.FORGOTTEN)
             await self._read_outbox(database, Source.IDENTITY, books)
 
     async def _read_catalog(self, books: Books) -> None:

@@ -55,10 +55,14 @@ from services.order import commands as order
 from services.order import consumers as order_consumers
 from services.order.model import inbox as order_inbox
 from services.payment import commands as payment
+from services.payment import consumers as payment_consumers
 from services.payment.adapters import HttpPaymentProvider
+from services.payment.model import inbox as payment_inbox
 from services.shipping import commands as shipping
+from services.shipping import consumers as shipping_consumers
 from services.shipping import queries as shipping_queries
 from services.shipping.adapters import HttpCarrier
+from services.shipping.model import inbox as shipping_inbox
 from services.shipping.ports import CarrierNews
 from simulators import carrier, mail_sink, payment_provider
 from simulators._service import Simulator
@@ -104,6 +108,8 @@ class Shop:
         self._consumers = {
             "order": self._consumer("order", order_consumers.subscription(sagas), order_inbox),
             "notification": self._consumer("notification", notification_consumers.subscription, notification_inbox),
+            "payment": self._consumer("payment", payment_consumers.subscription, payment_inbox),
+            "shipping": self._consumer("shipping", shipping_consumers.subscription, shipping_inbox),
             "analytics": self._consumer("analytics", analytics_consumers.subscription, analytics_inbox),
         }
 

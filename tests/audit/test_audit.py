@@ -23,6 +23,8 @@ from embedded.ports import free_port
 from services.analytics import consumers as analytics_consumers
 from services.notification import consumers as notification_consumers
 from services.order import consumers as order_consumers
+from services.payment import consumers as payment_consumers
+from services.shipping import consumers as shipping_consumers
 from temporal.client import TemporalSettings
 from temporal.orders import OrderSagas
 from tests.audit.conftest import PATIENCE, Shop, place_order
@@ -36,6 +38,8 @@ def test_the_auditor_expects_an_effect_of_just_those_events_that_the_services_li
     subscriptions = {
         Source.ORDER: order_consumers.subscription(OrderSagas(TemporalSettings())),
         Source.NOTIFICATION: notification_consumers.subscription,
+        Source.PAYMENT: payment_consumers.subscription,
+        Source.SHIPPING: shipping_consumers.subscription,
         Source.ANALYTICS: analytics_consumers.subscription,
     }
     # By name: a service may read less of an event than its contract says, in a class of its own.

@@ -1,5 +1,6 @@
 """Erasure: an account ends for good and its person is forgotten; over the API, on a real database."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -64,7 +65,7 @@ async def test_every_session_of_the_account_ends(shop: Shop, database: Database)
     other = bearer(await shop.log_in(ADA))
     assert (await erase(shop, headers)).status_code == 202
     for ended in (headers, other):
-        await eventually(lambda ended=ended: is_refused(shop, ended))
+        await eventually(partial(is_refused, shop, ended), what="the end of the session")
     ended_now = {event["session_id"] for event in await events(database, "SessionEnded") if event["reason"] == "user_forgotten"}
     assert {session_of(headers), session_of(other)} <= ended_now
     assert (await shop.log_in(ADA)).status_code == 401
