@@ -35,7 +35,6 @@ class ErrorCode(StrEnum):
     INVALID_CREDENTIALS = "invalid_credentials"
     LINK_INVALID = "link_invalid"
     ACCOUNT_DISABLED = "account_disabled"
-    CUSTOMER_FORGOTTEN = "customer_forgotten"
     REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105
     # catalog
     PRODUCT_UNKNOWN = "product_unknown"
@@ -69,6 +68,7 @@ class ErrorCode(StrEnum):
     NO_DECISION_PENDING = "no_decision_pending"
     CHOICE_NOT_POSSIBLE = "choice_not_possible"
     UNDO_NOT_STUCK = "undo_not_stuck"
+    CUSTOMER_FORGOTTEN = "customer_forgotten"
     # notification
     TEMPLATE_INVALID = "template_invalid"
     # faults, not refusals: these may go through later

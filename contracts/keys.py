@@ -1,13 +1,15 @@
 """The keys of customers, as the order service gives them to whoever reads or writes histories of orders."""
 
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
-from contracts.base import Contract
+from contracts.base import Contract, Request
 
 SHOP = UUID(int=0)
 """In place of a customer: the key for what belongs to none. It is never destroyed."""
+KEYS_AT_ONCE = 100
 
 
 class WrappedKey(Contract):
@@ -22,3 +24,17 @@ class WrappedKey(Contract):
     """None: it was destroyed, because the customer was forgotten."""
     master_key_id: str | None
     """Which master key it takes to unwrap it."""
+    takes_orders: bool = True
+    """Whether the customer may place orders: not one who is to be forgotten."""
+
+
+class LookUpKeys(Request):
+    """Body of `POST /internal/v1/customer-keys/lookup`."""
+
+    customer_ids: Annotated[list[UUID], Field(min_length=1, max_length=KEYS_AT_ONCE)]
+
+
+class KeysFound(Contract):
+    """Reply: the keys of those customers who have one."""
+
+    keys: list[WrappedKey]

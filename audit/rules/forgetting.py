@@ -1,4 +1,4 @@
-"""Forgetting: of a customer whom identity has forgotten nothing personal is left anywhere once the orders have ended, and no key."""
+"""Forgetting: of a customer whom identity has forgotten nothing personal is left once the orders have ended, and no key."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -60,9 +60,7 @@ def forgotten_keys_are_destroyed(world: World, check: Check) -> None:
         key = keys.get(row.customer_id)
         asked = key is not None and key.forget_requested_at is not None
         if not asked and not _is_old(world, row.forgotten_at):
-            check.in_flight.append(
-                InFlight(str(row.customer_id), "the orders are to hear that it is forgotten", row.forgotten_at)
-            )
+            check.in_flight.append(InFlight(str(row.customer_id), "the order service is to hear of it", row.forgotten_at))
             continue
         check.equal(row.customer_id, "takes orders", False, not asked)
         of_customer = orders[row.customer_id]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
-from sqlmodel import col, or_
+from sqlalchemy import ARRAY, Uuid, any_, bindparam
+from sqlmodel import col, or_, select
 
 from chassis.access import Grant
 from chassis.clients import ServiceClient, Unavailable
@@ -25,6 +25,7 @@ from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import CustomerForgotten
 from contracts.ids import order_id_for
+from contracts.keys import WrappedKey
 from contracts.orders import (
     FINAL_STATUSES,
     AdvanceOrder,
@@ -43,6 +44,7 @@ from contracts.orders import (
 )
 from services.order.model import CustomerKey, Order, created, existing, outbox, within_reach
 from services.order.model.placing import KnownPlaces, Terms, priced, require_form
+from temporal.keys import OwnDataKeys
 from temporal.orders import OrderSagas
 
 HAND_OVER_BATCH = 50
@@ -80,6 +82,9 @@ _TAKES_ORDERS = """
       from (select forget_requested_at from customer_keys where customer_id = $1 for share) as key) as asked
     where 1 / (wishes = 0)::int = 1"""
 """Fails for a customer who is to be forgotten. Whoever wants that waits for this, or this for them: each has an answer."""
+_OF_THESE = col(CustomerKey.customer_id) == any_(bindparam("ids", type_=ARRAY(Uuid)))
+_KEYS, _THESE_KEYS = prepared(select(CustomerKey).where(_OF_THESE)), locked(CustomerKey, _OF_THESE)
+_CUSTOMER_OF = prepared(select(col(Order.customer_id)).where(col(Order.order_id) == bindparam("order_id")))
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ class OrderService:
     terms: Terms
     wait: timedelta
     """How long a client waits for the outcome of its order, or of its cancellation."""
+    keys: OwnDataKeys | None = None
+    """Of customers, whose histories are encrypted under them; None: histories are in clear."""
     places: KnownPlaces = field(default_factory=KnownPlaces)
 
     async def place(self, request: PlaceOrderRequest, caller: Grant, key: IdempotencyKey, *, respond_async: bool) -> Placed:
@@ -221,6 +228,8 @@ class OrderService:
         Most are new, so nobody looks first. What was accepted before stays so, whatever would be wrong with it now.
         """
         try:
+            if self.keys:
+                await self.keys.for_an_order(caller.subject)
             placement = await self._priced(request, order_id, caller, key)
         except (Refusal, Unavailable):
             order = await find_order(self.database, order_id)
@@ -401,3 +410,45 @@ async def forget_keys(work: UnitOfWork) -> None:
     for key in keys:
         if key.customer_id not in {row["customer_id"] for row in naming}:
             key.forget()
+
+
+# ── The keys of customers ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class StoredKeys:
+    """The keys of customers as this service keeps them: a `temporal.keys.KeyStore`."""
+
+    database: Database
+
+    async def find(self, customer_ids: Sequence[UUID]) -> Sequence[WrappedKey]:
+        return [
+            CustomerKey.model_validate(dict(row)).as_wrapped() for row in await self.database.rows(_KEYS, ids=list(customer_ids))
+        ]
+
+    async def add(self, key: WrappedKey) -> WrappedKey:
+        try:
+            return await add_key(self.database, key)
+        except AlreadyThere:
+            [other] = await self.find([key.customer_id])
+            return other
+
+    async def customer_of(self, order_id: UUID) -> UUID | None:
+        return next((row["customer_id"] for row in await self.database.rows(_CUSTOMER_OF, order_id=order_id)), None)
+
+
+@transaction
+async def add_key(work: UnitOfWork, key: WrappedKey) -> WrappedKey:
+    """Keep a new key. Raises AlreadyThere."""
+    work.add(CustomerKey.new(key))
+    return key
+
+
+@transaction
+async def wrap_keys_again(work: UnitOfWork, keys: Sequence[tuple[WrappedKey, WrappedKey]]) -> None:
+    """Keep keys, each as it was and as another master key has wrapped it, unless it was changed or destroyed meanwhile."""
+    wrapped = {before.customer_id: (before, after) for before, after in keys}
+    for key in await work.all(_THESE_KEYS, ids=list(wrapped)):
+        before, after = wrapped[key.customer_id]
+        if key.wrapped == before.wrapped:
+            key.wrap_again(after)

@@ -61,11 +61,16 @@ class CustomerKey(Table, table=True):
 
     def as_wrapped(self) -> WrappedKey:
         """As the worker is given it."""
-        return WrappedKey(customer_id=self.customer_id, wrapped=self.wrapped, master_key_id=self.master_key_id)
+        return WrappedKey(
+            customer_id=self.customer_id,
+            wrapped=self.wrapped,
+            master_key_id=self.master_key_id,
+            takes_orders=self.takes_orders,
+        )
 
     def wrap_again(self, key: WrappedKey) -> None:
-        """The same key, wrapped by another master key. One that was destroyed meanwhile stays so."""
-        if self.wrapped is not None:
+        """The same key, wrapped by another master key. One that was destroyed stays so."""
+        if self.destroyed_at is None:
             self.wrapped, self.master_key_id = key.wrapped, key.master_key_id
 
     def ask_to_forget(self) -> None:

@@ -29,7 +29,8 @@ async def test_a_destroyed_key_does_not_come_back(database: Database) -> None:
         stored = await work.get(CustomerKey, key.customer_id)
         assert stored
         assert not stored.takes_orders
-        assert stored.as_wrapped() == WrappedKey(customer_id=key.customer_id, wrapped=None, master_key_id=None)
+        gone = WrappedKey(customer_id=key.customer_id, wrapped=None, master_key_id=None, takes_orders=False)
+        assert stored.as_wrapped() == gone
         when = stored.destroyed_at
         stored.destroy()
         stored.wrap_again(wrapped(key.customer_id, "m2"))
