@@ -3,6 +3,7 @@ over to sagas what was accepted while they could not be told, one forgets custom
 
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Annotated
 
 from prometheus_client import Gauge
@@ -18,7 +19,7 @@ from contracts.base import Seconds
 from contracts.budgets import PLACE_WAIT_S
 from contracts.money import Money
 from contracts.platform import local_url
-from services.order import api, consumers
+from services.order import api, commands, consumers
 from services.order.access import ACCESS
 from services.order.commands import OrderService, StoredKeys
 from services.order.model import inbox, metadata
@@ -103,7 +104,7 @@ def build(settings: OrderSettings) -> Service:
         subscription=consumers.subscription(sagas),
         jobs=[
             Job("hand over to sagas", orders.hand_over, every_s=HAND_OVER_SECONDS, longest_pause_s=LONGEST_PAUSE_SECONDS),
-            Job("forget customers", orders.forget_customers, every_s=FORGET_SECONDS),
+            Job("forget customers", partial(commands.forget_customers, database, sagas), every_s=FORGET_SECONDS),
             Job("count orders that wait", count_waiting, every_s=COUNT_SECONDS),
         ],
         resources=[http, sagas],

@@ -186,18 +186,6 @@ class OrderService:
             raise failure
         return len(orders) == HAND_OVER_BATCH
 
-    async def forget_customers(self) -> bool:
-        """Forget who wants to be: blank what their orders name as each ends, and destroy their key after the last one.
-
-        An order's history is needed until its saga has closed, which is a moment after its last word to the record. Returns
-        whether there may be more to do now. Raises Unavailable if Temporal cannot be asked.
-        """
-        ended = await orders_to_forget(self.database)
-        at_work = await asyncio.gather(*map(self.sagas.is_running, ended))
-        await forget_orders(self.database, [order_id for order_id, runs in zip(ended, at_work, strict=True) if not runs])
-        await forget_keys(self.database)
-        return len(ended) == FORGET_BATCH and not all(at_work)
-
     async def _start(self, order: Order) -> None:
         """Start its saga, unless it is known to run; one that runs already is not started again."""
         if placement := order.to_start:
@@ -381,10 +369,26 @@ async def note_handed_over(work: UnitOfWork, order_id: UUID, wish: CancelRequest
     existing(await work.get(Order, order_id)).handed_over(wish)
 
 
+# ── Who is to be forgotten ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 async def wish_to_forget(work: UnitOfWork, event: CustomerForgotten) -> None:
     """Within the consumer's transaction: note that a customer is to be forgotten, for the job; no order is taken any more."""
     key, _ = await work.get_or_add(CustomerKey.none_for(event.customer_id))
     key.ask_to_forget()
+
+
+async def forget_customers(database: Database, sagas: OrderSagas) -> bool:
+    """Forget who wants to be: blank what their orders name as each ends, and destroy their key after the last one.
+
+    An order's history is needed until its saga has closed, which is a moment after its last word to the record. Returns whether
+    there may be more to do now. Raises Unavailable if Temporal cannot be asked.
+    """
+    ended = await orders_to_forget(database)
+    at_work = await asyncio.gather(*map(sagas.is_running, ended))
+    await forget_orders(database, [order_id for order_id, runs in zip(ended, at_work, strict=True) if not runs])
+    await forget_keys(database)
+    return len(ended) == FORGET_BATCH and not all(at_work)
 
 
 async def orders_to_forget(database: Database) -> list[UUID]:

@@ -171,6 +171,35 @@ class Shop:
         await shipping.apply_carrier_news(self.databases["shipping"], news)
         await self.spread_news()
 
+    async def forget_somebody(self) -> UUID:
+        """Another customer's order arrives, and its customer is forgotten; the order."""
+        customer = User(email="yan@example.org", name="Yan", password_hash="")
+        async with changing(self.databases["identity"]) as work:
+            work.add(customer)
+            identity_outbox.add(work, customer.registered(), customer.verify_email())
+        command = place_order(customer.user_id, "tok_visa")
+        await self.accept(command)
+        await self.sagas.place(command, f"place-{command.order_id}", PATIENCE)
+        await self.dispatch(command.order_id)
+        await self.deliver(command.order_id)
+        async with changing(self.databases["identity"]) as work:
+            user = await work.get(User, customer.user_id)
+            assert user is not None
+            forgotten = user.forget_person(by=user.user_id)
+            assert forgotten is not None
+            identity_outbox.add(work, forgotten)
+        await self.spread_news()
+
+        async def is_forgotten() -> bool:
+            await order.forget_customers(self.databases["order"], self.sagas)
+            row = await order.find_order(self.databases["order"], command.order_id)
+            return row is not None and row.forgotten_at is not None
+
+        await eventually(is_forgotten, what="the order's saga to close")
+        await order.forget_customers(self.databases["order"], self.sagas)
+        await self.spread_news()
+        return command.order_id
+
     async def send_mails(self) -> None:
         while await self._delivery.send_due():
             pass
