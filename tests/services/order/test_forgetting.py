@@ -3,6 +3,7 @@
 import json
 from uuid import UUID, uuid4
 
+import httpx2
 import pytest
 from sqlmodel import select
 
@@ -10,13 +11,14 @@ from chassis.database import Database
 from chassis.store import in_transaction
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import CustomerForgotten
+from contracts.identity import Role
 from contracts.keys import WrappedKey
 from contracts.orders import AdvanceOrder, CancelRequest, OrderStatus, Outcome, PlaceOrder
 from services.order import commands
 from services.order.commands import OrderService
 from services.order.model import CustomerKey, Order, outbox
 from services.order.schemas import CurrentOrderView
-from tests.conftest import changing
+from tests.conftest import TokenMint, changing
 from tests.personal import found_in
 from tests.services.order.conftest import new_order
 
@@ -140,6 +142,23 @@ async def test_a_history_is_readable_until_its_saga_has_closed(orders: OrderServ
     await commands.forget_customers(database, orders.sagas)
     assert await told(database, "OrderForgotten") == [str(order.order_id)]
     assert (await key_of(database, customer)).forgotten_at
+
+
+async def test_staff_see_how_far_it_is(
+    orders: OrderService, database: Database, client: httpx2.AsyncClient, mint: TokenMint
+) -> None:
+    customer, support = uuid4(), mint.headers(Role.SUPPORT)
+    order, path = await placed(database, customer), f"/api/v1/customers/{customer}/erasure"
+    assert (await client.get(path, headers=support)).status_code == 404
+    await forget(database, customer)
+    await commands.forget_customers(database, orders.sagas)
+    seen = (await client.get(path, headers=support)).json()
+    assert (seen["orders_left"], seen["forgotten_at"]) == (1, None)
+    await advance(database, order.order_id, *DELIVERED)
+    await commands.forget_customers(database, orders.sagas)
+    seen = (await client.get(path, headers=support)).json()
+    assert (seen["orders_left"], seen["forgotten_at"] is None) == (0, False)
+    assert (await client.get(path, headers=mint.headers(Role.CUSTOMER, subject=customer))).status_code == 403
 
 
 async def test_to_be_asked_twice_changes_nothing(orders: OrderService, database: Database) -> None:
