@@ -10,7 +10,7 @@ from uuid import UUID
 
 from chassis.clock import utc_now
 from chassis.database import Database
-from chassis.store import in_transaction
+from chassis.store import UnitOfWork, in_transaction, transaction
 from contracts.address import FORGOTTEN, Address
 from contracts.events import CustomerForgotten
 from contracts.keys import WrappedKey
@@ -18,7 +18,6 @@ from contracts.money import Money
 from contracts.orders import FINAL_STATUSES, NEXT_STATUS, AdvanceOrder, CancelRequest, OrderLine, OrderStatus, PlaceOrder, Trouble
 from services.order import commands
 from services.order.model import CustomerKey
-from tests.conftest import changing
 from tests.races.machine import Command, Rows, Subject, seeded_uuid
 
 TO = Address(name="A. Customer", line1="12 Main Street", city="Cincinnati", region="OH", postal_code="45202", country="US")
@@ -40,7 +39,8 @@ PATHS: tuple[tuple[int, tuple[OrderStatus, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Desk:
-    """Orders of one customer: the first is confirmed, the second is written down, the third is new."""
+    """Three orders: the first is confirmed, the second is written down, the third is new. Each one's customer has its id; the
+    first two have a key."""
 
     placements: tuple[PlaceOrder, ...]
     requests: tuple[CancelRequest, ...] = (
@@ -50,6 +50,9 @@ class Desk:
 
     def order(self, random: Random) -> UUID:
         return random.choices(self.placements, (4, 4, 1))[0].order_id
+
+    def key(self, random: Random) -> WrappedKey:
+        return wrapped(random.choice(self.placements).customer_id, "key-1")
 
     def word(self, random: Random) -> AdvanceOrder:
         """Mostly one that may come next."""
@@ -71,6 +74,10 @@ def placement(order_id: UUID) -> PlaceOrder:
     )
 
 
+def wrapped(customer_id: UUID, by: str) -> WrappedKey:
+    return WrappedKey(customer_id=customer_id, wrapped=f"wrapped by {by}".encode(), master_key_id=by)
+
+
 def word(order_id: UUID, said: tuple[int, tuple[OrderStatus, ...]]) -> AdvanceOrder:
     after, path = said
     trouble = Trouble.LOST if _O.UNDELIVERED in path else None
@@ -80,11 +87,9 @@ def word(order_id: UUID, said: tuple[int, tuple[OrderStatus, ...]]) -> AdvanceOr
 
 async def prepare(database: Database, random: Random) -> Desk:
     desk = Desk(tuple(placement(seeded_uuid(random)) for _ in range(3)))
-    async with changing(database) as work:
-        for order in desk.placements:
-            work.add(CustomerKey.new(WrappedKey(customer_id=order.customer_id, wrapped=b"key", master_key_id="m1")))
     for order in desk.placements[:2]:
         await commands.accept_order(database, order)
+        await commands.add_key(database, wrapped(order.customer_id, "key-1"))
     path = (_O.RESERVED, _O.PAID, _O.CONFIRMED, _O.SHIPPED, _O.DELIVERED, _O.COMPLETED)[: random.choice((3, 4, 6))]
     await commands.advance_order(database, AdvanceOrder(order_id=desk.placements[0].order_id, after=1, path=path))
     if random.random() < 0.5:
@@ -138,6 +143,28 @@ def forget(desk: Desk, random: Random) -> Command:
     return run
 
 
+def add_key(desk: Desk, random: Random) -> Command:
+    key = desk.key(random)
+    return lambda database: commands.StoredKeys(database).add(key)
+
+
+def wrap_again(desk: Desk, random: Random) -> Command:
+    keys = [desk.key(random) for _ in range(2)]
+    by = random.choice(("key-2", "key-3"))
+    return lambda database: commands.wrap_keys_again(database, [(key, wrapped(key.customer_id, by)) for key in keys])
+
+
+def destroy(desk: Desk, random: Random) -> Command:
+    customer_id = desk.key(random).customer_id
+    return lambda database: _destroy(database, customer_id)
+
+
+@transaction
+async def _destroy(work: UnitOfWork, customer_id: UUID) -> None:
+    if key := await work.get(CustomerKey, customer_id):
+        key.destroy()
+
+
 COMMANDS: dict[str, Callable[[Desk, Random], Command]] = {
     "accept": accept,
     "advance": advance,
@@ -146,6 +173,9 @@ COMMANDS: dict[str, Callable[[Desk, Random], Command]] = {
     "note handed over": handed_over,
     "wish to forget": wish_to_forget,
     "forget": forget,
+    "add key": add_key,
+    "wrap keys again": wrap_again,
+    "destroy key": destroy,
 }
 _EVENTS = {
     "CONFIRMED": "OrderConfirmed",
@@ -183,10 +213,13 @@ def broken(rows: Rows, desk: Desk) -> Sequence[str]:
             wrong.append(f"{order['status']}, forgotten at {order['forgotten_at']}, and goes to {order['ship_to']}")
     naming = {order["customer_id"] for order in rows["orders"] if not order["forgotten_at"]}
     for key in rows["customer_keys"]:
-        if bool(key["forgotten_at"]) != bool(key["destroyed_at"]) or (key["forgotten_at"] and not key["forget_requested_at"]):
+        if key["forgotten_at"] and not (key["destroyed_at"] and key["forget_requested_at"]):
             wrong.append(f"a key is {key}")
         if key["forgotten_at"] and key["customer_id"] in naming:
             wrong.append("a key is destroyed while an order still needs it")
+        by = key["master_key_id"]
+        if key["wrapped"] != (f"wrapped by {by}".encode() if by else None):
+            wrong.append(f"a key is {key['wrapped']}, and its master key {by}")
     return wrong
 
 
