@@ -128,7 +128,7 @@ def drop(
 
 @events_app.command()
 def rewind(
-    consumer: Annotated[str, typer.Argument(help="Who is to get them: order, notification or analytics.")],
+    consumer: Annotated[str, typer.Argument(help="Who is to get them: order, payment, shipping, notification or analytics.")],
     order: _Order = None,
     kind: Annotated[list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")] = None,
     since: _Since = None,

@@ -32,6 +32,12 @@ _WAITING = locked(
     & or_(*[col(Notification.status) == status for status in sorted(WAITING)]),
 )
 """Mails about a customer's orders that have not been sent."""
+_NAMING = locked(
+    Notification,
+    (col(Notification.customer_id) == bindparam("customer"))
+    & or_(col(Notification.reason).is_not(None), *[col(Notification.status) == status for status in sorted(WAITING)]),
+)
+"""Mails to a customer that may yet be sent, or of which a mail server said something."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,12 @@ async def send_suppressed(work: UnitOfWork, customer_id: UUID) -> None:
     """The customer's address is verified now: what was held back of late is due."""
     for notification in await work.all(_WAITING, customer=customer_id):
         notification.address_verified()
+
+
+async def forget_customer(work: UnitOfWork, customer_id: UUID) -> None:
+    """Send a customer nothing any more, and blank what mail servers said of earlier mails."""
+    for notification in await work.all(_NAMING, customer=customer_id):
+        notification.forget_person()
 
 
 @transaction

@@ -29,6 +29,7 @@ from services.order.schemas import (
     PARCEL_DECISION_EXAMPLES,
     PLACE_EXAMPLES,
     CurrentOrderView,
+    ErasureProgress,
     OrderSummary,
     OrderTimeline,
     OrderView,
@@ -42,6 +43,7 @@ from temporal.keys import KeySource
 
 log = logger(__name__)
 public = ACCESS.router(prefix="/api/v1/orders", tags=["orders"])
+customers = ACCESS.router(prefix="/api/v1/customers", tags=["orders"])
 internal = ACCESS.router(prefix="/internal/v1/orders", tags=["internal"])
 internal_keys = ACCESS.router(prefix="/internal/v1/customer-keys", tags=["internal"])
 
@@ -207,6 +209,11 @@ async def decide_parcel(
     seen: OptionalSeenVersion,
 ) -> OrderState:
     return await _changed(db, caller, order_id, response, orders.decide_parcel(order_id, body.choice, body.reason, caller, seen))
+
+
+@customers.get("/{customer_id}/erasure", summary="How far the orders of a customer are who is to be forgotten")
+async def get_erasure(db: Db, customer_id: UUID) -> ErasureProgress:
+    return await queries.erasure_of(db, customer_id)
 
 
 @internal.post("/advance", summary="The saga tells how far an order got")

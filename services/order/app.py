@@ -1,8 +1,9 @@
-"""What runs in the order process: the API, the relay, the consumer of shipping's events, and two jobs: one hands over to sagas
-what was accepted while they could not be told, one counts the orders that wait for a person."""
+"""What runs in the order process: the API, the relay, the consumer of shipping's and identity's events, and three jobs: one hands
+over to sagas what was accepted while they could not be told, one forgets customers, one counts what waits for a person."""
 
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Annotated
 
 from prometheus_client import Gauge
@@ -18,17 +19,18 @@ from contracts.base import Seconds
 from contracts.budgets import PLACE_WAIT_S
 from contracts.money import Money
 from contracts.platform import local_url
-from services.order import api, consumers
+from services.order import api, commands, consumers
 from services.order.access import ACCESS
 from services.order.commands import OrderService, StoredKeys
 from services.order.model import inbox, metadata
 from services.order.model.placing import Terms
 from temporal.client import TemporalSettings
 from temporal.codec import HistoryCodec
-from temporal.keys import KeySource, OwnDataKeys, HistorySettings
+from temporal.keys import HistorySettings, KeySource, OwnDataKeys
 from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 
 HAND_OVER_SECONDS = 1.0
+FORGET_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 5.0
 """Between two tries to hand over while Temporal is away."""
 COUNT_SECONDS = 15.0
@@ -64,7 +66,7 @@ class OrderSettings(ServiceSettings, TemporalSettings, HistorySettings):
 def build(settings: OrderSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    routers = [api.public, api.internal, api.internal_keys]
+    routers = [api.public, api.customers, api.internal, api.internal_keys]
     app = new_app("Orders", "Place, follow and cancel orders.", routers, {"database": database.ping}, ACCESS)
     stored, master = StoredKeys(database), settings.master_keys()
     keys = OwnDataKeys(stored, master) if master else None
@@ -102,6 +104,7 @@ def build(settings: OrderSettings) -> Service:
         subscription=consumers.subscription(sagas),
         jobs=[
             Job("hand over to sagas", orders.hand_over, every_s=HAND_OVER_SECONDS, longest_pause_s=LONGEST_PAUSE_SECONDS),
+            Job("forget customers", partial(commands.forget_customers, database, sagas), every_s=FORGET_SECONDS),
             Job("count orders that wait", count_waiting, every_s=COUNT_SECONDS),
         ],
         resources=[http, sagas],

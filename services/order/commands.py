@@ -11,7 +11,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, any_, bindparam
-from sqlmodel import col, select
+from sqlmodel import col, or_, select
 
 from chassis.access import Grant
 from chassis.clients import ServiceClient, Unavailable
@@ -19,13 +19,15 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.logs import logger
-from chassis.statements import locked, prepared
+from chassis.statements import NOT_ALL, Write, locked, prepared
 from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.errors import ErrorCode, Refusal
+from contracts.events import CustomerForgotten
 from contracts.ids import order_id_for
 from contracts.keys import WrappedKey
 from contracts.orders import (
+    FINAL_STATUSES,
     AdvanceOrder,
     CancelReply,
     CancelRequest,
@@ -46,6 +48,7 @@ from temporal.keys import OwnDataKeys
 from temporal.orders import OrderSagas
 
 HAND_OVER_BATCH = 50
+FORGET_BATCH = 50
 LEASE = timedelta(seconds=10)
 """How long one process has to hand over what it took; after that another may try. To hand over twice is harmless."""
 POLL_SECONDS = 0.1
@@ -58,6 +61,27 @@ _TO_HAND_OVER = locked(
     limit=HAND_OVER_BATCH,
     skip_locked=True,
 )
+_IS_TO_BE_FORGOTTEN = col(CustomerKey.forget_requested_at).is_not(None) & col(CustomerKey.forgotten_at).is_(None)
+_CUSTOMERS_TO_FORGET = locked(CustomerKey, _IS_TO_BE_FORGOTTEN, limit=FORGET_BATCH, skip_locked=True)
+_ORDERS_TO_FORGET = prepared(
+    select(col(Order.order_id))
+    .join(CustomerKey, col(CustomerKey.customer_id) == col(Order.customer_id))
+    .where(_IS_TO_BE_FORGOTTEN, col(Order.forgotten_at).is_(None))
+    .where(or_(*[col(Order.status) == status for status in sorted(FINAL_STATUSES)]))
+    .limit(FORGET_BATCH)
+)
+_STILL_NAMING = prepared(
+    select(col(Order.customer_id))
+    .where(col(Order.customer_id) == any_(bindparam("customers", type_=ARRAY(Uuid))), col(Order.forgotten_at).is_(None))
+    .distinct()
+)
+_THESE = locked(Order, col(Order.order_id) == any_(bindparam("ids", type_=ARRAY(Uuid))))
+_TAKES_ORDERS = """
+    select 1 from (
+      select count(forget_requested_at) as wishes
+      from (select forget_requested_at from customer_keys where customer_id = $1 for share) as key) as asked
+    where 1 / (wishes = 0)::int = 1"""
+"""Fails for a customer who is to be forgotten. Whoever wants that waits for this, or this for them: each has an answer."""
 _OF_THESE = col(CustomerKey.customer_id) == any_(bindparam("ids", type_=ARRAY(Uuid)))
 _KEYS, _THESE_KEYS = prepared(select(CustomerKey).where(_OF_THESE)), locked(CustomerKey, _OF_THESE)
 _CUSTOMER_OF = prepared(select(col(Order.customer_id)).where(col(Order.order_id) == bindparam("order_id")))
@@ -289,17 +313,24 @@ async def order_for(database: Database, order_id: UUID, caller: Grant) -> Order:
 
 
 async def accept_order(database: Database, placement: PlaceOrder) -> Order:
-    """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier."""
+    """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier.
+
+    Refusal: customer_forgotten."""
     try:
         return await _add_order(database, placement)
     except AlreadyThere:
         return existing(await find_order(database, placement.order_id))
+    except NOT_ALL as error:
+        if before := await find_order(database, placement.order_id):
+            return before
+        raise Refusal(ErrorCode.CUSTOMER_FORGOTTEN, "The account has ended; nothing is ordered with it any more.") from error
 
 
 @transaction
 async def _add_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
-    """Raises AlreadyThere."""
+    """Raises AlreadyThere; NOT_ALL, if the customer is to be forgotten."""
     order = Order.placed(placement)
+    work.at_last(Write(_TAKES_ORDERS, [placement.customer_id], 1))
     work.add(order)
     outbox.add(work, created(placement))
     return order
@@ -336,6 +367,53 @@ async def take_to_hand_over(work: UnitOfWork) -> list[Order]:
 async def note_handed_over(work: UnitOfWork, order_id: UUID, wish: CancelRequest | None) -> None:
     """The order's saga runs, and knows this wish, if there was one. Refusal: not_found."""
     existing(await work.get(Order, order_id)).handed_over(wish)
+
+
+# ── Who is to be forgotten ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def wish_to_forget(work: UnitOfWork, event: CustomerForgotten) -> None:
+    """Within the consumer's transaction: note that a customer is to be forgotten, for the job; no order is taken any more."""
+    key, _ = await work.get_or_add(CustomerKey.none_for(event.customer_id))
+    key.ask_to_forget()
+
+
+async def forget_customers(database: Database, sagas: OrderSagas) -> bool:
+    """Forget who wants to be: blank what their orders name as each ends, and destroy their key after the last one.
+
+    An order's history is needed until its saga has closed, which is a moment after its last word to the record. Returns whether
+    there may be more to do now. Raises Unavailable if Temporal cannot be asked.
+    """
+    ended = await orders_to_forget(database)
+    at_work = await asyncio.gather(*map(sagas.is_running, ended))
+    await forget_orders(database, [order_id for order_id, runs in zip(ended, at_work, strict=True) if not runs])
+    await forget_keys(database)
+    return len(ended) == FORGET_BATCH and not all(at_work)
+
+
+async def orders_to_forget(database: Database) -> list[UUID]:
+    """Some orders that have ended and whose customers are to be forgotten."""
+    return [row["order_id"] for row in await database.rows(_ORDERS_TO_FORGET)]
+
+
+@transaction
+async def forget_orders(work: UnitOfWork, order_ids: Sequence[UUID]) -> None:
+    """Blank what these orders name, and tell who else keeps something of them."""
+    forgotten = [order.forget_person() for order in await work.all(_THESE, ids=order_ids)]
+    outbox.add(work, *filter(None, forgotten))
+
+
+@transaction
+async def forget_keys(work: UnitOfWork) -> None:
+    """Destroy the keys of customers who are to be forgotten and none of whose orders is open or names them any more.
+
+    They are locked first, and their orders looked at after that: whoever places one at this moment has come before or is
+    refused."""
+    keys = await work.all(_CUSTOMERS_TO_FORGET)
+    naming = await work.rows(_STILL_NAMING, customers=[key.customer_id for key in keys])
+    for key in keys:
+        if key.customer_id not in {row["customer_id"] for row in naming}:
+            key.forget()
 
 
 # ── The keys of customers ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,12 +14,14 @@ from chassis.clients import Unavailable
 from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.replica import may_lag
+from contracts.errors import ErrorCode, Refusal
 from contracts.keys import WrappedKey
 from contracts.orders import OrderState, OrderStatus
 from contracts.paging import Page
 from services.order.model import CustomerKey, Order, within_reach
 from services.order.schemas import (
     CurrentOrderView,
+    ErasureProgress,
     OrderSummary,
     OrderTimeline,
     StaffOrderTimeline,
@@ -46,6 +48,22 @@ async def get_order(database: Database, sagas: OrderSagas, order_id: UUID, calle
 def as_seen_by(caller: Grant, order: Order, state: OrderState | None = None) -> StaffOrderView | CurrentOrderView:
     """The order as the caller may see it; to staff with what its saga tells, if that was asked."""
     return StaffOrderView.of_saga(order, state) if _is_staff_of(order, caller) else CurrentOrderView.of(order)
+
+
+async def erasure_of(database: Database, customer_id: UUID) -> ErasureProgress:
+    """How far a customer's orders are who is to be forgotten. Refusal: not_found, for one who is not."""
+    left = select(func.count()).where(Order.customer_id == customer_id, col(Order.forgotten_at).is_(None))
+    async with database.reading() as session:
+        key = await session.get(CustomerKey, customer_id)
+        if key is None or key.forget_requested_at is None:
+            raise Refusal(ErrorCode.NOT_FOUND, "Nobody has asked to forget such a customer.")
+        orders_left = (await session.exec(left)).one()
+    return ErasureProgress(
+        customer_id=customer_id,
+        requested_at=key.forget_requested_at,
+        orders_left=orders_left,
+        forgotten_at=key.forgotten_at,
+    )
 
 
 async def version_of(database: Database, order_id: UUID) -> int:

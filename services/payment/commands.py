@@ -21,6 +21,7 @@ from chassis.statements import locked, prepared
 from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
+from contracts.events import OrderForgotten
 from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
 from services.payment.model import NEVER_TAKEN, VELOCITY, Payment, Recent, Subject, Velocity, outbox
 from services.payment.ports import PaymentProvider, ProviderCharge
@@ -54,6 +55,8 @@ _RECENT = prepared(
     )
 )
 _OF_ATTEMPT = locked(Payment, (col(Payment.order_id) == bindparam("order")) & (col(Payment.attempt) == bindparam("attempt")))
+
+_OF_ORDER = locked(Payment, col(Payment.order_id) == bindparam("order"))
 
 
 async def process_payment(
@@ -149,3 +152,9 @@ async def _recent(work: UnitOfWork, payment: Payment, velocity: Velocity) -> dic
         currency=velocity.total.currency,
     )
     return {Subject(row["subject"]): Recent(row["orders"], row["minor"] or 0) for row in rows}
+
+
+async def forget_order(work: UnitOfWork, event: OrderForgotten) -> None:
+    """Within the consumer's transaction: blank what the payments of an order know of its customer's card and address."""
+    for payment in await work.all(_OF_ORDER, order=event.order_id):
+        payment.forget_person()

@@ -22,6 +22,7 @@ from contracts.identity import Role
 from services.identity import queries
 from services.identity.commands import accounts, rights, sessions
 from services.identity.commands.ending import end_sessions, sessions_by_id
+from services.identity.commands.guessing import account_key, guesser_key
 from services.identity.commands.security import SecurityLog
 from services.identity.commands.users import locked_user
 from services.identity.model import (
@@ -278,7 +279,7 @@ async def test_g5_guesses_from_everywhere_slow_down_strange_devices_only(acts: A
     await acts.register()
     device = (await acts.log_in()).device_token
     async with changing(acts.database) as work:
-        work.add(LoginGuard(key=f"account {EMAIL}", failures=PER_ACCOUNT.free + 6))
+        work.add(LoginGuard(key=account_key(EMAIL), failures=PER_ACCOUNT.free + 6))
     assert await code_of(acts.log_in(address="198.51.100.8")) == ErrorCode.RATE_LIMITED
     await acts.log_in(address="198.51.100.8", device=device)
     async with changing(acts.database) as work:
@@ -330,7 +331,7 @@ async def test_a_right_password_ends_the_pauses_of_its_own_address_only(acts: Ac
     await acts.log_in()
     async with acts.database.reading() as session:
         left = {guard.key: guard.failures for guard in (await session.exec(select(LoginGuard))).all()}
-    assert left == {f"account {EMAIL}": 13, f"account {EMAIL} from 198.51.100.7": 3}
+    assert left == {account_key(EMAIL): 13, guesser_key(EMAIL, "198.51.100.7"): 3}
 
 
 async def test_wrong_current_passwords_slow_down_the_session_and_no_login(acts: Acts) -> None:
