@@ -10,7 +10,7 @@ from gateway.settings import GatewaySettings
 HEAD_LIMIT_KB = 32
 HEADER_COUNT = 100
 _BUFFER_BYTES = 32_768  # below every body limit: Envoy takes the larger of the two
-_MANAGER = "filters.network.http_connection_manager.v3.HttpConnectionManager"
+MANAGER = "filters.network.http_connection_manager.v3.HttpConnectionManager"
 _FORWARDED = (
     "forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
     "x-forwarded-server",
@@ -33,7 +33,7 @@ def front_door(settings: GatewaySettings) -> Json:
     chains.append(_chain(settings, trusted=[]))
     return {
         "name": "front_door",
-        "address": _socket(settings.host, settings.port),
+        "address": socket(settings.host, settings.port),
         "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
         **({"listener_filters": [_tls_inspector()]} if settings.tls_certificate else {}),
         "filter_chains": chains,
@@ -43,7 +43,7 @@ def front_door(settings: GatewaySettings) -> Json:
 def _chain(settings: GatewaySettings, trusted: list[Json]) -> Json:
     chain: Json = {
         "name": "trusted_proxy" if trusted else "anybody",
-        "filters": [extension("envoy.filters.network.http_connection_manager", _MANAGER, **_manager(settings, trusted))],
+        "filters": [extension("envoy.filters.network.http_connection_manager", MANAGER, **_manager(settings, trusted))],
     }
     if settings.tls_certificate and settings.tls_key:
         chain["transport_socket"] = _tls(settings.tls_certificate, settings.tls_key)
@@ -55,9 +55,9 @@ def _manager(settings: GatewaySettings, trusted: list[Json]) -> Json:
     return {
         "stat_prefix": "gateway",
         "codec_type": "AUTO",
-        **_framing(),
-        **_deadlines(settings),
-        **(_trusting_proxies(trusted) if trusted else _trusting_nobody()),
+        **framing(),
+        **deadlines(settings),
+        **(_trusting_proxies(trusted) if trusted else trusting_nobody()),
         "generate_request_id": True,
         "always_set_request_id_in_response": True,
         "server_header_transformation": "PASS_THROUGH",
@@ -71,7 +71,7 @@ def _manager(settings: GatewaySettings, trusted: list[Json]) -> Json:
     }
 
 
-def _framing() -> Json:
+def framing() -> Json:
     """One way to read a request, or none. What is left to its default: no trailers, no upgrades, no body with two lengths."""
     return {
         # A path is refused in any spelling but the plain one (routes.py), so nothing is left to be normalised.
@@ -97,7 +97,8 @@ def _framing() -> Json:
     }
 
 
-def _deadlines(settings: GatewaySettings) -> Json:
+def deadlines(settings: GatewaySettings) -> Json:
+    """How long a request and its answer may take."""
     return {
         "request_headers_timeout": seconds(settings.request_head_timeout_s),
         "request_timeout": seconds(settings.request_timeout_s),
@@ -108,7 +109,8 @@ def _deadlines(settings: GatewaySettings) -> Json:
     }
 
 
-def _trusting_nobody() -> Json:
+def trusting_nobody() -> Json:
+    """The client is whoever connects."""
     return {
         "use_remote_address": True,
         "early_header_mutation_extensions": [_without(*_HOP_BY_HOP, *_FORWARDED, *_TRACE)],
@@ -241,13 +243,13 @@ def metrics_door(settings: GatewaySettings) -> Json:
     ]
     return {
         "name": "metrics_door",
-        "address": _socket(settings.host, settings.metrics_port),
+        "address": socket(settings.host, settings.metrics_port),
         "filter_chains": [
             {
                 "filters": [
                     extension(
                         "envoy.filters.network.http_connection_manager",
-                        _MANAGER,
+                        MANAGER,
                         stat_prefix="metrics",
                         route_config={"virtual_hosts": [{"name": "metrics", "domains": ["*"], "routes": routes}]},
                         http_filters=[extension("envoy.filters.http.router", "filters.http.router.v3.Router")],
@@ -258,5 +260,6 @@ def metrics_door(settings: GatewaySettings) -> Json:
     }
 
 
-def _socket(host: str, port: int) -> Json:
+def socket(host: str, port: int) -> Json:
+    """Where a listener listens."""
     return {"socket_address": {"address": host, "port_value": port}}
