@@ -10,7 +10,7 @@ from gateway.settings import GatewaySettings
 HEAD_LIMIT_KB = 32
 HEADER_COUNT = 100
 _BUFFER_BYTES = 32_768  # below every body limit: Envoy takes the larger of the two
-MANAGER = "filters.network.http_connection_manager.v3.HttpConnectionManager"
+_MANAGER = "filters.network.http_connection_manager.v3.HttpConnectionManager"
 _FORWARDED = (
     "forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
     "x-forwarded-server",
@@ -22,56 +22,61 @@ _HOP_BY_HOP = ("te", "trailer", "http2-settings", "proxy-authorization", "proxy-
 
 
 def front_door(settings: GatewaySettings) -> Json:
-    """The public listener. Trusted proxies get a filter chain of their own, in which their headers are believed."""
+    """The public listener."""
+    manager = {
+        "stat_prefix": "gateway",
+        "tracing": _tracing(settings),
+        "local_reply_config": local_replies(),
+        "route_config": route_config(settings),
+        "http_filters": http_filters(settings),
+    }
+    return {**door("front_door", settings, settings.port, manager), "per_connection_buffer_limit_bytes": _BUFFER_BYTES}
+
+
+def door(name: str, settings: GatewaySettings, port: int, manager: Json) -> Json:
+    """A listener for people. Trusted proxies get a filter chain of their own, in which their headers are believed. `manager`: what
+    its connection manager does beside what that of every door does."""
     chains = []
     if settings.trusted_proxies:
         networks = [
             {"address_prefix": str(network.network_address), "prefix_len": network.prefixlen}
             for network in settings.trusted_proxies
         ]
-        chains.append({"filter_chain_match": {"source_prefix_ranges": networks}, **_chain(settings, trusted=networks)})
-    chains.append(_chain(settings, trusted=[]))
+        chain = _chain(settings, {**manager, **_trusting_proxies(networks)})
+        chains.append({"name": "trusted_proxy", "filter_chain_match": {"source_prefix_ranges": networks}, **chain})
+    chains.append({"name": "anybody", **_chain(settings, {**manager, **_trusting_nobody()})})
     return {
-        "name": "front_door",
-        "address": socket(settings.host, settings.port),
-        "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
+        "name": name,
+        "address": _socket(settings.host, port),
         **({"listener_filters": [_tls_inspector()]} if settings.tls_certificate else {}),
         "filter_chains": chains,
     }
 
 
-def _chain(settings: GatewaySettings, trusted: list[Json]) -> Json:
-    chain: Json = {
-        "name": "trusted_proxy" if trusted else "anybody",
-        "filters": [extension("envoy.filters.network.http_connection_manager", MANAGER, **_manager(settings, trusted))],
-    }
+def _chain(settings: GatewaySettings, manager: Json) -> Json:
+    manager = {**_every_manager(settings), **manager}
+    chain: Json = {"filters": [extension("envoy.filters.network.http_connection_manager", _MANAGER, **manager)]}
     if settings.tls_certificate and settings.tls_key:
         chain["transport_socket"] = _tls(settings.tls_certificate, settings.tls_key)
         chain["transport_socket_connect_timeout"] = "10s"
     return chain
 
 
-def _manager(settings: GatewaySettings, trusted: list[Json]) -> Json:
+def _every_manager(settings: GatewaySettings) -> Json:
     return {
-        "stat_prefix": "gateway",
         "codec_type": "AUTO",
-        **framing(),
-        **deadlines(settings),
-        **(_trusting_proxies(trusted) if trusted else trusting_nobody()),
+        **_framing(),
+        **_deadlines(settings),
         "generate_request_id": True,
         "always_set_request_id_in_response": True,
         "server_header_transformation": "PASS_THROUGH",
         # No client has this address: nobody is "internal" to Envoy, and believed more than others.
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
-        "tracing": _tracing(settings),
         "access_log": [_access_log()],
-        "local_reply_config": local_replies(),
-        "route_config": route_config(settings),
-        "http_filters": http_filters(settings),
     }
 
 
-def framing() -> Json:
+def _framing() -> Json:
     """One way to read a request, or none. What is left to its default: no trailers, no upgrades, no body with two lengths."""
     return {
         # A path is refused in any spelling but the plain one (routes.py), so nothing is left to be normalised.
@@ -97,8 +102,7 @@ def framing() -> Json:
     }
 
 
-def deadlines(settings: GatewaySettings) -> Json:
-    """How long a request and its answer may take."""
+def _deadlines(settings: GatewaySettings) -> Json:
     return {
         "request_headers_timeout": seconds(settings.request_head_timeout_s),
         "request_timeout": seconds(settings.request_timeout_s),
@@ -109,8 +113,7 @@ def deadlines(settings: GatewaySettings) -> Json:
     }
 
 
-def trusting_nobody() -> Json:
-    """The client is whoever connects."""
+def _trusting_nobody() -> Json:
     return {
         "use_remote_address": True,
         "early_header_mutation_extensions": [_without(*_HOP_BY_HOP, *_FORWARDED, *_TRACE)],
@@ -243,13 +246,13 @@ def metrics_door(settings: GatewaySettings) -> Json:
     ]
     return {
         "name": "metrics_door",
-        "address": socket(settings.host, settings.metrics_port),
+        "address": _socket(settings.host, settings.metrics_port),
         "filter_chains": [
             {
                 "filters": [
                     extension(
                         "envoy.filters.network.http_connection_manager",
-                        MANAGER,
+                        _MANAGER,
                         stat_prefix="metrics",
                         route_config={"virtual_hosts": [{"name": "metrics", "domains": ["*"], "routes": routes}]},
                         http_filters=[extension("envoy.filters.http.router", "filters.http.router.v3.Router")],
@@ -260,6 +263,5 @@ def metrics_door(settings: GatewaySettings) -> Json:
     }
 
 
-def socket(host: str, port: int) -> Json:
-    """Where a listener listens."""
+def _socket(host: str, port: int) -> Json:
     return {"socket_address": {"address": host, "port_value": port}}
