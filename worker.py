@@ -15,9 +15,11 @@ from activities import all_activities
 from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.service import new_app, run_process, serve
 from chassis.settings import ProcessSettings
-from contracts.budgets import DRAIN_S, STEP_CALL_S
+from contracts.budgets import DRAIN_S, SERVICE_CALL_S, STEP_CALL_S
 from contracts.platform import local_url
 from temporal.client import TemporalSettings, connect
+from temporal.codec import HistoryCodec
+from temporal.keys import DataKeys, KeysOfOrderService, WriterSettings
 from temporal.names import ORDER_QUEUE
 from temporal.refusals import RefusalInterceptor
 from workflows.order import OrderWorkflow
@@ -40,7 +42,7 @@ SANDBOX = SandboxedWorkflowRunner(
 """For tests and replays: it catches what is not deterministic. Only the workflow's own modules are loaded anew for each run."""
 
 
-class WorkerSettings(ProcessSettings, TemporalSettings):
+class WorkerSettings(ProcessSettings, TemporalSettings, WriterSettings):
     """What the worker reads."""
 
     order_url: str = local_url("order")
@@ -55,18 +57,34 @@ class WorkerSettings(ProcessSettings, TemporalSettings):
     """Where Temporal's SDK offers its metrics to Prometheus, e.g. 0.0.0.0:9464."""
 
 
-def order_worker(client: Client, settings: WorkerSettings, http: HttpSession) -> Worker:
+class Services:
+    """The services that the worker calls."""
+
+    def __init__(self, settings: WorkerSettings, http: HttpSession) -> None:
+        self._settings, self._http = settings, http
+        self._tokens = ServiceTokens(http, settings.identity_url, "worker", settings.service_client_secret)
+
+    def client(self, name: str, timeout_s: float = STEP_CALL_S) -> ServiceClient:
+        return ServiceClient(name, getattr(self._settings, f"{name}_url"), self._http, self._tokens, timeout_s=timeout_s)
+
+
+def history_codec(settings: WorkerSettings, services: Services) -> HistoryCodec | None:
+    """What encrypts histories; None: they are in clear."""
+    master = settings.master_keys()
+    if master is None:
+        return None
+    # A workflow's task waits for a key: it must be there long before the task is given to another worker.
+    keys = DataKeys(KeysOfOrderService(services.client("order", SERVICE_CALL_S)), master)
+    return HistoryCodec(keys, writes_in_clear=settings.histories_in_clear)
+
+
+def order_worker(client: Client, settings: WorkerSettings, services: Services) -> Worker:
     """The worker on the orders queue."""
-    tokens = ServiceTokens(http, settings.identity_url, "worker", settings.service_client_secret)
-
-    def service(name: str) -> ServiceClient:
-        return ServiceClient(name, getattr(settings, f"{name}_url"), http, tokens, timeout_s=STEP_CALL_S)
-
     return Worker(
         client,
         task_queue=ORDER_QUEUE,
         workflows=WORKFLOWS,
-        activities=all_activities(service),
+        activities=all_activities(services.client),
         interceptors=[RefusalInterceptor()],
         workflow_runner=SANDBOX if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
         max_cached_workflows=500,
@@ -82,16 +100,17 @@ async def main(settings: WorkerSettings) -> None:
     runtime = _runtime(settings.worker_metrics_address)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(HttpSession())
-        client = await _connect_when_there(settings, runtime)
-        await stack.enter_async_context(order_worker(client, settings, http))
+        services = Services(settings, http)
+        client = await _connect_when_there(settings, history_codec(settings, services), runtime)
+        await stack.enter_async_context(order_worker(client, settings, services))
         app = new_app("Worker", "", list[APIRouter](), {"temporal": client.service_client.check_health})
         await serve(app, settings)
 
 
-async def _connect_when_there(settings: WorkerSettings, runtime: Runtime) -> Client:
+async def _connect_when_there(settings: WorkerSettings, codec: HistoryCodec | None, runtime: Runtime) -> Client:
     while True:
         try:
-            return await connect(settings, runtime=runtime)
+            return await connect(settings, codec, runtime=runtime)
         except RuntimeError:  # what the SDK raises while the server is not there yet
             await asyncio.sleep(0.2)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.events import events_app
+from cli.keys import keys_app
 from cli.operators import DEFAULT_DATA
 from cli.orders import orders_app
 from cli.undo import undo_app
@@ -17,6 +18,7 @@ app = typer.Typer(name="commerce", no_args_is_help=True, add_completion=False, p
 histories = typer.Typer(no_args_is_help=True, help="Recorded histories of the order saga.")
 app.add_typer(histories, name="histories")
 app.add_typer(events_app, name="events")
+app.add_typer(keys_app, name="keys")
 app.add_typer(orders_app, name="orders")
 app.add_typer(undo_app, name="undo")
 

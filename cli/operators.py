@@ -2,15 +2,21 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
+
+    from temporal.codec import HistoryCodec
     from temporal.orders import OrderSagas
+
+Settings = TypeVar("Settings", bound="BaseSettings")
 
 DEFAULT_DATA = Path(".commerce")
 Data = Annotated[
@@ -41,20 +47,52 @@ def database_url(env: Mapping[str, str], service: str) -> str:
     return env[name]
 
 
+def settings_from(env: Mapping[str, str], kind: type[Settings]) -> Settings:
+    """What these variables say, and no others. Raises ValidationError."""
+    return kind.model_validate({field: env[field.upper()] for field in kind.model_fields if field.upper() in env})
+
+
+@asynccontextmanager
+async def history_codec(env: Mapping[str, str]) -> "AsyncIterator[HistoryCodec | None]":
+    """What reads and writes histories as the order service does, from where that keeps its keys. None: they are in clear.
+
+    Raises ValidationError, if it is not said how they are."""
+    from chassis.database import Database
+    from chassis.settings import async_driver
+    from services.order.commands import StoredKeys
+    from temporal.codec import HistoryCodec
+    from temporal.keys import OwnDataKeys, WriterSettings
+
+    settings = settings_from(env, WriterSettings)
+    master = settings.master_keys()
+    if master is None:
+        yield None
+        return
+    database = Database(async_driver(database_url(env, "order")), pool_size=2)
+    try:
+        yield HistoryCodec(OwnDataKeys(StoredKeys(database), master), writes_in_clear=settings.histories_in_clear)
+    finally:
+        await database.close()
+
+
 def run(env: Mapping[str, str], work: "Callable[[OrderSagas], Awaitable[int]]") -> NoReturn:
     """Do some work with the sagas, and exit: 0 done, 1 refused or there is no such thing, 2 something cannot be reached."""
+    from pydantic import ValidationError
+
     from chassis.clients import Unavailable
     from contracts.errors import Refusal
     from temporal.client import TemporalSettings
+    from temporal.keys import WriterSettings
     from temporal.orders import OrderSagas
 
-    fields = TemporalSettings.model_fields
-    settings = TemporalSettings.model_validate({field: env[field.upper()] for field in fields if field.upper() in env})
-
     async def main() -> int:
-        async with OrderSagas(settings) as sagas:
+        async with history_codec(env) as codec, OrderSagas(settings_from(env, TemporalSettings), codec) as sagas:
             return await work(sagas)
 
+    try:
+        settings_from(env, WriterSettings)
+    except ValidationError as error:
+        fail("; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors()), UNREACHABLE)
     try:
         code = asyncio.run(main())
     except Refusal as refusal:

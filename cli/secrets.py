@@ -3,6 +3,7 @@
 Which process needs which is in contracts/platform.py.
 """
 
+import base64
 import json
 import secrets
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ _MAKERS: dict[str, Callable[[], str]] = {
     "ADMIN_EMAIL": lambda: "admin@example.com",
     "ADMIN_PASSWORD": lambda: token(18),
     "JWT_PRIVATE_KEY": lambda: rsa_key(),
+    "CUSTOMER_KEYS_MASTER": lambda: master_key("key-1"),
     **dict.fromkeys(("JWT_PREVIOUS_PUBLIC_KEYS", "SMTP_USERNAME", "SMTP_PASSWORD"), lambda: ""),
 }
 """How those are made that are not just random. What only you can know is empty."""
@@ -81,3 +83,8 @@ def rsa_key() -> str:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, pkcs8, plain).decode().strip()
+
+
+def master_key(key_id: str) -> str:
+    """A new key that wraps those of customers, as CUSTOMER_KEYS_MASTER has it."""
+    return f"{key_id}:{base64.b64encode(secrets.token_bytes(32)).decode()}"

@@ -68,6 +68,7 @@ class ErrorCode(StrEnum):
     NO_DECISION_PENDING = "no_decision_pending"
     CHOICE_NOT_POSSIBLE = "choice_not_possible"
     UNDO_NOT_STUCK = "undo_not_stuck"
+    CUSTOMER_FORGOTTEN = "customer_forgotten"
     # notification
     TEMPLATE_INVALID = "template_invalid"
     # faults, not refusals: these may go through later

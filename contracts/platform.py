@@ -61,6 +61,7 @@ class Process:
 
 _CARRIER = ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET")
 _PROVIDER = ("PAYMENT_PROVIDER_API_KEY",)
+_HISTORIES = ("CUSTOMER_KEYS_MASTER",)
 _SIGNING = ("JWT_PRIVATE_KEY", "JWT_PREVIOUS_PUBLIC_KEYS")
 
 
@@ -73,7 +74,7 @@ def _service(
 SERVICES = (
     _service("identity", 8001, secrets=("ADMIN_EMAIL", "ADMIN_PASSWORD", *_SIGNING)),
     _service("catalog", 8002, uses_redis=True),
-    _service("order", 8003, calls=("catalog",)),
+    _service("order", 8003, secrets=_HISTORIES, calls=("catalog",)),
     _service("payment", 8004, secrets=_PROVIDER),
     _service("inventory", 8005),
     _service("shipping", 8006, secrets=_CARRIER),
@@ -82,8 +83,10 @@ SERVICES = (
 )
 """Bounded contexts: each has a database of its own and a public API behind the gateway."""
 EDGE = Process("edge", "gateway.app", 8009, uses_redis=True)
-WORKER = Process("worker", "worker", 8010, calls=("order", "inventory", "payment", "shipping", "notification"))
-CONSOLE = Process("console", "console.app", 8014, calls=("order",))
+WORKER = Process(
+    "worker", "worker", 8010, secrets=_HISTORIES, calls=("order", "inventory", "payment", "shipping", "notification")
+)
+CONSOLE = Process("console", "console.app", 8014, secrets=_HISTORIES, calls=("order",))
 """Staff's login before Temporal's Web UI, and the codec server."""
 SIMULATORS = (
     Process("payment-provider", "simulators.payment_provider", 8011, secrets=_PROVIDER),

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflowservice.v1 import ResetActivityRequest
 from temporalio.client import (
     Client,
@@ -26,6 +27,7 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
+from temporalio.converter import WorkflowSerializationContext
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCStatusCode
 
@@ -48,6 +50,8 @@ from contracts.orders import (
 )
 from contracts.shipments import ShipmentUpdate
 from temporal.client import TemporalSettings, connect
+from temporal.codec import HistoryCodec
+from temporal.keys import KeyDestroyed
 from temporal.names import (
     CUSTOMER_ID,
     ORDER_QUEUE,
@@ -58,7 +62,7 @@ from temporal.names import (
     PLACED_BY,
     STUCK_UNDO,
 )
-from temporal.refusals import as_refusal
+from temporal.refusals import as_refusal, words_of
 
 RPC = timedelta(seconds=5)
 QUERY = timedelta(seconds=2)
@@ -66,6 +70,8 @@ STUCK = f"{STUCK_UNDO.name} IS NOT NULL AND ExecutionStatus = 'Running'"
 IN_REVIEW = f"{ORDER_STATUS.name} = '{OrderStatus.IN_REVIEW}' AND ExecutionStatus = 'Running'"
 UNDECIDED_PARCEL = f"{PARCEL_TROUBLE.name} IS NOT NULL AND ExecutionStatus = 'Running'"
 """Visibility queries."""
+FAULTS = (RPCError, RuntimeError, KeyDestroyed)
+"""What goes wrong before a saga could answer."""
 Answer = TypeVar("Answer")
 
 
@@ -88,12 +94,13 @@ class StuckUndo:
 class OrderSagas:
     """All order sagas. An async context manager, for symmetry with other resources; it holds one lazy client."""
 
-    def __init__(self, settings: TemporalSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: TemporalSettings, codec: HistoryCodec | None = None) -> None:
+        """Without a codec: in clear."""
+        self._settings, self._codec = settings, codec
         self._client: Client
 
     async def __aenter__(self) -> Self:
-        self._client = await connect(self._settings, lazy=True)
+        self._client = await connect(self._settings, self._codec, lazy=True)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -104,14 +111,14 @@ class OrderSagas:
 
         Refusal: idempotency_key_reused, if the order exists under another `update_id`. Fault: Unavailable.
         """
-        started_with = _options(order, update_id)
+        started_with = self._options(order, update_id)
         try:
             return await self._start_and_wait(order, started_with, update_id, wait)
         except WorkflowAlreadyStartedError:
             return await self._join(order.order_id, update_id, wait)
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             return None
-        except (RPCError, RuntimeError) as error:
+        except FAULTS as error:
             raise _fault(error) from error
 
     async def _start_and_wait(
@@ -141,7 +148,7 @@ class OrderSagas:
             return Outcome.model_validate(outcome)
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             return None
-        except (RPCError, RuntimeError) as error:
+        except FAULTS as error:
             if _is_gone(error):
                 return None
             raise _fault(error) from error
@@ -150,13 +157,13 @@ class OrderSagas:
         """Start the order's saga; False if it was started before. With `so_far` it goes on where a lost one was.
 
         Fault: Unavailable."""
-        options = _options(order, update_id, so_far)
+        options = self._options(order, update_id, so_far)
         try:
             run = OrderRun(**dict(order), so_far=so_far)
             await self._client.start_workflow(ORDER_WORKFLOW, run, **options, rpc_timeout=RPC)
         except WorkflowAlreadyStartedError:
             return False
-        except (RPCError, RuntimeError) as error:
+        except FAULTS as error:
             raise _fault(error) from error
         return True
 
@@ -175,7 +182,7 @@ class OrderSagas:
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             # Temporal may forget an update that no worker has accepted yet, but never a signal.
             return CancelPending() if await self._signal(order_id, "cancel", request) else None
-        except (RPCError, RuntimeError) as error:
+        except FAULTS as error:
             if _is_gone(error):
                 return None
             raise _fault(error) from error
@@ -206,7 +213,7 @@ class OrderSagas:
         )
         try:
             await self._client.workflow_service.reset_activity(request, timeout=RPC)
-        except (RPCError, RuntimeError) as error:
+        except FAULTS as error:
             if _is_gone(error):
                 return False
             raise _fault(error) from error
@@ -225,13 +232,13 @@ class OrderSagas:
                         order_id,
                         step.activity_id,
                         step.attempt,
-                        step.last_failure.message,
+                        await self._words(description.id, step.last_failure),
                         step.scheduled_time.ToDatetime(UTC),
                     )
                     for step in description.raw_description.pending_activities
                     if step.activity_id in names
                 ]
-        except (RPCError, RuntimeError) as error:
+        except FAULTS as error:
             raise _fault(error) from error
         return found
 
@@ -239,7 +246,7 @@ class OrderSagas:
         """How many sagas a visibility query finds. Fault: Unavailable."""
         try:
             return (await self._client.count_workflows(query, rpc_timeout=RPC)).count
-        except (RPCError, RuntimeError) as error:
+        except FAULTS as error:
             raise _fault(error) from error
 
     async def shipment_updated(self, order_id: UUID, update: ShipmentUpdate) -> bool:
@@ -254,6 +261,19 @@ class OrderSagas:
         """What the saga did; None if there is none. Fault: Unavailable."""
         return await self._query(order_id, "timeline", list[TimelineEntry])
 
+    def _options(self, order: PlaceOrder, update_id: str, so_far: OrderSoFar | None = None) -> dict[str, Any]:
+        if self._codec:
+            self._codec.belongs_to(order_workflow_id(order.order_id), order.customer_id)
+        return _options(order, update_id, so_far)
+
+    async def _words(self, workflow_id: str, failure: Failure) -> str:
+        """What went wrong, in clear."""
+        context = WorkflowSerializationContext(namespace=self._client.namespace, workflow_id=workflow_id)
+        try:
+            return words_of(await self._client.data_converter.with_context(context).decode_failure(failure))
+        except KeyDestroyed as error:
+            return error.message
+
     def _handle(self, order_id: UUID) -> WorkflowHandle[Any, Any]:
         return self._client.get_workflow_handle(order_workflow_id(order_id))
 
@@ -264,7 +284,7 @@ class OrderSagas:
             raise as_refusal(error.cause) or Unavailable(str(error.cause)) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
             raise Unavailable("no worker has taken the decision yet; ask again") from error
-        except (RPCError, RuntimeError) as error:
+        except FAULTS as error:
             if _is_gone(error):
                 return None
             raise _fault(error) from error
@@ -273,7 +293,7 @@ class OrderSagas:
     async def _signal(self, order_id: UUID, name: str, argument: object) -> bool:
         try:
             await self._handle(order_id).signal(name, argument, rpc_timeout=RPC)
-        except (RPCError, RuntimeError) as error:
+        except FAULTS as error:
             if _is_gone(error):
                 return False
             raise _fault(error) from error
@@ -282,7 +302,7 @@ class OrderSagas:
     async def _query(self, order_id: UUID, name: str, kind: type[Answer]) -> Answer | None:
         try:
             answer: Answer = await self._handle(order_id).query(name, result_type=kind, rpc_timeout=QUERY)
-        except (RPCError, RuntimeError) as error:
+        except FAULTS as error:
             if _is_gone(error):
                 return None
             raise _fault(error) from error
@@ -324,7 +344,8 @@ async def _quietly(start: WithStartWorkflowOperation[Any, Any]) -> None:
 
 
 def _is_gone(error: Exception) -> bool:
-    return isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND
+    """Whether no saga runs. That of a customer who was forgotten has ended: a key is destroyed after that only."""
+    return isinstance(error, KeyDestroyed) or (isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND)
 
 
 def _fault(error: Exception) -> Unavailable:

@@ -18,5 +18,6 @@ ACCESS = AccessTable(
         "reject_order": _DECIDE,
         "decide_parcel": _DECIDE,
         "advance_order": _SAGA,
+        "look_up_keys": _SAGA,
     }
 )

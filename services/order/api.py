@@ -17,6 +17,7 @@ from chassis.idempotency import RequiredKey
 from chassis.logs import logger
 from chassis.paging import Cursor, Limit
 from chassis.problems import problem_response
+from contracts.keys import KeysFound, LookUpKeys
 from contracts.orders import AdvanceOrder, CancelReply, OrderAdvanced, OrderProgress, OrderState, OrderStatus, PlaceOrderRequest
 from contracts.paging import Page
 from services.order import commands, queries
@@ -37,14 +38,17 @@ from services.order.schemas import (
     StaffOrderView,
     StaleOrder,
 )
+from temporal.keys import KeySource
 
 log = logger(__name__)
 public = ACCESS.router(prefix="/api/v1/orders", tags=["orders"])
 internal = ACCESS.router(prefix="/internal/v1/orders", tags=["internal"])
+internal_keys = ACCESS.router(prefix="/internal/v1/customer-keys", tags=["internal"])
 
 
 Reply = TypeVar("Reply")
 Orders = Annotated[OrderService, from_app(OrderService)]
+Keys = Annotated[KeySource, from_app(KeySource)]
 ReasonOfCancel = Annotated[ReasonBody, Body(openapi_examples=CANCEL_EXAMPLES)]
 ReasonOfDecision = Annotated[ReasonBody, Body(openapi_examples=DECISION_EXAMPLES)]
 DecisionOfParcel = Annotated[ParcelDecisionBody, Body(openapi_examples=PARCEL_DECISION_EXAMPLES)]
@@ -208,6 +212,11 @@ async def decide_parcel(
 @internal.post("/advance", summary="The saga tells how far an order got")
 async def advance_order(db: Db, command: AdvanceOrder) -> OrderAdvanced:
     return await commands.advance_order(db, command)
+
+
+@internal_keys.post("/lookup", summary="The keys of customers, wrapped by a master key")
+async def look_up_keys(keys: Keys, body: LookUpKeys) -> KeysFound:
+    return KeysFound(keys=[*await keys.find(body.customer_ids)])
 
 
 async def _changed(db: Database, caller: Grant, order_id: UUID, response: Response, change: Awaitable[Reply]) -> Reply:

@@ -20,10 +20,12 @@ from contracts.money import Money
 from contracts.platform import local_url
 from services.order import api, consumers
 from services.order.access import ACCESS
-from services.order.commands import OrderService
+from services.order.commands import OrderService, StoredKeys
 from services.order.model import inbox, metadata
 from services.order.model.placing import Terms
 from temporal.client import TemporalSettings
+from temporal.codec import HistoryCodec
+from temporal.keys import KeySource, OwnDataKeys, WriterSettings
 from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 
 HAND_OVER_SECONDS = 1.0
@@ -39,7 +41,7 @@ GAUGES = (
 """What is counted, and how Temporal is asked for it."""
 
 
-class OrderSettings(ServiceSettings, TemporalSettings):
+class OrderSettings(ServiceSettings, TemporalSettings, WriterSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_ORDER")
     database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_ORDER")
     catalog_url: str = local_url("catalog")
@@ -62,8 +64,12 @@ class OrderSettings(ServiceSettings, TemporalSettings):
 def build(settings: OrderSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    app = new_app("Orders", "Place, follow and cancel orders.", [api.public, api.internal], {"database": database.ping}, ACCESS)
-    http, sagas = HttpSession(), OrderSagas(settings)
+    routers = [api.public, api.internal, api.internal_keys]
+    app = new_app("Orders", "Place, follow and cancel orders.", routers, {"database": database.ping}, ACCESS)
+    stored, master = StoredKeys(database), settings.master_keys()
+    keys = OwnDataKeys(stored, master) if master else None
+    sagas = OrderSagas(settings, HistoryCodec(keys, writes_in_clear=settings.histories_in_clear) if keys else None)
+    http = HttpSession()
     tokens = ServiceTokens(http, settings.identity_url, "order", settings.service_client_secret)
     orders = OrderService(
         database=database,
@@ -77,8 +83,10 @@ def build(settings: OrderSettings) -> Service:
             silence_seconds=settings.silence_seconds,
         ),
         wait=timedelta(seconds=settings.place_wait_seconds),
+        keys=None if settings.histories_in_clear else keys,
     )
     provide(app, OrderService, orders)
+    provide(app, KeySource, keys or stored)
 
     async def count_waiting() -> None:
         for gauge, question in GAUGES:

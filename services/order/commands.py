@@ -5,12 +5,13 @@ The record is changed by the functions at the end, one transaction each. No netw
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import bindparam
-from sqlmodel import col
+from sqlalchemy import ARRAY, Uuid, any_, bindparam
+from sqlmodel import col, select
 
 from chassis.access import Grant
 from chassis.clients import ServiceClient, Unavailable
@@ -18,11 +19,12 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.logs import logger
-from chassis.statements import locked
+from chassis.statements import locked, prepared
 from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import order_id_for
+from contracts.keys import WrappedKey
 from contracts.orders import (
     AdvanceOrder,
     CancelReply,
@@ -38,8 +40,9 @@ from contracts.orders import (
     PlaceOrder,
     PlaceOrderRequest,
 )
-from services.order.model import Order, created, existing, outbox, within_reach
+from services.order.model import CustomerKey, Order, created, existing, outbox, within_reach
 from services.order.model.placing import KnownPlaces, Terms, priced, require_form
+from temporal.keys import OwnDataKeys
 from temporal.orders import OrderSagas
 
 HAND_OVER_BATCH = 50
@@ -55,6 +58,9 @@ _TO_HAND_OVER = locked(
     limit=HAND_OVER_BATCH,
     skip_locked=True,
 )
+_OF_THESE = col(CustomerKey.customer_id) == any_(bindparam("ids", type_=ARRAY(Uuid)))
+_KEYS, _THESE_KEYS = prepared(select(CustomerKey).where(_OF_THESE)), locked(CustomerKey, _OF_THESE)
+_CUSTOMER_OF = prepared(select(col(Order.customer_id)).where(col(Order.order_id) == bindparam("order_id")))
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,15 @@ class OrderService:
     terms: Terms
     wait: timedelta
     """How long a client waits for the outcome of its order, or of its cancellation."""
+    keys: OwnDataKeys | None = None
+    """Of customers, whose histories are encrypted under them; None: histories are in clear."""
     places: KnownPlaces = field(default_factory=KnownPlaces)
 
     async def place(self, request: PlaceOrderRequest, caller: Grant, key: IdempotencyKey, *, respond_async: bool) -> Placed:
         """Accept an order, or find the one that this key placed before, and wait for its outcome.
 
         Once its row is written the order is accepted, whatever is down. Refusals: idempotency_key_reused, validation_failed,
-        product_unknown. Raises Unavailable if the catalogue cannot be asked.
+        product_unknown, customer_forgotten. Raises Unavailable if the catalogue cannot be asked.
         """
         order_id = order_id_for(caller.subject, key.key)
         order = await self._accept(request, order_id, caller, key)
@@ -184,6 +192,8 @@ class OrderService:
         Most are new, so nobody looks first. What was accepted before stays so, whatever would be wrong with it now.
         """
         try:
+            if self.keys:
+                await self.keys.for_an_order(caller.subject)
             placement = await self._priced(request, order_id, caller, key)
         except (Refusal, Unavailable):
             order = await find_order(self.database, order_id)
@@ -326,3 +336,45 @@ async def take_to_hand_over(work: UnitOfWork) -> list[Order]:
 async def note_handed_over(work: UnitOfWork, order_id: UUID, wish: CancelRequest | None) -> None:
     """The order's saga runs, and knows this wish, if there was one. Refusal: not_found."""
     existing(await work.get(Order, order_id)).handed_over(wish)
+
+
+# ── The keys of customers ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class StoredKeys:
+    """The keys of customers as this service keeps them: a `temporal.keys.KeyStore`."""
+
+    database: Database
+
+    async def find(self, customer_ids: Sequence[UUID]) -> Sequence[WrappedKey]:
+        return [
+            CustomerKey.model_validate(dict(row)).as_wrapped() for row in await self.database.rows(_KEYS, ids=list(customer_ids))
+        ]
+
+    async def add(self, key: WrappedKey) -> WrappedKey:
+        try:
+            return await add_key(self.database, key)
+        except AlreadyThere:
+            [other] = await self.find([key.customer_id])
+            return other
+
+    async def customer_of(self, order_id: UUID) -> UUID | None:
+        return next((row["customer_id"] for row in await self.database.rows(_CUSTOMER_OF, order_id=order_id)), None)
+
+
+@transaction
+async def add_key(work: UnitOfWork, key: WrappedKey) -> WrappedKey:
+    """Keep a new key. Raises AlreadyThere."""
+    work.add(CustomerKey.new(key))
+    return key
+
+
+@transaction
+async def wrap_keys_again(work: UnitOfWork, keys: Sequence[tuple[WrappedKey, WrappedKey]]) -> None:
+    """Keep keys, each as it was and as another master key has wrapped it, unless it was changed or destroyed meanwhile."""
+    wrapped = {before.customer_id: (before, after) for before, after in keys}
+    for key in await work.all(_THESE_KEYS, ids=list(wrapped)):
+        before, after = wrapped[key.customer_id]
+        if key.wrapped == before.wrapped:
+            key.wrap_again(after)

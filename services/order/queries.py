@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from sqlalchemy import tuple_
+from sqlalchemy import func, tuple_
 from sqlalchemy.orm import defer
 from sqlmodel import col, select
 
@@ -14,9 +14,10 @@ from chassis.clients import Unavailable
 from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.replica import may_lag
+from contracts.keys import WrappedKey
 from contracts.orders import OrderState, OrderStatus
 from contracts.paging import Page
-from services.order.model import Order, within_reach
+from services.order.model import CustomerKey, Order, within_reach
 from services.order.schemas import (
     CurrentOrderView,
     OrderSummary,
@@ -91,6 +92,24 @@ async def list_orders(
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
     return page_of(rows, limit, OrderSummary.of, lambda row: (row.placed_at.isoformat(), row.order_id))
+
+
+async def keys_by_master(database: Database) -> list[tuple[str | None, int]]:
+    """How many keys of customers each master key wraps; None: how many are destroyed."""
+    count = func.count()
+    query = select(col(CustomerKey.master_key_id), count).group_by(col(CustomerKey.master_key_id)).order_by(count.desc())
+    async with database.reading() as session:
+        return [(key_id, number) for key_id, number in (await session.exec(query)).all()]
+
+
+async def keys_not_wrapped_by(database: Database, master_key_id: str, after: UUID | None, limit: int) -> list[WrappedKey]:
+    """Keys of customers that another master key wraps, by customer and behind `after`."""
+    query = select(CustomerKey).where(col(CustomerKey.master_key_id) != master_key_id)
+    if after:
+        query = query.where(col(CustomerKey.customer_id) > after)
+    async with database.reading() as session:
+        found = await session.exec(query.order_by(col(CustomerKey.customer_id)).limit(limit))
+        return [key.as_wrapped() for key in found.all()]
 
 
 async def _order(database: Database, order_id: UUID, caller: Grant) -> Order:

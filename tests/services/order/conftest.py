@@ -16,6 +16,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.dependencies import provided
+from cli import secrets
 from contracts.address import Address
 from contracts.catalog import CatalogProduct, LookUpProducts, ProductsFound
 from contracts.identity import ServiceToken
@@ -25,8 +26,10 @@ from embedded import temporal
 from embedded.ports import free_port
 from services.order import commands
 from services.order.app import OrderSettings, build
-from services.order.commands import OrderService
+from services.order.commands import OrderService, StoredKeys
 from temporal.client import TemporalSettings, connect
+from temporal.codec import HistoryCodec
+from temporal.keys import EnvironmentMasterKeys, OwnDataKeys
 from temporal.names import ORDER_QUEUE
 from tests.conftest import Databases, TokenMint, running_api
 from tests.services.order.scripted import ScriptedOrder
@@ -35,6 +38,12 @@ SHIP_TO = Address(
     name="Ada Lovelace", line1="1 Market Street", city="San Francisco", region="CA", postal_code="94105", country="US"
 )
 S = OrderStatus
+MASTER_KEY = secrets.master_key("key-1")
+
+
+def codec_for(database: Database) -> HistoryCodec:
+    """As the order service and the worker have one."""
+    return HistoryCodec(OwnDataKeys(StoredKeys(database), EnvironmentMasterKeys.parse(MASTER_KEY)))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -44,8 +53,8 @@ async def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 
 @pytest_asyncio.fixture
-async def temporal_client(temporal_server: temporal.TemporalServer) -> Client:
-    return await connect(TemporalSettings(temporal_address=temporal_server.address))
+async def temporal_client(temporal_server: temporal.TemporalServer, database: Database) -> Client:
+    return await connect(TemporalSettings(temporal_address=temporal_server.address), codec_for(database))
 
 
 @pytest_asyncio.fixture
@@ -118,6 +127,7 @@ def settings_for(database: Database, catalogue: Catalogue, temporal_address: str
         temporal_address=temporal_address,
         place_wait_seconds=wait_s,
         service_client_secret=SecretStr("secret"),
+        customer_keys_master=SecretStr(MASTER_KEY),
     )
 
 
