@@ -166,7 +166,7 @@ def _page(name: str, *, status: int = 200, **told: Any) -> HTMLResponse:
 
 
 def _local(target: str) -> str:
-    """A path of this site, whatever the address asks for. Browsers read a backslash as a slash, and pass over control characters."""
+    """A path of this site, whatever is asked for. Browsers read a backslash as a slash, and pass over control characters."""
     path = target if target.isprintable() and "\\" not in target else "/"
     return path if path.startswith("/") and not path.startswith("//") else "/"
 

@@ -39,7 +39,7 @@ class Tokens(BaseModel):
 class _Login:
     tokens: Tokens
     told: Mapping[str, str]
-    """The headers that tell identity who asks by us: it counts wrong tries by address, and shows people where they are logged in."""
+    """Headers that tell identity who asks by us: it counts wrong tries by address, and shows people where they are logged in."""
     ends_at: float
     renew_at: float
     """Both on the monotonic clock."""

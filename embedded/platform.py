@@ -190,11 +190,8 @@ class Platform:
             addresses["TEMPORAL_UI_URL"] = given.get("TEMPORAL_UI_URL", "")
         else:
             kinds = ("temporal", "temporal_web", "temporal_http", "temporal_metrics")
-            temporal = TemporalServer(
-                self.data_dir / "temporal",
-                *(self._port(ports, kind) for kind in kinds),
-                codec_endpoint=f"{self._web_ui(ports)}/codec",
-            )
+            temporal = TemporalServer(self.data_dir / "temporal", *(self._port(ports, kind) for kind in kinds))
+            temporal = replace(temporal, with_codec_server=True)
             specs.append(temporal.spec())
             address = replace(temporal, port=self._port_for_others("temporal", temporal.port)).address
             addresses |= {"TEMPORAL_ADDRESS": address, "TEMPORAL_UI_URL": temporal.ui_url}

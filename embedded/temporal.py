@@ -46,8 +46,8 @@ class TemporalServer:
     ui_port: int
     http_port: int
     metrics_port: int
-    codec_endpoint: str | None = None
-    """Whom the Web UI asks for what is encrypted."""
+    with_codec_server: bool = False
+    """The Web UI asks `/codec`, where people reach it, for what is encrypted."""
 
     @property
     def address(self) -> str:
@@ -71,8 +71,8 @@ class TemporalServer:
             "synchronous=normal",
             "--ui-disable-news-fetch",
         ]
-        if self.codec_endpoint:
-            options += ["--ui-codec-endpoint", self.codec_endpoint]
+        if self.with_codec_server:
+            options += ["--ui-codec-endpoint", "/codec"]
         for attribute in SEARCH_ATTRIBUTES:
             options += ["--search-attribute", f"{attribute.name}={search_attribute_kind(attribute)}"]
         for key, value in DYNAMIC_CONFIG.items():

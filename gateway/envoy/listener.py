@@ -34,8 +34,8 @@ def front_door(settings: GatewaySettings) -> Json:
 
 
 def door(name: str, settings: GatewaySettings, port: int, manager: Json) -> Json:
-    """A listener for people. Trusted proxies get a filter chain of their own, in which their headers are believed. `manager`: what
-    its connection manager does beside what that of every door does."""
+    """A listener for people. Trusted proxies get a filter chain of their own, in which their headers are believed. `manager` is what
+    its connection manager does beside what each does."""
     chains = []
     if settings.trusted_proxies:
         networks = [
