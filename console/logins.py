@@ -54,11 +54,14 @@ class Logins:
         self._verifier = verifier
         self._most = most
         self._logins: dict[str, _Login] = {}
+        self._turn = asyncio.Lock()
+        """To log in one after the other: who floods us with passwords leaves identity time for those of others."""
 
     async def begin(self, email: str, password: SecretStr, origin: Origin) -> str:
         """The cookie of a new login. Refusals: those of identity's login; forbidden, for who is no staff. Raises Unavailable."""
         told = {"X-Forwarded-For": origin.address, "User-Agent": f"Console; {origin.device}"[:200]}
-        tokens = await self._tokens("login", {"email": email, "password": password.get_secret_value()}, told)
+        async with self._turn:
+            tokens = await self._tokens("login", {"email": email, "password": password.get_secret_value()}, told)
         login = _Login(tokens, told, time.monotonic() + LASTS_S, _renew_at(tokens))
         principal = await self._verifier.verify(tokens.access_token)
         if not principal.roles & READERS:
@@ -102,7 +105,7 @@ class Logins:
     async def _tokens(self, call: str, body: Mapping[str, str], headers: Mapping[str, str]) -> Tokens:
         def read(answer: Answer) -> Tokens:
             if answer.status == 422:  # no e-mail address, say
-                raise Refusal(ErrorCode.INVALID_CREDENTIALS, "Wrong e-mail or password.")
+                raise Refusal(ErrorCode.INVALID_CREDENTIALS, "The e-mail or the password is wrong.")
             if answer.status in (401, 403, 429):  # also the 429 is an answer to this one person: others may go on
                 problem = model_in(answer, Problem, "identity")
                 raise Refusal(ErrorCode(problem.code), problem.detail or "")

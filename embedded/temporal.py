@@ -12,7 +12,7 @@ import shutil
 import sysconfig
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedded.ports import free_port
@@ -46,7 +46,7 @@ class TemporalServer:
     ui_port: int
     http_port: int
     metrics_port: int
-    with_codec_server: bool = False
+    with_codec_server: bool = field(default=False, kw_only=True)
     """The Web UI asks `/codec`, where people reach it, for what is encrypted."""
 
     @property

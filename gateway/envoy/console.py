@@ -5,6 +5,7 @@ from contracts.budgets import SERVICE_CALL_S
 from gateway.envoy.clusters import CONSOLE, WEB_UI
 from gateway.envoy.listener import door
 from gateway.envoy.parts import SET, Json, extension, headers, seconds, typed
+from gateway.envoy.routes import PLAIN_HOST
 from gateway.settings import GatewaySettings
 
 _ASK = "envoy.filters.http.ext_authz"
@@ -26,7 +27,7 @@ def console_door(settings: GatewaySettings) -> Json:
 
 def _asked(settings: GatewaySettings) -> Json:
     """The console says who may pass, request by request; without it nobody may. It also says which cookies the Web UI gets."""
-    told = ("cookie", "accept", "origin", "x-forwarded-for", "x-forwarded-proto")
+    told = ("cookie", "accept", "origin")
     return {
         "failure_mode_allow": False,
         "status_on_error": {"code": "ServiceUnavailable"},
@@ -42,6 +43,13 @@ def _asked(settings: GatewaySettings) -> Json:
 def _routes(settings: GatewaySettings) -> Json:
     not_asked = {_ASK: typed("filters.http.ext_authz.v3.ExtAuthzPerRoute", disabled=True)}
     timeout = seconds(settings.upstream_total_s)
+    odd = {"name": ":authority", "string_match": {"safe_regex": {"regex": PLAIN_HOST}}, "invert_match": True}
+    odd_host = {
+        "name": "odd_host",
+        "match": {"prefix": "/", "headers": [odd]},
+        "direct_response": {"status": 400},
+        "typed_per_filter_config": not_asked,
+    }
     own = [
         {
             "name": "console",
@@ -60,4 +68,11 @@ def _routes(settings: GatewaySettings) -> Json:
         # The tokens of the shop are not for Temporal.
         "request_headers_to_remove": ["authorization"],
     }
-    return {"virtual_hosts": [{"name": "console", "domains": ["*"], "routes": [*own, web_ui]}]}
+    host = {
+        "name": "console",
+        "domains": ["*"],
+        "routes": [odd_host, *own, web_ui],
+        # One address: the client's, by which identity counts wrong passwords.
+        "request_headers_to_add": headers({"x-forwarded-for": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}),
+    }
+    return {"virtual_hosts": [host]}

@@ -34,8 +34,8 @@ def front_door(settings: GatewaySettings) -> Json:
 
 
 def door(name: str, settings: GatewaySettings, port: int, manager: Json) -> Json:
-    """A listener for people. Trusted proxies get a filter chain of their own, in which their headers are believed. `manager` is what
-    its connection manager does beside what each does."""
+    """A listener for people. Trusted proxies get a filter chain of their own, in which their headers are believed. `manager` is
+    what its connection manager does that others do not."""
     chains = []
     if settings.trusted_proxies:
         networks = [

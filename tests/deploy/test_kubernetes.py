@@ -266,8 +266,8 @@ def may_call(caller: str, callee: str, port: int = 8000) -> bool:
 
 
 def needs(caller: str) -> set[str]:
-    """The processes whose addresses this one reads; all read identity's, for its keys. Of those of GatewaySettings Envoy goes to all
-    but the worker, the edge app to all but the console."""
+    """The processes whose addresses this one reads; all read identity's, for its keys. Of those in GatewaySettings Envoy needs
+    all but the worker, the edge app all but the console."""
     if caller == "gateway":
         return {*SERVICES, "edge", "console"}
     fields = SETTINGS[caller].model_fields
