@@ -19,7 +19,7 @@ from contracts.budgets import DRAIN_S, SERVICE_CALL_S, STEP_CALL_S
 from contracts.platform import local_url
 from temporal.client import TemporalSettings, connect
 from temporal.codec import HistoryCodec
-from temporal.keys import DataKeys, KeysOfOrderService, WriterSettings
+from temporal.keys import DataKeys, KeysOfOrderService, HistorySettings
 from temporal.names import ORDER_QUEUE
 from temporal.refusals import RefusalInterceptor
 from workflows.order import OrderWorkflow
@@ -42,7 +42,7 @@ SANDBOX = SandboxedWorkflowRunner(
 """For tests and replays: it catches what is not deterministic. Only the workflow's own modules are loaded anew for each run."""
 
 
-class WorkerSettings(ProcessSettings, TemporalSettings, WriterSettings):
+class WorkerSettings(ProcessSettings, TemporalSettings, HistorySettings):
     """What the worker reads."""
 
     order_url: str = local_url("order")

@@ -115,3 +115,5 @@ lateral (values
     ('products_by_day', 'revenue (minor units)', product.revenue, sold.revenue)
 ) as v (kept_in, what, kept, of_facts)
 """
+KEYS = "select customer_id, wrapped, master_key_id from customer_keys where customer_id = any($1)"
+"""No books, but what it takes to read the results of sagas."""

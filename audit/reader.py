@@ -6,8 +6,9 @@ books in one look, and never behind them.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -46,10 +47,14 @@ from audit.books import (
     WorkflowRow,
 )
 from audit.settings import AuditSettings
+from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from contracts.ids import order_workflow_id
+from contracts.keys import WrappedKey
 from contracts.orders import OrderState
 from temporal.client import connect
+from temporal.codec import HistoryCodec
+from temporal.keys import DataKeys, KeyDestroyed
 from temporal.names import FAILURE_REASON, ORDER_STATUS, ORDER_WORKFLOW, STUCK_UNDO
 
 FETCH = 5_000
@@ -71,12 +76,16 @@ class Reader:
         self._settings = settings
         self._results: dict[str, OrderState | None] = {}
         """By run id: what a closed workflow returned, which never changes; None if that was no OrderState."""
+        self._forgotten: set[str] = set()
+        """Run ids of workflows whose results nobody can read any more."""
         self._http: aiohttp.ClientSession
         self._temporal: Client
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
-        self._temporal = await connect(self._settings, lazy=True)
+        master = self._settings.master_keys()
+        codec = HistoryCodec(DataKeys(_KeysInBooks(self), master)) if master else None
+        self._temporal = await connect(self._settings, codec, lazy=True)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -291,15 +300,34 @@ class Reader:
                 handle = self._temporal.get_workflow_handle(workflow_id, run_id=run_id, result_type=OrderState)
                 try:
                     state = await handle.result(follow_runs=False, rpc_timeout=RPC)
-                except (RPCError, WorkflowFailureError):
+                except (RPCError, WorkflowFailureError, Unavailable):
                     raise
+                except KeyDestroyed:
+                    self._forgotten.add(run_id)
                 except Exception:  # whatever the converter says to a result of another shape
                     self._results[run_id] = None
                 else:
                     self._results[run_id] = state if isinstance(state, OrderState) else None
 
         newest = [info.execution for info in completed[: self._settings.audit_results]]
-        await asyncio.gather(*[read(run.workflow_id, run.run_id) for run in newest if run.run_id not in self._results])
+        known = self._results.keys() | self._forgotten
+        await asyncio.gather(*[read(run.workflow_id, run.run_id) for run in newest if run.run_id not in known])
+
+    async def keys(self, customer_ids: Sequence[UUID]) -> list[WrappedKey]:
+        """The keys of those customers who have one."""
+        async with self._snapshot(Source.ORDER) as database:
+            rows = await database.fetch(queries.KEYS, customer_ids)
+        return [WrappedKey.model_validate(dict(row)) for row in rows]
+
+
+@dataclass(frozen=True)
+class _KeysInBooks:
+    """A `temporal.keys.KeySource`."""
+
+    reader: Reader
+
+    async def find(self, customer_ids: Sequence[UUID]) -> Sequence[WrappedKey]:
+        return await self.reader.keys(customer_ids)
 
 
 async def _all(books: Books, reading: Mapping[Source, Awaitable[None]]) -> None:

@@ -7,9 +7,10 @@ from pydantic import Field, SecretStr, model_validator
 
 from audit.books import Source
 from temporal.client import TemporalSettings
+from temporal.keys import HistorySettings
 
 
-class AuditSettings(TemporalSettings):
+class AuditSettings(TemporalSettings, HistorySettings):
     """Addresses and keys of everything that has books."""
 
     database_url_order: str

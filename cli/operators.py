@@ -61,9 +61,9 @@ async def history_codec(env: Mapping[str, str]) -> "AsyncIterator[HistoryCodec |
     from chassis.settings import async_driver
     from services.order.commands import StoredKeys
     from temporal.codec import HistoryCodec
-    from temporal.keys import OwnDataKeys, WriterSettings
+    from temporal.keys import OwnDataKeys, HistorySettings
 
-    settings = settings_from(env, WriterSettings)
+    settings = settings_from(env, HistorySettings)
     master = settings.master_keys()
     if master is None:
         yield None
@@ -82,7 +82,7 @@ def run(env: Mapping[str, str], work: "Callable[[OrderSagas], Awaitable[int]]") 
     from chassis.clients import Unavailable
     from contracts.errors import Refusal
     from temporal.client import TemporalSettings
-    from temporal.keys import WriterSettings
+    from temporal.keys import HistorySettings
     from temporal.orders import OrderSagas
 
     async def main() -> int:
@@ -90,7 +90,7 @@ def run(env: Mapping[str, str], work: "Callable[[OrderSagas], Awaitable[int]]") 
             return await work(sagas)
 
     try:
-        settings_from(env, WriterSettings)
+        settings_from(env, HistorySettings)
     except ValidationError as error:
         fail("; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors()), UNREACHABLE)
     try:

@@ -16,10 +16,10 @@ from console.codec import ClearCodec, ReadableCodec
 from console.logins import Logins
 from contracts.platform import local_url
 from temporal.codec import HistoryCodec
-from temporal.keys import DataKeys, KeysOfOrderService, WriterSettings
+from temporal.keys import DataKeys, HistorySettings, KeysOfOrderService
 
 
-class ConsoleSettings(ProcessSettings, WriterSettings):
+class ConsoleSettings(ProcessSettings, HistorySettings):
     """What the console reads."""
 
     order_url: str = local_url("order")

@@ -181,6 +181,11 @@ class DataKey:
     until: float
     """Of the monotonic clock; after that it is asked for again, since it may have been destroyed."""
 
+    @classmethod
+    def thrown_away(cls) -> Self:
+        """One that nobody keeps: what is encrypted under it nobody can read."""
+        return cls(AESGCM(AESGCM.generate_key(bit_length=8 * KEY_BYTES)), takes_orders=False, until=0)
+
 
 class DataKeys:
     """Data keys by name, kept for a while. Who asks for a key that somebody else asks for already shares the answer, and who asks
@@ -353,8 +358,8 @@ class KeySettings(BaseSettings):
         return EnvironmentMasterKeys.parse(keys.get_secret_value()) if keys else None
 
 
-class WriterSettings(KeySettings):
-    """The same for whoever writes histories: nobody does it in clear by mistake."""
+class HistorySettings(KeySettings):
+    """The same for whoever reads or writes histories: nobody does it in clear by mistake."""
 
     histories_in_clear: bool = False
     """Write histories that everybody can read who reaches Temporal. What was encrypted before is read all the same, if there are

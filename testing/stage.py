@@ -11,6 +11,7 @@ from uuid import UUID
 from rich.console import Console
 from temporalio.client import Client, WorkflowHandle
 
+from cli.operators import history_codec
 from cli.stocking import stock_platform
 from contracts.ids import order_workflow_id
 from contracts.orders import OrderState
@@ -89,8 +90,9 @@ async def open_stage(folder: Path, count: int, console: Console) -> AsyncIterato
     history = History()
     async with Platform(folder / "platform", settings=SETTINGS) as platform, open_shop(platform.env, history) as shop:
         await stock_platform(platform.env, console, folder / "baskets.csv", history)
-        temporal = await connect(TemporalSettings(temporal_address=platform.env["TEMPORAL_ADDRESS"]))
-        yield Stage(platform, shop, temporal, await _purchases(shop, baskets), history)
+        async with history_codec(platform.env) as codec:
+            temporal = await connect(TemporalSettings(temporal_address=platform.env["TEMPORAL_ADDRESS"]), codec)
+            yield Stage(platform, shop, temporal, await _purchases(shop, baskets), history)
 
 
 def small_baskets(count: int) -> list[Basket]:

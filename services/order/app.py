@@ -25,7 +25,7 @@ from services.order.model import inbox, metadata
 from services.order.model.placing import Terms
 from temporal.client import TemporalSettings
 from temporal.codec import HistoryCodec
-from temporal.keys import KeySource, OwnDataKeys, WriterSettings
+from temporal.keys import KeySource, OwnDataKeys, HistorySettings
 from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 
 HAND_OVER_SECONDS = 1.0
@@ -41,7 +41,7 @@ GAUGES = (
 """What is counted, and how Temporal is asked for it."""
 
 
-class OrderSettings(ServiceSettings, TemporalSettings, WriterSettings):
+class OrderSettings(ServiceSettings, TemporalSettings, HistorySettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_ORDER")
     database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_ORDER")
     catalog_url: str = local_url("catalog")

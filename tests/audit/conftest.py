@@ -25,6 +25,8 @@ from chassis.consumer import Consumer
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.settings import ServiceSettings
+from cli import secrets
+from cli.operators import history_codec
 from contracts.accounts import AccountMail
 from contracts.address import Address
 from contracts.ids import parcel_reference
@@ -268,18 +270,20 @@ async def shop(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
             "CARRIER_API_KEY": API_KEY,
             "SMTP_PORT": str(smtp_port),
             "SIMULATOR_DATA_DIR": str(folder),
+            "CUSTOMER_KEYS_MASTER": secrets.master_key("key-1"),
             **{f"DATABASE_URL_{name.upper()}": await databases.new(name) for name in SERVICE_NAMES},
         }
         temporal = await stack.enter_async_context(embedded_temporal.running(folder / "temporal"))
         env["TEMPORAL_ADDRESS"] = temporal.address
         settings = TemporalSettings(temporal_address=temporal.address)
         http = await stack.enter_async_context(HttpSession())
-        sagas = await stack.enter_async_context(OrderSagas(settings))
+        codec = await stack.enter_async_context(history_codec(env))
+        sagas = await stack.enter_async_context(OrderSagas(settings, codec))
         shop = Shop(env, http, sagas)
         stack.push_async_callback(shop.close)
         await stack.enter_async_context(
             Worker(
-                await connect(settings),
+                await connect(settings, codec),
                 task_queue=ORDER_QUEUE,
                 workflows=WORKFLOWS,
                 activities=shop.activities(),

@@ -24,7 +24,7 @@ WHY = ("--reason", "the charge is disputed", "--by", "ann")
 
 
 def address(env: WorkflowEnvironment) -> dict[str, str]:
-    return {"TEMPORAL_ADDRESS": env.client.service_client.config.target_host, "COLUMNS": "200"}
+    return {"TEMPORAL_ADDRESS": env.client.service_client.config.target_host, "HISTORIES_IN_CLEAR": "true", "COLUMNS": "200"}
 
 
 @asynccontextmanager
@@ -125,7 +125,7 @@ async def test_what_is_not_there_is_said(commerce: Command, env: WorkflowEnviron
     settled = await commerce(address(env), "undo", "settle", nobody, "refund-payment", "--done", *WHY)
     assert settled.exit_code == 1
     assert "No workflow" in settled.output
-    away = await commerce({"TEMPORAL_ADDRESS": "127.0.0.1:1"}, "undo", "list")
+    away = await commerce({"TEMPORAL_ADDRESS": "127.0.0.1:1", "HISTORIES_IN_CLEAR": "true"}, "undo", "list")
     assert away.exit_code == 2
     assert "Temporal" in away.output
 

@@ -10,10 +10,13 @@ from uuid import UUID
 
 from chassis.clock import utc_now
 from chassis.database import Database
+from chassis.store import UnitOfWork, transaction
 from contracts.address import Address
+from contracts.keys import WrappedKey
 from contracts.money import Money
 from contracts.orders import NEXT_STATUS, AdvanceOrder, CancelRequest, OrderLine, OrderStatus, PlaceOrder, Trouble
 from services.order import commands
+from services.order.model import CustomerKey
 from tests.races.machine import Command, Rows, Subject, seeded_uuid
 
 TO = Address(name="A. Customer", line1="12 Main Street", city="Cincinnati", region="OH", postal_code="45202", country="US")
@@ -35,7 +38,8 @@ PATHS: tuple[tuple[int, tuple[OrderStatus, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Desk:
-    """Orders of one customer: the first is confirmed, the second is written down, the third is new."""
+    """Three orders: the first is confirmed, the second is written down, the third is new. Each one's customer has its id; the
+    first two have a key."""
 
     placements: tuple[PlaceOrder, ...]
     requests: tuple[CancelRequest, ...] = (
@@ -45,6 +49,9 @@ class Desk:
 
     def order(self, random: Random) -> UUID:
         return random.choices(self.placements, (4, 4, 1))[0].order_id
+
+    def key(self, random: Random) -> WrappedKey:
+        return wrapped(random.choice(self.placements).customer_id, "key-1")
 
     def word(self, random: Random) -> AdvanceOrder:
         """Mostly one that may come next."""
@@ -66,6 +73,10 @@ def placement(order_id: UUID) -> PlaceOrder:
     )
 
 
+def wrapped(customer_id: UUID, by: str) -> WrappedKey:
+    return WrappedKey(customer_id=customer_id, wrapped=f"wrapped by {by}".encode(), master_key_id=by)
+
+
 def word(order_id: UUID, said: tuple[int, tuple[OrderStatus, ...]]) -> AdvanceOrder:
     after, path = said
     trouble = Trouble.LOST if _O.UNDELIVERED in path else None
@@ -77,6 +88,7 @@ async def prepare(database: Database, random: Random) -> Desk:
     desk = Desk(tuple(placement(seeded_uuid(random)) for _ in range(3)))
     for order in desk.placements[:2]:
         await commands.accept_order(database, order)
+        await commands.add_key(database, wrapped(order.customer_id, "key-1"))
     path = (_O.RESERVED, _O.PAID, _O.CONFIRMED, _O.SHIPPED)[: random.choice((3, 4))]
     await commands.advance_order(database, AdvanceOrder(order_id=desk.placements[0].order_id, after=1, path=path))
     if random.random() < 0.5:
@@ -108,12 +120,37 @@ def handed_over(desk: Desk, random: Random) -> Command:
     return lambda database: commands.note_handed_over(database, order_id, request)
 
 
+def add_key(desk: Desk, random: Random) -> Command:
+    key = desk.key(random)
+    return lambda database: commands.StoredKeys(database).add(key)
+
+
+def wrap_again(desk: Desk, random: Random) -> Command:
+    keys = [desk.key(random) for _ in range(2)]
+    by = random.choice(("key-2", "key-3"))
+    return lambda database: commands.wrap_keys_again(database, [(key, wrapped(key.customer_id, by)) for key in keys])
+
+
+def destroy(desk: Desk, random: Random) -> Command:
+    customer_id = desk.key(random).customer_id
+    return lambda database: _destroy(database, customer_id)
+
+
+@transaction
+async def _destroy(work: UnitOfWork, customer_id: UUID) -> None:
+    if key := await work.get(CustomerKey, customer_id):
+        key.destroy()
+
+
 COMMANDS: dict[str, Callable[[Desk, Random], Command]] = {
     "accept": accept,
     "advance": advance,
     "wish to cancel": wish,
     "take to hand over": take,
     "note handed over": handed_over,
+    "add key": add_key,
+    "wrap keys again": wrap_again,
+    "destroy key": destroy,
 }
 _EVENTS = {
     "CONFIRMED": "OrderConfirmed",
@@ -145,6 +182,10 @@ def broken(rows: Rows, desk: Desk) -> Sequence[str]:
             wrong.append(f"handed over at {order['hand_over_at']}: {order['placement'] is not None}, {order['cancel_wish']}")
         if not 0 <= order["refunded_minor"] <= order["total_minor"]:
             wrong.append(f"{order['refunded_minor']} of {order['total_minor']} were refunded")
+    for key in rows["customer_keys"]:
+        by = key["master_key_id"]
+        if key["wrapped"] != (f"wrapped by {by}".encode() if by else None):
+            wrong.append(f"a key is {key['wrapped']}, and its master key {by}")
     return wrong
 
 

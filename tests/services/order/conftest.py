@@ -41,9 +41,9 @@ S = OrderStatus
 MASTER_KEY = secrets.master_key("key-1")
 
 
-def codec_for(database: Database) -> HistoryCodec:
-    """As the order service and the worker have one."""
-    return HistoryCodec(OwnDataKeys(StoredKeys(database), EnvironmentMasterKeys.parse(MASTER_KEY)))
+def codec_for(database: Database, lifetime_s: float = 60) -> HistoryCodec:
+    """As the order service and the worker have one. It uses a key for `lifetime_s`."""
+    return HistoryCodec(OwnDataKeys(StoredKeys(database), EnvironmentMasterKeys.parse(MASTER_KEY), lifetime_s=lifetime_s))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
