@@ -14,8 +14,7 @@ from typing import Any
 
 import uvicorn
 import uvloop
-from fastapi import APIRouter, FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import APIRouter, FastAPI
 from sqlalchemy import MetaData
 from starlette.types import ASGIApp
 
@@ -25,7 +24,7 @@ from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
 from chassis.dependencies import is_provided, provide, provided
 from chassis.freshness import describe_freshness
-from chassis.health import Check, Troubles, health_router
+from chassis.health import Check, Troubles, health_router, metrics_router
 from chassis.idempotency import forget_keys
 from chassis.inbox import Inbox
 from chassis.jobs import Job
@@ -117,11 +116,7 @@ def new_app(
     troubles = Troubles()
     provide(app, Troubles, troubles)
     app.include_router(health_router(checks, troubles))
-
-    @app.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
+    app.include_router(metrics_router())
     return app
 
 

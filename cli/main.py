@@ -109,6 +109,22 @@ def secrets(
 
 
 @app.command()
+def token(
+    email: Annotated[str | None, typer.Option(help="Of whom; the password is asked for. Else the first administrator.")] = None,
+    data: DataDir = DEFAULT_DATA,
+) -> None:
+    """Print an access token, good for five minutes: `temporal … --codec-auth "Bearer $(commerce token)"`."""
+    from cli.operators import UNREACHABLE, environment, fail
+    from cli.token import access_token
+
+    env = environment(data)
+    if email is None and not {"ADMIN_EMAIL", "ADMIN_PASSWORD"} <= env.keys():
+        fail("Say of whom: --email", UNREACHABLE)
+    password = env["ADMIN_PASSWORD"] if email is None else typer.prompt("Password", hide_input=True, err=True)
+    typer.echo(access_token(env, email or env["ADMIN_EMAIL"], password))
+
+
+@app.command()
 def access() -> None:
     """Print who may do what, as docs/access.md has it."""
     from cli.access import page

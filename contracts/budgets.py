@@ -26,7 +26,7 @@ without a sign is given up after this and SERVICE_CALL_S."""
 PLACE_WAIT_S = 5.0
 """How long a client waits for the outcome of its order, or of its cancellation; after that the answer is 202."""
 KEY_AT_HAND_S = 300.0
-"""How long a process goes on using a customer's key that it was given. So long after a key was destroyed nobody has it any more."""
+"""How long a process goes on using a customer's key. So long after a key was destroyed nobody has it any more."""
 DRAIN_S = STEP_CALL_S + 1.0
 """What a worker that is stopped gives the steps under way: a deploy burns no try."""
 SERVICE_DRAIN_S = 10.0

@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Literal, Self
 from cli import secrets
 from contracts.budgets import DRAIN_S
 from contracts.events import TOPICS
-from contracts.platform import EDGE, PROCESSES, SERVICE_NAMES, SERVICES, SIMULATORS, WORKER, Process
+from contracts.platform import CONSOLE, EDGE, PROCESSES, SERVICE_NAMES, SERVICES, SIMULATORS, WORKER, Process
 from embedded import builds, clock
 from embedded.apache_kafka import ApacheKafka
 from embedded.envoy import EnvoyServer
@@ -238,7 +238,7 @@ class Platform:
         """Decide every address, then the processes. Fills `env` and the URLs on the way."""
         ports = Ports(self.data_dir / "ports.json")
         infrastructure, addresses = self._infrastructure(ports)
-        self._urls["temporal_ui"] = addresses["TEMPORAL_UI_URL"]
+        self._urls["temporal_ui"] = self._web_ui(ports) if addresses["TEMPORAL_UI_URL"] else ""
         for name in OUR_PROCESSES:
             self._urls[name] = f"http://127.0.0.1:{self._port(ports, name)}"
         self._env = {
@@ -298,14 +298,18 @@ class Platform:
             addresses["TEMPORAL_ADDRESS"] = given["TEMPORAL_ADDRESS"]
             addresses["TEMPORAL_UI_URL"] = given.get("TEMPORAL_UI_URL", "")
         else:
-            kinds = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics")
+            kinds = ("temporal", "temporal_web", "temporal_http", "temporal_metrics")
             long = int(self._settings.get("LONG_HISTORY_EVENTS", "0")) or None
             temporal = TemporalServer(self.data_dir / "temporal", *(self._port(ports, kind) for kind in kinds))
-            temporal = replace(temporal, long_history=long)
+            temporal = replace(temporal, long_history=long, with_codec_server=True)
             specs.append(temporal.spec())
             address = replace(temporal, port=self._port_for_others("temporal", temporal.port)).address
             addresses |= {"TEMPORAL_ADDRESS": address, "TEMPORAL_UI_URL": temporal.ui_url}
         return specs, addresses
+
+    def _web_ui(self, ports: Ports) -> str:
+        """Where people find Temporal's Web UI: behind the console's login, which lets them read what is encrypted."""
+        return f"http://127.0.0.1:{self._port(ports, 'temporal_ui')}"
 
     def _kafka(self, ports: Ports) -> KafkaBroker | ApacheKafka:
         port = self._port(ports, "kafka")
@@ -330,7 +334,7 @@ class Platform:
         )
         up = ("migrate", *(simulator.identifier for simulator in SIMULATORS))
         specs = [*simulators, migrate]
-        for process in (*SERVICES, EDGE, WORKER):
+        for process in (*SERVICES, EDGE, WORKER, CONSOLE):
             parts = PARTS if process.name in self._split else (None,)
             specs += [self._python(process, ports, part=part, start_after=up) for part in parts]
         if self._promote:
@@ -355,6 +359,7 @@ class Platform:
         metrics_port = self._port(ports, "gateway_metrics")
         given = {name.lower(): value for name, value in {**os.environ, **self._env}.items() if value}
         own = {"host": "127.0.0.1", "port": self._port(ports, "gateway"), "metrics_port": metrics_port}
+        own["console_port"] = self._port(ports, "temporal_ui")
         return EnvoyServer(self.data_dir / "gateway", render(GatewaySettings.model_validate(given | own)), metrics_port)
 
     def _python(
