@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from fastapi import APIRouter
 from pydantic import Field, SecretStr
+from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
@@ -20,6 +21,7 @@ from contracts.platform import local_url
 from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
 from temporal.refusals import RefusalInterceptor
+from temporal.step_log import StepLog
 from workflows.order import OrderWorkflow
 
 WORKFLOWS = [OrderWorkflow]
@@ -62,12 +64,14 @@ def order_worker(client: Client, settings: WorkerSettings, http: HttpSession) ->
     def service(name: str) -> ServiceClient:
         return ServiceClient(name, getattr(settings, f"{name}_url"), http, tokens, timeout_s=STEP_CALL_S)
 
+    # What they belong to is told in fields (chassis/logs.py), and not in the message.
+    workflow.logger.workflow_info_on_message = activity.logger.activity_info_on_message = False
     return Worker(
         client,
         task_queue=ORDER_QUEUE,
         workflows=WORKFLOWS,
         activities=all_activities(service),
-        interceptors=[RefusalInterceptor()],
+        interceptors=[StepLog(), RefusalInterceptor()],
         workflow_runner=SANDBOX if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
         max_cached_workflows=500,
         max_concurrent_workflow_tasks=50,

@@ -6,6 +6,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import Runtime
 from temporalio.service import GrpcCompression
 
+from temporal.tracing import OrderTracing
+
 data_converter = pydantic_data_converter
 """How payloads are written. Everything that reads a history (worker, replay, tests) must use the same."""
 
@@ -30,6 +32,7 @@ async def connect(settings: TemporalSettings, *, lazy: bool = False, runtime: Ru
         data_converter=data_converter,
         lazy=lazy,
         runtime=runtime,
+        interceptors=[OrderTracing()],
         # Within one machine or cluster, compressing costs more than sending.
         grpc_compression=GrpcCompression.NONE,
     )

@@ -100,7 +100,8 @@ async def place_order(
     placed = await orders.place(body, caller, key, respond_async=respond_async)
     headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
     if placed.outcome and (refusal := placed.outcome.refusal):
-        log.info("refused", code=refusal.code, path=request.url.path, method=request.method)
+        order_id = placed.order.order_id
+        log.info("refused", order_id=order_id, code=refusal.code, path=request.url.path, method=request.method)
         return problem_response(refusal.code, refusal.detail, instance=request.url.path, extra=refusal.extra, headers=headers)
     headers["Location"] = _location(placed.order.order_id)
     if placed.outcome and placed.outcome.is_definite:
@@ -207,7 +208,9 @@ async def decide_parcel(
 
 @internal.post("/advance", summary="The saga tells how far an order got")
 async def advance_order(db: Db, command: AdvanceOrder) -> OrderAdvanced:
-    return await commands.advance_order(db, command)
+    advanced = await commands.advance_order(db, command)
+    log.info("order_status_reached", order_id=command.order_id, status=advanced.status, code=command.code)
+    return advanced
 
 
 async def _changed(db: Database, caller: Grant, order_id: UUID, response: Response, change: Awaitable[Reply]) -> Reply:
