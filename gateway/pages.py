@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from chassis.clock import utc_now
 from chassis.health import health_router
 from chassis.problems import install_problem_handlers
+from chassis.service import HTTP_TELEMETRY
 from gateway.health import HealthOfAll, PlatformHealth
 from gateway.openapi import PlatformDocument
 
@@ -30,7 +31,9 @@ def edge_app(
     document: PlatformDocument, health: HealthOfAll, security_contact: str, routers: Sequence[APIRouter] = ()
 ) -> FastAPI:
     """The edge application: these pages and what Envoy asks (`routers`)."""
-    app = FastAPI(title="Gateway", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Gateway", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=HTTP_TELEMETRY
+    )
     install_problem_handlers(app)
     app.include_router(health_router({}))  # it needs nothing to start; what the shop lacks is told by /health
     for router in routers:

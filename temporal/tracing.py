@@ -67,8 +67,9 @@ class WorkflowSpan:
 class OrderTracing(ClientInterceptor, Interceptor):
     """For a client of Temporal. A worker takes it from its client."""
 
-    def __init__(self) -> None:
-        self._tracer = trace.get_tracer(__name__)
+    def __init__(self, tracer: trace.Tracer | None = None) -> None:
+        """`tracer`: whose provider is made by `chassis.telemetry`; the process's own if none is given."""
+        self._tracer = tracer or trace.get_tracer(__name__)
         self._sdk = TracingInterceptor(self._tracer)
         self._sdk.header_key, self._sdk.text_map_propagator = HEADER, PROPAGATOR
 
