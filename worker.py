@@ -64,8 +64,7 @@ def order_worker(client: Client, settings: WorkerSettings, http: HttpSession) ->
     def service(name: str) -> ServiceClient:
         return ServiceClient(name, getattr(settings, f"{name}_url"), http, tokens, timeout_s=STEP_CALL_S)
 
-    # What they belong to is told in fields (chassis/logs.py), and not in the message.
-    workflow.logger.workflow_info_on_message = activity.logger.activity_info_on_message = False
+    tell_in_fields()
     return Worker(
         client,
         task_queue=ORDER_QUEUE,
@@ -79,6 +78,11 @@ def order_worker(client: Client, settings: WorkerSettings, http: HttpSession) ->
         max_concurrent_local_activities=50,
         graceful_shutdown_timeout=timedelta(seconds=DRAIN_S),
     )
+
+
+def tell_in_fields() -> None:
+    """What a line of the SDK belongs to stands in its fields (chassis/logs.py), and not once more in its message."""
+    workflow.logger.workflow_info_on_message = activity.logger.activity_info_on_message = False
 
 
 async def main(settings: WorkerSettings) -> None:

@@ -13,7 +13,9 @@ from chassis.logs import logger
 from contracts.ids import order_id_of
 from temporal.refusals import as_refusal
 
-log = logger("worker.steps")
+ABOUT = ("order_id", "step", "attempt", "durable", "duration_ms")
+"""What each line says of the attempt."""
+log = logger(__name__)
 
 
 class StepLog(Interceptor):
@@ -31,7 +33,7 @@ class _Tell(ActivityInboundInterceptor):
         except ApplicationError as error:
             refusal = as_refusal(error)
             if refusal is not None:
-                again = None if error.non_retryable else "yes"
+                again = None if error.non_retryable else True
                 log.info("step_refused", **_about(began), code=refusal.code, error=refusal.detail, tried_again=again)
             else:
                 log.warning("step_failed", **_about(began), error_type=error.type, error=error.message)
@@ -45,13 +47,10 @@ class _Tell(ActivityInboundInterceptor):
 
 def _about(began: float) -> dict[str, object]:
     info = activity.info()
-    return {
-        "order_id": _order_of(info.workflow_id),
-        "step": info.activity_type,
-        "attempt": info.attempt,
-        "durable": None if info.is_local else "yes",
-        "duration_ms": (time.monotonic() - began) * 1000,
-    }
+    took_ms = (time.monotonic() - began) * 1000
+    durable = None if info.is_local else True
+    values = (_order_of(info.workflow_id), info.activity_type, info.attempt, durable, took_ms)
+    return dict(zip(ABOUT, values, strict=True))
 
 
 def _order_of(workflow_id: str | None) -> UUID | None:

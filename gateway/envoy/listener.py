@@ -22,6 +22,31 @@ _HOP_BY_HOP = ("te", "trailer", "http2-settings", "proxy-authorization", "proxy-
 """Between a client and us. Envoy itself takes away the rest of RFC 9110, 7.6.1."""
 
 
+ACCESS_LOG = {
+    "@timestamp": "%START_TIME%",
+    "log.level": "info",
+    "message": "%REQ(:METHOD)% %REQ_WITHOUT_QUERY(:PATH)% %RESPONSE_CODE%",
+    "ecs.version": ECS_VERSION,
+    "service.name": "gateway",
+    "log.logger": "envoy.access",
+    "event.action": "request",
+    "event.duration": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:ns)%",
+    "http.request.id": "%REQ(X-REQUEST-ID)%",
+    "http.request.method": "%REQ(:METHOD)%",
+    "http.request.body.bytes": "%BYTES_RECEIVED%",
+    "http.response.status_code": "%RESPONSE_CODE%",
+    "http.response.body.bytes": "%BYTES_SENT%",
+    "url.path": "%REQ_WITHOUT_QUERY(:PATH)%",
+    "trace.id": "%TRACE_ID%",
+    "labels.protocol": "%PROTOCOL%",
+    "labels.route": "%ROUTE_NAME%",
+    "labels.upstream": "%UPSTREAM_CLUSTER%",
+    "labels.flags": "%RESPONSE_FLAGS%",
+    "labels.why": "%RESPONSE_CODE_DETAILS%",
+}
+"""A line of a request, in the fields of chassis/logs.py: no query, no address, no token."""
+
+
 def front_door(settings: GatewaySettings) -> Json:
     """The public listener. Trusted proxies get a filter chain of their own, in which their headers are believed."""
     chains = []
@@ -185,33 +210,12 @@ def _share(ratio: float) -> Json:
 
 
 def _access_log() -> Json:
-    """One line of JSON a request, in the fields of chassis/logs.py: no query, no address, no token."""
+    """One line of JSON a request."""
     return extension(
         "envoy.access_loggers.stdout",
         "access_loggers.stream.v3.StdoutAccessLog",
         log_format={
-            "json_format": {
-                "@timestamp": "%START_TIME%",
-                "log.level": "info",
-                "message": "%REQ(:METHOD)% %REQ_WITHOUT_QUERY(:PATH)% %RESPONSE_CODE%",
-                "ecs.version": ECS_VERSION,
-                "service.name": "gateway",
-                "log.logger": "envoy.access",
-                "event.action": "request",
-                "event.duration": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:ns)%",
-                "http.request.id": "%REQ(X-REQUEST-ID)%",
-                "http.request.method": "%REQ(:METHOD)%",
-                "http.request.body.bytes": "%BYTES_RECEIVED%",
-                "http.response.status_code": "%RESPONSE_CODE%",
-                "http.response.body.bytes": "%BYTES_SENT%",
-                "url.path": "%REQ_WITHOUT_QUERY(:PATH)%",
-                "trace.id": "%TRACE_ID%",
-                "labels.protocol": "%PROTOCOL%",
-                "labels.route": "%ROUTE_NAME%",
-                "labels.upstream": "%UPSTREAM_CLUSTER%",
-                "labels.flags": "%RESPONSE_FLAGS%",
-                "labels.why": "%RESPONSE_CODE_DETAILS%",
-            },
+            "json_format": ACCESS_LOG,
             "formatters": [extension("envoy.formatter.req_without_query", "formatter.req_without_query.v3.ReqWithoutQuery")],
         },
     )
