@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from fastapi import APIRouter
 from pydantic import Field, SecretStr
+from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
@@ -24,6 +25,7 @@ from temporal.keys import DataKeys, HistorySettings, KeysOfOrderService
 from temporal.names import ORDER_QUEUE
 from temporal.refusals import RefusalInterceptor
 from temporal.versions import VersionSettings
+from temporal.step_log import StepLog
 from workflows.order import OrderWorkflow
 
 WORKFLOWS = [OrderWorkflow]
@@ -82,12 +84,13 @@ def history_codec(settings: WorkerSettings, services: Services) -> HistoryCodec 
 
 def order_worker(client: Client, settings: WorkerSettings, services: Services) -> Worker:
     """The worker on the orders queue. Nothing comes to it until its build is promoted: `commerce release promote`."""
+    tell_in_fields()
     return Worker(
         client,
         task_queue=ORDER_QUEUE,
         workflows=WORKFLOWS,
         activities=all_activities(services.client),
-        interceptors=[RefusalInterceptor()],
+        interceptors=[StepLog(), RefusalInterceptor()],
         deployment_config=WorkerDeploymentConfig(
             version=WorkerDeploymentVersion(settings.temporal_deployment_name, settings.build_id),
             use_worker_versioning=True,
@@ -100,6 +103,11 @@ def order_worker(client: Client, settings: WorkerSettings, services: Services) -
         max_concurrent_local_activities=50,
         graceful_shutdown_timeout=timedelta(seconds=DRAIN_S),
     )
+
+
+def tell_in_fields() -> None:
+    """What a line of the SDK belongs to stands in its fields (chassis/logs.py), and not once more in its message."""
+    workflow.logger.workflow_info_on_message = activity.logger.activity_info_on_message = False
 
 
 async def main(settings: WorkerSettings) -> None:

@@ -263,6 +263,9 @@ class Consumer:
         try:
             envelope = CloudEvent.model_validate_json(record.value or b"")
             event = self._subscription.event_of(envelope)
+            if event and (sender := dict(record.headers or ()).get("traceparent")):
+                # The relay's span, within the trace of the cause.
+                envelope = envelope.model_copy(update={"traceparent": sender.decode("ascii", "replace")})
             return _Received(record, envelope, event) if event else None
         except Exception as error:  # whatever it is: a record must not stop those behind it
             return _Received(record, envelope, defect=error)
@@ -386,7 +389,9 @@ class Consumer:
         now = utc_now()
         lags = {topic: lag_seconds.labels(topic) for topic in {item.record.topic for item in applied}}
         for item in applied:
-            lags[item.record.topic].observe((now - _envelope(item).time).total_seconds())
+            envelope = _envelope(item)
+            lags[item.record.topic].observe((now - envelope.time).total_seconds())
+            log.debug("event_applied", event_type=envelope.type, event_id=envelope.id, order_id=envelope.data.get("order_id"))
         for (topic, kind), count in collections.Counter((item.record.topic, item.type) for item in applied).items():
             self._got_through[kind in self._forwarders] += count
             applied_total.labels(topic, kind).inc(count)
@@ -508,7 +513,7 @@ def _envelope(item: _Received) -> CloudEvent:
 
 def _span_of(envelope: CloudEvent) -> AbstractContextManager[trace.Span]:
     context = context_of({"traceparent": envelope.traceparent or ""})
-    return tracer.start_as_current_span(f"apply {envelope.type}", context)
+    return tracer.start_as_current_span(f"apply {envelope.type}", context, kind=trace.SpanKind.CONSUMER)
 
 
 def _is_recorded(envelope: CloudEvent) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import uvicorn
 import uvloop
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from sqlalchemy import MetaData
 from starlette.types import ASGIApp
 
@@ -65,6 +66,20 @@ _STALE = {
 }
 
 
+def _is_asked_regularly(scope: Mapping[str, object]) -> bool:
+    """By probes, by Prometheus, by Envoy: they do nothing for anybody, and would be traces of their own."""
+    return str(scope.get("path", "")).startswith(("/health", "/metrics", "/.well-known/jwks.json"))
+
+
+HTTP_TELEMETRY: TelemetryConfig = {
+    "operation_spans": False,
+    "logs": False,
+    "metrics": False,
+    "exclude": _is_asked_regularly,
+}
+"""What FastAPI records: one span a request."""
+
+
 class _Api(FastAPI):
     """Says how fresh answers are, that refusals and faults come as problem details, since FastAPI knows but one media type for an
     endpoint, and how a change is refused that comes too late."""
@@ -100,7 +115,7 @@ def new_app(
         title=title,
         description=description,
         version="1.0.0",
-        telemetry={"operation_spans": False, "logs": False, "metrics": False, "exclude": _is_probe},
+        telemetry=HTTP_TELEMETRY,
         responses={
             "4XX": {"model": Problem, "description": "Refused, with the reason"},
             "5XX": {"model": Problem, "description": "Failed, or cannot be told yet: the same request may go through later"},
@@ -118,10 +133,6 @@ def new_app(
     app.include_router(health_router(checks, troubles))
     app.include_router(metrics_router())
     return app
-
-
-def _is_probe(scope: Mapping[str, object]) -> bool:
-    return str(scope.get("path", "")).startswith(("/health", "/metrics"))
 
 
 @dataclass

@@ -4,6 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -59,6 +60,19 @@ def audit(
     from audit import audit_command
 
     audit_command(wait=wait, as_json=as_json, data=data)
+
+
+@app.command()
+def logs(
+    order: Annotated[UUID, typer.Argument(help="The order's id.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is logged from now on, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The lines as they are.")] = False,
+    data: DataDir = DEFAULT_DATA,
+) -> None:
+    """Show what all processes on this machine have logged of one order: time (UTC), process, what, details."""
+    from cli.logs import show_logs
+
+    raise typer.Exit(show_logs(data, order, follow=follow, as_json=as_json))
 
 
 @histories.command()

@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from chassis.clock import utc_now
 from chassis.health import health_router, metrics_router
 from chassis.problems import install_problem_handlers
+from chassis.service import HTTP_TELEMETRY
 from gateway.health import HealthOfAll, PlatformHealth
 from gateway.openapi import PlatformDocument
 
@@ -29,7 +30,9 @@ def edge_app(
     document: PlatformDocument, health: HealthOfAll, security_contact: str, routers: Sequence[APIRouter] = ()
 ) -> FastAPI:
     """The edge application: these pages and what Envoy asks (`routers`)."""
-    app = FastAPI(title="Gateway", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Gateway", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=HTTP_TELEMETRY
+    )
     install_problem_handlers(app)
     app.include_router(metrics_router())
     app.include_router(health_router({}))  # it needs nothing to start; what the shop lacks is told by /health

@@ -1,5 +1,6 @@
 """The front door: how a connection and a request must look, how long they may take, and whose word about the client counts."""
 
+from chassis.logs import ECS_VERSION
 from gateway.envoy.clusters import ADMIN, COLLECTOR, EDGE
 from gateway.envoy.filters import http_filters
 from gateway.envoy.parts import Json, extension, seconds
@@ -19,6 +20,31 @@ _TRACE = ("traceparent", "tracestate", "baggage")
 """A stranger must not decide what we record, nor write into our traces."""
 _HOP_BY_HOP = ("te", "trailer", "http2-settings", "proxy-authorization", "proxy-authenticate", "x-client-trace-id")
 """Between a client and us. Envoy itself takes away the rest of RFC 9110, 7.6.1."""
+
+
+ACCESS_LOG = {
+    "@timestamp": "%START_TIME%",
+    "log.level": "info",
+    "message": "%REQ(:METHOD)% %REQ_WITHOUT_QUERY(:PATH)% %RESPONSE_CODE%",
+    "ecs.version": ECS_VERSION,
+    "service.name": "gateway",
+    "log.logger": "envoy.access",
+    "event.action": "request",
+    "event.duration": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:ns)%",
+    "http.request.id": "%REQ(X-REQUEST-ID)%",
+    "http.request.method": "%REQ(:METHOD)%",
+    "http.request.body.bytes": "%BYTES_RECEIVED%",
+    "http.response.status_code": "%RESPONSE_CODE%",
+    "http.response.body.bytes": "%BYTES_SENT%",
+    "url.path": "%REQ_WITHOUT_QUERY(:PATH)%",
+    "trace.id": "%TRACE_ID%",
+    "labels.protocol": "%PROTOCOL%",
+    "labels.route": "%ROUTE_NAME%",
+    "labels.upstream": "%UPSTREAM_CLUSTER%",
+    "labels.flags": "%RESPONSE_FLAGS%",
+    "labels.why": "%RESPONSE_CODE_DETAILS%",
+}
+"""A line of a request, in the fields of chassis/logs.py: no query, no address, no token."""
 
 
 def front_door(settings: GatewaySettings) -> Json:
@@ -189,30 +215,12 @@ def _share(ratio: float) -> Json:
 
 
 def _access_log() -> Json:
-    """One line of JSON a request: no query, no address, no token."""
+    """One line of JSON a request."""
     return extension(
         "envoy.access_loggers.stdout",
         "access_loggers.stream.v3.StdoutAccessLog",
         log_format={
-            "json_format": {
-                "timestamp": "%START_TIME%",
-                "level": "info",
-                "service": "gateway",
-                "event": "request",
-                "method": "%REQ(:METHOD)%",
-                "path": "%REQ_WITHOUT_QUERY(:PATH)%",
-                "protocol": "%PROTOCOL%",
-                "route": "%ROUTE_NAME%",
-                "upstream": "%UPSTREAM_CLUSTER%",
-                "status": "%RESPONSE_CODE%",
-                "flags": "%RESPONSE_FLAGS%",
-                "why": "%RESPONSE_CODE_DETAILS%",
-                "duration_ms": "%DURATION%",
-                "received_bytes": "%BYTES_RECEIVED%",
-                "sent_bytes": "%BYTES_SENT%",
-                "request_id": "%REQ(X-REQUEST-ID)%",
-                "trace_id": "%TRACE_ID%",
-            },
+            "json_format": ACCESS_LOG,
             "formatters": [extension("envoy.formatter.req_without_query", "formatter.req_without_query.v3.ReqWithoutQuery")],
         },
     )

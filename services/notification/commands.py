@@ -12,6 +12,7 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.statements import locked
 from chassis.store import AlreadyThere, UnitOfWork, transaction
+from chassis.telemetry import RequestContext
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import AccountMailRequested
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
@@ -129,11 +130,11 @@ async def claim_due(work: UnitOfWork, *, limit: int, lease: timedelta) -> list[C
 async def record(work: UnitOfWork, reports: Sequence[Report], *, attempts_allowed: int) -> None:
     """Write down what became of claimed mails."""
     by_id = {report.claimed.notification.notification_id: report for report in reports}
-    events, traceparents = [], []
+    events, causes = [], []
     for notification in await work.all(_THESE, ids=list(by_id)):
         report = by_id[notification.notification_id]
         event = notification.report(report.claimed.lease, report.outcome, report.reason, attempts_allowed=attempts_allowed)
         if event is not None:
             events.append(event)
-            traceparents.append(notification.traceparent)
-    outbox.add(work, *events, traceparents=traceparents)
+            causes.append(RequestContext(notification.traceparent, None))
+    outbox.add(work, *events, causes=causes)

@@ -106,7 +106,8 @@ async def place_order(
     placed = await orders.place(body, caller, key, respond_async=respond_async)
     headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
     if placed.outcome and (refusal := placed.outcome.refusal):
-        log.info("refused", code=refusal.code, path=request.url.path, method=request.method)
+        order_id = placed.order.order_id
+        log.info("refused", order_id=order_id, code=refusal.code, path=request.url.path, method=request.method)
         return problem_response(refusal.code, refusal.detail, instance=request.url.path, extra=refusal.extra, headers=headers)
     headers["Location"] = _location(placed.order.order_id)
     if placed.outcome and placed.outcome.is_definite:
@@ -218,7 +219,9 @@ async def get_erasure(db: Db, customer_id: UUID) -> ErasureProgress:
 
 @internal.post("/advance", summary="The saga tells how far an order got")
 async def advance_order(db: Db, command: AdvanceOrder) -> OrderAdvanced:
-    return await commands.advance_order(db, command)
+    advanced = await commands.advance_order(db, command)
+    log.info("order_status_reached", order_id=command.order_id, status=advanced.status, code=command.code)
+    return advanced
 
 
 @internal_keys.post("/lookup", summary="The keys of customers, wrapped by a master key")

@@ -139,11 +139,12 @@ class OrderService:
         if order.status in DISPATCHED or order.is_over:
             return settled_before(order)
         request = CancelRequest(reason=reason, requested_by=canceller(order.customer_id, caller))
+        log.info("cancel_asked", order_id=order_id, status=order.status, by=request.requested_by)
         try:
             await self._start(order)
             reply = await self.sagas.cancel(order_id, request, _cancel_id(request), self.wait)
         except Unavailable as error:
-            log.warning("cancel_waits_for_saga", order_id=str(order_id), error=str(error))
+            log.warning("cancel_waits_for_saga", order_id=order_id, error=str(error))
             return await wish_to_cancel(self.database, order_id, request)
         if isinstance(reply, CancelReply):
             return reply
@@ -159,6 +160,7 @@ class OrderService:
         state = await self.sagas.decide(order_id, approve, Decision(by=str(caller.subject), reason=reason))
         if state is None:
             raise Refusal(ErrorCode.NOT_IN_REVIEW, "The order is not held for review.")
+        log.info("review_decided", order_id=order_id, decision="approve" if approve else "reject", by=str(caller.subject))
         return state
 
     async def decide_parcel(
@@ -173,6 +175,7 @@ class OrderService:
         state = await self.sagas.decide_parcel(order_id, decision)
         if state is None:
             raise Refusal(ErrorCode.NO_DECISION_PENDING, "No parcel of the order is in trouble.")
+        log.info("parcel_decided", order_id=order_id, decision=choice, by=str(caller.subject))
         return state
 
     async def hand_over(self) -> bool:
@@ -198,7 +201,7 @@ class OrderService:
             try:
                 reply = await self.sagas.cancel(order.order_id, wish, _cancel_id(wish), self.wait)
             except Refusal as refusal:
-                log.info("cancel_refused_late", order_id=str(order.order_id), code=refusal.code)
+                log.info("cancel_refused_late", order_id=order.order_id, code=refusal.code)
             else:
                 if reply is None:
                     await self._require_over(order.order_id)
@@ -251,7 +254,7 @@ class OrderService:
                 return await self.sagas.place(placement, _place_id(order), wait)
             await self.sagas.start(placement, _place_id(order))
         except Unavailable as error:
-            log.warning("order_waits_for_saga", order_id=str(order.order_id), error=str(error))
+            log.warning("order_waits_for_saga", order_id=order.order_id, error=str(error))
         return None
 
     async def _outcome_on_record(self, order: Order, wait: timedelta) -> Outcome | None:

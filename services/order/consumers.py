@@ -53,8 +53,9 @@ def subscription(sagas: ShipmentSignals) -> Subscription:
     """The shipping events that a saga waits for, and who is to be forgotten."""
 
     async def signal(order_id: UUID, update: ShipmentUpdate) -> None:
-        if not await sagas.shipment_updated(order_id, update):
-            log.info("shipment_update_without_saga", order_id=str(order_id), status=update.status)
+        is_told = await sagas.shipment_updated(order_id, update)
+        action = "saga_told" if is_told else "shipment_update_without_saga"
+        log.info(action, order_id=order_id, status=update.status, parcel=update.parcel)
 
     async def on_parcel(event: ParcelEvent, _: CloudEvent) -> None:
         await signal(event.order_id, _update(event, STATUS[type(event)]))
