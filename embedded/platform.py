@@ -246,6 +246,8 @@ class Platform:
         name = f"{process.identifier}-{part}" if part else process.identifier
         port = self._port(ports, process.identifier if part in (None, "api") else f"{process.identifier}_{part}")
         own = {"HOST": "127.0.0.1", "PORT": str(port)}
+        if process is WORKER:
+            own["WORKER_METRICS_ADDRESS"] = f"127.0.0.1:{self._port(ports, f'{name}_sdk_metrics')}"
         if "CLOCK_FILES" in self._settings:
             own |= clock.environment(Path(self._settings["CLOCK_FILES"]) / name)
         return ProcessSpec(

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import bindparam
@@ -38,6 +39,7 @@ from contracts.orders import (
     PlaceOrder,
     PlaceOrderRequest,
 )
+from services.order import figures
 from services.order.model import Order, created, existing, outbox, within_reach
 from services.order.model.placing import KnownPlaces, Terms, priced, require_form
 from temporal.orders import OrderSagas
@@ -292,6 +294,7 @@ async def _add_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
     order = Order.placed(placement)
     work.add(order)
     outbox.add(work, created(placement))
+    work.after_commit(figures.placed_total.inc)
     return order
 
 
@@ -301,7 +304,9 @@ async def advance_order(work: UnitOfWork, command: AdvanceOrder) -> OrderAdvance
     order = await work.get(Order, command.order_id)
     if order is None:
         raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
+    before = figures.Standing.of(order)
     outbox.add(work, *order.advance(command))
+    work.after_commit(partial(figures.count_progress, before, order))
     return order.advanced()
 
 
