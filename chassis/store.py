@@ -152,7 +152,7 @@ class UnitOfWork:
         self._added: list[tuple[SQLModel, bool]] = []
         """And whether each is to be passed over if it is there already."""
         self._last: list[Write] = []
-        self._to_call: list[Callable[[], object]] = []
+        self._when_committed: list[Callable[[], None]] = []
 
     # ── To read for a change ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -293,10 +293,9 @@ class UnitOfWork:
         """Write this with all else that is written at the end. The outbox's way."""
         self._last.append(write)
 
-    def after_commit(self, call: Callable[[], object]) -> None:
-        """Call this as soon as the transaction has committed; never if it does not, and once if the command has to run again. For
-        counting what was done: it may neither wait nor fail, and is lost if the process dies right after the commit."""
-        self._to_call.append(call)
+    def when_committed(self, tell: Callable[[], None]) -> None:
+        """Call this once all of it is committed. It must not fail."""
+        self._when_committed.append(tell)
 
     # ── The transaction ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -350,8 +349,8 @@ class UnitOfWork:
         if self._has_begun:
             self._has_begun = False  # even a commit that fails ends it
             await self._connection.execute("commit")
-        for call in self._to_call:
-            call()
+        for tell in self._when_committed:
+            tell()
 
     async def _roll_back(self) -> None:
         if self._has_begun and not self._connection.is_closed():

@@ -76,7 +76,7 @@ def build(settings: OrderSettings) -> Service:
         wait=timedelta(seconds=settings.place_wait_seconds),
     )
     provide(app, OrderService, orders)
-    taken = _figures(database, sagas, settings.review_deadline_seconds)
+    taken = _figures(database, sagas, orders.terms)
     return Service(
         name="order",
         settings=settings,
@@ -93,7 +93,7 @@ def build(settings: OrderSettings) -> Service:
     )
 
 
-def _figures(database: Database, sagas: OrderSagas, review_seconds: int) -> Figures:
+def _figures(database: Database, sagas: OrderSagas, terms: Terms) -> Figures:
     """What is asked about all orders."""
 
     async def in_flight() -> Sequence[Metric]:
@@ -106,10 +106,10 @@ def _figures(database: Database, sagas: OrderSagas, review_seconds: int) -> Figu
         counts = {what: await sagas.count(query) for what, query in WAITING.items()}
         return figures.waiting(counts, await sagas.count(STUCK))
 
-    async def review_deadline() -> Sequence[Metric]:
-        return figures.review_deadline(review_seconds)
+    async def deadlines() -> Sequence[Metric]:
+        return figures.deadlines(terms)
 
-    return Figures("order", database.asyncpg_dsn, [in_flight, refunds_owed, waiting, review_deadline], every_s=FIGURES_SECONDS)
+    return Figures("order", database.asyncpg_dsn, [in_flight, refunds_owed, waiting, deadlines], every_s=FIGURES_SECONDS)
 
 
 if __name__ == "__main__":

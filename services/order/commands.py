@@ -294,7 +294,7 @@ async def _add_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
     order = Order.placed(placement)
     work.add(order)
     outbox.add(work, created(placement))
-    work.after_commit(figures.placed_total.inc)
+    work.when_committed(figures.placed_total.inc)
     return order
 
 
@@ -306,7 +306,7 @@ async def advance_order(work: UnitOfWork, command: AdvanceOrder) -> OrderAdvance
         raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
     before = figures.Standing.of(order)
     outbox.add(work, *order.advance(command))
-    work.after_commit(partial(figures.count_progress, before, order))
+    work.when_committed(partial(figures.count_progress, before, order))
     return order.advanced()
 
 

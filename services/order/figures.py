@@ -16,6 +16,7 @@ from contracts.errors import ErrorCode
 from contracts.money import Money
 from contracts.orders import FINAL_STATUSES, OrderStatus, Trouble
 from services.order.model import Order
+from services.order.model.placing import Terms
 
 placed_total = Counter("orders_placed_total", "Orders that were accepted.")
 outcomes_total = Counter("order_outcomes_total", "What became of orders, each time that it was told.", ["outcome", "reason"])
@@ -125,7 +126,7 @@ def refunds_owed(rows: Sequence[Mapping[str, Any]]) -> Sequence[Metric]:
         orders.add_metric([row["currency"]], row["orders"])
         amount.add_metric([row["currency"]], float(Money.from_minor(row["minor"], row["currency"]).amount))
     longest = max((_ago(row["since"]) for row in rows), default=0.0)
-    return orders, amount, GaugeMetricFamily("refunds_owed_oldest_seconds", "Since when the oldest of them is owed.", longest)
+    return orders, amount, GaugeMetricFamily("refunds_owed_oldest_seconds", "For how long the oldest of them is owed.", longest)
 
 
 def waiting(counts: Mapping[str, int], stuck: int) -> Sequence[Metric]:
@@ -136,9 +137,16 @@ def waiting(counts: Mapping[str, int], stuck: int) -> Sequence[Metric]:
     return orders, GaugeMetricFamily("saga_undos_stuck", "Orders with an undo that does not succeed.", stuck)
 
 
-def review_deadline(seconds: int) -> Sequence[Metric]:
-    """The deadline of orders that are held from now on."""
-    return (GaugeMetricFamily("order_review_deadline_seconds", "How long an order is held for review at most.", seconds),)
+def deadlines(terms: Terms) -> Sequence[Metric]:
+    """How long orders that are placed now may be in those states that end by themselves when nobody does anything."""
+    deadline = GaugeMetricFamily("order_state_deadline_seconds", "How long an order may stay in a state.", labels=["status"])
+    for status, seconds in {
+        OrderStatus.IN_REVIEW: terms.review_seconds,
+        OrderStatus.CONFIRMED: terms.dispatch_seconds,
+        OrderStatus.UNDELIVERED: terms.decision_seconds,
+    }.items():
+        deadline.add_metric([status], seconds)
+    return (deadline,)
 
 
 def _ago(at: datetime) -> float:

@@ -130,7 +130,7 @@ async def _record(work: UnitOfWork, asked: Payment, answer: ProviderCharge) -> P
     change = payment.settle(answer)
     work.add(*change.transactions)
     outbox.add(work, *change.events)
-    work.after_commit(partial(figures.count, change.transactions))
+    work.when_committed(partial(figures.count, change.transactions))
     return payment
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter
 
+from contracts.money import Money
 from services.payment.model import Transaction, TransactionKind
 
 amount_total = Counter(
@@ -17,6 +18,8 @@ _MOVEMENTS = {
     TransactionKind.REFUND: "refunded",
     TransactionKind.VOID: "voided",
 }
+for _movement in _MOVEMENTS.values():
+    amount_total.labels(_movement, Money.zero().currency)  # there from the start, so that the first one is seen, too
 
 
 def count(transactions: Sequence[Transaction]) -> None:

@@ -211,7 +211,7 @@ async def test_what_follows_a_commit_follows_it_once(database: Database) -> None
             await booked(database, "ann", 1)
         ann.balance -= amount
         balance = ann.balance
-        work.after_commit(lambda: told.append(balance))
+        work.when_committed(lambda: told.append(balance))
         assert told == []
 
     with pytest.raises(asyncpg.CheckViolationError):
