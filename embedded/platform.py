@@ -380,6 +380,7 @@ class Platform:
             own["TEMPORAL_WORKER_BUILD_ID"] = self._build_id
             if self._other_build is not None:
                 own |= builds.environment(self._builds.path(self._build_id), self._build_id)
+            own["WORKER_METRICS_ADDRESS"] = f"127.0.0.1:{self._port(ports, f'{name}_sdk_metrics')}"
         if "CLOCK_FILES" in self._settings:
             own |= clock.environment(Path(self._settings["CLOCK_FILES"]) / name)
         return ProcessSpec(

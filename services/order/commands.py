@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, any_, bindparam
@@ -42,6 +43,7 @@ from contracts.orders import (
     PlaceOrder,
     PlaceOrderRequest,
 )
+from services.order import figures
 from services.order.model import CustomerKey, Order, created, existing, outbox, within_reach
 from services.order.model.placing import KnownPlaces, Terms, priced, require_form
 from temporal.keys import OwnDataKeys
@@ -336,6 +338,7 @@ async def _add_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
     work.at_last(Write(_TAKES_ORDERS, [placement.customer_id], 1))
     work.add(order)
     outbox.add(work, created(placement))
+    work.when_committed(figures.placed_total.inc)
     return order
 
 
@@ -345,7 +348,9 @@ async def advance_order(work: UnitOfWork, command: AdvanceOrder) -> OrderAdvance
     order = await work.get(Order, command.order_id)
     if order is None:
         raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
+    before = figures.Standing.of(order)
     outbox.add(work, *order.advance(command))
+    work.when_committed(partial(figures.count_progress, before, order))
     return order.advanced()
 
 

@@ -7,6 +7,7 @@ What is counted together is locked before the payment is written, and whoever lo
 wait for each other in a circle.
 """
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import OrderForgotten
 from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
+from services.payment import figures
 from services.payment.model import NEVER_TAKEN, VELOCITY, Payment, Recent, Subject, Velocity, outbox
 from services.payment.ports import PaymentProvider, ProviderCharge
 
@@ -131,6 +133,7 @@ async def _record(work: UnitOfWork, asked: Payment, answer: ProviderCharge) -> P
     change = payment.settle(answer)
     work.add(*change.transactions)
     outbox.add(work, *change.events)
+    work.when_committed(partial(figures.count, change.transactions))
     return payment
 
 

@@ -165,6 +165,11 @@ class Order(Table, Aggregate, table=True):
         return tuple(map(OrderLine.model_validate, self.lines))
 
     @property
+    def since(self) -> datetime:
+        """When it reached its status."""
+        return datetime.fromisoformat(self.history[-1]["at"])
+
+    @property
     def for_staff(self) -> str | None:
         """What staff may know beyond `detail`."""
         words: str | None = self.history[-1].get("for_staff")

@@ -26,7 +26,7 @@ async def test_orders_that_wait_for_a_person_are_counted(
     database: Database, catalogue: Catalogue, temporal_server: TemporalServer, temporal_client: Client
 ) -> None:
     service = build(settings_for(database, catalogue, temporal_server.address))
-    [count] = [job for job in service.jobs if isinstance(job, Job) and job.name == "count orders that wait"]
+    [count] = [job for job in service.jobs if isinstance(job, Job) and job.name == "take figures"]
 
     async def counted() -> list[float | None]:
         await count.work()
