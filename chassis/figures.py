@@ -5,13 +5,14 @@
 
 The process that holds a lock in the service's database asks, every so many seconds; a scrape gets the last answers.
 The others offer none of these series, so that a sum over all processes is right. If the one that asks dies, another takes its
-place after `every_s` seconds. An answer that is too old is not offered any more.
+place after `every_s` seconds. An answer that is too old is not offered any more. A question that takes long is asked less often.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import blake2b
 from types import TracebackType
 from typing import Self
@@ -25,8 +26,17 @@ from chassis.jobs import Job
 CONNECT_S = 5.0
 ROUNDS = 4
 """So many rounds long an answer is offered after it was given."""
+SHARE, MOST_ROUNDS = 100, 10
+"""So many times as long as a question took passes before it is asked again, but not more than so many rounds."""
 Question = Callable[[], Awaitable[Sequence[Metric]]]
 """Asks, and returns what is offered to Prometheus. It may raise: then its last answer stays for a while."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    metrics: Sequence[Metric]
+    ask_again_at: float
+    offered_until: float
 
 
 class Figures(Collector):
@@ -37,7 +47,7 @@ class Figures(Collector):
         self._lock = int.from_bytes(blake2b(f"figures of {service}".encode(), digest_size=8).digest(), signed=True)
         self._holding: asyncpg.Connection | None = None
         """The connection that holds the lock, in the process that asks."""
-        self._answers: dict[Question, tuple[float, Sequence[Metric]]] = {}
+        self._answers: dict[Question, _Answer] = {}
 
     async def __aenter__(self) -> Self:
         REGISTRY.register(self)
@@ -53,8 +63,8 @@ class Figures(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The last answers, as Prometheus is told."""
-        oldest = time.monotonic() - ROUNDS * self._every_s
-        return [metric for at, metrics in list(self._answers.values()) if at > oldest for metric in metrics]
+        now = time.monotonic()
+        return [metric for answer in list(self._answers.values()) if now < answer.offered_until for metric in answer.metrics]
 
     def describe(self) -> Iterable[Metric]:
         """Nothing that is known before it was asked for."""
@@ -66,10 +76,16 @@ class Figures(Collector):
             return
         failures: list[Exception] = []
         for question in self._questions:
+            last, began = self._answers.get(question), time.monotonic()
+            if last is not None and began < last.ask_again_at:
+                continue
             try:
-                self._answers[question] = (time.monotonic(), await question())
+                metrics = await question()
             except Exception as error:
                 failures.append(error)
+            else:
+                pause = min(SHARE * (time.monotonic() - began), MOST_ROUNDS * self._every_s)
+                self._answers[question] = _Answer(metrics, began + pause, began + ROUNDS * max(self._every_s, pause))
         if failures:
             raise failures[0]
 
