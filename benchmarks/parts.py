@@ -57,6 +57,14 @@ through the gateway, in turn.""",
     ),
     Part("gateway_customer", "Reads through the gateway, as a customer", "The same with a customer's access token."),
     Part(
+        "codec",
+        "Encrypted histories",
+        """Orders 16 at a time with an order service and a worker that encrypt what they write into histories, in turn with the
+same in clear ([ADR 28](adr/0028-one-key-a-customer.md)); all start anew for each turn. First orders of eight
+customers, whose keys are at hand; then one order each of customers who have just registered, for whom a key
+has to be made, kept, and asked for by the worker. CPU is that of all processes and the client.""",
+    ),
+    Part(
         "cost",
         "What an order leaves behind",
         """Orders 16 at a time while the databases count statements (pg_stat_statements) and the worker its steps (the

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.codec import measure_codec
 from benchmarks.cost import measure_cost
 from benchmarks.events import EVENTS, measure_events
 from benchmarks.figures import FIGURES, TURNS, Measured, spread
@@ -29,7 +30,7 @@ from embedded.platform import Platform
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "performance.md"
-ON_ONE_PLATFORM = ("throughput", "alone", "hot", "replicas", "sandbox", "gateway_anonymous", "gateway_customer", "cost")
+ON_ONE_PLATFORM = ("throughput", "alone", "hot", "replicas", "sandbox", "gateway_anonymous", "gateway_customer", "codec", "cost")
 """In this sequence, on the same running platform."""
 
 
@@ -94,6 +95,8 @@ async def _measure_part(part: str, shop: Ordering, options: Options, directory: 
             return await measure_replicas(shop, options.orders // 2, options.turns)
         case "sandbox":
             return await measure_sandbox(shop, options.orders, options.turns)
+        case "codec":
+            return await measure_codec(shop, options.orders, options.turns)
         case "cost":
             return await measure_cost(shop, options.orders)
         case _:

@@ -218,7 +218,7 @@ def broken(rows: Rows, desk: Desk) -> Sequence[str]:
         if key["forgotten_at"] and key["customer_id"] in naming:
             wrong.append("a key is destroyed while an order still needs it")
         by = key["master_key_id"]
-        if key["wrapped"] != (f"wrapped by {by}".encode() if by else None):
+        if key["wrapped"] != (rf"\x{f'wrapped by {by}'.encode().hex()}" if by else None):
             wrong.append(f"a key is {key['wrapped']}, and its master key {by}")
     return wrong
 
