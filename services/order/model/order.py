@@ -206,8 +206,8 @@ class Order(Table, Aggregate, table=True):
             raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another body.")
 
     def keep_wish_to_cancel(self, request: CancelRequest) -> None:
-        """Keep a wish for the job to pass on; the first one counts."""
-        if self.cancel_wish is None:
+        """Keep a wish for the job to pass on; the first one counts. Of an order that names nobody any more none is kept."""
+        if self.cancel_wish is None and self.forgotten_at is None:
             self.cancel_wish = request.model_dump(mode="json")
             self.hand_over_at = utc_now()
 
