@@ -35,7 +35,7 @@ from chassis.logs import logger
 from chassis.progress import Progress
 from chassis.settings import ServiceSettings
 from chassis.store import UnitOfWork, in_transaction
-from chassis.telemetry import context_of
+from chassis.telemetry import span_after, span_of
 from contracts.events import CloudEvent, Event
 
 BATCH = 500
@@ -512,14 +512,12 @@ def _envelope(item: _Received) -> CloudEvent:
 
 
 def _span_of(envelope: CloudEvent) -> AbstractContextManager[trace.Span]:
-    context = context_of({"traceparent": envelope.traceparent or ""})
-    return tracer.start_as_current_span(f"apply {envelope.type}", context, kind=trace.SpanKind.CONSUMER)
+    return span_after(tracer, f"apply {envelope.type}", envelope.traceparent, envelope.time, trace.SpanKind.CONSUMER)
 
 
 def _is_recorded(envelope: CloudEvent) -> bool:
     """Whether the trace of the event's cause is recorded."""
-    context = context_of({"traceparent": envelope.traceparent}) if envelope.traceparent else None
-    return context is not None and trace.get_current_span(context).get_span_context().trace_flags.sampled
+    return span_of(envelope.traceparent).trace_flags.sampled
 
 
 def _described(error: Exception) -> str:

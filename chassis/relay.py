@@ -27,7 +27,7 @@ from chassis.kafka import close, end_offsets, ensure_topics, for_ever, on_connec
 from chassis.logs import logger
 from chassis.outbox import CHANNEL
 from chassis.settings import ServiceSettings
-from chassis.telemetry import context_of, trace_headers
+from chassis.telemetry import TRACE_LASTS, context_of, trace_headers
 
 BATCH = 500
 BATCH_BYTES = 256 * 1024
@@ -160,12 +160,14 @@ class Relay:
             return False
         partitions = {topic: await producer.partitions(topic) for topic in {row["topic"] for row in rows}}
         batches: dict[TopicPartition, _Batch] = {}
+        traced_since = utc_now() - TRACE_LASTS
         for row in rows:
             key = row["key"].encode()
             place = TopicPartition(row["topic"], partition_of(key, partitions[row["topic"]], ()))
             if place not in batches:
                 batches[place] = _Batch(producer.new_batch())
-            batches[place].add(row["seq"], key, row["envelope"], topic=row["topic"])
+            span = _span_of(row) if row["created_at"] > traced_since else None
+            batches[place].add(row["seq"], key, row["envelope"].encode(), span)
         await self._mark(database, batches, await producer.send(batches))
         for batch in batches.values():
             batch.sent()
@@ -233,11 +235,10 @@ class _Batch:
         self.is_full = False
         self._spans: list[trace.Span] = []
 
-    def add(self, seq: int, key: bytes, envelope: str, *, topic: str) -> None:
-        """Append an event, unless this or one before it did not fit: then it is left to a later round."""
-        span = _span_of(envelope, topic)
+    def add(self, seq: int, key: bytes, value: bytes, span: trace.Span | None = None) -> None:
+        """Append an event, unless this or one before it did not fit: then it is left to a later round. `span`: of its way."""
         headers = _HEADERS if span is None else [*_HEADERS, ("traceparent", _traceparent(span).encode())]
-        if self.records.append(key=key, value=envelope.encode(), timestamp=None, headers=headers) is None:
+        if self.records.append(key=key, value=value, timestamp=None, headers=headers) is None:
             self.is_full = True  # and closed to what would fit
             return
         self.seqs.append(seq)
@@ -250,13 +251,13 @@ class _Batch:
             span.end()
 
 
-def _span_of(envelope: str, topic: str) -> trace.Span | None:
-    """Of the event on its way, if the trace of its cause is recorded."""
-    found = _RECORDED.search(envelope)
+def _span_of(row: asyncpg.Record) -> trace.Span | None:
+    """Of an event on its way, if the trace of its cause is recorded."""
+    found = _RECORDED.search(row["envelope"])
     if found is None:
         return None
     cause = context_of({"traceparent": found[1]})
-    return tracer.start_span(f"publish {topic}", cause, kind=trace.SpanKind.PRODUCER)
+    return tracer.start_span(f"publish {row['topic']}", cause, kind=trace.SpanKind.PRODUCER)
 
 
 def _traceparent(span: trace.Span) -> str:

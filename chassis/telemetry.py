@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from opentelemetry import context as current
 from opentelemetry import propagate, trace
@@ -25,6 +26,10 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes
 
+from chassis.clock import utc_now
+
+TRACE_LASTS = timedelta(minutes=10)
+"""What begins later after its cause is a trace of its own, with a link to that of the cause."""
 REQUEST_HEADER = "x-request-id"
 _REQUEST = current.create_key("request_id")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -158,6 +163,18 @@ def request_id(context: Context | None = None) -> str | None:
     """The gateway's id of the request that this is done for, if it is done for one."""
     found = current.get_value(_REQUEST, context)
     return found if isinstance(found, str) else None
+
+
+@contextmanager
+def span_after(
+    tracer: trace.Tracer, name: str, traceparent: str | None, caused_at: datetime, kind: SpanKind = SpanKind.INTERNAL
+) -> Iterator[trace.Span]:
+    """A span of what is done now for a cause of then: in its trace, or, long after it, in one of its own with a link to it."""
+    context, links = context_of({"traceparent": traceparent or ""}), []
+    if utc_now() - caused_at > TRACE_LASTS and (cause := span_of(traceparent)).is_valid:
+        context, links = Context(), [Link(cause)]
+    with tracer.start_as_current_span(name, context, kind=kind, links=links) as span:
+        yield span
 
 
 def span_of(traceparent: str | None) -> SpanContext:

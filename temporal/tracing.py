@@ -14,7 +14,6 @@ or in a replay has the same parents as the first time, and nothing is recorded d
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from hashlib import blake2b
 from typing import Any, NoReturn
 
@@ -40,13 +39,11 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
-from chassis.telemetry import PROPAGATOR, context_of, span_ids, span_of
+from chassis.telemetry import PROPAGATOR, TRACE_LASTS, context_of, span_ids, span_of
 from temporal.names import ASKING_UPDATES
 
 HEADER = "_tracer-data"
 """Where the SDK's interceptor puts it."""
-TRACE_LASTS = timedelta(minutes=10)
-"""What begins later after its cause begins a trace of its own."""
 _RECORD = "commerce_record_span"
 Carrier = Mapping[str, str]
 

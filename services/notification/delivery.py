@@ -12,7 +12,7 @@ from chassis.clients import Unavailable
 from chassis.database import Database, is_passing
 from chassis.jobs import Job
 from chassis.logs import logger
-from chassis.telemetry import context_of
+from chassis.telemetry import span_after
 from contracts.errors import Refusal
 from contracts.notifications import NotificationKind
 from services.notification import commands, figures, queries, templates
@@ -80,7 +80,8 @@ class Delivery:
         for claimed in claimed_mails:
             if self._stopping or asyncio.get_running_loop().time() > last_start:
                 break
-            with tracer.start_as_current_span("send mail", context_of({"traceparent": claimed.notification.traceparent or ""})):
+            mail = claimed.notification
+            with span_after(tracer, "send mail", mail.traceparent, mail.created_at):
                 report = await self._send(claimed, texts, verified)
             reports.append(report)
             figures.mails_total.labels(claimed.notification.kind, report.outcome).inc()
