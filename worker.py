@@ -19,7 +19,7 @@ from contracts.budgets import DRAIN_S, SERVICE_CALL_S, STEP_CALL_S
 from contracts.platform import local_url
 from temporal.client import TemporalSettings, connect
 from temporal.codec import HistoryCodec
-from temporal.keys import DataKeys, KeysOfOrderService, HistorySettings
+from temporal.keys import DataKeys, HistorySettings, KeysOfOrderService
 from temporal.names import ORDER_QUEUE
 from temporal.refusals import RefusalInterceptor
 from workflows.order import OrderWorkflow

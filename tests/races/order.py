@@ -184,7 +184,7 @@ def broken(rows: Rows, desk: Desk) -> Sequence[str]:
             wrong.append(f"{order['refunded_minor']} of {order['total_minor']} were refunded")
     for key in rows["customer_keys"]:
         by = key["master_key_id"]
-        if key["wrapped"] != (f"wrapped by {by}".encode() if by else None):
+        if key["wrapped"] != (rf"\x{f'wrapped by {by}'.encode().hex()}" if by else None):
             wrong.append(f"a key is {key['wrapped']}, and its master key {by}")
     return wrong
 
