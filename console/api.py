@@ -4,6 +4,7 @@ Envoy asks `/check/…` about every request for the Web UI (gateway/envoy/consol
 something there, because what the Web UI changes goes past the shop's own rules.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from temporalio.converter import PayloadCodec
 
 from chassis.dependencies import from_app, provide
 from chassis.health import health_router, metrics_router
+from chassis.logs import logger
 from chassis.origin import ClientOrigin
 from chassis.plain_input import PlainInput
 from chassis.problems import install_problem_handlers, status_of
@@ -26,13 +28,17 @@ from chassis.tokens import Principal, TokenVerifier
 from console.logins import READERS, Logins, for_staff
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
+from temporal.codec import WORKFLOW
 
+log = logger(__name__)
 COOKIE = "console"
 CHANGERS = frozenset({Role.ADMIN})
 MAX_BODY = 8_000_000
 """The Web UI has a whole page of events decoded at once."""
 FORM_MAX = 4_000
 _READING = frozenset({"GET", "HEAD"})
+_QUERY = re.compile(r"/api/v1/namespaces/[^/]+/workflows/[^/]+/query/[^/]+")
+"""A query of a workflow is sent by POST, and changes nothing."""
 _PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
@@ -66,7 +72,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/login")
 async def login_page(next: str = "/") -> HTMLResponse:
-    return _page("login.html", next=_local(next), error="")
+    return _page("login.html", next=_local(next), email="", error="")
 
 
 @router.post("/login")
@@ -74,11 +80,11 @@ async def log_in(request: Request, origin: ClientOrigin, logins: Annotated[Login
     """With a wrong password the form again; with the right one on to where the reader wanted to go."""
     _from_our_own_page(request)
     form = await _form(request)
-    target = _local(form.get("next", "/"))
+    target, email = _local(form.get("next", "/")), form.get("email", "")
     try:
-        cookie = await logins.begin(form.get("email", ""), SecretStr(form.get("password", "")), origin)
+        cookie = await logins.begin(email, SecretStr(form.get("password", "")), origin)
     except Refusal as refusal:
-        return _page("login.html", status=int(status_of(refusal.code)), next=target, error=refusal.detail)
+        return _page("login.html", status=int(status_of(refusal.code)), next=target, email=email, error=refusal.detail)
     answer = RedirectResponse(target, 303)
     secure = request.headers.get("x-forwarded-proto") == "https"
     answer.set_cookie(COOKIE, cookie, httponly=True, samesite="lax", secure=secure)
@@ -111,21 +117,29 @@ async def check(
     except Refusal as refusal:
         wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
         if refusal.code == ErrorCode.UNAUTHENTICATED and wants_page:
-            wanted = request.scope["raw_path"].decode("latin-1").removeprefix("/check")
             query = f"?{request.url.query}" if request.url.query else ""
-            return RedirectResponse(f"/login?next={quote(_local(wanted + query), safe='')}", 302)
+            return RedirectResponse(f"/login?next={quote(_local(_checked_path(request) + query), safe='')}", 302)
         raise
     if request.method not in _READING:
         _from_our_own_page(request)
-        if not principal.roles & CHANGERS:
+        is_query = request.method == "POST" and _QUERY.fullmatch(_checked_path(request))
+        if not is_query and not principal.roles & CHANGERS:
             raise Refusal(ErrorCode.FORBIDDEN, "Only an admin may change something here.")
     return Response(headers=_cookies_of_others(request))
 
 
-@router.post("/codec/decode", dependencies=[Depends(_staff)])
-async def decode(request: Request, codec: Annotated[PayloadCodec, from_app(PayloadCodec)]) -> Response:
-    """Temporal's codec protocol: the Web UI, and `temporal … --codec-endpoint`, send what they cannot read."""
-    return _payloads_as_json(await codec.decode((await _payloads(request)).payloads))
+@router.post("/codec/decode")
+async def decode(
+    request: Request,
+    reader: Annotated[Principal, Depends(_staff)],
+    codec: Annotated[PayloadCodec, from_app(PayloadCodec)],
+) -> Response:
+    """Temporal's codec protocol: the Web UI and `temporal … --codec-endpoint` send what they cannot read. Who did is logged."""
+    payloads = (await _payloads(request)).payloads
+    found = {payload.metadata[WORKFLOW] for payload in payloads if WORKFLOW in payload.metadata}
+    workflows = sorted(name.decode(errors="replace")[:100] for name in found)[:20]
+    log.info("histories_read", reader=str(reader.subject), workflows=workflows, payloads=len(payloads))
+    return _payloads_as_json(await codec.decode(payloads))
 
 
 @router.post("/codec/encode", dependencies=[Depends(_staff)])
@@ -176,6 +190,12 @@ def _from_our_own_page(request: Request) -> None:
     origin = request.headers.get("origin")
     if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         raise Refusal(ErrorCode.FORBIDDEN, "This was sent from the page of another site.")
+
+
+def _checked_path(request: Request) -> str:
+    """The path that Envoy asks about, as the browser sent it."""
+    path: bytes = request.scope["raw_path"]
+    return path.decode("latin-1").removeprefix("/check")
 
 
 def _cookies_of_others(request: Request) -> dict[str, str]:

@@ -43,6 +43,7 @@ async def test_who_may_not_is_told_why_on_the_page(running: Console, status: int
     assert ("The e-mail or the password is wrong." if status == 401 else "This is for support and admins.") in answer.text
     assert "<script>" not in answer.text
     assert "/&#34;&gt;&lt;script&gt;" in answer.text
+    assert f'value="{who}"' in answer.text
     assert "set-cookie" not in answer.headers
 
 
@@ -139,6 +140,10 @@ async def test_support_looks_and_admins_change(running: Console) -> None:
         for method in ("POST", "PUT", "PATCH", "DELETE"):
             answer = await running.http.request(method, "/check/api/v1/x", headers={"Origin": running.url})
             assert answer.status_code == changes, (role, method)
+        query = "/check/api/v1/namespaces/default/workflows/order-1/query/status"
+        assert (await running.http.post(query)).status_code == 200
+        for path in (f"{query}/x", f"{query}?x=%2Fterminate", "/check/x/query/y", query.replace("/query/", "/reset/")):
+            assert (await running.http.post(path)).status_code == (200 if "?" in path else changes), path
         for origin in FOREIGN:
             answer = await running.http.post("/check/api/v1/x", headers={"Origin": origin})
             assert answer.status_code == 403, (role, origin)
