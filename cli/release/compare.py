@@ -228,7 +228,7 @@ def _compare_operation(was: Json, now: Json, old: Json, new: Json) -> Iterator[s
             else:
                 written = Schema(given["content"][media].get("schema", {}), new)
                 read = Schema(content.get("schema", {}), old)
-                problems = unread(written, read, Older.READER, bounds=False)
+                problems = unread(written, read, Older.READER, bounds=False) | {*_other_meanings(read, written, "", ())}
                 yield from (f"answer {status}{path}: {what}" for path, what in problems)
 
 
