@@ -16,6 +16,8 @@ class Edit:
     new: str
     refused: str = PASSES
     """What the refusal begins with, and what is in it: `promises … required`. Empty: the edit breaks nothing."""
+    also: tuple[str, str, str] | None = None
+    """A second place: file, old, new."""
     recorded: str | None = None
     """A history that was recorded after the edit, in tests/replay/recorded."""
 
@@ -41,6 +43,11 @@ PROMISES = [
     actor: UUID
 ''',
         "promises: activity ReleaseInventory argument.actor … required",
+        also=(
+            STEPS,
+            "ReleaseInventory(order_id=order.order_id, parcel=parcel, ",
+            "ReleaseInventory(order_id=order.order_id, parcel=parcel, actor=order.customer_id, ",
+        ),
     ),
     Edit(
         "a field of a reply is gone",

@@ -80,17 +80,18 @@ def judge(edit: Edit, histories: list[Kept], last: Release) -> Iterator[str]:
 
 def edited(tree: Path, edit: Edit) -> None:
     """Make a copy of the tree with this edit."""
-    package = edit.file.partition("/")[0]
+    places = [(edit.file, edit.old, edit.new), *([edit.also] if edit.also else [])]
+    packages = {COPIED, *(file.partition("/")[0] for file, _, _ in places)}
     for name in CODE:
-        if name in (package, COPIED):
+        if name in packages:
             shutil.copytree(ROOT / name, tree / name)
         else:
             (tree / name).symlink_to(ROOT / name)
-    file = tree / edit.file
-    text = file.read_text()
-    if text.count(edit.old) != 1:
-        raise ValueError(f"{edit.name}: what it replaces is not there once, but {text.count(edit.old)} times")
-    file.write_text(text.replace(edit.old, edit.new))
+    for file, old, new in places:
+        text = (tree / file).read_text()
+        if text.count(old) != 1:
+            raise ValueError(f"{edit.name}: what it replaces is not there once, but {text.count(old)} times")
+        (tree / file).write_text(text.replace(old, new))
 
 
 def _judge(sender: Connection, tree: Path, edit: Edit, histories: list[Kept], last: Release) -> None:
