@@ -5,9 +5,12 @@ them is kept here, to be compared with what the history holds (cli/release/conte
 """
 
 import json
+import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -20,6 +23,7 @@ from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import WorkflowHistory
 from temporalio.converter import PayloadCodec
+from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.worker import (
     Replayer,
     UnsandboxedWorkflowRunner,
@@ -32,6 +36,7 @@ from temporal.client import data_converter
 from worker import WORKFLOWS
 
 Json = dict[str, Any]
+NONDETERMINISM = re.compile(r'Nondeterminism error: [^"]+')
 Item = TypeVar("Item")
 Activate = Callable[[WorkflowActivation], WorkflowActivationCompletion]
 
@@ -62,7 +67,7 @@ async def replay(histories: AsyncIterable[WorkflowHistory], *, runner: WorkflowR
 
     Without a `runner` the sandbox is left out, which is three times as fast; the tests replay within it."""
     listening = _Listening(runner or UnsandboxedWorkflowRunner())
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=data_converter, workflow_runner=listening)
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=data_converter, workflow_runner=listening, runtime=_quiet_runtime())
 
     async def asked() -> AsyncIterator[WorkflowHistory]:
         async for history in histories:
@@ -257,5 +262,13 @@ def _words_of(failure: Failure) -> str:
 
 
 def _short(text: str) -> str:
-    """On one line, and not longer than somebody reads."""
-    return " ".join(text.split())[:500]
+    """On one line, without the SDK's frame around it, and not longer than somebody reads."""
+    found = NONDETERMINISM.search(text)
+    return " ".join((found.group() if found else text).split())[:500]
+
+
+@cache
+def _quiet_runtime() -> Runtime:
+    """The SDK would write every failure to standard output, where the report goes."""
+    logging.getLogger("temporalio.worker").setLevel(logging.CRITICAL)
+    return Runtime(telemetry=TelemetryConfig(logging=None))
