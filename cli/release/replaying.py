@@ -5,8 +5,12 @@ them is kept here, to be compared with what the history holds (cli/release/conte
 """
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -19,6 +23,7 @@ from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import WorkflowHistory
 from temporalio.converter import PayloadCodec
+from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.worker import (
     Replayer,
     UnsandboxedWorkflowRunner,
@@ -31,6 +36,7 @@ from temporal.client import data_converter
 from worker import WORKFLOWS
 
 Json = dict[str, Any]
+NONDETERMINISM = re.compile(r'Nondeterminism error: [^"]+')
 Item = TypeVar("Item")
 Activate = Callable[[WorkflowActivation], WorkflowActivationCompletion]
 
@@ -56,12 +62,12 @@ class Replayed:
     commands: tuple[Command, ...]
 
 
-async def replay(histories: AsyncIterable[WorkflowHistory], *, runner: WorkflowRunner | None = None) -> AsyncIterator[Replayed]:
+async def replay(histories: AsyncIterable[WorkflowHistory], *, runner: WorkflowRunner | None = None) -> AsyncGenerator[Replayed]:
     """Replay one after another; memory holds one at a time. They must be in clear (`in_clear`).
 
     Without a `runner` the sandbox is left out, which is three times as fast; the tests replay within it."""
     listening = _Listening(runner or UnsandboxedWorkflowRunner())
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=data_converter, workflow_runner=listening)
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=data_converter, workflow_runner=listening, runtime=_quiet_runtime())
 
     async def asked() -> AsyncIterator[WorkflowHistory]:
         async for history in histories:
@@ -77,7 +83,7 @@ async def replay(histories: AsyncIterable[WorkflowHistory], *, runner: WorkflowR
 
 async def replay_each(
     kept: Iterable[Item], history_of: Callable[[Item], WorkflowHistory]
-) -> AsyncIterator[tuple[Item, Replayed]]:
+) -> AsyncGenerator[tuple[Item, Replayed]]:
     """Replay one history after another, with what each belongs to."""
     pulled: list[Item] = []
 
@@ -86,8 +92,9 @@ async def replay_each(
             pulled.append(item)
             yield history_of(item)
 
-    async for replayed in replay(histories()):
-        yield pulled.pop(), replayed
+    async with aclosing(replay(histories())) as results:
+        async for replayed in results:
+            yield pulled.pop(), replayed
 
 
 class _Listening(WorkflowRunner):
@@ -255,5 +262,13 @@ def _words_of(failure: Failure) -> str:
 
 
 def _short(text: str) -> str:
-    """On one line, and not longer than somebody reads."""
-    return " ".join(text.split())[:500]
+    """On one line, without the SDK's frame around it, and not longer than somebody reads."""
+    found = NONDETERMINISM.search(text)
+    return " ".join((found.group() if found else text).split())[:500]
+
+
+@cache
+def _quiet_runtime() -> Runtime:
+    """The SDK would write every failure to standard output, where the report goes."""
+    logging.getLogger("temporalio.worker").setLevel(logging.CRITICAL)
+    return Runtime(telemetry=TelemetryConfig(logging=None))
