@@ -61,7 +61,7 @@ async def history_codec(env: Mapping[str, str]) -> "AsyncIterator[HistoryCodec |
     from chassis.settings import async_driver
     from services.order.commands import StoredKeys
     from temporal.codec import HistoryCodec
-    from temporal.keys import OwnDataKeys, HistorySettings
+    from temporal.keys import HistorySettings, OwnDataKeys
 
     settings = settings_from(env, HistorySettings)
     master = settings.master_keys()
