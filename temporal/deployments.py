@@ -4,7 +4,7 @@ Everything here asks or tells the server; `temporal worker deployment …` and t
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -229,17 +229,20 @@ class Deployment:
 
     async def orders(self, build_id: str | None, limit: int) -> list[FlyingOrder]:
         """At most so many orders in flight of a build."""
+        return [order async for order in self.each_order(build_id, limit)]
+
+    async def each_order(self, build_id: str | None, limit: int | None = None, where: str = "") -> AsyncIterator[FlyingOrder]:
+        """Orders in flight of a build, one page after another. `where`: a visibility query that they fulfil, too."""
+        query = f"{self._of(build_id)} AND {where}" if where else self._of(build_id)
         try:
-            return [
-                FlyingOrder(
+            async for found in self._client.list_workflows(query, limit=limit, rpc_timeout=RPC):
+                yield FlyingOrder(
                     order_id_of(found.id),
                     found.typed_search_attributes.get(ORDER_STATUS) or "",
                     found.typed_search_attributes.get(STUCK_UNDO),
                     found.typed_search_attributes.get(PARCEL_TROUBLE),
                     found.start_time,
                 )
-                async for found in self._client.list_workflows(self._of(build_id), limit=limit, rpc_timeout=RPC)
-            ]
         except (RPCError, RuntimeError) as error:
             raise _fault(error) from error
 

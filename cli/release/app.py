@@ -143,3 +143,43 @@ def reset(
         return DONE if done else REFUSED
 
     run(data, work)
+
+
+@release_app.command()
+def check(
+    sample: Annotated[int, typer.Option(min=1, max=100_000, help="So many orders of each build and state are looked at.")] = 20,
+    everything: Annotated[bool, typer.Option("--all", help="Look at every order in flight.")] = False,
+    as_json: AsJson = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Say which orders in flight this tree could not go on with, and what it does not keep of the last release's promises."""
+
+    async def work(deployment: "Deployment") -> int:
+        from cli.release.check import check_release
+
+        good = await check_release(deployment, sample=None if everything else sample, as_json=as_json)
+        return DONE if good else REFUSED
+
+    run(data, work)
+
+
+@release_app.command()
+def record(
+    version: Annotated[str, typer.Argument(help="E.g. 1.2.0.")],
+    force: Annotated[bool, typer.Option("--force", help="Record anew a release that was recorded before.")] = False,
+) -> None:
+    """Keep what this tree promises, its histories and its worker in releases/VERSION: every later change is compared with them."""
+    from cli.release.record import record_release
+
+    raise typer.Exit(record_release(version, force=force))
+
+
+@release_app.command()
+def compare(
+    version: Annotated[str | None, typer.Argument(help="A release that was recorded; the last one if left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what this tree does not keep of a release's promises: to orders in flight, to consumers of events, to clients."""
+    from cli.release.promises import show_differences
+
+    raise typer.Exit(show_differences(version, as_json=as_json))

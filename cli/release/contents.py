@@ -1,18 +1,20 @@
 """What a replay asks for against what the history holds, and whether what it stores can still be read."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import zip_longest
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from temporalio.client import WorkflowHistory
+from temporalio.converter import DataConverter
 
-from cli.release.recorded import payloads_in
-from cli.release.replaying import Command
+from cli.release.recorded import commands_in, ends_within_a_task, payloads_in
+from cli.release.replaying import Command, Replayed, in_clear, replay
 from cli.release.surface import Kind, Part, Place, surface
 from temporal.names import ORDER_WORKFLOW
+from worker import SANDBOX
 
 TEXTS = frozenset({"detail", "for_staff", "message", "reason", "review_reason", "waiting_for", "what"})
 """Fields in which people tell people something. They may be worded otherwise."""
@@ -53,6 +55,30 @@ def unreadable(history: WorkflowHistory) -> Iterator[str]:
             _read(place, value)
         except ValidationError as error:
             yield from (f"{place}{_path(it['loc'])}: {it['msg']}" for it in error.errors(include_url=False, include_input=False))
+
+
+def broken(replayed: Replayed, local: Iterable[Command] | None = None) -> list[str]:
+    """Why this tree cannot go on with an order whose history it replayed; nothing, if it can.
+
+    Without `local`, what its local activities were asked is not compared: it is in no history."""
+    history = replayed.history
+    if replayed.failure is not None:
+        return [replayed.failure, *unreadable(history)]
+    recorded, commands = [*commands_in(history), *(local or ())], replayed.commands
+    if local is None:
+        commands = tuple(command for command in commands if command.kind != "local activity")
+    return [*differences(recorded, commands, is_whole=not ends_within_a_task(history)), *unreadable(history)]
+
+
+async def replays(history: WorkflowHistory, converter: DataConverter) -> str | None:
+    """None if this tree can go on with the order, else why not."""
+
+    async def clear() -> AsyncIterator[WorkflowHistory]:
+        yield await in_clear(history, converter.payload_codec)
+
+    async for replayed in replay(clear(), runner=SANDBOX):
+        return "; ".join(broken(replayed)) or None
+    return None
 
 
 def _by_kind(commands: Iterable[Command]) -> dict[str, list[Command]]:

@@ -34,8 +34,8 @@ class Excused:
 class Reached:
     """Measures from its making until `stop`; make it before the saga's modules are imported."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, excuses: Path) -> None:
+        self._root, self._excuses = root, excuses
         self._coverage = Coverage(data_file=None, branch=True, config_file=False, include=[f"{root / MEASURED}/*"])
         self._coverage.exclude(VALIDATORS)
         self._coverage.start()
@@ -46,7 +46,7 @@ class Reached:
         with tempfile.NamedTemporaryFile(suffix=".json") as report:
             self._coverage.json_report(outfile=report.name)
             files: dict[str, Any] = json.loads(Path(report.name).read_text())["files"]
-        excused, needed, missed = _excused(self._root), set[Excused](), list[str]()
+        excused, needed, missed = _excused(self._excuses), set[Excused](), list[str]()
         for name, found in sorted(files.items()):
             path = Path.cwd() / name
             file, code = str(path.relative_to(self._root)), path.read_text()
@@ -75,6 +75,6 @@ def _missed(found: dict[str, Any]) -> Iterator[tuple[int, str]]:
             yield begin, "no history leaves the function here" if end < 0 else f"no history goes on from here at line {end}"
 
 
-def _excused(root: Path) -> list[Excused]:
-    listed = tomllib.loads((root / UNREACHED).read_text()).get("unreached", ())
+def _excused(file: Path) -> list[Excused]:
+    listed = tomllib.loads(file.read_text()).get("unreached", ())
     return [Excused(it["function"], it["line"], it["why"]) for it in listed]

@@ -8,13 +8,12 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cli.release.coverage import Reached
-
-ROOT = Path(__file__).resolve().parents[2]
+from cli.release.coverage import UNREACHED, Reached
+from cli.release.releases import ROOT, Kept, Release, accepted, is_accepted, kept_histories, latest
 
 
 @dataclass
@@ -22,7 +21,7 @@ class Finding:
     """Something that this tree breaks."""
 
     check: str
-    """`promises`, `events`, `replay`, `content`, `stored`, `coverage` or `api`."""
+    """`promises`, `events`, `replay`, `coverage` or `api`."""
     what: str
     histories: list[str] = field(default_factory=list)
     """In which of the recorded histories it shows."""
@@ -45,51 +44,48 @@ class Verdict:
 class Gate:
     """The checks of the tree that runs."""
 
-    def __init__(self, root: Path = ROOT, *, with_api: bool = True) -> None:
-        self._root, self._with_api, self._first_only = root, with_api, False
-        self._reached = Reached(root)
+    def __init__(
+        self,
+        histories: Iterable[Kept],
+        last: Release,
+        *,
+        tree: Path = ROOT,
+        measures: bool = True,
+        compares_api: bool = True,
+    ) -> None:
+        self._histories, self._last = histories, last
+        self._reached = Reached(tree, ROOT / UNREACHED) if measures else None
+        self._compares_api, self._first_only = compares_api, False
 
     def verdict(self, *, first_only: bool = False) -> Verdict:
         """Of all checks, the cheap ones first. `first_only` ends with the first that finds something."""
-        from cli.release.releases import accepted
-
-        reasons, verdict = accepted(self._root), Verdict()
+        reasons, verdict = accepted(), Verdict()
         self._first_only = first_only
         checks: list[Callable[[], Iterator[Finding]]] = [self.promises, self.events, self.replays, self.coverage]
-        for check in [*checks, self.api] if self._with_api else checks:
+        for check in [*checks, self.api] if self._compares_api else checks:
             for finding in check():
-                is_accepted = any(finding.what == change or finding.what.startswith(f"{change}:") for change in reasons)
-                (verdict.accepted if is_accepted else verdict.findings).append(finding)
+                (verdict.accepted if is_accepted(finding.what, reasons) else verdict.findings).append(finding)
                 if verdict.findings and first_only:
                     return verdict
         return verdict
 
     def promises(self) -> Iterator[Finding]:
         """What orders in flight and other processes rely on, against the last release."""
-        from cli.release.compare import compare_surfaces
-        from cli.release.releases import latest
-        from cli.release.surface import surface
+        from cli.release.promises import surface_differences
 
-        for difference in compare_surfaces(latest(self._root).document("surface"), surface().document()):
-            yield Finding("promises", difference)
+        yield from (Finding("promises", difference) for difference in surface_differences(self._last))
 
     def events(self) -> Iterator[Finding]:
         """What consumers rely on, against the last release."""
-        from cli.release.compare import compare_events
-        from cli.release.documents import asyncapi
-        from cli.release.releases import latest
+        from cli.release.promises import event_differences
 
-        for difference in compare_events(latest(self._root).document("asyncapi"), asyncapi()):
-            yield Finding("events", difference)
+        yield from (Finding("events", difference) for difference in event_differences(self._last))
 
     def api(self) -> Iterator[Finding]:
         """What clients rely on, against the last release."""
-        from cli.release.compare import compare_apis
-        from cli.release.documents import openapi
-        from cli.release.releases import latest
+        from cli.release.promises import api_differences
 
-        for difference in compare_apis(latest(self._root).document("openapi"), openapi()):
-            yield Finding("api", difference)
+        yield from (Finding("api", difference) for difference in api_differences(self._last))
 
     def replays(self) -> Iterator[Finding]:
         """Every recorded history, of this tree's branches and of each release that is kept."""
@@ -101,26 +97,21 @@ class Gate:
         yield from found.values()
 
     async def _replayed(self) -> list[Finding]:
-        from cli.release.contents import differences, unreadable
-        from cli.release.recorded import commands_in
-        from cli.release.releases import kept_histories
-        from cli.release.replaying import replay_each
+        from cli.release.contents import broken
+        from cli.release.replaying import Command, replay_each
 
         found: list[Finding] = []
-        async for kept, replayed in replay_each(kept_histories(self._root), lambda kept: kept.history):
-            if replayed.failure is not None:
-                found.append(Finding("replay", replayed.failure, [kept.name]))
-            else:
-                recorded = [*commands_in(replayed.history), *kept.local]
-                found += [Finding("content", what, [kept.name]) for what in differences(recorded, replayed.commands)]
-            found += [Finding("stored", what, [kept.name]) for what in unreadable(replayed.history)]
+        async for kept, replayed in replay_each(self._histories, lambda kept: kept.history):
+            local = [Command("local activity", name, {"argument": argument}) for name, argument in kept.local]
+            found += [Finding("replay", what, [kept.name]) for what in broken(replayed, local)]
             if found and self._first_only:
                 break
         return found
 
     def coverage(self) -> Iterator[Finding]:
         """What of the saga's code no history reaches. To be asked after the replays."""
-        yield from (Finding("coverage", missed) for missed in self._reached.stop())
+        if self._reached:
+            yield from (Finding("coverage", missed) for missed in self._reached.stop())
 
 
 def main() -> None:
@@ -129,7 +120,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--first", action="store_true", help="stop at the first that would break")
     asked = parser.parse_args()
-    verdict = Gate().verdict(first_only=asked.first)
+    verdict = Gate(kept_histories(), latest()).verdict(first_only=asked.first)
     if asked.json:
         print(json.dumps(asdict(verdict), indent=1))
     else:

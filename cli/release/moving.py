@@ -65,7 +65,7 @@ async def require_replay(
 ) -> None:
     """ReleaseError, unless the target can go on with the history; whether it can is known only of this tree's build."""
     if target == own_build:
-        from cli.release.replaying import replays
+        from cli.release.contents import replays
 
         if why := await replays(history, deployment.data_converter):
             raise ReleaseError(f"Build {target} cannot go on with it: {why}")

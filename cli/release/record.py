@@ -5,31 +5,30 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+import typer
 
 from cli.release.documents import asyncapi, openapi
 from cli.release.releases import HISTORIES, RELEASES, ROOT, VERSION, Release
 from cli.release.surface import surface
+from embedded.builds import write_zip
 
 
 def record_release(version: str, *, force: bool = False, root: Path = ROOT) -> int:
     """Write `releases/VERSION/`; returns the exit code. A release that was recorded stays as it is, unless by `force`."""
-    console = Console(stderr=True)
     if not VERSION.fullmatch(version):
-        console.print(f"{version} is no version like 1.2.3 or 1.2.3-rc.1.")
+        typer.echo(f"{version} is no version like 1.2.3 or 1.2.3-rc.1.", err=True)
         return 2
     release = Release(root / RELEASES / version)
     if release.folder.exists() and not force:
-        console.print(
-            f"{version} is recorded already: what orders in flight rely on does not change afterwards. --force, if it must."
-        )
+        typer.echo(f"{version} is recorded already, and its orders may be in flight: --force, if it must be.", err=True)
         return 1
     shutil.rmtree(release.folder, ignore_errors=True)
     shutil.copytree(root / HISTORIES, release.folder / "histories")
+    write_zip(release.worker, root)
     _write(release, "surface", surface().document())
     _write(release, "openapi", openapi())
     _write(release, "asyncapi", asyncapi())
-    console.print(f"{version} is recorded in {release.folder}")
+    typer.echo(f"{version} is recorded in {release.folder}")
     return 0
 
 

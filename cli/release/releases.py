@@ -5,12 +5,11 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from temporalio.client import WorkflowHistory
-
-from cli.release.replaying import Command
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASES = "releases"
@@ -23,7 +22,7 @@ VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?")
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Kept:
     """A history that was recorded."""
 
@@ -33,15 +32,14 @@ class Kept:
     def name(self) -> str:
         return self.file.stem
 
-    @property
+    @cached_property
     def history(self) -> WorkflowHistory:
         return WorkflowHistory.from_json(f"order-{self.name}", self.file.read_text())
 
-    @property
-    def local(self) -> list[Command]:
-        """What its local activities were asked."""
-        asked = json.loads((self.file.parent / LOCAL / self.file.name).read_text())
-        return [Command("local activity", name, {"argument": argument}) for name, argument in asked]
+    @cached_property
+    def local(self) -> list[tuple[str, Any]]:
+        """What its local activities were asked: names and arguments."""
+        return [(name, argument) for name, argument in json.loads((self.file.parent / LOCAL / self.file.name).read_text())]
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,11 @@ def accepted(root: Path = ROOT) -> dict[str, str]:
     file = root / RELEASES / "accepted.toml"
     listed: Iterable[Json] = tomllib.loads(file.read_text()).get("accepted", ()) if file.exists() else ()
     return {entry["change"]: entry["why"] for entry in listed}
+
+
+def is_accepted(difference: str, reasons: Iterable[str]) -> bool:
+    """Whether somebody has said why it may be: with these very words, or with where it is, the part before the colon."""
+    return any(difference == change or difference.startswith(f"{change}:") for change in reasons)
 
 
 def _order(version: str) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from temporalio.bridge.proto.workflow_activation import QueryWorkflow, WorkflowA
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import WorkflowHistory
-from temporalio.converter import DataConverter, PayloadCodec
+from temporalio.converter import PayloadCodec
 from temporalio.worker import (
     Replayer,
     UnsandboxedWorkflowRunner,
@@ -28,7 +28,7 @@ from temporalio.worker import (
 )
 
 from temporal.client import data_converter
-from worker import SANDBOX, WORKFLOWS
+from worker import WORKFLOWS
 
 Json = dict[str, Any]
 Item = TypeVar("Item")
@@ -73,18 +73,6 @@ async def replay(histories: AsyncIterable[WorkflowHistory], *, runner: WorkflowR
             failed = result.replay_failure
             failure = listening.failure or (_short(str(failed)) if failed else None)
             yield Replayed(result.history, failure, listening.commands)
-
-
-async def replays(history: WorkflowHistory, converter: DataConverter) -> str | None:
-    """None if this tree can go on with the order, else why not."""
-    clear = await in_clear(history, converter.payload_codec)
-    async for replayed in replay(_one(clear), runner=SANDBOX):
-        return replayed.failure
-    return None
-
-
-async def _one(history: WorkflowHistory) -> AsyncIterator[WorkflowHistory]:
-    yield history
 
 
 async def replay_each(
