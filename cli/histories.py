@@ -437,6 +437,7 @@ def repaired(status: OrderStatus, *, cancels: bool = True) -> Play:
 
 DOWN = [unavailable] * 5
 HELD = {"needs_review": True}
+EUROS = {"currency": "EUR"}
 S = OrderStatus
 DISPATCH_S, SILENCE_S, DECISION_S = 3 * 86_400, 10 * 86_400, 3 * 86_400
 SILENT = (reported("DISPATCHED"), reaching(S.SHIPPED), after(SILENCE_S))
@@ -472,6 +473,7 @@ BRANCHES: dict[str, Branch] = {
     "capture_declined": Branch(reviewed(capture_refused, told("approve")), options=HELD),
     # cancels
     "cancelled": Branch(then(cancelled)),
+    "cancelled_in_euros": Branch(then(cancelled), options=EUROS),
     "cancelled_by_signal": Branch(then(signalled("cancel", {"reason": "changed my mind"}))),
     "cancelled_with_the_start": Branch(cancelled_with_the_start),
     "cancelled_while_paying": Branch(cancelled_while_paying),

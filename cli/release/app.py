@@ -168,7 +168,7 @@ def record(
     version: Annotated[str, typer.Argument(help="E.g. 1.2.0.")],
     force: Annotated[bool, typer.Option("--force", help="Record anew a release that was recorded before.")] = False,
 ) -> None:
-    """Keep what this tree promises, its histories and its worker in releases/VERSION; later changes are compared with them."""
+    """Keep what this tree promises, its histories and its worker in releases/VERSION: later changes are compared with them."""
     from cli.release.record import record_release
 
     raise typer.Exit(record_release(version, force=force))

@@ -166,7 +166,8 @@ def _compare_channels(old: Json, new: Json) -> Iterator[str]:
         yield from _changed(f"topic {name}, address", channel["address"], now["address"])
         yield from (f"event {event} on {name}: removed" for event in channel["messages"] if event not in now["messages"])
     for name, was, now in _common(old["components"], new["components"], "messages"):
-        yield from _changed(f"event {name}, key", was["bindings"]["kafka"]["key"], now["bindings"]["kafka"]["key"])
+        key, key_now = (message["bindings"]["kafka"]["key"]["description"] for message in (was, now))
+        yield from _changed(f"event {name}, key", key, key_now)
         before, after = Schema(was["payload"], old), Schema(now["payload"], new)
         both = {"read": before, "written": before}, {"read": after, "written": after}
         for older in Older:
@@ -228,7 +229,7 @@ def _compare_operation(was: Json, now: Json, old: Json, new: Json) -> Iterator[s
             else:
                 written = Schema(given["content"][media].get("schema", {}), new)
                 read = Schema(content.get("schema", {}), old)
-                problems = unread(written, read, Older.READER, bounds=False)
+                problems = unread(written, read, Older.READER, bounds=False) | {*_other_meanings(read, written, "", ())}
                 yield from (f"answer {status}{path}: {what}" for path, what in problems)
 
 

@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -101,11 +102,12 @@ class Gate:
         from cli.release.replaying import Command, replay_each
 
         found: list[Finding] = []
-        async for kept, replayed in replay_each(self._histories, lambda kept: kept.history):
-            local = [Command("local activity", name, {"argument": argument}) for name, argument in kept.local]
-            found += [Finding("replay", what, [kept.name]) for what in broken(replayed, local)]
-            if found and self._first_only:
-                break
+        async with aclosing(replay_each(self._histories, lambda kept: kept.history)) as results:
+            async for kept, replayed in results:
+                local = [Command("local activity", name, {"argument": argument}) for name, argument in kept.local]
+                found += [Finding("replay", what, [kept.name]) for what in broken(replayed, local)]
+                if found and self._first_only:
+                    break
         return found
 
     def coverage(self) -> Iterator[Finding]:

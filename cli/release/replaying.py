@@ -5,7 +5,8 @@ them is kept here, to be compared with what the history holds (cli/release/conte
 """
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -56,7 +57,7 @@ class Replayed:
     commands: tuple[Command, ...]
 
 
-async def replay(histories: AsyncIterable[WorkflowHistory], *, runner: WorkflowRunner | None = None) -> AsyncIterator[Replayed]:
+async def replay(histories: AsyncIterable[WorkflowHistory], *, runner: WorkflowRunner | None = None) -> AsyncGenerator[Replayed]:
     """Replay one after another; memory holds one at a time. They must be in clear (`in_clear`).
 
     Without a `runner` the sandbox is left out, which is three times as fast; the tests replay within it."""
@@ -77,7 +78,7 @@ async def replay(histories: AsyncIterable[WorkflowHistory], *, runner: WorkflowR
 
 async def replay_each(
     kept: Iterable[Item], history_of: Callable[[Item], WorkflowHistory]
-) -> AsyncIterator[tuple[Item, Replayed]]:
+) -> AsyncGenerator[tuple[Item, Replayed]]:
     """Replay one history after another, with what each belongs to."""
     pulled: list[Item] = []
 
@@ -86,8 +87,9 @@ async def replay_each(
             pulled.append(item)
             yield history_of(item)
 
-    async for replayed in replay(histories()):
-        yield pulled.pop(), replayed
+    async with aclosing(replay(histories())) as results:
+        async for replayed in results:
+            yield pulled.pop(), replayed
 
 
 class _Listening(WorkflowRunner):

@@ -156,10 +156,15 @@ def _values(schema: Json) -> list[Any] | None:
 def _bounds(written: Json, reader: Json, path: str) -> Iterator[Problem]:
     for limit, of in AT_MOST.items():
         if limit in reader and (limit not in written or written[limit] > reader[limit]):
-            yield path, f"at most {reader[limit]} {of}".strip() + f", and was {written.get(limit, 'without limit')}"
+            yield path, f"at most {_number(reader[limit])} {of}".strip() + f", and was {_number(written.get(limit))}"
     for limit, of in AT_LEAST.items():
         if limit in reader and (limit not in written or written[limit] < reader[limit]):
-            yield path, f"at least {reader[limit]} {of}".strip() + f", and was {written.get(limit, 'without limit')}"
+            yield path, f"at least {_number(reader[limit])} {of}".strip() + f", and was {_number(written.get(limit))}"
     for rule in ("pattern", "format", "multipleOf"):
         if rule in reader and written.get(rule) != reader[rule]:
             yield path, f"{rule} {reader[rule]}, and was {written.get(rule, 'without')}"
+
+
+def _number(value: float | None) -> str:
+    """As a person writes it: 1000000 and not 1e+06."""
+    return "without limit" if value is None else str(int(value)) if value == int(value) else str(value)
