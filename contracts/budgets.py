@@ -2,6 +2,7 @@
 
 a call of an outside company  <  the first try of a step around it  <  Temporal's limit for a workflow task
 a call of an outside company  <  a durable try of a step
+a wait for a key  <  Temporal's limit for a workflow task
 a wait for a lock  <  the first try of a step; begun anew until  <  a durable try of a step
 what a client waits for an outcome  <  what the gateway gives a request
 """
@@ -25,8 +26,10 @@ ENDED_SESSIONS_WAIT_S = 10.0
 without a sign is given up after this and SERVICE_CALL_S."""
 PLACE_WAIT_S = 5.0
 """How long a client waits for the outcome of its order, or of its cancellation; after that the answer is 202."""
+KEY_WAIT_S = 6.0
+"""How long the worker goes on asking the order service for a customer's key, while a workflow's task waits for it."""
 KEY_AT_HAND_S = 300.0
-"""How long a process goes on using a customer's key that it was given. So long after a key was destroyed nobody has it any more."""
+"""How long a process goes on using a customer's key that it was given. So long after it was destroyed nobody has it any more."""
 DRAIN_S = STEP_CALL_S + 1.0
 """What a worker that is stopped gives the steps under way: a deploy burns no try."""
 SERVICE_DRAIN_S = 10.0

@@ -17,7 +17,7 @@ from contracts.ids import order_id_of
 from temporal.keys import SHOP_NAME, DataKey, DataKeys, KeyDestroyed, WrongKey, name_of, opened, sealed
 
 ENCRYPTED = b"binary/encrypted"
-KEY, WORKFLOW = "encryption-key", "encrypted-for"
+KEY, WORKFLOW = "key", "workflow"
 """Metadata of an encrypted payload: the name of its key, and the id of its workflow."""
 WORKFLOWS_KNOWN = 20_000
 """Of so many workflows a process remembers whose they are: of more than it works on at a time."""

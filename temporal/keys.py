@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from temporalio.exceptions import ApplicationError
 
 from chassis.clients import ServiceClient, Unavailable
-from contracts.budgets import KEY_AT_HAND_S
+from contracts.budgets import KEY_AT_HAND_S, KEY_WAIT_S
 from contracts.errors import ErrorCode, Refusal
 from contracts.keys import KEYS_AT_ONCE, SHOP, KeysFound, LookUpKeys, WrappedKey
 
@@ -31,6 +31,7 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 KEYS_AT_HAND = 10_000
 """So many data keys a process keeps unwrapped."""
+ASK_AGAIN_S = 0.25
 _CUSTOMER = b"customer:"
 SHOP_NAME = b"shop"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -162,14 +163,25 @@ class KeyStore(KeySource, Protocol):
 
 
 class KeysOfOrderService:
-    """Wrapped keys as the order service gives them to other processes."""
+    """Wrapped keys as the order service gives them to other processes. While it starts anew they are asked for again: a task that
+    waits costs less than one that fails."""
 
     def __init__(self, order: ServiceClient) -> None:
         self._order = order
 
     async def find(self, customer_ids: Sequence[UUID]) -> Sequence[WrappedKey]:
         wanted = LookUpKeys(customer_ids=list(customer_ids))
-        return (await self._order.post("/internal/v1/customer-keys/lookup", wanted, KeysFound)).keys
+        fault = Unavailable(f"the order service gave no key within {KEY_WAIT_S:g} s")
+        try:
+            async with asyncio.timeout(KEY_WAIT_S):
+                while True:
+                    try:
+                        return (await self._order.post("/internal/v1/customer-keys/lookup", wanted, KeysFound)).keys
+                    except Unavailable as error:
+                        fault = error
+                    await asyncio.sleep(ASK_AGAIN_S)
+        except TimeoutError:
+            raise fault from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from services.order.model import inbox, metadata
 from services.order.model.placing import Terms
 from temporal.client import TemporalSettings
 from temporal.codec import HistoryCodec
-from temporal.keys import KeySource, OwnDataKeys, HistorySettings
+from temporal.keys import HistorySettings, KeySource, OwnDataKeys
 from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 
 HAND_OVER_SECONDS = 1.0

@@ -12,6 +12,7 @@ def test_s12_each_wait_leaves_room_for_what_it_waits_for() -> None:
     assert budgets.PROVIDER_CALL_S < budgets.STEP_CALL_S < budgets.GATEWAY_SILENCE_S
     assert budgets.SERVICE_CALL_S + budgets.PLACE_WAIT_S < budgets.GATEWAY_SILENCE_S
     assert budgets.STEP_CALL_S < budgets.DRAIN_S
+    assert budgets.SERVICE_CALL_S < budgets.KEY_WAIT_S < budgets.WORKFLOW_TASK_S
     assert max(budgets.PROVIDER_CALL_S, budgets.PLACE_WAIT_S) < budgets.SERVICE_DRAIN_S
     assert budgets.BREAKER_S < budgets.FIRST_TRY_S
     assert budgets.LOCK_WAIT_S < budgets.FIRST_TRY_S

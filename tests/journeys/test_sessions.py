@@ -145,11 +145,16 @@ def _session_of(token: str) -> str:
 async def test_g12_a_process_has_its_own_secrets_only(stage: Stage) -> None:
     """As each is started; and the kernel knows of no more."""
     env, supervisor = stage.platform.env, stage.platform.supervisor
-    secrets = [name for name in env if name.startswith("SERVICE_CLIENT_SECRET_")] + ["JWT_PRIVATE_KEY", "ADMIN_PASSWORD"]
+    secrets = [name for name in env if name.startswith("SERVICE_CLIENT_SECRET_")] + [
+        "JWT_PRIVATE_KEY",
+        "ADMIN_PASSWORD",
+        "CUSTOMER_KEYS_MASTER",
+    ]
     holders = {
         "SERVICE_CLIENT_SECRET_WORKER": {"identity", "worker"},
         "SERVICE_CLIENT_SECRET_ORDER": {"identity", "order"},
         "SERVICE_CLIENT_SECRET_NOTIFICATION": {"identity", "notification"},
+        "CUSTOMER_KEYS_MASTER": {"order", "worker"},
     }
     for secret in secrets:
         found = {name for name in supervisor.pids() if secret in supervisor.environment(name)}

@@ -1,25 +1,32 @@
 """Master keys wrap data keys; data keys are asked for seldom and kept not too long."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from pydantic import SecretStr, ValidationError
 
-from chassis.clients import Unavailable
+from chassis.clients import HttpSession, ServiceClient, ServiceTokens, Unavailable
 from chassis.database import Database
 from chassis.store import UnitOfWork, transaction
 from cli import secrets
 from cli.keys import wrap_all_again
 from contracts.errors import ErrorCode, Refusal
-from contracts.keys import KEYS_AT_ONCE, SHOP, WrappedKey
+from contracts.identity import ServiceToken
+from contracts.keys import KEYS_AT_ONCE, SHOP, KeysFound, LookUpKeys, WrappedKey
 from services.order.model import CustomerKey
 from services.order.queries import keys_by_master
 from temporal.keys import (
+    SHOP_NAME,
     DataKeys,
     EnvironmentMasterKeys,
     HistorySettings,
     KeyDestroyed,
+    KeysOfOrderService,
     KeyUnknown,
     MasterKeys,
     OwnDataKeys,
@@ -225,6 +232,54 @@ async def test_a_customer_has_a_key_before_an_order_is_accepted(own: OwnDataKeys
     stored.asked.clear()
     await own.for_an_order(customer)
     assert stored.asked == []
+
+
+class OrderServer:
+    """The order service (and the part of identity that gives service tokens) over HTTP; it is away for the first questions."""
+
+    def __init__(self, own: OwnDataKeys, away: int) -> None:
+        self.own, self.away, self.asked = own, away, 0
+
+    async def look_up(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        if self.asked <= self.away:
+            return web.Response(status=503)
+        wanted = LookUpKeys.model_validate_json(await request.text())
+        found = KeysFound(keys=[*await self.own.find(wanted.customer_ids)])
+        return web.Response(text=found.model_dump_json(), content_type="application/json")
+
+    async def give_token(self, request: web.Request) -> web.Response:
+        token = ServiceToken(access_token="service", expires_in=600)
+        return web.Response(text=token.model_dump_json(), content_type="application/json")
+
+    @asynccontextmanager
+    async def keys(self) -> AsyncIterator[DataKeys]:
+        """As the worker has them."""
+        app = web.Application()
+        app.router.add_post("/internal/v1/customer-keys/lookup", self.look_up)
+        app.router.add_post("/internal/v1/service-tokens", self.give_token)
+        async with TestServer(app) as server, HttpSession() as http:
+            url = str(server.make_url("")).rstrip("/")
+            tokens = ServiceTokens(http, url, "worker", SecretStr("secret"))
+            yield DataKeys(KeysOfOrderService(ServiceClient("order", url, http, tokens)), MASTER)
+
+
+async def test_the_worker_asks_the_order_service(own: OwnDataKeys, database: Database) -> None:
+    names = [SHOP_NAME, *await made(own, 3)]
+    await forget(database, customer_named(names[3]))
+    order = OrderServer(own, away=2)
+    async with order.keys() as keys:
+        found = await asyncio.gather(*map(keys.get, [*names, name_of(uuid4())]), return_exceptions=True)
+    kinds = [type(each).__name__ for each in found]
+    assert kinds == ["DataKey", "DataKey", "DataKey", "KeyDestroyed", "KeyUnknown"]
+    assert order.asked == 3
+
+
+async def test_the_worker_does_not_ask_for_ever(own: OwnDataKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("temporal.keys.KEY_WAIT_S", 0.5)
+    async with OrderServer(own, away=1000).keys() as keys:
+        with pytest.raises(Unavailable):
+            await keys.get(SHOP_NAME)
 
 
 # ── Rotation ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
