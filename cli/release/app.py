@@ -121,7 +121,7 @@ def move(
 
         return DONE if await move_orders(deployment, orders, to, own_build(), unchecked=unchecked) else REFUSED
 
-    run(data, work)
+    run(data, work, reads_histories=True)
 
 
 @release_app.command()
@@ -142,7 +142,7 @@ def reset(
         done = await reset_order(deployment, order, to, on, own_build(), reason=reason, yes=yes, unchecked=unchecked)
         return DONE if done else REFUSED
 
-    run(data, work)
+    run(data, work, reads_histories=True)
 
 
 @release_app.command()
@@ -160,7 +160,7 @@ def check(
         good = await check_release(deployment, sample=None if everything else sample, as_json=as_json)
         return DONE if good else REFUSED
 
-    run(data, work)
+    run(data, work, reads_histories=True)
 
 
 @release_app.command()

@@ -44,6 +44,7 @@ def _configured() -> Iterator[None]:
     """An environment in which the services can be built, though not run."""
     values = {
         "JWT_PRIVATE_KEY": rsa_key(),
+        "HISTORIES_IN_CLEAR": "true",
         **dict.fromkeys(_ADDRESSES, "http://nowhere"),
         **dict.fromkeys(_SECRETS, "a secret that is long enough"),
         **{f"DATABASE_URL_{service.upper()}": f"postgresql://nowhere/{service}" for service in SERVICE_NAMES},

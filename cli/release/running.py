@@ -3,12 +3,13 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from cli.operators import REFUSED, UNREACHABLE, environment, fail
+from cli.operators import REFUSED, UNREACHABLE, environment, fail, history_codec
 
 if TYPE_CHECKING:
     from temporal.deployments import Deployment
@@ -18,8 +19,10 @@ POLL_S = 1.0
 FIRST_POLL_S = 0.1
 
 
-def run(data: Path, work: "Callable[[Deployment], Awaitable[int]]") -> NoReturn:
-    """Do some work with the deployment, and exit: 0 done, 1 refused or there is no such thing, 2 Temporal cannot be reached."""
+def run(data: Path, work: "Callable[[Deployment], Awaitable[int]]", *, reads_histories: bool = False) -> NoReturn:
+    """Do some work with the deployment, and exit: 0 done, 1 refused or there is no such thing, 2 Temporal cannot be reached.
+
+    Who `reads_histories` needs the keys of customers and the order service's database, too."""
     from pydantic import ValidationError
 
     from chassis.clients import Unavailable
@@ -31,13 +34,15 @@ def run(data: Path, work: "Callable[[Deployment], Awaitable[int]]") -> NoReturn:
     given = {name.lower(): value for name, value in env.items() if name.startswith("TEMPORAL_") and value}
 
     async def main() -> int:
-        client = await connect(TemporalSettings.model_validate(given), lazy=True)
-        return await work(Deployment(client, VersionSettings.model_validate(given).temporal_deployment_name))
+        async with history_codec(env) if reads_histories else nullcontext() as codec:
+            client = await connect(TemporalSettings.model_validate(given), codec, lazy=True)
+            return await work(Deployment(client, VersionSettings.model_validate(given).temporal_deployment_name))
 
     try:
         code = asyncio.run(main())
     except ValidationError as error:
-        fail("; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors()), UNREACHABLE)
+        words = (": ".join([*map(str, item["loc"]), item["msg"].removeprefix("Value error, ")]) for item in error.errors())
+        fail("; ".join(words), UNREACHABLE)
     except ReleaseError as error:
         fail(str(error), REFUSED)
     except (Unavailable, OSError) as error:

@@ -9,8 +9,8 @@ from pathlib import Path
 from embedded.builds import CODE
 from embedded.platform import ROOT
 
-PACKAGES = (*CODE, "audit", "cli", "data", "embedded", "gateway", "services", "simulators", "testing")
-"""What the `commerce` command and the platform import of a tree."""
+PACKAGES = (*CODE, "audit", "cli", "data", "embedded", "gateway", "releases", "services", "simulators", "testing")
+"""What the `commerce` command and the platform need of a tree."""
 
 
 @dataclass(frozen=True)

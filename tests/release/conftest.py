@@ -76,7 +76,9 @@ class Releases:
 
     async def run(self, *words: object) -> Result:
         """`commerce release …`."""
-        return await self.commerce({"TEMPORAL_ADDRESS": self.address, "COLUMNS": "200"}, "release", *words)
+        return await self.commerce(
+            {"TEMPORAL_ADDRESS": self.address, "HISTORIES_IN_CLEAR": "true", "COLUMNS": "200"}, "release", *words
+        )
 
     async def done(self, *words: object) -> str:
         """What it says when it succeeds."""
