@@ -18,7 +18,7 @@ from orders o, lateral (
     from jsonb_array_elements(o.lines) as l
 ) as line
 """
-KEYS = """
+KEYS_TO_DESTROY = """
 select customer_id, forget_requested_at, wrapped is not null, forgotten_at is not null from customer_keys
 where forget_requested_at is not null
 """

@@ -145,7 +145,7 @@ class Reader:
         async with self._snapshot(Source.ORDER) as database:
             books.orders = await _rows(database, OrderRow._make, queries.ORDERS)
             books.lines = await _rows(database, LineRow._make, queries.LINES)
-            books.keys = await _rows(database, KeyRow._make, queries.KEYS)
+            books.keys = await _rows(database, KeyRow._make, queries.KEYS_TO_DESTROY)
             await self._read_outbox(database, Source.ORDER, books)
 
     async def _read_payment(self, books: Books) -> None:
