@@ -5,6 +5,7 @@ them is kept here, to be compared with what the history holds (cli/release/conte
 """
 
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import WorkflowHistory
 from temporalio.converter import PayloadCodec
+from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.worker import (
     Replayer,
     UnsandboxedWorkflowRunner,
@@ -62,7 +64,8 @@ async def replay(histories: AsyncIterable[WorkflowHistory], *, runner: WorkflowR
 
     Without a `runner` the sandbox is left out, which is three times as fast; the tests replay within it."""
     listening = _Listening(runner or UnsandboxedWorkflowRunner())
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=data_converter, workflow_runner=listening)
+    quiet = Runtime(telemetry=TelemetryConfig(logging=None))  # what fails is told by who asked
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=data_converter, workflow_runner=listening, runtime=quiet)
 
     async def asked() -> AsyncIterator[WorkflowHistory]:
         async for history in histories:
@@ -248,6 +251,9 @@ def seconds(duration: Message) -> float:
     return duration.ToTimedelta().total_seconds()
 
 
+_PYDANTIC_ADDS = re.compile(r" \[type=.*\]$|^ *For further information visit .*$", re.MULTILINE)
+
+
 def _words_of(failure: Failure) -> str:
     causes = [failure.message]
     while failure.HasField("cause"):
@@ -257,5 +263,5 @@ def _words_of(failure: Failure) -> str:
 
 
 def _short(text: str) -> str:
-    """On one line, and not longer than somebody reads."""
-    return " ".join(text.split())[:500]
+    """On one line, not longer than somebody reads, and without what Pydantic adds: it quotes what the order holds."""
+    return " ".join(_PYDANTIC_ADDS.sub("", text).split())[:500]
