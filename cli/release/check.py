@@ -4,6 +4,7 @@ A sample of every build and state is replayed, and all that its histories store 
 """
 
 import json
+import logging
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass, field
 from uuid import UUID
@@ -65,6 +66,7 @@ class Report:
 
 async def check_release(deployment: Deployment, *, sample: int | None, as_json: bool) -> bool:
     """Print what this tree would break; whether that is nothing. `sample`: orders of each build and state; None: all of them."""
+    logging.getLogger("temporalio.worker").setLevel(logging.CRITICAL)  # what fails is told below, and not as a traceback
     report = _compared()
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as progress:

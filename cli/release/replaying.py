@@ -253,6 +253,9 @@ def seconds(duration: Message) -> float:
     return duration.ToTimedelta().total_seconds()
 
 
+_PYDANTIC_ADDS = re.compile(r" \[type=.*\]$|^ *For further information visit .*$", re.MULTILINE)
+
+
 def _words_of(failure: Failure) -> str:
     causes = [failure.message]
     while failure.HasField("cause"):
@@ -262,9 +265,10 @@ def _words_of(failure: Failure) -> str:
 
 
 def _short(text: str) -> str:
-    """On one line, without the SDK's frame around it, and not longer than somebody reads."""
+    """On one line, not longer than somebody reads, without the SDK's frame and what Pydantic adds: it quotes what the order holds."""
     found = NONDETERMINISM.search(text)
-    return " ".join((found.group() if found else text).split())[:500]
+    told = found.group() if found else _PYDANTIC_ADDS.sub("", text)
+    return " ".join(told.split())[:500]
 
 
 @cache

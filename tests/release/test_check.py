@@ -89,13 +89,24 @@ async def test_payloads_that_an_edited_tree_cannot_read(releases: Releases, tmp_
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cli.main", "release", "check", "--json"),
             cwd=tree,
-            env=os.environ | {"PYTHONPATH": str(tree), "PYTHONSAFEPATH": "1", "TEMPORAL_ADDRESS": releases.address},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(tree),
+                "PYTHONSAFEPATH": "1",
+                "TEMPORAL_ADDRESS": releases.address,
+                "HISTORIES_IN_CLEAR": "true",
+            },
             stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
         )
-        out, _ = await process.communicate()
+        out, errors = await process.communicate()
         said = json.loads(out)
         assert process.returncode == 1
         assert "activity ProcessPayment result.method: is required, and is new" in said["promises"]
         ((order,),) = [build["broken"] for build in said["builds"]]
         assert order["order"] == str(saga.order.order_id)
         assert "activity ProcessPayment result.method: Field required" in order["why"]
+        assert "Traceback" not in errors.decode()
+        assert "WARN" not in errors.decode()
+        assert "Field required" in order["why"][0]
+        assert "input_value" not in order["why"][0], "what an order holds is not told"
