@@ -265,7 +265,7 @@ def _words_of(failure: Failure) -> str:
 
 
 def _short(text: str) -> str:
-    """On one line, not longer than somebody reads, without the SDK's frame and what Pydantic adds: it quotes what the order holds."""
+    """On one line, without the SDK's frame and without what Pydantic adds: it quotes what the order holds."""
     found = NONDETERMINISM.search(text)
     told = found.group() if found else _PYDANTIC_ADDS.sub("", text)
     return " ".join(told.split())[:500]
