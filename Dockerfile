@@ -17,7 +17,9 @@ WORKDIR /app
 # .dockerignore lets through what the processes need, and nothing else.
 COPY . .
 RUN python -m compileall -q /app
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0 PORT=8000
+# Which build of the saga this is, e.g. of a release; empty: it is named after its files.
+ARG BUILD_ID=
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0 PORT=8000 TEMPORAL_WORKER_BUILD_ID=$BUILD_ID
 USER 10001:10001
 EXPOSE 8000
 CMD ["python", "-m", "gateway.app"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -116,7 +117,15 @@ def access() -> None:
 
 def main() -> None:
     """The command itself."""
-    app(prog_name="commerce")
+    try:
+        app(prog_name="commerce")
+    except SystemExit as done:
+        # Threads of Temporal's client abort a process whose interpreter is being taken down (temporalio/sdk-python, issue 300).
+        if "temporalio.bridge" in sys.modules and (done.code is None or isinstance(done.code, int)):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(done.code or 0)
+        raise
 
 
 if __name__ == "__main__":

@@ -105,6 +105,7 @@ class Platform:
         self._lock: IO[str] | None = None
         self._supervisor: Supervisor | None = None
         self._urls: dict[str, str] = {}
+        self._ports: Ports
         self._build_id = ""
 
     @property
@@ -167,7 +168,7 @@ class Platform:
         name = f"worker-{build_id}"
         zipped = self._builds.keep(code, build_id)
         if name not in self.supervisor.names():
-            own = self._python(WORKER, Ports(self.data_dir / "ports.json"), name=name, start_after=("migrate",))
+            own = self._python(WORKER, self._ports, name=name, start_after=("migrate",))
             env = {**own.env, **builds.environment(zipped, build_id)}
             self.supervisor.add(replace(own, env=env, cwd=self._builds.directory))
         await self.supervisor.start(name)
@@ -233,7 +234,7 @@ class Platform:
 
     def _compose(self) -> list[ProcessSpec]:
         """Decide every address, then the processes. Fills `env` and the URLs on the way."""
-        ports = Ports(self.data_dir / "ports.json")
+        ports = self._ports = Ports(self.data_dir / "ports.json")
         infrastructure, addresses = self._infrastructure(ports)
         self._urls["temporal_ui"] = addresses["TEMPORAL_UI_URL"]
         for name in OUR_PROCESSES:

@@ -23,9 +23,10 @@ from temporal.names import SEARCH_ATTRIBUTES, search_attribute_kind
 
 DYNAMIC_CONFIG = {
     "history.timerProcessorMaxTimeShift": '"10ms"',  # else each timer and retry comes up to a second late
-    # Within seconds after a build's last order has ended it counts as drained, and a minute after its last worker it may be
-    # deleted: minutes are for clusters, whose lists of workflows are further behind.
-    "matching.wv.VersionDrainageStatusVisibilityGracePeriod": '"5s"',
+    # A build whose last order has ended soon counts as drained, and a minute after its last worker it may be deleted; minutes are
+    # for clusters, whose lists of workflows are further behind. Longer than a workflow task may take, so that an order whose
+    # first one was under way when another build was promoted is not overlooked.
+    "matching.wv.VersionDrainageStatusVisibilityGracePeriod": '"12s"',
     "matching.wv.VersionDrainageStatusRefreshInterval": '"10s"',
     "matching.PollerHistoryTTL": '"65s"',
 }

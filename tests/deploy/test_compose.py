@@ -42,7 +42,22 @@ def test_it_is_valid() -> None:
 
 def test_each_process_runs_as_on_a_laptop() -> None:
     assert {name: tuple(OURS[name]["command"]) for name in processes()} == processes()
-    assert set(OURS) == {*processes(), "commerce", "gateway-config"}
+    assert set(OURS) == {*processes(), "commerce", "gateway-config", "worker-previous"}
+
+
+def test_a_previous_worker_is_the_same_process_of_the_image_before() -> None:
+    previous, worker = COMPOSE["worker-previous"], COMPOSE["worker"]
+    assert previous["profiles"] == ["previous"]
+    assert previous["image"] == "distributed-commerce:previous"
+    assert "build" not in previous  # the code that comes now must never take its place
+    own = {"profiles", "image", "pull_policy", "networks"}
+    assert {k: v for k, v in previous.items() if k not in own} == {k: v for k, v in worker.items() if k not in ("image", "build")}
+
+
+def test_the_image_says_which_build_it_is_and_nothing_else_does() -> None:
+    assert compose()["x-process"]["build"]["args"] == {"BUILD_ID": "${BUILD_ID:-}"}
+    assert "TEMPORAL_WORKER_BUILD_ID=$BUILD_ID" in (ROOT / "Dockerfile").read_text()
+    assert not any("TEMPORAL_WORKER_BUILD_ID" in service.get("environment", {}) for service in COMPOSE.values())
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -90,7 +105,7 @@ def test_the_env_file_is_complete() -> None:
 
 
 def test_images_are_pinned() -> None:
-    for service in COMPOSE.values():
+    for service in (service for name, service in COMPOSE.items() if name != "worker-previous"):
         assert re.fullmatch(r"[a-z/-]+:v?\d+(\.\d+)+(-\w+)?", service["image"])
 
 
@@ -125,6 +140,8 @@ def test_what_must_have_happened_before() -> None:
     assert all(waits(service, "migrate") for service in SERVICES)
     assert waits("order", "temporal-setup")
     assert waits("worker", "temporal-setup")
+    assert waits("gateway", "release")
+    assert COMPOSE["release"]["depends_on"] == {"worker": {"condition": "service_healthy"}}
     assert waits("temporal", "temporal-schema")
 
 

@@ -66,7 +66,22 @@ def environment_of(name: str) -> dict[str, str]:
         else:
             assert (NAMESPACE, source["secretRef"]["name"]) in SECRETS or source["secretRef"].get("optional")
             told |= SECRETS.get((NAMESPACE, source["secretRef"]["name"]), {})
-    return told | {variable["name"]: variable["value"] for variable in container(name).get("env", [])}
+    return told | {variable["name"]: _value(variable) for variable in container(name).get("env", [])}
+
+
+def _value(variable: dict[str, Any]) -> str:
+    """What is written, or what the label says that is named instead."""
+    if "value" in variable:
+        return str(variable["value"])
+    label = re.fullmatch(r"metadata\.labels\['(.+)'\]", variable["valueFrom"]["fieldRef"]["fieldPath"])
+    assert label is not None
+    return str(build_kustomization()["labels"][0]["pairs"][label[1]])
+
+
+def build_kustomization() -> dict[str, Any]:
+    """Of one build of the worker."""
+    found: dict[str, Any] = yaml.safe_load((FOLDER / "base" / "worker-build" / "kustomization.yaml").read_text())
+    return found
 
 
 @pytest.mark.parametrize("file", sorted({file for file, _ in manifests()}), ids=lambda file: str(file.relative_to(FOLDER)))
@@ -107,7 +122,8 @@ def test_each_process_has_a_deployment_with_its_command() -> None:
 
 @pytest.mark.parametrize("name", [*SETTINGS, *SIMULATED])
 def test_its_environment_has_the_same_names_as_in_compose(name: str) -> None:
-    assert set(environment_of(name)) == set(compose()["services"][name]["environment"])
+    by_the_image = {"TEMPORAL_WORKER_BUILD_ID"} if name == "worker" else set()
+    assert set(environment_of(name)) - by_the_image == set(compose()["services"][name]["environment"])
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -211,12 +227,38 @@ def test_production_changes_only_what_exists() -> None:
         assert changed[variable] != base[variable]
 
 
+def test_each_build_has_workers_and_a_release_of_its_own() -> None:
+    kustomization, image = build_kustomization(), compose()["services"]["worker"]["image"]
+    build_id = image.partition(":")[2]
+    assert kustomization["labels"] == [{"pairs": {"temporal.io/build-id": build_id}, "includeSelectors": True}]
+    assert kustomization["nameSuffix"] == f"-{build_id.replace('.', '-')}"
+    production = yaml.safe_load((FOLDER / "overlays" / "production" / "kustomization.yaml").read_text())
+    assert production["images"] == [{"name": "distributed-commerce", "newTag": build_id}]
+    (job,) = [job for name, job in objects("Job", "base").items() if name == "release"]
+    (told,) = job["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert (told["name"], _value(told)) == ("TEMPORAL_WORKER_BUILD_ID", build_id)
+    assert environment_of("worker")["TEMPORAL_WORKER_BUILD_ID"] == build_id
+    assert job["spec"]["template"]["spec"]["containers"][0]["envFrom"] == [{"configMapRef": {"name": "commerce"}}]
+    # What all builds share is found by what they have in common.
+    for kind in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
+        assert "temporal.io/build-id" not in str(objects(kind, "base")["worker"])
+
+
+def test_the_release_reaches_temporal_and_nothing_else() -> None:
+    assert servers_reached("release") == {("temporal", None)}
+    policy = next(policy for name, policy in objects("NetworkPolicy", "infrastructure").items() if name == "temporal")
+    allowed = {
+        entry["podSelector"]["matchLabels"].get("app.kubernetes.io/name") for entry in policy["spec"]["ingress"][0]["from"]
+    }
+    assert {"order", "worker", "release"} <= allowed
+
+
 # ── Who may talk to whom ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def labels_of(name: str) -> dict[str, str]:
-    if name == "migrate":
-        return {"app.kubernetes.io/name": "migrate"}
+    if name in objects("Job", "base"):
+        return {"app.kubernetes.io/name": name}
     labels: dict[str, str] = DEPLOYMENTS[name]["spec"]["template"]["metadata"]["labels"]
     return labels
 

@@ -1,9 +1,7 @@
 """Builds of the worker: their names, their zips, and a platform that goes on with the orders of an earlier one."""
 
-import shutil
 import sys
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -20,13 +18,12 @@ from embedded.platform import ROOT
 from embedded.supervisor import ProcessSpec
 from temporal.client import TemporalSettings, connect
 from temporal.versions import VersionSettings, tree_build_id
+from testing.edited_tree import NEW_STEP, edited_tree
 from testing.households import purchase_of
 from testing.platform_process import PlatformProcess
 from testing.shop import UNHINDERED, open_shop
 from testing.stage import small_baskets
 from tests.conftest import eventually
-
-PACKAGES = (*CODE, "audit", "cli", "data", "embedded", "gateway", "services", "simulators", "testing")
 
 
 def tree(folder: Path) -> Path:
@@ -96,17 +93,8 @@ def test_a_zip_has_all_that_a_worker_imports(tmp_path: Path) -> None:
     assert {Path(name).parts[0] for name in names} == set(CODE)
 
 
-EDITS = {
-    # A new step before the first one: no order that the other build has started could go on with this code.
-    "            reservation = await progress.do(": (
-        "            await workflow.sleep(timedelta(milliseconds=10))\n            reservation = await progress.do("
-    ),
-    '"Confirmed", for_staff': '"Confirmed by the edited build", for_staff',
-}
-
-
 async def test_a_platform_whose_tree_was_edited_goes_on_with_the_orders_of_the_tree_before(tmp_path: Path) -> None:
-    edited = edited_tree(tmp_path / "edited", EDITS)
+    edited = edited_tree(tmp_path / "edited", NEW_STEP)
     was, will_be = tree_build_id(ROOT), tree_build_id(edited)
     data = tmp_path / "data"
     baskets = small_baskets(3)
@@ -148,23 +136,6 @@ async def test_a_platform_whose_tree_was_edited_goes_on_with_the_orders_of_the_t
 
                 await eventually(is_forgotten, what="the drained build's worker and zip are gone")
                 assert (await shop.order(latest))["status"] == OrderStatus.CONFIRMED
-
-
-def edited_tree(folder: Path, edits: Mapping[str, str]) -> Path:
-    """A copy of this tree with edits in the order's workflow."""
-    for name in PACKAGES:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name)
-        else:
-            shutil.copy2(source, folder / name)
-    story = folder / "workflows" / "order.py"
-    text = story.read_text()
-    for before, after in edits.items():
-        assert text.count(before) == 1, before
-        text = text.replace(before, after)
-    story.write_text(text)
-    return folder
 
 
 async def version(temporal: Client, order_id: str) -> str:

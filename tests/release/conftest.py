@@ -50,21 +50,29 @@ class Releases:
         async def is_known() -> bool:
             return bool((await self.status()).get(build_id, {}).get("workers"))
 
-        version = WorkerDeploymentVersion("orders", build_id)
-        async with Worker(
+        deployment = WorkerDeploymentConfig(
+            version=WorkerDeploymentVersion("orders", build_id),
+            use_worker_versioning=True,
+            default_versioning_behavior=VersioningBehavior.PINNED,
+        )
+        async with self._worker(saga, identity=f"worker-{build_id}", deployment_config=deployment):
+            await eventually(is_known, what=f"a worker of build {build_id}")
+            yield
+
+    def worker_without_a_build(self) -> Worker:
+        """As there were before."""
+        return self._worker(OrderWorkflow)
+
+    def _worker(self, saga: type[OrderWorkflow], **options: Any) -> Worker:
+        return Worker(
             self.client,
             task_queue=ORDER_QUEUE,
             workflows=[saga],
             activities=all_activities(lambda service: self.world),
             interceptors=[RefusalInterceptor()],
             workflow_runner=UnsandboxedWorkflowRunner(),
-            identity=f"worker-{build_id}",
-            deployment_config=WorkerDeploymentConfig(
-                version=version, use_worker_versioning=True, default_versioning_behavior=VersioningBehavior.PINNED
-            ),
-        ):
-            await eventually(is_known, what=f"a worker of build {build_id}")
-            yield
+            **options,
+        )
 
     async def run(self, *words: object) -> Result:
         """`commerce release …`."""

@@ -59,6 +59,23 @@ async def test_new_orders_go_to_the_promoted_build_and_others_stay_with_theirs(r
             assert NEW in described
 
 
+async def test_orders_from_before_there_were_builds_go_on_with_the_first_one(releases: Releases) -> None:
+    async with releases.worker_without_a_build():
+        saga = await releases.held()
+    async with releases.worker(NEW):
+        await releases.counts(None, 1)
+        assert "(none)" in await releases.done("status")
+        await releases.promote(NEW)
+        await approve(saga)
+
+        async def is_confirmed() -> bool:
+            return (await saga.state()).status == OrderStatus.CONFIRMED
+
+        await eventually(is_confirmed, what="the approved order being confirmed")
+        assert await build_of(saga) == NEW
+        await releases.counts(NEW, 1)
+
+
 async def test_a_share_of_the_new_orders_can_go_to_a_build_and_back(releases: Releases) -> None:
     async with releases.worker(OLD), releases.worker(NEW):
         refused = await releases.run("ramp", 50, NEW)
