@@ -46,7 +46,20 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-LONGEST_FIRST = ("journeys", "gateway", "events", "races", "fuzz", "audit", "crash", "workflows", "cli", "embedded", "replay")
+LONGEST_FIRST = (
+    "journeys",
+    "upgrade",
+    "gateway",
+    "events",
+    "races",
+    "fuzz",
+    "audit",
+    "crash",
+    "workflows",
+    "cli",
+    "embedded",
+    "replay",
+)
 """The folders that take longest, so that the processes which share the suite (`make test`) end at about the same time."""
 
 
