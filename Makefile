@@ -6,10 +6,10 @@ INSTALLED := .venv/.installed
 COMMERCE := $(BIN)/commerce
 
 .DEFAULT_GOAL := help
-.PHONY: help install command up demo test test-kafka crash fuzz explore races check format bench histories clean
+.PHONY: help install command up demo test test-kafka crash upgrade-drill fuzz explore races check format bench histories clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): requirements.lock
 	$(PYTHON) -m venv .venv
@@ -40,6 +40,9 @@ test-kafka: $(INSTALLED) ## Run the event tests on Apache Kafka itself (needs Ja
 
 crash: $(INSTALLED) ## Let parts of the platform fail at random for long (KILLS=200 SEED=1)
 	@$(BIN)/python -m pytest tests/crash -s --kills=$(or $(KILLS),200) $(if $(SEED),--seed=$(SEED))
+
+upgrade-drill: $(INSTALLED) ## Bring a bad and a good build of the saga beside the last release while customers order (SEED=1)
+	@$(BIN)/python -m pytest tests/upgrade -s --drill=full $(if $(SEED),--seed=$(SEED))
 
 fuzz: $(INSTALLED) ## Play made-up requests against the whole platform for long (SEED=1)
 	@$(BIN)/python -m pytest tests/fuzz -s --timeout=7200 --fuzz-seconds=900 $(if $(SEED),--fuzz-seed=$(SEED))

@@ -50,7 +50,20 @@ def pytest_configure() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
 
 
-LONGEST_FIRST = ("journeys", "gateway", "events", "races", "fuzz", "audit", "crash", "workflows", "cli", "embedded", "replay")
+LONGEST_FIRST = (
+    "journeys",
+    "upgrade",
+    "gateway",
+    "events",
+    "races",
+    "fuzz",
+    "audit",
+    "crash",
+    "workflows",
+    "cli",
+    "embedded",
+    "replay",
+)
 """The folders that take longest, so that the processes which share the suite (`make test`) end at about the same time."""
 
 

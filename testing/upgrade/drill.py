@@ -28,9 +28,9 @@ from embedded.platform import ROOT, Platform
 from temporal.client import TemporalSettings, connect
 from temporal.deployments import Deployment
 from testing.checker import check, summary
-from testing.histories import Call, History
+from testing.histories import Call, History, in_order
 from testing.households import address_of
-from testing.shop import UNHINDERED, UNTIL_S, Purchase, in_parallel, open_shop, until
+from testing.shop import UNHINDERED, Purchase, in_parallel, open_shop, until
 from testing.shoppers import Shoppers, deliver_everything
 from testing.stage import small_baskets
 from testing.upgrade.orders import STATES, Trade, Waiting, by_itself, decided, held, make_all
@@ -44,6 +44,8 @@ OLD_WITHOUT_RELEASE = "before"
 BAD_BUILD, GOOD_BUILD = "bad", "good"
 BASKETS = 30
 UNTIL_QUIET_S = 300.0
+UNTIL_DONE_S = 1800.0
+"""Only a defect makes anything last that long."""
 HARMS = frozenset(
     {
         WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR,
@@ -65,10 +67,12 @@ class Form:
     """Between two orders of one customer."""
     arrive: int
     """So many new orders must have gone to a build before the next thing is done."""
+    looks: bool
+    """Whether the operator also looks around with commands that change nothing."""
 
 
-SHORT = Form(each=1, customers=2, pause_s=1.5, arrive=1)
-FULL = Form(each=5, customers=6, pause_s=1.0, arrive=12)
+SHORT = Form(each=1, customers=2, pause_s=1.5, arrive=1, looks=False)
+FULL = Form(each=4, customers=6, pause_s=2.5, arrive=8, looks=True)
 
 
 @dataclass(frozen=True)
@@ -183,12 +187,17 @@ class _Drill:
         buying = [asyncio.create_task(customer.buy()) for customer in self._customers]
         try:
             await self._bad_build(purchases)
-            await self._good_build()
+            draining = asyncio.create_task(self._drained(BAD_BUILD))
+            try:
+                await self._good_build()
+                await draining
+            finally:
+                draining.cancel()
             await self._drain_the_old()
         finally:
             for customer in self._customers:
                 customer.closing.set()
-            async with asyncio.timeout(UNTIL_S):
+            async with asyncio.timeout(UNTIL_DONE_S):
                 await asyncio.gather(*buying)
         await self._close()
 
@@ -204,7 +213,7 @@ class _Drill:
             asked = await held(trade, in_the_meantime)
             self._own[asked] = "held for review, approved while the bad build is current"
             await starting
-            await self._commerce("release", "status")
+            await self._look("status")
         async with self._step("the bad build is checked, and refused"):
             said = await self._check(BAD_BUILD, code=1)
             named = [order for order in self._of_old() if order in said]
@@ -218,7 +227,7 @@ class _Drill:
             await decided("approve")(trade, asked)
             await trade.shop.reaches(asked, OrderStatus.CONFIRMED)
         async with self._step("it is rolled back; its orders go on on its own worker"):
-            await self._commerce("release", "rollback", code=1)
+            await self._look("rollback", code=1)
             async with self._rerouted(old):
                 await self._commerce("release", "rollback", "--yes")
             await self._arrive(old)
@@ -226,8 +235,8 @@ class _Drill:
             await trade.shop.reaches(order, OrderStatus.CONFIRMED)
 
     async def _good_build(self) -> None:
-        async with self._step("the bad build drains, and its worker is stopped; the good build comes"):
-            await asyncio.gather(self._drained(BAD_BUILD), self._platform.start_worker(self._trees[GOOD_BUILD], GOOD_BUILD))
+        async with self._step("the bad build begins to drain, and the good build comes"):
+            await self._platform.start_worker(self._trees[GOOD_BUILD], GOOD_BUILD)
         async with self._step("the good build is checked: it could take every order"):
             await self._check(GOOD_BUILD, code=0)
         async with self._step("the good build is ramped to 50 %, and rolled back"):
@@ -250,7 +259,7 @@ class _Drill:
             ends = [(waiting.state.finish, waiting.order_id) for waiting in self._waiting]
             await asyncio.gather(*(finish(trade, order_id) for finish, order_id in ends if finish is not by_itself))
             await self._drained(old)
-            await self._commerce("release", "status")
+            await self._look("status")
             await self._arrive(GOOD_BUILD)
 
     async def _close(self) -> None:
@@ -264,7 +273,7 @@ class _Drill:
             self._console.print(f"  {summary(self._history.calls, broken)}", markup=False)
             self._result.problems += [f"audit: {violation}" for violation in report.violations]
             self._result.problems += [f"a promise to a client: {violation}" for violation in broken]
-            self._result.problems += _unanswered(self._history.calls)
+            self._result.problems += unanswered(self._history.calls)
             await self._judge_orders()
 
     # ── How ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -296,6 +305,10 @@ class _Drill:
             await self._commerce("release", "promote", build_id)
         await self._arrive(build_id)
 
+    async def _look(self, *words: str, code: int = 0) -> None:
+        if self._form.looks:
+            await self._commerce("release", *words, code=code)
+
     async def _check(self, build_id: str, *, code: int) -> str:
         """What `release check` says in the candidate's own tree."""
         return await self._commerce("release", "check", tree=self._trees[build_id], build_id=build_id, code=code)
@@ -309,30 +322,32 @@ class _Drill:
             went = Counter([await self._build_of(order_id) for order_id in new])
             return all(went[build_id] >= self._form.arrive for build_id in builds)
 
-        await until(have, f"{self._form.arrive} new orders to go to {' and '.join(builds)}", UNTIL_S)
+        await until(have, f"{self._form.arrive} new orders to go to {' and '.join(builds)}", UNTIL_DONE_S)
 
     async def _drained(self, build_id: str) -> None:
         """Bring the parcels of a build's orders home until it has drained, and stop its worker."""
         draining = asyncio.create_task(self._commerce("release", "drain", build_id))
         try:
-            await until(lambda: self._brought_home(build_id, draining), f"build {build_id} to drain", UNTIL_S)
+            async with asyncio.timeout(UNTIL_DONE_S):
+                while not draining.done():
+                    await self._bring_home(build_id)
+                    await asyncio.wait([draining], timeout=1.0)
             await draining
         finally:
             draining.cancel()
         await self._platform.stop_worker(build_id)
 
-    async def _brought_home(self, build_id: str, draining: "asyncio.Task[str]") -> bool:
+    async def _bring_home(self, build_id: str) -> None:
+        """Dispatch and deliver what can be of a build's orders."""
         shop = self._trade.shop
         ours = {str(order.order_id) for order in await self._deployment.orders(build_id, 1000)}
         if ours:
-            booked = [item async for item in shop.every(shop.warehouse, "/shipments?status=BOOKED")]
+            booked = [item async for item in shop.every(shop.warehouse, "/shipments?status=BOOKED") if item["order_id"] in ours]
+            # A refusal is fine: an order that is being cancelled has a parcel that may not leave any more.
             await in_parallel(
-                lambda item: shop.ask(shop.warehouse, "POST", f"/shipments/{item['shipment_id']}/dispatch"),
-                [item for item in booked if item["order_id"] in ours],
-                at_once=8,
+                lambda item: shop.ask(shop.warehouse, "POST", f"/shipments/{item['shipment_id']}/dispatch"), booked, at_once=8
             )
             await shop.deliver(*sorted(ours))
-        return draining.done()
 
     # ── What must be so ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -365,7 +380,7 @@ class _Drill:
             events = await self._events(order_id)
             builds = _builds_in(events)
             first = next(event for event in events if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED)
-            may = {self._old} if order_id in ends else self._may_get(first.event_time.ToDatetime(UTC))
+            may = {self._old} if order_id in ends else may_get(self._routes, first.event_time.ToDatetime(UTC))
             self._result.orders[" and ".join(sorted(builds)), kinds.get(order_id, "by customers"), record["status"]] += 1
             self._require(record["status"] in FINAL_STATUSES, f"order {order_id} is still {record['status']}")
             self._require(record["status"] == ends.get(order_id, record["status"]), f"order {order_id} ended {record['status']}")
@@ -380,13 +395,14 @@ class _Drill:
         handles = [self._trade.temporal.get_workflow_handle(run.id, run_id=run.run_id) for run in found]
         return [event for handle in handles for event in (await handle.fetch_history()).events]
 
-    def _may_get(self, at: datetime) -> frozenset[str]:
-        """Builds that may have got a new order then."""
-        for route in self._routes:
-            if route.since <= at and (route.until is None or at <= route.until):
-                return route.builds
-        around = [*[route for route in self._routes if route.since <= at][-1:], *[r for r in self._routes if r.since > at][:1]]
-        return frozenset().union(*(route.builds for route in around))
+
+def may_get(routes: Sequence[Route], at: datetime) -> frozenset[str]:
+    """Builds that may have got a new order then. While one route is changed for the next, that is both."""
+    for route in routes:
+        if route.since <= at and (route.until is None or at <= route.until):
+            return route.builds
+    before, after = [route for route in routes if route.since <= at], [route for route in routes if route.since > at]
+    return frozenset().union(*(route.builds for route in (*before[-1:], *after[:1])))
 
 
 def _builds_in(events: Iterable[HistoryEvent]) -> set[str]:
@@ -400,9 +416,11 @@ def _harms(events: Iterable[HistoryEvent]) -> list[str]:
     return [f"{WorkflowTaskFailedCause.Name(it.cause)}: {it.failure.message}" for it in failed if it.cause in HARMS]
 
 
-def _unanswered(calls: Iterable[Call]) -> list[str]:
+def unanswered(calls: Iterable[Call]) -> list[str]:
     """Faults that no repetition of the same request has turned into an answer."""
     calls = list(calls)
-    answered = {(call.who, call.key) for call in calls if call.key and call.status is not None and call.status < 500}
+    answered = (call for call in calls if call.key and call.status is not None and call.status < 500)
+    last = {(call.who, call.key): call.invoked_at for call in in_order(answered)}
     faults = [call for call in calls if call.status is None or call.status >= 500]
-    return [f"a fault, and no retry under the same key: {call}" for call in faults if (call.who, call.key) not in answered]
+    found = [call for call in faults if last.get((call.who, call.key), -1.0) < call.answered_at]
+    return [f"a fault, and no retry under the same key: {call}" for call in found]

@@ -108,15 +108,10 @@ def in_trouble(what: str) -> Make:
 
 
 async def refund_fails(trade: Trade, purchase: Purchase) -> str:
-    """The card processor gives nothing back (`fail_reversals`): the saga tells that an undo is stuck."""
+    """The card processor gives nothing back (`fail_reversals`)."""
     order_id = await confirmed(trade, purchase)
     await trade.shop.cancel(trade.shop.support, order_id)
     await trade.is_retried(order_id, "RefundPayment")
-
-    async def is_told() -> bool:
-        return (await trade.saga(order_id).describe()).typed_search_attributes.get(STUCK_UNDO) is not None
-
-    await until(is_told, f"order {order_id} to have a stuck undo", UNTIL_S)
     return order_id
 
 
@@ -184,7 +179,12 @@ async def cancelled(trade: Trade, order_id: str) -> None:
 
 
 async def undone(trade: Trade, order_id: str) -> None:
-    """Refunds work again by now."""
+    """Refunds work again by now. It has long been said that this one is stuck."""
+
+    async def is_told() -> bool:
+        return (await trade.saga(order_id).describe()).typed_search_attributes.get(STUCK_UNDO) is not None
+
+    await until(is_told, f"order {order_id} to have a stuck undo", UNTIL_S)
     await trade.terminal.commerce("undo", "retry", order_id)
 
 

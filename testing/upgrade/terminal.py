@@ -38,7 +38,11 @@ class Terminal:
             stdout=PIPE,
             stderr=STDOUT,
         )
-        output = (await process.communicate())[0].decode()
+        try:
+            output = (await process.communicate())[0].decode()
+        finally:
+            if process.returncode is None:
+                process.kill()
         where = f"{build_id}$" if build_id else "$"
         said = "".join(f"    {told}\n" for told in output.splitlines())
         self.console.print(f"  {where} commerce {line}\n{said}", end="", markup=False, highlight=False, soft_wrap=True)
