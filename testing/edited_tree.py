@@ -7,7 +7,7 @@ from pathlib import Path
 from embedded.builds import CODE
 from embedded.platform import ROOT
 
-PACKAGES = (*CODE, "audit", "cli", "data", "embedded", "gateway", "services", "simulators", "testing")
+PACKAGES = (*CODE, "audit", "cli", "console", "data", "embedded", "gateway", "services", "simulators", "testing")
 """All that a platform runs."""
 NEW_STEP = {
     # A pause before the first step: no order that another build has started could go on with this code.

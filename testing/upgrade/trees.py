@@ -9,7 +9,7 @@ from pathlib import Path
 from embedded.builds import CODE
 from embedded.platform import ROOT
 
-PACKAGES = (*CODE, "audit", "cli", "data", "embedded", "gateway", "releases", "services", "simulators", "testing")
+PACKAGES = (*CODE, "audit", "cli", "console", "data", "embedded", "gateway", "releases", "services", "simulators", "testing")
 """What the `commerce` command and the platform need of a tree."""
 
 

@@ -131,8 +131,8 @@ async def test_what_is_not_there_is_said(commerce: Command, env: WorkflowEnviron
 
 
 def documented() -> list[str]:
-    """The commands of Temporal's own command line that docs/operations.md gives for a stuck undo."""
-    section = (ROOT / "docs" / "operations.md").read_text().split("## A stuck undo\n")[1].split("\n## ")[0]
+    """The commands of Temporal's own command line that docs/runbook.md gives for a stuck undo."""
+    section = (ROOT / "docs" / "runbook.md").read_text().split("## A stuck undo\n")[1].split("\n## ")[0]
     return [line for line in section.splitlines() if line.startswith("temporal ")]
 
 

@@ -14,7 +14,7 @@ from gateway.settings import GatewaySettings
 from tests.deploy.observability import ALERTS, DASHBOARDS, FOLDER, PROMTOOL, alerts, asked_for, metrics_in, panels
 from tests.deploy.platform import ROOT, SETTINGS, compose, objects
 
-RUNBOOK = ROOT / "docs" / "operations.md"
+RUNBOOK = ROOT / "docs" / "runbook.md"
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed, and PROMTOOL does not say where it is")
 
 
