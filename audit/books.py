@@ -10,12 +10,14 @@ from uuid import UUID
 
 from contracts.events import (
     AccountMailRequested,
+    CustomerForgotten,
     EmailVerified,
     Event,
     OrderCancelled,
     OrderCompleted,
     OrderConfirmed,
     OrderCreated,
+    OrderForgotten,
     OrderRefunded,
     OrderUndelivered,
     ShipmentDelivered,
@@ -55,10 +57,14 @@ PRODUCERS = (
 """The services with an outbox."""
 
 LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
-    Source.ORDER: frozenset({ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated}),
+    Source.ORDER: frozenset(
+        {CustomerForgotten, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated}
+    ),
+    Source.PAYMENT: frozenset({OrderForgotten}),
+    Source.SHIPPING: frozenset({OrderForgotten}),
     Source.NOTIFICATION: frozenset(
         {
-            *(AccountMailRequested, EmailVerified, ShipmentDispatched, ShipmentDelivered),
+            *(AccountMailRequested, CustomerForgotten, EmailVerified, ShipmentDispatched, ShipmentDelivered),
             *(OrderCancelled, OrderUndelivered, OrderRefunded),
         }
     ),
@@ -95,6 +101,27 @@ class OrderRow(NamedTuple):
     """Sum of price x quantity."""
     lines: str | None
     """`product x quantity`, sorted, so that two services' lines can be compared."""
+    names_person: bool = True
+    """Whether it still has anything that names its customer, or that was written by or about one."""
+
+
+class ForgottenRow(NamedTuple):
+    """A customer whom identity has forgotten."""
+
+    customer_id: UUID
+    forgotten_at: datetime
+    left: str | None
+    """Which of the account's columns are not blank, and what lies beside it; None if nothing is left."""
+
+
+class KeyRow(NamedTuple):
+    """The key of a customer's histories, of those who are to be forgotten."""
+
+    customer_id: UUID
+    forget_requested_at: datetime | None
+    is_live: bool
+    is_forgotten: bool
+    """Whether the order service says that it is done."""
 
 
 class LineRow(NamedTuple):
@@ -136,6 +163,8 @@ class PaymentRow(NamedTuple):
     voided_moved: int
     other_currency: int
     """Transactions in another currency than the payment."""
+    names_person: bool = True
+    """Whether its customer's card or address could be known again by it."""
 
 
 class ChargeRow(NamedTuple):
@@ -192,6 +221,8 @@ class ShipmentRow(NamedTuple):
     tracking_number: str | None
     is_tombstone: bool
     created_at: datetime
+    names_person: bool = True
+    """Whether it says where it went."""
 
 
 class ParcelRow(NamedTuple):
@@ -313,6 +344,8 @@ class Books:
     taken_at: datetime
     """When the look began. Each database was read as of one moment shortly after, the outside ledgers and Temporal after that."""
     orders: Sequence[OrderRow] = ()
+    forgotten: Sequence[ForgottenRow] = ()
+    keys: Sequence[KeyRow] = ()
     lines: Sequence[LineRow] = ()
     prices: Sequence[PriceRow] = ()
     payments: Sequence[PaymentRow] = ()

@@ -4,12 +4,36 @@ ORDERS = """
 select o.order_id, o.customer_id, o.status, o.currency, o.total_minor, o.refunded_minor, o.code, o.trouble,
        o.outcome->>'status', o.outcome->>'code', o.placement is not null,
        array(select entry->>'status' from jsonb_array_elements(o.history) with ordinality as passed (entry, nth) order by nth),
-       o.placed_at, o.confirmed_at, o.updated_at, line.total, line.lines
+       o.placed_at, o.confirmed_at, o.updated_at, line.total, line.lines,
+       o.ship_to->>'name' <> '(forgotten)' or o.ship_to->>'line1' <> '(forgotten)' or o.ship_to->>'line2' is not null
+       or o.ship_to->>'postal_code' <> '(forgotten)' or o.ship_to->>'city' <> '(forgotten)'
+       or coalesce(o.fingerprint, o.detail, o.review_reason, o.outcome->>'detail') is not null
+       or o.placement is not null or o.cancel_wish is not null
+       or exists (
+           select from jsonb_array_elements(o.history) as said where coalesce(said->>'detail', said->>'for_staff') is not null
+       )
 from orders o, lateral (
     select sum((l->'unit_price'->>'amount')::numeric * (l->>'quantity')::int) as total,
            string_agg((l->>'product_id') || ' x ' || (l->>'quantity'), ', ' order by (l->>'product_id') collate "C") as lines
     from jsonb_array_elements(o.lines) as l
 ) as line
+"""
+KEYS_TO_DESTROY = """
+select customer_id, forget_requested_at, wrapped is not null, forgotten_at is not null from customer_keys
+where forget_requested_at is not null
+"""
+FORGOTTEN = """
+select user_id, forgotten_at, nullif(concat_ws(', ',
+       case when email <> '' then 'e-mail' end, case when name <> '' then 'name' end,
+       case when phone is not null then 'phone' end,
+       case when addresses <> '[]' then 'addresses' end, case when password_hash <> '' then 'password' end,
+       case when exists (select from sessions s where s.user_id = u.user_id and (s.ended_at is null or s.device <> ''))
+            then 'sessions' end,
+       case when exists (select from devices d where d.user_id = u.user_id) then 'devices' end,
+       case when exists (select from account_links l where l.user_id = u.user_id) then 'links' end,
+       case when exists (select from security_log r where r.user_id = u.user_id and coalesce(r.account, r.address) is not null)
+            then 'addresses in the security log' end), '')
+from users u where forgotten_at is not null
 """
 LINES = """
 select order_id, l->>'product_id', (l->'unit_price'->>'amount')::numeric, l->'unit_price'->>'currency'
@@ -28,7 +52,8 @@ with moved as (
 )
 select p.order_id, p.attempt, p.provider_reference, p.status, p.currency, p.amount_minor, p.refunded_minor, p.provider_id,
        p.customer_id is null, coalesce(m.authorized, 0)::bigint, coalesce(m.captured, 0)::bigint,
-       coalesce(m.refunded, 0)::bigint, coalesce(m.voided, 0)::bigint, coalesce(m.other_currency, 0)
+       coalesce(m.refunded, 0)::bigint, coalesce(m.voided, 0)::bigint, coalesce(m.other_currency, 0),
+       coalesce(p.card_fingerprint, p.address_fingerprint) is not null
 from payments p left join moved m using (payment_id)
 """
 STOCK = """
@@ -58,7 +83,13 @@ from reservations r, lateral (
     from jsonb_array_elements(r.lines) as l
 ) as line
 """
-SHIPMENTS = "select order_id, parcel, status, asked, tracking_number, customer_id is null, created_at from shipments"
+SHIPMENTS = """
+select order_id, parcel, status, asked, tracking_number, customer_id is null, created_at,
+       coalesce(ship_to->>'name' <> '(forgotten)' or ship_to->>'line1' <> '(forgotten)' or ship_to->>'line2' is not null
+                or ship_to->>'postal_code' <> '(forgotten)' or ship_to->>'city' <> '(forgotten)', false)
+       or refusal_detail is not null
+from shipments
+"""
 NOTIFICATIONS = "select notification_id, order_id, kind, status, created_at, sent_at from notifications"
 EVENTS = """
 select event_id, topic, envelope->>'type', key, seq, created_at, published_at, "partition", "offset" from outbox

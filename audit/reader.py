@@ -32,6 +32,8 @@ from audit.books import (
     DeadLetterRow,
     EventRow,
     FactRow,
+    ForgottenRow,
+    KeyRow,
     LineRow,
     MailRow,
     NotificationRow,
@@ -143,6 +145,7 @@ class Reader:
         async with self._snapshot(Source.ORDER) as database:
             books.orders = await _rows(database, OrderRow._make, queries.ORDERS)
             books.lines = await _rows(database, LineRow._make, queries.LINES)
+            books.keys = await _rows(database, KeyRow._make, queries.KEYS_TO_DESTROY)
             await self._read_outbox(database, Source.ORDER, books)
 
     async def _read_payment(self, books: Books) -> None:
@@ -168,6 +171,7 @@ class Reader:
 
     async def _read_identity(self, books: Books) -> None:
         async with self._snapshot(Source.IDENTITY) as database:
+            books.forgotten = await _rows(database, ForgottenRow._make, queries.FORGOTTEN)
             await self._read_outbox(database, Source.IDENTITY, books)
 
     async def _read_catalog(self, books: Books) -> None:

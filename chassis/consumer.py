@@ -35,7 +35,7 @@ from chassis.logs import logger
 from chassis.progress import Progress
 from chassis.settings import ServiceSettings
 from chassis.store import UnitOfWork, in_transaction
-from chassis.telemetry import context_of
+from chassis.telemetry import span_after, span_of
 from contracts.events import CloudEvent, Event
 
 BATCH = 500
@@ -263,6 +263,9 @@ class Consumer:
         try:
             envelope = CloudEvent.model_validate_json(record.value or b"")
             event = self._subscription.event_of(envelope)
+            if event and (sender := dict(record.headers or ()).get("traceparent")):
+                # The relay's span, within the trace of the cause.
+                envelope = envelope.model_copy(update={"traceparent": sender.decode("ascii", "replace")})
             return _Received(record, envelope, event) if event else None
         except Exception as error:  # whatever it is: a record must not stop those behind it
             return _Received(record, envelope, defect=error)
@@ -386,7 +389,9 @@ class Consumer:
         now = utc_now()
         lags = {topic: lag_seconds.labels(topic) for topic in {item.record.topic for item in applied}}
         for item in applied:
-            lags[item.record.topic].observe((now - _envelope(item).time).total_seconds())
+            envelope = _envelope(item)
+            lags[item.record.topic].observe((now - envelope.time).total_seconds())
+            log.debug("event_applied", event_type=envelope.type, event_id=envelope.id, order_id=envelope.data.get("order_id"))
         for (topic, kind), count in collections.Counter((item.record.topic, item.type) for item in applied).items():
             self._got_through[kind in self._forwarders] += count
             applied_total.labels(topic, kind).inc(count)
@@ -507,14 +512,12 @@ def _envelope(item: _Received) -> CloudEvent:
 
 
 def _span_of(envelope: CloudEvent) -> AbstractContextManager[trace.Span]:
-    context = context_of({"traceparent": envelope.traceparent or ""})
-    return tracer.start_as_current_span(f"apply {envelope.type}", context)
+    return span_after(tracer, f"apply {envelope.type}", envelope.traceparent, envelope.time, trace.SpanKind.CONSUMER)
 
 
 def _is_recorded(envelope: CloudEvent) -> bool:
     """Whether the trace of the event's cause is recorded."""
-    context = context_of({"traceparent": envelope.traceparent}) if envelope.traceparent else None
-    return context is not None and trace.get_current_span(context).get_span_context().trace_flags.sampled
+    return span_of(envelope.traceparent).trace_flags.sampled
 
 
 def _described(error: Exception) -> str:

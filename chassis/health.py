@@ -1,9 +1,10 @@
-"""Liveness and readiness."""
+"""Liveness, readiness and metrics: what every process answers about itself."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 Check = Callable[[], Awaitable[object]]
 Trouble = Callable[[], str | None]
@@ -34,6 +35,17 @@ def health_router(checks: Mapping[str, Check], troubles: Mapping[str, Trouble] |
         well = all(result == "ok" for result in parts.values())
         response.status_code = 200 if ok else 503
         return {"status": "not ready" if not ok else "ready" if well else "degraded", "checks": results | parts}
+
+    return router
+
+
+def metrics_router() -> APIRouter:
+    """`/metrics`, for Prometheus."""
+    router = APIRouter()
+
+    @router.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

@@ -1,6 +1,8 @@
 """Transactional outbox: a domain event is a row in the same commit as the change it tells of; `relay.py` publishes it later."""
 
+import re
 from collections.abc import Sequence
+from functools import cache, partial
 
 import uuid_utils.compat as uuids
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, MetaData, Table, Text, func
@@ -8,13 +10,17 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import UUID as PgUuid
 
 from chassis.clock import utc_now
+from chassis.logs import logger
 from chassis.statements import Write
 from chassis.store import UnitOfWork
-from chassis.telemetry import trace_headers
+from chassis.telemetry import RequestContext
 from contracts.events import CloudEvent, Event
 
+log = logger(__name__)
 CHANNEL = "outbox"
 """The relay listens here; a trigger on the table notifies it at commit."""
+LOGGED = ("parcel", "warehouse_id", "amount", "total", "refunded", "status", "kind", "code", "trouble")
+"""What the log line of an event about an order says of it, beside the order."""
 MAX_BYTES = 250_000
 """Of one event. A broker refuses what is larger than its limit (1 MB) for ever, and everything behind it would wait."""
 _ADD = """
@@ -52,17 +58,17 @@ class Outbox:
         self.service = service
         self.table = outbox_table(metadata)
 
-    def add(self, work: UnitOfWork, *events: Event, traceparents: Sequence[str | None] | None = None) -> None:
-        """Record events; they exist if and only if the transaction commits.
+    def add(self, work: UnitOfWork, *events: Event, causes: Sequence[RequestContext] | None = None) -> None:
+        """Record events; they exist if and only if the transaction commits. Then those about an order are told in the log.
 
         They are written last, when the rows that they tell of are locked: then the events of one aggregate get rising numbers.
-        They belong to the current trace, or each to that of `traceparents`, for a job that does many things at once. Raises
-        ValueError for an event that is too large to be published.
+        They belong to the current trace, or each to that of `causes`, for a job that does many things at once. Raises ValueError
+        for an event that is too large to be published.
         """
         if not events:
             return
-        causes = traceparents or [trace_headers().get("traceparent")] * len(events)
-        envelopes = [self._envelope(event, cause) for event, cause in zip(events, causes, strict=True)]
+        causes = causes or [RequestContext()] * len(events)
+        envelopes = [self._envelope(event, cause.traceparent) for event, cause in zip(events, causes, strict=True)]
         arguments = [
             [envelope.id for envelope in envelopes],
             [event.topic for event in events],
@@ -70,6 +76,7 @@ class Outbox:
             [_as_json(envelope) for envelope in envelopes],
         ]
         work.at_last(Write(_ADD, arguments, len(events)))
+        work.when_committed(partial(_tell, events, causes))
 
     def _envelope(self, event: Event, traceparent: str | None) -> CloudEvent:
         return CloudEvent(
@@ -82,6 +89,25 @@ class Outbox:
             traceparent=traceparent,
             data=event.model_dump(mode="json"),
         )
+
+
+def _tell(events: Sequence[Event], causes: Sequence[RequestContext]) -> None:
+    """One line for each event about an order."""
+    for event, cause in zip(events, causes, strict=True):
+        if (order_id := getattr(event, "order_id", None)) is None:
+            continue
+        log.info(
+            _action_of(type(event).__name__),
+            order_id=order_id,
+            **cause.for_log(),
+            **{name: value for name in LOGGED if (value := getattr(event, name, None)) is not None},
+        )
+
+
+@cache
+def _action_of(kind: str) -> str:
+    """`inventory_reserved` of `InventoryReserved`."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind).lower()
 
 
 def _as_json(envelope: CloudEvent) -> str:

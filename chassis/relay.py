@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.partitioner import DefaultPartitioner
+from opentelemetry import trace
 from prometheus_client import Counter, Gauge
 
 from chassis.clock import utc_now
@@ -25,6 +27,7 @@ from chassis.kafka import close, end_offsets, ensure_topics, for_ever, on_connec
 from chassis.logs import logger
 from chassis.outbox import CHANNEL
 from chassis.settings import ServiceSettings
+from chassis.telemetry import TRACE_LASTS, context_of, trace_headers
 
 BATCH = 500
 BATCH_BYTES = 256 * 1024
@@ -76,7 +79,9 @@ _LOST = """update outbox set published_at = null, "partition" = null, "offset" =
 _FORGET = """delete from outbox where seq in (
                select seq from (select seq, published_at from outbox order by seq limit $2) as oldest where published_at < $1)"""
 
+_RECORDED = re.compile(r'"traceparent": ?"([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][13579bdf])"')
 log = logger(__name__)
+tracer = trace.get_tracer(__name__)
 published_total = Counter("outbox_published_total", "Events published to Kafka.", ["topic"])
 republished_total = Counter("outbox_republished_total", "Events published again because the broker had lost them.")
 backlog_seconds = Gauge("outbox_backlog_seconds", "Age of the oldest event not yet published.")
@@ -155,13 +160,18 @@ class Relay:
             return False
         partitions = {topic: await producer.partitions(topic) for topic in {row["topic"] for row in rows}}
         batches: dict[TopicPartition, _Batch] = {}
+        traced_since = utc_now() - TRACE_LASTS
         for row in rows:
             key = row["key"].encode()
             place = TopicPartition(row["topic"], partition_of(key, partitions[row["topic"]], ()))
             if place not in batches:
                 batches[place] = _Batch(producer.new_batch())
-            batches[place].add(row["seq"], key, row["envelope"].encode())
+            span = _span_of(row) if row["created_at"] > traced_since else None
+            batches[place].add(row["seq"], key, row["envelope"].encode(), span)
         await self._mark(database, batches, await producer.send(batches))
+        for batch in batches.values():
+            batch.sent()
+        log.debug("events_published", events=sum(len(batch.seqs) for batch in batches.values()))
         return len(rows) == BATCH or any(batch.is_full for batch in batches.values())
 
     async def _mark(self, database: asyncpg.Connection, batches: "Mapping[TopicPartition, _Batch]", results: list[Any]) -> None:
@@ -223,13 +233,35 @@ class _Batch:
         self.records = records
         self.seqs: list[int] = []
         self.is_full = False
+        self._spans: list[trace.Span] = []
 
-    def add(self, seq: int, key: bytes, value: bytes) -> None:
-        """Append an event, unless this or one before it did not fit: then it is left to a later round."""
-        if self.records.append(key=key, value=value, timestamp=None, headers=_HEADERS) is None:
+    def add(self, seq: int, key: bytes, value: bytes, span: trace.Span | None = None) -> None:
+        """Append an event, unless this or one before it did not fit: then it is left to a later round. `span`: of its way."""
+        headers = _HEADERS if span is None else [*_HEADERS, ("traceparent", _traceparent(span).encode())]
+        if self.records.append(key=key, value=value, timestamp=None, headers=headers) is None:
             self.is_full = True  # and closed to what would fit
-        else:
-            self.seqs.append(seq)
+            return
+        self.seqs.append(seq)
+        if span is not None:
+            self._spans.append(span)
+
+    def sent(self) -> None:
+        """It is stored: what is recorded of its events is complete."""
+        for span in self._spans:
+            span.end()
+
+
+def _span_of(row: asyncpg.Record) -> trace.Span | None:
+    """Of an event on its way, if the trace of its cause is recorded."""
+    found = _RECORDED.search(row["envelope"])
+    if found is None:
+        return None
+    cause = context_of({"traceparent": found[1]})
+    return tracer.start_span(f"publish {row['topic']}", cause, kind=trace.SpanKind.PRODUCER)
+
+
+def _traceparent(span: trace.Span) -> str:
+    return trace_headers(trace.set_span_in_context(span))["traceparent"]
 
 
 class _Producer:

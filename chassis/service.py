@@ -14,8 +14,8 @@ from typing import Any
 
 import uvicorn
 import uvloop
-from fastapi import APIRouter, FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from sqlalchemy import MetaData
 from starlette.types import ASGIApp
 
@@ -25,7 +25,7 @@ from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
 from chassis.dependencies import is_provided, provide, provided
 from chassis.freshness import describe_freshness
-from chassis.health import Check, Troubles, health_router
+from chassis.health import Check, Troubles, health_router, metrics_router
 from chassis.idempotency import forget_keys
 from chassis.inbox import Inbox
 from chassis.jobs import Job
@@ -66,6 +66,20 @@ _STALE = {
 }
 
 
+def _is_asked_regularly(scope: Mapping[str, object]) -> bool:
+    """By probes, by Prometheus, by Envoy: they do nothing for anybody, and would be traces of their own."""
+    return str(scope.get("path", "")).startswith(("/health", "/metrics", "/.well-known/jwks.json"))
+
+
+HTTP_TELEMETRY: TelemetryConfig = {
+    "operation_spans": False,
+    "logs": False,
+    "metrics": False,
+    "exclude": _is_asked_regularly,
+}
+"""What FastAPI records: one span a request."""
+
+
 class _Api(FastAPI):
     """Says how fresh answers are, that refusals and faults come as problem details, since FastAPI knows but one media type for an
     endpoint, and how a change is refused that comes too late."""
@@ -101,7 +115,7 @@ def new_app(
         title=title,
         description=description,
         version="1.0.0",
-        telemetry={"operation_spans": False, "logs": False, "metrics": False, "exclude": _is_probe},
+        telemetry=HTTP_TELEMETRY,
         responses={
             "4XX": {"model": Problem, "description": "Refused, with the reason"},
             "5XX": {"model": Problem, "description": "Failed, or cannot be told yet: the same request may go through later"},
@@ -117,16 +131,8 @@ def new_app(
     troubles = Troubles()
     provide(app, Troubles, troubles)
     app.include_router(health_router(checks, troubles))
-
-    @app.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
+    app.include_router(metrics_router())
     return app
-
-
-def _is_probe(scope: Mapping[str, object]) -> bool:
-    return str(scope.get("path", "")).startswith(("/health", "/metrics"))
 
 
 @dataclass

@@ -152,6 +152,7 @@ class UnitOfWork:
         self._added: list[tuple[SQLModel, bool]] = []
         """And whether each is to be passed over if it is there already."""
         self._last: list[Write] = []
+        self._when_committed: list[Callable[[], None]] = []
 
     # ── To read for a change ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -292,6 +293,10 @@ class UnitOfWork:
         """Write this with all else that is written at the end. The outbox's way."""
         self._last.append(write)
 
+    def when_committed(self, tell: Callable[[], None]) -> None:
+        """Call this once all of it is committed. It must not fail."""
+        self._when_committed.append(tell)
+
     # ── The transaction ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _is_first(self, table: RowTable) -> bool:
@@ -344,6 +349,8 @@ class UnitOfWork:
         if self._has_begun:
             self._has_begun = False  # even a commit that fails ends it
             await self._connection.execute("commit")
+        for tell in self._when_committed:
+            tell()
 
     async def _roll_back(self) -> None:
         if self._has_begun and not self._connection.is_closed():

@@ -3,6 +3,7 @@
 The work is done in `cli.topics`, `cli.dead_letters` and `cli.archive`."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,14 @@ def tail(
         return await topics.tail(broker, topic or (), from_beginning=from_beginning, order=order, as_json=as_json, follow=follow)
 
     _run(data, run)
+
+
+@events_app.command()
+def document() -> None:
+    """Print the AsyncAPI document of all events: topics, keys and schemas."""
+    from cli.release.documents import asyncapi
+
+    typer.echo(json.dumps(asyncapi(), indent=2, ensure_ascii=False))
 
 
 @letters_app.command("list")
@@ -128,7 +137,7 @@ def drop(
 
 @events_app.command()
 def rewind(
-    consumer: Annotated[str, typer.Argument(help="Who is to get them: order, notification or analytics.")],
+    consumer: Annotated[str, typer.Argument(help="Who is to get them: order, payment, shipping, notification or analytics.")],
     order: _Order = None,
     kind: Annotated[list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")] = None,
     since: _Since = None,

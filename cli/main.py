@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -62,6 +63,19 @@ def audit(
     audit_command(wait=wait, as_json=as_json, data=data)
 
 
+@app.command()
+def logs(
+    order: Annotated[UUID, typer.Argument(help="The order's id.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is logged from now on, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The lines as they are.")] = False,
+    data: DataDir = DEFAULT_DATA,
+) -> None:
+    """Show what all processes on this machine have logged of one order: time (UTC), process, what, details."""
+    from cli.logs import show_logs
+
+    raise typer.Exit(show_logs(data, order, follow=follow, as_json=as_json))
+
+
 @histories.command()
 def record(
     out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("tests/replay/histories"),
@@ -107,6 +121,22 @@ def secrets(
     from cli import secrets as maker
 
     typer.echo(maker.kubernetes(maker.fresh()) if kubernetes else maker.env_file(maker.fresh()), nl=kubernetes)
+
+
+@app.command()
+def token(
+    email: Annotated[str | None, typer.Option(help="Of whom; the password is asked for. Else the first administrator.")] = None,
+    data: DataDir = DEFAULT_DATA,
+) -> None:
+    """Print an access token, good for five minutes: `temporal … --codec-auth "Bearer $(commerce token)"`."""
+    from cli.operators import UNREACHABLE, environment, fail
+    from cli.token import access_token
+
+    env = environment(data)
+    if email is None and not {"ADMIN_EMAIL", "ADMIN_PASSWORD"} <= env.keys():
+        fail("Say of whom: --email", UNREACHABLE)
+    password = env["ADMIN_PASSWORD"] if email is None else typer.prompt("Password", hide_input=True, err=True)
+    typer.echo(access_token(env, email or env["ADMIN_EMAIL"], password))
 
 
 @app.command()

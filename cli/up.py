@@ -44,7 +44,7 @@ DistributedCommerce is running
 
   Gateway          {platform.url("gateway")}
   API docs         {platform.url("gateway")}/docs
-  Temporal Web UI  {platform.url("temporal_ui")}
+  Temporal Web UI  {platform.url("temporal_ui")}   with the first user's login, or another one of support or an admin
   Mails            {platform.url("mail_sink")}/messages
   First user       {env["ADMIN_EMAIL"]}   {env["ADMIN_PASSWORD"]}
   temporal CLI     temporal --address {env["TEMPORAL_ADDRESS"]} workflow list

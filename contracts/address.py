@@ -10,6 +10,9 @@ from contracts.base import NO_CONTROLS, Request
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=120, strip_whitespace=True, pattern=NO_CONTROLS)]
 
+FORGOTTEN = "(forgotten)"
+"""In place of what named a person."""
+
 
 class Address(Request):
     """Where a parcel goes. `country` is ISO 3166-1 alpha-2; `region` is required where the country's addresses have one."""
@@ -21,6 +24,10 @@ class Address(Request):
     region: Line | None = None
     postal_code: Annotated[str, StringConstraints(min_length=1, max_length=16, strip_whitespace=True, pattern=NO_CONTROLS)]
     country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+
+    def without_person(self) -> "Address":
+        """What is kept of it once its customer is forgotten: the country, in which sales are counted and taxed."""
+        return Address(name=FORGOTTEN, line1=FORGOTTEN, city=FORGOTTEN, postal_code=FORGOTTEN, country=self.country)
 
     @property
     def fingerprint(self) -> str:

@@ -23,7 +23,9 @@ PAYMENT = "payment-events"
 INVENTORY = "inventory-events"
 SHIPPING = "shipping-events"
 NOTIFICATION = "notification-events"
-TOPICS = (IDENTITY, CATALOG, ORDER, PAYMENT, INVENTORY, SHIPPING, NOTIFICATION)
+FORGETTING = "forgetting-events"
+"""Few: who keeps something personal of orders hears of them, and need not read all that happens to orders."""
+TOPICS = (IDENTITY, CATALOG, ORDER, PAYMENT, INVENTORY, SHIPPING, NOTIFICATION, FORGETTING)
 
 
 class Event(Contract):
@@ -100,7 +102,8 @@ class AccountMailRequested(Event):
 class SessionEnded(_CustomerEvent):
     session_id: UUID
     reason: str
-    """logged_out, password_changed, roles_changed, user_disabled, ended_by_owner, ended_by_admin or refresh_token_reused."""
+    """logged_out, password_changed, roles_changed, user_disabled, ended_by_owner, ended_by_admin,
+    user_forgotten or refresh_token_reused."""
 
 
 class RolesChanged(_CustomerEvent):
@@ -113,10 +116,18 @@ class RolesChanged(_CustomerEvent):
 class UserDisabled(_CustomerEvent):
     by: UUID
     reason: str
+    """Always the same words. What the admin wrote stands in the security log alone (docs/adr/0029)."""
 
 
 class UserEnabled(_CustomerEvent):
     by: UUID
+
+
+class CustomerForgotten(_CustomerEvent):
+    """The account has ended and holds nothing personal any more. Who keeps personal data of this customer has to let go of it."""
+
+    by: UUID
+    """The customer, or an admin."""
 
 
 class _ProductEvent(Event):
@@ -181,6 +192,7 @@ class OrderCancelled(_OrderEvent):
     was_confirmed: bool
     code: ErrorCode | None = None
     reason: str | None = None
+    """The code in plain words. What a person wrote stands in no event (docs/adr/0029)."""
 
 
 class OrderUndelivered(_OrderEvent):
@@ -208,6 +220,13 @@ class OrderCompleted(_OrderEvent):
     total: Money
 
 
+class OrderForgotten(_OrderEvent):
+    """The order has ended and its customer is to be forgotten: nothing that names a person is needed of it any more."""
+
+    topic = FORGETTING
+    customer_id: UUID
+
+
 class _PaymentEvent(_OrderEvent):
     topic = PAYMENT
     payment_id: UUID
@@ -225,6 +244,7 @@ class PaymentProcessed(_PaymentEvent):
 class PaymentFailed(_PaymentEvent):
     code: ErrorCode
     reason: str
+    """The provider's standard words for why its bank declined."""
 
 
 class RefundProcessed(_PaymentEvent):
@@ -327,15 +347,16 @@ class NotificationSent(_NotificationEvent):
 
 class NotificationFailed(_NotificationEvent):
     reason: str
+    """Refused or given up. What the mail server said stands in the delivery log alone."""
 
 
 EVENT_TYPES: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         UserRegistered, UserLoggedIn, PasswordChanged, EmailVerified, EmailChanged, AccountMailRequested,
-        SessionEnded, RolesChanged, UserDisabled, UserEnabled,
+        SessionEnded, RolesChanged, UserDisabled, UserEnabled, CustomerForgotten,
         ProductCreated, ProductUpdated, PriceChanged, ProductDeleted,
-        OrderCreated, OrderConfirmed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderCompleted,
+        OrderCreated, OrderConfirmed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderCompleted, OrderForgotten,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,
         InventoryReserved, InventoryReleased, InventoryRestocked, StockLevelChanged, LowStockAlert,
         ShipmentCreated, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated,

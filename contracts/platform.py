@@ -86,6 +86,8 @@ EDGE = Process("edge", "gateway.app", 8009, uses_redis=True)
 WORKER = Process(
     "worker", "worker", 8010, secrets=_HISTORIES, calls=("order", "inventory", "payment", "shipping", "notification")
 )
+CONSOLE = Process("console", "console.app", 8014, secrets=_HISTORIES, calls=("order",))
+"""Staff's login before Temporal's Web UI, and the codec server."""
 SIMULATORS = (
     Process("payment-provider", "simulators.payment_provider", 8011, secrets=_PROVIDER),
     Process("carrier", "simulators.carrier", 8012, secrets=_CARRIER),
@@ -94,7 +96,7 @@ SIMULATORS = (
 """Stand for outside companies on a laptop and in tests."""
 GATEWAY_PORT = 8080
 """Of Envoy, which is not started from Python."""
-PROCESSES = {process.name: process for process in (*SERVICES, EDGE, WORKER, *SIMULATORS)}
+PROCESSES = {process.name: process for process in (*SERVICES, EDGE, WORKER, CONSOLE, *SIMULATORS)}
 SERVICE_NAMES = tuple(service.name for service in SERVICES)
 CLIENTS = tuple(process for process in PROCESSES.values() if process.calls)
 """Those that identity gives service tokens."""

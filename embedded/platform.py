@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Literal, Self
 from cli import secrets
 from contracts.budgets import DRAIN_S
 from contracts.events import TOPICS
-from contracts.platform import EDGE, PROCESSES, SERVICE_NAMES, SERVICES, SIMULATORS, WORKER, Process
+from contracts.platform import CONSOLE, EDGE, PROCESSES, SERVICE_NAMES, SERVICES, SIMULATORS, WORKER, Process
 from embedded import builds, clock
 from embedded.apache_kafka import ApacheKafka
 from embedded.envoy import EnvoyServer
@@ -108,6 +108,7 @@ class Platform:
         self._lock: IO[str] | None = None
         self._supervisor: Supervisor | None = None
         self._urls: dict[str, str] = {}
+        self._ports: Ports
         self._build_id = ""
 
     @property
@@ -170,7 +171,7 @@ class Platform:
         name = f"worker-{build_id}"
         zipped = self._builds.keep(code, build_id)
         if name not in self.supervisor.names():
-            own = self._python(WORKER, Ports(self.data_dir / "ports.json"), name=name, start_after=("migrate",))
+            own = self._python(WORKER, self._ports, name=name, start_after=("migrate",))
             env = {**own.env, **builds.environment(zipped, build_id)}
             self.supervisor.add(replace(own, env=env, cwd=self._builds.directory))
         await self.supervisor.start(name)
@@ -236,9 +237,9 @@ class Platform:
 
     def _compose(self) -> list[ProcessSpec]:
         """Decide every address, then the processes. Fills `env` and the URLs on the way."""
-        ports = Ports(self.data_dir / "ports.json")
+        ports = self._ports = Ports(self.data_dir / "ports.json")
         infrastructure, addresses = self._infrastructure(ports)
-        self._urls["temporal_ui"] = addresses["TEMPORAL_UI_URL"]
+        self._urls["temporal_ui"] = self._web_ui(ports) if addresses["TEMPORAL_UI_URL"] else ""
         for name in OUR_PROCESSES:
             self._urls[name] = f"http://127.0.0.1:{self._port(ports, name)}"
         self._env = {
@@ -298,14 +299,18 @@ class Platform:
             addresses["TEMPORAL_ADDRESS"] = given["TEMPORAL_ADDRESS"]
             addresses["TEMPORAL_UI_URL"] = given.get("TEMPORAL_UI_URL", "")
         else:
-            kinds = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics")
+            kinds = ("temporal", "temporal_web", "temporal_http", "temporal_metrics")
             long = int(self._settings.get("LONG_HISTORY_EVENTS", "0")) or None
             temporal = TemporalServer(self.data_dir / "temporal", *(self._port(ports, kind) for kind in kinds))
-            temporal = replace(temporal, long_history=long)
+            temporal = replace(temporal, long_history=long, with_codec_server=True)
             specs.append(temporal.spec())
             address = replace(temporal, port=self._port_for_others("temporal", temporal.port)).address
             addresses |= {"TEMPORAL_ADDRESS": address, "TEMPORAL_UI_URL": temporal.ui_url}
         return specs, addresses
+
+    def _web_ui(self, ports: Ports) -> str:
+        """Where people find Temporal's Web UI: behind the console's login, which lets them read what is encrypted."""
+        return f"http://127.0.0.1:{self._port(ports, 'temporal_ui')}"
 
     def _kafka(self, ports: Ports) -> KafkaBroker | ApacheKafka:
         port = self._port(ports, "kafka")
@@ -330,7 +335,7 @@ class Platform:
         )
         up = ("migrate", *(simulator.identifier for simulator in SIMULATORS))
         specs = [*simulators, migrate]
-        for process in (*SERVICES, EDGE, WORKER):
+        for process in (*SERVICES, EDGE, WORKER, CONSOLE):
             parts = PARTS if process.name in self._split else (None,)
             specs += [self._python(process, ports, part=part, start_after=up) for part in parts]
         if self._promote:
@@ -355,6 +360,7 @@ class Platform:
         metrics_port = self._port(ports, "gateway_metrics")
         given = {name.lower(): value for name, value in {**os.environ, **self._env}.items() if value}
         own = {"host": "127.0.0.1", "port": self._port(ports, "gateway"), "metrics_port": metrics_port}
+        own["console_port"] = self._port(ports, "temporal_ui")
         return EnvoyServer(self.data_dir / "gateway", render(GatewaySettings.model_validate(given | own)), metrics_port)
 
     def _python(
@@ -375,6 +381,7 @@ class Platform:
             own["TEMPORAL_WORKER_BUILD_ID"] = self._build_id
             if self._other_build is not None:
                 own |= builds.environment(self._builds.path(self._build_id), self._build_id)
+            own["WORKER_METRICS_ADDRESS"] = f"127.0.0.1:{self._port(ports, f'{name}_sdk_metrics')}"
         if "CLOCK_FILES" in self._settings:
             own |= clock.environment(Path(self._settings["CLOCK_FILES"]) / name)
         return ProcessSpec(

@@ -12,7 +12,7 @@ import shutil
 import sysconfig
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedded.ports import free_port
@@ -54,8 +54,10 @@ class TemporalServer:
     ui_port: int
     http_port: int
     metrics_port: int
-    long_history: int | None = None
+    long_history: int | None = field(default=None, kw_only=True)
     """Events after which it suggests a workflow to go on in another run; None: Temporal's own limit."""
+    with_codec_server: bool = field(default=False, kw_only=True)
+    """The Web UI asks `/codec`, where people reach it, for what is encrypted."""
 
     @property
     def address(self) -> str:
@@ -79,6 +81,8 @@ class TemporalServer:
             "synchronous=normal",
             "--ui-disable-news-fetch",
         ]
+        if self.with_codec_server:
+            options += ["--ui-codec-endpoint", "/codec"]
         for attribute in SEARCH_ATTRIBUTES:
             options += ["--search-attribute", f"{attribute.name}={search_attribute_kind(attribute)}"]
         long = {"limit.historyCount.suggestContinueAsNew": str(self.long_history)} if self.long_history else {}

@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, FastAPI, Header, Response
 from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from chassis.clock import utc_now
-from chassis.health import health_router
+from chassis.health import health_router, metrics_router
 from chassis.problems import install_problem_handlers
+from chassis.service import HTTP_TELEMETRY
 from gateway.health import HealthOfAll, PlatformHealth
 from gateway.openapi import PlatformDocument
 
@@ -30,8 +30,11 @@ def edge_app(
     document: PlatformDocument, health: HealthOfAll, security_contact: str, routers: Sequence[APIRouter] = ()
 ) -> FastAPI:
     """The edge application: these pages and what Envoy asks (`routers`)."""
-    app = FastAPI(title="Gateway", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Gateway", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=HTTP_TELEMETRY
+    )
     install_problem_handlers(app)
+    app.include_router(metrics_router())
     app.include_router(health_router({}))  # it needs nothing to start; what the shop lacks is told by /health
     for router in routers:
         app.include_router(router)
@@ -63,10 +66,6 @@ def edge_app(
     @app.get("/docs")
     async def docs() -> Response:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache", "Content-Security-Policy": _DOCS_POLICY})
-
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     app.mount("/docs", StaticFiles(directory=STATIC))
     return app

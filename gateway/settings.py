@@ -38,6 +38,12 @@ class GatewaySettings(ProcessSettings):
     """The Temporal worker's probes, for the health of the whole."""
     edge_url: str = local_url("edge")
     """The edge app, as Envoy reaches it."""
+    console_url: str = local_url("console")
+    """The console (staff's login and the codec server), as Envoy reaches it."""
+    temporal_ui_url: str | None = None
+    """Temporal's Web UI. With it Envoy offers it to staff, behind the console's login."""
+    console_port: int = 8233
+    """Where it does so."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     """For the health of the whole."""

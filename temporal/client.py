@@ -17,6 +17,7 @@ from temporalio.service import GrpcCompression
 
 from temporal.codec import HistoryCodec
 from temporal.keys import KeyDestroyed
+from temporal.tracing import OrderTracing
 
 data_converter = pydantic_data_converter
 """How payloads are written, before they are encrypted. Everything that reads a history must use the same."""
@@ -74,6 +75,7 @@ async def connect(
         data_converter=encrypting(codec),
         lazy=lazy,
         runtime=runtime,
+        interceptors=[OrderTracing()],
         # Within one machine or cluster, compressing costs more than sending.
         grpc_compression=GrpcCompression.NONE,
     )

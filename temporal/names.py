@@ -6,6 +6,8 @@ from temporalio.common import SearchAttributeKey
 
 ORDER_WORKFLOW = "Order"
 ORDER_QUEUE = "orders"
+ASKING_UPDATES = frozenset({"place"})
+"""Updates that only wait for what happens anyway: nothing follows from them."""
 
 ORDER_STATUS = SearchAttributeKey.for_keyword("OrderStatus")
 CUSTOMER_ID = SearchAttributeKey.for_keyword("CustomerId")

@@ -15,6 +15,7 @@ from temporalio.client import (
     Client,
     RPCError,
     WithStartWorkflowOperation,
+    WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowQueryFailedError,
     WorkflowQueryRejectedError,
@@ -260,6 +261,16 @@ class OrderSagas:
     async def timeline(self, order_id: UUID) -> list[TimelineEntry] | None:
         """What the saga did; None if there is none. Fault: Unavailable."""
         return await self._query(order_id, "timeline", list[TimelineEntry])
+
+    async def is_running(self, order_id: UUID) -> bool:
+        """Whether a saga works on it, or may still have to write its end down. Fault: Unavailable."""
+        try:
+            found = await self._handle(order_id).describe(rpc_timeout=RPC)
+        except (RPCError, RuntimeError) as error:
+            if _is_gone(error):
+                return False
+            raise _fault(error) from error
+        return found.status == WorkflowExecutionStatus.RUNNING
 
     def _options(self, order: PlaceOrder, update_id: str, so_far: OrderSoFar | None = None) -> dict[str, Any]:
         if self._codec:

@@ -1,7 +1,7 @@
 """A platform of its own with customers ready to order: for the recorder of histories and the journeys of the test suite."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +83,17 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(folder: Path, count: int, console: Console) -> AsyncIterator[Stage]:
+async def open_stage(
+    folder: Path, count: int, console: Console, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Stage]:
     """A fresh platform in `folder`, stocked for so many small baskets of different households, who have signed up."""
     baskets = small_baskets(count)
     write_baskets(folder / "baskets.csv", baskets)
     history = History()
-    async with Platform(folder / "platform", settings=SETTINGS) as platform, open_shop(platform.env, history) as shop:
+    async with (
+        Platform(folder / "platform", settings={**SETTINGS, **(settings or {})}) as platform,
+        open_shop(platform.env, history) as shop,
+    ):
         await stock_platform(platform.env, console, folder / "baskets.csv", history)
         async with history_codec(platform.env) as codec:
             temporal = await connect(TemporalSettings(temporal_address=platform.env["TEMPORAL_ADDRESS"]), codec)

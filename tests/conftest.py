@@ -1,6 +1,7 @@
 """Real servers for the tests: one PostgreSQL for the session, a fresh database for each test that asks for one."""
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -15,6 +16,7 @@ import hypothesis
 import jwt
 import pytest
 import pytest_asyncio
+import structlog
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 from redis.asyncio import Redis
@@ -44,6 +46,8 @@ ADMIN = Grant(Principal(uuid4(), frozenset({Role.ADMIN}), 0), frozenset({Reach.A
 def pytest_configure() -> None:
     # A process of pytest-xdist ignores Ctrl-C, and so would every process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # As processes log if nothing else is said.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
 
 
 LONGEST_FIRST = (

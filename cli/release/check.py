@@ -108,7 +108,9 @@ async def _check_build(
                     seen.add(order.order_id)
                 yield order
 
-    async for order, why in _look(deployment, orders()):
+    reasons = accepted()
+    async for order, said in _look(deployment, orders()):
+        why = [it for it in said if not is_accepted(it, reasons)]
         state = _state(order)
         checked.looked_at[state] = checked.looked_at.get(state, 0) + 1
         if why:

@@ -5,10 +5,12 @@ them is kept here, to be compared with what the history holds (cli/release/conte
 """
 
 import json
+import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -34,6 +36,7 @@ from temporal.client import data_converter
 from worker import WORKFLOWS
 
 Json = dict[str, Any]
+NONDETERMINISM = re.compile(r'Nondeterminism error: [^"]+')
 Item = TypeVar("Item")
 Activate = Callable[[WorkflowActivation], WorkflowActivationCompletion]
 
@@ -64,8 +67,7 @@ async def replay(histories: AsyncIterable[WorkflowHistory], *, runner: WorkflowR
 
     Without a `runner` the sandbox is left out, which is three times as fast; the tests replay within it."""
     listening = _Listening(runner or UnsandboxedWorkflowRunner())
-    quiet = Runtime(telemetry=TelemetryConfig(logging=None))  # what fails is told by who asked
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=data_converter, workflow_runner=listening, runtime=quiet)
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=data_converter, workflow_runner=listening, runtime=_quiet_runtime())
 
     async def asked() -> AsyncIterator[WorkflowHistory]:
         async for history in histories:
@@ -263,5 +265,14 @@ def _words_of(failure: Failure) -> str:
 
 
 def _short(text: str) -> str:
-    """On one line, not longer than somebody reads, and without what Pydantic adds: it quotes what the order holds."""
-    return " ".join(_PYDANTIC_ADDS.sub("", text).split())[:500]
+    """On one line, without the SDK's frame and without what Pydantic adds: it quotes what the order holds."""
+    found = NONDETERMINISM.search(text)
+    told = found.group() if found else _PYDANTIC_ADDS.sub("", text)
+    return " ".join(told.split())[:500]
+
+
+@cache
+def _quiet_runtime() -> Runtime:
+    """The SDK would write every failure to standard output, where the report goes."""
+    logging.getLogger("temporalio.worker").setLevel(logging.CRITICAL)
+    return Runtime(telemetry=TelemetryConfig(logging=None))

@@ -1,6 +1,7 @@
 """The whole configuration: who listens, where services are, and what the process as a whole may use."""
 
 from gateway.envoy.clusters import clusters
+from gateway.envoy.console import console_door
 from gateway.envoy.listener import front_door, metrics_door
 from gateway.envoy.parts import Json, extension
 from gateway.settings import GatewaySettings
@@ -13,7 +14,11 @@ def render(settings: GatewaySettings) -> Json:
         # Whoever reaches it can stop the process: a file that only we can open, and no port.
         "admin": {"address": {"pipe": {"path": settings.envoy_admin_socket, "mode": 0o600}}},
         "static_resources": {
-            "listeners": [front_door(settings), metrics_door(settings)],
+            "listeners": [
+                front_door(settings),
+                metrics_door(settings),
+                *([console_door(settings)] if settings.temporal_ui_url else []),
+            ],
             "clusters": clusters(settings),
         },
         "overload_manager": {

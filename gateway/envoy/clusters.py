@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from gateway.envoy.parts import Json, seconds, typed
 from gateway.settings import GatewaySettings
 
-EDGE, LIMITS, ADMIN, COLLECTOR = "edge", "limits", "admin", "collector"
+EDGE, LIMITS, ADMIN, COLLECTOR, CONSOLE, WEB_UI = "edge", "limits", "admin", "collector", "console", "temporal_ui"
 """What is no service of the shop. `limits` is the edge too, counted apart: that is where the shared limits come from."""
 _EJECTED_S = 2.0
 
@@ -18,6 +18,8 @@ def clusters(settings: GatewaySettings) -> list[Json]:
     found.append({"name": ADMIN, "connect_timeout": "1s", **_endpoint(ADMIN, {"pipe": {"path": settings.envoy_admin_socket}})})
     if settings.otel_exporter_otlp_endpoint:
         found.append(_at(COLLECTOR, settings.otel_exporter_otlp_endpoint))
+    if settings.temporal_ui_url:
+        found += [_at(CONSOLE, settings.console_url), _at(WEB_UI, settings.temporal_ui_url)]
     return found
 
 

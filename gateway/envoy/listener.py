@@ -1,5 +1,6 @@
 """The front door: how a connection and a request must look, how long they may take, and whose word about the client counts."""
 
+from chassis.logs import ECS_VERSION
 from gateway.envoy.clusters import ADMIN, COLLECTOR, EDGE
 from gateway.envoy.filters import http_filters
 from gateway.envoy.parts import Json, extension, seconds
@@ -21,53 +22,83 @@ _HOP_BY_HOP = ("te", "trailer", "http2-settings", "proxy-authorization", "proxy-
 """Between a client and us. Envoy itself takes away the rest of RFC 9110, 7.6.1."""
 
 
+ACCESS_LOG = {
+    "@timestamp": "%START_TIME%",
+    "log.level": "info",
+    "message": "%REQ(:METHOD)% %REQ_WITHOUT_QUERY(:PATH)% %RESPONSE_CODE%",
+    "ecs.version": ECS_VERSION,
+    "service.name": "gateway",
+    "log.logger": "envoy.access",
+    "event.action": "request",
+    "event.duration": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:ns)%",
+    "http.request.id": "%REQ(X-REQUEST-ID)%",
+    "http.request.method": "%REQ(:METHOD)%",
+    "http.request.body.bytes": "%BYTES_RECEIVED%",
+    "http.response.status_code": "%RESPONSE_CODE%",
+    "http.response.body.bytes": "%BYTES_SENT%",
+    "url.path": "%REQ_WITHOUT_QUERY(:PATH)%",
+    "trace.id": "%TRACE_ID%",
+    "labels.protocol": "%PROTOCOL%",
+    "labels.route": "%ROUTE_NAME%",
+    "labels.upstream": "%UPSTREAM_CLUSTER%",
+    "labels.flags": "%RESPONSE_FLAGS%",
+    "labels.why": "%RESPONSE_CODE_DETAILS%",
+}
+"""A line of a request, in the fields of chassis/logs.py: no query, no address, no token."""
+
+
 def front_door(settings: GatewaySettings) -> Json:
-    """The public listener. Trusted proxies get a filter chain of their own, in which their headers are believed."""
+    """The public listener."""
+    manager = {
+        "stat_prefix": "gateway",
+        "tracing": _tracing(settings),
+        "local_reply_config": local_replies(),
+        "route_config": route_config(settings),
+        "http_filters": http_filters(settings),
+    }
+    return {**door("front_door", settings, settings.port, manager), "per_connection_buffer_limit_bytes": _BUFFER_BYTES}
+
+
+def door(name: str, settings: GatewaySettings, port: int, manager: Json) -> Json:
+    """A listener for people. Trusted proxies get a filter chain of their own, in which their headers are believed. `manager` is
+    what its connection manager does that others do not."""
     chains = []
     if settings.trusted_proxies:
         networks = [
             {"address_prefix": str(network.network_address), "prefix_len": network.prefixlen}
             for network in settings.trusted_proxies
         ]
-        chains.append({"filter_chain_match": {"source_prefix_ranges": networks}, **_chain(settings, trusted=networks)})
-    chains.append(_chain(settings, trusted=[]))
+        chain = _chain(settings, {**manager, **_trusting_proxies(networks)})
+        chains.append({"name": "trusted_proxy", "filter_chain_match": {"source_prefix_ranges": networks}, **chain})
+    chains.append({"name": "anybody", **_chain(settings, {**manager, **_trusting_nobody()})})
     return {
-        "name": "front_door",
-        "address": _socket(settings.host, settings.port),
-        "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
+        "name": name,
+        "address": _socket(settings.host, port),
         **({"listener_filters": [_tls_inspector()]} if settings.tls_certificate else {}),
         "filter_chains": chains,
     }
 
 
-def _chain(settings: GatewaySettings, trusted: list[Json]) -> Json:
-    chain: Json = {
-        "name": "trusted_proxy" if trusted else "anybody",
-        "filters": [extension("envoy.filters.network.http_connection_manager", _MANAGER, **_manager(settings, trusted))],
-    }
+def _chain(settings: GatewaySettings, manager: Json) -> Json:
+    manager = {**_every_manager(settings), **manager}
+    chain: Json = {"filters": [extension("envoy.filters.network.http_connection_manager", _MANAGER, **manager)]}
     if settings.tls_certificate and settings.tls_key:
         chain["transport_socket"] = _tls(settings.tls_certificate, settings.tls_key)
         chain["transport_socket_connect_timeout"] = "10s"
     return chain
 
 
-def _manager(settings: GatewaySettings, trusted: list[Json]) -> Json:
+def _every_manager(settings: GatewaySettings) -> Json:
     return {
-        "stat_prefix": "gateway",
         "codec_type": "AUTO",
         **_framing(),
         **_deadlines(settings),
-        **(_trusting_proxies(trusted) if trusted else _trusting_nobody()),
         "generate_request_id": True,
         "always_set_request_id_in_response": True,
         "server_header_transformation": "PASS_THROUGH",
         # No client has this address: nobody is "internal" to Envoy, and believed more than others.
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
-        "tracing": _tracing(settings),
         "access_log": [_access_log()],
-        "local_reply_config": local_replies(),
-        "route_config": route_config(settings),
-        "http_filters": http_filters(settings),
     }
 
 
@@ -184,30 +215,12 @@ def _share(ratio: float) -> Json:
 
 
 def _access_log() -> Json:
-    """One line of JSON a request: no query, no address, no token."""
+    """One line of JSON a request."""
     return extension(
         "envoy.access_loggers.stdout",
         "access_loggers.stream.v3.StdoutAccessLog",
         log_format={
-            "json_format": {
-                "timestamp": "%START_TIME%",
-                "level": "info",
-                "service": "gateway",
-                "event": "request",
-                "method": "%REQ(:METHOD)%",
-                "path": "%REQ_WITHOUT_QUERY(:PATH)%",
-                "protocol": "%PROTOCOL%",
-                "route": "%ROUTE_NAME%",
-                "upstream": "%UPSTREAM_CLUSTER%",
-                "status": "%RESPONSE_CODE%",
-                "flags": "%RESPONSE_FLAGS%",
-                "why": "%RESPONSE_CODE_DETAILS%",
-                "duration_ms": "%DURATION%",
-                "received_bytes": "%BYTES_RECEIVED%",
-                "sent_bytes": "%BYTES_SENT%",
-                "request_id": "%REQ(X-REQUEST-ID)%",
-                "trace_id": "%TRACE_ID%",
-            },
+            "json_format": ACCESS_LOG,
             "formatters": [extension("envoy.formatter.req_without_query", "formatter.req_without_query.v3.ReqWithoutQuery")],
         },
     )

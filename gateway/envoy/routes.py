@@ -25,7 +25,7 @@ _CORS_REQUEST = (
 )
 _CORS_ANSWER = "age, etag, location, preference-applied, ratelimit, ratelimit-policy, retry-after, x-request-id"
 _PLAIN_PATH = rf"(?:{PATH})(?:\?.*)?"
-_PLAIN_HOST = r"[A-Za-z0-9._~-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?"
+PLAIN_HOST = r"[A-Za-z0-9._~-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?"
 
 
 def route_config(settings: GatewaySettings) -> Json:
@@ -59,7 +59,7 @@ def route_config(settings: GatewaySettings) -> Json:
 
 def _odd_requests() -> Iterable[Json]:
     """What a service might read otherwise than Envoy did: a path's second spelling, two hosts, two tokens."""
-    for name, plain in ((":path", _PLAIN_PATH), (":authority", _PLAIN_HOST), ("authorization", "[^,]*")):
+    for name, plain in ((":path", _PLAIN_PATH), (":authority", PLAIN_HOST), ("authorization", "[^,]*")):
         value: Json = {"name": name, "string_match": {"safe_regex": {"regex": plain}}, "invert_match": True}
         yield _refusal(f"odd{name.replace(':', '_')}", {"prefix": "/", "headers": [value]}, 400)
 

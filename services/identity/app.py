@@ -42,6 +42,7 @@ class IdentitySettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_IDENTITY")
     database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_IDENTITY")
     service_client_secret_worker: ClientSecret
+    service_client_secret_console: ClientSecret
     service_client_secret_order: ClientSecret
     service_client_secret_notification: ClientSecret
     jwt_private_key: SecretStr

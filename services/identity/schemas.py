@@ -28,6 +28,12 @@ Language = Literal["de", "en", "es", "fr", "it", "nl", "pl", "pt"]
 """BCP 47."""
 
 
+WHAT_FOLLOWS = (
+    "The account has ended, and its e-mail address is free. Orders that are still open are finished first. Of each order that "
+    "has ended, address, marks of the card and all words are blanked; lines, amounts, statuses and tracking numbers stay."
+)
+
+
 class RegisterRequest(Request):
     email: Email
     password: NewPassword
@@ -130,6 +136,28 @@ class DisableRequest(Request):
     reason: Annotated[Reason, Field(examples=["Sold stolen goods"])]
 
 
+class ErasureRequest(Request):
+    current_password: GivenPassword
+
+
+class ErasureOfUserRequest(Request):
+    reason: Annotated[Reason, Field(examples=["Asked for by letter"])]
+    """Kept in the security log, so it names nobody: a ticket, a date, a law."""
+
+
+class ErasureView(Contract):
+    """What was done, and what follows by itself."""
+
+    user_id: UUID
+    """All that is left of the account: orders and payments go on naming it."""
+    forgotten_at: datetime
+    what_follows: str = WHAT_FOLLOWS
+
+    @classmethod
+    def of(cls, user: User) -> Self:
+        return cls.model_validate(user.model_dump())
+
+
 class TokenPair(Contract):
     """What a login or a refresh gives. The refresh token is good for one use; its answer has the next one."""
 
@@ -194,6 +222,8 @@ class UserView(Contract):
     warehouses: list[str] | None
     """Which warehouses the role `warehouse` is for; null is all."""
     disabled_at: datetime | None
+    forgotten_at: datetime | None
+    """Since when the account has ended and names nobody: what named a person is blank."""
     created_at: datetime
     version: int
     """Also the ETag; send it back as If-Match."""

@@ -12,6 +12,7 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.statements import locked
 from chassis.store import AlreadyThere, UnitOfWork, transaction
+from chassis.telemetry import RequestContext
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import AccountMailRequested
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
@@ -32,6 +33,12 @@ _WAITING = locked(
     & or_(*[col(Notification.status) == status for status in sorted(WAITING)]),
 )
 """Mails about a customer's orders that have not been sent."""
+_NAMING = locked(
+    Notification,
+    (col(Notification.customer_id) == bindparam("customer"))
+    & or_(col(Notification.reason).is_not(None), *[col(Notification.status) == status for status in sorted(WAITING)]),
+)
+"""Mails to a customer that may yet be sent, or of which a mail server said something."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,12 @@ async def send_suppressed(work: UnitOfWork, customer_id: UUID) -> None:
         notification.address_verified()
 
 
+async def forget_customer(work: UnitOfWork, customer_id: UUID) -> None:
+    """Send a customer nothing any more, and blank what mail servers said of earlier mails."""
+    for notification in await work.all(_NAMING, customer=customer_id):
+        notification.forget_person()
+
+
 @transaction
 async def edit_template(work: UnitOfWork, kind: NotificationKind, *, subject: str, body: str, seen: int) -> Template:
     """Replace the text of one kind of mail. Refusals: stale_version, template_invalid, not_found."""
@@ -117,11 +130,11 @@ async def claim_due(work: UnitOfWork, *, limit: int, lease: timedelta) -> list[C
 async def record(work: UnitOfWork, reports: Sequence[Report], *, attempts_allowed: int) -> None:
     """Write down what became of claimed mails."""
     by_id = {report.claimed.notification.notification_id: report for report in reports}
-    events, traceparents = [], []
+    events, causes = [], []
     for notification in await work.all(_THESE, ids=list(by_id)):
         report = by_id[notification.notification_id]
         event = notification.report(report.claimed.lease, report.outcome, report.reason, attempts_allowed=attempts_allowed)
         if event is not None:
             events.append(event)
-            traceparents.append(notification.traceparent)
-    outbox.add(work, *events, traceparents=traceparents)
+            causes.append(RequestContext(notification.traceparent, None))
+    outbox.add(work, *events, causes=causes)

@@ -1,4 +1,4 @@
-"""What notification does on other services' events: it queues mails."""
+"""What notification does on other services' events: it queues mails, and forgets whom they went to."""
 
 from chassis.consumer import Subscription
 from chassis.store import UnitOfWork
@@ -8,6 +8,7 @@ from contracts.events import (
     SHIPPING,
     AccountMailRequested,
     CloudEvent,
+    CustomerForgotten,
     EmailVerified,
     OrderCancelled,
     OrderRefunded,
@@ -30,6 +31,10 @@ async def on_account_mail(work: UnitOfWork, event: AccountMailRequested, _: Clou
 
 async def on_verified(work: UnitOfWork, event: EmailVerified, _: CloudEvent) -> None:
     await commands.send_suppressed(work, event.customer_id)
+
+
+async def on_customer_forgotten(work: UnitOfWork, event: CustomerForgotten, _: CloudEvent) -> None:
+    await commands.forget_customer(work, event.customer_id)
 
 
 async def on_dispatched(work: UnitOfWork, event: ShipmentDispatched, _: CloudEvent) -> None:
@@ -98,6 +103,7 @@ subscription = Subscription(
     {
         AccountMailRequested: on_account_mail,
         EmailVerified: on_verified,
+        CustomerForgotten: on_customer_forgotten,
         ShipmentDispatched: on_dispatched,
         ShipmentDelivered: on_delivered,
         OrderCancelled: on_cancelled,

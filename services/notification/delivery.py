@@ -7,16 +7,15 @@ from uuid import UUID
 
 from jinja2 import TemplateError
 from opentelemetry import trace
-from prometheus_client import Counter
 
 from chassis.clients import Unavailable
 from chassis.database import Database, is_passing
 from chassis.jobs import Job
 from chassis.logs import logger
-from chassis.telemetry import context_of
+from chassis.telemetry import span_after
 from contracts.errors import Refusal
 from contracts.notifications import NotificationKind
-from services.notification import commands, queries, templates
+from services.notification import commands, figures, queries, templates
 from services.notification.commands import ClaimedMail, Report
 from services.notification.model import Outcome
 from services.notification.ports import SEND_SECONDS, Directory, Mail, MailDeferred, Mailer, MailRefused, MailServerAway
@@ -30,7 +29,6 @@ GATHER_SECONDS = 1.0
 """After being woken: mails that come together share a connection, a question to identity and two commits."""
 log = logger(__name__)
 tracer = trace.get_tracer(__name__)
-mails_total = Counter("mails_total", "Tries to send a mail, by what became of them.", ["kind", "outcome"])
 
 
 class Delivery:
@@ -82,10 +80,11 @@ class Delivery:
         for claimed in claimed_mails:
             if self._stopping or asyncio.get_running_loop().time() > last_start:
                 break
-            with tracer.start_as_current_span("send mail", context_of({"traceparent": claimed.notification.traceparent or ""})):
+            mail = claimed.notification
+            with span_after(tracer, "send mail", mail.traceparent, mail.created_at):
                 report = await self._send(claimed, texts, verified)
             reports.append(report)
-            mails_total.labels(claimed.notification.kind, report.outcome).inc()
+            figures.mails_total.labels(claimed.notification.kind, report.outcome).inc()
 
     async def _send(self, claimed: ClaimedMail, texts: Mapping[NotificationKind, Text], verified: Mapping[UUID, str]) -> Report:
         notification = claimed.notification

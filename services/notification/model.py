@@ -123,6 +123,13 @@ class Notification(Table, Aggregate, table=True):
         if self.created_at > utc_now() - SUPPRESSED_FOR and self.status in WAITING:
             self.status, self.due_at, self.reason = NotificationStatus.PENDING, utc_now(), None
 
+    def forget_person(self) -> None:
+        """What was not sent never is, and the mail server's words are blanked, which may repeat an address. The address and the
+        text of a mail are not kept anyway. What is added to a mail later and names a person belongs here."""
+        if self.status in WAITING:
+            self.status, self.due_at = NotificationStatus.SUPPRESSED, None
+        self.reason = None
+
     def report(self, lease: datetime, outcome: Outcome, reason: str | None, *, attempts_allowed: int) -> Event | None:
         """Take in what became of a try that was made under `lease`; the event, if that was the end of it."""
         if self.status is not NotificationStatus.PENDING:
@@ -149,9 +156,9 @@ class Notification(Table, Aggregate, table=True):
         self.status, self.due_at = NotificationStatus.FAILED, None
         if self.order_id is None:
             return None
-        return NotificationFailed(
-            order_id=self.order_id, notification_id=self.notification_id, kind=self.kind, reason=self.reason or "unknown"
-        )
+        # The server's own words stay here: they may repeat an address or a name, which stand in no event.
+        words = "The mail server refused it." if outcome is Outcome.REFUSED else f"Given up after {self.attempts} tries."
+        return NotificationFailed(order_id=self.order_id, notification_id=self.notification_id, kind=self.kind, reason=words)
 
 
 def pause_after(attempts: int) -> timedelta:

@@ -17,6 +17,7 @@ ACCESS = AccessTable(
         "approve_order": _DECIDE,
         "reject_order": _DECIDE,
         "decide_parcel": _DECIDE,
+        "get_erasure": _DECIDE,
         "advance_order": _SAGA,
         "look_up_keys": _SAGA,
     }

@@ -29,6 +29,7 @@ from services.order.schemas import (
     PARCEL_DECISION_EXAMPLES,
     PLACE_EXAMPLES,
     CurrentOrderView,
+    ErasureProgress,
     OrderSummary,
     OrderTimeline,
     OrderView,
@@ -42,6 +43,7 @@ from temporal.keys import KeySource
 
 log = logger(__name__)
 public = ACCESS.router(prefix="/api/v1/orders", tags=["orders"])
+customers = ACCESS.router(prefix="/api/v1/customers", tags=["orders"])
 internal = ACCESS.router(prefix="/internal/v1/orders", tags=["internal"])
 internal_keys = ACCESS.router(prefix="/internal/v1/customer-keys", tags=["internal"])
 
@@ -104,7 +106,8 @@ async def place_order(
     placed = await orders.place(body, caller, key, respond_async=respond_async)
     headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
     if placed.outcome and (refusal := placed.outcome.refusal):
-        log.info("refused", code=refusal.code, path=request.url.path, method=request.method)
+        order_id = placed.order.order_id
+        log.info("refused", order_id=order_id, code=refusal.code, path=request.url.path, method=request.method)
         return problem_response(refusal.code, refusal.detail, instance=request.url.path, extra=refusal.extra, headers=headers)
     headers["Location"] = _location(placed.order.order_id)
     if placed.outcome and placed.outcome.is_definite:
@@ -209,9 +212,16 @@ async def decide_parcel(
     return await _changed(db, caller, order_id, response, orders.decide_parcel(order_id, body.choice, body.reason, caller, seen))
 
 
+@customers.get("/{customer_id}/erasure", summary="How far the orders of a customer are who is to be forgotten")
+async def get_erasure(db: Db, customer_id: UUID) -> ErasureProgress:
+    return await queries.erasure_of(db, customer_id)
+
+
 @internal.post("/advance", summary="The saga tells how far an order got")
 async def advance_order(db: Db, command: AdvanceOrder) -> OrderAdvanced:
-    return await commands.advance_order(db, command)
+    advanced = await commands.advance_order(db, command)
+    log.info("order_status_reached", order_id=command.order_id, status=advanced.status, code=command.code)
+    return advanced
 
 
 @internal_keys.post("/lookup", summary="The keys of customers, wrapped by a master key")

@@ -1,16 +1,19 @@
-"""What runs in the order process: the API, the relay, the consumer of shipping's events, and two jobs: one hands over to sagas
-what was accepted while they could not be told, one counts the orders that wait for a person."""
+"""What runs in the order process: the API, the relay, the consumer of shipping's and identity's events, and three jobs: one hands
+over to sagas what was accepted while they could not be told, one forgets customers, one takes the figures of all orders."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Annotated
 
-from prometheus_client import Gauge
+from prometheus_client import Metric
 from pydantic import Field, SecretStr
 
 from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.database import Database
 from chassis.dependencies import provide
+from chassis.figures import Figures
 from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
@@ -18,7 +21,7 @@ from contracts.base import Seconds
 from contracts.budgets import PLACE_WAIT_S
 from contracts.money import Money
 from contracts.platform import local_url
-from services.order import api, consumers
+from services.order import api, commands, consumers, figures, queries
 from services.order.access import ACCESS
 from services.order.commands import OrderService, StoredKeys
 from services.order.model import inbox, metadata
@@ -29,16 +32,12 @@ from temporal.keys import HistorySettings, KeySource, OwnDataKeys
 from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 
 HAND_OVER_SECONDS = 1.0
+FORGET_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 5.0
 """Between two tries to hand over while Temporal is away."""
-COUNT_SECONDS = 15.0
-_waiting = Gauge("orders_waiting", "Orders that wait for a person to decide.", ["for"])
-GAUGES = (
-    (_waiting.labels("review"), IN_REVIEW),
-    (_waiting.labels("parcel_decision"), UNDECIDED_PARCEL),
-    (Gauge("saga_undos_stuck", "Orders with an undo that does not succeed."), STUCK),
-)
-"""What is counted, and how Temporal is asked for it."""
+FIGURES_SECONDS = 15.0
+WAITING = {"review": IN_REVIEW, "parcel_decision": UNDECIDED_PARCEL}
+"""For what orders wait that a person decides, and how Temporal is asked for them."""
 
 
 class OrderSettings(ServiceSettings, TemporalSettings, HistorySettings):
@@ -64,7 +63,7 @@ class OrderSettings(ServiceSettings, TemporalSettings, HistorySettings):
 def build(settings: OrderSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    routers = [api.public, api.internal, api.internal_keys]
+    routers = [api.public, api.customers, api.internal, api.internal_keys]
     app = new_app("Orders", "Place, follow and cancel orders.", routers, {"database": database.ping}, ACCESS)
     stored, master = StoredKeys(database), settings.master_keys()
     keys = OwnDataKeys(stored, master) if master else None
@@ -87,11 +86,7 @@ def build(settings: OrderSettings) -> Service:
     )
     provide(app, OrderService, orders)
     provide(app, KeySource, keys or stored)
-
-    async def count_waiting() -> None:
-        for gauge, question in GAUGES:
-            gauge.set(await sagas.count(question))
-
+    taken = _figures(database, sagas, orders.terms)
     return Service(
         name="order",
         settings=settings,
@@ -102,10 +97,30 @@ def build(settings: OrderSettings) -> Service:
         subscription=consumers.subscription(sagas),
         jobs=[
             Job("hand over to sagas", orders.hand_over, every_s=HAND_OVER_SECONDS, longest_pause_s=LONGEST_PAUSE_SECONDS),
-            Job("count orders that wait", count_waiting, every_s=COUNT_SECONDS),
+            Job("forget customers", partial(commands.forget_customers, database, sagas), every_s=FORGET_SECONDS),
+            taken.job(),
         ],
-        resources=[http, sagas],
+        resources=[http, sagas, taken],
     )
+
+
+def _figures(database: Database, sagas: OrderSagas, terms: Terms) -> Figures:
+    """What is asked about all orders."""
+
+    async def in_flight() -> Sequence[Metric]:
+        return figures.in_flight(await queries.orders_in_flight(database))
+
+    async def refunds_owed() -> Sequence[Metric]:
+        return figures.refunds_owed(await queries.refunds_owed(database))
+
+    async def waiting() -> Sequence[Metric]:
+        counts = {what: await sagas.count(query) for what, query in WAITING.items()}
+        return figures.waiting(counts, await sagas.count(STUCK))
+
+    async def deadlines() -> Sequence[Metric]:
+        return figures.deadlines(terms)
+
+    return Figures("order", database.asyncpg_dsn, [in_flight, refunds_owed, waiting, deadlines], every_s=FIGURES_SECONDS)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, any_, bindparam
-from sqlmodel import col, select
+from sqlmodel import col, or_, select
 
 from chassis.access import Grant
 from chassis.clients import ServiceClient, Unavailable
@@ -19,13 +20,15 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.logs import logger
-from chassis.statements import locked, prepared
+from chassis.statements import NOT_ALL, Write, locked, prepared
 from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.errors import ErrorCode, Refusal
+from contracts.events import CustomerForgotten
 from contracts.ids import order_id_for
 from contracts.keys import WrappedKey
 from contracts.orders import (
+    FINAL_STATUSES,
     AdvanceOrder,
     CancelReply,
     CancelRequest,
@@ -40,12 +43,14 @@ from contracts.orders import (
     PlaceOrder,
     PlaceOrderRequest,
 )
+from services.order import figures
 from services.order.model import CustomerKey, Order, created, existing, outbox, within_reach
 from services.order.model.placing import KnownPlaces, Terms, priced, require_form
 from temporal.keys import OwnDataKeys
 from temporal.orders import OrderSagas
 
 HAND_OVER_BATCH = 50
+FORGET_BATCH = 50
 LEASE = timedelta(seconds=10)
 """How long one process has to hand over what it took; after that another may try. To hand over twice is harmless."""
 POLL_SECONDS = 0.1
@@ -58,6 +63,27 @@ _TO_HAND_OVER = locked(
     limit=HAND_OVER_BATCH,
     skip_locked=True,
 )
+_IS_TO_BE_FORGOTTEN = col(CustomerKey.forget_requested_at).is_not(None) & col(CustomerKey.forgotten_at).is_(None)
+_CUSTOMERS_TO_FORGET = locked(CustomerKey, _IS_TO_BE_FORGOTTEN, limit=FORGET_BATCH, skip_locked=True)
+_ORDERS_TO_FORGET = prepared(
+    select(col(Order.order_id))
+    .join(CustomerKey, col(CustomerKey.customer_id) == col(Order.customer_id))
+    .where(_IS_TO_BE_FORGOTTEN, col(Order.forgotten_at).is_(None))
+    .where(or_(*[col(Order.status) == status for status in sorted(FINAL_STATUSES)]))
+    .limit(FORGET_BATCH)
+)
+_STILL_NAMING = prepared(
+    select(col(Order.customer_id))
+    .where(col(Order.customer_id) == any_(bindparam("customers", type_=ARRAY(Uuid))), col(Order.forgotten_at).is_(None))
+    .distinct()
+)
+_THESE = locked(Order, col(Order.order_id) == any_(bindparam("ids", type_=ARRAY(Uuid))))
+_TAKES_ORDERS = """
+    select 1 from (
+      select count(forget_requested_at) as wishes
+      from (select forget_requested_at from customer_keys where customer_id = $1 for share) as key) as asked
+    where 1 / (wishes = 0)::int = 1"""
+"""Fails for a customer who is to be forgotten. Whoever wants that waits for this, or this for them: each has an answer."""
 _OF_THESE = col(CustomerKey.customer_id) == any_(bindparam("ids", type_=ARRAY(Uuid)))
 _KEYS, _THESE_KEYS = prepared(select(CustomerKey).where(_OF_THESE)), locked(CustomerKey, _OF_THESE)
 _CUSTOMER_OF = prepared(select(col(Order.customer_id)).where(col(Order.order_id) == bindparam("order_id")))
@@ -115,11 +141,12 @@ class OrderService:
         if order.status in DISPATCHED or order.is_over:
             return settled_before(order)
         request = CancelRequest(reason=reason, requested_by=canceller(order.customer_id, caller))
+        log.info("cancel_asked", order_id=order_id, status=order.status, by=request.requested_by)
         try:
             await self._start(order)
             reply = await self.sagas.cancel(order_id, request, _cancel_id(request), self.wait)
         except Unavailable as error:
-            log.warning("cancel_waits_for_saga", order_id=str(order_id), error=str(error))
+            log.warning("cancel_waits_for_saga", order_id=order_id, error=str(error))
             return await wish_to_cancel(self.database, order_id, request)
         if isinstance(reply, CancelReply):
             return reply
@@ -135,6 +162,7 @@ class OrderService:
         state = await self.sagas.decide(order_id, approve, Decision(by=str(caller.subject), reason=reason))
         if state is None:
             raise Refusal(ErrorCode.NOT_IN_REVIEW, "The order is not held for review.")
+        log.info("review_decided", order_id=order_id, decision="approve" if approve else "reject", by=str(caller.subject))
         return state
 
     async def decide_parcel(
@@ -149,6 +177,7 @@ class OrderService:
         state = await self.sagas.decide_parcel(order_id, decision)
         if state is None:
             raise Refusal(ErrorCode.NO_DECISION_PENDING, "No parcel of the order is in trouble.")
+        log.info("parcel_decided", order_id=order_id, decision=choice, by=str(caller.subject))
         return state
 
     async def hand_over(self) -> bool:
@@ -174,7 +203,7 @@ class OrderService:
             try:
                 reply = await self.sagas.cancel(order.order_id, wish, _cancel_id(wish), self.wait)
             except Refusal as refusal:
-                log.info("cancel_refused_late", order_id=str(order.order_id), code=refusal.code)
+                log.info("cancel_refused_late", order_id=order.order_id, code=refusal.code)
             else:
                 if reply is None:
                     await self._require_over(order.order_id)
@@ -227,7 +256,7 @@ class OrderService:
                 return await self.sagas.place(placement, _place_id(order), wait)
             await self.sagas.start(placement, _place_id(order))
         except Unavailable as error:
-            log.warning("order_waits_for_saga", order_id=str(order.order_id), error=str(error))
+            log.warning("order_waits_for_saga", order_id=order.order_id, error=str(error))
         return None
 
     async def _outcome_on_record(self, order: Order, wait: timedelta) -> Outcome | None:
@@ -289,19 +318,27 @@ async def order_for(database: Database, order_id: UUID, caller: Grant) -> Order:
 
 
 async def accept_order(database: Database, placement: PlaceOrder) -> Order:
-    """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier."""
+    """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier.
+
+    Refusal: customer_forgotten."""
     try:
         return await _add_order(database, placement)
     except AlreadyThere:
         return existing(await find_order(database, placement.order_id))
+    except NOT_ALL as error:
+        if before := await find_order(database, placement.order_id):
+            return before
+        raise Refusal(ErrorCode.CUSTOMER_FORGOTTEN, "The account has ended; nothing is ordered with it any more.") from error
 
 
 @transaction
 async def _add_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
-    """Raises AlreadyThere."""
+    """Raises AlreadyThere; NOT_ALL, if the customer is to be forgotten."""
     order = Order.placed(placement)
+    work.at_last(Write(_TAKES_ORDERS, [placement.customer_id], 1))
     work.add(order)
     outbox.add(work, created(placement))
+    work.when_committed(figures.placed_total.inc)
     return order
 
 
@@ -311,7 +348,9 @@ async def advance_order(work: UnitOfWork, command: AdvanceOrder) -> OrderAdvance
     order = await work.get(Order, command.order_id)
     if order is None:
         raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
+    before = figures.Standing.of(order)
     outbox.add(work, *order.advance(command))
+    work.when_committed(partial(figures.count_progress, before, order))
     return order.advanced()
 
 
@@ -336,6 +375,53 @@ async def take_to_hand_over(work: UnitOfWork) -> list[Order]:
 async def note_handed_over(work: UnitOfWork, order_id: UUID, wish: CancelRequest | None) -> None:
     """The order's saga runs, and knows this wish, if there was one. Refusal: not_found."""
     existing(await work.get(Order, order_id)).handed_over(wish)
+
+
+# ── Who is to be forgotten ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def wish_to_forget(work: UnitOfWork, event: CustomerForgotten) -> None:
+    """Within the consumer's transaction: note that a customer is to be forgotten, for the job; no order is taken any more."""
+    key, _ = await work.get_or_add(CustomerKey.none_for(event.customer_id))
+    key.ask_to_forget()
+
+
+async def forget_customers(database: Database, sagas: OrderSagas) -> bool:
+    """Forget who wants to be: blank what their orders name as each ends, and destroy their key after the last one.
+
+    An order's history is needed until its saga has closed, which is a moment after its last word to the record. Returns whether
+    there may be more to do now. Raises Unavailable if Temporal cannot be asked.
+    """
+    ended = await orders_to_forget(database)
+    at_work = await asyncio.gather(*map(sagas.is_running, ended))
+    await forget_orders(database, [order_id for order_id, runs in zip(ended, at_work, strict=True) if not runs])
+    await forget_keys(database)
+    return len(ended) == FORGET_BATCH and not all(at_work)
+
+
+async def orders_to_forget(database: Database) -> list[UUID]:
+    """Some orders that have ended and whose customers are to be forgotten."""
+    return [row["order_id"] for row in await database.rows(_ORDERS_TO_FORGET)]
+
+
+@transaction
+async def forget_orders(work: UnitOfWork, order_ids: Sequence[UUID]) -> None:
+    """Blank what these orders name, and tell who else keeps something of them."""
+    forgotten = [order.forget_person() for order in await work.all(_THESE, ids=order_ids)]
+    outbox.add(work, *filter(None, forgotten))
+
+
+@transaction
+async def forget_keys(work: UnitOfWork) -> None:
+    """Destroy the keys of customers who are to be forgotten and none of whose orders is open or names them any more.
+
+    They are locked first, and their orders looked at after that: whoever places one at this moment has come before or is
+    refused."""
+    keys = await work.all(_CUSTOMERS_TO_FORGET)
+    naming = await work.rows(_STILL_NAMING, customers=[key.customer_id for key in keys])
+    for key in keys:
+        if key.customer_id not in {row["customer_id"] for row in naming}:
+            key.forget()
 
 
 # ── The keys of customers ────────────────────────────────────────────────────────────────────────────────────────────────────

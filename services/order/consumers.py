@@ -1,4 +1,4 @@
-"""What shipping tells of parcels goes on to the order's saga.
+"""What shipping tells of parcels goes on to the order's saga; whom identity has forgotten, the orders are to forget.
 
 The saga is signalled before the inbox row is committed, and outside of any transaction: a signal may come twice, which is
 harmless, and is never lost.
@@ -10,9 +10,12 @@ from uuid import UUID
 
 from chassis.consumer import Subscription
 from chassis.logs import logger
+from chassis.store import UnitOfWork
 from contracts.events import (
+    IDENTITY,
     SHIPPING,
     CloudEvent,
+    CustomerForgotten,
     Event,
     ShipmentDelivered,
     ShipmentDispatched,
@@ -21,6 +24,7 @@ from contracts.events import (
     TrackingUpdated,
 )
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
+from services.order import commands
 
 ParcelEvent = ShipmentDispatched | ShipmentDelivered | ShipmentLost | ShipmentReturned
 STATUS: Mapping[type[Event], ShipmentStatus] = {
@@ -41,12 +45,17 @@ class ShipmentSignals(Protocol):
         ...
 
 
+async def on_customer_forgotten(work: UnitOfWork, event: CustomerForgotten, _: CloudEvent) -> None:
+    await commands.wish_to_forget(work, event)
+
+
 def subscription(sagas: ShipmentSignals) -> Subscription:
-    """The shipping events that a saga waits for."""
+    """The shipping events that a saga waits for, and who is to be forgotten."""
 
     async def signal(order_id: UUID, update: ShipmentUpdate) -> None:
-        if not await sagas.shipment_updated(order_id, update):
-            log.info("shipment_update_without_saga", order_id=str(order_id), status=update.status)
+        is_told = await sagas.shipment_updated(order_id, update)
+        action = "saga_told" if is_told else "shipment_update_without_saga"
+        log.info(action, order_id=order_id, status=update.status, parcel=update.parcel)
 
     async def on_parcel(event: ParcelEvent, _: CloudEvent) -> None:
         await signal(event.order_id, _update(event, STATUS[type(event)]))
@@ -55,7 +64,11 @@ def subscription(sagas: ShipmentSignals) -> Subscription:
         if event.status != ShipmentStatus.CANCELLED:  # that is the saga's own doing
             await signal(event.order_id, _update(event, ShipmentStatus(event.status)))
 
-    return Subscription(topics=(SHIPPING,), forward={**dict.fromkeys(STATUS, on_parcel), TrackingUpdated: on_tracking})
+    return Subscription(
+        topics=(IDENTITY, SHIPPING),
+        handlers={CustomerForgotten: on_customer_forgotten},
+        forward={**dict.fromkeys(STATUS, on_parcel), TrackingUpdated: on_tracking},
+    )
 
 
 def _update(event: ParcelEvent | TrackingUpdated, status: ShipmentStatus) -> ShipmentUpdate:

@@ -1,10 +1,11 @@
 """Reads of orders: from their record, and from their sagas what only those know."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy import func, tuple_
 from sqlalchemy.orm import defer
 from sqlmodel import col, select
@@ -14,12 +15,15 @@ from chassis.clients import Unavailable
 from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.replica import may_lag
+from chassis.statements import sql
+from contracts.errors import ErrorCode, Refusal
 from contracts.keys import WrappedKey
-from contracts.orders import OrderState, OrderStatus
+from contracts.orders import FINAL_STATUSES, OrderState, OrderStatus
 from contracts.paging import Page
 from services.order.model import CustomerKey, Order, within_reach
 from services.order.schemas import (
     CurrentOrderView,
+    ErasureProgress,
     OrderSummary,
     OrderTimeline,
     StaffOrderTimeline,
@@ -34,6 +38,14 @@ ASK_SECONDS = 1.0
 _NOT_LISTED: tuple[Any, ...] = (Order.lines, Order.ship_to, Order.history, Order.placement, Order.outcome)
 """A list does not load each order's lines, address and history, nor what it was placed with."""
 Answer = TypeVar("Answer")
+_OPEN = ", ".join(f"'{status}'" for status in OrderStatus if status not in FINAL_STATUSES)
+_IN_FLIGHT = sql(f"""
+    select status, count(*) as orders, min(updated_at) as since from orders where status in ({_OPEN}) group by status
+""")  # noqa: S608 - of constants
+_REFUNDS_OWED = sql("""
+    select currency, count(*) as orders, cast(sum(total_minor - refunded_minor) as bigint) as minor, min(updated_at) as since
+    from orders where status = 'CANCELLING' and history @> '[{"status": "PAID"}]' group by currency
+""")
 
 
 async def get_order(database: Database, sagas: OrderSagas, order_id: UUID, caller: Grant) -> StaffOrderView | CurrentOrderView:
@@ -46,6 +58,22 @@ async def get_order(database: Database, sagas: OrderSagas, order_id: UUID, calle
 def as_seen_by(caller: Grant, order: Order, state: OrderState | None = None) -> StaffOrderView | CurrentOrderView:
     """The order as the caller may see it; to staff with what its saga tells, if that was asked."""
     return StaffOrderView.of_saga(order, state) if _is_staff_of(order, caller) else CurrentOrderView.of(order)
+
+
+async def erasure_of(database: Database, customer_id: UUID) -> ErasureProgress:
+    """How far a customer's orders are who is to be forgotten. Refusal: not_found, for one who is not."""
+    left = select(func.count()).where(Order.customer_id == customer_id, col(Order.forgotten_at).is_(None))
+    async with database.reading() as session:
+        key = await session.get(CustomerKey, customer_id)
+        if key is None or key.forget_requested_at is None:
+            raise Refusal(ErrorCode.NOT_FOUND, "Nobody has asked to forget such a customer.")
+        orders_left = (await session.exec(left)).one()
+    return ErasureProgress(
+        customer_id=customer_id,
+        requested_at=key.forget_requested_at,
+        orders_left=orders_left,
+        forgotten_at=key.forgotten_at,
+    )
 
 
 async def version_of(database: Database, order_id: UUID) -> int:
@@ -110,6 +138,18 @@ async def keys_not_wrapped_by(database: Database, master_key_id: str, after: UUI
     async with database.reading() as session:
         found = await session.exec(query.order_by(col(CustomerKey.customer_id)).limit(limit))
         return [key.as_wrapped() for key in found.all()]
+
+
+async def orders_in_flight(database: Database) -> Sequence[asyncpg.Record]:
+    """For each status that is not the last: how many orders have it, and when of any of them the last was heard."""
+    return await database.rows(_IN_FLIGHT)
+
+
+async def refunds_owed(database: Database) -> Sequence[asyncpg.Record]:
+    """For each currency: cancelled orders whose money was taken and has not gone back, the sum, and since when the oldest waits.
+
+    An order becomes CANCELLED only when its refund has succeeded, or was settled by hand."""
+    return await database.rows(_REFUNDS_OWED)
 
 
 async def _order(database: Database, order_id: UUID, caller: Grant) -> Order:

@@ -175,6 +175,17 @@ class StaffOrderView(CurrentOrderView):
         )
 
 
+class ErasureProgress(Contract):
+    """How far the orders of a customer are who is to be forgotten."""
+
+    customer_id: UUID
+    requested_at: datetime
+    orders_left: int
+    """Orders that are open, or that still name the customer."""
+    forgotten_at: datetime | None
+    """Since when none does, and their histories cannot be read any more; null while there are some."""
+
+
 class StaleOrder(Problem):
     """The order is no longer what the client has seen."""
 

@@ -1,4 +1,4 @@
-"""What runs in the payment process: the API and the relay."""
+"""What runs in the payment process: the API, the relay and the consumer."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -16,7 +16,8 @@ from contracts.money import Money
 from services.payment import api
 from services.payment.access import ACCESS
 from services.payment.adapters import HttpPaymentProvider
-from services.payment.model import VELOCITY, Velocity, metadata
+from services.payment.consumers import subscription
+from services.payment.model import VELOCITY, Velocity, inbox, metadata
 from services.payment.ports import PaymentProvider
 
 
@@ -49,7 +50,16 @@ def build(settings: PaymentSettings) -> Service:
         timeout_s=settings.payment_provider_timeout_seconds,
     )
     provide(app, PaymentProvider, provider)
-    return Service(name="payment", settings=settings, metadata=metadata, api=app, database=database, resources=[http])
+    return Service(
+        name="payment",
+        settings=settings,
+        metadata=metadata,
+        api=app,
+        database=database,
+        inbox=inbox,
+        subscription=subscription,
+        resources=[http],
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ What is counted together is locked before the payment is written, and whoever lo
 wait for each other in a circle.
 """
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,9 @@ from chassis.statements import locked, prepared
 from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
+from contracts.events import OrderForgotten
 from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
+from services.payment import figures
 from services.payment.model import NEVER_TAKEN, VELOCITY, Payment, Recent, Subject, Velocity, outbox
 from services.payment.ports import PaymentProvider, ProviderCharge
 
@@ -54,6 +57,8 @@ _RECENT = prepared(
     )
 )
 _OF_ATTEMPT = locked(Payment, (col(Payment.order_id) == bindparam("order")) & (col(Payment.attempt) == bindparam("attempt")))
+
+_OF_ORDER = locked(Payment, col(Payment.order_id) == bindparam("order"))
 
 
 async def process_payment(
@@ -128,6 +133,7 @@ async def _record(work: UnitOfWork, asked: Payment, answer: ProviderCharge) -> P
     change = payment.settle(answer)
     work.add(*change.transactions)
     outbox.add(work, *change.events)
+    work.when_committed(partial(figures.count, change.transactions))
     return payment
 
 
@@ -149,3 +155,9 @@ async def _recent(work: UnitOfWork, payment: Payment, velocity: Velocity) -> dic
         currency=velocity.total.currency,
     )
     return {Subject(row["subject"]): Recent(row["orders"], row["minor"] or 0) for row in rows}
+
+
+async def forget_order(work: UnitOfWork, event: OrderForgotten) -> None:
+    """Within the consumer's transaction: blank what the payments of an order know of its customer's card and address."""
+    for payment in await work.all(_OF_ORDER, order=event.order_id):
+        payment.forget_person()

@@ -15,6 +15,7 @@ from sqlmodel import Field
 
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
+from chassis.inbox import Inbox
 from chassis.outbox import Outbox
 from chassis.statements import Record
 from chassis.store import Aggregate
@@ -28,6 +29,7 @@ from services.payment.ports import ChargeRequest, ProviderCharge, ProviderStatus
 
 metadata = new_metadata()
 outbox = Outbox("payment", metadata)
+inbox = Inbox(metadata)
 
 FINAL = frozenset({PaymentStatus.DECLINED, PaymentStatus.VOIDED, PaymentStatus.REFUNDED})
 
@@ -220,6 +222,11 @@ class Payment(Table, Aggregate, table=True):
     def is_final(self) -> bool:
         """Whether no money is held, taken or to come under it."""
         return self.status in FINAL
+
+    def forget_person(self) -> None:
+        """Blank by what its customer's card and address could be known again, once its order has ended. The order, the customer's
+        id and the money stay. What is added to a payment later and names a person belongs here."""
+        self.card_fingerprint, self.address_fingerprint = None, None
 
     def initiated(self) -> PaymentInitiated:
         """The event that tells of it."""

@@ -1,4 +1,4 @@
-"""What runs in the shipping process: the API, the relay, and the job that settles what was asked of the carrier."""
+"""What runs in the shipping process: the API, the relay, the consumer, and the job that settles what was asked of the carrier."""
 
 from functools import partial
 from typing import Annotated
@@ -15,7 +15,8 @@ from contracts.budgets import FIRST_TRY_S, PROVIDER_CALL_S
 from services.shipping import api, commands
 from services.shipping.access import ACCESS
 from services.shipping.adapters import HttpCarrier
-from services.shipping.model import metadata
+from services.shipping.consumers import subscription
+from services.shipping.model import inbox, metadata
 from services.shipping.ports import Carrier
 from services.shipping.webhooks import WebhookSecret
 
@@ -50,7 +51,15 @@ def build(settings: ShippingSettings) -> Service:
         "settle what was asked of the carrier", partial(commands.settle_asked, database, carrier), every_s=SETTLE_SECONDS
     )
     return Service(
-        name="shipping", settings=settings, metadata=metadata, api=app, database=database, jobs=[settle], resources=[http]
+        name="shipping",
+        settings=settings,
+        metadata=metadata,
+        api=app,
+        database=database,
+        inbox=inbox,
+        subscription=subscription,
+        jobs=[settle],
+        resources=[http],
     )
 
 

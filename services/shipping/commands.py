@@ -16,7 +16,7 @@ from chassis.statements import locked
 from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts import shipments as contract
 from contracts.errors import Refusal
-from contracts.events import Event
+from contracts.events import Event, OrderForgotten
 from contracts.ids import parcel_reference
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from services.shipping.model import Asked, Shipment, TrackingEvent, inbox, outbox, unknown_shipment
@@ -28,6 +28,7 @@ CARRIER_NEWS = UUID("3b0f2a4e-8a53-5f0e-9a56-5d1c1a7f6f2b")
 """Namespace of the inbox ids of carrier news."""
 log = logger(__name__)
 _OF_REFERENCE = locked(Shipment, col(Shipment.reference) == bindparam("reference"))
+_OF_ORDER = locked(Shipment, col(Shipment.order_id) == bindparam("order"))
 _OVERDUE = locked(
     Shipment,
     col(Shipment.asked_at) <= bindparam("before"),
@@ -113,6 +114,12 @@ async def settle_asked(database: Database, carrier: Carrier, *, after: timedelta
         except (Refusal, Unavailable) as error:
             log.info("asked_again", reference=shipment.reference, asked=shipment.asked, answer=str(error))
     return len(overdue)
+
+
+async def forget_order(work: UnitOfWork, event: OrderForgotten) -> None:
+    """Within the consumer's transaction: blank where the parcels of an order went."""
+    for shipment in await work.all(_OF_ORDER, order=event.order_id):
+        shipment.forget_person()
 
 
 @transaction

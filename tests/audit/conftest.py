@@ -57,10 +57,14 @@ from services.order import commands as order
 from services.order import consumers as order_consumers
 from services.order.model import inbox as order_inbox
 from services.payment import commands as payment
+from services.payment import consumers as payment_consumers
 from services.payment.adapters import HttpPaymentProvider
+from services.payment.model import inbox as payment_inbox
 from services.shipping import commands as shipping
+from services.shipping import consumers as shipping_consumers
 from services.shipping import queries as shipping_queries
 from services.shipping.adapters import HttpCarrier
+from services.shipping.model import inbox as shipping_inbox
 from services.shipping.ports import CarrierNews
 from simulators import carrier, mail_sink, payment_provider
 from simulators._service import Simulator
@@ -106,6 +110,8 @@ class Shop:
         self._consumers = {
             "order": self._consumer("order", order_consumers.subscription(sagas), order_inbox),
             "notification": self._consumer("notification", notification_consumers.subscription, notification_inbox),
+            "payment": self._consumer("payment", payment_consumers.subscription, payment_inbox),
+            "shipping": self._consumer("shipping", shipping_consumers.subscription, shipping_inbox),
             "analytics": self._consumer("analytics", analytics_consumers.subscription, analytics_inbox),
         }
 
@@ -166,6 +172,35 @@ class Shop:
         news = CarrierNews(id=f"evt-{reference}-{status}", reference=reference, status=status, occurred_at=utc_now())
         await shipping.apply_carrier_news(self.databases["shipping"], news)
         await self.spread_news()
+
+    async def forget_somebody(self) -> UUID:
+        """Another customer's order arrives, and its customer is forgotten; the order."""
+        customer = User(email="yan@example.org", name="Yan", password_hash="")
+        async with changing(self.databases["identity"]) as work:
+            work.add(customer)
+            identity_outbox.add(work, customer.registered(), customer.verify_email())
+        command = place_order(customer.user_id, "tok_visa")
+        await self.accept(command)
+        await self.sagas.place(command, f"place-{command.order_id}", PATIENCE)
+        await self.dispatch(command.order_id)
+        await self.deliver(command.order_id)
+        async with changing(self.databases["identity"]) as work:
+            user = await work.get(User, customer.user_id)
+            assert user is not None
+            forgotten = user.forget_person(by=user.user_id)
+            assert forgotten is not None
+            identity_outbox.add(work, forgotten)
+        await self.spread_news()
+
+        async def is_forgotten() -> bool:
+            await order.forget_customers(self.databases["order"], self.sagas)
+            row = await order.find_order(self.databases["order"], command.order_id)
+            return row is not None and row.forgotten_at is not None
+
+        await eventually(is_forgotten, what="the order's saga to close")
+        await order.forget_customers(self.databases["order"], self.sagas)
+        await self.spread_news()
+        return command.order_id
 
     async def send_mails(self) -> None:
         while await self._delivery.send_due():

@@ -15,6 +15,8 @@ from audit.books import (
     ChargeRow,
     EventRow,
     FactRow,
+    ForgottenRow,
+    KeyRow,
     LineRow,
     MailRow,
     NotificationRow,
@@ -30,12 +32,14 @@ from audit.books import (
     WorkflowRow,
 )
 from contracts.events import (
+    CustomerForgotten,
     EmailVerified,
     Event,
     OrderCancelled,
     OrderCompleted,
     OrderConfirmed,
     OrderCreated,
+    OrderForgotten,
     OrderRefunded,
     OrderUndelivered,
     ShipmentDelivered,
@@ -102,6 +106,7 @@ class Shop:
         declined: bool = False,
         at: datetime = EARLIER,
         total: int = TOTAL,
+        customer: UUID | None = None,
     ) -> UUID:
         """An order that came so far. A cancelled one was refused, or cancelled when it was confirmed; one that is undelivered or
         was refunded has a parcel in `trouble`."""
@@ -115,7 +120,7 @@ class Shop:
         self._add(
             "orders",
             OrderRow(
-                order_id, self._customer, status, "USD", total, refunded, code, trouble, *told, False,
+                order_id, customer or self._customer, status, "USD", total, refunded, code, trouble, *told, False,
                 _path(status, trouble, was_confirmed=was_confirmed), at, at if confirmed else None, at,
                 Decimal(total) / 100, f"milk x {QUANTITY}",
             ),
@@ -154,6 +159,19 @@ class Shop:
             ),
         )  # fmt: skip
         return order_id
+
+    def forget(self) -> None:
+        """A customer with an order that was delivered and one that was refused is forgotten."""
+        customer = uuid4()
+        ended = [self.place(S.COMPLETED, customer=customer), self.place(S.CANCELLED, declined=True, customer=customer)]
+        self._happened(Source.IDENTITY, CustomerForgotten, str(customer))
+        self._add("forgotten", ForgottenRow(customer, EARLIER, None))
+        self._add("keys", KeyRow(customer, EARLIER, False, True))
+        for order_id in ended:
+            self._happened(Source.ORDER, OrderForgotten, str(order_id))
+            for table in ("orders", "payments", "shipments"):
+                if any(row.order_id == order_id for row in self._rows[table]):
+                    change(self._rows[table], of(order_id), names_person=False)
 
     def books(self) -> Books:
         """What an audit would read."""
@@ -278,6 +296,7 @@ def every_kind() -> Books:
         shop.place(S.REFUNDED, trouble=trouble)
     shop.place(S.CANCELLED, was_confirmed=True)
     shop.place(S.CANCELLED, declined=True)
+    shop.forget()
     return shop.books()
 
 

@@ -154,6 +154,56 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
     ]
 
 
+def tamperings_of_the_forgotten(env: Environment, order_id: UUID) -> list[Tampering]:
+    """Something personal comes back in each book that had some, of a customer who is forgotten; `order_id` is an order of theirs
+    that arrived."""
+    identity, orders, payment, shipping = (env[f"DATABASE_URL_{name}"] for name in ("IDENTITY", "ORDER", "PAYMENT", "SHIPPING"))
+    of_order, in_full = "order_id = $1", 'ship_to || \'{"name": "Yan"}\''
+    return [
+        Tampering(
+            "the account has its name again",
+            frozenset({"forgotten_accounts_are_blank"}),
+            lambda: row(identity, "users", "forgotten_at is not null and $1::uuid is not null", order_id, name="'Yan'"),
+        ),
+        Tampering(
+            "the order says again where it went",
+            frozenset({"forgotten_orders_are_blank", "forgotten_keys_are_destroyed"}),
+            lambda: row(orders, "orders", of_order, order_id, ship_to=in_full),
+        ),
+        Tampering(
+            "the order has again what was written about it",
+            frozenset({"forgotten_orders_are_blank", "forgotten_keys_are_destroyed"}),
+            lambda: row(orders, "orders", of_order, order_id, history="jsonb_set(history, '{0,for_staff}', '\"Yan is ill\"')"),
+        ),
+        Tampering(
+            "the payment knows the card again",
+            frozenset({"forgotten_payments_are_blank"}),
+            lambda: row(payment, "payments", of_order, order_id, card_fingerprint="'f'"),
+        ),
+        Tampering(
+            "the parcel says again where it went",
+            frozenset({"forgotten_parcels_are_blank"}),
+            lambda: row(shipping, "shipments", of_order, order_id, ship_to=in_full),
+        ),
+        Tampering(
+            "the key is there again",
+            frozenset({"forgotten_keys_are_destroyed"}),
+            lambda: row(orders, "customer_keys", _KEY_OF, order_id, wrapped="'\\x00'", master_key_id="'m1'", destroyed_at="null"),
+        ),
+    ]
+
+
+@asynccontextmanager
+async def long_ago(env: Environment, order_id: UUID) -> AsyncIterator[None]:
+    """An order's customer was forgotten, and the order ended, an hour before they were."""
+    ended = row(env["DATABASE_URL_ORDER"], "orders", "order_id = $1", order_id, updated_at="updated_at - interval '1 hour'")
+    everybody = "forgotten_at is not null and $1::uuid is not null"
+    forgotten = row(env["DATABASE_URL_IDENTITY"], "users", everybody, order_id, forgotten_at="forgotten_at - interval '1 hour'")
+    async with ended, forgotten:
+        yield
+
+
+_KEY_OF = "customer_id = (select customer_id from orders where order_id = $1)"
 _STOCK_OF = """(warehouse_id, product_id) = (
     select warehouse_id, lines->0->>'product_id' from reservations where order_id = $1)"""
 _FOR_A_CENT = "jsonb_set(lines, '{0,unit_price,amount}', '\"0.01\"')"

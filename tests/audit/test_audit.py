@@ -23,10 +23,12 @@ from embedded.ports import free_port
 from services.analytics import consumers as analytics_consumers
 from services.notification import consumers as notification_consumers
 from services.order import consumers as order_consumers
+from services.payment import consumers as payment_consumers
+from services.shipping import consumers as shipping_consumers
 from temporal.client import TemporalSettings
 from temporal.orders import OrderSagas
 from tests.audit.conftest import PATIENCE, Shop, place_order
-from tests.audit.tampering import tamperings
+from tests.audit.tampering import long_ago, tamperings, tamperings_of_the_forgotten
 from tests.conftest import eventually
 
 RUN = "import sys, typer; from audit import audit_command; app = typer.Typer(); app.command()(audit_command); app()"
@@ -36,6 +38,8 @@ def test_the_auditor_expects_an_effect_of_just_those_events_that_the_services_li
     subscriptions = {
         Source.ORDER: order_consumers.subscription(OrderSagas(TemporalSettings())),
         Source.NOTIFICATION: notification_consumers.subscription,
+        Source.PAYMENT: payment_consumers.subscription,
+        Source.SHIPPING: shipping_consumers.subscription,
         Source.ANALYTICS: analytics_consumers.subscription,
     }
     # By name: a service may read less of an event than its contract says, in a class of its own.
@@ -55,6 +59,7 @@ class Played:
 
     confirmed: UUID
     cancelled: UUID
+    forgotten: UUID
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -76,6 +81,7 @@ async def played(shop: Shop) -> Played:
         await shop.dispatch(order_id)
     await shop.deliver(lost)
     await shop.hear(mislaid, "lost")
+    played.forgotten = await shop.forget_somebody()
     await settled(shop)
     return played
 
@@ -100,7 +106,7 @@ async def test_right_books_are_right(shop: Shop, played: Played) -> None:
     assert report.violations == []
     assert list(report.in_flight) == []
     assert report.exit_code == CLEAN
-    assert report.read["orders"] == report.read["workflows"] == 7
+    assert report.read["orders"] == report.read["workflows"] == 8
     assert {result.code for result in report.rules if not result.compared} == {"settles", "dead_letters_are_settled"}
     assert not [result.code for result in report.rules if result.skipped]
 
@@ -114,6 +120,16 @@ async def test_each_falsified_book_is_seen(shop: Shop, played: Played) -> None:
         assert report.exit_code == VIOLATED
     report = await run_audit(settings)
     assert report.violations == []
+
+
+async def test_whatever_is_left_of_a_customer_who_was_forgotten_long_ago_is_seen(shop: Shop, played: Played) -> None:
+    settings = AuditSettings.of(shop.env)
+    async with long_ago(shop.env, played.forgotten):
+        assert (await run_audit(settings)).violations == []
+        for tampering in tamperings_of_the_forgotten(shop.env, played.forgotten):
+            async with tampering.done():
+                report = await run_audit(settings)
+            assert tampering.rules == report.violated, tampering.name
 
 
 async def test_a_violation_is_told_with_its_order_and_both_values(shop: Shop, played: Played) -> None:

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from opentelemetry import baggage, context
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import SecretStr
 
@@ -16,6 +17,7 @@ from chassis.access import AccessTable, Open, Reach, Rule
 from chassis.clients import Answer, HttpSession, NotUnderstood, OutboundClient, ServiceClient, ServiceTokens, Unavailable, fault
 from chassis.dependencies import provide
 from chassis.service import new_app
+from chassis.telemetry import REQUEST_HEADER, context_of
 from chassis.tokens import TokenVerifier
 from contracts.base import Command, Contract
 from contracts.errors import ErrorCode, Refusal
@@ -188,14 +190,21 @@ async def test_whoever_is_too_slow_or_away_is_a_fault(stack: AsyncExitStack, htt
         await ask(OutboundClient("other", "http://127.0.0.1:1", http, timeout_s=5))
 
 
-async def test_only_our_own_processes_are_told_the_trace(
+async def test_only_our_own_processes_are_told_trace_and_request(
     stack: AsyncExitStack, http: HttpSession, other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = await served(stack, other.answer)
     monkeypatch.setattr(clients, "tracer", TracerProvider().get_tracer(__name__))
-    for is_ours in (False, True):
-        await ask(OutboundClient("other", url, http, timeout_s=30, is_ours=is_ours))
-        assert ("traceparent" in other.received[-1].headers) is is_ours
+    token = context.attach(baggage.set_baggage("whose", "nobody's", context_of({REQUEST_HEADER: "asked-1"})))
+    try:
+        for is_ours in (False, True):
+            await ask(OutboundClient("other", url, http, timeout_s=30, is_ours=is_ours))
+            told = {name.lower(): value for name, value in other.received[-1].headers.items()}
+            assert ("traceparent" in told) is is_ours
+            assert told.get(REQUEST_HEADER) == ("asked-1" if is_ours else None)
+            assert "baggage" not in told
+    finally:
+        context.detach(token)
 
 
 @pytest_asyncio.fixture

@@ -197,6 +197,31 @@ async def test_of_a_command_that_was_overtaken_nothing_is_written(database: Data
             await work.rows(sql("truncate entries, seats, outbox"))
 
 
+async def test_what_follows_a_commit_follows_it_once(database: Database) -> None:
+    await opened(database, "ann", balance=0)
+    tries, told = 0, []
+
+    @transaction
+    async def pays(work: UnitOfWork, amount: int) -> None:
+        nonlocal tries
+        tries += 1
+        ann = await work.get(Account, "ann")
+        assert ann is not None
+        if tries == 1:
+            await booked(database, "ann", 1)
+        ann.balance -= amount
+        balance = ann.balance
+        work.when_committed(lambda: told.append(balance))
+        assert told == []
+
+    with pytest.raises(asyncpg.CheckViolationError):
+        await pays(database, 7)
+    assert (tries, told) == (2, [])
+    tries = 0
+    await pays(database, 2)
+    assert (tries, told) == (2, [0])
+
+
 async def test_what_is_in_the_way_of_a_command_that_was_overtaken_is_no_error(database: Database) -> None:
     await opened(database, "ann")
 

@@ -52,7 +52,7 @@ def test_a_process_is_told_of_its_own_replica_alone(tmp_path: Path) -> None:
 def test_whoever_has_a_client_secret_calls_others_with_it() -> None:
     with_tokens = {
         file.parent.name if file.name == "app.py" else file.stem
-        for file in (*ROOT.glob("services/*/app.py"), ROOT / "worker.py")
+        for file in (*ROOT.glob("services/*/app.py"), ROOT / "console" / "app.py", ROOT / "worker.py")
         if any(isinstance(node, ast.Name) and node.id == "ServiceTokens" for node in ast.walk(ast.parse(file.read_text())))
     }
     assert with_tokens == {client.name for client in CLIENTS}

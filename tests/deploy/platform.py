@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from cli import secrets
+from console.app import ConsoleSettings
 from contracts.platform import PROCESSES, SERVICE_NAMES, SIMULATORS
 from embedded.platform import Platform
 from gateway.settings import GatewaySettings
@@ -41,6 +42,7 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "notification": NotificationSettings,
     "analytics": AnalyticsSettings,
     "worker": WorkerSettings,
+    "console": ConsoleSettings,
 }
 """Of our own processes. The front door is Envoy, which is told of GatewaySettings by a configuration (see test_gateway.py)."""
 SIMULATED = tuple(simulator.name for simulator in SIMULATORS)

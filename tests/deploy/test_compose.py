@@ -122,7 +122,7 @@ def test_containers_may_do_no_more_than_they_must(name: str) -> None:
 
 def test_only_the_front_door_and_the_consoles_are_open_and_only_to_this_machine() -> None:
     published = {name: service["ports"] for name, service in COMPOSE.items() if "ports" in service}
-    assert set(published) == {"gateway", "temporal-ui", "grafana", "prometheus", "jaeger"}
+    assert set(published) == {"gateway", "grafana", "prometheus", "jaeger"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 

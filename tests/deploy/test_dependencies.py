@@ -20,6 +20,7 @@ RUNTIME = (
     "audit",
     "chassis",
     "cli",
+    "console",
     "contracts",
     "data",
     "gateway",

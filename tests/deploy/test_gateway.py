@@ -101,7 +101,8 @@ def test_both_ask_the_same_settings() -> None:
 def test_probes_ask_the_port_that_is_open_to_prometheus() -> None:
     port = GatewaySettings.model_fields["metrics_port"].default
     ports = {entry["name"]: entry["containerPort"] for entry in CONTAINER["ports"]}
-    assert ports == {"http": 8000, "metrics": port}
+    console = GatewaySettings.model_fields["console_port"].default
+    assert ports == {"http": 8000, "metrics": port, "console": console}
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert CONTAINER[probe]["httpGet"] == {"path": "/ready", "port": "metrics"}
     assert TEMPLATE["metadata"]["annotations"]["prometheus.io/port"] == str(port)

@@ -31,7 +31,8 @@ from tests.deploy.platform import (
 )
 
 FOLDER = ROOT / "deploy" / "kubernetes"
-REPLICAS = {name: 1 if name == "analytics" else 3 if name == "catalog" else 2 for name in [*SETTINGS, "gateway"]}
+SCALED = [name for name in (*SETTINGS, "gateway") if name != "console"]
+REPLICAS = {name: 1 if name == "analytics" else 3 if name == "catalog" else 2 for name in SCALED}
 DEPLOYMENTS = objects("Deployment", "base") | objects("Deployment", "simulators")
 SECRETS = {
     (item["metadata"]["namespace"], item["metadata"]["name"]): item["stringData"]
@@ -198,7 +199,7 @@ def test_there_is_time_to_stop(name: str) -> None:
     assert int(compose()["services"][name]["stop_grace_period"].removesuffix("s")) > needed
 
 
-@pytest.mark.parametrize("name", [*SETTINGS, "gateway"])
+@pytest.mark.parametrize("name", SCALED)
 def test_it_scales_and_survives_a_drain(name: str) -> None:
     scaler = objects("HorizontalPodAutoscaler", "base")[name]["spec"]
     assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
@@ -210,6 +211,13 @@ def test_it_scales_and_survives_a_drain(name: str) -> None:
     for selector in (budget["selector"]["matchLabels"], DEPLOYMENTS[name]["spec"]["selector"]["matchLabels"]):
         assert selector.items() <= labels.items()
     assert objects("Service", "base")[name]["spec"]["selector"].items() <= labels.items()
+
+
+def test_there_is_one_console_since_logins_live_in_its_memory() -> None:
+    spec = DEPLOYMENTS["console"]["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert "console" not in objects("HorizontalPodAutoscaler", "base")
+    assert objects("Service", "base")["console"]["spec"]["selector"] == spec["selector"]["matchLabels"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -300,11 +308,14 @@ def may_call(caller: str, callee: str, port: int = 8000) -> bool:
 
 
 def needs(caller: str) -> set[str]:
-    """The processes whose addresses this one reads; all read identity's, for its keys. Envoy's go to all but the worker."""
+    """The processes whose addresses this one reads; all read identity's, for its keys. Of those in GatewaySettings Envoy needs
+    all but the worker, the edge app all but the console."""
     if caller == "gateway":
-        return {*SERVICES, "edge"}
+        return {*SERVICES, "edge", "console"}
     fields = SETTINGS[caller].model_fields
-    return {name for name in SETTINGS if f"{name}_url" in fields and name != caller}
+    return {name for name in SETTINGS if f"{name}_url" in fields and name != caller} - (
+        {"console"} if caller == "edge" else set()
+    )
 
 
 def test_each_process_reaches_those_that_it_calls_and_no_others() -> None:
@@ -359,7 +370,9 @@ def test_each_process_reaches_its_own_servers_alone(name: str) -> None:
         expected |= {("valkey", None)}
     if name == "edge":
         expected |= {("kafka", None)}  # for the health of the whole
-    if name != "gateway" and "temporal_address" in SETTINGS[name].model_fields:
+    if name == "gateway":
+        expected |= {("temporal-ui", None)}
+    elif "temporal_address" in SETTINGS[name].model_fields:
         expected |= {("temporal", None)}
     assert servers_reached(name) == expected
 

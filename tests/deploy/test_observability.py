@@ -1,144 +1,113 @@
-"""deploy/observability/: rules and dashboards that can be read, over metrics that exist."""
+"""deploy/observability/: rules and dashboards that can be read and say what to do. That their metrics exist is seen in
+tests/journeys/test_metrics.py, on a platform."""
 
-import asyncio
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-import pytest_asyncio
 import yaml
-from prometheus_client import REGISTRY
 
-import gateway.metrics
-import services.notification.delivery
-import services.payment.adapters
-import services.shipping.adapters
-from embedded import envoy
-from embedded.ports import free_port
-from gateway.envoy import render
 from gateway.settings import GatewaySettings
-from tests.deploy.platform import ROOT, SETTINGS, compose
+from tests.deploy.observability import ALERTS, DASHBOARDS, FOLDER, PROMTOOL, alerts, asked_for, metrics_in, panels
+from tests.deploy.platform import ROOT, SETTINGS, compose, objects
 
-FOLDER = ROOT / "deploy" / "observability"
-ALERTS = FOLDER / "prometheus" / "alerts.yml"
 RUNBOOK = ROOT / "docs" / "operations.md"
-PROMTOOL = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-
-assert all((gateway.metrics, services.notification.delivery, services.payment.adapters, services.shipping.adapters))
-
-OF_TEMPORALS_SDK = {
-    "temporal_activity_execution_failed_total",
-    "temporal_activity_schedule_to_start_latency_seconds_bucket",
-    "temporal_local_activity_execution_failed_total",
-    "temporal_num_pollers",
-    "temporal_worker_task_slots_used",
-    "temporal_workflow_task_execution_failed_total",
-    "temporal_workflow_task_schedule_to_start_latency_seconds_bucket",
-}
-"""As the worker of this SDK version offers them with our settings (seconds, units and `_total` in the names)."""
-OF_WORKFLOWS = [
-    name for file in (ROOT / "workflows").glob("*.py") for name in re.findall(r'create_counter\(\s*"(\w+)"', file.read_text())
-]
-DETAILS = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\bby \([^)]*\)|\b\d\w*")
-WORDS = re.compile(r"\b\w+(?= *\()|\b(or|unless|offset)\b")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed, and PROMTOOL does not say where it is")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def known_metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    ours = {sample for family in REGISTRY.collect() for sample in _samples(family.name, family.type)}
-    envoys = await metrics_of_envoy(tmp_path_factory.mktemp("envoy"))
-    return ours | envoys | OF_TEMPORALS_SDK | {f"{name}_total" for name in OF_WORKFLOWS} | {"up"}
-
-
-async def metrics_of_envoy(directory: Path) -> set[str]:
-    """What the gateway's Envoy offers to Prometheus once it has passed on a request."""
-
-    async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-
-    upstream = await asyncio.start_server(service, "127.0.0.1", 0)
-    catalog, nobody = (f"http://127.0.0.1:{port}" for port in (upstream.sockets[0].getsockname()[1], free_port()))
-    settings = GatewaySettings(port=free_port(), metrics_port=free_port(), catalog_url=catalog, edge_url=nobody)
-    names: set[str] = set()
-    async with envoy.running(directory, render(settings), settings.metrics_port), aiohttp.ClientSession() as http:
-        async with http.get(f"http://127.0.0.1:{settings.port}/api/v1/products/1") as response:
-            assert response.status == 200
-        while "envoy_vhost_route_upstream_rq_time_bucket" not in names:  # Envoy merges its histograms every few seconds
-            await asyncio.sleep(0.2)
-            async with http.get(f"http://127.0.0.1:{settings.metrics_port}/metrics") as response:
-                names = set(re.findall(r"^(\w+)\{", await response.text(), re.MULTILINE))
-    upstream.close()
-    return names
-
-
-def _samples(name: str, kind: str) -> set[str]:
-    endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
-    return {name + ending for ending in endings.get(kind, ("",))}
-
-
-def alerts() -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
-
-
-def dashboard() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((FOLDER / "grafana" / "dashboards" / "commerce.json").read_text())
-    return document
-
-
-def metrics_in(expression: str) -> set[str]:
-    return set(re.findall(r"[a-z_]\w+", WORDS.sub(" ", DETAILS.sub(" ", expression))))
-
-
-@PROMTOOL
+@needs_promtool
 def test_prometheus_takes_its_configuration() -> None:
-    subprocess.run(["promtool", "check", "config", FOLDER / "prometheus" / "prometheus.yml"], check=True)
+    subprocess.run([str(PROMTOOL), "check", "config", FOLDER / "prometheus" / "prometheus.yml"], check=True)
 
 
-@PROMTOOL
+@needs_promtool
 def test_alerts_fire_when_they_should() -> None:
-    subprocess.run(["promtool", "test", "rules", "alerts_test.yml"], cwd=ALERTS.parent, check=True)
+    subprocess.run([str(PROMTOOL), "test", "rules", "alerts_test.yml"], cwd=ALERTS.parent, check=True)
+
+
+def test_each_alert_is_seen_to_fire_and_to_be_quiet() -> None:
+    """The tests themselves need promtool. That there are such, and that they expect what the rules say, needs none."""
+    fired: set[str] = set()
+    quiet: set[str] = set()
+    rules = {alert["alert"]: alert for alert in alerts()}
+    for test in yaml.safe_load((ALERTS.parent / "alerts_test.yml").read_text())["tests"]:
+        series = {metrics_in(given["series"]).pop() for given in test["input_series"]}
+        for case in test["alert_rule_test"]:
+            rule = rules[case["alertname"]]
+            assert metrics_in(rule["expr"]) & series, f"{test['name']}: nothing of {case['alertname']} is given"
+            (fired if case.get("exp_alerts") else quiet).add(case["alertname"])
+            for expected in case.get("exp_alerts", []):
+                annotations, told = expected["exp_annotations"], rule["annotations"]
+                assert expected["exp_labels"]["severity"] == rule["labels"]["severity"]
+                assert (annotations["description"], annotations["runbook"]) == (told["description"], told["runbook"])
+                words = [re.escape(part) for part in re.split(r"\{\{[^}]*\}\}", told["summary"])]
+                assert re.fullmatch(".+".join(words), annotations["summary"]), annotations["summary"]
+    assert fired == quiet == set(rules)
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
-def test_an_alert_is_about_metrics_that_exist_and_says_what_to_do(alert: dict[str, Any], known_metrics: set[str]) -> None:
-    assert metrics_in(alert["expr"])
-    assert metrics_in(alert["expr"]) <= known_metrics
+def test_an_alert_says_what_it_means_and_what_to_do(alert: dict[str, Any]) -> None:
+    assert set(alert["annotations"]) == {"summary", "description", "runbook"}
     assert alert["labels"]["severity"] in ("page", "ticket")
     page, _, section = alert["annotations"]["runbook"].partition("#")
-    headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)
-    assert section in {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert section in anchors(ROOT / page)
     assert f"`{alert['alert']}`" in RUNBOOK.read_text()
 
 
-def test_panels_show_metrics_that_exist_and_do_not_overlap(known_metrics: set[str]) -> None:
-    panels = dashboard()["panels"]
-    for panel in panels:
-        for target in panel.get("targets", []):
-            assert metrics_in(target["expr"]), target["expr"]
-            assert metrics_in(target["expr"]) <= known_metrics, target["expr"]
+def test_links_within_the_runbook_lead_somewhere() -> None:
+    links = set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK.read_text()))
+    assert links
+    assert links <= anchors(RUNBOOK)
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    ("expression", "metrics"),
+    [
+        ("max by (for) (orders_waiting)", {"orders_waiting"}),
+        ('sum(rate(a_total{b="c d"}[5m])) / sum(rate(e_total[$__rate_interval])) > 0.02', {"a_total", "e_total"}),
+        ("absent(up) unless max by (x) (y_seconds) > on () 1e3 and z_total offset 1h", {"up", "y_seconds", "z_total"}),
+    ],
+)
+def test_metrics_are_found_in_expressions(expression: str, metrics: set[str]) -> None:
+    assert metrics_in(expression) == metrics
+
+
+def test_every_expression_asks_for_metrics() -> None:
+    assert all(asked_for().values())
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda file: file.stem)
+def test_panels_do_not_overlap(dashboard: Path) -> None:
+    found = panels(dashboard)
     cells = [
         (x, y)
-        for panel in panels
+        for panel in found
         for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
         for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
     ]
     assert len(cells) == len(set(cells))
-    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len({panel["id"] for panel in found}) == len(found)
 
 
 def test_dashboards_use_a_data_source_that_is_provisioned() -> None:
     provisioned = yaml.safe_load((FOLDER / "grafana" / "provisioning" / "datasources" / "datasources.yaml").read_text())
     sources = {source["uid"]: source["type"] for source in provisioned["datasources"]}
-    assert all(sources[p["datasource"]["uid"]] == p["datasource"]["type"] for p in dashboard()["panels"] if "datasource" in p)
+    used = [panel["datasource"] for dashboard in DASHBOARDS for panel in panels(dashboard) if "datasource" in panel]
+    assert all(sources[source["uid"]] == source["type"] for source in used)
     providers = yaml.safe_load((FOLDER / "grafana" / "provisioning" / "dashboards" / "dashboards.yaml").read_text())["providers"]
     mounted = [volume.split(":")[1] for volume in compose()["services"]["grafana"]["volumes"]]
     assert all(provider["options"]["path"] in mounted for provider in providers)
+    assert len({json.loads(dashboard.read_text())["uid"] for dashboard in DASHBOARDS}) == len(DASHBOARDS)
 
 
 def test_prometheus_asks_every_process() -> None:
@@ -150,6 +119,18 @@ def test_prometheus_asks_every_process() -> None:
     gateway = jobs["gateway"]["dns_sd_configs"][0]
     assert (gateway["names"], gateway["port"]) == (["gateway"], GatewaySettings.model_fields["metrics_port"].default)
     assert jobs["worker-sdk"]["dns_sd_configs"][0]["port"] == int(port)
+
+
+def test_prometheus_of_a_cluster_finds_the_metrics_of_temporals_sdk() -> None:
+    """The pod's annotation has the process's own port."""
+    service = objects("Service", "base")["worker"]
+    [container] = objects("Deployment", "base")["worker"]["spec"]["template"]["spec"]["containers"]
+    [address] = [item["value"] for item in container["env"] if item["name"] == "WORKER_METRICS_ADDRESS"]
+    port = service["metadata"]["annotations"]["prometheus.io/port"]
+    assert service["metadata"]["annotations"]["prometheus.io/scrape"] == "true"
+    assert port == address.rpartition(":")[2]
+    assert int(port) in [item["port"] for item in service["spec"]["ports"]]
+    assert {"port": int(port)} in objects("NetworkPolicy", "base")["monitoring"]["spec"]["ingress"][0]["ports"]
 
 
 def test_the_collector_is_wired_up() -> None:

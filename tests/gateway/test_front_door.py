@@ -185,8 +185,13 @@ async def test_the_access_log_tells_neither_who_nor_what(front_door: FrontDoor, 
     await eventually(written, what="the line of the request")
     (line,) = [line for line in front_door.log.splitlines() if request_id in line]
     entry = json.loads(line)
-    assert (entry["method"], entry["path"], entry["status"], entry["route"]) == ("GET", "/api/v1/orders", 200, "/api/v1/orders")
-    assert len(entry["trace_id"]) == 32
+    assert (entry["http.request.method"], entry["url.path"], entry["http.response.status_code"], entry["labels.route"]) == (
+        "GET",
+        "/api/v1/orders",
+        200,
+        "/api/v1/orders",
+    )
+    assert len(entry["trace.id"]) == 32
     for secret in ("ann", "127.0.0.1", token.split(".")[1]):
         assert secret not in line
 

@@ -1,40 +1,20 @@
 """The front door fits the services behind it: their own documents say what is public."""
 
-from importlib import import_module
 from typing import Any
 
 import pytest
 
-from chassis.settings import ServiceSettings
-from cli.secrets import rsa_key
-from contracts.platform import CLIENT_SECRETS
+from cli.release.documents import service_documents
 from gateway.openapi import merge
-from gateway.routes import SERVICES, RouteTable
+from gateway.routes import RouteTable
 
 NOT_PUBLIC = ("/internal/", "/health/")
 
 
 @pytest.fixture(scope="module")
 def documents() -> dict[str, dict[str, Any]]:
-    """The OpenAPI document of every service, built as its process builds it; nothing is connected."""
-    secrets = (*CLIENT_SECRETS, "PAYMENT_PROVIDER_API_KEY", "CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("JWT_PRIVATE_KEY", rsa_key())
-        for secret in secrets:
-            environment.setenv(secret, "a secret that is long enough")
-        for address in ("PAYMENT_PROVIDER_URL", "CARRIER_URL"):
-            environment.setenv(address, "http://nowhere")
-        for service in SERVICES:
-            environment.setenv(f"DATABASE_URL_{service.upper()}", f"postgresql://nowhere/{service}")
-        return {service: _document(service) for service in SERVICES}
-
-
-def _document(service: str) -> dict[str, Any]:
-    app = import_module(f"services.{service}.app")
-    named = f"{service.capitalize()}Settings"
-    settings: type[ServiceSettings] = getattr(app, named)
-    document: dict[str, Any] = app.build(settings()).api.openapi()
-    return document
+    """The OpenAPI document of every service."""
+    return service_documents()
 
 
 def test_every_public_endpoint_is_reachable_and_no_other(documents: dict[str, dict[str, Any]]) -> None:

@@ -30,8 +30,16 @@ class Cli:
 
     async def run(self, command: str, order_id: str = "") -> tuple[int, str]:
         """Exit code and output of a line of the README."""
-        path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
-        env = {**os.environ, "PATH": path, "ORDER": order_id, "TEMPORAL_ADDRESS": self.stage.platform.env["TEMPORAL_ADDRESS"]}
+        platform = self.stage.platform
+        token = await self.stage.shop.gateway.login(platform.env["ADMIN_EMAIL"], platform.env["ADMIN_PASSWORD"])
+        env = {
+            **os.environ,
+            "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}",
+            "ORDER": order_id,
+            "TEMPORAL_ADDRESS": platform.env["TEMPORAL_ADDRESS"],
+            "TEMPORAL_CODEC_ENDPOINT": f"{platform.url('temporal_ui')}/codec",
+            "TEMPORAL_CODEC_AUTH": f"Bearer {token}",
+        }
         process = await asyncio.create_subprocess_shell(
             command, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )

@@ -154,7 +154,8 @@ async def test_g12_a_process_has_its_own_secrets_only(stage: Stage) -> None:
         "SERVICE_CLIENT_SECRET_WORKER": {"identity", "worker"},
         "SERVICE_CLIENT_SECRET_ORDER": {"identity", "order"},
         "SERVICE_CLIENT_SECRET_NOTIFICATION": {"identity", "notification"},
-        "CUSTOMER_KEYS_MASTER": {"order", "worker"},
+        "SERVICE_CLIENT_SECRET_CONSOLE": {"identity", "console"},
+        "CUSTOMER_KEYS_MASTER": {"order", "worker", "console"},
     }
     for secret in secrets:
         found = {name for name in supervisor.pids() if secret in supervisor.environment(name)}

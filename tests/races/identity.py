@@ -1,7 +1,7 @@
 """Identity's commands, and what always holds of accounts, logins, links and rights."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -20,7 +20,8 @@ from chassis.origin import Origin
 from chassis.tokens import Principal
 from cli.secrets import rsa_key
 from contracts.identity import Role
-from services.identity.commands import accounts, clients, profile, rights, sessions
+from services.identity.commands import accounts, clients, erasure, profile, rights, sessions
+from services.identity.commands.guessing import account_key, guesser_key
 from services.identity.commands.security import SecurityLog
 from services.identity.model import (
     AccountLink,
@@ -170,15 +171,12 @@ async def _let_time_pass(database: Database, random: Random, world: Accounts) ->
                 link.expires_at = utc_now() - timedelta(days=1)
         work.add(SecurityRecord(at=utc_now() - 2 * LOG_KEPT, kind=SecurityEvent.LOGIN_FAILED))
         if random.random() < 0.5:
-            for key in (
-                f"session {cyd.session_id}",
-                f"account cyd@example.com from {origin().network}",
-                "account cyd@example.com",
-            ):
+            email = "cyd@example.com"
+            for key in (f"session {cyd.session_id}", guesser_key(email, origin().network), account_key(email)):
                 work.add(LoginGuard(key=key, failures=9))
         if random.random() < 0.5:
-            for key in ("cyd@example.com", SHARED):
-                guard, _ = await work.get_or_add(MailGuard(key=key))
+            for email in ("cyd@example.com", SHARED):
+                guard, _ = await work.get_or_add(MailGuard(key=secret_tokens.hash_of(email)))
                 guard.mails = MAILS_ALLOWED - 1
 
 
@@ -292,6 +290,24 @@ def enable(world: Accounts, random: Random) -> Command:
     return lambda database: rights.enable(database, user.subject, by=by, origin=origin(), version=version)
 
 
+def erase_user(world: Accounts, random: Random) -> Command:
+    by, _ = _caller(world, random, "ann", "bob")
+    user, _ = _caller(world, random, "ann", "bob", "cyd", "cyd", "dan")
+    return lambda database: _forgotten(erasure.erase_user(database, user.subject, "test", by=by))
+
+
+def erase_oneself(world: Accounts, random: Random) -> Command:
+    caller, _ = _caller(world, random, "bob", "cyd", "cyd", "dan")
+    password = SecretStr(random.choice((PASSWORD, PASSWORD, WRONG)))
+    return lambda database: _forgotten(
+        erasure.erase_oneself(database, PASSWORDS, SecurityLog(), caller, origin(), current_password=password)
+    )
+
+
+async def _forgotten(erasing: Awaitable[User]) -> bool:
+    return (await erasing).is_forgotten
+
+
 def end_sessions_of(world: Accounts, random: Random) -> Command:
     by, _ = _caller(world, random, "ann", "bob")
     user, _ = _caller(world, random, "bob", "cyd", "cyd")
@@ -393,6 +409,8 @@ COMMANDS: dict[str, Callable[[Accounts, Random], Command]] = {
     "set roles": set_roles,
     "disable": disable,
     "enable": enable,
+    "erase user": erase_user,
+    "erase oneself": erase_oneself,
     "end sessions of": end_sessions_of,
     "log in": log_in,
     "refresh": refresh,
@@ -419,7 +437,7 @@ def broken(rows: Rows, world: Accounts) -> Sequence[str]:
     users = {row["user_id"]: row for row in rows["users"]}
     holders = Counter(user["email"] for user in users.values() if user["email_verified_at"])
     wrong += [f"{email} is held by {times}" for email, times in holders.items() if times > 1]
-    if not any("admin" in user["roles"] and not user["disabled_at"] for user in users.values()):
+    if not any("admin" in user["roles"] and not user["disabled_at"] and not user["forgotten_at"] for user in users.values()):
         wrong.append("there is no admin any more")
     for user_id, user in users.items():
         kinds = [kind for kind, _ in told[user_id]]
@@ -428,6 +446,10 @@ def broken(rows: Rows, world: Accounts) -> Sequence[str]:
         roles = [data["roles"] for kind, data in told[user_id] if kind == "RolesChanged"]
         if roles and roles[-1] != user["roles"]:
             wrong.append(f"{user['name']} is {user['roles']}, and {roles[-1]} by the events")
+        if kinds.count("CustomerForgotten") != bool(user["forgotten_at"]):
+            wrong.append(f"{user_id} was forgotten at {user['forgotten_at']}, and that was told {kinds}")
+        if user["forgotten_at"] and any(user[name] for name in ("email", "name", "phone", "addresses", "password_hash")):
+            wrong.append(f"{user_id} was forgotten, and there is still {user}")
         turns = [kind == "UserDisabled" for kind in kinds if kind in ("UserDisabled", "UserEnabled")]
         if (turns[-1] if turns else False) != bool(user["disabled_at"]) or any(a == b for a, b in pairwise(turns)):
             wrong.append(f"{user['name']} is disabled at {user['disabled_at']}, and that was told as {turns}")
@@ -441,12 +463,16 @@ def broken(rows: Rows, world: Accounts) -> Sequence[str]:
             wrong.append(f"{label} ended at {login['ended_at']}, and that was told {ended[login['session_id']]} times")
         if good[login["session_id"]][-1:] != [login["token_hash"]]:
             wrong.append(f"{label} does not go on with the token that was given last")
+        if login["ended_at"] is None and user["forgotten_at"]:
+            wrong.append(f"{label} lives, and the account is forgotten")
         if login["ended_at"] is None and user["disabled_at"]:
             wrong.append(f"{label} lives, and the account is disabled")
         if login["ended_at"] is None and user["password_hash"] != f"hash of {login['device']}":
             wrong.append(f"{label} lives, and the password is another")
     for link in rows["account_links"]:
         owner = users.get(link["user_id"])
+        if owner and owner["forgotten_at"]:
+            wrong.append(f"a link of {link['purpose']} is left of one who is forgotten")
         if owner and link["purpose"] == LinkPurpose.EMAIL_CHANGE_OLD and link["email"] != owner["email"]:
             wrong.append(f"{owner['name']} has {owner['email']}, and {link['email']} may still agree to another")
     wrong += [f"{guard['mails']} mails to {guard['key']}" for guard in rows["mail_guards"] if guard["mails"] > MAILS_ALLOWED]
@@ -458,7 +484,9 @@ SUBJECT = Subject(
     prepare,
     COMMANDS,
     broken,
-    loose=frozenset({"ask for another e-mail", "change password", "log in", "reset password", "make the first admin"}),
+    loose=frozenset(
+        {"ask for another e-mail", "change password", "log in", "reset password", "make the first admin", "erase oneself"}
+    ),
     by_chance=frozenset({"token_hash", "shared_hash", "ended_in"}),
     save=lambda world: list(world.given),
     restore=lambda world, given: world.given.__setitem__(slice(None), given),

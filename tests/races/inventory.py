@@ -71,7 +71,7 @@ def reserve(shop: Shop, random: Random) -> Command:
 def reserve_together(shop: Shop, random: Random) -> Command:
     """What sagas ask for at one moment; sometimes one of them twice."""
     wanted = [shop.reserve(random).model_copy(update={"warehouse_id": random.choice((*WAREHOUSES, "w9"))}) for _ in range(3)]
-    asked = [reservations.Asked(command, None) for command in (*wanted, random.choice(wanted))]
+    asked = [reservations.Asked(command) for command in (*wanted, random.choice(wanted))]
     limit = random.choice((4, 100))
 
     async def reserve_all(database: Database) -> list[object]:

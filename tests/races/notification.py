@@ -8,6 +8,7 @@ from random import Random
 from uuid import UUID
 
 from chassis.database import Database
+from chassis.store import in_transaction
 from contracts.notifications import NotificationKind, SendNotification
 from services.notification import commands
 from services.notification.commands import Report
@@ -64,7 +65,16 @@ def edit(desk: Desk, random: Random) -> Command:
     )
 
 
-COMMANDS: dict[str, Callable[[Desk, Random], Command]] = {"send": send, "deliver": deliver, "edit template": edit}
+def forget(desk: Desk, random: Random) -> Command:
+    return lambda database: in_transaction(database, lambda work: commands.forget_customer(work, desk.customer))
+
+
+COMMANDS: dict[str, Callable[[Desk, Random], Command]] = {
+    "send": send,
+    "deliver": deliver,
+    "edit template": edit,
+    "forget": forget,
+}
 
 
 def broken(rows: Rows, desk: Desk) -> Sequence[str]:

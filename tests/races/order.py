@@ -10,11 +10,12 @@ from uuid import UUID
 
 from chassis.clock import utc_now
 from chassis.database import Database
-from chassis.store import UnitOfWork, transaction
-from contracts.address import Address
+from chassis.store import UnitOfWork, in_transaction, transaction
+from contracts.address import FORGOTTEN, Address
+from contracts.events import CustomerForgotten
 from contracts.keys import WrappedKey
 from contracts.money import Money
-from contracts.orders import NEXT_STATUS, AdvanceOrder, CancelRequest, OrderLine, OrderStatus, PlaceOrder, Trouble
+from contracts.orders import FINAL_STATUSES, NEXT_STATUS, AdvanceOrder, CancelRequest, OrderLine, OrderStatus, PlaceOrder, Trouble
 from services.order import commands
 from services.order.model import CustomerKey
 from tests.races.machine import Command, Rows, Subject, seeded_uuid
@@ -89,11 +90,18 @@ async def prepare(database: Database, random: Random) -> Desk:
     for order in desk.placements[:2]:
         await commands.accept_order(database, order)
         await commands.add_key(database, wrapped(order.customer_id, "key-1"))
-    path = (_O.RESERVED, _O.PAID, _O.CONFIRMED, _O.SHIPPED)[: random.choice((3, 4))]
+    path = (_O.RESERVED, _O.PAID, _O.CONFIRMED, _O.SHIPPED, _O.DELIVERED, _O.COMPLETED)[: random.choice((3, 4, 6))]
     await commands.advance_order(database, AdvanceOrder(order_id=desk.placements[0].order_id, after=1, path=path))
     if random.random() < 0.5:
         await commands.wish_to_cancel(database, desk.placements[random.randint(0, 1)].order_id, desk.requests[0])
+    if random.random() < 0.5:
+        await _wish_to_forget(database, random.choice(desk.placements).customer_id)
     return desk
+
+
+async def _wish_to_forget(database: Database, customer_id: UUID) -> None:
+    event = CustomerForgotten(customer_id=customer_id, by=customer_id)
+    await in_transaction(database, lambda work: commands.wish_to_forget(work, event))
 
 
 def accept(desk: Desk, random: Random) -> Command:
@@ -118,6 +126,21 @@ def take(desk: Desk, random: Random) -> Command:
 def handed_over(desk: Desk, random: Random) -> Command:
     order_id, request = desk.order(random), random.choice((None, *desk.requests))
     return lambda database: commands.note_handed_over(database, order_id, request)
+
+
+def wish_to_forget(desk: Desk, random: Random) -> Command:
+    customer_id = random.choice(desk.placements).customer_id
+    return lambda database: _wish_to_forget(database, customer_id)
+
+
+def forget(desk: Desk, random: Random) -> Command:
+    """What the job does, with no saga at work."""
+
+    async def run(database: Database) -> None:
+        await commands.forget_orders(database, await commands.orders_to_forget(database))
+        await commands.forget_keys(database)
+
+    return run
 
 
 def add_key(desk: Desk, random: Random) -> Command:
@@ -148,6 +171,8 @@ COMMANDS: dict[str, Callable[[Desk, Random], Command]] = {
     "wish to cancel": wish,
     "take to hand over": take,
     "note handed over": handed_over,
+    "wish to forget": wish_to_forget,
+    "forget": forget,
     "add key": add_key,
     "wrap keys again": wrap_again,
     "destroy key": destroy,
@@ -175,18 +200,27 @@ def broken(rows: Rows, desk: Desk) -> Sequence[str]:
         told = Counter(row["envelope"]["type"] for row in rows["outbox"] if row["key"] == order["order_id"])
         expected = Counter(["OrderCreated", *(_EVENTS[status] for status in path if status in _EVENTS)])
         expected["OrderConfirmed"] = min(expected["OrderConfirmed"], 1)
+        expected["OrderForgotten"] = int(order["forgotten_at"] is not None)
         if told != +expected:
             wrong.append(f"its path is {path}, and the events are {dict(told)}")
         waits = order["placement"] is not None or order["cancel_wish"] is not None
         if waits != (order["hand_over_at"] is not None):
             wrong.append(f"handed over at {order['hand_over_at']}: {order['placement'] is not None}, {order['cancel_wish']}")
+        over = order["status"] in FINAL_STATUSES
         if not 0 <= order["refunded_minor"] <= order["total_minor"]:
             wrong.append(f"{order['refunded_minor']} of {order['total_minor']} were refunded")
+        if bool(order["forgotten_at"]) != (order["ship_to"]["name"] == FORGOTTEN) or (order["forgotten_at"] and not over):
+            wrong.append(f"{order['status']}, forgotten at {order['forgotten_at']}, and goes to {order['ship_to']}")
+    naming = {order["customer_id"] for order in rows["orders"] if not order["forgotten_at"]}
     for key in rows["customer_keys"]:
+        if key["forgotten_at"] and not (key["destroyed_at"] and key["forget_requested_at"]):
+            wrong.append(f"a key is {key}")
+        if key["forgotten_at"] and key["customer_id"] in naming:
+            wrong.append("a key is destroyed while an order still needs it")
         by = key["master_key_id"]
         if key["wrapped"] != (rf"\x{f'wrapped by {by}'.encode().hex()}" if by else None):
             wrong.append(f"a key is {key['wrapped']}, and its master key {by}")
     return wrong
 
 
-SUBJECT = Subject("order", prepare, COMMANDS, broken, loose=frozenset({"take to hand over"}))
+SUBJECT = Subject("order", prepare, COMMANDS, broken, loose=frozenset({"take to hand over", "forget"}))

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from chassis.clients import Unavailable
 from chassis.database import Database
+from chassis.store import in_transaction
+from contracts.events import OrderForgotten
 from contracts.money import Money
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
 from services.payment import commands
@@ -104,7 +106,17 @@ def refund(till: Till, random: Random) -> Command:
     return lambda database: commands.refund_payment(database, till.bank, command)
 
 
-COMMANDS: dict[str, Callable[[Till, Random], Command]] = {"process": process, "capture": capture, "refund": refund}
+def forget(till: Till, random: Random) -> Command:
+    event = OrderForgotten(order_id=random.choice(till.orders), customer_id=till.customer)
+    return lambda database: in_transaction(database, lambda work: commands.forget_order(work, event))
+
+
+COMMANDS: dict[str, Callable[[Till, Random], Command]] = {
+    "process": process,
+    "capture": capture,
+    "refund": refund,
+    "forget": forget,
+}
 
 _TAKEN = {"CAPTURED": (1, 0), "REFUNDED": (1, 1)}
 """How often the money of a payment was captured and refunded, by its status."""

@@ -13,8 +13,10 @@ from uuid import UUID
 from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
+from chassis.store import in_transaction
 from contracts.address import Address
 from contracts.errors import ErrorCode, Refusal
+from contracts.events import OrderForgotten
 from contracts.ids import parcel_reference
 from contracts.money import Money
 from contracts.shipments import CancelShipment, CreateShipment
@@ -131,6 +133,12 @@ def settle(dock: Dock, random: Random) -> Command:
     return lambda database: commands.settle_asked(database, dock.van, after=timedelta(0))
 
 
+def forget(dock: Dock, random: Random) -> Command:
+    """The order has ended: its parcel has left, or was called off."""
+    event = OrderForgotten(order_id=dock.orders[1], customer_id=dock.orders[1])
+    return lambda database: in_transaction(database, lambda work: commands.forget_order(work, event))
+
+
 COMMANDS: dict[str, Callable[[Dock, Random], Command]] = {
     "create": create,
     "cancel": cancel,
@@ -138,6 +146,7 @@ COMMANDS: dict[str, Callable[[Dock, Random], Command]] = {
     "deliver": deliver,
     "report": report,
     "settle": settle,
+    "forget": forget,
 }
 
 _ONCE = ("ShipmentCreated", "ShipmentDispatched", "ShipmentDelivered", "ShipmentReturned")

@@ -69,7 +69,7 @@ async def test_what_a_local_activity_is_asked_is_compared(tmp_path: Any) -> None
 async def test_nothing_breaks_that_nobody_has_accepted() -> None:
     """The whole gate. It measures what histories reach, so it must begin before anything of ours is loaded."""
     gate = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.release.gate", "--json"),
+        *(sys.executable, "-m", "tests.replay.gate", "--json"),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -6,10 +6,12 @@ from chassis.etags import OptionalSeenVersion, showing
 from chassis.origin import ClientOrigin
 from services.identity.access import ACCESS
 from services.identity.api.dependencies import NOT_STORED, REFUSED_TOKENS_RECORDED, Hashing, Issuer, Security
-from services.identity.commands import accounts
+from services.identity.commands import accounts, erasure
 from services.identity.schemas import (
     AddressRequest,
     EmailRequest,
+    ErasureRequest,
+    ErasureView,
     LinkRequest,
     RegisterRequest,
     Registration,
@@ -73,3 +75,18 @@ async def ask_for_email_change(
             current_password=request.current_password,
             version=seen,
         )
+
+
+@me.post("/erasure", status_code=202, summary="End my account and forget me; open orders are finished first")
+async def erase_me(
+    db: Db,
+    passwords: Hashing,
+    security: Security,
+    caller: Caller,
+    request: ErasureRequest,
+    origin: ClientOrigin,
+) -> ErasureView:
+    password = request.current_password
+    return ErasureView.of(
+        await erasure.erase_oneself(db, passwords, security, caller.principal, origin, current_password=password)
+    )

@@ -14,8 +14,8 @@ from contracts.paging import Page
 from services.identity import queries
 from services.identity.access import ACCESS
 from services.identity.api.dependencies import REFUSED_TOKENS_RECORDED
-from services.identity.commands import profile, rights
-from services.identity.schemas import DisableRequest, ProfileRequest, RolesRequest, UserView
+from services.identity.commands import erasure, profile, rights
+from services.identity.schemas import DisableRequest, ErasureOfUserRequest, ErasureView, ProfileRequest, RolesRequest, UserView
 
 users = ACCESS.router(prefix="/api/v1/users", tags=["identity"], dependencies=[REFUSED_TOKENS_RECORDED])
 
@@ -76,3 +76,10 @@ async def enable(
     with showing(UserView.of):
         user = await rights.enable(db, user_id, by=caller.principal, origin=origin, version=seen)
     return tagged(response, UserView.of(user))
+
+
+@users.post(
+    "/{user_id}/erasure", status_code=202, summary="End a user's account and forget the person; open orders are finished first"
+)
+async def erase_user(db: Db, caller: Caller, user_id: UUID, request: ErasureOfUserRequest) -> ErasureView:
+    return ErasureView.of(await erasure.erase_user(db, user_id, request.reason, by=caller.principal))

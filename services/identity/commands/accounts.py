@@ -223,7 +223,7 @@ async def forget_expired(work: UnitOfWork) -> None:
 
 async def _ask_for_mails(work: UnitOfWork, *links: AccountLink) -> None:
     """Replace these links and ask for their mails, unless there were many of late: then the last ones stay good."""
-    keys = sorted({key for link in links for key in (link.email, str(link.user_id or link.email))})
+    keys = sorted({key for link in links for key in _guarded_by(link)})
     guards = [(await work.get_or_add(MailGuard(key=key)))[0] for key in keys]
     if not all(guard.allows_one_more() for guard in guards):
         return
@@ -232,6 +232,10 @@ async def _ask_for_mails(work: UnitOfWork, *links: AccountLink) -> None:
     for link in links:
         await _replace(work, link)
     outbox.add(work, *[link.requested() for link in links])
+
+
+def _guarded_by(link: AccountLink) -> set[str]:
+    return {secret_tokens.hash_of(link.email)} | ({str(link.user_id)} if link.user_id else set())
 
 
 async def _replace(work: UnitOfWork, link: AccountLink) -> None:
@@ -249,7 +253,9 @@ async def _follow(work: UnitOfWork, token: str, *purposes: LinkPurpose) -> tuple
     found = await work.rows(_WITH_TOKEN, token_hash=token_hash)
     if not found or found[0]["user_id"] is None:
         raise invalid_link()
-    user = await locked_user(work, found[0]["user_id"])
+    user = await work.get(User, found[0]["user_id"])
+    if user is None or user.is_forgotten:
+        raise invalid_link()
     link = await work.get(AccountLink, found[0]["request_id"])
     if link is None or link.token_hash != token_hash or link.purpose not in purposes or link.has_expired:
         raise invalid_link()

@@ -36,7 +36,12 @@ async def end_sessions(work: UnitOfWork, sessions: Iterable[Session], reason: En
     return len(ending)
 
 
+async def forget_devices(work: UnitOfWork, user_id: UUID) -> None:
+    """Every device's right to be known. The user is locked."""
+    await work.rows(_FORGET_DEVICES, user=user_id)
+
+
 async def end_sessions_and_forget_devices(work: UnitOfWork, user_id: UUID) -> None:
     """Every session of the user, and every device's right to be known. The user is locked."""
     await end_sessions(work, await sessions_of(work, user_id), EndReason.PASSWORD_CHANGED)
-    await work.rows(_FORGET_DEVICES, user=user_id)
+    await forget_devices(work, user_id)

@@ -11,9 +11,19 @@ from sqlmodel import col
 from chassis.origin import Origin
 from chassis.statements import locked
 from chassis.store import UnitOfWork
-from services.identity.model import PER_ACCOUNT, PER_GUESSER, Limit, LoginGuard
+from services.identity.model import PER_ACCOUNT, PER_GUESSER, Limit, LoginGuard, secret_tokens
 
 _GUARDS = locked(LoginGuard, col(LoginGuard.key) == any_(bindparam("keys", type_=ARRAY(String))))
+
+
+def account_key(email: str) -> str:
+    """Of all guesses at an account. Whose address it is need not be readable: it is only to be found again."""
+    return f"account {secret_tokens.hash_of(email)}"
+
+
+def guesser_key(email: str, network: str) -> str:
+    """Of the guesses from one network at an account."""
+    return f"guesser {secret_tokens.hash_of(f'{email} {network}')}"
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class Guesses:
         """A device that logged in before counts for itself: whoever else guesses at this account does not slow it down."""
         if device_id is not None:
             return cls({f"device {device_id}": PER_GUESSER})
-        return cls({f"account {email}": PER_ACCOUNT, f"account {email} from {origin.network}": PER_GUESSER})
+        return cls({account_key(email): PER_ACCOUNT, guesser_key(email, origin.network): PER_GUESSER})
 
     @classmethod
     def in_session(cls, session_id: UUID | None) -> Self:

@@ -42,7 +42,7 @@ async def disable(
     """Nobody logs in to this account any more, and who is in is out. Refusals: forbidden, not_found, stale_version, conflict."""
     user = await locked_by_admin(work, user_id, by)
     user.require_version(version)
-    event = user.disable(reason, by=by.subject)
+    event = user.disable(by=by.subject)
     if event is not None:
         outbox.add(work, event)
         await end_sessions(work, await sessions_of(work, user_id), EndReason.USER_DISABLED)

@@ -2,14 +2,11 @@
 
 from uuid import UUID
 
-from prometheus_client import Counter
-
 from chassis.database import Database
 from chassis.origin import Origin
 from chassis.store import UnitOfWork, transaction
+from services.identity import figures
 from services.identity.model import Budget, SecurityEvent, SecurityRecord
-
-dropped_total = Counter("security_records_dropped_total", "Refusals that were too many to be written down.", ["kind"])
 
 
 class SecurityLog:
@@ -32,7 +29,7 @@ class SecurityLog:
         if self._budget.allows(origin.network):
             await _add(database, kind, origin, account, user_id, detail)
         else:
-            dropped_total.labels(kind).inc()
+            figures.dropped_total.labels(kind).inc()
 
 
 @transaction

@@ -241,7 +241,7 @@ async def _look_at_oneself(work: UnitOfWork, caller: Principal, guesses: Guesses
     """Refusals: rate_limited, not_found."""
     await guesses.check(work)
     user = await work.read(User, caller.subject)
-    if user is None:
+    if user is None or user.is_forgotten:
         raise unknown_user()
     return user
 

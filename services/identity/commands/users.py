@@ -30,9 +30,9 @@ async def holder_of(work: UnitOfWork, email: str) -> UUID | None:
 
 
 async def locked_user(work: UnitOfWork, user_id: UUID) -> User:
-    """The user. Refusal: not_found."""
+    """The user. Refusal: not_found, also for one who is forgotten: a token may be good for a moment longer."""
     user = await work.get(User, user_id)
-    if user is None:
+    if user is None or user.is_forgotten:
         raise unknown_user()
     return user
 

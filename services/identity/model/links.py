@@ -100,7 +100,7 @@ class MailGuard(Table, table=True):
     __tablename__ = "mail_guards"
 
     key: str = Field(primary_key=True, max_length=254)
-    """An address, or a user's id."""
+    """The hash of an address, which need not be readable, or a user's id."""
     mails: int = 0
     since: datetime = Field(default_factory=utc_now, sa_column=time_column(index=True))
 

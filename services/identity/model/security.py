@@ -27,6 +27,7 @@ class SecurityEvent(StrEnum):
     ROLES_CHANGED = "roles_changed"
     USER_DISABLED = "user_disabled"
     USER_ENABLED = "user_enabled"
+    USER_FORGOTTEN = "user_forgotten"
     SESSIONS_ENDED = "sessions_ended"
     """By somebody else than their owner."""
 
@@ -39,13 +40,19 @@ class SecurityRecord(Table, table=True):
     record_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
     at: datetime = Field(default_factory=utc_now, sa_column=time_column(index=True))
     kind: SecurityEvent = Field(sa_column=enum_column(SecurityEvent, index=True))
-    account: str | None = Field(default=None, max_length=254)
+    account: str | None = Field(default=None, max_length=254, index=True)
     """What was given: an e-mail, which need not have an account, or the name of a process."""
     user_id: UUID | None = Field(default=None, index=True)
     address: str | None = Field(default=None, max_length=45, index=True)
     by: UUID | None = None
     """Who did it, if not the user."""
     detail: str = Field(default="", max_length=500)
+
+    def forget_person(self) -> None:
+        """Keep the fact, and blank what names the person: the e-mail, where they were, and what an admin wrote about them."""
+        self.account, self.address = None, None
+        if self.kind is SecurityEvent.USER_DISABLED:
+            self.detail = ""
 
 
 class Budget:

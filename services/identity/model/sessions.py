@@ -29,6 +29,7 @@ class EndReason(StrEnum):
     USER_DISABLED = "user_disabled"
     ENDED_BY_OWNER = "ended_by_owner"
     ENDED_BY_ADMIN = "ended_by_admin"
+    USER_FORGOTTEN = "user_forgotten"
     REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105
 
 
@@ -63,6 +64,10 @@ class Session(Table, table=True):
         """It ends in this database transaction."""
         self.ended_at, self.ended_in = utc_now(), transaction
         return SessionEnded(customer_id=self.user_id, session_id=self.session_id, reason=reason)
+
+    def forget_person(self) -> None:
+        """Blank what the device said of itself."""
+        self.device = ""
 
     def gave_out(self, token: str) -> bool:
         """Whether this is a refresh token of this session, the last one or an older one. Not just anybody who learnt the id of a

@@ -15,6 +15,7 @@ from chassis.database import time_column
 from chassis.store import Aggregate
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import (
+    CustomerForgotten,
     EmailChanged,
     EmailVerified,
     PasswordChanged,
@@ -26,6 +27,8 @@ from contracts.events import (
 )
 from contracts.identity import Role
 from services.identity.model.tables import Table
+
+SHUT_OUT = "An admin shut the user out."
 
 
 class User(Table, Aggregate, table=True):
@@ -54,6 +57,8 @@ class User(Table, Aggregate, table=True):
     """Which warehouses a warehouse role is for; None is all."""
     disabled_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
+    forgotten_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    """Since when the account has ended for good: of its person nothing is left but the id."""
 
     def registered(self) -> UserRegistered:
         """The event that tells of a new user."""
@@ -101,7 +106,12 @@ class User(Table, Aggregate, table=True):
     @property
     def is_admin(self) -> bool:
         """Whether they may do now what admins may."""
-        return Role.ADMIN in self.roles and self.disabled_at is None
+        return Role.ADMIN in self.roles and self.disabled_at is None and not self.is_forgotten
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether the account has ended, and names nobody any more."""
+        return self.forgotten_at is not None
 
     def set_roles(self, roles: Iterable[Role], warehouses: Iterable[str] | None, *, by: UUID) -> RolesChanged | None:
         """The event, if this changes anything. Refusal: conflict (admins keep their own admin role, so that one is always left;
@@ -110,6 +120,7 @@ class User(Table, Aggregate, table=True):
         scopes = None if warehouses is None else sorted(set(warehouses))
         if not self.is_verified and wanted != [Role.CUSTOMER]:
             raise Refusal(ErrorCode.CONFLICT, "The account's e-mail is not verified, so it may be anybody's.")
+        self._require_person()
         if by == self.user_id and Role.ADMIN not in wanted:
             raise Refusal(ErrorCode.CONFLICT, "Another admin must take your admin role from you.")
         if (wanted, scopes) == (self.roles, self.warehouses):
@@ -119,21 +130,46 @@ class User(Table, Aggregate, table=True):
             customer_id=self.user_id, roles=tuple(map(Role, wanted)), warehouses=None if scopes is None else tuple(scopes), by=by
         )
 
-    def disable(self, reason: str, *, by: UUID) -> UserDisabled | None:
-        """The event, unless they are disabled already. Refusal: conflict (not oneself, so that one admin is always left)."""
+    def disable(self, *, by: UUID) -> UserDisabled | None:
+        """The event, unless they are disabled already. Refusal: conflict (not oneself, so that one admin is always left; nor one
+        who is forgotten)."""
         if by == self.user_id:
             raise Refusal(ErrorCode.CONFLICT, "Another admin must disable your account.")
+        self._require_person()
         if self.disabled_at is not None:
             return None
         self.disabled_at = utc_now()
-        return UserDisabled(customer_id=self.user_id, by=by, reason=reason)
+        return UserDisabled(customer_id=self.user_id, by=by, reason=SHUT_OUT)
 
     def enable(self, *, by: UUID) -> UserEnabled | None:
-        """The event, unless they are enabled already."""
+        """The event, unless they are enabled already. Refusal: conflict, for a forgotten one."""
+        self._require_person()
         if self.disabled_at is None:
             return None
         self.disabled_at = None
         return UserEnabled(customer_id=self.user_id, by=by)
+
+    def end(self, seen_hash: str) -> CustomerForgotten | None:
+        """The person wants to be forgotten, and the password fitted `seen_hash`. Refusals: invalid_credentials (it was changed in
+        the meantime), conflict (an admin, so that one is always left)."""
+        self._require_unchanged(seen_hash)
+        return self.forget_person(by=self.user_id)
+
+    def forget_person(self, *, by: UUID) -> CustomerForgotten | None:
+        """Blank what names the person, and end the account for good; the event, unless that was done before. What is added to a
+        user later and names a person belongs here. Refusal: conflict (admins do not end their own account)."""
+        if self.is_forgotten:
+            return None
+        if by == self.user_id and Role.ADMIN in self.roles:
+            raise Refusal(ErrorCode.CONFLICT, "Another admin must take your admin role from you, or end your account.")
+        self.email, self.email_verified_at = "", None
+        self.name, self.phone, self.addresses, self.language, self.password_hash = "", None, [], "en", ""
+        self.forgotten_at = utc_now()
+        return CustomerForgotten(customer_id=self.user_id, by=by)
+
+    def _require_person(self) -> None:
+        if self.is_forgotten:
+            raise Refusal(ErrorCode.CONFLICT, "The account has ended, and its person is forgotten.")
 
     def _require_unchanged(self, seen_hash: str) -> None:
         if self.password_hash != seen_hash:

@@ -12,7 +12,7 @@ from uuid import UUID
 from chassis.database import Database
 from chassis.statements import sql
 from chassis.store import UnitOfWork, transaction
-from chassis.telemetry import trace_headers
+from chassis.telemetry import RequestContext
 from chassis.together import Together
 from contracts import inventory as contract
 from contracts.errors import Refusal
@@ -67,10 +67,10 @@ async def reserve_inventory(
 
 @dataclass(frozen=True)
 class Asked:
-    """A command, and the trace that it belongs to."""
+    """A command, and what it is done for."""
 
     command: ReserveInventory
-    traceparent: str | None = field(default_factory=lambda: trace_headers().get("traceparent"))
+    context: RequestContext = field(default_factory=RequestContext)
 
 
 class Reservations:
@@ -146,7 +146,7 @@ def _promise(
     for line in command.lines:
         of_customer[line.product_id] = of_customer.get(line.product_id, 0) + line.quantity
     events = [*(alert for alert in alerts if alert), reservation.reserved()]
-    outbox.add(work, *events, traceparents=[asked.traceparent] * len(events))
+    outbox.add(work, *events, causes=[asked.context] * len(events))
 
 
 @transaction

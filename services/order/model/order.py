@@ -16,6 +16,7 @@ from chassis.inbox import Inbox
 from chassis.outbox import Outbox
 from chassis.statements import Record
 from chassis.store import Aggregate
+from contracts.address import Address
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import (
     Event,
@@ -23,6 +24,7 @@ from contracts.events import (
     OrderCompleted,
     OrderConfirmed,
     OrderCreated,
+    OrderForgotten,
     OrderRefunded,
     OrderUndelivered,
 )
@@ -123,6 +125,8 @@ class Order(Table, Aggregate, table=True):
     placed_at: datetime = Field(sa_column=time_column())
     confirmed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     updated_at: datetime = Field(sa_column=time_column())
+    forgotten_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    """Since when it names no person, because its customer was forgotten."""
 
     @classmethod
     def placed(cls, order: PlaceOrder) -> Self:
@@ -161,6 +165,11 @@ class Order(Table, Aggregate, table=True):
         return tuple(map(OrderLine.model_validate, self.lines))
 
     @property
+    def since(self) -> datetime:
+        """When it reached its status."""
+        return datetime.fromisoformat(self.history[-1]["at"])
+
+    @property
     def for_staff(self) -> str | None:
         """What staff may know beyond `detail`."""
         words: str | None = self.history[-1].get("for_staff")
@@ -197,8 +206,8 @@ class Order(Table, Aggregate, table=True):
             raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another body.")
 
     def keep_wish_to_cancel(self, request: CancelRequest) -> None:
-        """Keep a wish for the job to pass on; the first one counts."""
-        if self.cancel_wish is None:
+        """Keep a wish for the job to pass on; the first one counts. Of an order that names nobody any more none is kept."""
+        if self.cancel_wish is None and self.forgotten_at is None:
             self.cancel_wish = request.model_dump(mode="json")
             self.hand_over_at = utc_now()
 
@@ -233,6 +242,21 @@ class Order(Table, Aggregate, table=True):
         self.updated_at = now
         events = [self._event_of(status, command) for status in ahead if status != OrderStatus.CONFIRMED or not was_confirmed]
         return [event for event in events if event]
+
+    def forget_person(self) -> OrderForgotten | None:
+        """Blank what names its customer or was written by or about a person, once it has ended; the event, unless that was done
+        before. Lines, sums, statuses, codes and the tracking number stay, and the country. What is added to an order later and
+        names a person belongs here."""
+        if self.forgotten_at is not None or not self.is_over:
+            return None
+        self.forgotten_at = utc_now()
+        self.ship_to = Address.model_validate(self.ship_to).without_person().model_dump(mode="json")
+        self.placement, self.cancel_wish, self.hand_over_at, self.fingerprint = None, None, None, None
+        self.detail, self.review_reason = None, None
+        self.history = [entry | {"detail": None, "for_staff": None} for entry in self.history]
+        if self.outcome:
+            self.outcome = self.outcome | {"detail": None}
+        return OrderForgotten(order_id=self.order_id, customer_id=self.customer_id)
 
     def timeline(self) -> list[TimelineEntry]:
         """What happened to it, oldest first."""
@@ -292,7 +316,7 @@ class Order(Table, Aggregate, table=True):
                 refunded=self.refunded,
                 was_confirmed=self.confirmed_at is not None,
                 code=ErrorCode(self.code) if self.code else None,
-                reason=self.detail,
+                reason=self.code.replace("_", " ").capitalize() if self.code else None,
             )
         if status == OrderStatus.UNDELIVERED and command.trouble:  # one that is over by now is nobody's trouble any more
             return OrderUndelivered(**who, trouble=command.trouble)

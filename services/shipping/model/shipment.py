@@ -163,6 +163,14 @@ class Shipment(Table, Aggregate, table=True):
             return None
         return Money.from_minor(self.carrier_cost_minor, self.carrier_currency)
 
+    def forget_person(self) -> None:
+        """Blank where it went and what the carrier said of that, once its order has ended. The order, the customer's id, the
+        status, the weight, the tracking number and the country stay. What is added to a parcel later and names a person belongs
+        here."""
+        if self.ship_to is not None:
+            self.ship_to = Address.model_validate(self.ship_to).without_person().model_dump()
+        self.refusal_detail = None
+
     def is_within(self, caller: Grant) -> bool:
         """Whether the caller reaches it: its customer, its warehouse."""
         return caller.reaches(owner=self.customer_id, warehouse=self.warehouse_id)

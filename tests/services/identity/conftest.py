@@ -25,6 +25,7 @@ CLIENT_SECRETS = {
     "worker": SecretStr("a-secret-of-the-worker"),
     "order": SecretStr("a-secret-of-the-order-service"),
     "notification": SecretStr("a-secret-of-notification"),
+    "console": SecretStr("a-secret-of-the-console"),
 }
 ADMIN = {"email": "admin@example.com", "password": "admin-password"}
 PASSWORD = "correct horse battery"

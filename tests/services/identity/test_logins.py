@@ -20,8 +20,9 @@ from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
 from services.identity import queries
-from services.identity.commands import accounts, rights, sessions
+from services.identity.commands import accounts, erasure, rights, sessions
 from services.identity.commands.ending import end_sessions, sessions_by_id
+from services.identity.commands.guessing import account_key, guesser_key
 from services.identity.commands.security import SecurityLog
 from services.identity.commands.users import locked_user
 from services.identity.model import (
@@ -39,6 +40,7 @@ from services.identity.model import (
     outbox,
     secret_tokens,
 )
+from services.identity.model.users import SHUT_OUT
 from services.identity.passwords import Passwords
 from services.identity.schemas import (
     LoginTokens,
@@ -278,7 +280,7 @@ async def test_g5_guesses_from_everywhere_slow_down_strange_devices_only(acts: A
     await acts.register()
     device = (await acts.log_in()).device_token
     async with changing(acts.database) as work:
-        work.add(LoginGuard(key=f"account {EMAIL}", failures=PER_ACCOUNT.free + 6))
+        work.add(LoginGuard(key=account_key(EMAIL), failures=PER_ACCOUNT.free + 6))
     assert await code_of(acts.log_in(address="198.51.100.8")) == ErrorCode.RATE_LIMITED
     await acts.log_in(address="198.51.100.8", device=device)
     async with changing(acts.database) as work:
@@ -330,7 +332,7 @@ async def test_a_right_password_ends_the_pauses_of_its_own_address_only(acts: Ac
     await acts.log_in()
     async with acts.database.reading() as session:
         left = {guard.key: guard.failures for guard in (await session.exec(select(LoginGuard))).all()}
-    assert left == {f"account {EMAIL}": 13, f"account {EMAIL} from 198.51.100.7": 3}
+    assert left == {account_key(EMAIL): 13, guesser_key(EMAIL, "198.51.100.7"): 3}
 
 
 async def test_wrong_current_passwords_slow_down_the_session_and_no_login(acts: Acts) -> None:
@@ -436,6 +438,8 @@ async def test_every_way_to_end_a_session_is_told_with_its_reason(acts: Acts) ->
     await end(lambda _: acts.set_roles(user_id, [Role.SUPPORT], by=admin))
     await end(lambda pair: acts.change_password(pair, PASSWORD, PASSWORD))
     await end(lambda _: acts.disable(user_id, by=admin))
+    await rights.enable(acts.database, user_id, by=admin, origin=origin)
+    await end(lambda _: erasure.erase_user(acts.database, user_id, "test", by=admin))
     assert set(await acts.ends()) == set(EndReason)
 
 
@@ -465,7 +469,7 @@ async def test_a_disabled_user_is_told_so_after_the_right_password_only(acts: Ac
     await acts.log_in()
     changes = await acts.events("UserDisabled", "UserEnabled")
     assert [event["type"] for event in changes] == ["UserDisabled", "UserEnabled"]
-    assert changes[0]["data"] == {"customer_id": str(user_id), "by": str(admin.subject), "reason": "a thief"}
+    assert changes[0]["data"] == {"customer_id": str(user_id), "by": str(admin.subject), "reason": SHUT_OUT}
     failed = [record for record in await acts.records() if record.kind == SecurityEvent.LOGIN_FAILED]
     assert [(record.user_id, record.detail) for record in failed] == [(user_id, ""), (user_id, "account_disabled")]
 

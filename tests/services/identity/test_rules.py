@@ -173,7 +173,7 @@ def test_only_who_holds_the_address_becomes_staff_and_an_admin_stays_one() -> No
         admin.set_roles([Role.CUSTOMER], None, by=admin.user_id)
     assert refused.value.code == ErrorCode.CONFLICT
     with pytest.raises(Refusal) as refused:
-        admin.disable("tired of it", by=admin.user_id)
+        admin.disable(by=admin.user_id)
     assert refused.value.code == ErrorCode.CONFLICT
 
 

@@ -1,9 +1,14 @@
 """Who may what with orders: everything, asked by everybody."""
 
+from uuid import uuid4
+
 import httpx2
 
 from chassis.database import Database
+from chassis.store import in_transaction
+from contracts.events import CustomerForgotten
 from contracts.identity import Role
+from services.order import commands
 from tests.access import Rows, assert_access
 from tests.conftest import TokenMint
 from tests.services.order.conftest import Catalogue, stored
@@ -15,9 +20,13 @@ async def test_everybody_may_what_the_table_says(
     for product_id in ("1029743", "1082185"):  # those of the documentation's example
         catalogue.put(product_id, "1.50")
 
+    forgotten = uuid4()
+    event = CustomerForgotten(customer_id=forgotten, by=forgotten)
+    await in_transaction(database, lambda work: commands.wish_to_forget(work, event))
+
     async def an_order() -> Rows:
         order = await stored(database)
-        return Rows({"order_id": str(order.order_id)}, owner=order.customer_id)
+        return Rows({"order_id": str(order.order_id), "customer_id": str(forgotten)}, owner=order.customer_id)
 
     await assert_access("order", client, mint, an_order)
 

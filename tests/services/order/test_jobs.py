@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+import pytest
 from prometheus_client import REGISTRY
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
@@ -23,10 +24,15 @@ COUNTED: tuple[Sample, ...] = (
 
 
 async def test_orders_that_wait_for_a_person_are_counted(
-    database: Database, catalogue: Catalogue, temporal_server: TemporalServer, temporal_client: Client
+    database: Database,
+    catalogue: Catalogue,
+    temporal_server: TemporalServer,
+    temporal_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("chassis.figures.SHARE", 0)
     service = build(settings_for(database, catalogue, temporal_server.address))
-    [count] = [job for job in service.jobs if isinstance(job, Job) and job.name == "count orders that wait"]
+    [count] = [job for job in service.jobs if isinstance(job, Job) and job.name == "take figures"]
 
     async def counted() -> list[float | None]:
         await count.work()

@@ -141,13 +141,13 @@ async def test_an_order_from_click_to_doorstep(database: Database) -> None:
     assert (confirmed["warehouse_id"], confirmed["lines"][0]["product_id"]) == ("w1", "milk")
 
 
-async def test_a_cancellation_says_why_and_what_went_back(database: Database) -> None:
+async def test_a_cancellation_says_its_code_and_what_went_back(database: Database) -> None:
     order = await stored(database, *TO_CONFIRMED)
     await advance(database, order, S.CANCELLING, code=ErrorCode.CANCELLED_BY_REQUEST, detail="By mistake.")
     await advance(database, order, S.CANCELLED, refunded=order.total)
     data = (await events(database))[-1]["data"]
     assert data["refunded"] == data["total"] == {"amount": "3.00", "currency": "USD"}
-    assert (data["was_confirmed"], data["code"], data["reason"]) == (True, "cancelled_by_request", "By mistake.")
+    assert (data["was_confirmed"], data["code"], data["reason"]) == (True, "cancelled_by_request", "Cancelled by request")
 
 
 async def test_a_refused_order_was_never_confirmed(database: Database) -> None:

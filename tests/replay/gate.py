@@ -1,5 +1,5 @@
 """Whether a change of this tree breaks orders in flight, events on their way, or clients: all that can be told without a running
-platform. `python -m cli.release.gate`.
+platform. `python -m tests.replay.gate`.
 
 The saga's modules are imported only after the measuring of what histories reach has begun.
 """
@@ -13,8 +13,8 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cli.release.coverage import UNREACHED, Reached
 from cli.release.releases import ROOT, Kept, Release, accepted, is_accepted, kept_histories, latest
+from tests.replay.reached import UNREACHED, Reached
 
 
 @dataclass

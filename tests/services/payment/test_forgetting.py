@@ -1,0 +1,48 @@
+"""Forgetting a customer: nobody can tell any more which card and which address paid an order; the money stays."""
+
+from uuid import uuid4
+
+from sqlmodel import select
+
+from chassis.database import Database
+from chassis.store import in_transaction
+from contracts.events import OrderForgotten
+from services.payment import commands
+from services.payment.adapters import HttpPaymentProvider
+from services.payment.model import Payment
+from tests.personal import found_in
+from tests.services.payment.conftest import pay, refund_of
+
+
+async def test_card_and_address_are_blanked_and_the_money_stays(database: Database, provider: HttpPaymentProvider) -> None:
+    command, of_another = pay(), pay()
+    paid = await commands.process_payment(database, provider, command)
+    await commands.process_payment(database, provider, of_another)
+    assert await found_in(database.url, [command.payment_token]) == []
+    assert await found_in(database.url, [command.ship_to_fingerprint]) != []
+    event = OrderForgotten(order_id=command.order_id, customer_id=command.customer_id)
+    for _ in range(2):
+        await in_transaction(database, lambda work: commands.forget_order(work, event))
+    async with database.reading() as session:
+        rows = {row.order_id: row for row in (await session.exec(select(Payment))).all()}
+    row = rows[command.order_id]
+    assert (row.card_fingerprint, row.address_fingerprint) == (None, None)
+    assert (row.customer_id, row.reply()) == (command.customer_id, paid)
+    assert await found_in(database.url, [command.ship_to_fingerprint]) == []
+    assert rows[of_another.order_id].address_fingerprint == of_another.ship_to_fingerprint
+    refunded = await commands.refund_payment(database, provider, refund_of(command))
+    assert refunded.refunded == command.amount
+
+
+def test_whatever_is_added_to_a_payment_is_forgotten_or_named_here() -> None:
+    """Who adds a column decides whether it names a person."""
+    kept = {
+        *("payment_id", "order_id", "attempt", "customer_id", "review", "amount_minor", "refunded_minor", "currency", "status"),
+        *("provider_reference", "provider_id", "decline_code", "decline_reason", "created_at", "updated_at", "version"),
+    }
+    blanked = {"card_fingerprint", "address_fingerprint"}
+    assert set(Payment.model_fields) == kept | blanked
+    row = Payment.asked(pay(), uuid4().hex)
+    before = row.model_dump()
+    row.forget_person()
+    assert {name for name in before if before[name] != row.model_dump()[name]} == blanked

@@ -1,0 +1,59 @@
+"""Forgetting a customer: nobody can tell any more where an order's parcels went; that they did, stays."""
+
+import pytest
+
+from chassis.database import Database
+from chassis.store import in_transaction
+from contracts.address import FORGOTTEN
+from contracts.errors import Refusal
+from contracts.events import OrderForgotten
+from services.shipping import commands
+from services.shipping.adapters import HttpCarrier
+from services.shipping.model import Shipment
+from tests.conftest import ADMIN
+from tests.personal import found_in
+from tests.services.shipping.parcels import order, shipment_of
+
+PERSONAL = ("A. Customer", "Main Street", "Cincinnati", "45202")
+
+
+async def test_where_parcels_went_is_blanked_and_what_became_of_them_stays(database: Database, carrier: HttpCarrier) -> None:
+    command, of_another = order(), order(name="Somebody Else", line1="1 Elm Road", city="Dayton", postal_code="45402")
+    booked = await commands.create_shipment(database, carrier, command)
+    await commands.create_shipment(database, carrier, of_another)
+    await commands.dispatch_shipment(database, carrier, ADMIN, booked.shipment_id)
+    assert await found_in(database.url, PERSONAL) != []
+    event = OrderForgotten(order_id=command.order_id, customer_id=command.customer_id)
+    for _ in range(2):
+        await in_transaction(database, lambda work: commands.forget_order(work, event))
+    assert await found_in(database.url, PERSONAL) == []
+    row = await shipment_of(database, command.order_id)
+    assert (row.customer_id, row.tracking_number, row.status) == (command.customer_id, booked.tracking_number, "DISPATCHED")
+    assert row.ship_to is not None
+    assert (row.ship_to["line1"], row.ship_to["country"]) == (FORGOTTEN, "US")
+    assert (await shipment_of(database, of_another.order_id)).ship_to == of_another.ship_to.model_dump()
+
+
+async def test_what_the_carrier_said_of_an_address_is_blanked(database: Database, carrier: HttpCarrier) -> None:
+    command = order(country="ZZ")
+    with pytest.raises(Refusal):
+        await commands.create_shipment(database, carrier, command)
+    event = OrderForgotten(order_id=command.order_id, customer_id=command.customer_id)
+    await in_transaction(database, lambda work: commands.forget_order(work, event))
+    row = await shipment_of(database, command.order_id)
+    assert (row.refusal_code, row.refusal_detail) == ("address_undeliverable", None)
+
+
+def test_whatever_is_added_to_a_shipment_is_forgotten_or_named_here() -> None:
+    """Who adds a column decides whether it names a person."""
+    kept = {
+        *("shipment_id", "order_id", "parcel", "reference", "customer_id", "warehouse_id", "weight_grams", "status", "asked"),
+        *("asked_at", "reported_at", "tracking_number", "carrier_cost_minor", "carrier_currency", "refusal_code", "created_at"),
+        "version",
+    }
+    blanked = {"ship_to", "refusal_detail"}
+    assert set(Shipment.model_fields) == kept | blanked
+    row = Shipment.to_book(order(country="ZZ"))
+    before = row.model_dump()
+    row.forget_person()
+    assert {name for name in before if before[name] != row.model_dump()[name]} == blanked
