@@ -13,7 +13,7 @@ from temporalio.converter import WorkflowSerializationContext
 from console.api import MAX_BODY
 from contracts.identity import Role
 from services.order.model import CustomerKey
-from temporal.codec import ENCRYPTED, HistoryCodec
+from temporal.codec import ENCRYPTED, KEY, WORKFLOW, HistoryCodec
 from temporal.keys import name_of
 from tests.conftest import changing
 from tests.console.conftest import Console, Shop
@@ -83,9 +83,9 @@ async def test_one_that_nobody_can_read_does_not_spoil_the_others(running: Conso
         key.destroy()
     changed, moved, of_nobody, nameless, cut = (Payload.FromString(kept.SerializeToString()) for _ in range(5))
     changed.data = bytes([*changed.data[:-1], changed.data[-1] ^ 1])
-    moved.metadata["encrypted-for"] = b"order-of-another"
-    of_nobody.metadata["encryption-key"] = name_of(uuid4())
-    nameless.metadata["encryption-key"] = b"\xff"
+    moved.metadata[WORKFLOW] = b"order-of-another"
+    of_nobody.metadata[KEY] = name_of(uuid4())
+    nameless.metadata[KEY] = b"\xff"
     cut.data = b"x"
     bare = Payload(metadata={"encoding": ENCRYPTED})
     await running.log_in(Role.SUPPORT)
@@ -99,7 +99,7 @@ async def test_what_the_command_line_sends_is_encrypted_under_the_shops_key(runn
     await running.log_in(Role.SUPPORT)
     told = await answer(running, "encode", [clear("still wanted")])
     (payload,) = Parse(told.content, Payloads()).payloads
-    assert dict(payload.metadata) == {"encoding": ENCRYPTED, "encryption-key": b"shop", "encrypted-for": b""}
+    assert dict(payload.metadata) == {"encoding": ENCRYPTED, KEY: b"shop", WORKFLOW: b""}
     reader: HistoryCodec = shop.codec().with_context(WorkflowSerializationContext("default", f"order-{uuid4()}"))
     assert await reader.decode([payload]) == [clear("still wanted")]
 

@@ -15,6 +15,7 @@ from temporalio.client import WorkflowHistory
 from cli.operators import REFUSED
 from contracts.orders import OrderStatus
 from embedded.temporal import binary
+from temporal.codec import KEY
 from testing import scenarios
 from testing.stage import Stage
 from tests.gateway.conftest import connect
@@ -104,8 +105,9 @@ async def test_the_command_line_reads_and_writes_through_the_codec_server(stage:
     await stage.shop.reaches(order_id, OrderStatus.CONFIRMED)
     history = await raw_history(stage, order_id)
     assert not any(b"known customer" in event.SerializeToString() for event in history.events)
-    signal = next(e for e in history.events if e.HasField("workflow_execution_signaled_event_attributes"))
-    assert signal.workflow_execution_signaled_event_attributes.input.payloads[0].metadata["encryption-key"] == b"shop"
+    signals = [event.workflow_execution_signaled_event_attributes for event in history.events]
+    keys = {signal.signal_name: payload.metadata[KEY] for signal in signals for payload in signal.input.payloads}
+    assert keys["approve"] == b"shop", keys
 
     told = await terminal.run("workflow", "query", *which, "--name", "timeline")
     assert "by ann: known customer" in told

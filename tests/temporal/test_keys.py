@@ -92,6 +92,7 @@ async def test_after_a_rotation_the_first_key_wraps_and_all_unwrap(master: tuple
         (f":{OLD.partition(':')[2]}", "id has"),
         (f"a b:{OLD.partition(':')[2]}", "id has"),
     ],
+    ids=["nothing", "no_key", "short", "not_base64", "twice", "nothing_after", "no_id", "space_in_id"],
 )
 def test_what_is_no_master_key_is_refused(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
