@@ -71,7 +71,7 @@ class Form:
     """Whether the operator also looks around with commands that change nothing."""
 
 
-SHORT = Form(each=1, customers=2, pause_s=1.5, arrive=1, looks=False)
+SHORT = Form(each=1, customers=2, pause_s=2.0, arrive=1, looks=False)
 FULL = Form(each=4, customers=6, pause_s=2.5, arrive=8, looks=True)
 
 

@@ -25,9 +25,9 @@ class Terminal:
     elsewhere: Path
     console: Console
 
-    async def commerce(self, *words: object, tree: Path = ROOT, build_id: str = "", code: int = 0) -> str:
+    async def commerce(self, *words: object, tree: Path = ROOT, build_id: str = "", code: int | None = 0) -> str:
         """What `commerce …` says, run with the code of a tree, which is this build. Raises Unexpected, if it ends with another
-        exit code."""
+        exit code; None: any."""
         line = " ".join(map(str, words))
         own = {"PYTHONPATH": str(tree), "TEMPORAL_WORKER_BUILD_ID": build_id}
         process = await asyncio.create_subprocess_exec(
@@ -46,6 +46,6 @@ class Terminal:
         where = f"{build_id}$" if build_id else "$"
         said = "".join(f"    {told}\n" for told in output.splitlines())
         self.console.print(f"  {where} commerce {line}\n{said}", end="", markup=False, highlight=False, soft_wrap=True)
-        if process.returncode != code:
+        if code is not None and process.returncode != code:
             raise Unexpected(f"commerce {line} ended with {process.returncode} instead of {code}:\n{output}")
         return output
