@@ -177,6 +177,7 @@ class Reader:
         return re.escape(BUILD.sub(lambda found: self._builds.get(found[0], found[0]), text))
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the page's commands need curl")
 @pytest.mark.timeout(0)  # each wait within has a limit of its own
 async def test_the_change_that_the_page_makes_goes_as_it_says(tmp_path: Path) -> None:
     tree = edited_tree(tmp_path / "tree", ())
