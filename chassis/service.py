@@ -68,7 +68,7 @@ _STALE = {
 
 def _is_asked_regularly(scope: Mapping[str, object]) -> bool:
     """By probes, by Prometheus, by Envoy: they do nothing for anybody, and would be traces of their own."""
-    return str(scope.get("path", "")).startswith(("/health", "/metrics", "/.well-known/jwks.json"))
+    return str(scope.get("path", "")).startswith(("/health", "/metrics", "/.well-known/jwks.json", "/check/"))
 
 
 HTTP_TELEMETRY: TelemetryConfig = {

@@ -24,6 +24,7 @@ from chassis.logs import logger
 from chassis.origin import ClientOrigin
 from chassis.plain_input import PlainInput
 from chassis.problems import install_problem_handlers, status_of
+from chassis.service import HTTP_TELEMETRY
 from chassis.tokens import Principal, TokenVerifier
 from console.logins import READERS, Logins, for_staff
 from contracts.errors import ErrorCode, Refusal
@@ -207,7 +208,9 @@ def _cookies_of_others(request: Request) -> dict[str, str]:
 
 def console_app(logins: Logins, verifier: TokenVerifier, codec: PayloadCodec) -> FastAPI:
     """The application."""
-    app = FastAPI(title="Console", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Console", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=HTTP_TELEMETRY
+    )
     app.add_middleware(PlainInput, max_body=MAX_BODY)
     install_problem_handlers(app)
     app.include_router(router)
