@@ -512,6 +512,9 @@ def _envelope(item: _Received) -> CloudEvent:
 
 
 def _span_of(envelope: CloudEvent) -> AbstractContextManager[trace.Span]:
+    """Within the trace of the event's cause. What a job has told of belongs to no trace, and applying it begins none."""
+    if envelope.traceparent is None:
+        return trace.use_span(trace.INVALID_SPAN)
     return span_after(tracer, f"apply {envelope.type}", envelope.traceparent, envelope.time, trace.SpanKind.CONSUMER)
 
 

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from temporalio.client import Client
 
+from cli.operators import history_codec
 from cli.stocking import stock_platform
 from contracts.ids import order_workflow_id
 from contracts.orders import OrderStatus
@@ -113,8 +114,8 @@ async def test_a_platform_whose_tree_was_edited_goes_on_with_the_orders_of_the_t
             other = (await shop.place(cancelled.paid_with("tok_review"))).order_id
             await first.kill()
 
-            async with second:
-                temporal = await connect(TemporalSettings(temporal_address=second.running.env["TEMPORAL_ADDRESS"]))
+            async with second, history_codec(second.running.env) as codec:
+                temporal = await connect(TemporalSettings(temporal_address=second.running.env["TEMPORAL_ADDRESS"]), codec)
                 assert f"worker-{was}" in second.running.pids
                 assert (await shop.decide(old, "approve", "known customer")).status == 200
                 await shop.reaches(old, OrderStatus.CONFIRMED)

@@ -382,9 +382,7 @@ HARMLESS = [
         ORDER,
         '    by_total = ["total: reached the threshold"] if order.needs_review else []\n'
         '    return "; ".join([*by_total, *payment.review]) or "the payment provider wants it to be looked at"\n',
-        "    reasons = list(payment.review)\n"
-        "    if order.needs_review:\n"
-        '        reasons.insert(0, "total: reached the threshold")\n'
+        '    reasons = [*(["total: reached the threshold"] if order.needs_review else []), *payment.review]\n'
         '    return "; ".join(reasons or ["the payment provider wants it to be looked at"])\n',
     ),
     Edit(
