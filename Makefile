@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 COMMERCE := $(BIN)/commerce
 
 .DEFAULT_GOAL := help
-.PHONY: help install command up demo test test-kafka crash upgrade-drill fuzz explore races check format bench histories clean
+.PHONY: help install command up demo test walk test-kafka crash upgrade-drill fuzz explore races check format bench histories clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,10 @@ demo: $(COMMERCE) ## Play real baskets through the whole platform, then check it
 	@$(COMMERCE) demo $(if $(BASKETS),--baskets $(BASKETS))
 
 test: $(INSTALLED) ## Run the whole test suite on embedded servers, in two processes (PROCESSES=4 for more)
-	@$(BIN)/python -m pytest --numprocesses=$(or $(PROCESSES),2) --dist=loadscope --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses=$(or $(PROCESSES),2) --dist=loadscope --no-loadscope-reorder --deselect tests/docs/test_saga_walk.py
+
+walk: $(INSTALLED) ## Play docs/changing-the-saga.md: its edits and commands, on a platform of its own
+	@$(BIN)/python -m pytest tests/docs/test_saga_walk.py
 
 test-kafka: $(INSTALLED) ## Run the event tests on Apache Kafka itself (needs Java and Maven)
 	@$(BIN)/python -m pytest tests/events --kafka=apache
