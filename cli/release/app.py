@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 release_app = typer.Typer(no_args_is_help=True, help="Builds of the saga: which gets new orders, and what is in flight on each.")
 
+SAMPLE = 20
+"""So many orders of each build and state are looked at."""
 _Build = Annotated[str | None, typer.Argument(help="A build id; this tree's (or image's) if left out.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without it, the command says what it would do.")]
 _Unchecked = Annotated[
@@ -23,6 +25,9 @@ _Unchecked = Annotated[
 @release_app.command()
 def status(
     orders: Annotated[int, typer.Option(min=0, max=1000, help="Name so many orders in flight of each build.")] = 0,
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="Also say how many of each build this tree could go on with, by a sample.")
+    ] = False,
     as_json: AsJson = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
@@ -31,10 +36,10 @@ def status(
     async def work(deployment: "Deployment") -> int:
         from cli.release.status import show_status
 
-        await show_status(deployment, orders, as_json=as_json)
+        await show_status(deployment, orders, sample=SAMPLE if candidate else None, as_json=as_json)
         return DONE
 
-    run(data, work)
+    run(data, work, reads_histories=candidate)
 
 
 @release_app.command()
@@ -147,7 +152,9 @@ def reset(
 
 @release_app.command()
 def check(
-    sample: Annotated[int, typer.Option(min=1, max=100_000, help="So many orders of each build and state are looked at.")] = 20,
+    sample: Annotated[
+        int, typer.Option(min=1, max=100_000, help="So many orders of each build and state are looked at.")
+    ] = SAMPLE,
     everything: Annotated[bool, typer.Option("--all", help="Look at every order in flight.")] = False,
     as_json: AsJson = False,
     data: Data = DEFAULT_DATA,

@@ -5,7 +5,7 @@ A sample of every build and state is replayed, and all that its histories store 
 
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
@@ -48,6 +48,11 @@ class Checked:
     """By state."""
     broken: list[Broken] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        """Of those that were looked at."""
+        looked_at = sum(self.looked_at.values())
+        return f"{looked_at - len(self.broken)} of {looked_at} looked at"
+
 
 @dataclass
 class Report:
@@ -66,21 +71,27 @@ class Report:
 
 async def check_release(deployment: Deployment, *, sample: int | None, as_json: bool) -> bool:
     """Print what this tree would break; whether that is nothing. `sample`: orders of each build and state; None: all of them."""
-    logging.getLogger("temporalio.worker").setLevel(logging.CRITICAL)  # what fails is told below, and not as a traceback
     report = _compared()
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True) as progress:
-        for build in [*(each.build_id for each in (await deployment.builds()).builds), None]:
-            count = await deployment.in_flight(build)
-            if count:
-                checked = Checked(build or UNVERSIONED, count)
-                report.builds.append(checked)
-                await _check_build(deployment, build, checked, sample, progress)
+    builds = [*(each.build_id for each in (await deployment.builds()).builds), None]
+    counts = {build: await deployment.in_flight(build) for build in builds}
+    report.builds = await check_builds(deployment, counts, sample)
     if as_json:
         typer.echo(json.dumps({"good": report.is_good, **asdict(report)}, default=str, indent=2))
     else:
         _show(report, everything=sample is None)
     return report.is_good
+
+
+async def check_builds(deployment: Deployment, in_flight: Mapping[str | None, int], sample: int | None) -> list[Checked]:
+    """The orders of each build that has some, with those that this tree could not go on with; progress is shown."""
+    logging.getLogger("temporalio.worker").setLevel(logging.CRITICAL)  # what fails is told by the caller, and not as a traceback
+    found = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for build, count in in_flight.items():
+            if count:
+                found.append(Checked(build or UNVERSIONED, count))
+                await _check_build(deployment, build, found[-1], sample, progress)
+    return found
 
 
 def _compared() -> Report:

@@ -6,7 +6,7 @@ never the other way round, while replies, updates and signals are read by both.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cli.release.schemas import Json, Older, Schema, unread
@@ -240,5 +240,5 @@ def _unread_request(where: str, was: Json, now: Json, old: Json, new: Json) -> I
 
 
 def _parameters(operation: Json, document: Json) -> dict[str, Json]:
-    found: Callable[[Json], Json] = lambda it: Schema(it, document).alternatives()[0].schema  # noqa: E731
-    return {f"{it['in']} {it['name']}": it for it in map(found, operation.get("parameters", ()))}
+    found = [Schema(it, document).alternatives()[0].schema for it in operation.get("parameters", ())]
+    return {f"{it['in']} {it['name']}": it for it in found}

@@ -1,11 +1,8 @@
 """What the platform tells others it can do: one OpenAPI document of its HTTP API, one AsyncAPI document of its events."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
-from unittest.mock import patch
 
 from pydantic import TypeAdapter
 
@@ -28,20 +25,19 @@ def openapi() -> Json:
 
 def service_documents() -> dict[str, Json]:
     """The OpenAPI document of every service, built as its process builds it; nothing is connected."""
-    with _configured():
-        return {service: _document(service) for service in SERVICE_NAMES}
+    settings = _settings()
+    return {service: _document(service, settings) for service in SERVICE_NAMES}
 
 
-def _document(service: str) -> Json:
+def _document(service: str, settings: Mapping[str, Any]) -> Json:
     app = import_module(f"services.{service}.app")
-    settings: type[ServiceSettings] = getattr(app, f"{service.capitalize()}Settings")
-    document: Json = app.build(settings()).api.openapi()
+    kind: type[ServiceSettings] = getattr(app, f"{service.capitalize()}Settings")
+    document: Json = app.build(kind(**settings)).api.openapi()
     return document
 
 
-@contextmanager
-def _configured() -> Iterator[None]:
-    """An environment in which the services can be built, though not run."""
+def _settings() -> dict[str, Any]:
+    """With which the services can be built, though not run. Some are known by their variable, others by their field."""
     values = {
         "JWT_PRIVATE_KEY": rsa_key(),
         "HISTORIES_IN_CLEAR": "true",
@@ -49,8 +45,7 @@ def _configured() -> Iterator[None]:
         **dict.fromkeys(_SECRETS, "a secret that is long enough"),
         **{f"DATABASE_URL_{service.upper()}": f"postgresql://nowhere/{service}" for service in SERVICE_NAMES},
     }
-    with patch.dict(os.environ, values):
-        yield
+    return values | {name.lower(): value for name, value in values.items()}
 
 
 def asyncapi() -> Json:

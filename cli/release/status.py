@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import typer
 
 from cli.operators import at, columns
 from contracts.orders import OrderStatus, Trouble
 from temporal.deployments import Build, Deployment, FlyingOrder, InFlight, Standing
+
+if TYPE_CHECKING:
+    from cli.release.check import Checked
 
 WAIT_FOR = {
     OrderStatus.PENDING: "stock, the payment and the booking of a parcel",
@@ -37,10 +41,16 @@ class _Row:
     build: Build | None
     in_flight: InFlight
     orders: list[FlyingOrder]
+    could_be_taken: "Checked | None" = None
+    """By this tree, as far as it was asked."""
+
+    @property
+    def build_id(self) -> str | None:
+        return self.build.build_id if self.build else None
 
     @property
     def name(self) -> str:
-        return self.build.build_id if self.build else NO_BUILD
+        return self.build_id or NO_BUILD
 
     @property
     def standing(self) -> str:
@@ -55,8 +65,9 @@ class _Row:
         return bool(self.build and self.in_flight.total and not self.build.pollers)
 
 
-async def show_status(deployment: Deployment, limit: int, *, as_json: bool) -> None:
-    """Print it. Of a build without orders only the first table's row is printed."""
+async def show_status(deployment: Deployment, limit: int, *, sample: int | None, as_json: bool) -> None:
+    """Print it. Of a build without orders only the first table's row is printed. `sample`: of so many orders of each build and
+    state say whether this tree could go on with them; None: of none."""
     builds = (await deployment.builds()).builds
     rows = []
     for build in (*builds, None):
@@ -64,6 +75,8 @@ async def show_status(deployment: Deployment, limit: int, *, as_json: bool) -> N
         counted = await deployment.in_flight_by_state(build_id)
         if build or counted.total:
             rows.append(_Row(build, counted, await deployment.orders(build_id, limit) if limit else []))
+    if sample is not None:
+        rows = await _judged(deployment, rows, sample)
     if as_json:
         typer.echo(json.dumps({"deployment": deployment.name, "builds": [_as_json(row) for row in rows]}, default=str, indent=2))
         return
@@ -71,7 +84,7 @@ async def show_status(deployment: Deployment, limit: int, *, as_json: bool) -> N
         typer.echo(f"No worker of the deployment {deployment.name} has asked for work yet.")
         return
     columns(
-        ("BUILD", "GETS", "WORKERS", "IN FLIGHT", "SINCE (UTC)"),
+        ("BUILD", "GETS", "WORKERS", "IN FLIGHT", "SINCE (UTC)", *(("THIS TREE COULD TAKE",) if sample is not None else ())),
         [
             (
                 row.name,
@@ -79,6 +92,7 @@ async def show_status(deployment: Deployment, limit: int, *, as_json: bool) -> N
                 row.build.pollers if row.build else "",
                 row.in_flight.total,
                 at(row.build.created) if row.build else "",
+                *((row.could_be_taken or "",) if sample is not None else ()),
             )
             for row in rows
         ],
@@ -94,6 +108,15 @@ async def show_status(deployment: Deployment, limit: int, *, as_json: bool) -> N
     for row in rows:
         if row.stands_still:
             typer.echo(f"\nNo worker of build {row.name} runs: its {row.in_flight.total} in flight stand still. Start one again.")
+
+
+async def _judged(deployment: Deployment, rows: list[_Row], sample: int) -> list[_Row]:
+    # It loads the saga, the services and their documents: only who asks for it waits for that.
+    from cli.release.check import check_builds
+
+    counts = {row.build_id: row.in_flight.total for row in rows}
+    checked = iter(await check_builds(deployment, counts, sample))
+    return [replace(row, could_be_taken=next(checked)) if row.in_flight.total else row for row in rows]
 
 
 def _waiting(counted: InFlight) -> Iterator[tuple[int, str, str]]:
@@ -112,7 +135,7 @@ def _cells(order: FlyingOrder) -> tuple[object, ...]:
 def _as_json(row: _Row) -> dict[str, object]:
     build = row.build
     return {
-        "build": build and build.build_id,
+        "build": row.build_id,
         "gets": build and build.standing,
         "percent": build and build.percent,
         "workers": build and build.pollers,
@@ -123,6 +146,7 @@ def _as_json(row: _Row) -> dict[str, object]:
         "stuck": row.in_flight.stuck,
         "in_trouble": row.in_flight.in_trouble,
         "stands_still": row.stands_still,
+        "could_be_taken": row.could_be_taken and asdict(row.could_be_taken),
         "takes_new_orders": bool(build and build.standing in (Standing.CURRENT, Standing.RAMPING)),
         "orders": [
             {

@@ -28,6 +28,7 @@ from embedded.platform import ROOT, Platform
 from temporal.client import TemporalSettings, connect
 from temporal.deployments import Deployment
 from testing.checker import check, summary
+from testing.edited_tree import edited_tree
 from testing.histories import Call, History, in_order
 from testing.households import address_of
 from testing.shop import UNHINDERED, Purchase, in_parallel, open_shop, until
@@ -35,7 +36,7 @@ from testing.shoppers import Shoppers, deliver_everything
 from testing.stage import small_baskets
 from testing.upgrade.orders import STATES, Trade, Waiting, by_itself, decided, held, make_all
 from testing.upgrade.terminal import Terminal
-from testing.upgrade.trees import BAD, GOOD, edited_tree
+from testing.upgrade.trees import BAD, GOOD
 
 SETTINGS = {**UNHINDERED, "PLACE_WAIT_SECONDS": "3", "LONG_HISTORY_EVENTS": "80"}
 CARDS = ("tok_visa", "tok_visa", "tok_visa", "tok_mastercard", "tok_declined", "tok_lost_reply")

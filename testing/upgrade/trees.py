@@ -1,44 +1,7 @@
 """Two next builds of the saga, as edits of a copy of this tree: one that could go on with every order in flight, and the same
 without the care that this takes."""
 
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-from embedded.builds import CODE
-from embedded.platform import ROOT
-
-PACKAGES = (*CODE, "audit", "cli", "console", "data", "embedded", "gateway", "releases", "services", "simulators", "testing")
-"""What the `commerce` command and the platform need of a tree."""
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A text that stands once in a file, and what takes its place."""
-
-    file: str
-    before: str
-    after: str
-    why: str = ""
-
-
-def edited_tree(folder: Path, edits: Sequence[Edit]) -> Path:
-    """A copy of this tree with edits. ValueError: one of them does not apply."""
-    for name in PACKAGES:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name)
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, folder / name)
-    for edit in edits:
-        file = folder / edit.file
-        text = file.read_text()
-        if text.count(edit.before) != 1:
-            raise ValueError(f"the edit of {edit.file} ({edit.why}) finds its text {text.count(edit.before)} times")
-        file.write_text(text.replace(edit.before, edit.after))
-    return folder
+from testing.edited_tree import Edit
 
 
 def _before(marker: str, new: str) -> tuple[str, str]:

@@ -26,8 +26,8 @@ from cli.stocking import stock_platform
 from data.baskets import read_baskets, write_baskets
 from embedded.platform import ROOT
 from temporal.versions import tree_build_id
+from testing.edited_tree import edited_tree
 from testing.platform_process import PlatformProcess
-from testing.upgrade.trees import edited_tree
 from tests.conftest import eventually
 from tests.docs.pages import Block, blocks
 

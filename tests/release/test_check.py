@@ -70,6 +70,14 @@ async def test_orders_that_the_tree_could_not_go_on_with_are_named(releases: Rel
         assert shown.exit_code == 1
         assert f"Build {OTHER}: 2 in flight (2 looked at), 2 would break, these:" in shown.output
         assert f"{broken[0].order.order_id}  IN_REVIEW: " in shown.output
+        judged = {build: row["could_be_taken"] for build, row in (await releases.status("--candidate")).items()}
+        assert {build: (len(it["broken"]), sum(it["looked_at"].values())) for build, it in judged.items()} == {
+            NEW: (0, 1),
+            OTHER: (2, 2),
+        }
+        table = (await releases.run("status", "--candidate")).stdout.splitlines()
+        assert table[0].rstrip().endswith("THIS TREE COULD TAKE")
+        assert next(line for line in table if line.startswith(f"{OTHER} ")).rstrip().endswith("0 of 2 looked at")
 
 
 async def test_payloads_that_an_edited_tree_cannot_read(releases: Releases, tmp_path: Path) -> None:

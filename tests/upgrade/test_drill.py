@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from testing.edited_tree import Edit, edited_tree
 from testing.histories import Call
 from testing.upgrade.drill import FULL, SHORT, Route, drill, may_get, unanswered
-from testing.upgrade.trees import Edit, edited_tree
 
 
 @pytest.mark.timeout(0)  # each wait within has a limit of its own
