@@ -14,7 +14,8 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
 
-from cli.histories import BRANCHES, history_names
+from cli.branches import BRANCHES
+from cli.histories import history_names
 from cli.release.contents import broken
 from cli.release.releases import HISTORIES, ROOT, Kept, accepted, is_accepted, kept_histories, releases
 from cli.release.replaying import Command, replay
