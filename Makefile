@@ -32,8 +32,8 @@ up: $(COMMERCE) ## Run the whole platform here until Ctrl-C
 demo: $(COMMERCE) ## Play real baskets through the whole platform, then check its books (BASKETS=file.csv for others)
 	@$(COMMERCE) demo $(if $(BASKETS),--baskets $(BASKETS))
 
-test: $(INSTALLED) ## Run the whole test suite on embedded servers, in two processes (PROCESSES=4 for more)
-	@$(BIN)/python -m pytest --numprocesses=$(or $(PROCESSES),2) --dist=loadscope --no-loadscope-reorder --deselect tests/docs/test_saga_walk.py
+test: $(INSTALLED) ## Run the whole test suite on embedded servers, in three processes (PROCESSES=2 for fewer)
+	@$(BIN)/python -m pytest --numprocesses=$(or $(PROCESSES),3) --dist=loadscope --no-loadscope-reorder --deselect tests/docs/test_saga_walk.py
 
 walk: $(INSTALLED) ## Play docs/changing-the-saga.md: its edits and commands, on a platform of its own
 	@$(BIN)/python -m pytest tests/docs/test_saga_walk.py
