@@ -26,7 +26,8 @@ from audit.books import (
 )
 from audit.verdict import InFlight
 from contracts.ids import parcel_reference, payment_reference
-from contracts.orders import FINAL_STATUSES, OrderStatus, Trouble
+from contracts.orders import FINAL_STATUSES, OrderStatus
+from contracts.parcels import Trouble
 from contracts.shipments import ShipmentStatus
 
 SETTLE = timedelta(seconds=2)

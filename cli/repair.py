@@ -13,7 +13,8 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.address import Address
 from contracts.errors import ErrorCode, Refusal
-from contracts.orders import CancelRequest, OrderSoFar, OrderStatus, PlaceOrder, TimelineEntry, Trouble
+from contracts.orders import CancelRequest, OrderSoFar, OrderStatus, PlaceOrder, TimelineEntry
+from contracts.parcels import Trouble
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from services.inventory.model import Reservation
 from services.order.commands import find_order

@@ -14,7 +14,8 @@ from contracts.identity import Role
 from contracts.inventory import MovementKind, StockLine
 from contracts.money import Money
 from contracts.notifications import NotificationKind
-from contracts.orders import OrderLine, Trouble
+from contracts.orders import OrderLine
+from contracts.parcels import Trouble
 
 IDENTITY = "identity-events"
 CATALOG = "catalog-events"

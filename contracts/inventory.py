@@ -1,10 +1,11 @@
 """Commands of the saga to inventory, and its replies."""
 
+from datetime import date
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from contracts.base import Command, Contract, ParcelNumber, ProductId, Quantity, Told, WarehouseId
 
@@ -23,8 +24,10 @@ class ShortLine(Contract):
 
 
 class ReservationStatus(StrEnum):
-    """RESERVED lasts until its saga releases or ships it. RESTOCKED: shipped, came back, is on the shelf again."""
+    """RESERVED lasts until its saga releases or ships it. RESTOCKED: shipped, came back, is on the shelf again. AWAITED: out of
+    stock; it becomes RESERVED when goods arrive, those that wait longest first."""
 
+    AWAITED = "AWAITED"
     RESERVED = "RESERVED"
     RELEASED = "RELEASED"
     SHIPPED = "SHIPPED"
@@ -43,15 +46,44 @@ class MovementKind(StrEnum):
     TRANSFER = "TRANSFER"
 
 
+class WhenShort(StrEnum):
+    """What becomes of what is out of stock."""
+
+    REFUSE = "refuse"
+    """Nothing is reserved at all."""
+    DROP = "drop"
+    """It is left out of the order; nothing is reserved only if nothing is left."""
+    WAIT = "wait"
+    """It waits until goods arrive."""
+    ASK = "ask"
+    """The customer is asked, and the goods are waited for meanwhile."""
+
+
+class Place(Contract):
+    """Where goods go to, as far as it matters for which warehouse sends them."""
+
+    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+    region: Told | None = None
+    postal_code: Annotated[str, StringConstraints(max_length=16)] = ""
+
+
 class ReserveInventory(Command):
-    """Reserve every line at one warehouse, or none. Idempotent by order and parcel. Refusals: out_of_stock, warehouse_unknown,
-    purchase_limit (not of a parcel that is sent again), reservation_released (the undo came first)."""
+    """Reserve every line, or none but for `when_short`. Idempotent by order and parcel.
+
+    Refusals: out_of_stock, warehouse_unknown, purchase_limit (not of a parcel that is sent again), reservation_released (the undo
+    came first)."""
 
     order_id: UUID
     parcel: ParcelNumber = 1
+    """The first that is planned; others get the numbers after it."""
     customer_id: UUID
     lines: Annotated[tuple[StockLine, ...], Field(min_length=1, max_length=100)]
     warehouse_id: WarehouseId | None = None
+    """The only warehouse that may send it."""
+    may_split: bool = False
+    """Whether it may come from several warehouses, in a parcel each, if no single one has all."""
+    when_short: WhenShort = WhenShort.REFUSE
+    ship_to: Place | None = None
 
 
 class ReleaseInventory(Command):
@@ -59,6 +91,8 @@ class ReleaseInventory(Command):
 
     order_id: UUID
     parcel: ParcelNumber = 1
+    planned: bool = False
+    """Also of all parcels that were planned together with this one and have not left. Refused only if this one has."""
     reason: Told
 
 
@@ -77,6 +111,31 @@ class RestockInventory(Command):
     reason: Told
 
 
+class SplitReservation(Command):
+    """Some of what a parcel was promised goes in a parcel of its own, from the same warehouse: there was less on the shelf than
+    planned. Idempotent by order and `into`.
+
+    Refusals: not_found, reservation_released, reservation_shipped, conflict (it has not so many, or nothing would be left)."""
+
+    order_id: UUID
+    parcel: ParcelNumber
+    into: ParcelNumber
+    lines: Annotated[tuple[StockLine, ...], Field(min_length=1, max_length=100)]
+    """What the new parcel gets."""
+
+
+class ReservedParcel(Contract):
+    """One parcel of a plan."""
+
+    parcel: ParcelNumber
+    status: ReservationStatus
+    warehouse_id: WarehouseId | None = None
+    """None while it is awaited anywhere."""
+    lines: tuple[StockLine, ...]
+    expected_on: date | None = None
+    """While it is awaited: when goods that were not promised to others should arrive; None: nobody knows."""
+
+
 class Reservation(Contract):
     """Reply to each of the commands above."""
 
@@ -86,3 +145,17 @@ class Reservation(Contract):
     """None only where nothing was ever reserved."""
     status: ReservationStatus
     lines: tuple[StockLine, ...] = ()
+    parcels: tuple[ReservedParcel, ...] = ()
+    """All that were planned together, in the order of their numbers, this one among them. Older inventories tell none: then it is
+    this one alone."""
+    dropped: tuple[ShortLine, ...] = ()
+    """What was left out because it is out of stock."""
+
+
+class StockUpdate(Contract):
+    """Argument of the workflow's `stock_updated` signal: goods have arrived for an awaited parcel, or their date has moved."""
+
+    parcel: ParcelNumber
+    status: ReservationStatus
+    warehouse_id: WarehouseId | None = None
+    expected_on: date | None = None

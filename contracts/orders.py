@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import Field, StringConstraints, model_validator
@@ -25,11 +25,14 @@ from contracts.base import (
     Weight,
 )
 from contracts.errors import ErrorCode, Refusal
-from contracts.inventory import ShortLine
+from contracts.inventory import ShortLine, WhenShort
 from contracts.money import Money
+from contracts.parcels import HAS_LEFT, LineId, OrderParcel, ParcelChoice, ParcelStatus, Trouble
+from contracts.pricing import LineAmounts, OrderCharges
 
 PaymentToken = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{4,100}$")]
 """The provider's token for a card. Card numbers never reach the platform."""
+DiscountCode = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9_-]{1,39}$", to_upper=True, strip_whitespace=True)]
 
 
 class OrderStatus(StrEnum):
@@ -37,12 +40,16 @@ class OrderStatus(StrEnum):
 
     PENDING = "PENDING"
     RESERVED = "RESERVED"
+    PAYMENT_DUE = "PAYMENT_DUE"
+    """The card was declined. The goods are kept for a while, and another card may be tried."""
     IN_REVIEW = "IN_REVIEW"
     PAID = "PAID"
     CONFIRMED = "CONFIRMED"
+    PARTIALLY_SHIPPED = "PARTIALLY_SHIPPED"
+    """Some parcels have left, others not yet."""
     SHIPPED = "SHIPPED"
     UNDELIVERED = "UNDELIVERED"
-    """The parcel is lost, came back, was never handed over, or is silent for too long: somebody has to decide."""
+    """A parcel is lost, came back, was never handed over, or is silent for too long: somebody has to decide."""
     DELIVERED = "DELIVERED"
     COMPLETED = "COMPLETED"
     REFUNDED = "REFUNDED"
@@ -54,12 +61,14 @@ class OrderStatus(StrEnum):
 _S = OrderStatus
 NEXT_STATUS: Mapping[OrderStatus, frozenset[OrderStatus]] = {
     _S.PENDING: frozenset({_S.RESERVED, _S.CANCELLING}),
-    _S.RESERVED: frozenset({_S.IN_REVIEW, _S.PAID, _S.CANCELLING}),
+    _S.RESERVED: frozenset({_S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID, _S.CANCELLING}),
+    _S.PAYMENT_DUE: frozenset({_S.IN_REVIEW, _S.PAID, _S.CANCELLING}),
     _S.IN_REVIEW: frozenset({_S.PAID, _S.CANCELLING}),
     _S.PAID: frozenset({_S.CONFIRMED, _S.CANCELLING}),
-    _S.CONFIRMED: frozenset({_S.SHIPPED, _S.UNDELIVERED, _S.CANCELLING}),
+    _S.CONFIRMED: frozenset({_S.PARTIALLY_SHIPPED, _S.SHIPPED, _S.UNDELIVERED, _S.CANCELLING}),
+    _S.PARTIALLY_SHIPPED: frozenset({_S.SHIPPED, _S.UNDELIVERED, _S.DELIVERED}),
     _S.SHIPPED: frozenset({_S.DELIVERED, _S.UNDELIVERED}),
-    _S.UNDELIVERED: frozenset({_S.CONFIRMED, _S.SHIPPED, _S.DELIVERED, _S.REFUNDED, _S.CANCELLING}),
+    _S.UNDELIVERED: frozenset({_S.CONFIRMED, _S.PARTIALLY_SHIPPED, _S.SHIPPED, _S.DELIVERED, _S.REFUNDED, _S.CANCELLING}),
     _S.DELIVERED: frozenset({_S.COMPLETED}),
     _S.COMPLETED: frozenset(),
     _S.REFUNDED: frozenset(),
@@ -69,37 +78,46 @@ NEXT_STATUS: Mapping[OrderStatus, frozenset[OrderStatus]] = {
 FINAL_STATUSES = frozenset(status for status, following in NEXT_STATUS.items() if not following)
 
 
-class Trouble(StrEnum):
-    """Why a parcel does not arrive."""
-
-    NOT_PICKED_UP = "not_picked_up"
-    """Booked, but never handed over to the carrier."""
-    SILENT = "silent"
-    """The carrier has told nothing of it for too long."""
-    LOST = "lost"
-    RETURNED = "returned"
-    """Back at the warehouse that sent it."""
-
-
-class ParcelChoice(StrEnum):
-    """What can be done about it."""
-
-    WAIT = "wait"
-    RESEND = "resend"
-    """Reserve the goods again, and send another parcel."""
-    REFUND = "refund"
-    """Give the money back; the goods are gone, or have not left yet."""
-    REFUND_AND_RESTOCK = "refund_and_restock"
-    """Give the money back, and put the goods that came back on the shelf."""
+def status_of(parcels: Sequence[OrderParcel]) -> OrderStatus:
+    """Where a confirmed order is, by its parcels. Of one whose parcels have all ended, how it ends: DELIVERED, REFUNDED or, if
+    none of them ever left, CANCELLED."""
+    counting = [parcel.status for parcel in parcels if parcel.counts]
+    if not counting:
+        refunded = any(parcel.status == ParcelStatus.REFUNDED for parcel in parcels)
+        return OrderStatus.REFUNDED if refunded else OrderStatus.CANCELLED
+    if ParcelStatus.UNDELIVERED in counting:
+        return OrderStatus.UNDELIVERED
+    left = [status for status in counting if status in HAS_LEFT]
+    if not left:
+        return OrderStatus.CONFIRMED
+    if len(left) < len(counting):
+        return OrderStatus.PARTIALLY_SHIPPED
+    return OrderStatus.SHIPPED if ParcelStatus.SHIPPED in left else OrderStatus.DELIVERED
 
 
-CHOICES: Mapping[Trouble, tuple[ParcelChoice, ...]] = {
-    Trouble.NOT_PICKED_UP: (ParcelChoice.WAIT, ParcelChoice.REFUND),
-    Trouble.SILENT: (ParcelChoice.WAIT, ParcelChoice.RESEND, ParcelChoice.REFUND),
-    Trouble.LOST: (ParcelChoice.REFUND, ParcelChoice.RESEND, ParcelChoice.WAIT),
-    Trouble.RETURNED: (ParcelChoice.REFUND_AND_RESTOCK, ParcelChoice.RESEND, ParcelChoice.WAIT),
-}
-"""What may be decided about each trouble; the first is what happens when nobody decides in time."""
+class Delivery(StrEnum):
+    """When the parcels of an order may leave."""
+
+    AS_AVAILABLE = "as_available"
+    """Each as soon as its goods are there."""
+    ALL_TOGETHER = "all_together"
+    """None before the goods of all are there."""
+
+
+class Speed(StrEnum):
+    """How fast parcels travel: a service level of the shipping service."""
+
+    STANDARD = "standard"
+    EXPRESS = "express"
+
+
+class CaptureWhen(StrEnum):
+    """When the money that is held is taken."""
+
+    CONFIRMED = "confirmed"
+    """All of it, before the order is confirmed."""
+    DISPATCHED = "dispatched"
+    """Each parcel's share, when it leaves."""
 
 
 class LineRequest(Request):
@@ -116,7 +134,14 @@ class PlaceOrderRequest(Request):
     ship_to: Address
     payment_token: PaymentToken
     warehouse_id: WarehouseId | None = None
-    """The store that serves the order. Without it, any one warehouse that has every line."""
+    """The store that serves the order. Without it, the warehouses that have its lines, in as few parcels as possible."""
+    delivery: Delivery = Delivery.AS_AVAILABLE
+    when_short: WhenShort = WhenShort.REFUSE
+    """What becomes of lines that are out of stock."""
+    shipping: Speed = Speed.STANDARD
+    discount_codes: Annotated[list[DiscountCode], Field(max_length=5)] = Field(default_factory=list)
+    quote_id: UUID | None = None
+    """A quote of the same order, whose sums are to hold; see `POST /api/v1/orders/quote`."""
 
     @model_validator(mode="after")
     def _each_product_once(self) -> Self:
@@ -129,14 +154,19 @@ class PlaceOrderRequest(Request):
 class OrderLine(Contract):
     """A line at the catalogue's name and price at the time of the order."""
 
+    line_id: LineId | None = None
+    """None only in orders of before lines had ids: then it is the line's place, from 1."""
     product_id: ProductId
     name: Told
     quantity: Quantity
     unit_price: Money
     weight_grams: Weight = 0
+    amounts: LineAmounts | None = None
+    """What it costs with discount, shipping and tax; None only in orders that had none of these."""
 
     @property
     def total(self) -> Money:
+        """What its goods cost, without discount, shipping and tax."""
         return self.unit_price * self.quantity
 
 
@@ -150,6 +180,18 @@ class PlaceOrder(Contract):
     ship_to: Address
     payment_token: PaymentToken
     warehouse_id: WarehouseId | None = None
+    charges: OrderCharges | None = None
+    """What the total is made of; None only in orders that cost the sum of their lines."""
+    may_split: bool = False
+    """Whether it may come from several warehouses, in a parcel each."""
+    delivery: Delivery = Delivery.AS_AVAILABLE
+    when_short: WhenShort = WhenShort.REFUSE
+    shipping: Speed = Speed.STANDARD
+    capture: CaptureWhen = CaptureWhen.CONFIRMED
+    pay_again_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 0
+    """How long the goods are kept after a declined card, so that another may be tried; 0: not at all."""
+    answer_seconds: Seconds = 86_400
+    """How long a customer may take to say what becomes of lines that are out of stock, or to bring another card later on."""
     needs_review: bool = False
     """Hold for an operator before the money is taken: the total reached the review threshold."""
     review_seconds: Seconds = 86_400
@@ -185,6 +227,11 @@ class AdvanceOrder(Command):
     warehouse_id: WarehouseId | None = None
     tracking_number: Annotated[Told, Field(max_length=100)] | None = None
     refunded: Money | None = None
+    """All that went back to the customer, if that is told now."""
+    parcels: Annotated[tuple[OrderParcel, ...], Field(max_length=20)] = ()
+    """All parcels as they are now; none: they are not told now."""
+    pay_until: Timestamp | None = None
+    """Until when another card may be tried, while its status is PAYMENT_DUE."""
     outcome: "Outcome | None" = None
     """What the client that placed the order is told: kept, and told again to whoever repeats the request."""
 
@@ -246,6 +293,50 @@ class ParcelDecision(Decision):
     """Argument of the workflow's `decide_parcel` update."""
 
     choice: ParcelChoice
+    parcel: ParcelNumber | None = None
+    """None: the only one that is in trouble."""
+
+
+class PayAgain(Request):
+    """Argument of the workflow's `pay` update: another card for an order whose payment is due."""
+
+    payment_token: PaymentToken
+
+
+class ShortageAnswer(Request):
+    """Argument of the workflow's `answer_shortage` update: what the customer wants of lines that are out of stock."""
+
+    choice: Literal[WhenShort.WAIT, WhenShort.DROP, WhenShort.REFUSE]
+    """`refuse`: cancel the order."""
+
+
+class Actor(StrEnum):
+    """Who may act."""
+
+    CUSTOMER = "customer"
+    SUPPORT = "support"
+    WAREHOUSE = "warehouse"
+    CARRIER = "carrier"
+    PROVIDER = "payment provider"
+    PLATFORM = "platform"
+
+
+class Wait(Contract):
+    """One thing that a part of an order waits for."""
+
+    part: str
+    """`order`, `payment`, `parcel 2`, `undo refund-payment`."""
+    waiting_for: str
+    """In plain words; a customer may read it."""
+    since: datetime
+    until: datetime | None = None
+    """When it is no longer waited for."""
+    then: str | None = None
+    """What happens then, in plain words."""
+    who: tuple[Actor, ...] = ()
+    """Who may bring it on."""
+    updates: tuple[str, ...] = ()
+    """By which of the workflow's updates or signals, e.g. `decide_parcel`."""
 
 
 class UndoSettlement(Decision):
@@ -271,6 +362,8 @@ class Outcome(Contract):
     """Which lines could not be filled, if that is why."""
     decline_code: Annotated[Told, Field(max_length=100)] | None = None
     """The bank's word, if it declined."""
+    pay_until: Timestamp | None = None
+    """Until when another card may be tried for it. Then the refusal is not its last word."""
     tracking_number: Annotated[Told, Field(max_length=100)] | None = None
     warehouse_id: WarehouseId | None = None
     """Which warehouse sends it."""
@@ -280,7 +373,7 @@ class Outcome(Contract):
     @property
     def is_definite(self) -> bool:
         """Whether it stays: confirmed or refused. One that is held for review, say, is still open."""
-        return self.code is not None or self.status == OrderStatus.CONFIRMED
+        return (self.code is not None and self.pay_until is None) or self.status == OrderStatus.CONFIRMED
 
     @classmethod
     def refused(cls, order_id: UUID, status: OrderStatus, refusal: Refusal) -> Self:
@@ -299,7 +392,7 @@ class Outcome(Contract):
         """The same refusal, as the client's problem details have it; None if it was not refused."""
         if self.code is None:
             return None
-        told = self.model_dump(mode="json", include={"lines", "decline_code"}, exclude_defaults=True)
+        told = self.model_dump(mode="json", include={"lines", "decline_code", "pay_until"}, exclude_defaults=True)
         return Refusal(self.code, self.detail or "", extra={**told, "order_id": str(self.order_id)})
 
 
@@ -332,6 +425,9 @@ class OrderState(Contract):
     """Why its parcel does not arrive."""
     choices: tuple[ParcelChoice, ...] = ()
     """What may be decided about it now."""
+    parcels: tuple[OrderParcel, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    """What each of its parts waits for."""
 
 
 class OrderSoFar(Contract):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from contracts.base import Command, Contract, Told
+from contracts.base import Command, Contract, Timestamp, Told
 from contracts.money import Currency, Money
 from contracts.orders import PaymentToken
 
@@ -22,6 +22,27 @@ class PaymentStatus(StrEnum):
     DECLINED = "DECLINED"
     VOIDED = "VOIDED"
     REFUNDED = "REFUNDED"
+
+
+class MovementKind(StrEnum):
+    """How money moves: held, taken, given back, or let go."""
+
+    AUTHORIZE = "authorize"
+    CAPTURE = "capture"
+    REFUND = "refund"
+    VOID = "void"
+
+
+class MovementState(StrEnum):
+    """PENDING: asked of the provider, answer unknown; or accepted there and still under way, as a refund may be for days."""
+
+    PENDING = "PENDING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+MovementKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,59}$")]
+"""Names one movement of an attempt for ever, e.g. `parcel-2-lost`: however often it is asked for, the money moves once."""
 
 
 class ProcessPayment(Command):
@@ -42,17 +63,31 @@ class ProcessPayment(Command):
 
 
 class CapturePayment(Command):
-    """Take the money that is held. Refusals: payment_declined, payment_reversed."""
+    """Take the money that is held, or some of it. Idempotent by order, attempt and key. Refusals: payment_declined,
+    payment_reversed, conflict (more than is held)."""
 
     order_id: UUID
     attempt: Attempt = 1
+    amount: Money | None = None
+    """None: all that is held and not taken."""
+    key: MovementKey = "capture"
+    is_last: bool = True
+    """Whether the rest that is held is let go."""
+    purpose: Told | None = None
+    """Why, in plain words, e.g. "parcel 2 has left"."""
 
 
 class RefundPayment(Command):
-    """Undo of pay: refund what was captured, void what is held, forbid what has not arrived yet."""
+    """Undo of pay: refund what was captured and not refunded, void what is held, forbid what has not arrived yet. Or, with an
+    amount, give back so much of what was captured. Idempotent by order, attempt and key.
+
+    Refusals, with an amount only: not_found, conflict (more than was captured and not refunded)."""
 
     order_id: UUID
     attempt: Attempt = 1
+    amount: Money | None = None
+    """None: all of it."""
+    key: MovementKey = "undo"
     currency: Currency = "USD"
     """Of the order, for one of which no payment has arrived yet."""
     reason: Told
@@ -67,5 +102,11 @@ class Payment(Contract):
     amount: Money
     refunded: Money
     provider_id: str | None = None
+    captured: Money | None = None
+    """All that was taken; what went back of it is `refunded`."""
+    moved: Money | None = None
+    """What the command's own movement came to, if it had an amount: what was captured, or went back or is going back."""
+    held_until: Timestamp | None = None
+    """When the provider lets go of what is held, if it says so."""
     review: tuple[str, ...] = ()
     """Why it is only held although it should have been taken, in plain words for operators; none if the provider held it."""

@@ -33,7 +33,8 @@ from temporalio.service import RPCStatusCode
 
 from chassis.clients import Unavailable
 from contracts.ids import order_id_of, order_workflow_id
-from contracts.orders import OrderStatus, Trouble
+from contracts.orders import OrderStatus
+from contracts.parcels import Trouble
 from temporal.names import ORDER_QUEUE, ORDER_STATUS, ORDER_WORKFLOW, PARCEL_TROUBLE, STUCK_UNDO
 
 RPC = timedelta(seconds=20)

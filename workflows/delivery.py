@@ -16,16 +16,8 @@ from temporalio.exceptions import FailureError
 with workflow.unsafe.imports_passed_through():
     from contracts.errors import ErrorCode, Refusal
     from contracts.money import Money
-    from contracts.orders import (
-        CHOICES,
-        CancelRequest,
-        OrderRun,
-        OrderStatus,
-        Outcome,
-        ParcelChoice,
-        Trouble,
-        UndoSettlement,
-    )
+    from contracts.orders import CancelRequest, OrderRun, OrderStatus, Outcome, UndoSettlement
+    from contracts.parcels import CHOICES, ParcelChoice, Trouble
     from contracts.payments import Payment
     from contracts.shipments import ShipmentStatus, ShipmentUpdate
     from temporal.refusals import words_of

@@ -13,7 +13,6 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from contracts.errors import ErrorCode, Refusal
     from contracts.orders import (
-        CHOICES,
         CancelReply,
         CancelRequest,
         Decision,
@@ -21,12 +20,11 @@ with workflow.unsafe.imports_passed_through():
         OrderState,
         OrderStatus,
         Outcome,
-        ParcelChoice,
         ParcelDecision,
         TimelineEntry,
-        Trouble,
         UndoSettlement,
     )
+    from contracts.parcels import CHOICES, ParcelChoice, Trouble
     from contracts.shipments import ShipmentUpdate
     from temporal.refusals import as_failure
     from workflows.progress import Progress

@@ -12,7 +12,6 @@ from temporalio.exceptions import FailureError
 from contracts.errors import Refusal
 from contracts.money import Money
 from contracts.orders import (
-    CHOICES,
     FINAL_STATUSES,
     NEXT_STATUS,
     AdvanceOrder,
@@ -22,8 +21,8 @@ from contracts.orders import (
     OrderStatus,
     Outcome,
     TimelineEntry,
-    Trouble,
 )
+from contracts.parcels import CHOICES, Trouble
 from temporal.names import FAILURE_REASON, ORDER_STATUS, PARCEL_TROUBLE, STUCK_UNDO
 from temporal.refusals import words_of
 from workflows import order_steps as steps

@@ -7,7 +7,8 @@ from audit.books import OrderRow, ParcelRow, Source
 from audit.rule import rule
 from audit.verdict import Check
 from audit.world import BEFORE_DISPATCH, NEVER_WENT, World, by_trouble, parcel_of
-from contracts.orders import OrderStatus, Trouble
+from contracts.orders import OrderStatus
+from contracts.parcels import Trouble
 from contracts.shipments import ShipmentStatus
 
 _S, _T, _D = OrderStatus, Trouble, ShipmentStatus

@@ -8,7 +8,8 @@ from audit.rule import rule
 from audit.verdict import Check
 from audit.world import World, by_trouble
 from contracts.inventory import ReservationStatus
-from contracts.orders import OrderStatus, Trouble
+from contracts.orders import OrderStatus
+from contracts.parcels import Trouble
 
 _S, _T, _R = OrderStatus, Trouble, ReservationStatus
 RESERVATION_OF: Mapping[str, frozenset[str | None]] = {

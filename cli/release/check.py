@@ -20,7 +20,8 @@ from cli.release.contents import broken
 from cli.release.promises import all_differences
 from cli.release.releases import accepted, is_accepted, latest
 from cli.release.replaying import in_clear, replay
-from contracts.orders import OrderStatus, Trouble
+from contracts.orders import OrderStatus
+from contracts.parcels import Trouble
 from temporal.deployments import Deployment, FlyingOrder, ReleaseError
 from temporal.names import ORDER_STATUS, PARCEL_TROUBLE, STUCK_UNDO
 

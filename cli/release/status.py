@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from cli.operators import at, columns
-from contracts.orders import OrderStatus, Trouble
+from contracts.orders import OrderStatus
+from contracts.parcels import Trouble
 from temporal.deployments import Build, Deployment, FlyingOrder, InFlight, Standing
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from contracts.events import (
 )
 from contracts.ids import parcel_reference
 from contracts.notifications import NotificationKind
-from contracts.orders import Trouble
+from contracts.parcels import Trouble
 from services.notification import commands
 
 TROUBLES_MAILED = frozenset({Trouble.LOST, Trouble.RETURNED})

@@ -38,11 +38,11 @@ from contracts.orders import (
     OrderState,
     OrderStatus,
     Outcome,
-    ParcelChoice,
     ParcelDecision,
     PlaceOrder,
     PlaceOrderRequest,
 )
+from contracts.parcels import ParcelChoice
 from services.order import figures
 from services.order.model import CustomerKey, Order, created, existing, outbox, within_reach
 from services.order.model.placing import KnownPlaces, Terms, priced, require_form

@@ -14,7 +14,8 @@ from prometheus_client.core import GaugeMetricFamily
 from chassis.clock import utc_now
 from contracts.errors import ErrorCode
 from contracts.money import Money
-from contracts.orders import FINAL_STATUSES, OrderStatus, Trouble
+from contracts.orders import FINAL_STATUSES, OrderStatus
+from contracts.parcels import Trouble
 from services.order.model import Order
 from services.order.model.placing import Terms
 

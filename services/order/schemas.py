@@ -8,15 +8,8 @@ from contracts.address import Address
 from contracts.base import Contract, Reason, Request
 from contracts.errors import ErrorCode, Problem
 from contracts.money import Money
-from contracts.orders import (
-    OrderLine,
-    OrderState,
-    OrderStatus,
-    Outcome,
-    ParcelChoice,
-    TimelineEntry,
-    Trouble,
-)
+from contracts.orders import OrderLine, OrderState, OrderStatus, Outcome, TimelineEntry
+from contracts.parcels import ParcelChoice, Trouble
 
 if TYPE_CHECKING:
     from services.order.model import Order

@@ -23,12 +23,12 @@ from contracts.orders import (
     OrderState,
     OrderStatus,
     Outcome,
-    ParcelChoice,
     ParcelDecision,
     PlaceOrder,
     TimelineEntry,
     UndoSettlement,
 )
+from contracts.parcels import ParcelChoice
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from testing.explorer.adversary import SERVICE_OF, USUAL, Adversary, Choices, Story
 from testing.explorer.clock import START, Clock

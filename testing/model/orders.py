@@ -6,7 +6,8 @@ from uuid import UUID
 
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
-from contracts.orders import NEXT_STATUS, AdvanceOrder, OrderAdvanced, OrderStatus, Outcome, PlaceOrder, Trouble
+from contracts.orders import NEXT_STATUS, AdvanceOrder, OrderAdvanced, OrderStatus, Outcome, PlaceOrder
+from contracts.parcels import Trouble
 
 ON_ITS_WAY = frozenset({OrderStatus.CONFIRMED, OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
 """Once a parcel is in one of these, the trouble with it is over."""

@@ -10,7 +10,8 @@ import asyncpg
 from temporalio.client import Client, WorkflowHandle
 
 from contracts.ids import order_workflow_id
-from contracts.orders import OrderStatus, ParcelChoice
+from contracts.orders import OrderStatus
+from contracts.parcels import ParcelChoice
 from temporal.names import STUCK_UNDO
 from testing.shop import UNTIL_S, Purchase, Shop, until
 from testing.upgrade.terminal import Terminal, Unexpected

@@ -48,7 +48,8 @@ from contracts.events import (
     ShipmentReturned,
 )
 from contracts.ids import order_workflow_id, parcel_reference, payment_reference
-from contracts.orders import FINAL_STATUSES, OrderStatus, Trouble
+from contracts.orders import FINAL_STATUSES, OrderStatus
+from contracts.parcels import Trouble
 
 NOW = datetime.now(UTC)
 EARLIER = NOW - timedelta(minutes=10)

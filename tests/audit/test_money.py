@@ -9,7 +9,7 @@ from audit.books import Books, ChargeRow, PaymentRow
 from audit.rules import judge, money
 from contracts.ids import payment_reference
 from contracts.orders import OrderStatus as S
-from contracts.orders import Trouble
+from contracts.parcels import Trouble
 from tests.audit.rules import Tamper, Tamperings, assert_complete, assert_seen, cases, found
 from tests.audit.shop import EARLIER, NOW, TOTAL, add, by_reference, change, every_kind, of, remove, the
 

@@ -7,7 +7,7 @@ import pytest
 from audit.books import Books, ParcelRow, ShipmentRow
 from audit.rules import judge, parcels
 from contracts.orders import OrderStatus as S
-from contracts.orders import Trouble
+from contracts.parcels import Trouble
 from tests.audit.rules import Tamper, Tamperings, assert_complete, assert_seen, cases, found
 from tests.audit.shop import EARLIER, add, by_reference, change, every_kind, of, remove, send_again, the
 

@@ -9,7 +9,7 @@ from audit.books import NO_RESULT, Books, ParcelRow, Source, WorkflowRow
 from audit.rules import judge, sagas
 from audit.world import START_GRACE
 from contracts.orders import OrderStatus as S
-from contracts.orders import Trouble
+from contracts.parcels import Trouble
 from tests.audit.rules import Tamper, Tamperings, assert_complete, assert_seen, cases
 from tests.audit.shop import EARLIER, NOW, Shop, add, change, every_kind, everything, of, remove, the
 

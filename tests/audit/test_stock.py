@@ -5,7 +5,7 @@ import pytest
 from audit.books import Books, ReservationRow
 from audit.rules import judge, stock
 from contracts.orders import OrderStatus as S
-from contracts.orders import Trouble
+from contracts.parcels import Trouble
 from tests.audit.rules import Tamper, Tamperings, assert_complete, assert_seen, cases
 from tests.audit.shop import EARLIER, NOW, QUANTITY, add, at_place, change, every_kind, everything, of, remove, send_again, the
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from audit.books import Books, ChargeRow, PaymentRow, Source
 from audit.rules import judge, unsettled
 from audit.verdict import InFlight
-from contracts.orders import FINAL_STATUSES, Trouble
+from contracts.orders import FINAL_STATUSES
 from contracts.orders import OrderStatus as S
+from contracts.parcels import Trouble
 from tests.audit.shop import NOW, PATHS, TOTAL, Shop, by_reference, change, every_kind, of, remove, the
 
 # ── What moves ───────────────────────────────────────────────────────────────────────────────────────────────────────────

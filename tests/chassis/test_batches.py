@@ -20,7 +20,7 @@ from chassis.settings import ServiceSettings
 from chassis.store import UnitOfWork
 from contracts.events import CloudEvent, Event, OrderCompleted, OrderRefunded, UserRegistered
 from contracts.money import Money
-from contracts.orders import Trouble
+from contracts.parcels import Trouble
 from embedded.postgres import PostgresServer
 from tests.conftest import changing
 

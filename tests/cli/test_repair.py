@@ -6,7 +6,8 @@ from pydantic import ValidationError
 from cli.repair import NO_CARD, OrderBooks, Repair, repair_of
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import ReservationStatus
-from contracts.orders import AdvanceOrder, OrderStatus, Outcome, Trouble
+from contracts.orders import AdvanceOrder, OrderStatus, Outcome
+from contracts.parcels import Trouble
 from contracts.shipments import ShipmentStatus
 from services.inventory.model import Reservation
 from services.order.model import Order

@@ -7,18 +7,8 @@ import pytest
 from contracts.errors import ErrorCode
 from contracts.ids import order_workflow_id
 from contracts.inventory import ReservationStatus
-from contracts.orders import (
-    CancelRequest,
-    OrderRun,
-    OrderSoFar,
-    OrderState,
-    OrderStatus,
-    Outcome,
-    ParcelChoice,
-    ParcelDecision,
-    PlaceOrder,
-    Trouble,
-)
+from contracts.orders import CancelRequest, OrderRun, OrderSoFar, OrderState, OrderStatus, Outcome, ParcelDecision, PlaceOrder
+from contracts.parcels import ParcelChoice, Trouble
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from temporal.names import ORDER_WORKFLOW
 from testing.model import World

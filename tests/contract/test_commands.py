@@ -15,8 +15,9 @@ from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInven
 from contracts.inventory import ReservationStatus as R
 from contracts.money import Money
 from contracts.notifications import NotificationKind, SendNotification
-from contracts.orders import AdvanceOrder, OrderLine, PlaceOrder, Trouble
+from contracts.orders import AdvanceOrder, OrderLine, PlaceOrder
 from contracts.orders import OrderStatus as O
+from contracts.parcels import Trouble
 from contracts.payments import CapturePayment, Payment, ProcessPayment, RefundPayment
 from contracts.payments import PaymentStatus as P
 from contracts.shipments import CancelShipment, CreateShipment

@@ -15,7 +15,8 @@ from contracts.address import FORGOTTEN, Address
 from contracts.events import CustomerForgotten
 from contracts.keys import WrappedKey
 from contracts.money import Money
-from contracts.orders import FINAL_STATUSES, NEXT_STATUS, AdvanceOrder, CancelRequest, OrderLine, OrderStatus, PlaceOrder, Trouble
+from contracts.orders import FINAL_STATUSES, NEXT_STATUS, AdvanceOrder, CancelRequest, OrderLine, OrderStatus, PlaceOrder
+from contracts.parcels import Trouble
 from services.order import commands
 from services.order.model import CustomerKey
 from tests.races.machine import Command, Rows, Subject, seeded_uuid

@@ -18,7 +18,8 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.ids import parcel_reference
 from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
 from contracts.money import Money
-from contracts.orders import AdvanceOrder, OrderStatus, PlaceOrder, Trouble
+from contracts.orders import AdvanceOrder, OrderStatus, PlaceOrder
+from contracts.parcels import Trouble
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from services.inventory.commands import reservations, warehousing

@@ -12,7 +12,8 @@ from temporalio.service import RPCError
 
 from contracts.errors import ErrorCode
 from contracts.inventory import ReservationStatus
-from contracts.orders import CHOICES, OrderState, OrderStatus, ParcelChoice, Trouble
+from contracts.orders import OrderState, OrderStatus
+from contracts.parcels import CHOICES, ParcelChoice, Trouble
 from contracts.payments import PaymentStatus
 from contracts.shipments import ShipmentStatus
 from temporal.client import data_converter

@@ -41,8 +41,8 @@ from contracts.orders import (
     Outcome,
     PlaceOrder,
     TimelineEntry,
-    Trouble,
 )
+from contracts.parcels import Trouble
 
 metadata = new_metadata()
 outbox = Outbox("order", metadata)
@@ -53,9 +53,11 @@ HAND_OVER_AFTER = timedelta(seconds=5)
 WHAT_HAPPENED = {
     OrderStatus.PENDING: "Order received",
     OrderStatus.RESERVED: "Goods reserved",
+    OrderStatus.PAYMENT_DUE: "Card declined; another may be tried",
     OrderStatus.IN_REVIEW: "Held for review",
     OrderStatus.PAID: "Payment taken",
     OrderStatus.CONFIRMED: "Order confirmed",
+    OrderStatus.PARTIALLY_SHIPPED: "A part of it dispatched",
     OrderStatus.SHIPPED: "Parcel dispatched",
     OrderStatus.UNDELIVERED: "Parcel does not arrive",
     OrderStatus.DELIVERED: "Parcel delivered",
@@ -65,7 +67,9 @@ WHAT_HAPPENED = {
     OrderStatus.CANCELLED: "Order cancelled",
 }
 
-ON_ITS_WAY = frozenset({OrderStatus.CONFIRMED, OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
+ON_ITS_WAY = frozenset(
+    {OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_SHIPPED, OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED}
+)
 """Once a parcel is in one of these, the trouble with it is over."""
 
 

@@ -14,7 +14,8 @@ from chassis.database import Database
 from contracts.errors import ErrorCode
 from contracts.events import CloudEvent, Event, OrderCancelled, OrderCompleted, OrderConfirmed, OrderCreated, OrderRefunded
 from contracts.money import Money
-from contracts.orders import OrderLine, Trouble
+from contracts.orders import OrderLine
+from contracts.parcels import Trouble
 from services.analytics.app import AnalyticsSettings, build
 from services.analytics.consumers import subscription
 from services.analytics.model import inbox

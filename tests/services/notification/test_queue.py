@@ -21,7 +21,7 @@ from contracts.events import (
 )
 from contracts.money import Money
 from contracts.notifications import NotificationKind
-from contracts.orders import Trouble
+from contracts.parcels import Trouble
 from services.notification import commands
 from services.notification.app import NotificationSettings
 from services.notification.consumers import subscription

@@ -9,7 +9,8 @@ from prometheus_client import REGISTRY, Metric
 from chassis.database import Database
 from contracts.errors import ErrorCode
 from contracts.money import Money
-from contracts.orders import AdvanceOrder, OrderStatus, Trouble
+from contracts.orders import AdvanceOrder, OrderStatus
+from contracts.parcels import Trouble
 from services.order import commands, figures, queries
 from tests.services.order.conftest import S, new_order, stored
 

@@ -9,7 +9,8 @@ from sqlmodel import select
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
-from contracts.orders import NEXT_STATUS, AdvanceOrder, CancelRequest, OrderStatus, Outcome, PlaceOrder, Trouble
+from contracts.orders import NEXT_STATUS, AdvanceOrder, CancelRequest, OrderStatus, Outcome, PlaceOrder
+from contracts.parcels import Trouble
 from services.order import commands
 from services.order.model import Order, outbox
 from tests.services.order.conftest import S, new_order, stored
