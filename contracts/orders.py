@@ -430,6 +430,15 @@ class OrderState(Contract):
     """What each of its parts waits for."""
 
 
+class ParcelSoFar(OrderParcel):
+    """One parcel, for a saga that goes on in another run."""
+
+    quiet_since: datetime | None = None
+    """When it was last heard of, or last decided about."""
+    answer_until: datetime | None = None
+    """Until when its customer is asked whether to wait for its goods."""
+
+
 class OrderSoFar(Contract):
     """What a saga that goes on in another run of its workflow has to know: after many events, or when it is repaired."""
 
@@ -446,6 +455,14 @@ class OrderSoFar(Contract):
     """Which of its parcels is on its way."""
     parcels: ParcelNumber = 1
     """How many were tried to be sent."""
+    all_parcels: Annotated[tuple[ParcelSoFar, ...], Field(max_length=20)] = ()
+    """Each of them, if there is more to know than one parcel of everything. Then what is said of one parcel does not count."""
+    attempt: Annotated[int, Field(ge=1, le=20)] = 1
+    """Which attempt to pay it came to last."""
+    declined: Outcome | None = None
+    """While another card may be tried: what the client was told, with until when."""
+    refunded: Money | None = None
+    """What went back to the customer so far."""
     warehouse_id: str | None = None
     tracking_number: str | None = None
     trouble: Trouble | None = None
