@@ -30,6 +30,7 @@ from temporal.orders import start_options
 from temporal.retries import Preset
 from worker import WORKFLOWS
 from workflows import order_steps
+from workflows.parcels import Parcel
 from workflows.saga import Undo
 from workflows.steps import Step
 
@@ -284,6 +285,10 @@ def sample(kind: Any) -> Any:
         return SAMPLE_ORDER
     if kind is UUID:
         return SAMPLE_ID
+    if kind is Parcel:
+        return Parcel(2, ())
+    if kind is Money:
+        return SAMPLE_PRICE
     if kind in (str, int):
         return kind(2)
     if inspect.isclass(kind) and issubclass(kind, BaseModel):
