@@ -293,8 +293,8 @@ class ParcelDecision(Decision):
     """Argument of the workflow's `decide_parcel` update."""
 
     choice: ParcelChoice
-    parcel: ParcelNumber | None = None
-    """None: the only one that is in trouble."""
+    parcel: Annotated[ParcelNumber | None, Field(exclude_if=lambda number: number is None)] = None
+    """None: the only one that is in trouble. Left out where it is None, because builds before 1.0 refuse what they do not know."""
 
 
 class PayAgain(Request):

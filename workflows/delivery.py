@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import add
 from typing import Any
 
 from temporalio import workflow
@@ -495,8 +497,8 @@ def refunded_of(undone: Mapping[str, Any], before: Money) -> Money:
     refunds = [result for name, result in undone.items() if name.startswith("refund-")]
     by_hand = [result.refunded for result in refunds if isinstance(result, UndoSettlement) and result.refunded]
     by_provider = [result.refunded for result in refunds if isinstance(result, Payment)]
-    total = max([before.minor, sum(refunded.minor for refunded in by_provider)])
-    return Money.from_minor(total + sum(refunded.minor for refunded in by_hand), before.currency)
+    told = reduce(add, by_provider) if by_provider else before
+    return reduce(add, by_hand, told if told >= before else before)
 
 
 def _on(news: StockUpdate) -> str:
