@@ -296,7 +296,7 @@ class ParcelDecision(Decision):
 
     choice: ParcelChoice
     parcel: Annotated[ParcelNumber | None, Field(exclude_if=lambda number: number is None)] = None
-    """None: the only one that is in trouble. Left out where it is None, because builds before 1.0 refuse what they do not know."""
+    """None: the only one that is in trouble. Left out where it is None: builds before 1.0 refuse what they do not know."""
 
 
 class PayAgain(Request):

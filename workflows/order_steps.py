@@ -119,6 +119,7 @@ def create_shipment(order: PlaceOrder, parcel: Parcel, weight_grams: int) -> Ste
         warehouse_id=parcel.warehouse_id or "",
         ship_to=order.ship_to,
         weight_grams=weight_grams,
+        service=order.shipping,
     )
     return Step(ShippingActivities.create, command, "Create shipment")
 
