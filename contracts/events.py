@@ -273,6 +273,12 @@ class InventoryRestocked(_ReservationEvent):
     reason: str
 
 
+class ReservationSplit(_ReservationEvent):
+    """`lines` that were promised to `parcel` now go in a parcel of their own, `into`, from the same warehouse."""
+
+    into: int
+
+
 class _StockEvent(Event):
     topic = INVENTORY
     warehouse_id: str
@@ -359,7 +365,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         ProductCreated, ProductUpdated, PriceChanged, ProductDeleted,
         OrderCreated, OrderConfirmed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderCompleted, OrderForgotten,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,
-        InventoryReserved, InventoryReleased, InventoryRestocked, StockLevelChanged, LowStockAlert,
+        InventoryReserved, InventoryReleased, InventoryRestocked, ReservationSplit, StockLevelChanged, LowStockAlert,
         ShipmentCreated, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated,
         NotificationSent, NotificationFailed,
     )
