@@ -358,10 +358,14 @@ class ShipmentCreated(_ShipmentEvent):
 
 
 class ShipmentDispatched(_ShipmentEvent):
+    parcels: int = 1
+    """How many the order is sent in."""
     occurred_at: datetime
 
 
 class ShipmentDelivered(_ShipmentEvent):
+    parcels: int = 1
+    """How many the order is sent in."""
     occurred_at: datetime
 
 

@@ -186,7 +186,7 @@ class Delivery(OrderMessages):
         """Book what was waiting. One that the carrier refuses is called off, and its price goes back."""
         progress, order = self._progress, self._order
         for parcel in self._parcels.to_book():
-            step = steps.create_shipment(order, parcel, self._parcels.weight_of(parcel))
+            step = steps.create_shipment(order, parcel, self._parcels.weight_of(parcel), len(self._parcels.counting))
             try:
                 shipment = await step.run_durably()
             except FailureError as failure:
@@ -265,7 +265,9 @@ class Delivery(OrderMessages):
         try:
             reservation = await steps.reserve_again(order, other).run_durably()
             other.warehouse_id = reservation.warehouse_id
-            shipment = await steps.create_shipment(order, other, self._parcels.weight_of(other)).run_durably()
+            shipment = await steps.create_shipment(
+                order, other, self._parcels.weight_of(other), len(self._parcels.counting)
+            ).run_durably()
             other.tracking_number = shipment.tracking_number
         except FailureError as failure:
             left = await saga.call_off()
