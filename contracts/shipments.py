@@ -33,6 +33,8 @@ class CreateShipment(Command):
     warehouse_id: WarehouseId
     ship_to: Address
     weight_grams: Weight
+    parcels: ParcelNumber = 1
+    """How many the order is sent in, for the mails about them."""
 
 
 class CancelShipment(Command):
