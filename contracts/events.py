@@ -300,6 +300,12 @@ class InventoryRestocked(_ReservationEvent):
     reason: str
 
 
+class ReservationSplit(_ReservationEvent):
+    """`lines` that were promised to `parcel` now go in a parcel of their own, `into`, from the same warehouse."""
+
+    into: int
+
+
 class BackorderFilled(_OrderEvent):
     """Goods have arrived for a parcel that waited for them: they are reserved for it."""
 
@@ -358,10 +364,14 @@ class ShipmentCreated(_ShipmentEvent):
 
 
 class ShipmentDispatched(_ShipmentEvent):
+    parcels: int = 1
+    """How many the order is sent in."""
     occurred_at: datetime
 
 
 class ShipmentDelivered(_ShipmentEvent):
+    parcels: int = 1
+    """How many the order is sent in."""
     occurred_at: datetime
 
 
@@ -406,7 +416,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         OrderCreated, OrderPaymentDue, OrderConfirmed, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded,
         OrderCompleted, OrderForgotten,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,
-        InventoryReserved, InventoryReleased, InventoryRestocked, BackorderFilled, BackorderDelayed,
+        InventoryReserved, InventoryReleased, InventoryRestocked, ReservationSplit, BackorderFilled, BackorderDelayed,
         StockLevelChanged, LowStockAlert,
         ShipmentCreated, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated,
         NotificationSent, NotificationFailed,

@@ -38,6 +38,8 @@ class CreateShipment(Command):
     weight_grams: Weight
     service: Annotated[Told, Field(max_length=40)] = "standard"
     """How fast: a service level of the tariff."""
+    parcels: ParcelNumber = 1
+    """How many the order is sent in, for the mails about them."""
 
 
 class CancelShipment(Command):

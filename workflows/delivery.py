@@ -23,12 +23,13 @@ with workflow.unsafe.imports_passed_through():
     from contracts.orders import CancelRequest, OrderRun, OrderStatus, Outcome, UndoSettlement, Wait
     from contracts.parcels import CHOICES, ParcelChoice, ParcelStatus, Trouble
     from contracts.payments import Payment
-    from contracts.shipments import ShipmentStatus, ShipmentUpdate
+    from contracts.shipments import CreateShipment, Shipment, ShipmentStatus, ShipmentUpdate
     from temporal.refusals import words_of
     from workflows import order_steps as steps
     from workflows.parcels import Parcel
     from workflows.saga import Undo
     from workflows.shields import shielded
+    from workflows.steps import Step
     from workflows.waits import wait_of_order, wait_of_parcel, waits_of_undos
 
 from workflows.messages import OrderMessages
@@ -184,11 +185,10 @@ class Delivery(OrderMessages):
 
     async def _book_what_may_leave(self) -> None:
         """Book what was waiting. One that the carrier refuses is called off, and its price goes back."""
-        progress, order = self._progress, self._order
+        progress = self._progress
         for parcel in self._parcels.to_book():
-            step = steps.create_shipment(order, parcel, self._parcels.weight_of(parcel))
             try:
-                shipment = await step.run_durably()
+                shipment = await self._booking_of(parcel).run_durably()
             except FailureError as failure:
                 progress.note("The parcel could not be sent", for_staff=f"parcel {parcel.number}: {words_of(failure)}")
                 await self._call_off([parcel], "The parcel could not be sent.", words_of(failure))
@@ -265,7 +265,7 @@ class Delivery(OrderMessages):
         try:
             reservation = await steps.reserve_again(order, other).run_durably()
             other.warehouse_id = reservation.warehouse_id
-            shipment = await steps.create_shipment(order, other, self._parcels.weight_of(other)).run_durably()
+            shipment = await self._booking_of(other).run_durably()
             other.tracking_number = shipment.tracking_number
         except FailureError as failure:
             left = await saga.call_off()
@@ -398,6 +398,10 @@ class Delivery(OrderMessages):
     def _list_troubles(self) -> None:
         """Let operators find the order by what is wrong with its parcels."""
         self._progress.list_trouble(next((parcel.trouble for parcel in self._parcels.in_trouble), None))
+
+    def _booking_of(self, parcel: Parcel) -> Step[CreateShipment, Shipment]:
+        parcels = self._parcels
+        return steps.create_shipment(self._order, parcel, parcels.weight_of(parcel), len(parcels.counting))
 
     def _label(self, parcel: Parcel) -> str:
         """What tells its steps from those of others."""

@@ -111,7 +111,8 @@ def refund_part(order: PlaceOrder, attempt: int, amount: Money, key: str, reason
     return Step(PaymentActivities.refund, command, f"Refund {key}", HAS_TO_SUCCEED)
 
 
-def create_shipment(order: PlaceOrder, parcel: Parcel, weight_grams: int) -> Step[CreateShipment, Shipment]:
+def create_shipment(order: PlaceOrder, parcel: Parcel, weight_grams: int, parcels: int = 1) -> Step[CreateShipment, Shipment]:
+    """`parcels`: how many the order is sent in."""
     command = CreateShipment(
         order_id=order.order_id,
         parcel=parcel.number,
@@ -120,6 +121,7 @@ def create_shipment(order: PlaceOrder, parcel: Parcel, weight_grams: int) -> Ste
         ship_to=order.ship_to,
         weight_grams=weight_grams,
         service=order.shipping,
+        parcels=parcels,
     )
     return Step(ShippingActivities.create, command, "Create shipment")
 

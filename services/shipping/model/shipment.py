@@ -95,6 +95,8 @@ class Shipment(Table, Aggregate, table=True):
     shipment_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
     order_id: UUID
     parcel: int = 1
+    parcels: int = 1
+    """How many the order is sent in, as far as was known when it was booked."""
     reference: str = Field(max_length=60, unique=True)
     """The carrier's name for it, made of the two: one parcel, whatever is repeated."""
     customer_id: UUID | None = None
@@ -125,6 +127,7 @@ class Shipment(Table, Aggregate, table=True):
         shipment = cls(
             order_id=command.order_id,
             parcel=command.parcel,
+            parcels=command.parcels,
             reference=parcel_reference(command.order_id, command.parcel),
             customer_id=command.customer_id,
             warehouse_id=command.warehouse_id,
@@ -290,9 +293,9 @@ class Shipment(Table, Aggregate, table=True):
             case ShipmentStatus.BOOKED:
                 return ShipmentCreated(**self._common_fields(), warehouse_id=self.warehouse_id or "")
             case ShipmentStatus.DISPATCHED:
-                return ShipmentDispatched(**self._common_fields(), occurred_at=at)
+                return ShipmentDispatched(**self._common_fields(), parcels=self.parcels, occurred_at=at)
             case ShipmentStatus.DELIVERED:
-                return ShipmentDelivered(**self._common_fields(), occurred_at=at)
+                return ShipmentDelivered(**self._common_fields(), parcels=self.parcels, occurred_at=at)
             case ShipmentStatus.LOST:
                 return ShipmentLost(**self._common_fields(), occurred_at=at)
             case ShipmentStatus.RETURNED:
