@@ -60,14 +60,14 @@ class ChargeRequest:
 
 @dataclass(frozen=True, slots=True)
 class ProviderMovement:
-    """What became of one refund that the provider was asked for."""
+    """What became of one capture or refund that the provider was asked for."""
 
     provider_id: str | None
-    """The provider's own name for it; None if it did not take it on at all."""
+    """The provider's own name for it; None if it did not take it on at all, or has no name for captures."""
     state: ProviderMovementState
     amount: Money
     failure: str | None = None
-    """The provider's code for why it failed, e.g. `expired_or_canceled_card`, `charge_disputed`, `refund_too_large`."""
+    """The provider's code for why it failed, e.g. `not_capturable`, `expired_or_canceled_card`, `charge_disputed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,9 @@ class ProviderCharge:
     """All that went back or is going back; what failed is not in it."""
     held_until: datetime | None = None
     """When the provider lets go of what it holds, if it holds something and says so."""
-    refund: ProviderMovement | None = None
-    """The refund that `reverse` made of what was taken; None if there was nothing to give back."""
+    movement: ProviderMovement | None = None
+    """What the call itself moved: the capture under its key, FAILED if nothing is held any more; or the refund that `reverse` made
+    of what was taken, None if there was nothing to give back."""
 
 
 class NewsKind(StrEnum):
@@ -147,15 +148,15 @@ class PaymentProvider(Protocol):
         """Take the money, or hold it: AUTHORIZED also where the provider wants a person to look at it first."""
 
     async def capture(self, reference: str, *, amount: Money, key: str, is_last: bool) -> ProviderCharge:
-        """Take some of what is held, and let go of the rest if it is the last. AUTHORIZED only if it is not: the rest is still
-        held then. VOIDED, DECLINED, REVERSED: nothing is held any more, and nothing was taken now."""
+        """Take some of what is held, and let go of the rest if it is the last: AUTHORIZED is the answer only if it is not. Whether
+        it was taken says the answer's `movement`; if it was, the status may still be any, e.g. REFUNDED meanwhile."""
 
     async def refund(self, reference: str, *, amount: Money, key: str, reason: str) -> ProviderMovement:
         """Give back some of what was taken. FAILED is a definite no, for ever under this key."""
 
     async def reverse(self, reference: str, reason: str) -> ProviderCharge:
-        """Refund what was taken and did not go back, void what is held, or forbid a charge that has not arrived yet. Any answer
-        but AUTHORIZED and CAPTURED."""
+        """Refund what was taken and did not go back, void what is held, or forbid a charge that has not arrived yet. Never
+        AUTHORIZED, and CAPTURED only with a `movement` that FAILED: the refund was refused, e.g. while a dispute is open."""
 
     async def look(self, reference: str) -> ProviderCharge | None:
         """What the provider knows of a reference; None if it knows nothing. Moves no money."""
