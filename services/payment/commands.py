@@ -87,7 +87,7 @@ async def capture_payment(database: Database, provider: PaymentProvider, command
         raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
     if payment.status != PaymentStatus.AUTHORIZED:
         return payment.taken()
-    answer = await provider.capture(payment.provider_reference)
+    answer = await provider.capture(payment.provider_reference, amount=payment.amount, key=command.key, is_last=True)
     return (await _record(database, payment, answer)).taken()
 
 
