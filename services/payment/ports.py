@@ -85,8 +85,8 @@ class ProviderCharge:
     held_until: datetime | None = None
     """When the provider lets go of what it holds, if it holds something and says so."""
     movement: ProviderMovement | None = None
-    """What the call itself moved: the capture under its key, FAILED if nothing is held any more; or the refund that `reverse` made
-    of what was taken, None if there was nothing to give back."""
+    """What the call itself moved: the capture under its key, FAILED if nothing is held any more; or the refund that `reverse`
+    made of what was taken, None if there was nothing to give back."""
 
 
 class NewsKind(StrEnum):
@@ -148,8 +148,8 @@ class PaymentProvider(Protocol):
         """Take the money, or hold it: AUTHORIZED also where the provider wants a person to look at it first."""
 
     async def capture(self, reference: str, *, amount: Money, key: str, is_last: bool) -> ProviderCharge:
-        """Take some of what is held, and let go of the rest if it is the last: AUTHORIZED is the answer only if it is not. Whether
-        it was taken says the answer's `movement`; if it was, the status may still be any, e.g. REFUNDED meanwhile."""
+        """Take some of what is held, and let go of the rest if it is the last: only if it is not, the answer is AUTHORIZED.
+        Whether it was taken says the answer's `movement`; if it was, the status may still be any, e.g. REFUNDED meanwhile."""
 
     async def refund(self, reference: str, *, amount: Money, key: str, reason: str) -> ProviderMovement:
         """Give back some of what was taken. FAILED is a definite no, for ever under this key."""
