@@ -18,7 +18,16 @@ from chassis.logs import logger
 from chassis.paging import Cursor, Limit
 from chassis.problems import problem_response
 from contracts.keys import KeysFound, LookUpKeys
-from contracts.orders import AdvanceOrder, CancelReply, OrderAdvanced, OrderProgress, OrderState, OrderStatus, PlaceOrderRequest
+from contracts.orders import (
+    AdvanceOrder,
+    CancelReply,
+    OrderAdvanced,
+    OrderProgress,
+    OrderState,
+    OrderStatus,
+    PlaceOrderRequest,
+    QuoteRequest,
+)
 from contracts.paging import Page
 from services.order import commands, queries
 from services.order.access import ACCESS
@@ -28,12 +37,14 @@ from services.order.schemas import (
     DECISION_EXAMPLES,
     PARCEL_DECISION_EXAMPLES,
     PLACE_EXAMPLES,
+    QUOTE_EXAMPLES,
     CurrentOrderView,
     ErasureProgress,
     OrderSummary,
     OrderTimeline,
     OrderView,
     ParcelDecisionBody,
+    QuoteView,
     ReasonBody,
     StaffOrderTimeline,
     StaffOrderView,
@@ -116,6 +127,15 @@ async def place_order(
         headers["Preference-Applied"] = "respond-async"
     view = CurrentOrderView.of(placed.order)
     return _json(202, view, headers | {"ETag": etag(view.version)})
+
+
+@public.post("/quote", status_code=201, summary="What an order would cost")
+async def quote_order(
+    orders: Orders, caller: Caller, key: RequiredKey, body: Annotated[QuoteRequest, Body(openapi_examples=QUOTE_EXAMPLES)]
+) -> QuoteView:
+    """Nothing is reserved. Until `valid_until` its sums hold for an order of the same lines, address, warehouse, shipping and
+    discount codes that names its id."""
+    return QuoteView.of(await orders.quote(body, caller, key))
 
 
 @public.get("", summary="List orders, newest first")
