@@ -129,7 +129,7 @@ class OrderService:
         """Accept an order, or find the one that this key placed before, and wait for its outcome.
 
         Once its row is written the order is accepted, whatever is down. Refusals: idempotency_key_reused, validation_failed,
-        product_unknown, address_undeliverable, parcel_too_heavy, quote_expired, quote_mismatch, customer_forgotten. Raises
+        product_unknown, address_undeliverable, quote_expired, quote_mismatch, customer_forgotten. Raises
         Unavailable if the catalogue cannot be asked, or shipping of a place that is new to it.
         """
         order_id = order_id_for(caller.subject, key.key)
@@ -146,7 +146,7 @@ class OrderService:
     async def quote(self, request: QuoteRequest, caller: Grant, key: IdempotencyKey) -> Quote:
         """What an order costs, for a while. Whoever repeats the request gets the same quote.
 
-        Refusals: idempotency_key_reused, validation_failed, product_unknown, address_undeliverable, parcel_too_heavy. Raises
+        Refusals: idempotency_key_reused, validation_failed, product_unknown, address_undeliverable. Raises
         Unavailable.
         """
         quote_id, priced_by = quote_id_for(caller.subject, key.key), request.priced_by
@@ -271,7 +271,7 @@ class OrderService:
         return await accept_order(self.database, placed)
 
     async def _priced(self, request: QuoteRequest) -> Priced:
-        """What it costs now. Refusals: validation_failed, product_unknown, address_undeliverable, parcel_too_heavy. Raises
+        """What it costs now. Refusals: validation_failed, product_unknown, address_undeliverable. Raises
         Unavailable."""
         destination = self.places.get(request.ship_to)
         if destination is None:
