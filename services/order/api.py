@@ -28,6 +28,7 @@ from contracts.orders import (
     OrderStatus,
     PayAgain,
     PlaceOrderRequest,
+    QuoteRequest,
     ShortageAnswer,
 )
 from contracts.paging import Page
@@ -40,6 +41,7 @@ from services.order.schemas import (
     PARCEL_DECISION_EXAMPLES,
     PAY_EXAMPLES,
     PLACE_EXAMPLES,
+    QUOTE_EXAMPLES,
     SHORTAGE_EXAMPLES,
     CurrentOrderView,
     ErasureProgress,
@@ -48,6 +50,7 @@ from services.order.schemas import (
     OrderView,
     ParcelDecisionBody,
     PaymentDue,
+    QuoteView,
     ReasonBody,
     StaffOrderTimeline,
     StaffOrderView,
@@ -124,6 +127,15 @@ async def place_order(
     orders = provided(request.app, OrderService)
     placed = await orders.place(body, caller, key, respond_async=respond_async)
     return _outcome_of(request, placed, {"Preference-Applied": "respond-async"} if respond_async else {})
+
+
+@public.post("/quote", status_code=201, summary="What an order would cost")
+async def quote_order(
+    orders: Orders, caller: Caller, key: RequiredKey, body: Annotated[QuoteRequest, Body(openapi_examples=QUOTE_EXAMPLES)]
+) -> QuoteView:
+    """Nothing is reserved. Until `valid_until` its sums hold for an order of the same lines, address, warehouse, shipping and
+    discount codes that names its id."""
+    return QuoteView.of(await orders.quote(body, caller, key))
 
 
 @public.get("", summary="List orders, newest first")

@@ -20,12 +20,12 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.logs import logger
-from chassis.statements import NOT_ALL, Write, locked, prepared
+from chassis.statements import NOT_ALL, Write, locked, prepared, sql
 from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import CustomerForgotten
-from contracts.ids import order_id_for
+from contracts.ids import order_id_for, quote_id_for
 from contracts.keys import WrappedKey
 from contracts.orders import (
     FINAL_STATUSES,
@@ -42,17 +42,23 @@ from contracts.orders import (
     PayAgain,
     PlaceOrder,
     PlaceOrderRequest,
+    QuoteRequest,
     ShortageAnswer,
 )
 from contracts.parcels import ParcelChoice
 from services.order import figures
+from services.order.cache import Tariffs
 from services.order.model import CustomerKey, Order, created, existing, idempotency, outbox, within_reach
-from services.order.model.placing import KnownPlaces, Terms, priced, require_form
+from services.order.model.placing import KnownPlaces, Terms, destination_of, placement, priced
+from services.order.model.pricing import Priced
+from services.order.model.quotes import Quote, orderable
+from services.order.ports import Taxes
 from temporal.keys import OwnDataKeys
 from temporal.orders import OrderSagas
 
 HAND_OVER_BATCH = 50
 FORGET_BATCH = 50
+PURGE_BATCH = 1000
 LEASE = timedelta(seconds=10)
 """How long one process has to hand over what it took; after that another may try. To hand over twice is harmless."""
 POLL_SECONDS = 0.1
@@ -88,6 +94,10 @@ _TAKES_ORDERS = """
       from (select forget_requested_at from customer_keys where customer_id = $1 for share) as key) as asked
     where 1 / (wishes = 0)::int = 1"""
 """Fails for a customer who is to be forgotten. Whoever wants that waits for this, or this for them: each has an answer."""
+_PURGE_QUOTES = sql(f"""
+    delete from quotes where quote_id in
+      (select quote_id from quotes where valid_until <= :now limit {PURGE_BATCH} for update skip locked) returning quote_id
+""")  # noqa: S608 - of a constant
 _OF_THESE = col(CustomerKey.customer_id) == any_(bindparam("ids", type_=ARRAY(Uuid)))
 _KEYS, _THESE_KEYS = prepared(select(CustomerKey).where(_OF_THESE)), locked(CustomerKey, _OF_THESE)
 _CUSTOMER_OF = prepared(select(col(Order.customer_id)).where(col(Order.order_id) == bindparam("order_id")))
@@ -109,6 +119,8 @@ class OrderService:
 
     database: Database
     catalog: ServiceClient
+    tariffs: Tariffs
+    taxes: Taxes
     sagas: OrderSagas
     terms: Terms
     wait: timedelta
@@ -121,7 +133,8 @@ class OrderService:
         """Accept an order, or find the one that this key placed before, and wait for its outcome.
 
         Once its row is written the order is accepted, whatever is down. Refusals: idempotency_key_reused, validation_failed,
-        product_unknown, customer_forgotten. Raises Unavailable if the catalogue cannot be asked.
+        product_unknown, address_undeliverable, quote_expired, quote_mismatch, customer_forgotten. Raises
+        Unavailable if the catalogue cannot be asked, or shipping of a place that is new to it.
         """
         order_id = order_id_for(caller.subject, key.key)
         order = await self._accept(request, order_id, caller, key)
@@ -171,6 +184,21 @@ class OrderService:
         by = "customer" if caller.subject == order.customer_id else str(caller.subject)
         log.info("shortage_answered", order_id=order_id, decision=answer.choice, by=by)
         return OrderProgress(order_id=order_id, status=state.status)
+
+    async def quote(self, request: QuoteRequest, caller: Grant, key: IdempotencyKey) -> Quote:
+        """What an order costs, for a while. Whoever repeats the request gets the same quote.
+
+        Refusals: idempotency_key_reused, validation_failed, product_unknown, address_undeliverable. Raises
+        Unavailable.
+        """
+        quote_id, priced_by = quote_id_for(caller.subject, key.key), request.priced_by
+        quote = await find_quote(self.database, quote_id)
+        if quote is None:
+            priced = await self._priced(request)
+            valid = timedelta(seconds=self.terms.quote_seconds)
+            quote = await keep_quote(self.database, quote_id, caller.subject, priced_by, priced, valid)
+        quote.require_asked_by(priced_by)
+        return quote
 
     async def cancel(self, order_id: UUID, reason: str, caller: Grant, seen: int | None = None) -> CancelReply | OrderProgress:
         """Cancel an order and settle what was taken; where it is, if that is still being done after a while.
@@ -272,26 +300,39 @@ class OrderService:
         try:
             if self.keys:
                 await self.keys.for_an_order(caller.subject)
-            placement = await self._priced(request, order_id, caller, key)
+            if request.quote_id:
+                priced = orderable(await find_quote(self.database, request.quote_id), caller.subject, request)
+            else:
+                priced = await self._priced(request)
         except (Refusal, Unavailable):
             order = await find_order(self.database, order_id)
             if order is None:
                 raise
             return order
-        return await accept_order(self.database, placement)
+        placed = placement(
+            request,
+            priced,
+            order_id=order_id,
+            customer_id=caller.subject,
+            fingerprint=key.fingerprint,
+            terms=self.terms,
+        )
+        return await accept_order(self.database, placed)
 
-    async def _priced(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> PlaceOrder:
-        if request.ship_to not in self.places:
-            await asyncio.to_thread(require_form, request.ship_to)
-            self.places.add(request.ship_to)
+    async def _priced(self, request: QuoteRequest) -> Priced:
+        """What it costs now. Refusals: validation_failed, product_unknown, address_undeliverable. Raises
+        Unavailable."""
+        destination = self.places.get(request.ship_to)
+        if destination is None:
+            destination = await asyncio.to_thread(destination_of, request.ship_to)
+            self.places.add(request.ship_to, destination)
         wanted = LookUpProducts(product_ids=[line.product_id for line in request.lines])
         found = await self.catalog.post("/internal/v1/products/lookup", wanted, ProductsFound)
         return priced(
             request,
             found.products,
-            order_id=order_id,
-            customer_id=caller.subject,
-            fingerprint=key.fingerprint,
+            tariff=await self.tariffs.of(destination.tariff),
+            taxes=await self.taxes.rates(destination.country, destination.region),
             terms=self.terms,
         )
 
@@ -449,6 +490,30 @@ async def take_to_hand_over(work: UnitOfWork) -> list[Order]:
 async def note_handed_over(work: UnitOfWork, order_id: UUID, wish: CancelRequest | None) -> None:
     """The order's saga runs, and knows this wish, if there was one. Refusal: not_found."""
     existing(await work.get(Order, order_id)).handed_over(wish)
+
+
+# ── Quotes ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def find_quote(database: Database, quote_id: UUID) -> Quote | None:
+    """A quote that is kept, valid or not."""
+    async with database.reading() as session:
+        return await session.get(Quote, quote_id)
+
+
+@transaction
+async def keep_quote(
+    work: UnitOfWork, quote_id: UUID, customer_id: UUID, priced_by: str, priced: Priced, valid: timedelta
+) -> Quote:
+    """Keep a quote. Of two requests at once under one key the later one gets the quote of the earlier."""
+    quote, _ = await work.get_or_add(Quote.new(quote_id, customer_id, priced_by, priced, valid))
+    return quote
+
+
+@transaction
+async def purge_quotes(work: UnitOfWork) -> bool:
+    """Delete quotes that are no longer valid. Returns whether there may be more to do now."""
+    return len(await work.rows(_PURGE_QUOTES, now=utc_now())) == PURGE_BATCH
 
 
 # ── Who is to be forgotten ───────────────────────────────────────────────────────────────────────────────────────────────────
