@@ -416,7 +416,7 @@ class Order(Table, Aggregate, table=True):
         if status == OrderStatus.REFUNDED and self.trouble:
             return OrderRefunded(**who, refunded=self.refunded, trouble=Trouble(self.trouble))
         if status == OrderStatus.COMPLETED:
-            return OrderCompleted(**who)
+            return OrderCompleted(**who, refunded=self.refunded if self.refunded_minor else None)
         return None
 
     def _events_of_parcels(self, told_before: Sequence[OrderParcel]) -> list[Event]:
