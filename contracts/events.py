@@ -267,8 +267,14 @@ class PaymentInitiated(_PaymentEvent):
     pass
 
 
-class PaymentProcessed(_PaymentEvent):
-    """The money was captured."""
+class _MovementEvent(_PaymentEvent):
+    attempt: int = 1
+    movement_key: str | None = None
+    """Names the movement within its attempt to pay."""
+
+
+class PaymentProcessed(_MovementEvent):
+    """`amount` was captured: all of the payment, or one part of it."""
 
 
 class PaymentFailed(_PaymentEvent):
@@ -277,8 +283,8 @@ class PaymentFailed(_PaymentEvent):
     """The provider's standard words for why its bank declined."""
 
 
-class RefundProcessed(_PaymentEvent):
-    """`amount` went back to the customer: a refund, or zero for a hold that was voided."""
+class RefundProcessed(_MovementEvent):
+    """`amount` went back to the customer, or is on its way: one refund of perhaps several, or zero for a hold that was voided."""
 
 
 class _ReservationEvent(_OrderEvent):
@@ -300,6 +306,12 @@ class InventoryRestocked(_ReservationEvent):
     """What had been shipped came back, and is on the shelf again."""
 
     reason: str
+
+
+class ReservationSplit(_ReservationEvent):
+    """`lines` that were promised to `parcel` now go in a parcel of their own, `into`, from the same warehouse."""
+
+    into: int
 
 
 class BackorderFilled(_OrderEvent):
@@ -412,7 +424,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         OrderCreated, OrderPaymentDue, OrderConfirmed, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded,
         OrderCompleted, OrderForgotten,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,
-        InventoryReserved, InventoryReleased, InventoryRestocked, BackorderFilled, BackorderDelayed,
+        InventoryReserved, InventoryReleased, InventoryRestocked, ReservationSplit, BackorderFilled, BackorderDelayed,
         StockLevelChanged, LowStockAlert,
         ShipmentCreated, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated,
         NotificationSent, NotificationFailed,

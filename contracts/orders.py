@@ -27,7 +27,7 @@ from contracts.base import (
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import ShortLine, WhenShort
 from contracts.money import Money
-from contracts.parcels import HAS_LEFT, LineId, OrderParcel, ParcelChoice, ParcelStatus, Trouble
+from contracts.parcels import HAS_LEFT, LineId, OrderParcel, ParcelChoice, ParcelStatus, Trouble, Units
 from contracts.pricing import LineAmounts, OrderCharges
 
 PaymentToken = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{4,100}$")]
@@ -297,7 +297,7 @@ class ParcelDecision(Decision):
 
     choice: ParcelChoice
     parcel: Annotated[ParcelNumber | None, Field(exclude_if=lambda number: number is None)] = None
-    """None: the only one that is in trouble. Left out where it is None, because builds before 1.0 refuse what they do not know."""
+    """None: the only one that is in trouble. Left out where it is None: builds before 1.0 refuse what they do not know."""
 
 
 class PayAgain(Request):
@@ -340,6 +340,22 @@ class Wait(Contract):
     """Who may bring it on."""
     updates: tuple[str, ...] = ()
     """By which of the workflow's updates or signals, e.g. `decide_parcel`."""
+
+
+class LineUnits(Request):
+    """Some units of a line of an order."""
+
+    line_id: LineId
+    quantity: Units
+
+
+class ParcelSplit(Decision):
+    """Argument of the workflow's `split_parcel` update: some of a parcel goes in another one, because fewer units than planned
+    can be sent now."""
+
+    parcel: ParcelNumber
+    lines: Annotated[tuple[LineUnits, ...], Field(min_length=1, max_length=100)]
+    """What goes in the other one."""
 
 
 class UndoSettlement(Decision):

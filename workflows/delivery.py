@@ -23,15 +23,16 @@ with workflow.unsafe.imports_passed_through():
     from contracts.orders import CancelRequest, OrderRun, OrderStatus, Outcome, UndoSettlement, Wait
     from contracts.parcels import CHOICES, ParcelChoice, ParcelStatus, Trouble
     from contracts.payments import Payment
-    from contracts.shipments import ShipmentStatus, ShipmentUpdate
-    from temporal.refusals import words_of
+    from contracts.shipments import CreateShipment, Shipment, ShipmentStatus, ShipmentUpdate
+    from temporal.refusals import reason_of, words_of
     from workflows import order_steps as steps
     from workflows.parcels import Parcel
     from workflows.saga import Undo
     from workflows.shields import shielded
+    from workflows.steps import Step
     from workflows.waits import wait_of_order, wait_of_parcel, waits_of_undos
 
-from workflows.messages import OrderMessages
+from workflows.messages import NOT_TO_BE_SPLIT, OrderMessages, Split
 
 ON_THE_WAY = frozenset({ShipmentStatus.DISPATCHED, ShipmentStatus.IN_TRANSIT, ShipmentStatus.DELIVERED})
 WHAT_HAPPENED = {
@@ -91,6 +92,8 @@ class Delivery(OrderMessages):
             parcel = self._parcel_meant(decision)
             if parcel is not None:
                 await self._carry_out(parcel, decision.choice, f"{decision.by}: {decision.reason}")
+        elif self._splits:
+            await self._split(self._splits.pop(0))
         elif self._shortage_answer:
             answer, self._shortage_answer = self._shortage_answer, None
             await self._carry_out_shortage(answer.choice)
@@ -184,11 +187,10 @@ class Delivery(OrderMessages):
 
     async def _book_what_may_leave(self) -> None:
         """Book what was waiting. One that the carrier refuses is called off, and its price goes back."""
-        progress, order = self._progress, self._order
+        progress = self._progress
         for parcel in self._parcels.to_book():
-            step = steps.create_shipment(order, parcel, self._parcels.weight_of(parcel), len(self._parcels.counting))
             try:
-                shipment = await step.run_durably()
+                shipment = await self._booking_of(parcel).run_durably()
             except FailureError as failure:
                 progress.note("The parcel could not be sent", for_staff=f"parcel {parcel.number}: {words_of(failure)}")
                 await self._call_off([parcel], "The parcel could not be sent.", words_of(failure))
@@ -197,6 +199,27 @@ class Delivery(OrderMessages):
             parcel.quiet_since = workflow.now()
             self._derive("Parcel booked", parcel)
         await progress.tell(durably=True)
+
+    async def _split(self, wish: Split) -> None:
+        """Fewer units than planned can be sent: the others go in a parcel of their own."""
+        parcel = self._parcels.find(wish.request.parcel)
+        other = parcel and parcel.is_in_the_house and self._parcels.part_of(parcel, wish.request.lines)
+        if not parcel or not other:
+            wish.answer = NOT_TO_BE_SPLIT
+            return
+        try:
+            await steps.split_reservation(self._order, parcel, other).run_durably()
+        except FailureError as failure:
+            wish.answer = reason_of(failure)
+            return
+        self._parcels.split(parcel, other)
+        why = f"by {wish.request.by}: {wish.request.reason}"
+        self._progress.note(
+            "Some of it goes in another parcel", for_staff=f"parcel {other.number} of parcel {parcel.number}, {why}"
+        )
+        self._register_undos()
+        await self._book_what_may_leave()
+        wish.answer = "done"
 
     async def _carry_out_shortage(self, choice: WhenShort) -> None:
         """What the customer wants of goods that are out of stock."""
@@ -265,9 +288,7 @@ class Delivery(OrderMessages):
         try:
             reservation = await steps.reserve_again(order, other).run_durably()
             other.warehouse_id = reservation.warehouse_id
-            shipment = await steps.create_shipment(
-                order, other, self._parcels.weight_of(other), len(self._parcels.counting)
-            ).run_durably()
+            shipment = await self._booking_of(other).run_durably()
             other.tracking_number = shipment.tracking_number
         except FailureError as failure:
             left = await saga.call_off()
@@ -401,6 +422,10 @@ class Delivery(OrderMessages):
         """Let operators find the order by what is wrong with its parcels."""
         self._progress.list_trouble(next((parcel.trouble for parcel in self._parcels.in_trouble), None))
 
+    def _booking_of(self, parcel: Parcel) -> Step[CreateShipment, Shipment]:
+        parcels = self._parcels
+        return steps.create_shipment(self._order, parcel, parcels.weight_of(parcel), len(parcels.counting))
+
     def _label(self, parcel: Parcel) -> str:
         """What tells its steps from those of others."""
         return f" of parcel {parcel.number}" if self._parcels.is_parted else ""
@@ -408,7 +433,7 @@ class Delivery(OrderMessages):
     # ── What wakes it ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _has_message(self) -> bool:
-        told = self._reports or self._stock_news or self._shortage_answer
+        told = self._reports or self._stock_news or self._shortage_answer or self._splits
         return bool(told or self._cancellation or self._parcel_decision or self._is_overdue)
 
     def _has_something_to_do(self) -> bool:

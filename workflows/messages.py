@@ -5,7 +5,7 @@ Handlers only keep what they were told and wake the story; nothing is done withi
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -22,13 +22,14 @@ with workflow.unsafe.imports_passed_through():
         OrderStatus,
         Outcome,
         ParcelDecision,
+        ParcelSplit,
         PayAgain,
         ShortageAnswer,
         TimelineEntry,
         UndoSettlement,
         Wait,
     )
-    from contracts.parcels import CHOICES, ParcelChoice
+    from contracts.parcels import CHOICES, ParcelChoice, ParcelStatus
     from contracts.shipments import ShipmentUpdate
     from temporal.refusals import as_failure
     from workflows.parcels import Parcel
@@ -37,6 +38,9 @@ with workflow.unsafe.imports_passed_through():
 
 AnyDecision = TypeVar("AnyDecision", bound=Decision)
 TOO_LATE = Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel has left; it can only be returned.")
+NOT_TO_BE_SPLIT = Refusal(ErrorCode.CONFLICT, "Only a parcel that has not left can be split.")
+NOT_SO_MUCH = Refusal(ErrorCode.CONFLICT, "A parcel is split into two that both have something, and no more than it had.")
+ON_ITS_WAY = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_SHIPPED, OrderStatus.UNDELIVERED})
 MOST_PARCELS = 20
 MOST_ATTEMPTS = 20
 
@@ -47,6 +51,14 @@ class Cancellation:
     def __init__(self, request: CancelRequest) -> None:
         self.request = request
         self.answer: CancelReply | Refusal | None = None
+
+
+class Split:
+    """A wish to send some of a parcel in another one."""
+
+    def __init__(self, request: ParcelSplit) -> None:
+        self.request = request
+        self.answer: Refusal | Literal["done"] | None = None
 
 
 class OrderMessages:
@@ -72,6 +84,7 @@ class OrderMessages:
         self._attempt = so_far.attempt if so_far else 1
         """Which attempt to pay is the newest."""
         self._parcels = self._progress.parcels
+        self._splits: list[Split] = []
         self._reports: list[ShipmentUpdate] = []
         self._stock_news: list[StockUpdate] = []
         self._is_signalled = False
@@ -153,6 +166,26 @@ class OrderMessages:
     def _validate_answer_shortage(self, answer: ShortageAnswer) -> None:
         if not self._parcels.awaited or self._shortage_answer is not None or self._cancellation is not None:
             raise as_failure(Refusal(ErrorCode.NO_DECISION_PENDING, "No goods of the order are out of stock."))
+
+    @workflow.update(description="Send some of a parcel in another one: parcel, lines, by, reason")
+    async def split_parcel(self, split: ParcelSplit) -> OrderState:
+        """Returns where the order is once that is done. Raises what keeps it from being done."""
+        wish = Split(split)
+        self._splits.append(wish)
+        await workflow.wait_condition(lambda: wish.answer is not None or self._over)
+        if isinstance(wish.answer, Refusal):
+            raise as_failure(wish.answer)
+        return self._progress.state()
+
+    @split_parcel.validator
+    def _validate_split_parcel(self, split: ParcelSplit) -> None:
+        self._require_colleague(split)
+        parcel, is_full = self._parcels.find(split.parcel), self._parcels.tried + len(self._splits) >= MOST_PARCELS
+        is_open = self._progress.status in ON_ITS_WAY and self._cancellation is None
+        if not is_open or is_full or parcel is None or parcel.status not in (ParcelStatus.RESERVED, ParcelStatus.BOOKED):
+            raise as_failure(NOT_TO_BE_SPLIT)
+        if self._parcels.part_of(parcel, split.lines) is None:
+            raise as_failure(NOT_SO_MUCH)
 
     @workflow.update(description="End an undo by hand that does not succeed by itself: undo, done, by, reason, refunded")
     def settle_undo(self, settlement: UndoSettlement) -> OrderState:

@@ -89,7 +89,7 @@ class OrderWorkflow(Delivery):
 
         for parcel in self._parcels.to_book():
             saga.add(steps.cancel_shipment(order, parcel.number, self._label(parcel)))
-            step = steps.create_shipment(order, parcel, self._parcels.weight_of(parcel), len(self._parcels.counting))
+            step = self._booking_of(parcel)
             # The plan must be in the history before a second parcel is booked: whoever undoes it has to know of it.
             is_first = parcel.number == 1
             shipment = await progress.do(step) if is_first else await step.run_durably()

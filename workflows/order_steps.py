@@ -14,6 +14,7 @@ from contracts.inventory import (
     ReserveInventory,
     RestockInventory,
     ShipInventory,
+    SplitReservation,
     StockLine,
     WhenShort,
 )
@@ -26,6 +27,13 @@ from temporal.retries import BEST_EFFORT, HAS_TO_SUCCEED
 from workflows.parcels import Parcel
 from workflows.saga import Undo
 from workflows.steps import Step
+
+CANNOT_BE_SPLIT = (
+    ErrorCode.NOT_FOUND,
+    ErrorCode.CONFLICT,
+    ErrorCode.RESERVATION_RELEASED,
+    ErrorCode.RESERVATION_SHIPPED,
+)
 
 
 def reserve_inventory(order: PlaceOrder) -> Step[ReserveInventory, Reservation]:
@@ -67,6 +75,12 @@ def release_inventory(order: PlaceOrder, parcel: Parcel, label: str = "") -> Und
     """`label`: tells its undo from those of the order's other parcels, if there are any."""
     command = ReleaseInventory(order_id=order.order_id, parcel=parcel.number, reason="order cancelled")
     return Undo(Step(InventoryActivities.release, command, f"Release inventory{label}", HAS_TO_SUCCEED))
+
+
+def split_reservation(order: PlaceOrder, parcel: Parcel, other: Parcel) -> Step[SplitReservation, Reservation]:
+    """What `other` has was promised to `parcel` before."""
+    command = SplitReservation(order_id=order.order_id, parcel=parcel.number, into=other.number, lines=other.stock_lines)
+    return Step(InventoryActivities.split, command, "Split reservation", HAS_TO_SUCCEED.ends_on(CANNOT_BE_SPLIT))
 
 
 def ship_inventory(order: PlaceOrder, parcel: Parcel) -> Step[ShipInventory, Reservation]:
@@ -120,6 +134,7 @@ def create_shipment(order: PlaceOrder, parcel: Parcel, weight_grams: int, parcel
         warehouse_id=parcel.warehouse_id or "",
         ship_to=order.ship_to,
         weight_grams=weight_grams,
+        service=order.shipping,
         parcels=parcels,
     )
     return Step(ShippingActivities.create, command, "Create shipment")

@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 
 from contracts.inventory import Reservation, ReservationStatus, ShortLine, StockLine, WhenShort
 from contracts.money import Money
-from contracts.orders import Delivery, OrderLine, OrderSoFar, OrderStatus, ParcelSoFar, PlaceOrder, status_of
+from contracts.orders import Delivery, LineUnits, OrderLine, OrderSoFar, OrderStatus, ParcelSoFar, PlaceOrder, status_of
 from contracts.parcels import ENDED, HAS_LEFT, OrderParcel, ParcelLine, ParcelStatus, Trouble
 
 _S = ParcelStatus
@@ -179,6 +179,24 @@ class Parcels:
         self._tried += 1
         return Parcel(self._tried, parcel.lines)
 
+    def part_of(self, parcel: Parcel, lines: Iterable[LineUnits]) -> Parcel | None:
+        """A new one for some of the units of a parcel that has not left, not yet among the others; None if it has not so many, or
+        nothing would be left of it."""
+        wanted = {line.line_id: line.quantity for line in lines}
+        taken = tuple(_last(line, wanted.pop(line.line_id)) for line in parcel.lines if line.line_id in wanted)
+        has_all = not wanted and None not in taken
+        if not has_all or sum(part.quantity for part in taken if part) == sum(line.quantity for line in parcel.lines):
+            return None
+        return Parcel(self._tried + 1, tuple(part for part in taken if part), warehouse_id=parcel.warehouse_id)
+
+    def split(self, parcel: Parcel, other: Parcel) -> None:
+        """The other one is among them, and what it has is not in the parcel any more."""
+        moved = {line.line_id: line.quantity for line in other.lines}
+        rest = [line.model_copy(update={"quantity": line.quantity - moved.get(line.line_id, 0)}) for line in parcel.lines]
+        parcel.lines = tuple(line for line in rest if line.quantity)
+        self.is_parted = True
+        self._add(other)
+
     def replace(self, parcel: Parcel, other: Parcel) -> None:
         """The other takes its place."""
         parcel.status, parcel.resent_as = _S.RESENT, other.number
@@ -257,6 +275,13 @@ def price_of_units(line: OrderLine, part: ParcelLine) -> int:
     if line.amounts is None:
         return (line.unit_price * part.quantity).minor
     return line.amounts.of(line.quantity, part.first, part.quantity).total
+
+
+def _last(line: ParcelLine, quantity: int) -> ParcelLine | None:
+    """The last units of a line; None if it has not so many."""
+    if quantity > line.quantity:
+        return None
+    return line.model_copy(update={"quantity": quantity, "first": line.first + line.quantity - quantity})
 
 
 def _missing(line: ShortLine) -> StockLine:

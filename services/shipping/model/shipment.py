@@ -104,6 +104,8 @@ class Shipment(Table, Aggregate, table=True):
     ship_to: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
     """An Address."""
     weight_grams: int = Field(default=0, sa_type=BigInteger)
+    service: str = Field(default=rates.ServiceLevel.STANDARD, max_length=40, sa_column_kwargs={"server_default": "standard"})
+    """How fast it travels: a ServiceLevel."""
     status: ShipmentStatus = Field(sa_column=enum_column(ShipmentStatus))
     asked: Asked = Field(default=Asked.NOTHING, sa_column=enum_column(Asked))
     asked_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
@@ -131,6 +133,7 @@ class Shipment(Table, Aggregate, table=True):
             warehouse_id=command.warehouse_id,
             ship_to=ship_to.model_dump(),
             weight_grams=max(command.weight_grams, 1),
+            service=command.service,
             status=ShipmentStatus.PENDING,
         )
         if rates.zone_of(ship_to.country, ship_to.region, ship_to.postal_code) is None:
@@ -154,7 +157,7 @@ class Shipment(Table, Aggregate, table=True):
         """It as the carrier is told of it."""
         return Parcel(
             reference=self.reference,
-            service=rates.ServiceLevel.STANDARD,
+            service=self.service,
             to=Address.model_validate(self.ship_to),
             weight_grams=self.weight_grams,
         )
