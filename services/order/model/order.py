@@ -426,8 +426,9 @@ class Order(Table, Aggregate, table=True):
         before = {parcel.parcel: parcel for parcel in told_before}
         for parcel in self.told_parcels:
             known = before.get(parcel.parcel)
-            if parcel.trouble and (known is None or known.trouble != parcel.trouble):
-                events.append(OrderUndelivered(**who, trouble=parcel.trouble, parcel=parcel.parcel))
+            trouble = parcel.trouble if parcel.status == ParcelStatus.UNDELIVERED else None
+            if trouble and (known is None or known.trouble != trouble):
+                events.append(OrderUndelivered(**who, trouble=trouble, parcel=parcel.parcel))
             if known and known.expected_on and parcel.status == ParcelStatus.AWAITED:
                 expected, was = parcel.expected_on, known.expected_on
                 if expected is None or expected > was:
