@@ -118,7 +118,7 @@ with fact as (
            count(cancelled_at) as cancelled, coalesce(sum(total_minor) filter (where confirmed_at is not null), 0) as gross,
            count(refunded_at) as undelivered,
            coalesce(sum(refunded_minor) filter (
-               where confirmed_at is not null and coalesce(cancelled_at, refunded_at) is not null
+               where confirmed_at is not null and coalesce(cancelled_at, refunded_at, completed_at) is not null
            ), 0) as refunds
     from orders group by currency
 ), sold as (

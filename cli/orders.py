@@ -1,7 +1,7 @@
 """`commerce orders …`: where an order is and why, and the repair of one whose workflow was lost."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -12,6 +12,7 @@ from cli.operators import DEFAULT_DATA, DONE, REFUSED, AsJson, Data, at, columns
 
 if TYPE_CHECKING:
     from contracts.orders import OrderState, TimelineEntry
+    from services.order.model import Order
     from temporal.orders import OrderSagas, StuckUndo
 
 orders_app = typer.Typer(no_args_is_help=True, help="One order: where it is and why; repair it if its workflow was lost.")
@@ -26,7 +27,7 @@ def show(order: _Order, as_json: AsJson = False, data: Data = DEFAULT_DATA) -> N
     from contracts.ids import order_workflow_id
 
     env = environment(data)
-    urls = database_url(env, "order"), database_url(env, "shipping"), database_url(env, "inventory")
+    urls = _books_of(env)
 
     async def work(sagas: "OrderSagas") -> int:
         books = await read_books(urls, order)
@@ -53,12 +54,15 @@ def show(order: _Order, as_json: AsJson = False, data: Data = DEFAULT_DATA) -> N
             "the client was told": row.outcome and f"{row.outcome['status']} {row.outcome.get('code') or ''}".strip(),
             "total": row.total,
             "refunded": row.refunded if row.refunded_minor else None,
+            "another card until": row.pay_until and at(row.pay_until),
             "parcel's trouble": state.trouble if state else row.trouble,
             "may be decided": ", ".join(state.choices) if state else None,
             "undos given up": "; ".join(state.given_up) if state else None,
             "workflow": order_workflow_id(order),
         }
-        parcels = [(each.parcel, each.status, each.tracking_number or "", each.warehouse_id or "") for each in books.shipments]
+        parcels = _parcels_of(row) or [
+            (each.parcel, each.status, each.tracking_number or "", each.warehouse_id or "", "", "") for each in books.shipments
+        ]
         if as_json:
             typer.echo(_as_json(facts, parcels, saga.stuck, saga.timeline or row.timeline()))
         else:
@@ -85,7 +89,7 @@ def repair(
     from contracts.ids import order_workflow_id
 
     env = environment(data)
-    urls = database_url(env, "order"), database_url(env, "shipping"), database_url(env, "inventory")
+    urls = _books_of(env)
 
     async def work(sagas: "OrderSagas") -> int:
         books = await read_books(urls, order)
@@ -98,13 +102,35 @@ def repair(
             fail("; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors()), REFUSED)
         if not await sagas.start(plan.placement, f"place-{books.order.fingerprint}", plan.so_far):
             fail(f"The workflow {order_workflow_id(order)} runs; there is nothing to repair.", REFUSED)
-        if plan.report is not None:
-            await sagas.shipment_updated(order, plan.report)
+        for report in plan.reports:
+            await sagas.shipment_updated(order, report)
+        for update in plan.filled:
+            await sagas.stock_updated(order, update)
         aim = "to cancel it, unless its parcel turns out to have left" if plan.so_far.cancel else "to follow its parcel"
         typer.echo(f"The workflow {order_workflow_id(order)} runs again, {aim}. See: commerce orders show {order}")
         return DONE
 
     run(env, work)
+
+
+def _books_of(env: Mapping[str, str]) -> tuple[str, str, str, str]:
+    """The databases that `cli.repair.read_books` asks."""
+    order, shipping, inventory, payment = (
+        database_url(env, service) for service in ("order", "shipping", "inventory", "payment")
+    )
+    return order, shipping, inventory, payment
+
+
+def _parcels_of(row: "Order") -> list[tuple[object, ...]]:
+    """The parcels of an order that is sent in several: number, status, tracking number, warehouse, goods, what is in its way."""
+    rows: list[tuple[object, ...]] = []
+    for parcel in row.told_parcels:
+        goods = ", ".join(f"{line.quantity} x {line.product_id}" for line in parcel.lines)
+        expected = f"goods expected on {parcel.expected_on}" if parcel.expected_on else ""
+        resent = f"sent again as parcel {parcel.resent_as}" if parcel.resent_as else ""
+        words = "; ".join(filter(None, (parcel.trouble, expected, resent)))
+        rows.append((parcel.parcel, parcel.status, parcel.tracking_number or "", parcel.warehouse_id or "", goods, words))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -146,7 +172,7 @@ def _print(
         columns(("STUCK UNDO", "ATTEMPT", "SINCE (UTC)", "LAST ERROR"), undos)
     if parcels:
         typer.echo("")
-        columns(("PARCEL", "STATUS", "TRACKING", "WAREHOUSE"), parcels)
+        columns(("PARCEL", "STATUS", "TRACKING", "WAREHOUSE", "GOODS", "NOTE"), parcels)
     typer.echo("")
     rows = [(at(entry.at), entry.status, entry.what, entry.detail or "", entry.for_staff or "") for entry in timeline]
     columns(("TIME (UTC)", "STATUS", "WHAT", "DETAIL", "FOR STAFF ONLY"), rows)
@@ -158,7 +184,7 @@ def _as_json(
     stuck: "Sequence[StuckUndo]",
     timeline: "Sequence[TimelineEntry]",
 ) -> str:
-    names = ("parcel", "status", "tracking_number", "warehouse_id")
+    names = ("parcel", "status", "tracking_number", "warehouse_id", "goods", "note")
     return json.dumps(
         {
             **{name.replace(" ", "_").replace("'", ""): value for name, value in facts.items()},

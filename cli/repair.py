@@ -1,32 +1,35 @@
 """What an order whose workflow was lost needs to go on: the order itself, and how far it had come.
 
-Nothing is taken or promised anew. What was done for the order and has not left is undone; a parcel that has left is followed.
+Nothing is taken or promised anew. What was done for the order and has not left is undone; a parcel that has left is followed. Of
+an order in several parcels its saga's last word to the record counts, and what carrier and inventory have told since.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlmodel import col, select
+from sqlmodel import col, func, select
 
 from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.address import Address
 from contracts.errors import ErrorCode, Refusal
-from contracts.orders import CancelRequest, OrderSoFar, OrderStatus, PlaceOrder, TimelineEntry
-from contracts.parcels import Trouble
+from contracts.inventory import StockUpdate
+from contracts.orders import CancelRequest, OrderSoFar, OrderStatus, ParcelSoFar, PlaceOrder, TimelineEntry
+from contracts.parcels import HAS_LEFT, ParcelStatus, Trouble
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from services.inventory.model import Reservation
 from services.order.commands import find_order
 from services.order.model import Order
+from services.payment.model import Payment
 from services.shipping.model import Shipment
 
 NO_CARD = "repaired_order_has_no_card"
 """In place of the payment token, which the shop does not keep. It could not be charged; a repaired saga never charges."""
 _S, _D = OrderStatus, ShipmentStatus
-BEFORE_CONFIRMED = frozenset({_S.PENDING, _S.RESERVED, _S.IN_REVIEW, _S.PAID})
+BEFORE_CONFIRMED = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID})
 ON_ITS_WAY = frozenset({_S.SHIPPED, _S.DELIVERED})
-CAN_GO_ON = frozenset({_S.CONFIRMED, _S.UNDELIVERED})
+CAN_GO_ON = frozenset({_S.CONFIRMED, _S.PARTIALLY_SHIPPED, _S.UNDELIVERED})
 CALLED_OFF = frozenset({_D.CANCELLED, _D.REFUSED})
 NOT_DISPATCHED = frozenset({_D.PENDING, _D.BOOKED})
 
@@ -39,6 +42,8 @@ class OrderBooks:
     shipments: Sequence[Shipment]
     """In the sequence in which they were sent."""
     reservations: Sequence[Reservation]
+    attempts: int = 1
+    """How often it was tried to pay."""
 
     @property
     def shipment(self) -> Shipment | None:
@@ -47,10 +52,35 @@ class OrderBooks:
 
     @property
     def has_left(self) -> bool:
-        """Whether the parcel that counts is with the carrier, or was."""
+        """Whether the parcel that counts is with the carrier, or was; of several, whether all are that count."""
+        if parcels := self.order.told_parcels:
+            gone = {report.parcel for report in self.reports}
+            return all(parcel.status in HAS_LEFT or parcel.parcel in gone for parcel in parcels if parcel.counts)
         shipment = self.shipment
         return self.order.status in ON_ITS_WAY or (
             shipment is not None and shipment.status not in NOT_DISPATCHED and shipment.parcel == self.parcel
+        )
+
+    @property
+    def reports(self) -> tuple[ShipmentUpdate, ...]:
+        """What the carrier has told of the parcels that have left, each one's last word: of those of several that count, or of
+        the one that does."""
+        if parcels := self.order.told_parcels:
+            counting = {parcel.parcel for parcel in parcels if parcel.counts}
+            gone = [row for row in self.shipments if row.status not in CALLED_OFF | NOT_DISPATCHED]
+            told = [row for row in gone if row.parcel in counting]
+        else:
+            told = [self.shipment] if self.shipment and self.has_left else []
+        return tuple(ShipmentUpdate(parcel=row.parcel, status=row.status, tracking_number=row.tracking_number) for row in told)
+
+    @property
+    def filled(self) -> tuple[StockUpdate, ...]:
+        """The parcels whose goods have arrived since its saga knew that it waits for them."""
+        awaited = {parcel.parcel for parcel in self.order.told_parcels if parcel.status == ParcelStatus.AWAITED}
+        return tuple(
+            StockUpdate(parcel=row.parcel, status=row.status, warehouse_id=row.warehouse_id)
+            for row in self.reservations
+            if row.parcel in awaited and row.status == "RESERVED"
         )
 
     @property
@@ -71,13 +101,16 @@ class Repair:
 
     placement: PlaceOrder
     so_far: OrderSoFar
-    report: ShipmentUpdate | None
-    """What the carrier has told of the parcel that is followed."""
+    reports: tuple[ShipmentUpdate, ...]
+    """What the carrier has told of the parcels that are followed."""
+    filled: tuple[StockUpdate, ...]
+    """Parcels whose goods have arrived meanwhile."""
 
 
-async def read_books(urls: tuple[str, str, str], order_id: UUID) -> OrderBooks | None:
-    """What order, shipping and inventory say; None if there is no such order. `urls`: their databases, in this sequence."""
-    order_db, shipping_db, inventory_db = databases = [Database(url) for url in urls]
+async def read_books(urls: tuple[str, str, str, str], order_id: UUID) -> OrderBooks | None:
+    """What order, shipping, inventory and payment say; None if there is no such order. `urls`: their databases, in this
+    sequence."""
+    order_db, shipping_db, inventory_db, payment_db = databases = [Database(url) for url in urls]
     try:
         order = await find_order(order_db, order_id)
         if order is None:
@@ -85,9 +118,11 @@ async def read_books(urls: tuple[str, str, str], order_id: UUID) -> OrderBooks |
         async with shipping_db.reading() as session:
             shipments = select(Shipment).where(Shipment.order_id == order_id).order_by(col(Shipment.parcel))
             found = list((await session.exec(shipments)).all())
+        async with payment_db.reading() as session:
+            attempts = (await session.exec(select(func.max(Payment.attempt)).where(Payment.order_id == order_id))).one() or 1
         async with inventory_db.reading() as session:
             reservations = select(Reservation).where(Reservation.order_id == order_id).order_by(col(Reservation.parcel))
-            return OrderBooks(order, found, list((await session.exec(reservations)).all()))
+            return OrderBooks(order, found, list((await session.exec(reservations)).all()), attempts)
     finally:
         for database in databases:
             await database.close()
@@ -125,12 +160,13 @@ def repair_of(books: OrderBooks, *, was_started: bool, by: str, reason: str, go_
         warehouse_id=order.warehouse_id,
         tracking_number=order.tracking_number or (shipment.tracking_number if shipment else None),
         trouble=Trouble(order.trouble) if order.trouble else None,
+        all_parcels=tuple(ParcelSoFar(**dict(parcel)) for parcel in order.told_parcels),
+        attempt=books.attempts,
+        declined=order.outcome_so_far if order.pay_until else None,
+        refunded=order.refunded if order.refunded_minor else None,
         cancel=None if follows else wish,
     )
-    report = None
-    if shipment and books.has_left:
-        report = ShipmentUpdate(parcel=shipment.parcel, status=shipment.status, tracking_number=shipment.tracking_number)
-    return Repair(_placement(order), so_far, report)
+    return Repair(_placement(order), so_far, books.reports, books.filled)
 
 
 def _placement(order: Order) -> PlaceOrder:

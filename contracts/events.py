@@ -251,6 +251,8 @@ class OrderCompleted(_OrderEvent):
     topic = ORDER
     customer_id: UUID
     total: Money
+    refunded: Money | None = None
+    """What went back for parts that did not arrive, or were called off; None: nothing."""
 
 
 class OrderForgotten(_OrderEvent):

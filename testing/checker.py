@@ -44,7 +44,9 @@ LEFT_BY_UNDOING = frozenset(
     }
 )
 """What the parts answer each other when a step meets what its own undoing has left. No order was ever refused for that."""
-HOLDS_STOCK = frozenset({OrderStatus.CONFIRMED, OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
+HOLDS_STOCK = frozenset(
+    {OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_SHIPPED, OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED}
+)
 GONE_FOR_GOOD = frozenset({OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
 MAY_HAVE_COME_BACK = frozenset({OrderStatus.UNDELIVERED, OrderStatus.REFUNDED, OrderStatus.CANCELLING, OrderStatus.CANCELLED})
 
@@ -91,9 +93,16 @@ def one_order_per_key(calls: Sequence[Call]) -> Iterator[Violation]:
 
 
 def one_outcome_per_order(calls: Sequence[Call]) -> Iterator[Violation]:
-    """Once an order is confirmed or refused, whoever repeats the request gets that answer, word for word."""
+    """Once an order is confirmed or refused, whoever repeats the request gets that answer, word for word; so does who has paid it
+    with another card. That another card may be tried is no outcome yet, and never follows one."""
     rule = "one outcome per order"
+    paid: dict[str, list[Call]] = defaultdict(list)
+    for call in calls:
+        order_id, verb = _order_of(call)
+        if order_id and verb == "payments" and (call.status == 201 or _may_pay_again(call)):
+            paid[order_id].append(call)
     for repeats in _by_key(calls):
+        repeats += paid.pop(next((call.order_id for call in repeats if call.order_id), None) or "", [])
         outcome: Call | None = None
         for call in sorted(repeats, key=lambda call: call.answered_at):
             if _is_outcome(call):
@@ -105,8 +114,11 @@ def one_outcome_per_order(calls: Sequence[Call]) -> Iterator[Violation]:
                     what = f"order {call.order_id} was confirmed twice in other words: {_differing(outcome.answer, call.answer)}"
                     yield Violation(rule, what, (outcome, call))
         for call in repeats:
-            if outcome and outcome.before(call) and call.status == 202 and "respond-async" not in (call.prefer or ""):
-                yield Violation(rule, f"order {call.order_id} was told {_words(outcome)}, and later 202", (outcome, call))
+            is_open = _may_pay_again(call) or (call.status == 202 and "respond-async" not in (call.prefer or ""))
+            if outcome and outcome.before(call) and is_open:
+                yield Violation(
+                    rule, f"order {call.order_id} was told {_words(outcome)}, and later {call.status}", (outcome, call)
+                )
         accepted = next((call for call in repeats if call.status in (201, 202)), None)
         for call in repeats:
             if accepted and accepted.before(call) and _denies(call):
@@ -182,12 +194,13 @@ def monotonic_status(calls: Sequence[Call]) -> Iterator[Violation]:
 
 
 def a_cancel_stays(calls: Sequence[Call]) -> Iterator[Violation]:
-    """An order whose cancelling was answered with 200 is cancelled for good: no parcel leaves, nothing else is told."""
+    """An order whose cancelling was answered with 200 is cancelled for good: no parcel leaves, nothing else is told. Of one of
+    which parts had left, what had not was cancelled; it goes on."""
     rule = "a cancel stays"
     cancelled: dict[str, Call] = {}
     for call in sorted(calls, key=lambda call: call.answered_at):
         order_id, verb = _order_of(call)
-        if order_id and verb == "cancel" and call.status == 200:
+        if order_id and verb == "cancel" and call.status == 200 and call.told("status") == OrderStatus.CANCELLED:
             cancelled.setdefault(order_id, call)
     for call in calls:
         order_id, verb = _order_of(call)
@@ -210,7 +223,8 @@ def never_oversold(calls: Sequence[Call]) -> Iterator[Violation]:
     """No warehouse has ever promised more of a product than it had received.
 
     An order counts from the answer that told of it on, until it may have been undone; a delivery counts as soon as somebody
-    began to record it. Warehouses whose deliveries are not in the history are left out.
+    began to record it. Warehouses whose deliveries are not in the history are left out, and orders of several parcels: which
+    warehouse promises what of those, the audit holds against the books.
     """
     received: dict[tuple[str, str], list[tuple[float, int, Call]]] = defaultdict(list)
     deliveries: set[str] = set()
@@ -272,6 +286,8 @@ def _promises(calls: Sequence[Call]) -> Iterator[tuple[str, list[dict[str, Any]]
             repeated = call.method == "POST" and holding[seen]  # which repeats an old answer, and says nothing of now
             if status in HOLDS_STOCK and call.told("warehouse_id") and not repeated:
                 holding[seen].append(call)
+    for order_id in _in_parts(calls):
+        holding.pop(order_id, None)
     undelivered = {seen for call in calls for seen, status in _statuses(call) if status in ("UNDELIVERED", "REFUNDED")}
     for order_id, told in ((order_id, told) for order_id, told in holding.items() if told):
         first = min(told, key=lambda call: call.answered_at)
@@ -279,6 +295,15 @@ def _promises(calls: Sequence[Call]) -> Iterator[tuple[str, list[dict[str, Any]]
         until = inf if kept else max(call.invoked_at for call in told)
         if until > first.answered_at:
             yield str(first.told("warehouse_id")), first.answer["lines"], first.answered_at, until, first
+
+
+def _in_parts(calls: Sequence[Call]) -> set[str]:
+    """Orders that were seen to be sent in several parcels."""
+    return {
+        call.order_id
+        for call in calls
+        if call.order_id and isinstance(call.answer, dict) and len(call.answer.get("parcels") or ()) > 1
+    }
 
 
 def _placements(calls: Iterable[Call]) -> Iterator[Call]:
@@ -296,7 +321,13 @@ def _by_key(calls: Sequence[Call]) -> Iterator[list[Call]]:
 
 def _is_outcome(call: Call) -> bool:
     """Whether it tells how the order ended its placing: confirmed, or refused, whatever the status of the refusal."""
-    return call.status == 201 or (call.status is not None and call.status >= 400 and call.order_id is not None)
+    refused = call.status is not None and call.status >= 400 and call.order_id is not None
+    return call.status == 201 or (refused and not _may_pay_again(call))
+
+
+def _may_pay_again(call: Call) -> bool:
+    """Whether it tells that the card was declined, and another one may be tried."""
+    return call.status == 402 and call.told("pay_until") is not None
 
 
 def _denies(call: Call) -> bool:

@@ -5,7 +5,7 @@ from audit.rule import rule
 from audit.rules.words import money
 from audit.verdict import Check
 from audit.world import World
-from contracts.orders import OrderStatus
+from contracts.orders import FINAL_STATUSES
 
 
 @rule("Analytics counts each order as it is", Source.ORDER, Source.ANALYTICS)
@@ -16,7 +16,7 @@ def reports_know_each_order(world: World, check: Check) -> None:
         if str(order.order_id) in told_later:  # `events_are_applied` judges that
             continue
         status, row = order.status, facts.get(order.order_id)
-        back = order.refunded_minor if status in (OrderStatus.CANCELLED, OrderStatus.REFUNDED) else 0
+        back = order.refunded_minor if status in FINAL_STATUSES else 0
         expected = True, order.confirmed_at is not None, order.total_minor, back, order.currency
         found = None
         if row is not None:

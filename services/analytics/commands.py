@@ -54,7 +54,7 @@ _TAKE_IN = sql(
             cancelled_at = coalesce(known.cancelled_at, excluded.cancelled_at),
             cancel_code = case when known.cancelled_at is null then excluded.cancel_code else known.cancel_code end,
             refunded_at = coalesce(known.refunded_at, excluded.refunded_at),
-            refunded_minor = case when coalesce(known.cancelled_at, known.refunded_at) is null
+            refunded_minor = case when coalesce(known.cancelled_at, known.refunded_at, known.completed_at) is null
                                   then excluded.refunded_minor else known.refunded_minor end
         returning new.*, old as before
     ), news as (
@@ -62,7 +62,7 @@ _TAKE_IN = sql(
         from known join told using (order_id), lateral (values
             ('placed', known.placed_at, (before).placed_at, 0, 0),
             ('confirmed', known.confirmed_at, (before).confirmed_at, known.total_minor, 0),
-            ('completed', known.completed_at, (before).completed_at, 0, 0),
+            ('completed', known.completed_at, (before).completed_at, 0, coalesce(told.lost_minor, 0)),
             ('cancelled', known.cancelled_at, (before).cancelled_at, 0, told.lost_minor),
             ('undelivered', known.refunded_at, (before).refunded_at, 0, told.lost_minor)
         ) as fact (what, at, known_at, gain, loss)
@@ -149,7 +149,8 @@ def _told(event: OrderEvent, at: datetime) -> dict[str, Any]:
             ]
             return order | {"confirmed_at": when, "lines": lines}
         case OrderCompleted():
-            return order | {"completed_at": when}
+            back = event.refunded.minor if event.refunded else 0
+            return order | {"completed_at": when, "refunded_minor": back, "lost_minor": back}
         case OrderCancelled():
             back = event.refunded.minor
             lost = back if event.was_confirmed else 0

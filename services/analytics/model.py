@@ -44,7 +44,8 @@ class OrderFact(Table, table=True):
     currency: str = Field(max_length=3)
     total_minor: int = Field(sa_column=amount_column())
     refunded_minor: int = Field(default=0, sa_column=amount_column())
-    """What went back when it was cancelled, also of an order that had not been confirmed, or because it did not arrive."""
+    """What went back when it was cancelled, also of an order that had not been confirmed, or because it or parts of it did not
+    arrive or were called off. Known once it has ended."""
     placed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     confirmed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     completed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
@@ -83,7 +84,7 @@ class SalesDay(Table, table=True):
     gross_minor: int = Field(default=0, sa_column=amount_column())
     """Totals of the orders confirmed."""
     refunds_minor: int = Field(default=0, sa_column=amount_column())
-    """What went back of orders that had been confirmed."""
+    """What went back of orders that had been confirmed; of parts of an order, on the day on which the order was completed."""
 
 
 class ProductDay(Table, table=True):

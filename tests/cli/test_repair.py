@@ -7,7 +7,7 @@ from cli.repair import NO_CARD, OrderBooks, Repair, repair_of
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import ReservationStatus
 from contracts.orders import AdvanceOrder, OrderStatus, Outcome
-from contracts.parcels import Trouble
+from contracts.parcels import OrderParcel, ParcelLine, ParcelStatus, Trouble
 from contracts.shipments import ShipmentStatus
 from services.inventory.model import Reservation
 from services.order.model import Order
@@ -58,7 +58,7 @@ def test_what_has_not_left_is_undone(lost: OrderBooks) -> None:
     assert repair.so_far.cancel is not None
     assert (repair.so_far.cancel.requested_by, repair.so_far.cancel.reason) == ("ann", "Its workflow was lost: deleted")
     assert (repair.so_far.status, repair.so_far.reached) == (lost.order.status, len(lost.order.history))
-    assert repair.report is None
+    assert repair.reports == ()
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,7 @@ def test_what_has_not_left_is_undone(lost: OrderBooks) -> None:
 def test_what_has_left_is_followed_from_what_the_carrier_said_last(lost: OrderBooks) -> None:
     repair = repaired(lost)
     assert repair.so_far.cancel is None
-    assert repair.report is not None
-    assert (repair.report.parcel, repair.report.status) == (1, lost.shipments[0].status)
+    assert [(report.parcel, report.status) for report in repair.reports] == [(1, lost.shipments[0].status)]
     assert repair.so_far.outcome == lost.order.kept_outcome
     assert repair.so_far.parcels == len(lost.shipments)
 
@@ -82,7 +81,7 @@ def test_what_has_left_is_followed_from_what_the_carrier_said_last(lost: OrderBo
 def test_an_order_that_is_not_confirmed_finds_out_by_its_own_undo_whether_the_parcel_has_left() -> None:
     repair = repaired(books(S.PENDING, shipments=(D.DISPATCHED,), reservations=(R.RESERVED,)))
     assert repair.so_far.cancel is not None
-    assert repair.report is not None
+    assert len(repair.reports) == 1
 
 
 @pytest.mark.parametrize("second", [(), (D.BOOKED,)])
@@ -130,3 +129,37 @@ def test_an_order_that_was_never_started_is_left_to_the_order_service() -> None:
 def test_a_name_is_needed(go_on: bool) -> None:
     with pytest.raises(ValidationError):
         repair_of(books(S.CONFIRMED), was_started=True, by=" ", reason="deleted", go_on=go_on)
+
+
+def in_parts(
+    *statuses: ParcelStatus, shipments: tuple[ShipmentStatus, ...], reservations: tuple[ReservationStatus, ...]
+) -> OrderBooks:
+    """A confirmed order in several parcels, with these shipments and reservations, each numbered from 1."""
+    lost = books(S.CONFIRMED, shipments=shipments, reservations=reservations)
+    line = ParcelLine(line_id=1, product_id="milk", quantity=1)
+    parcels = tuple(OrderParcel(parcel=n, status=status, lines=(line,)) for n, status in enumerate(statuses, 1))
+    order = lost.order
+    order.advance(AdvanceOrder(order_id=order.order_id, after=len(order.history), path=(), parcels=parcels))
+    return lost
+
+
+def test_i10_an_order_in_parts_goes_on_from_what_was_told_of_each_since() -> None:
+    statuses = (ParcelStatus.BOOKED, ParcelStatus.AWAITED, ParcelStatus.BOOKED)
+    lost = in_parts(*statuses, shipments=(D.IN_TRANSIT, D.BOOKED), reservations=(R.RESERVED, R.RESERVED, R.RESERVED))
+    repair = repaired(lost)
+    assert repair.so_far.cancel is not None  # what has not left is called off, and what has left is followed
+    assert [parcel.status for parcel in repair.so_far.all_parcels] == [*statuses]
+    assert [(report.parcel, report.status) for report in repair.reports] == [(1, D.IN_TRANSIT)]
+    assert [(update.parcel, update.status) for update in repair.filled] == [(2, R.RESERVED)]
+    assert repaired(lost, go_on=True).so_far.cancel is None
+
+
+def test_i10_an_order_all_of_whose_parcels_have_left_is_followed() -> None:
+    lost = in_parts(
+        *(ParcelStatus.BOOKED, ParcelStatus.SHIPPED, ParcelStatus.RESENT),
+        shipments=(D.DISPATCHED, D.DELIVERED, D.LOST),
+        reservations=(R.RESERVED, R.SHIPPED, R.SHIPPED),
+    )
+    repair = repaired(lost)
+    assert repair.so_far.cancel is None
+    assert [(report.parcel, report.status) for report in repair.reports] == [(1, D.DISPATCHED), (2, D.DELIVERED)]

@@ -56,6 +56,9 @@ class Story:
     def refuse(self, number: int, status: int, code: str, **rest: Any) -> None:
         self.place(number, status, {"code": code}, **rest)
 
+    def pay(self, number: int, status: int, told: dict[str, Any]) -> None:
+        self.tell("POST", f"/orders/{order(number)}/payments", status, {"order_id": order(number), **told}, key=f"pay-{number}")
+
     def see(self, number: int, status: str, code: str | None = None, **rest: Any) -> None:
         seen: dict[str, Any] = {"order_id": order(number), "status": status, "code": code, "warehouse_id": STORE, "lines": []}
         self.tell("GET", f"/orders/{order(number)}", 200, seen, **rest)
@@ -144,6 +147,42 @@ def test_a_refusal_whose_code_changes(story: Story) -> None:
     assert story.found() == []
     story.refuse(1, 409, "out_of_stock")
     assert {"one outcome per order", "one reason per order"} == story.rules()
+
+
+def test_i10_a_declined_card_is_not_the_last_word(story: Story) -> None:
+    due = {"code": "payment_declined", "pay_until": "2026-01-02T00:15:00Z"}
+    lines = {"status": "CONFIRMED", "lines": [{"product_id": TEA, "quantity": 1}], "warehouse_id": STORE}
+    for number in (1, 2):
+        story.place(number, 402, due)
+        story.place(number, 402, due)
+        story.see(number, "PAYMENT_DUE")
+    story.pay(1, 402, due)
+    story.pay(1, 201, lines)
+    story.pay(1, 409, {"code": "payment_not_due"})
+    story.confirm(1)
+    story.refuse(2, 422, "payment_declined")
+    assert story.found() == []
+    story.place(2, 402, due)
+    assert story.rules() == {"one outcome per order"}
+
+
+def test_i10_an_order_that_was_paid_again_is_confirmed_in_the_same_words(story: Story) -> None:
+    story.place(1, 402, {"code": "payment_declined", "pay_until": "2026-01-02T00:15:00Z"})
+    story.confirm(1)
+    story.pay(1, 201, {**story.calls[-1].answer, "warehouse_id": "another"})
+    assert story.rules() == {"one outcome per order"}
+
+
+def test_i10_an_order_in_parts_is_cancelled_in_part_and_no_promise_of_one_warehouse(story: Story) -> None:
+    story.receive(1)
+    story.confirm(1)
+    story.confirm(2)
+    assert story.rules() == {"never oversold"}
+    story.see(2, "CONFIRMED")
+    story.calls[-1].answer["parcels"] = [{"parcel": 1}, {"parcel": 2}]
+    story.cancel(2, 200, {**CANCELLED, "status": "PARTIALLY_SHIPPED"})
+    story.see(2, "SHIPPED")
+    assert story.found() == []
 
 
 def test_a_confirmation_that_is_repeated_in_other_words(story: Story) -> None:

@@ -426,7 +426,7 @@ class Order(Table, Aggregate, table=True):
         if status == OrderStatus.REFUNDED and self.trouble:
             return OrderRefunded(**who, refunded=self.refunded, trouble=Trouble(self.trouble))
         if status == OrderStatus.COMPLETED:
-            return OrderCompleted(**who)
+            return OrderCompleted(**who, refunded=self.refunded if self.refunded_minor else None)
         return None
 
     def _events_of_parcels(self, told_before: Sequence[OrderParcel]) -> list[Event]:
@@ -436,8 +436,9 @@ class Order(Table, Aggregate, table=True):
         before = {parcel.parcel: parcel for parcel in told_before}
         for parcel in self.told_parcels:
             known = before.get(parcel.parcel)
-            if parcel.trouble and (known is None or known.trouble != parcel.trouble):
-                events.append(OrderUndelivered(**who, trouble=parcel.trouble, parcel=parcel.parcel))
+            trouble = parcel.trouble if parcel.status == ParcelStatus.UNDELIVERED else None
+            if trouble and (known is None or known.trouble != trouble):
+                events.append(OrderUndelivered(**who, trouble=trouble, parcel=parcel.parcel))
             if known and known.expected_on and parcel.status == ParcelStatus.AWAITED:
                 expected, was = parcel.expected_on, known.expected_on
                 if expected is None or expected > was:

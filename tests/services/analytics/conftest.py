@@ -69,8 +69,9 @@ class Order:
         event = OrderConfirmed(order_id=self.order_id, customer_id=self.customer_id, lines=self.lines, total=self.total)
         return envelope(event, time)
 
-    def completed(self, time: datetime) -> CloudEvent:
-        return envelope(OrderCompleted(order_id=self.order_id, customer_id=self.customer_id, total=self.total), time)
+    def completed(self, time: datetime, refunded: Money | None = None) -> CloudEvent:
+        event = OrderCompleted(order_id=self.order_id, customer_id=self.customer_id, total=self.total, refunded=refunded)
+        return envelope(event, time)
 
     def refunded(self, time: datetime) -> CloudEvent:
         event = OrderRefunded(

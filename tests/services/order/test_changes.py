@@ -59,8 +59,8 @@ class Due:
         word = {"order_id": self.order_id, "after": after, "path": path, "as_of": utc_now(), **facts}
         await commands.advance_order(self.database, AdvanceOrder.model_validate(word))
 
-    async def pay(self, key: str, card: dict[str, str] | None = None, **headers: str) -> httpx2.Response:
-        headers = self.headers | {"Idempotency-Key": key} | headers
+    async def pay(self, key: str, card: dict[str, str] | None = None, seen: str | None = None) -> httpx2.Response:
+        headers = self.headers | {"Idempotency-Key": key} | ({"If-Match": seen} if seen else {})
         return await self.client.post(f"{self.url}/payments", json=card or CARD, headers=headers)
 
     async def asked(self) -> list[str]:
@@ -103,7 +103,7 @@ async def test_i10_a_key_to_pay_names_one_card_and_one_answer(
 ) -> None:
     due = Due(patient_client, temporal_client, mint, database)
     await due.place()
-    stale = await due.pay("p1", **{"If-Match": '"1"'})
+    stale = await due.pay("p1", seen='"1"')
     assert (stale.status_code, stale.json()["current"]["status"]) == (412, "PAYMENT_DUE")
     await script(temporal_client, str(due.order_id), paid=due.confirmed)
     assert (await due.pay("p1")).status_code == 201
