@@ -5,13 +5,14 @@ The record is changed by the functions at the end, one transaction each. No netw
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam
+from sqlalchemy import ARRAY, String, Uuid, any_, bindparam, func
 from sqlmodel import col, or_, select
 
 from chassis.access import Grant
@@ -27,6 +28,7 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.events import CustomerForgotten
 from contracts.ids import order_id_for
 from contracts.keys import WrappedKey
+from contracts.money import Money
 from contracts.orders import (
     FINAL_STATUSES,
     AdvanceOrder,
@@ -44,8 +46,22 @@ from contracts.orders import (
 )
 from contracts.parcels import ParcelChoice
 from services.order import figures
-from services.order.model import CustomerKey, Order, created, existing, outbox, within_reach
+from services.order.model import (
+    CustomerKey,
+    Discount,
+    DiscountTerms,
+    DiscountUses,
+    Order,
+    Redemption,
+    created,
+    existing,
+    no_such_discount,
+    outbox,
+    within_reach,
+)
+from services.order.model.discounts import Standing, codes_of, discounts_of, give_back, redeem, reductions
 from services.order.model.placing import KnownPlaces, Terms, priced, require_form
+from services.order.model.pricing import Reduction
 from temporal.keys import OwnDataKeys
 from temporal.orders import OrderSagas
 
@@ -86,6 +102,24 @@ _TAKES_ORDERS = """
 """Fails for a customer who is to be forgotten. Whoever wants that waits for this, or this for them: each has an answer."""
 _OF_THESE = col(CustomerKey.customer_id) == any_(bindparam("ids", type_=ARRAY(Uuid)))
 _KEYS, _THESE_KEYS = prepared(select(CustomerKey).where(_OF_THESE)), locked(CustomerKey, _OF_THESE)
+_CODES = any_(bindparam("codes", type_=ARRAY(String)))
+_USES = locked(DiscountUses, col(DiscountUses.code) == _CODES)
+_REDEMPTIONS_OF = locked(Redemption, col(Redemption.order_id) == bindparam("order_id"))
+_USED_BY_CUSTOMER = (
+    select(func.count())
+    .where(
+        col(Redemption.customer_id) == bindparam("customer_id"),
+        col(Redemption.code) == col(Discount.code),
+        col(Redemption.given_back_at).is_(None),
+    )
+    .scalar_subquery()
+    .label("used_by_customer")
+)
+_STANDINGS = prepared(
+    select(Discount, col(DiscountUses.times_used), _USED_BY_CUSTOMER)
+    .join(DiscountUses, col(DiscountUses.code) == col(Discount.code))
+    .where(col(Discount.code) == _CODES)
+)
 _CUSTOMER_OF = prepared(select(col(Order.customer_id)).where(col(Order.order_id) == bindparam("order_id")))
 
 
@@ -229,7 +263,7 @@ class OrderService:
             if order is None:
                 raise
             return order
-        return await accept_order(self.database, placement)
+        return await accept_order(self.database, placement, request.discount_codes)
 
     async def _priced(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> PlaceOrder:
         if request.ship_to not in self.places:
@@ -317,26 +351,36 @@ async def order_for(database: Database, order_id: UUID, caller: Grant) -> Order:
     return within_reach(await find_order(database, order_id), caller)
 
 
-async def accept_order(database: Database, placement: PlaceOrder) -> Order:
+async def accept_order(database: Database, placement: PlaceOrder, codes: Sequence[str] = ()) -> Order:
     """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier.
 
-    Refusal: customer_forgotten."""
+    `codes`: the discount codes of the request, in its sequence. Refusals: customer_forgotten, discount_refused."""
     try:
-        return await _add_order(database, placement)
+        return await _add_order(database, placement, codes)
     except AlreadyThere:
         return existing(await find_order(database, placement.order_id))
     except NOT_ALL as error:
         if before := await find_order(database, placement.order_id):
             return before
         raise Refusal(ErrorCode.CUSTOMER_FORGOTTEN, "The account has ended; nothing is ordered with it any more.") from error
+    except Refusal:
+        # The use that was the last one may have been the order's own.
+        if before := await find_order(database, placement.order_id):
+            return before
+        raise
 
 
 @transaction
-async def _add_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
-    """Raises AlreadyThere; NOT_ALL, if the customer is to be forgotten."""
+async def _add_order(work: UnitOfWork, placement: PlaceOrder, codes: Sequence[str]) -> Order:
+    """Raises AlreadyThere; NOT_ALL, if the customer is to be forgotten. Refusal: discount_refused."""
     order = Order.placed(placement)
+    redemptions: Sequence[Redemption] = ()
+    if applied := [discount.code for discount in discounts_of(placement)]:
+        uses = await work.all(_USES, codes=applied)
+        standings = _standings(await work.rows(_STANDINGS, codes=applied, customer_id=placement.customer_id))
+        redemptions = redeem(placement, codes, standings, uses)
     work.at_last(Write(_TAKES_ORDERS, [placement.customer_id], 1))
-    work.add(order)
+    work.add(order, *redemptions)
     outbox.add(work, created(placement))
     work.when_committed(figures.placed_total.inc)
     return order
@@ -348,8 +392,16 @@ async def advance_order(work: UnitOfWork, command: AdvanceOrder) -> OrderAdvance
     order = await work.get(Order, command.order_id)
     if order is None:
         raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
+    uses: Sequence[DiscountUses] = ()
+    redemptions: Sequence[Redemption] = ()
+    if OrderStatus.CANCELLED in command.path and (codes := codes_of(order)):
+        # Before the order is changed: whoever places it again has locked the uses, and would wait for the change.
+        uses = await work.all(_USES, codes=codes)
+        redemptions = await work.all(_REDEMPTIONS_OF, order_id=order.order_id)
     before = figures.Standing.of(order)
     outbox.add(work, *order.advance(command))
+    if order.status == OrderStatus.CANCELLED:
+        give_back(redemptions, uses)
     work.when_committed(partial(figures.count_progress, before, order))
     return order.advanced()
 
@@ -375,6 +427,51 @@ async def take_to_hand_over(work: UnitOfWork) -> list[Order]:
 async def note_handed_over(work: UnitOfWork, order_id: UUID, wish: CancelRequest | None) -> None:
     """The order's saga runs, and knows this wish, if there was one. Refusal: not_found."""
     existing(await work.get(Order, order_id)).handed_over(wish)
+
+
+# ── Discount codes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@transaction
+async def put_discount(work: UnitOfWork, code: str, terms: DiscountTerms, seen: int | None = None) -> Discount:
+    """Add a code, or change its terms. `seen`: the version that the caller has seen.
+
+    Refusals: not_found (never there although it was seen), stale_version."""
+    discount, is_new = await work.get_or_add(Discount.new(code, terms))
+    if is_new:
+        if seen is not None:
+            raise no_such_discount()
+        work.add(DiscountUses(code=code))
+        return discount
+    discount.require_version(seen)
+    discount.change(terms)
+    return discount
+
+
+@transaction
+async def disable_discount(work: UnitOfWork, code: str, seen: int | None = None) -> Discount:
+    """No order is accepted with a code any more. Refusals: not_found, stale_version."""
+    discount = await work.get(Discount, code)
+    if discount is None:
+        raise no_such_discount()
+    discount.require_version(seen)
+    discount.disable()
+    return discount
+
+
+async def reductions_for(database: Database, codes: Sequence[str], customer_id: UUID, items: Money) -> Sequence[Reduction]:
+    """What these codes take off an order of this customer whose goods cost `items`, if it is placed now. Nothing is used yet.
+
+    Refusal: discount_refused."""
+    if not codes:
+        return ()
+    rows = await database.rows(_STANDINGS, codes=list(codes), customer_id=customer_id)
+    return reductions(codes, _standings(rows), items, utc_now())
+
+
+def _standings(rows: Sequence[Mapping[str, Any]]) -> dict[str, Standing]:
+    """Of the rows of `_STANDINGS`, by code."""
+    return {row["code"]: Standing(Discount.model_validate(dict(row)), row["times_used"], row["used_by_customer"]) for row in rows}
 
 
 # ── Who is to be forgotten ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,22 @@
-"""The order service's state and rules: an order's record (order.py), what it takes to place one (placing.py), and the keys of
-customers (keys.py)."""
+"""The order service's state and rules: an order's record (order.py), what it takes to place one (placing.py), what it costs
+(pricing.py), discount codes (discounts.py), and the keys of customers (keys.py)."""
 
+from services.order.model.discounts import Discount, DiscountTerms, DiscountUses, Redemption, no_such_discount
 from services.order.model.keys import CustomerKey
 from services.order.model.order import Order, created, existing, inbox, metadata, outbox, within_reach
 
-__all__ = ["CustomerKey", "Order", "created", "existing", "inbox", "metadata", "outbox", "within_reach"]
+__all__ = [
+    "CustomerKey",
+    "Discount",
+    "DiscountTerms",
+    "DiscountUses",
+    "Order",
+    "Redemption",
+    "created",
+    "existing",
+    "inbox",
+    "metadata",
+    "no_such_discount",
+    "outbox",
+    "within_reach",
+]
