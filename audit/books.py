@@ -103,6 +103,10 @@ class OrderRow(NamedTuple):
     """`product x quantity`, sorted, so that two services' lines can be compared."""
     names_person: bool = True
     """Whether it still has anything that names its customer, or that was written by or about one."""
+    charges: tuple[Decimal, ...] | None = None
+    """Goods, discount, shipping, tax and total; None of orders that cost the sum of their lines."""
+    amounts: tuple[int | None, ...] = ()
+    """The same, summed over the lines, in minor units."""
 
 
 class ForgottenRow(NamedTuple):

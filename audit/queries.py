@@ -11,9 +11,17 @@ select o.order_id, o.customer_id, o.status, o.currency, o.total_minor, o.refunde
        or o.placement is not null or o.cancel_wish is not null
        or exists (
            select from jsonb_array_elements(o.history) as said where coalesce(said->>'detail', said->>'for_staff') is not null
-       )
+       ),
+       (select array_agg((o.charges->part->>'amount')::numeric order by nth)
+        from unnest(array['items', 'discount', 'shipping', 'tax', 'total']) with ordinality as parts (part, nth)
+        where o.charges is not null),
+       array[line.items, line.discount, line.shipping, line.tax, line.paid]
 from orders o, lateral (
     select sum((l->'unit_price'->>'amount')::numeric * (l->>'quantity')::int) as total,
+           sum((l->'amounts'->>'items')::bigint) as items, sum((l->'amounts'->>'discount')::bigint) as discount,
+           sum((l->'amounts'->>'shipping')::bigint) as shipping, sum((l->'amounts'->>'tax')::bigint) as tax,
+           sum((l->'amounts'->>'items')::bigint - (l->'amounts'->>'discount')::bigint + (l->'amounts'->>'shipping')::bigint
+               + case when (l->'amounts'->>'tax_included')::boolean then 0 else (l->'amounts'->>'tax')::bigint end) as paid,
            string_agg((l->>'product_id') || ' x ' || (l->>'quantity'), ', ' order by (l->>'product_id') collate "C") as lines
     from jsonb_array_elements(o.lines) as l
 ) as line

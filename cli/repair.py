@@ -139,6 +139,7 @@ def _placement(order: Order) -> PlaceOrder:
         customer_id=order.customer_id,
         lines=order.order_lines,
         total=order.total,
+        charges=order.order_charges,
         ship_to=Address.model_validate(order.ship_to),
         payment_token=NO_CARD,
         warehouse_id=order.warehouse_id,

@@ -70,6 +70,8 @@ class ErrorCode(StrEnum):
     CHOICE_NOT_POSSIBLE = "choice_not_possible"
     UNDO_NOT_STUCK = "undo_not_stuck"
     CUSTOMER_FORGOTTEN = "customer_forgotten"
+    QUOTE_EXPIRED = "quote_expired"
+    QUOTE_MISMATCH = "quote_mismatch"
     # notification
     TEMPLATE_INVALID = "template_invalid"
     # faults, not refusals: these may go through later

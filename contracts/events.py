@@ -16,6 +16,7 @@ from contracts.money import Money
 from contracts.notifications import NotificationKind
 from contracts.orders import OrderLine
 from contracts.parcels import Trouble
+from contracts.pricing import OrderCharges
 
 IDENTITY = "identity-events"
 CATALOG = "catalog-events"
@@ -175,6 +176,8 @@ class OrderCreated(_OrderEvent):
     customer_id: UUID
     lines: tuple[OrderLine, ...]
     total: Money
+    charges: OrderCharges | None = None
+    """What the total is made of; None only of orders that cost the sum of their lines."""
 
 
 class OrderConfirmed(_OrderEvent):
@@ -183,6 +186,8 @@ class OrderConfirmed(_OrderEvent):
     lines: tuple[OrderLine, ...]
     total: Money
     warehouse_id: str | None = None
+    charges: OrderCharges | None = None
+    """What the total is made of; None only of orders that cost the sum of their lines."""
 
 
 class OrderCancelled(_OrderEvent):

@@ -4,11 +4,18 @@ from uuid import UUID, uuid5
 
 ORDERS = UUID("6f1c2a52-6d0b-5d0e-9c0e-2f6f4a0f7c11")
 """Namespace of order ids."""
+QUOTES = UUID("1d2f7c0e-3f5b-5c52-8d0c-6a0c3be3d9a4")
+"""Namespace of quote ids."""
 
 
 def order_id_for(customer_id: UUID, idempotency_key: str) -> UUID:
     """The id of the order that this customer places under this key: a repeated request finds the same order."""
     return uuid5(ORDERS, f"{customer_id}/{idempotency_key}")
+
+
+def quote_id_for(customer_id: UUID, idempotency_key: str) -> UUID:
+    """The id of the quote that this customer asks for under this key: a repeated request finds the same quote."""
+    return uuid5(QUOTES, f"{customer_id}/{idempotency_key}")
 
 
 def order_workflow_id(order_id: UUID) -> str:

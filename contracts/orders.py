@@ -1,5 +1,6 @@
 """The order: what a client asks for, what the saga carries, what comes back."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -130,12 +131,11 @@ class LineRequest(Request):
     quantity: Annotated[int, Field(ge=1, le=1000, strict=True)]
 
 
-class PlaceOrderRequest(Request):
-    """Body of `POST /api/v1/orders`. It has no prices: they come from the catalogue."""
+class QuoteRequest(Request):
+    """Body of `POST /api/v1/orders/quote`: what would be ordered. It has no prices: they come from the catalogue."""
 
     lines: Annotated[list[LineRequest], Field(min_length=1, max_length=100)]
     ship_to: Address
-    payment_token: PaymentToken
     warehouse_id: WarehouseId | None = None
     """The store that serves the order. Without it, the warehouses that have its lines, in as few parcels as possible."""
     delivery: Delivery = Delivery.AS_AVAILABLE
@@ -143,8 +143,6 @@ class PlaceOrderRequest(Request):
     """What becomes of lines that are out of stock."""
     shipping: Speed = Speed.STANDARD
     discount_codes: Annotated[list[DiscountCode], Field(max_length=5)] = Field(default_factory=list)
-    quote_id: UUID | None = None
-    """A quote of the same order, whose sums are to hold; see `POST /api/v1/orders/quote`."""
 
     @model_validator(mode="after")
     def _each_product_once(self) -> Self:
@@ -152,6 +150,20 @@ class PlaceOrderRequest(Request):
         if len(set(products)) != len(products):
             raise ValueError("each product may stand on one line only; add up the quantities")
         return self
+
+    @property
+    def priced_by(self) -> str:
+        """The same for all that costs the same: a hash (SHA-256, hex) of the fields that a price depends on."""
+        fields = self.model_dump_json(include={"lines", "ship_to", "warehouse_id", "shipping", "discount_codes"})
+        return hashlib.sha256(fields.encode()).hexdigest()
+
+
+class PlaceOrderRequest(QuoteRequest):
+    """Body of `POST /api/v1/orders`. It has no prices: they come from the catalogue, or from a quote."""
+
+    payment_token: PaymentToken
+    quote_id: UUID | None = None
+    """A quote of the same order, whose sums are to hold; see `POST /api/v1/orders/quote`."""
 
 
 class OrderLine(Contract):

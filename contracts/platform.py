@@ -74,7 +74,7 @@ def _service(
 SERVICES = (
     _service("identity", 8001, secrets=("ADMIN_EMAIL", "ADMIN_PASSWORD", *_SIGNING)),
     _service("catalog", 8002, uses_redis=True),
-    _service("order", 8003, secrets=_HISTORIES, calls=("catalog",)),
+    _service("order", 8003, secrets=_HISTORIES, calls=("catalog", "shipping")),
     _service("payment", 8004, secrets=_PROVIDER),
     _service("inventory", 8005),
     _service("shipping", 8006, secrets=_CARRIER),

@@ -2,10 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated, Self
 from uuid import UUID
+
+from pydantic import Field, StringConstraints
 
 from contracts.address import Address
 from contracts.base import Command, Contract, ParcelNumber, Told, WarehouseId, Weight
+from contracts.money import Money
 
 
 class ShipmentStatus(StrEnum):
@@ -42,6 +46,44 @@ class CancelShipment(Command):
     order_id: UUID
     parcel: ParcelNumber = 1
     reason: Told
+
+
+class LookUpTariff(Command):
+    """Body of `POST /internal/v1/shipping/tariff`: what do parcels to a place cost? All that a tariff may depend on, so that few
+    questions cover all addresses."""
+
+    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+    region: Annotated[Told, Field(max_length=120)] | None = None
+    postal_prefix: Annotated[Told, Field(max_length=3)] = ""
+    """The first three characters of its postal code, in capitals, spaces left out."""
+
+    @classmethod
+    def to(cls, country: str, region: str | None, postal_code: str) -> Self:
+        """The question about an address."""
+        return cls(country=country, region=region, postal_prefix=postal_code.replace(" ", "").upper()[:3])
+
+
+class ServiceTariff(Contract):
+    """What a parcel costs by one service level: the first kilogram and each further one begun."""
+
+    service: Annotated[Told, Field(max_length=40)]
+    """E.g. `standard`."""
+    first_kilogram: Money
+    further_kilogram: Money
+    days: Annotated[int, Field(ge=0, le=365)]
+    """Working days until delivery, at most."""
+
+    def price(self, weight_grams: int) -> Money:
+        """What a parcel of this weight costs."""
+        return self.first_kilogram + self.further_kilogram * max(0, -(-weight_grams // 1000) - 1)
+
+
+class Tariff(Contract):
+    """Reply: what parcels to that place cost."""
+
+    services: Annotated[tuple[ServiceTariff, ...], Field(max_length=20)] = ()
+    """None: no parcel of ours goes there."""
+    heaviest_grams: Weight
 
 
 class Shipment(Contract):

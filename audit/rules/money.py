@@ -142,8 +142,18 @@ def refund_is_told(world: World, check: Check) -> None:
 @rule("An order's total is the sum of its lines", Source.ORDER)
 def total_is_the_lines(world: World, check: Check) -> None:
     for order in world.books.orders:
-        lines = None if order.lines_total is None else minor(order.lines_total, order.currency)
-        check.equal(order.order_id, "total", lines, order.total_minor, order.order_id, money_in(order.currency))
+        goods = None if order.lines_total is None else minor(order.lines_total, order.currency)
+        shown = money_in(order.currency)
+        if order.charges is None:
+            check.equal(order.order_id, "total", goods, order.total_minor, order.order_id, shown)
+            continue
+        charged = [minor(charge, order.currency) for charge in order.charges]
+        for name, of_lines, of_order in zip(
+            ("goods", "discount", "shipping", "tax", "total"), order.amounts, charged, strict=True
+        ):
+            check.equal(order.order_id, name, of_lines, of_order, order.order_id, shown)
+        check.equal(order.order_id, "goods at their prices", goods, charged[0], order.order_id, shown)
+        check.equal(order.order_id, "total, as charged", charged[-1], order.total_minor, order.order_id, shown)
 
 
 def _owing(world: World) -> Iterator[tuple[OrderRow, int]]:

@@ -10,6 +10,7 @@ _SAGA = {Role.SERVICE: Reach.ALL}
 
 ACCESS = AccessTable(
     {
+        "quote_order": {Role.CUSTOMER: Reach.OWN, Role.ADMIN: Reach.OWN},
         "place_order": {Role.CUSTOMER: Reach.OWN, Role.ADMIN: Reach.OWN},
         "list_orders": _READ,
         "get_order": _READ,

@@ -27,6 +27,7 @@ from contracts.orders import (
     OrderState,
     OrderStatus,
     PlaceOrderRequest,
+    QuoteRequest,
 )
 from contracts.paging import Page
 from services.order import commands, queries
@@ -38,6 +39,7 @@ from services.order.schemas import (
     DISCOUNT_EXAMPLES,
     PARCEL_DECISION_EXAMPLES,
     PLACE_EXAMPLES,
+    QUOTE_EXAMPLES,
     CurrentOrderView,
     DiscountBody,
     DiscountView,
@@ -46,6 +48,7 @@ from services.order.schemas import (
     OrderTimeline,
     OrderView,
     ParcelDecisionBody,
+    QuoteView,
     ReasonBody,
     RedemptionView,
     StaffOrderTimeline,
@@ -138,6 +141,15 @@ async def place_order(
         headers["Preference-Applied"] = "respond-async"
     view = CurrentOrderView.of(placed.order)
     return _json(202, view, headers | {"ETag": etag(view.version)})
+
+
+@public.post("/quote", status_code=201, summary="What an order would cost")
+async def quote_order(
+    orders: Orders, caller: Caller, key: RequiredKey, body: Annotated[QuoteRequest, Body(openapi_examples=QUOTE_EXAMPLES)]
+) -> QuoteView:
+    """Nothing is reserved. Until `valid_until` its sums hold for an order of the same lines, address, warehouse, shipping and
+    discount codes that names its id."""
+    return QuoteView.of(await orders.quote(body, caller, key))
 
 
 @public.get("", summary="List orders, newest first")

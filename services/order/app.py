@@ -1,5 +1,6 @@
-"""What runs in the order process: the API, the relay, the consumer of shipping's and identity's events, and three jobs: one hands
-over to sagas what was accepted while they could not be told, one forgets customers, one takes the figures of all orders."""
+"""What runs in the order process: the API, the relay, the consumer of shipping's and identity's events, and four jobs: one hands
+over to sagas what was accepted while they could not be told, one forgets customers, one deletes old quotes, one takes the
+figures of all orders."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -23,6 +24,8 @@ from contracts.money import Money
 from contracts.platform import local_url
 from services.order import api, commands, consumers, figures, queries
 from services.order.access import ACCESS
+from services.order.adapters import TaxTable
+from services.order.cache import Tariffs
 from services.order.commands import OrderService, StoredKeys
 from services.order.model import inbox, metadata
 from services.order.model.placing import Terms
@@ -33,6 +36,7 @@ from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 
 HAND_OVER_SECONDS = 1.0
 FORGET_SECONDS = 5.0
+PURGE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 5.0
 """Between two tries to hand over while Temporal is away."""
 FIGURES_SECONDS = 15.0
@@ -44,10 +48,17 @@ class OrderSettings(ServiceSettings, TemporalSettings, HistorySettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_ORDER")
     database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_ORDER")
     catalog_url: str = local_url("catalog")
+    shipping_url: str = local_url("shipping")
     service_client_secret: SecretStr = Field(validation_alias="SERVICE_CLIENT_SECRET_ORDER")
     """What this process proves itself with to get its service token from identity."""
     review_threshold: Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=3)] = Decimal(250)
     """In USD: an order of at least this much is held for an operator before the money is taken."""
+    free_shipping_from: Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=3)] = Decimal(50)
+    """In USD: an order whose goods cost at least this much is sent free of charge, by standard."""
+    prices_include_tax: bool = False
+    """Whether the catalogue's prices and the tariff include tax; else it is added to them."""
+    quote_valid_seconds: Annotated[int, Field(ge=1, le=604_800)] = 900
+    """How long a quote may be ordered."""
     review_deadline_seconds: Seconds = 86_400
     """How long it is held."""
     decision_seconds: Seconds = 3 * 86_400
@@ -73,6 +84,8 @@ def build(settings: OrderSettings) -> Service:
     orders = OrderService(
         database=database,
         catalog=ServiceClient("catalog", settings.catalog_url, http, tokens),
+        tariffs=Tariffs(ServiceClient("shipping", settings.shipping_url, http, tokens)),
+        taxes=TaxTable.shipped(),
         sagas=sagas,
         terms=Terms(
             Money(amount=settings.review_threshold),
@@ -80,6 +93,9 @@ def build(settings: OrderSettings) -> Service:
             decision_seconds=settings.decision_seconds,
             dispatch_seconds=settings.dispatch_seconds,
             silence_seconds=settings.silence_seconds,
+            free_shipping_from=Money(amount=settings.free_shipping_from),
+            prices_include_tax=settings.prices_include_tax,
+            quote_seconds=settings.quote_valid_seconds,
         ),
         wait=timedelta(seconds=settings.place_wait_seconds),
         keys=None if settings.histories_in_clear else keys,
@@ -98,6 +114,7 @@ def build(settings: OrderSettings) -> Service:
         jobs=[
             Job("hand over to sagas", orders.hand_over, every_s=HAND_OVER_SECONDS, longest_pause_s=LONGEST_PAUSE_SECONDS),
             Job("forget customers", partial(commands.forget_customers, database, sagas), every_s=FORGET_SECONDS),
+            Job("purge quotes", partial(commands.purge_quotes, database), every_s=PURGE_SECONDS),
             taken.job(),
         ],
         resources=[http, sagas, taken],

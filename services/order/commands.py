@@ -21,14 +21,13 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.logs import logger
-from chassis.statements import NOT_ALL, Write, locked, prepared
+from chassis.statements import NOT_ALL, Write, locked, prepared, sql
 from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import CustomerForgotten
-from contracts.ids import order_id_for
+from contracts.ids import order_id_for, quote_id_for
 from contracts.keys import WrappedKey
-from contracts.money import Money
 from contracts.orders import (
     FINAL_STATUSES,
     AdvanceOrder,
@@ -43,9 +42,11 @@ from contracts.orders import (
     ParcelDecision,
     PlaceOrder,
     PlaceOrderRequest,
+    QuoteRequest,
 )
 from contracts.parcels import ParcelChoice
 from services.order import figures
+from services.order.cache import Tariffs
 from services.order.model import (
     CustomerKey,
     Discount,
@@ -59,14 +60,17 @@ from services.order.model import (
     outbox,
     within_reach,
 )
-from services.order.model.discounts import Standing, codes_of, discounts_of, give_back, redeem, reductions
-from services.order.model.placing import KnownPlaces, Terms, priced, require_form
-from services.order.model.pricing import Reduction
+from services.order.model.discounts import NO_CODES, Standing, codes_of, discounts_of, give_back, redeem
+from services.order.model.placing import KnownPlaces, Terms, destination_of, placement, priced
+from services.order.model.pricing import Priced
+from services.order.model.quotes import Quote, orderable
+from services.order.ports import Taxes
 from temporal.keys import OwnDataKeys
 from temporal.orders import OrderSagas
 
 HAND_OVER_BATCH = 50
 FORGET_BATCH = 50
+PURGE_BATCH = 1000
 LEASE = timedelta(seconds=10)
 """How long one process has to hand over what it took; after that another may try. To hand over twice is harmless."""
 POLL_SECONDS = 0.1
@@ -100,6 +104,10 @@ _TAKES_ORDERS = """
       from (select forget_requested_at from customer_keys where customer_id = $1 for share) as key) as asked
     where 1 / (wishes = 0)::int = 1"""
 """Fails for a customer who is to be forgotten. Whoever wants that waits for this, or this for them: each has an answer."""
+_PURGE_QUOTES = sql(f"""
+    delete from quotes where quote_id in
+      (select quote_id from quotes where valid_until <= :now limit {PURGE_BATCH} for update skip locked) returning quote_id
+""")  # noqa: S608 - of a constant
 _OF_THESE = col(CustomerKey.customer_id) == any_(bindparam("ids", type_=ARRAY(Uuid)))
 _KEYS, _THESE_KEYS = prepared(select(CustomerKey).where(_OF_THESE)), locked(CustomerKey, _OF_THESE)
 _CODES = any_(bindparam("codes", type_=ARRAY(String)))
@@ -139,6 +147,8 @@ class OrderService:
 
     database: Database
     catalog: ServiceClient
+    tariffs: Tariffs
+    taxes: Taxes
     sagas: OrderSagas
     terms: Terms
     wait: timedelta
@@ -151,7 +161,8 @@ class OrderService:
         """Accept an order, or find the one that this key placed before, and wait for its outcome.
 
         Once its row is written the order is accepted, whatever is down. Refusals: idempotency_key_reused, validation_failed,
-        product_unknown, customer_forgotten. Raises Unavailable if the catalogue cannot be asked.
+        product_unknown, discount_refused, address_undeliverable, parcel_too_heavy, quote_expired, quote_mismatch,
+        customer_forgotten. Raises Unavailable if the catalogue cannot be asked, or shipping of a place that is new to it.
         """
         order_id = order_id_for(caller.subject, key.key)
         order = await self._accept(request, order_id, caller, key)
@@ -163,6 +174,22 @@ class OrderService:
             return Placed(order, outcome)
         order = await find_order(self.database, order_id) or order
         return Placed(order, order.kept_outcome or outcome)
+
+    async def quote(self, request: QuoteRequest, caller: Grant, key: IdempotencyKey) -> Quote:
+        """What an order costs, for a while. Whoever repeats the request gets the same quote. Its discount codes are not used yet:
+        whoever orders first has their last use.
+
+        Refusals: idempotency_key_reused, validation_failed, product_unknown, discount_refused, address_undeliverable,
+        parcel_too_heavy. Raises Unavailable.
+        """
+        quote_id, priced_by = quote_id_for(caller.subject, key.key), request.priced_by
+        quote = await find_quote(self.database, quote_id)
+        if quote is None:
+            priced = await self._priced(request, caller.subject)
+            valid = timedelta(seconds=self.terms.quote_seconds)
+            quote = await keep_quote(self.database, quote_id, caller.subject, priced_by, priced, valid)
+        quote.require_asked_by(priced_by)
+        return quote
 
     async def cancel(self, order_id: UUID, reason: str, caller: Grant, seen: int | None = None) -> CancelReply | OrderProgress:
         """Cancel an order and settle what was taken; where it is, if that is still being done after a while.
@@ -257,27 +284,41 @@ class OrderService:
         try:
             if self.keys:
                 await self.keys.for_an_order(caller.subject)
-            placement = await self._priced(request, order_id, caller, key)
+            if request.quote_id:
+                priced = orderable(await find_quote(self.database, request.quote_id), caller.subject, request)
+            else:
+                priced = await self._priced(request, caller.subject)
         except (Refusal, Unavailable):
             order = await find_order(self.database, order_id)
             if order is None:
                 raise
             return order
-        return await accept_order(self.database, placement, request.discount_codes)
+        placed = placement(
+            request,
+            priced,
+            order_id=order_id,
+            customer_id=caller.subject,
+            fingerprint=key.fingerprint,
+            terms=self.terms,
+        )
+        return await accept_order(self.database, placed, request.discount_codes)
 
-    async def _priced(self, request: PlaceOrderRequest, order_id: UUID, caller: Grant, key: IdempotencyKey) -> PlaceOrder:
-        if request.ship_to not in self.places:
-            await asyncio.to_thread(require_form, request.ship_to)
-            self.places.add(request.ship_to)
+    async def _priced(self, request: QuoteRequest, customer_id: UUID) -> Priced:
+        """What it costs this customer now. Refusals: validation_failed, product_unknown, discount_refused, address_undeliverable,
+        parcel_too_heavy. Raises Unavailable."""
+        destination = self.places.get(request.ship_to)
+        if destination is None:
+            destination = await asyncio.to_thread(destination_of, request.ship_to)
+            self.places.add(request.ship_to, destination)
         wanted = LookUpProducts(product_ids=[line.product_id for line in request.lines])
         found = await self.catalog.post("/internal/v1/products/lookup", wanted, ProductsFound)
         return priced(
             request,
             found.products,
-            order_id=order_id,
-            customer_id=caller.subject,
-            fingerprint=key.fingerprint,
+            tariff=await self.tariffs.of(destination.tariff),
+            taxes=await self.taxes.rates(destination.country, destination.region),
             terms=self.terms,
+            standings=await standings_of(self.database, request.discount_codes, customer_id),
         )
 
     async def _outcome(self, order: Order, wait: timedelta) -> Outcome | None:
@@ -429,6 +470,30 @@ async def note_handed_over(work: UnitOfWork, order_id: UUID, wish: CancelRequest
     existing(await work.get(Order, order_id)).handed_over(wish)
 
 
+# ── Quotes ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def find_quote(database: Database, quote_id: UUID) -> Quote | None:
+    """A quote that is kept, valid or not."""
+    async with database.reading() as session:
+        return await session.get(Quote, quote_id)
+
+
+@transaction
+async def keep_quote(
+    work: UnitOfWork, quote_id: UUID, customer_id: UUID, priced_by: str, priced: Priced, valid: timedelta
+) -> Quote:
+    """Keep a quote. Of two requests at once under one key the later one gets the quote of the earlier."""
+    quote, _ = await work.get_or_add(Quote.new(quote_id, customer_id, priced_by, priced, valid))
+    return quote
+
+
+@transaction
+async def purge_quotes(work: UnitOfWork) -> bool:
+    """Delete quotes that are no longer valid. Returns whether there may be more to do now."""
+    return len(await work.rows(_PURGE_QUOTES, now=utc_now())) == PURGE_BATCH
+
+
 # ── Discount codes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -459,14 +524,9 @@ async def disable_discount(work: UnitOfWork, code: str, seen: int | None = None)
     return discount
 
 
-async def reductions_for(database: Database, codes: Sequence[str], customer_id: UUID, items: Money) -> Sequence[Reduction]:
-    """What these codes take off an order of this customer whose goods cost `items`, if it is placed now. Nothing is used yet.
-
-    Refusal: discount_refused."""
-    if not codes:
-        return ()
-    rows = await database.rows(_STANDINGS, codes=list(codes), customer_id=customer_id)
-    return reductions(codes, _standings(rows), items, utc_now())
+async def standings_of(database: Database, codes: Sequence[str], customer_id: UUID) -> Mapping[str, Standing]:
+    """Those of these codes that there are, and how often they are used now, also by this customer."""
+    return _standings(await database.rows(_STANDINGS, codes=list(codes), customer_id=customer_id)) if codes else NO_CODES
 
 
 def _standings(rows: Sequence[Mapping[str, Any]]) -> dict[str, Standing]:

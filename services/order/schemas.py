@@ -13,11 +13,11 @@ from contracts.errors import ErrorCode, Problem
 from contracts.money import Money
 from contracts.orders import OrderLine, OrderState, OrderStatus, Outcome, TimelineEntry
 from contracts.parcels import ParcelChoice, Trouble
-from contracts.pricing import DiscountKind
+from contracts.pricing import DiscountKind, OrderCharges
 from services.order.model import DiscountTerms
 
 if TYPE_CHECKING:
-    from services.order.model import Discount, Order, Redemption
+    from services.order.model import Discount, Order, Quote, Redemption
 
 PLACE_EXAMPLES: Any = {
     "two products": {
@@ -32,6 +32,22 @@ PLACE_EXAMPLES: Any = {
                 "country": "US",
             },
             "payment_token": "tok_visa",
+        }
+    },
+    "express, with a discount code": {
+        "value": {
+            "lines": [{"product_id": "1029743", "quantity": 1}],
+            "ship_to": {
+                "name": "Ada Lovelace",
+                "line1": "100 King Street West",
+                "city": "Toronto",
+                "region": "ON",
+                "postal_code": "M5X 1A9",
+                "country": "CA",
+            },
+            "payment_token": "tok_visa",
+            "shipping": "express",
+            "discount_codes": ["WELCOME10"],
         }
     },
     "from one store": {
@@ -49,6 +65,28 @@ PLACE_EXAMPLES: Any = {
         }
     },
 }
+
+
+_NOT_QUOTED = ("payment_token", "quote_id")
+QUOTE_EXAMPLES: Any = {
+    name: {"value": {field: value for field, value in example["value"].items() if field not in _NOT_QUOTED}}
+    for name, example in PLACE_EXAMPLES.items()
+}
+
+
+class QuoteView(Contract):
+    """What an order costs, and until when it may be ordered at that."""
+
+    quote_id: UUID
+    """Of the order that takes it."""
+    valid_until: datetime
+    lines: tuple[OrderLine, ...]
+    charges: OrderCharges
+
+    @classmethod
+    def of(cls, quote: "Quote") -> Self:
+        priced = quote.priced
+        return cls(quote_id=quote.quote_id, valid_until=quote.valid_until, lines=priced.lines, charges=priced.charges)
 
 
 class ReasonBody(Request):
@@ -78,6 +116,8 @@ class OrderView(Contract):
     status: OrderStatus
     lines: tuple[OrderLine, ...]
     total: Money
+    charges: OrderCharges | None = None
+    """What the total is made of; null only of orders from before there were shipping and tax."""
     refunded: Money
     """What went back to the customer."""
     ship_to: Address
@@ -100,6 +140,7 @@ class OrderView(Contract):
             status=outcome.status,
             lines=order.order_lines,
             total=order.total,
+            charges=order.order_charges,
             refunded=Money.zero(order.currency),
             ship_to=Address.model_validate(order.ship_to),
             warehouse_id=outcome.warehouse_id,
@@ -126,6 +167,7 @@ class CurrentOrderView(OrderView):
             status=order.status,
             lines=order.order_lines,
             total=order.total,
+            charges=order.order_charges,
             refunded=order.refunded,
             ship_to=Address.model_validate(order.ship_to),
             warehouse_id=order.warehouse_id,

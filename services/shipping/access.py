@@ -21,5 +21,6 @@ ACCESS = AccessTable(
         "create": _SAGA,
         "cancel": _SAGA,
         "get_shipment_of_order": _SAGA,
+        "look_up_tariff": _SAGA,
     }
 )

@@ -1,4 +1,4 @@
-"""Shipping over HTTP: the public endpoints, the carrier's webhook, and the internal ones of the saga."""
+"""Shipping over HTTP: the public endpoints, the carrier's webhook, and the internal ones of the saga and the order service."""
 
 import time
 from functools import partial
@@ -15,9 +15,10 @@ from chassis.paging import Cursor, Limit
 from contracts import shipments as contract
 from contracts.base import ParcelNumber
 from contracts.paging import Page
-from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
+from contracts.shipments import CancelShipment, CreateShipment, LookUpTariff, ShipmentStatus, Tariff
 from services.shipping import commands, queries
 from services.shipping.access import ACCESS
+from services.shipping.model.rates import tariff_of
 from services.shipping.ports import Carrier
 from services.shipping.schemas import (
     AddressCheckRequest,
@@ -112,6 +113,11 @@ async def create(db: Db, carrier: TheCarrier, command: CreateShipment) -> contra
 @internal.post("/shipments/cancel", summary="Undo a booking")
 async def cancel(db: Db, carrier: TheCarrier, command: CancelShipment) -> contract.Shipment:
     return await commands.cancel_shipment(db, carrier, command)
+
+
+@internal.post("/shipping/tariff", summary="What parcels to a place cost")
+async def look_up_tariff(question: LookUpTariff) -> Tariff:
+    return tariff_of(question)
 
 
 @internal.get("/shipments/{order_id}", summary="One of an order's parcels")

@@ -1,9 +1,10 @@
 """The order service's state and rules: an order's record (order.py), what it takes to place one (placing.py), what it costs
-(pricing.py), discount codes (discounts.py), and the keys of customers (keys.py)."""
+(pricing.py), quotes of that (quotes.py), discount codes (discounts.py), and the keys of customers (keys.py)."""
 
 from services.order.model.discounts import Discount, DiscountTerms, DiscountUses, Redemption, no_such_discount
 from services.order.model.keys import CustomerKey
 from services.order.model.order import Order, created, existing, inbox, metadata, outbox, within_reach
+from services.order.model.quotes import Quote
 
 __all__ = [
     "CustomerKey",
@@ -11,6 +12,7 @@ __all__ = [
     "DiscountTerms",
     "DiscountUses",
     "Order",
+    "Quote",
     "Redemption",
     "created",
     "existing",

@@ -228,6 +228,10 @@ class Standing:
         return None
 
 
+NO_CODES: Mapping[str, Standing] = {}
+"""Of an order without codes."""
+
+
 def reductions(codes: Sequence[str], standings: Mapping[str, Standing], items: Money, at: datetime) -> tuple[Reduction, ...]:
     """What these codes take off an order whose goods cost `items`, in the codes' sequence.
 

@@ -43,6 +43,7 @@ from contracts.orders import (
     TimelineEntry,
 )
 from contracts.parcels import Trouble
+from contracts.pricing import OrderCharges
 
 metadata = new_metadata()
 outbox = Outbox("order", metadata)
@@ -109,6 +110,8 @@ class Order(Table, Aggregate, table=True):
     lines: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
     """OrderLine each."""
     currency: str = Field(max_length=3)
+    charges: dict[str, Any] | None = Field(default=None, sa_column=json_column())
+    """OrderCharges; null only of orders that cost the sum of their lines."""
     total_minor: int = Field(sa_column=Column(BigInteger, nullable=False))
     refunded_minor: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     ship_to: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
@@ -146,6 +149,7 @@ class Order(Table, Aggregate, table=True):
             status=OrderStatus.PENDING,
             lines=placement["lines"],
             currency=order.total.currency,
+            charges=placement["charges"],
             total_minor=order.total.minor,
             refunded_minor=0,
             ship_to=placement["ship_to"],
@@ -167,6 +171,11 @@ class Order(Table, Aggregate, table=True):
     @property
     def order_lines(self) -> tuple[OrderLine, ...]:
         return tuple(map(OrderLine.model_validate, self.lines))
+
+    @property
+    def order_charges(self) -> OrderCharges | None:
+        """What its total is made of."""
+        return OrderCharges.model_validate(self.charges) if self.charges else None
 
     @property
     def since(self) -> datetime:
@@ -313,7 +322,7 @@ class Order(Table, Aggregate, table=True):
         """The event that tells of reaching a status, if others are told of it."""
         who = {"order_id": self.order_id, "customer_id": self.customer_id, "total": self.total}
         if status == OrderStatus.CONFIRMED:
-            return OrderConfirmed(**who, lines=self.order_lines, warehouse_id=self.warehouse_id)
+            return OrderConfirmed(**who, lines=self.order_lines, charges=self.order_charges, warehouse_id=self.warehouse_id)
         if status == OrderStatus.CANCELLED:
             return OrderCancelled(
                 **who,
@@ -333,7 +342,9 @@ class Order(Table, Aggregate, table=True):
 
 def created(order: PlaceOrder) -> OrderCreated:
     """The event that tells of a new order."""
-    return OrderCreated(order_id=order.order_id, customer_id=order.customer_id, lines=order.lines, total=order.total)
+    return OrderCreated(
+        order_id=order.order_id, customer_id=order.customer_id, lines=order.lines, total=order.total, charges=order.charges
+    )
 
 
 def existing(order: Order | None) -> Order:

@@ -1,6 +1,6 @@
-"""The rules of placing an order: the address's form, the catalogue's prices, the terms."""
+"""The rules of placing an order: the address's form, what it costs, the terms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -12,7 +12,12 @@ from contracts.address import Address
 from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, FieldError, Refusal
 from contracts.money import Money
-from contracts.orders import LineRequest, OrderLine, PlaceOrder, PlaceOrderRequest
+from contracts.orders import LineRequest, OrderLine, PlaceOrder, PlaceOrderRequest, QuoteRequest, Speed
+from contracts.shipments import LookUpTariff, Tariff
+from services.order.model import pricing
+from services.order.model.discounts import NO_CODES, Standing, reductions
+from services.order.model.pricing import PlannedParcel, Priced, Reduction
+from services.order.ports import TaxRate
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,30 @@ class Terms:
     decision_seconds: int
     dispatch_seconds: int
     silence_seconds: int
+    free_shipping_from: Money | None = None
+    """From what its goods cost, after reductions, an order is sent free of charge by standard."""
+    prices_include_tax: bool = False
+    """Whether the catalogue's prices and the tariff do."""
+    quote_seconds: int = 900
+    """How long a quote may be ordered."""
 
     def needs_review(self, total: Money) -> bool:
         """Whether an order is held. One in a currency that the threshold does not speak of always is."""
         return total.currency != self.review_threshold.currency or total >= self.review_threshold
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where an order goes, as the country's post writes it, as far as shipping and tax depend on it."""
+
+    country: str
+    region: str | None
+    postal_code: str
+
+    @property
+    def tariff(self) -> LookUpTariff:
+        """What shipping is asked about it."""
+        return LookUpTariff.to(self.country, self.region, self.postal_code)
 
 
 class KnownPlaces:
@@ -37,16 +62,17 @@ class KnownPlaces:
 
     def __init__(self, at_most: int = 10_000) -> None:
         self._at_most = at_most
-        self._known: set[tuple[str | None, ...]] = set()
+        self._known: dict[tuple[str | None, ...], Destination] = {}
 
-    def __contains__(self, address: Address) -> bool:
-        return _place(address) in self._known
+    def get(self, address: Address) -> Destination | None:
+        """The destination of an address to a known place."""
+        return self._known.get(_place(address))
 
-    def add(self, address: Address) -> None:
-        """Remember the place of an address that `require_form` has let pass. When there are too many, it begins anew."""
+    def add(self, address: Address, destination: Destination) -> None:
+        """Remember the place of an address that `destination_of` has let pass. When there are too many, it begins anew."""
         if len(self._known) >= self._at_most:
             self._known.clear()
-        self._known.add(_place(address))
+        self._known[_place(address)] = destination
 
 
 def _place(address: Address) -> tuple[str | None, ...]:
@@ -54,39 +80,75 @@ def _place(address: Address) -> tuple[str | None, ...]:
     return address.country, address.region, address.city, address.postal_code
 
 
-def require_form(address: Address) -> None:
+def destination_of(address: Address) -> Destination:
     """Refusal: validation_failed, naming the fields that are not as addresses of that country are. Call it in a thread, as
     `chassis.postal` says."""
-    _, errors = postal.normalized(address.model_dump(exclude_none=True))
+    written, errors = postal.normalized(address.model_dump(exclude_none=True))
     if errors:
         raise _invalid("The address is not of the form that its country uses.", postal.within("ship_to", errors))
+    return Destination(address.country, written["region"] or None, written["postal_code"] or address.postal_code)
 
 
 def priced(
-    request: PlaceOrderRequest,
+    request: QuoteRequest,
     products: Sequence[CatalogProduct],
     *,
-    order_id: UUID,
-    customer_id: UUID,
-    fingerprint: str,
+    tariff: Tariff,
+    taxes: Sequence[TaxRate],
     terms: Terms,
-) -> PlaceOrder:
-    """The order at the catalogue's names and prices. Refusals: product_unknown, naming them; validation_failed, if its prices
-    do not add up to one sum of money."""
+    standings: Mapping[str, Standing] = NO_CODES,
+) -> Priced:
+    """What an order costs at the catalogue's prices. It is priced as one parcel, however many it takes: see ADR 31.
+
+    `standings`: of the request's discount codes. Refusals: product_unknown, naming them; discount_refused; address_undeliverable;
+    parcel_too_heavy; validation_failed, if its prices do not add up to one sum of money, or if no parcel goes there as fast.
+    """
     by_id = {product.product_id: product for product in products}
     missing = [line.product_id for line in request.lines if line.product_id not in by_id]
     if missing:
         raise Refusal(ErrorCode.PRODUCT_UNKNOWN, f"Not on sale: {', '.join(missing)}.", extra={"products": missing})
-    lines = tuple(_line(line, by_id[line.product_id]) for line in request.lines)
-    total = _total(lines)
+    lines = [_line(line, by_id[line.product_id]) for line in request.lines]
+    _require_one_currency(lines)
+    parcel = _parcel(lines, tariff, request.shipping)
+    try:
+        return pricing.price(
+            lines,
+            parcels=[parcel],
+            reductions=_reductions(request.discount_codes, lines, standings),
+            taxes=taxes,
+            prices_include_tax=terms.prices_include_tax,
+            free_shipping_from=terms.free_shipping_from if request.shipping == Speed.STANDARD else None,
+        )
+    except (OverflowError, ValidationError) as error:
+        too_much = FieldError(field="lines", code="total_too_large", detail="The order's total is too large.")
+        raise _invalid("The order is too large.", [too_much]) from error
+
+
+def _reductions(codes: Sequence[str], lines: Sequence[OrderLine], standings: Mapping[str, Standing]) -> Sequence[Reduction]:
+    """Refusal: discount_refused. ValidationError: the goods cost more than a sum of money can be."""
+    if not codes:
+        return ()
+    goods = Money.from_minor(sum(line.unit_price.minor * line.quantity for line in lines), lines[0].unit_price.currency)
+    return reductions(codes, standings, goods, utc_now())
+
+
+def placement(
+    request: PlaceOrderRequest, priced: Priced, *, order_id: UUID, customer_id: UUID, fingerprint: str, terms: Terms
+) -> PlaceOrder:
+    """The order as its saga gets it."""
+    total = priced.charges.total
     return PlaceOrder(
         order_id=order_id,
         customer_id=customer_id,
-        lines=lines,
+        lines=priced.lines,
         total=total,
+        charges=priced.charges,
         ship_to=request.ship_to,
         payment_token=request.payment_token,
         warehouse_id=request.warehouse_id,
+        delivery=request.delivery,
+        when_short=request.when_short,
+        shipping=request.shipping,
         needs_review=terms.needs_review(total),
         review_seconds=terms.review_seconds,
         decision_seconds=terms.decision_seconds,
@@ -107,8 +169,7 @@ def _line(line: LineRequest, product: CatalogProduct) -> OrderLine:
     )
 
 
-def _total(lines: Sequence[OrderLine]) -> Money:
-    """What all lines cost, in whole minor units: that is what a card can be charged."""
+def _require_one_currency(lines: Sequence[OrderLine]) -> None:
     currency = lines[0].unit_price.currency
     others = [n for n, line in enumerate(lines) if line.unit_price.currency != currency]
     if others:
@@ -117,12 +178,21 @@ def _total(lines: Sequence[OrderLine]) -> Money:
             "An order has one currency.",
             [FieldError(field=f"lines.{n}.product_id", code="other_currency", detail=detail) for n in others],
         )
-    try:
-        total = sum((line.total for line in lines), Money.zero(currency))
-    except ValidationError as error:
-        too_much = FieldError(field="lines", code="total_too_large", detail="The order's total is too large.")
-        raise _invalid("The order is too large.", [too_much]) from error
-    return Money.from_minor(total.minor, currency)
+
+
+def _parcel(lines: Sequence[OrderLine], tariff: Tariff, speed: Speed) -> PlannedParcel:
+    """All lines in one parcel. Refusals: address_undeliverable, parcel_too_heavy, validation_failed."""
+    if not tariff.services:
+        raise Refusal(ErrorCode.ADDRESS_UNDELIVERABLE, "No carrier of ours delivers to that country.")
+    weight = sum(line.weight_grams * line.quantity for line in lines)
+    if weight > tariff.heaviest_grams:
+        raise Refusal(ErrorCode.PARCEL_TOO_HEAVY, f"A parcel may weigh {tariff.heaviest_grams // 1000} kg at most.")
+    service = next((service for service in tariff.services if service.service == speed), None)
+    if service is None:
+        not_offered = FieldError(field="shipping", code="not_offered", detail=f"No parcel goes there by {speed}.")
+        raise _invalid("Parcels do not go there that fast.", [not_offered])
+    units = tuple(line.quantity for line in lines)
+    return PlannedParcel(service=service.service, price=service.price(weight), days=service.days, units=units)
 
 
 def _invalid(detail: str, errors: Sequence[FieldError]) -> Refusal:

@@ -20,6 +20,7 @@ from decimal import Decimal
 from contracts.money import Money
 from contracts.orders import OrderLine
 from contracts.pricing import AppliedDiscount, AppliedTax, DiscountKind, LineAmounts, OrderCharges, ShippingCharge
+from services.order.ports import TaxRate
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,6 @@ class Reduction:
     percent: Decimal | None = None
     """From 0 to 100: 15 is 15 %."""
     amount_minor: int | None = None
-
-
-@dataclass(frozen=True)
-class TaxRate:
-    """One tax of a destination."""
-
-    name: str
-    """E.g. "VAT 19 %"."""
-    rate: Decimal
-    """E.g. 0.19."""
-    on_shipping: bool = True
-    """Whether what a parcel costs is taxed, too."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +72,7 @@ def price(
     nothing off is not among the discounts of the charges.
     """
     currency = lines[0].unit_price.currency
-    items = [line.unit_price.minor * line.quantity for line in lines]
+    items = [line.total.minor for line in lines]
     left = list(items)
     applied: list[tuple[Reduction, int]] = []
     for reduction in reductions:

@@ -12,13 +12,13 @@ Price = the first kilogram + each further one begun; TARIFFS has the amounts. Ex
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
 from contracts.base import Contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
+from contracts.shipments import LookUpTariff, ServiceTariff, Tariff
 
 HEAVIEST_GRAMS = 150_000
 CURRENCY = "USD"
@@ -41,13 +41,6 @@ class ServiceLevel(StrEnum):
     EXPRESS = "express"
 
 
-@dataclass(frozen=True)
-class Tariff:
-    first_kilogram: Decimal
-    further_kilogram: Decimal
-    days: int
-
-
 class Rate(Contract):
     """What one way of sending a parcel costs."""
 
@@ -57,25 +50,18 @@ class Rate(Contract):
     """Working days until delivery, at most."""
 
 
-_Z, _STANDARD, _EXPRESS = Zone, ServiceLevel.STANDARD, ServiceLevel.EXPRESS
-TARIFFS: Mapping[Zone, Mapping[ServiceLevel, Tariff]] = {
-    _Z.DOMESTIC: {
-        _STANDARD: Tariff(Decimal("5.90"), Decimal("0.80"), 4),
-        _EXPRESS: Tariff(Decimal("14.90"), Decimal("1.60"), 1),
-    },
-    _Z.REMOTE: {_STANDARD: Tariff(Decimal("9.90"), Decimal("1.90"), 9)},
-    _Z.NEIGHBOUR: {
-        _STANDARD: Tariff(Decimal("14.90"), Decimal("2.40"), 8),
-        _EXPRESS: Tariff(Decimal("34.90"), Decimal("4.20"), 3),
-    },
-    _Z.EUROPE: {
-        _STANDARD: Tariff(Decimal("24.90"), Decimal("5.50"), 10),
-        _EXPRESS: Tariff(Decimal("54.90"), Decimal("8.90"), 4),
-    },
-    _Z.WORLD: {
-        _STANDARD: Tariff(Decimal("34.90"), Decimal("8.50"), 15),
-        _EXPRESS: Tariff(Decimal("79.90"), Decimal("13.50"), 6),
-    },
+def _tariff(service: ServiceLevel, first: str, further: str, days: int) -> ServiceTariff:
+    first_kilogram, further_kilogram = (Money(amount=Decimal(amount), currency=CURRENCY) for amount in (first, further))
+    return ServiceTariff(service=service, first_kilogram=first_kilogram, further_kilogram=further_kilogram, days=days)
+
+
+_STANDARD, _EXPRESS = ServiceLevel.STANDARD, ServiceLevel.EXPRESS
+TARIFFS: Mapping[Zone, tuple[ServiceTariff, ...]] = {
+    Zone.DOMESTIC: (_tariff(_STANDARD, "5.90", "0.80", 4), _tariff(_EXPRESS, "14.90", "1.60", 1)),
+    Zone.REMOTE: (_tariff(_STANDARD, "9.90", "1.90", 9),),
+    Zone.NEIGHBOUR: (_tariff(_STANDARD, "14.90", "2.40", 8), _tariff(_EXPRESS, "34.90", "4.20", 3)),
+    Zone.EUROPE: (_tariff(_STANDARD, "24.90", "5.50", 10), _tariff(_EXPRESS, "54.90", "8.90", 4)),
+    Zone.WORLD: (_tariff(_STANDARD, "34.90", "8.50", 15), _tariff(_EXPRESS, "79.90", "13.50", 6)),
 }
 
 
@@ -130,16 +116,16 @@ def rates(zone: Zone, weight_grams: int) -> list[Rate]:
     """Each way to send a parcel of this weight there, cheapest first. Refusal: parcel_too_heavy."""
     if weight_grams > HEAVIEST_GRAMS:
         raise too_heavy()
-    further = max(0, -(-weight_grams // 1000) - 1)
     offered = [
-        Rate(
-            service=service,
-            price=Money(amount=tariff.first_kilogram + tariff.further_kilogram * further, currency=CURRENCY),
-            days=tariff.days,
-        )
-        for service, tariff in TARIFFS[zone].items()
+        Rate(service=ServiceLevel(tariff.service), price=tariff.price(weight_grams), days=tariff.days) for tariff in TARIFFS[zone]
     ]
     return sorted(offered, key=lambda rate: rate.price.amount)
+
+
+def tariff_of(question: LookUpTariff) -> Tariff:
+    """What parcels of all weights cost there."""
+    zone = zone_of(question.country, question.region, question.postal_prefix)
+    return Tariff(services=TARIFFS[zone] if zone else (), heaviest_grams=HEAVIEST_GRAMS)
 
 
 def too_heavy() -> Refusal:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 import httpx2
@@ -22,6 +23,7 @@ from contracts.catalog import CatalogProduct, LookUpProducts, ProductsFound
 from contracts.identity import ServiceToken
 from contracts.money import Money
 from contracts.orders import AdvanceOrder, OrderLine, OrderStatus, PlaceOrder
+from contracts.shipments import LookUpTariff, ServiceTariff, Tariff
 from embedded import temporal
 from embedded.ports import free_port
 from services.order import commands
@@ -36,6 +38,23 @@ from tests.services.order.scripted import ScriptedOrder
 
 SHIP_TO = Address(
     name="Ada Lovelace", line1="1 Market Street", city="San Francisco", region="CA", postal_code="94105", country="US"
+)
+TARIFF = Tariff(
+    services=(
+        ServiceTariff(
+            service="standard",
+            first_kilogram=Money(amount=Decimal("5.90")),
+            further_kilogram=Money(amount=Decimal("0.80")),
+            days=4,
+        ),
+        ServiceTariff(
+            service="express",
+            first_kilogram=Money(amount=Decimal("14.90")),
+            further_kilogram=Money(amount=Decimal("1.60")),
+            days=1,
+        ),
+    ),
+    heaviest_grams=150_000,
 )
 S = OrderStatus
 MASTER_KEY = secrets.master_key("key-1")
@@ -67,11 +86,15 @@ async def worker(temporal_client: Client) -> AsyncIterator[None]:
 
 @dataclass
 class Catalogue:
-    """A catalogue (and the part of identity that gives service tokens) over HTTP, with prices that a test may change."""
+    """A catalogue over HTTP, with prices that a test may change; and what else is asked for an order: shipping's tariffs, and
+    identity for service tokens."""
 
     products: dict[str, CatalogProduct] = field(default_factory=dict)
     lookups: list[list[str]] = field(default_factory=list)
+    tariffs: list[LookUpTariff] = field(default_factory=list)
+    """Of which places the tariff was asked for."""
     away: bool = False
+    shipping_away: bool = False
     url: str = ""
 
     def put(self, product_id: str, price: str, currency: str = "USD") -> None:
@@ -89,6 +112,14 @@ class Catalogue:
         )
         return web.Response(text=found.model_dump_json(), content_type="application/json")
 
+    async def tariff_of(self, request: web.Request) -> web.Response:
+        place = LookUpTariff.model_validate(await request.json())
+        self.tariffs.append(place)
+        if self.shipping_away:
+            return web.Response(status=503)
+        tariff = TARIFF if place.country != "AQ" else TARIFF.model_copy(update={"services": ()})
+        return web.Response(text=tariff.model_dump_json(), content_type="application/json")
+
     async def give_token(self, request: web.Request) -> web.Response:
         token = ServiceToken(access_token="service", expires_in=600)
         return web.Response(text=token.model_dump_json(), content_type="application/json")
@@ -99,6 +130,7 @@ async def catalogue() -> AsyncIterator[Catalogue]:
     catalogue = Catalogue()
     app = web.Application()
     app.router.add_post("/internal/v1/products/lookup", catalogue.look_up)
+    app.router.add_post("/internal/v1/shipping/tariff", catalogue.tariff_of)
     app.router.add_post("/internal/v1/service-tokens", catalogue.give_token)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -123,6 +155,7 @@ def settings_for(database: Database, catalogue: Catalogue, temporal_address: str
     return OrderSettings(
         database_url=database.url,
         catalog_url=catalogue.url,
+        shipping_url=catalogue.url,
         identity_url=catalogue.url,
         temporal_address=temporal_address,
         place_wait_seconds=wait_s,

@@ -82,13 +82,16 @@ async def test_an_order_is_accepted_while_nobody_works_on_it(
     order = response.json()
     order_id = order_id_for(customer, "k1")
     assert (order["order_id"], order["status"], order["customer_id"]) == (str(order_id), "PENDING", str(customer))
-    assert (order["total"], len(order["lines"])) == ({"amount": "5.25", "currency": "USD"}, 2)
+    assert (order["total"], len(order["lines"])) == ({"amount": "12.33", "currency": "USD"}, 2)
+    sums = {name: order["charges"][name]["amount"] for name in ("items", "discount", "shipping", "tax")}
+    assert sums == {"items": "5.25", "discount": "0.00", "shipping": "6.70", "tax": "0.38"}
+    assert [line["amounts"]["shipping"] for line in order["lines"]] == [447, 223]
     assert response.headers["location"] == f"/api/v1/orders/{order_id}"
     # The saga exists, with everything it needs.
     handle = temporal_client.get_workflow_handle(order_workflow_id(order_id))
     started = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
     [sent] = await temporal_client.data_converter.decode(started.input.payloads, [PlaceOrder])
-    assert (sent.customer_id, str(sent.total), sent.payment_token) == (customer, "5.25 USD", "tok_visa")
+    assert (sent.customer_id, str(sent.total), sent.payment_token) == (customer, "12.33 USD", "tok_visa")
     assert (sent.needs_review, sent.review_seconds) == (False, 86_400)
 
 

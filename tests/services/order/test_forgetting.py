@@ -175,7 +175,7 @@ async def test_to_be_asked_twice_changes_nothing(orders: OrderService, database:
 def test_whatever_is_added_to_an_order_is_forgotten_or_named_here() -> None:
     """Who adds a column decides whether it names a person."""
     kept = {
-        *("order_id", "customer_id", "status", "lines", "currency", "total_minor", "refunded_minor", "warehouse_id"),
+        *("order_id", "customer_id", "status", "lines", "currency", "charges", "total_minor", "refunded_minor", "warehouse_id"),
         *("needs_review", "code", "trouble", "tracking_number", "placed_at", "confirmed_at", "updated_at", "version"),
     }
     blanked = {

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from contracts.money import Money
 from contracts.orders import OrderLine
 from contracts.pricing import DiscountKind, LineAmounts
-from services.order.model.pricing import PlannedParcel, Priced, Reduction, TaxRate, price, spread
+from services.order.model.pricing import PlannedParcel, Priced, Reduction, price, spread
+from services.order.ports import TaxRate
 
 VAT = TaxRate("VAT 19 %", Decimal("0.19"))
 

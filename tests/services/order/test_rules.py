@@ -1,5 +1,8 @@
 """The rules of placing an order, without any I/O."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from uuid import uuid4
 
 import pytest
@@ -8,16 +11,19 @@ from contracts.address import Address
 from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
-from contracts.orders import AdvanceOrder, LineRequest, OrderStatus, Outcome, PlaceOrder, PlaceOrderRequest
+from contracts.orders import AdvanceOrder, LineRequest, OrderStatus, Outcome, PlaceOrder, PlaceOrderRequest, Speed
+from contracts.shipments import Tariff
 from services.order.api import wants_async
 from services.order.commands import canceller
 from services.order.model import Order
-from services.order.model.placing import KnownPlaces, Terms, priced, require_form
+from services.order.model.placing import Destination, KnownPlaces, Terms, destination_of, placement, priced
+from services.order.ports import TaxRate
 from services.order.schemas import OrderView
 from tests.conftest import ADMIN
-from tests.services.order.conftest import SHIP_TO, S, new_order
+from tests.services.order.conftest import SHIP_TO, TARIFF, S, new_order
 
-TERMS = Terms(Money.model_validate({"amount": "250"}), 3600, 7200, 1800, 900)
+TERMS = Terms(Money.model_validate({"amount": "250"}), 3600, 7200, 1800, 900, free_shipping_from=Money.zero())
+VAT = TaxRate("VAT 19 %", Decimal("0.19"))
 
 
 def product(product_id: str, price: str, currency: str = "USD") -> CatalogProduct:
@@ -26,9 +32,22 @@ def product(product_id: str, price: str, currency: str = "USD") -> CatalogProduc
 
 
 def price(*products: CatalogProduct, **quantities: int) -> PlaceOrder:
+    return order_of(products, TERMS, quantities)
+
+
+def order_of(
+    products: Sequence[CatalogProduct],
+    terms: Terms,
+    quantities: Mapping[str, int],
+    *,
+    tariff: Tariff = TARIFF,
+    taxes: Sequence[TaxRate] = (),
+    shipping: Speed = Speed.STANDARD,
+) -> PlaceOrder:
     lines = [LineRequest(product_id=product_id, quantity=quantity) for product_id, quantity in quantities.items()]
-    request = PlaceOrderRequest(lines=lines, ship_to=SHIP_TO, payment_token="tok_visa", warehouse_id="w1")
-    return priced(request, products, order_id=uuid4(), customer_id=uuid4(), fingerprint="f", terms=TERMS)
+    request = PlaceOrderRequest(lines=lines, ship_to=SHIP_TO, payment_token="tok_visa", warehouse_id="w1", shipping=shipping)
+    costs = priced(request, products, tariff=tariff, taxes=taxes, terms=terms)
+    return placement(request, costs, order_id=uuid4(), customer_id=uuid4(), fingerprint="f", terms=terms)
 
 
 def fields(refused: pytest.ExceptionInfo[Refusal]) -> list[str]:
@@ -94,16 +113,58 @@ def test_large_orders_and_those_we_cannot_compare_are_held(amount: str, currency
 def test_an_address_has_the_form_of_its_country(change: dict[str, str | None], wrong: list[str]) -> None:
     address = Address.model_validate(SHIP_TO.model_dump() | change)
     if not wrong:
-        return require_form(address)
+        assert destination_of(address).country == address.country
+        return
     with pytest.raises(Refusal) as refused:
-        require_form(address)
+        destination_of(address)
     assert fields(refused) == wrong
-    return None
+
+
+def test_a_destination_is_written_as_the_post_writes_it() -> None:
+    address = SHIP_TO.model_copy(update={"region": "california"})
+    assert destination_of(address) == Destination("US", "CA", "94105")
+
+
+def test_an_order_costs_goods_shipping_and_tax() -> None:
+    order = order_of([product("milk", "10")], replace(TERMS, free_shipping_from=None), {"milk": 2}, taxes=[VAT])
+    assert order.charges
+    assert [str(order.charges.items), str(order.charges.shipping), str(order.charges.tax), str(order.total)] == [
+        "20.00 USD", "6.70 USD", "5.07 USD", "31.77 USD",
+    ]  # fmt: skip
+    assert order.charges.parcels[0].days == 4
+    assert order.lines[0].line_id == 1
+
+
+def test_what_is_free_from_a_sum_is_standard_shipping_alone() -> None:
+    terms = replace(TERMS, free_shipping_from=Money(amount=Decimal(20)))
+    for shipping, cost in ((Speed.STANDARD, 0), (Speed.EXPRESS, 1650)):
+        order = order_of([product("milk", "10")], terms, {"milk": 2}, shipping=shipping)
+        assert order.charges
+        assert order.charges.shipping.minor == cost
+
+
+def test_an_order_that_no_parcel_can_carry_is_refused_before_anything_is_done() -> None:
+    nowhere = TARIFF.model_copy(update={"services": ()})
+    slow = TARIFF.model_copy(update={"services": TARIFF.services[:1]})
+    for tariff, quantity, code in (
+        (nowhere, 1, ErrorCode.ADDRESS_UNDELIVERABLE),
+        (TARIFF, 215, ErrorCode.PARCEL_TOO_HEAVY),
+        (slow, 1, ErrorCode.VALIDATION_FAILED),
+    ):
+        with pytest.raises(Refusal) as refused:
+            order_of([product("milk", "1")], TERMS, {"milk": quantity}, tariff=tariff, shipping=Speed.EXPRESS)
+        assert refused.value.code == code
+
+
+def test_the_review_threshold_is_compared_with_all_that_is_paid() -> None:
+    milk = [product("milk", "249")]
+    assert not order_of(milk, TERMS, {"milk": 1}).needs_review
+    assert order_of(milk, TERMS, {"milk": 1}, taxes=[VAT]).needs_review
 
 
 def test_a_known_place_is_all_that_the_form_of_an_address_depends_on() -> None:
-    places = KnownPlaces(at_most=2)
-    places.add(SHIP_TO)
+    places, there = KnownPlaces(at_most=2), Destination("US", "CA", "94105")
+    places.add(SHIP_TO, there)
     for change, is_known in (
         ({"name": "Bob", "line1": "2 Market Street", "line2": "Flat 3"}, True),
         ({"postal_code": "10001"}, False),
@@ -112,11 +173,11 @@ def test_a_known_place_is_all_that_the_form_of_an_address_depends_on() -> None:
         ({"city": "Oakland"}, False),
         ({"country": "CA"}, False),
     ):
-        assert (Address.model_validate(SHIP_TO.model_dump() | change) in places) is is_known
+        assert places.get(Address.model_validate(SHIP_TO.model_dump() | change)) == (there if is_known else None)
     oakland, fresno = [SHIP_TO.model_copy(update={"city": city}) for city in ("Oakland", "Fresno")]
-    places.add(oakland)
-    places.add(fresno)
-    assert [address in places for address in (SHIP_TO, oakland, fresno)] == [False, False, True]
+    places.add(oakland, there)
+    places.add(fresno, there)
+    assert [places.get(address) for address in (SHIP_TO, oakland, fresno)] == [None, None, there]
 
 
 @pytest.mark.parametrize(

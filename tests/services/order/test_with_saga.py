@@ -119,7 +119,7 @@ async def test_a_confirmed_order_is_told_alike_for_ever(api: httpx2.AsyncClient,
     assert (cancelled.status_code, cancelled.json()["status"], cancelled.json()["refunded"]["amount"]) == (
         200,
         "CANCELLED",
-        "3.00",
+        "9.12",
     )
     assert (await ann.cancel(url)).json() == cancelled.json()
     again = await ann.place()
@@ -203,7 +203,7 @@ async def test_s10_a_lost_parcel_is_decided_about(
     decided = await api.post(f"{url}/parcel-decision", json={"choice": "refund", "reason": "gone"}, headers=support)
     assert decided.status_code == 200
     await ann.has(url, "REFUNDED")
-    assert (await ann.see(url)).json()["refunded"]["amount"] == "3.00"
+    assert (await ann.see(url)).json()["refunded"]["amount"] == "9.12"
     assert (await ann.cancel(url)).status_code == 409
     assert (await ann.place()).json() == first.json()
 

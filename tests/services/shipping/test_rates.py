@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import ErrorCode, Refusal
+from contracts.shipments import LookUpTariff
 from services.shipping.model import addresses, rates
 from services.shipping.model.rates import ServiceLevel, Zone
 from tests.services.shipping.parcels import ADDRESS
@@ -47,6 +48,17 @@ def test_more_never_costs_less_and_faster_costs_more(zone: Zone, grams: int) -> 
     assert [rate.service for rate in lighter] == [rate.service for rate in heavier]
     assert all(more.price >= less.price for less, more in zip(lighter, heavier, strict=True))
     assert [rate.days for rate in lighter] == sorted((rate.days for rate in lighter), reverse=True)
+
+
+@given(st.sampled_from(["US", "CA", "MX", "ES", "FR", "PT", "DE", "PR", "JP", "AQ"]), st.text("0123456789XYabxy ", max_size=9))
+def test_the_tariff_of_a_place_is_that_of_its_zone_for_all_weights(country: str, postal_code: str) -> None:
+    zone = rates.zone_of(country, None, postal_code)
+    tariff = rates.tariff_of(LookUpTariff.to(country, None, postal_code))
+    assert bool(tariff.services) == (zone is not None)
+    if zone:
+        for grams in (0, 1000, 1001, tariff.heaviest_grams):
+            offered = {rate.service: rate.price for rate in rates.rates(zone, grams)}
+            assert {service.service: service.price(grams) for service in tariff.services} == offered
 
 
 def test_too_heavy_a_parcel_has_no_rate() -> None:
