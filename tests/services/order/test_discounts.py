@@ -24,6 +24,9 @@ from services.order.model.discounts import Standing, give_back, redeem, reductio
 from services.order.model.pricing import Reduction
 from tests.conftest import TokenMint
 from tests.services.order.conftest import S, new_order
+from tests.services.order.test_api import body
+from tests.services.order.test_quotes import ask
+from tests.services.order.test_quotes import order as place
 
 NOW = utc_now()
 PERCENT, AMOUNT, FREE_SHIPPING = DiscountKind.PERCENT, DiscountKind.AMOUNT, DiscountKind.FREE_SHIPPING
@@ -360,3 +363,50 @@ async def test_a_redemption_names_nobody_but_by_ids() -> None:
     assert set(Redemption.model_fields) == {
         "order_id", "code", "customer_id", "amount_minor", "currency", "redeemed_at", "given_back_at",
     }  # fmt: skip
+
+
+async def test_codes_make_an_order_cheaper(client: httpx2.AsyncClient, database: Database, mint: TokenMint) -> None:
+    terms = DiscountTerms(AMOUNT, amount=usd("1"), minimum=usd("3"), combinable=True)
+    await commands.put_discount(database, "DOLLAR", terms)
+    await commands.put_discount(database, "SENT", DiscountTerms(FREE_SHIPPING, combinable=True))
+    headers = mint.headers(Role.CUSTOMER, subject=uuid4())
+    placed = await place(client, headers, discount_codes=["sent", " dollar "])
+    assert placed.status_code == 202
+    charges = placed.json()["charges"]
+    assert {name: charges[name]["amount"] for name in ("items", "discount", "shipping")} == {
+        "items": "3.00", "discount": "1.00", "shipping": "0.00",
+    }  # fmt: skip
+    assert {each["code"]: each["amount"]["amount"] for each in charges["discounts"]} == {"DOLLAR": "1.00", "SENT": "5.90"}
+    [use] = (await queries.list_redemptions(database, "SENT", None, 5)).items
+    assert (str(use.order_id), use.amount) == (placed.json()["order_id"], usd("5.90"))
+    small = await place(client, headers, lines=[{"product_id": "milk", "quantity": 1}], discount_codes=["SENT", "DOLLAR"])
+    assert (small.status_code, small.json()["code"]) == (422, "discount_refused")
+    assert [(error["field"], error["code"]) for error in small.json()["errors"]] == [("discount_codes.1", "minimum_not_reached")]
+    assert await used(database, "SENT") == 1
+
+
+async def test_a_quote_does_not_use_a_code_and_keeps_what_it_takes_off(
+    client: httpx2.AsyncClient, database: Database, mint: TokenMint
+) -> None:
+    await commands.put_discount(database, "ONCE", DiscountTerms(PERCENT, Decimal(50), max_uses=1))
+    first, second = mint.headers(Role.CUSTOMER, subject=uuid4()), mint.headers(Role.CUSTOMER, subject=uuid4())
+    quotes = [(await ask(client, headers, discount_codes=["ONCE"])).json() for headers in (first, second)]
+    assert {quote["charges"]["discount"]["amount"] for quote in quotes} == {"1.50"}
+    assert await used(database, "ONCE") == 0
+    await commands.put_discount(database, "ONCE", DiscountTerms(PERCENT, Decimal(1), max_uses=1, valid_until=utc_now()))
+    placed = await place(client, first, discount_codes=["ONCE"], quote_id=quotes[0]["quote_id"])
+    assert (placed.status_code, placed.json()["charges"]) == (202, quotes[0]["charges"])
+    late = await place(client, second, discount_codes=["ONCE"], quote_id=quotes[1]["quote_id"])
+    assert (late.status_code, late.json()["code"], late.json()["errors"][0]["code"]) == (422, "discount_refused", "used_up")
+
+
+async def test_a_repeated_order_is_the_same_whatever_has_become_of_its_code(
+    client: httpx2.AsyncClient, database: Database, mint: TokenMint
+) -> None:
+    await commands.put_discount(database, "ONCE", DiscountTerms(PERCENT, Decimal(50), max_uses=1))
+    headers = mint.headers(Role.CUSTOMER, subject=uuid4()) | {"Idempotency-Key": "k1", "Prefer": "respond-async"}
+    first, again = [
+        await client.post("/api/v1/orders", json=body() | {"discount_codes": ["ONCE"]}, headers=headers) for _ in range(2)
+    ]
+    assert (first.status_code, again.status_code, again.json()) == (202, 202, first.json())
+    assert await used(database, "ONCE") == 1
