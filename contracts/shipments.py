@@ -83,7 +83,6 @@ class Tariff(Contract):
 
     services: Annotated[tuple[ServiceTariff, ...], Field(max_length=20)] = ()
     """None: no parcel of ours goes there."""
-    heaviest_grams: Weight
 
 
 class Shipment(Contract):

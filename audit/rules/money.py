@@ -148,9 +148,8 @@ def total_is_the_lines(world: World, check: Check) -> None:
             check.equal(order.order_id, "total", goods, order.total_minor, order.order_id, shown)
             continue
         charged = [minor(charge, order.currency) for charge in order.charges]
-        for name, of_lines, of_order in zip(
-            ("goods", "discount", "shipping", "tax", "total"), order.amounts, charged, strict=True
-        ):
+        parts = ("goods", "discount", "shipping", "tax", "total")
+        for name, of_lines, of_order in zip(parts, order.amounts, charged, strict=True):
             check.equal(order.order_id, name, of_lines, of_order, order.order_id, shown)
         check.equal(order.order_id, "goods at their prices", goods, charged[0], order.order_id, shown)
         check.equal(order.order_id, "total, as charged", charged[-1], order.total_minor, order.order_id, shown)

@@ -161,8 +161,8 @@ class OrderService:
         """Accept an order, or find the one that this key placed before, and wait for its outcome.
 
         Once its row is written the order is accepted, whatever is down. Refusals: idempotency_key_reused, validation_failed,
-        product_unknown, discount_refused, address_undeliverable, parcel_too_heavy, quote_expired, quote_mismatch,
-        customer_forgotten. Raises Unavailable if the catalogue cannot be asked, or shipping of a place that is new to it.
+        product_unknown, discount_refused, address_undeliverable, quote_expired, quote_mismatch, customer_forgotten.
+        Raises Unavailable if the catalogue cannot be asked, or shipping of a place that is new to it.
         """
         order_id = order_id_for(caller.subject, key.key)
         order = await self._accept(request, order_id, caller, key)
@@ -179,8 +179,8 @@ class OrderService:
         """What an order costs, for a while. Whoever repeats the request gets the same quote. Its discount codes are not used yet:
         whoever orders first has their last use.
 
-        Refusals: idempotency_key_reused, validation_failed, product_unknown, discount_refused, address_undeliverable,
-        parcel_too_heavy. Raises Unavailable.
+        Refusals: idempotency_key_reused, validation_failed, product_unknown, discount_refused, address_undeliverable.
+        Raises Unavailable.
         """
         quote_id, priced_by = quote_id_for(caller.subject, key.key), request.priced_by
         quote = await find_quote(self.database, quote_id)
@@ -304,8 +304,8 @@ class OrderService:
         return await accept_order(self.database, placed, request.discount_codes)
 
     async def _priced(self, request: QuoteRequest, customer_id: UUID) -> Priced:
-        """What it costs this customer now. Refusals: validation_failed, product_unknown, discount_refused, address_undeliverable,
-        parcel_too_heavy. Raises Unavailable."""
+        """What it costs this customer now. Refusals: validation_failed, product_unknown, discount_refused, address_undeliverable.
+        Raises Unavailable."""
         destination = self.places.get(request.ship_to)
         if destination is None:
             destination = await asyncio.to_thread(destination_of, request.ship_to)

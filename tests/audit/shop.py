@@ -126,7 +126,7 @@ class Shop:
             OrderRow(
                 order_id, customer or self._customer, status, "USD", total, refunded, code, trouble, *told, False,
                 _path(status, trouble, was_confirmed=was_confirmed), at, at if confirmed else None, at,
-                Decimal(total) / 100, f"milk x {QUANTITY}",
+                Decimal(total) / 100, f"milk x {QUANTITY}", True, *_sums(status, total),
             ),
         )  # fmt: skip
         is_held = status != S.CANCELLED
@@ -379,6 +379,14 @@ def remove(rows: Any, which: Callable[[Any], bool]) -> None:
     kept = [row for row in rows if not which(row)]
     assert len(kept) < len(rows)
     rows[:] = kept
+
+
+def _sums(status: OrderStatus, total: int) -> tuple[tuple[Decimal, ...] | None, tuple[int | None, ...]]:
+    """What an order's charges say, and its lines. Some are from before there were charges."""
+    if status == S.IN_REVIEW:
+        return None, (None,) * 5
+    amounts = (total, 0, 0, 0, total)
+    return tuple(Decimal(amount) / 100 for amount in amounts), amounts
 
 
 def _code(status: OrderStatus, *, was_confirmed: bool, declined: bool) -> str | None:

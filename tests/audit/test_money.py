@@ -112,7 +112,22 @@ def order_promises_a_refund(books: Books) -> None:
 
 
 def total_is_not_the_lines(books: Books) -> None:
+    change(books.orders, of(the(books, S.IN_REVIEW).order_id), lines_total=Decimal("12.51"))
+
+
+def goods_are_not_at_their_prices(books: Books) -> None:
     change(books.orders, of(the(books, S.CONFIRMED).order_id), lines_total=Decimal("12.51"))
+
+
+def charges_are_not_the_shares_of_the_lines(books: Books) -> None:
+    order = the(books, S.CONFIRMED)
+    change(books.orders, of(order.order_id), amounts=(*order.amounts[:2], 1, *order.amounts[3:]))
+
+
+def total_is_not_the_charges(books: Books) -> None:
+    order = the(books, S.CONFIRMED)
+    assert order.charges
+    change(books.orders, of(order.order_id), charges=(*order.charges[:4], Decimal("12.51")), amounts=(*order.amounts[:4], 1251))
 
 
 TAMPERINGS: Tamperings = {
@@ -146,7 +161,12 @@ TAMPERINGS: Tamperings = {
         hold_was_let_go_and_nobody_said_so,
     ],
     "refund_is_told": [order_promises_a_refund],
-    "total_is_the_lines": [total_is_not_the_lines],
+    "total_is_the_lines": [
+        total_is_not_the_lines,
+        goods_are_not_at_their_prices,
+        charges_are_not_the_shares_of_the_lines,
+        total_is_not_the_charges,
+    ],
 }
 
 

@@ -101,7 +101,7 @@ def priced(
     """What an order costs at the catalogue's prices. It is priced as one parcel, however many it takes: see ADR 31.
 
     `standings`: of the request's discount codes. Refusals: product_unknown, naming them; discount_refused; address_undeliverable;
-    parcel_too_heavy; validation_failed, if its prices do not add up to one sum of money, or if no parcel goes there as fast.
+    validation_failed, if its prices do not add up to one sum of money, or if no parcel goes there as fast.
     """
     by_id = {product.product_id: product for product in products}
     missing = [line.product_id for line in request.lines if line.product_id not in by_id]
@@ -109,11 +109,10 @@ def priced(
         raise Refusal(ErrorCode.PRODUCT_UNKNOWN, f"Not on sale: {', '.join(missing)}.", extra={"products": missing})
     lines = [_line(line, by_id[line.product_id]) for line in request.lines]
     _require_one_currency(lines)
-    parcel = _parcel(lines, tariff, request.shipping)
     try:
         return pricing.price(
             lines,
-            parcels=[parcel],
+            parcels=[_parcel(lines, tariff, request.shipping)],
             reductions=_reductions(request.discount_codes, lines, standings),
             taxes=taxes,
             prices_include_tax=terms.prices_include_tax,
@@ -181,12 +180,11 @@ def _require_one_currency(lines: Sequence[OrderLine]) -> None:
 
 
 def _parcel(lines: Sequence[OrderLine], tariff: Tariff, speed: Speed) -> PlannedParcel:
-    """All lines in one parcel. Refusals: address_undeliverable, parcel_too_heavy, validation_failed."""
+    """All lines in one parcel, however heavy: whether goods go in several is known when they are reserved. Refusals:
+    address_undeliverable, validation_failed. Raises ValidationError, if it costs more than a sum of money can be."""
     if not tariff.services:
         raise Refusal(ErrorCode.ADDRESS_UNDELIVERABLE, "No carrier of ours delivers to that country.")
     weight = sum(line.weight_grams * line.quantity for line in lines)
-    if weight > tariff.heaviest_grams:
-        raise Refusal(ErrorCode.PARCEL_TOO_HEAVY, f"A parcel may weigh {tariff.heaviest_grams // 1000} kg at most.")
     service = next((service for service in tariff.services if service.service == speed), None)
     if service is None:
         not_offered = FieldError(field="shipping", code="not_offered", detail=f"No parcel goes there by {speed}.")

@@ -125,7 +125,7 @@ def rates(zone: Zone, weight_grams: int) -> list[Rate]:
 def tariff_of(question: LookUpTariff) -> Tariff:
     """What parcels of all weights cost there."""
     zone = zone_of(question.country, question.region, question.postal_prefix)
-    return Tariff(services=TARIFFS[zone] if zone else (), heaviest_grams=HEAVIEST_GRAMS)
+    return Tariff(services=TARIFFS[zone] if zone else ())
 
 
 def too_heavy() -> Refusal:

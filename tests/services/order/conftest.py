@@ -54,7 +54,6 @@ TARIFF = Tariff(
             days=1,
         ),
     ),
-    heaviest_grams=150_000,
 )
 S = OrderStatus
 MASTER_KEY = secrets.master_key("key-1")

@@ -56,7 +56,7 @@ def test_the_tariff_of_a_place_is_that_of_its_zone_for_all_weights(country: str,
     tariff = rates.tariff_of(LookUpTariff.to(country, None, postal_code))
     assert bool(tariff.services) == (zone is not None)
     if zone:
-        for grams in (0, 1000, 1001, tariff.heaviest_grams):
+        for grams in (0, 1000, 1001, rates.HEAVIEST_GRAMS):
             offered = {rate.service: rate.price for rate in rates.rates(zone, grams)}
             assert {service.service: service.price(grams) for service in tariff.services} == offered
 
