@@ -253,7 +253,7 @@ def broken(rows: Rows, desk: Desk) -> Sequence[str]:
         if order is None or (redemption["given_back_at"] is None) != (order["status"] != "CANCELLED"):
             wrong.append(f"{redemption} of {order and order['status']}")
     held = [redemption for redemption in rows["redemptions"] if redemption["given_back_at"] is None]
-    if using or [row["times_used"] for row in rows["discount_uses"]] != [len(held)]:
+    if using or sum(row["times_used"] for row in rows["discount_uses"]) != len(held):
         wrong.append(f"{rows['discount_uses']}, but {len(held)} orders use it; {len(using)} orders do not know that they do")
     limits = {row["max_uses"] or row["max_uses_per_customer"] for row in rows["discounts"]}
     if limits == {2} and len(held) > 2 and not any(row["version"] > 1 for row in rows["discounts"]):
