@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from rich.box import SIMPLE
@@ -12,6 +13,7 @@ from cli.demo.baskets import Chosen
 from cli.demo.play import Played
 from testing.scenarios import ORDINARY, TOO_HEAVY, TROUBLES, rule_of
 
+PARTS = {"items": "goods", "discount": "discount", "shipping": "shipping", "tax": "tax"}
 SCENARIOS = (*TROUBLES, TOO_HEAVY, ORDINARY)
 
 
@@ -67,10 +69,29 @@ def comparison(played: Sequence[Played]) -> Table:
     return table
 
 
+def sums(played: Sequence[Played]) -> Table:
+    """What the orders that were not refused cost at first, and what of that is goods, shipping and tax."""
+    bodies = {one.order_id: one.seen.placed.body for one in played if one.seen.placed.body.get("charges")}
+    table = _table(f"What {len(bodies)} accepted orders cost")
+    for heading in ("Goods", "Discount", "Shipping", "sent free", "Tax", "Total"):
+        table.add_column(heading, justify="right")
+    charges = [body["charges"] for body in bodies.values()]
+    for currency in sorted({sums["total"]["currency"] for sums in charges}):
+        of_it = [sums for sums in charges if sums["total"]["currency"] == currency]
+        goods, discount, shipping, tax, total = (
+            f"{sum(Decimal(sums[part]['amount']) for sums in of_it)} {currency}"
+            for part in ("items", "discount", "shipping", "tax", "total")
+        )
+        free = sum(not Decimal(sums["shipping"]["amount"]) for sums in of_it)
+        table.add_row(goods, discount, shipping, str(free), tax, total)
+    return table
+
+
 def timeline(order: dict[str, Any], entries: Sequence[dict[str, Any]]) -> Table:
     """All that happened to one order, with the seconds since it was placed."""
-    title = f"Order {order['order_id']}: {len(order['lines'])} lines, {order['total']['amount']} {order['total']['currency']}"
-    table = _table(title)
+    charges, currency = order["charges"], order["total"]["currency"]
+    costs = ", ".join(f"{name} {charges[part]['amount']}" for part, name in PARTS.items() if Decimal(charges[part]["amount"]))
+    table = _table(f"Order {order['order_id']}: {len(order['lines'])} lines, {order['total']['amount']} {currency} ({costs})")
     table.add_column("After", justify="right")
     for heading in ("Status", "What", "Detail"):
         table.add_column(heading)

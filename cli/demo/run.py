@@ -60,6 +60,7 @@ async def _demo(console: Console, chosen: list[Chosen], baskets: Path | None, da
                 played = await play(shop, chosen, progress, run=f"demo-{time.time():.0f}")
             console.print(report.outcomes(played))
             console.print(report.comparison(played))
+            console.print(report.sums(played))
             await _tell_of_one(shop, played, console)
         kept = _promises_kept(history, data / "client-history.jsonl", console)
         clean = await _audit(platform, console)

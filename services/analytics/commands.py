@@ -15,6 +15,7 @@ from chassis.statements import sql
 from chassis.store import UnitOfWork
 from contracts.events import Event, OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded
 from contracts.money import Money, minor_units
+from contracts.orders import OrderLine
 
 
 class OrderCreated(Event):
@@ -142,7 +143,7 @@ def _told(event: OrderEvent, at: datetime) -> dict[str, Any]:
                     "product_id": line.product_id,
                     "name": line.name,
                     "quantity": line.quantity,
-                    "revenue_minor": minor_units(line.unit_price.amount * line.quantity, line.unit_price.currency),
+                    "revenue_minor": _revenue(line),
                 }
                 for line in event.lines
             ]
@@ -156,3 +157,10 @@ def _told(event: OrderEvent, at: datetime) -> dict[str, Any]:
         case OrderRefunded():
             back = event.refunded.minor
             return order | {"refunded_at": when, "refunded_minor": back, "lost_minor": back}
+
+
+def _revenue(line: OrderLine) -> int:
+    """What the goods of a line were sold for, in minor units: less its discount, and without shipping."""
+    if line.amounts:
+        return line.amounts.items - line.amounts.discount
+    return minor_units(line.unit_price.amount * line.quantity, line.unit_price.currency)

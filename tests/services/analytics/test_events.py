@@ -18,6 +18,7 @@ from chassis.statements import sql
 from contracts.errors import ErrorCode
 from contracts.events import CloudEvent, UserRegistered, event_of
 from contracts.money import Money
+from contracts.pricing import LineAmounts
 from services.analytics import queries
 from services.analytics.queries import Period
 from services.analytics.schemas import ProductOrder
@@ -223,3 +224,11 @@ async def test_a_yen_has_no_cents_and_a_dinar_has_three_digits(database: Databas
         page = await queries.sales_by_day(database, OCTOBER, currency=currency, cursor=None, limit=1)
         assert str(page.items[0].gross) == shown
         assert Money(amount=page.items[0].gross, currency=currency) == bought.total
+
+
+async def test_a_product_was_sold_for_what_its_discount_left(database: Database) -> None:
+    amounts = LineAmounts(items=300, discount=45, shipping=590, tax=18)
+    sold = order(line("milk", 2, "1.50").model_copy(update={"line_id": 1, "amounts": amounts}), customer_id=UUID(int=1))
+    await consume(database, [sold.created(at(1)), sold.confirmed(at(1, 13))])
+    [milk] = (await reports(database))["products"][0]["items"]
+    assert (milk["quantity"], str(milk["revenue"])) == (2, "2.55")
