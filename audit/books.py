@@ -162,6 +162,29 @@ class LineRow(NamedTuple):
     currency: str
 
 
+class DiscountUsesRow(NamedTuple):
+    """How often a discount code is used."""
+
+    code: str
+    counted: int
+    held: int
+    """Redemptions that were not given back."""
+
+
+class RedemptionRow(NamedTuple):
+    """A code of an order, from two sides: that it is used, and that it took something off."""
+
+    order_id: UUID
+    code: str
+    amount: int | None
+    """By the redemption, in minor units; None: there is none."""
+    currency: str | None
+    is_held: bool
+    charged: Decimal | None
+    """By the order's charges; None: it is not among them."""
+    charged_currency: str | None
+
+
 class PriceRow(NamedTuple):
     """What a product cost from one moment to another, by the catalogue's own history."""
 
@@ -376,6 +399,8 @@ class Books:
     forgotten: Sequence[ForgottenRow] = ()
     keys: Sequence[KeyRow] = ()
     lines: Sequence[LineRow] = ()
+    discount_uses: Sequence[DiscountUsesRow] = ()
+    redemptions: Sequence[RedemptionRow] = ()
     prices: Sequence[PriceRow] = ()
     payments: Sequence[PaymentRow] = ()
     charges: Sequence[ChargeRow] = ()

@@ -47,6 +47,20 @@ LINES = """
 select order_id, l->>'product_id', (l->'unit_price'->>'amount')::numeric, l->'unit_price'->>'currency'
 from orders, jsonb_array_elements(lines) as l
 """
+DISCOUNT_USES = """
+select code, coalesce(times_used, 0), coalesce(held, 0)
+from discount_uses full join (
+    select code, count(*) as held from redemptions where given_back_at is null group by code
+) as counted using (code)
+"""
+REDEMPTIONS = """
+select order_id, code, r.amount_minor, r.currency, r.order_id is not null and r.given_back_at is null, d.amount, d.currency
+from redemptions r full join (
+    select order_id, taken->>'code' as code, (taken->'amount'->>'amount')::numeric as amount,
+           taken->'amount'->>'currency' as currency
+    from orders, jsonb_array_elements(charges->'discounts') as taken
+) as d using (order_id, code)
+"""
 PRICES = "select product_id, amount_minor, currency, valid_from, valid_to from price_history"
 PAYMENTS = """
 with moved as (

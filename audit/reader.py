@@ -30,6 +30,7 @@ from audit.books import (
     Books,
     ChargeRow,
     DeadLetterRow,
+    DiscountUsesRow,
     EventRow,
     FactRow,
     ForgottenRow,
@@ -41,6 +42,7 @@ from audit.books import (
     ParcelRow,
     PaymentRow,
     PriceRow,
+    RedemptionRow,
     ReservationRow,
     ShipmentRow,
     Source,
@@ -145,6 +147,8 @@ class Reader:
         async with self._snapshot(Source.ORDER) as database:
             books.orders = await _rows(database, OrderRow._make, queries.ORDERS)
             books.lines = await _rows(database, LineRow._make, queries.LINES)
+            books.discount_uses = await _rows(database, DiscountUsesRow._make, queries.DISCOUNT_USES)
+            books.redemptions = await _rows(database, RedemptionRow._make, queries.REDEMPTIONS)
             books.keys = await _rows(database, KeyRow._make, queries.KEYS_TO_DESTROY)
             await self._read_outbox(database, Source.ORDER, books)
 

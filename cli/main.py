@@ -9,6 +9,7 @@ from uuid import UUID
 
 import typer
 
+from cli.discounts import discounts_app
 from cli.events import events_app
 from cli.keys import keys_app
 from cli.operators import DEFAULT_DATA
@@ -20,6 +21,7 @@ app = typer.Typer(name="commerce", no_args_is_help=True, add_completion=False, p
 
 histories = typer.Typer(no_args_is_help=True, help="Recorded histories of the order saga.")
 app.add_typer(histories, name="histories")
+app.add_typer(discounts_app, name="discounts")
 app.add_typer(events_app, name="events")
 app.add_typer(keys_app, name="keys")
 app.add_typer(orders_app, name="orders")

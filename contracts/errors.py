@@ -63,6 +63,7 @@ class ErrorCode(StrEnum):
     ORDER_UNKNOWN = "order_unknown"
     OWN_ORDER = "own_order"
     PURCHASE_LIMIT = "purchase_limit"
+    DISCOUNT_REFUSED = "discount_refused"
     ILLEGAL_TRANSITION = "illegal_transition"
     REVIEW_REJECTED = "review_rejected"
     REVIEW_EXPIRED = "review_expired"

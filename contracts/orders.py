@@ -33,7 +33,10 @@ from contracts.pricing import LineAmounts, OrderCharges
 
 PaymentToken = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{4,100}$")]
 """The provider's token for a card. Card numbers never reach the platform."""
-DiscountCode = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9_-]{1,39}$", to_upper=True, strip_whitespace=True)]
+DiscountCode = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{1,39}$", to_upper=True, strip_whitespace=True)
+]
+"""Written in capitals or not: it is kept in capitals."""
 
 
 class OrderStatus(StrEnum):

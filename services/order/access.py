@@ -5,6 +5,7 @@ from contracts.identity import Role
 
 _READ = {Role.CUSTOMER: Reach.OWN, Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL}
 _DECIDE = {Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL}
+_ADMIN = {Role.ADMIN: Reach.ALL}
 _SAGA = {Role.SERVICE: Reach.ALL}
 
 ACCESS = AccessTable(
@@ -20,6 +21,11 @@ ACCESS = AccessTable(
         "decide_parcel": _DECIDE,
         "pay_order": {Role.CUSTOMER: Reach.OWN, Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL},
         "answer_shortage": {Role.CUSTOMER: Reach.OWN, Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL},
+        "list_discounts": _DECIDE,
+        "get_discount": _DECIDE,
+        "list_redemptions": _DECIDE,
+        "put_discount": _ADMIN,
+        "disable_discount": _ADMIN,
         "get_erasure": _DECIDE,
         "advance_order": _SAGA,
         "look_up_keys": _SAGA,

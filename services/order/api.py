@@ -22,6 +22,7 @@ from contracts.keys import KeysFound, LookUpKeys
 from contracts.orders import (
     AdvanceOrder,
     CancelReply,
+    DiscountCode,
     OrderAdvanced,
     OrderProgress,
     OrderState,
@@ -38,12 +39,15 @@ from services.order.commands import OrderService, Placed
 from services.order.schemas import (
     CANCEL_EXAMPLES,
     DECISION_EXAMPLES,
+    DISCOUNT_EXAMPLES,
     PARCEL_DECISION_EXAMPLES,
     PAY_EXAMPLES,
     PLACE_EXAMPLES,
     QUOTE_EXAMPLES,
     SHORTAGE_EXAMPLES,
     CurrentOrderView,
+    DiscountBody,
+    DiscountView,
     ErasureProgress,
     OrderSummary,
     OrderTimeline,
@@ -52,14 +56,18 @@ from services.order.schemas import (
     PaymentDue,
     QuoteView,
     ReasonBody,
+    RedemptionView,
     StaffOrderTimeline,
     StaffOrderView,
+    StaleDiscount,
     StaleOrder,
+    UsedDiscountView,
 )
 from temporal.keys import KeySource
 
 log = logger(__name__)
 public = ACCESS.router(prefix="/api/v1/orders", tags=["orders"])
+discounts = ACCESS.router(prefix="/api/v1/discounts", tags=["discounts"])
 customers = ACCESS.router(prefix="/api/v1/customers", tags=["orders"])
 internal = ACCESS.router(prefix="/internal/v1/orders", tags=["internal"])
 internal_keys = ACCESS.router(prefix="/internal/v1/customer-keys", tags=["internal"])
@@ -94,6 +102,12 @@ CHANGED: dict[int | str, dict[str, Any]] = {
     412: {
         "model": StaleOrder,
         "description": "The order is no longer what `If-Match` says; `current` is what it is now. Nothing was done.",
+    }
+}
+TERMS_CHANGED: dict[int | str, dict[str, Any]] = {
+    412: {
+        "model": StaleDiscount,
+        "description": "The code is no longer what `If-Match` says; `current` is what it is now. Nothing was done.",
     }
 }
 ONLY_IF_UNCHANGED = (
@@ -272,6 +286,51 @@ async def answer_shortage(
     seen: OptionalSeenVersion,
 ) -> OrderProgress:
     return await _changed(db, caller, order_id, response, orders.answer_shortage(order_id, body, caller, seen))
+
+
+@discounts.get("", summary="List discount codes")
+async def list_discounts(db: MayLag, cursor: Cursor = None, limit: Limit = 50) -> Page[UsedDiscountView]:
+    return await queries.list_discounts(db, cursor, limit)
+
+
+@discounts.get("/{code}", summary="Read a discount code")
+async def get_discount(db: Db, code: DiscountCode, response: Response) -> UsedDiscountView:
+    return tagged(response, await queries.get_discount(db, code))
+
+
+@discounts.get("/{code}/redemptions", summary="The orders that use a discount code, the newest first")
+async def list_redemptions(db: MayLag, code: DiscountCode, cursor: Cursor = None, limit: Limit = 50) -> Page[RedemptionView]:
+    return await queries.list_redemptions(db, code, cursor, limit)
+
+
+@discounts.put(
+    "/{code}",
+    responses=TERMS_CHANGED,
+    summary="Add a discount code, or change its terms",
+    description="They hold for orders that are placed from now on. What was used stays used.",
+)
+async def put_discount(
+    db: Db,
+    caller: Caller,
+    code: DiscountCode,
+    body: Annotated[DiscountBody, Body(openapi_examples=DISCOUNT_EXAMPLES)],
+    response: Response,
+    seen: OptionalSeenVersion,
+) -> DiscountView:
+    with showing(DiscountView.of):
+        discount = await commands.put_discount(db, code, body.terms, seen)
+    log.info("discount_put", discount=code, by=str(caller.subject))
+    return tagged(response, DiscountView.of(discount))
+
+
+@discounts.post("/{code}/disable", responses=TERMS_CHANGED, summary="Accept no more orders with a discount code")
+async def disable_discount(
+    db: Db, caller: Caller, code: DiscountCode, response: Response, seen: OptionalSeenVersion
+) -> DiscountView:
+    with showing(DiscountView.of):
+        discount = await commands.disable_discount(db, code, seen)
+    log.info("discount_disabled", discount=code, by=str(caller.subject))
+    return tagged(response, DiscountView.of(discount))
 
 
 @customers.get("/{customer_id}/erasure", summary="How far the orders of a customer are who is to be forgotten")

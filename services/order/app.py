@@ -74,7 +74,7 @@ class OrderSettings(ServiceSettings, TemporalSettings, HistorySettings):
 def build(settings: OrderSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    routers = [api.public, api.customers, api.internal, api.internal_keys]
+    routers = [api.public, api.discounts, api.customers, api.internal, api.internal_keys]
     app = new_app("Orders", "Place, follow and cancel orders.", routers, {"database": database.ping}, ACCESS)
     stored, master = StoredKeys(database), settings.master_keys()
     keys = OwnDataKeys(stored, master) if master else None

@@ -5,13 +5,14 @@ The record is changed by the functions at the end, one transaction each. No netw
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam
+from sqlalchemy import ARRAY, String, Uuid, any_, bindparam, func
 from sqlmodel import col, or_, select
 
 from chassis.access import Grant
@@ -48,7 +49,21 @@ from contracts.orders import (
 from contracts.parcels import ParcelChoice
 from services.order import figures
 from services.order.cache import Tariffs
-from services.order.model import CustomerKey, Order, created, existing, idempotency, outbox, within_reach
+from services.order.model import (
+    CustomerKey,
+    Discount,
+    DiscountTerms,
+    DiscountUses,
+    Order,
+    Redemption,
+    created,
+    existing,
+    idempotency,
+    no_such_discount,
+    outbox,
+    within_reach,
+)
+from services.order.model.discounts import NO_CODES, Standing, codes_of, discounts_of, give_back, redeem
 from services.order.model.placing import KnownPlaces, Terms, destination_of, placement, priced
 from services.order.model.pricing import Priced
 from services.order.model.quotes import Quote, orderable
@@ -100,6 +115,24 @@ _PURGE_QUOTES = sql(f"""
 """)  # noqa: S608 - of a constant
 _OF_THESE = col(CustomerKey.customer_id) == any_(bindparam("ids", type_=ARRAY(Uuid)))
 _KEYS, _THESE_KEYS = prepared(select(CustomerKey).where(_OF_THESE)), locked(CustomerKey, _OF_THESE)
+_CODES = any_(bindparam("codes", type_=ARRAY(String)))
+_USES = locked(DiscountUses, col(DiscountUses.code) == _CODES)
+_REDEMPTIONS_OF = locked(Redemption, col(Redemption.order_id) == bindparam("order_id"))
+_USED_BY_CUSTOMER = (
+    select(func.count())
+    .where(
+        col(Redemption.customer_id) == bindparam("customer_id"),
+        col(Redemption.code) == col(Discount.code),
+        col(Redemption.given_back_at).is_(None),
+    )
+    .scalar_subquery()
+    .label("used_by_customer")
+)
+_STANDINGS = prepared(
+    select(Discount, col(DiscountUses.times_used), _USED_BY_CUSTOMER)
+    .join(DiscountUses, col(DiscountUses.code) == col(Discount.code))
+    .where(col(Discount.code) == _CODES)
+)
 _CUSTOMER_OF = prepared(select(col(Order.customer_id)).where(col(Order.order_id) == bindparam("order_id")))
 
 
@@ -133,8 +166,8 @@ class OrderService:
         """Accept an order, or find the one that this key placed before, and wait for its outcome.
 
         Once its row is written the order is accepted, whatever is down. Refusals: idempotency_key_reused, validation_failed,
-        product_unknown, address_undeliverable, quote_expired, quote_mismatch, customer_forgotten. Raises
-        Unavailable if the catalogue cannot be asked, or shipping of a place that is new to it.
+        product_unknown, discount_refused, address_undeliverable, quote_expired, quote_mismatch, customer_forgotten.
+        Raises Unavailable if the catalogue cannot be asked, or shipping of a place that is new to it.
         """
         order_id = order_id_for(caller.subject, key.key)
         order = await self._accept(request, order_id, caller, key)
@@ -186,15 +219,16 @@ class OrderService:
         return OrderProgress(order_id=order_id, status=state.status)
 
     async def quote(self, request: QuoteRequest, caller: Grant, key: IdempotencyKey) -> Quote:
-        """What an order costs, for a while. Whoever repeats the request gets the same quote.
+        """What an order costs, for a while. Whoever repeats the request gets the same quote. Its discount codes are not used yet:
+        whoever orders first has their last use.
 
-        Refusals: idempotency_key_reused, validation_failed, product_unknown, address_undeliverable. Raises
-        Unavailable.
+        Refusals: idempotency_key_reused, validation_failed, product_unknown, discount_refused, address_undeliverable.
+        Raises Unavailable.
         """
         quote_id, priced_by = quote_id_for(caller.subject, key.key), request.priced_by
         quote = await find_quote(self.database, quote_id)
         if quote is None:
-            priced = await self._priced(request)
+            priced = await self._priced(request, caller.subject)
             valid = timedelta(seconds=self.terms.quote_seconds)
             quote = await keep_quote(self.database, quote_id, caller.subject, priced_by, priced, valid)
         quote.require_asked_by(priced_by)
@@ -303,7 +337,7 @@ class OrderService:
             if request.quote_id:
                 priced = orderable(await find_quote(self.database, request.quote_id), caller.subject, request)
             else:
-                priced = await self._priced(request)
+                priced = await self._priced(request, caller.subject)
         except (Refusal, Unavailable):
             order = await find_order(self.database, order_id)
             if order is None:
@@ -317,11 +351,11 @@ class OrderService:
             fingerprint=key.fingerprint,
             terms=self.terms,
         )
-        return await accept_order(self.database, placed)
+        return await accept_order(self.database, placed, request.discount_codes)
 
-    async def _priced(self, request: QuoteRequest) -> Priced:
-        """What it costs now. Refusals: validation_failed, product_unknown, address_undeliverable. Raises
-        Unavailable."""
+    async def _priced(self, request: QuoteRequest, customer_id: UUID) -> Priced:
+        """What it costs this customer now. Refusals: validation_failed, product_unknown, discount_refused, address_undeliverable.
+        Raises Unavailable."""
         destination = self.places.get(request.ship_to)
         if destination is None:
             destination = await asyncio.to_thread(destination_of, request.ship_to)
@@ -334,6 +368,7 @@ class OrderService:
             tariff=await self.tariffs.of(destination.tariff),
             taxes=await self.taxes.rates(destination.country, destination.region),
             terms=self.terms,
+            standings=await standings_of(self.database, request.discount_codes, customer_id),
         )
 
     async def _outcome(self, order: Order, wait: timedelta) -> Outcome | None:
@@ -411,26 +446,36 @@ async def order_for(database: Database, order_id: UUID, caller: Grant) -> Order:
     return within_reach(await find_order(database, order_id), caller)
 
 
-async def accept_order(database: Database, placement: PlaceOrder) -> Order:
+async def accept_order(database: Database, placement: PlaceOrder, codes: Sequence[str] = ()) -> Order:
     """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier.
 
-    Refusal: customer_forgotten."""
+    `codes`: the discount codes of the request, in its sequence. Refusals: customer_forgotten, discount_refused."""
     try:
-        return await _add_order(database, placement)
+        return await _add_order(database, placement, codes)
     except AlreadyThere:
         return existing(await find_order(database, placement.order_id))
     except NOT_ALL as error:
         if before := await find_order(database, placement.order_id):
             return before
         raise Refusal(ErrorCode.CUSTOMER_FORGOTTEN, "The account has ended; nothing is ordered with it any more.") from error
+    except Refusal:
+        # The use that was the last one may have been the order's own.
+        if before := await find_order(database, placement.order_id):
+            return before
+        raise
 
 
 @transaction
-async def _add_order(work: UnitOfWork, placement: PlaceOrder) -> Order:
-    """Raises AlreadyThere; NOT_ALL, if the customer is to be forgotten."""
+async def _add_order(work: UnitOfWork, placement: PlaceOrder, codes: Sequence[str]) -> Order:
+    """Raises AlreadyThere; NOT_ALL, if the customer is to be forgotten. Refusal: discount_refused."""
     order = Order.placed(placement)
+    redemptions: Sequence[Redemption] = ()
+    if applied := [discount.code for discount in discounts_of(placement)]:
+        uses = await work.all(_USES, codes=applied)
+        standings = _standings(await work.rows(_STANDINGS, codes=applied, customer_id=placement.customer_id))
+        redemptions = redeem(placement, codes, standings, uses)
     work.at_last(Write(_TAKES_ORDERS, [placement.customer_id], 1))
-    work.add(order)
+    work.add(order, *redemptions)
     outbox.add(work, created(placement))
     work.when_committed(figures.placed_total.inc)
     return order
@@ -442,8 +487,16 @@ async def advance_order(work: UnitOfWork, command: AdvanceOrder) -> OrderAdvance
     order = await work.get(Order, command.order_id)
     if order is None:
         raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such order.")
+    uses: Sequence[DiscountUses] = ()
+    redemptions: Sequence[Redemption] = ()
+    if OrderStatus.CANCELLED in command.path and (codes := codes_of(order)):
+        # Before the order is changed: whoever places it again has locked the uses, and would wait for the change.
+        uses = await work.all(_USES, codes=codes)
+        redemptions = await work.all(_REDEMPTIONS_OF, order_id=order.order_id)
     before = figures.Standing.of(order)
     outbox.add(work, *order.advance(command))
+    if order.status == OrderStatus.CANCELLED:
+        give_back(redemptions, uses)
     work.when_committed(partial(figures.count_progress, before, order))
     return order.advanced()
 
@@ -514,6 +567,46 @@ async def keep_quote(
 async def purge_quotes(work: UnitOfWork) -> bool:
     """Delete quotes that are no longer valid. Returns whether there may be more to do now."""
     return len(await work.rows(_PURGE_QUOTES, now=utc_now())) == PURGE_BATCH
+
+
+# ── Discount codes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@transaction
+async def put_discount(work: UnitOfWork, code: str, terms: DiscountTerms, seen: int | None = None) -> Discount:
+    """Add a code, or change its terms. `seen`: the version that the caller has seen.
+
+    Refusals: not_found (never there although it was seen), stale_version."""
+    discount, is_new = await work.get_or_add(Discount.new(code, terms))
+    if is_new:
+        if seen is not None:
+            raise no_such_discount()
+        work.add(DiscountUses(code=code))
+        return discount
+    discount.require_version(seen)
+    discount.change(terms)
+    return discount
+
+
+@transaction
+async def disable_discount(work: UnitOfWork, code: str, seen: int | None = None) -> Discount:
+    """No order is accepted with a code any more. Refusals: not_found, stale_version."""
+    discount = await work.get(Discount, code)
+    if discount is None:
+        raise no_such_discount()
+    discount.require_version(seen)
+    discount.disable()
+    return discount
+
+
+async def standings_of(database: Database, codes: Sequence[str], customer_id: UUID) -> Mapping[str, Standing]:
+    """Those of these codes that there are, and how often they are used now, also by this customer."""
+    return _standings(await database.rows(_STANDINGS, codes=list(codes), customer_id=customer_id)) if codes else NO_CODES
+
+
+def _standings(rows: Sequence[Mapping[str, Any]]) -> dict[str, Standing]:
+    """Of the rows of `_STANDINGS`, by code."""
+    return {row["code"]: Standing(Discount.model_validate(dict(row)), row["times_used"], row["used_by_customer"]) for row in rows}
 
 
 # ── Who is to be forgotten ───────────────────────────────────────────────────────────────────────────────────────────────────

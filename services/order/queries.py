@@ -20,16 +20,18 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.keys import WrappedKey
 from contracts.orders import FINAL_STATUSES, OrderState, OrderStatus
 from contracts.paging import Page
-from services.order.model import CustomerKey, Order, within_reach
+from services.order.model import CustomerKey, Discount, DiscountUses, Order, Redemption, no_such_discount, within_reach
 from services.order.schemas import (
     CurrentOrderView,
     ErasureProgress,
     OrderSummary,
     OrderTimeline,
+    RedemptionView,
     StaffOrderTimeline,
     StaffOrderView,
     StaffTimelineItem,
     TimelineItem,
+    UsedDiscountView,
 )
 from temporal.orders import OrderSagas
 
@@ -39,6 +41,7 @@ _NOT_LISTED: tuple[Any, ...] = (
     *(Order.lines, Order.ship_to, Order.history, Order.charges, Order.placement, Order.outcome, Order.parcels),
 )
 """A list does not load each order's lines, charges, parcels, address and history, nor what it was placed with."""
+_WITH_USES = select(Discount, DiscountUses.times_used).join(DiscountUses, col(DiscountUses.code) == col(Discount.code))
 Answer = TypeVar("Answer")
 _OPEN = ", ".join(f"'{status}'" for status in OrderStatus if status not in FINAL_STATUSES)
 _IN_FLIGHT = sql(f"""
@@ -76,6 +79,43 @@ async def erasure_of(database: Database, customer_id: UUID) -> ErasureProgress:
         orders_left=orders_left,
         forgotten_at=key.forgotten_at,
     )
+
+
+async def get_discount(database: Database, code: str) -> UsedDiscountView:
+    """A discount code. Refusal: not_found."""
+    async with database.reading() as session:
+        found = (await session.exec(_WITH_USES.where(Discount.code == code))).first()
+    if found is None:
+        raise no_such_discount()
+    return UsedDiscountView.of(found[0], times_used=found[1])
+
+
+@may_lag
+async def list_discounts(database: Reader, cursor: str | None, limit: int) -> Page[UsedDiscountView]:
+    """Discount codes, by code. Refusal: invalid_cursor."""
+    query = _WITH_USES.order_by(Discount.code).limit(limit + 1)
+    after = decode_cursor(cursor, KeyPart.TEXT)
+    if after:
+        query = query.where(col(Discount.code) > after[0])
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, lambda row: UsedDiscountView.of(row[0], times_used=row[1]), lambda row: (row[0].code,))
+
+
+@may_lag
+async def list_redemptions(database: Reader, code: str, cursor: str | None, limit: int) -> Page[RedemptionView]:
+    """The orders that use a code, the newest first. Refusals: not_found, invalid_cursor."""
+    place = tuple_(col(Redemption.redeemed_at), col(Redemption.order_id))
+    query = select(Redemption).where(Redemption.code == code).limit(limit + 1)
+    query = query.order_by(col(Redemption.redeemed_at).desc(), col(Redemption.order_id).desc())
+    before = decode_cursor(cursor, KeyPart.TIME, KeyPart.ID)
+    if before:
+        query = query.where(place < before)
+    async with database.reading() as session:
+        if await session.get(Discount, code) is None:
+            raise no_such_discount()
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, RedemptionView.of, lambda row: (row.redeemed_at, row.order_id))
 
 
 async def version_of(database: Database, order_id: UUID) -> int:

@@ -1,19 +1,23 @@
 """Bodies of the public endpoints, beside those in `contracts.orders`."""
 
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Literal, Self
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from uuid import UUID
 
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+
 from contracts.address import Address
-from contracts.base import Contract, ParcelNumber, Reason, Request
+from contracts.base import LARGEST_QUANTITY, Contract, ParcelNumber, Reason, Request, Timestamp
 from contracts.errors import ErrorCode, Problem
 from contracts.money import Money
 from contracts.orders import OrderLine, OrderState, OrderStatus, Outcome, TimelineEntry
 from contracts.parcels import OrderParcel, ParcelChoice, ParcelStatus, Trouble
-from contracts.pricing import OrderCharges
+from contracts.pricing import DiscountKind, OrderCharges
+from services.order.model import DiscountTerms
 
 if TYPE_CHECKING:
-    from services.order.model import Order, Quote
+    from services.order.model import Discount, Order, Quote, Redemption
 
 PLACE_EXAMPLES: Any = {
     "two products": {
@@ -351,3 +355,134 @@ class StaffOrderTimeline(OrderTimeline):
     """The same for staff."""
 
     entries: tuple[StaffTimelineItem, ...]
+
+
+DISCOUNT_EXAMPLES: Any = {
+    "ten percent, once a customer": {
+        "value": {"kind": "percent", "percent": "10", "valid_until": "2030-01-01T00:00:00Z", "max_uses_per_customer": 1}
+    },
+    "five dollars off fifty": {
+        "value": {
+            "kind": "amount",
+            "amount": {"amount": "5.00", "currency": "USD"},
+            "minimum": {"amount": "50.00", "currency": "USD"},
+            "max_uses": 1000,
+        }
+    },
+    "free shipping, with other codes": {"value": {"kind": "free_shipping", "combinable": True}},
+}
+
+
+def _exact(money: Money) -> Money:
+    if money.minor <= 0 or Money.from_minor(money.minor, money.currency).amount != money.amount:
+        raise ValueError("is more than nothing, in coins that there are")
+    return money
+
+
+_Amount = Annotated[Money, AfterValidator(_exact)]
+_Uses = Annotated[int, Field(ge=1, le=LARGEST_QUANTITY, strict=True)]
+_Percent = Annotated[
+    Decimal,
+    Field(gt=0, le=100, max_digits=5, decimal_places=2),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
+                {"type": "string", "pattern": r"^\d{1,3}(\.\d{1,2})?$"},
+            ]
+        },
+        mode="validation",
+    ),
+]
+
+
+class DiscountBody(Request):
+    """What a code takes off, from which orders, and how often."""
+
+    kind: DiscountKind
+    percent: _Percent | None = None
+    """Of a `percent`: of what the goods cost."""
+    amount: _Amount | None = None
+    """Of an `amount`."""
+    minimum: _Amount | None = None
+    """What the goods of an order must cost at least."""
+    valid_from: Timestamp | None = None
+    valid_until: Timestamp | None = None
+    """From when on it is no longer valid."""
+    max_uses: _Uses | None = None
+    """How many orders may use it; those that were cancelled do not count."""
+    max_uses_per_customer: _Uses | None = None
+    combinable: bool = False
+    """Whether an order may use it together with other codes that are combinable, too."""
+    enabled: bool = True
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if (self.percent is not None) != (self.kind == DiscountKind.PERCENT):
+            raise ValueError("a percentage, and nothing else, has percent")
+        if (self.amount is not None) != (self.kind == DiscountKind.AMOUNT):
+            raise ValueError("an amount, and nothing else, has amount")
+        if self.amount and self.minimum and self.amount.currency != self.minimum.currency:
+            raise ValueError("amount and minimum are in one currency")
+        if self.valid_from and self.valid_until and self.valid_until <= self.valid_from:
+            raise ValueError("valid_until is after valid_from")
+        return self
+
+    @property
+    def terms(self) -> DiscountTerms:
+        return DiscountTerms(**{name: getattr(self, name) for name in DiscountBody.model_fields})
+
+
+class DiscountView(Contract):
+    """A discount code and its terms."""
+
+    code: str
+    kind: DiscountKind
+    percent: Decimal | None
+    amount: Money | None
+    minimum: Money | None
+    valid_from: datetime | None
+    valid_until: datetime | None
+    max_uses: int | None
+    max_uses_per_customer: int | None
+    combinable: bool
+    enabled: bool
+    created_at: datetime
+    updated_at: datetime
+    version: int
+    """Stands in the ETag; send it back as If-Match to change only what you have seen. To be used does not change it."""
+
+    @classmethod
+    def of(cls, discount: "Discount", **more: Any) -> Self:
+        names = DiscountView.model_fields
+        return cls(**{name: getattr(discount, name) for name in names}, **more)
+
+
+class UsedDiscountView(DiscountView):
+    """The same, and how often it is used."""
+
+    times_used: int
+    """By orders that were not cancelled."""
+
+
+class StaleDiscount(Problem):
+    """The code is no longer what the client has seen."""
+
+    current_version: int
+    current: DiscountView
+
+
+class RedemptionView(Contract):
+    """An order that uses a code."""
+
+    order_id: UUID
+    customer_id: UUID
+    amount: Money
+    """What the code took off."""
+    redeemed_at: datetime
+    given_back_at: datetime | None
+    """Since when it no longer counts, because the order was cancelled."""
+
+    @classmethod
+    def of(cls, redemption: "Redemption") -> Self:
+        return cls(**{name: getattr(redemption, name) for name in cls.model_fields})

@@ -36,6 +36,7 @@ from contracts.notifications import SendNotification
 from contracts.orders import AdvanceOrder, CancelReply, CancelRequest, OrderLine, Outcome, PlaceOrder
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
 from contracts.platform import SERVICE_NAMES
+from contracts.pricing import DiscountKind
 from contracts.shipments import CancelShipment, CreateShipment
 from embedded import temporal as embedded_temporal
 from embedded.ports import free_port
@@ -55,7 +56,9 @@ from services.notification.delivery import Delivery
 from services.notification.model import inbox as notification_inbox
 from services.order import commands as order
 from services.order import consumers as order_consumers
+from services.order.model import DiscountTerms
 from services.order.model import inbox as order_inbox
+from services.order.model.pricing import PlannedParcel, Reduction, price
 from services.payment import commands as payment
 from services.payment import consumers as payment_consumers
 from services.payment.adapters import HttpPaymentProvider
@@ -79,6 +82,7 @@ API_KEY = "test-key"
 PATIENCE = timedelta(seconds=60)
 """What a slow machine may take."""
 Reply = TypeVar("Reply", bound=BaseModel)
+CODE, DOLLAR = "DOLLAR", Money.from_minor(100, "USD")
 
 
 class Directory:
@@ -130,6 +134,7 @@ class Shop:
         key = IdempotencyKey("test", "first", "first")
         await warehousing.receive_stock(self.databases["inventory"], ADMIN, "410", lines, key, reference="first delivery")
         await self._take_stock()
+        await order.put_discount(self.databases["order"], CODE, DiscountTerms(kind=DiscountKind.AMOUNT, amount=DOLLAR))
 
     async def _take_stock(self) -> None:
         """A day in the warehouse: something broke, something was counted, and another warehouse wanted some."""
@@ -274,16 +279,22 @@ def _on_sale(product_id: str, price: str) -> catalog.ImportRow:
 
 
 def place_order(customer_id: UUID, card: str) -> PlaceOrder:
-    """Two lines for 23.40 USD."""
+    """Two lines for 23.40 USD, with a dollar off by a code and a dollar for the parcel."""
     lines = (
         OrderLine(product_id="milk", name="Milk", quantity=2, unit_price=Money(amount="2.70"), weight_grams=1000),
         OrderLine(product_id="cheese", name="Cheese", quantity=1, unit_price=Money(amount="18.00"), weight_grams=400),
     )
+    priced = price(
+        lines,
+        parcels=[PlannedParcel("standard", DOLLAR, days=3, units=(2, 1))],
+        reductions=[Reduction(CODE, DiscountKind.AMOUNT, amount_minor=DOLLAR.minor)],
+    )
     return PlaceOrder(
         order_id=uuid4(),
         customer_id=customer_id,
-        lines=lines,
-        total=Money(amount="23.40"),
+        lines=priced.lines,
+        total=priced.charges.total,
+        charges=priced.charges,
         ship_to=Address(name="Ann", line1="1 Main St", city="Springfield", region="IL", postal_code="62701", country="US"),
         payment_token=card,
         placed_at=utc_now(),

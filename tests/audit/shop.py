@@ -13,6 +13,7 @@ from audit.books import (
     PRODUCERS,
     Books,
     ChargeRow,
+    DiscountUsesRow,
     EventRow,
     FactRow,
     ForgottenRow,
@@ -24,6 +25,7 @@ from audit.books import (
     ParcelRow,
     PaymentRow,
     PriceRow,
+    RedemptionRow,
     ReservationRow,
     ShipmentRow,
     Source,
@@ -57,6 +59,7 @@ TOTAL = 1_250
 QUANTITY = 2
 PLACE = ("410", "milk")
 ELSEWHERE = ("411", "milk")
+CODE = "SPRING"
 CORRECTED, TRANSFERRED = -3, 10
 """Units: three were lost, and ten went elsewhere."""
 
@@ -127,6 +130,9 @@ class Shop:
                 Decimal(total) / 100, f"milk x {QUANTITY}", True, *_sums(status, total),
             ),
         )  # fmt: skip
+        is_held = status != S.CANCELLED
+        self._add("redemptions", RedemptionRow(order_id, CODE, 100, "USD", is_held, Decimal("1.00"), "USD"))
+        self._counts.update(uses=int(is_held))
         unit_price = total // QUANTITY
         self._add("lines", LineRow(order_id, PLACE[1], Decimal(unit_price) / 100, "USD"))
         self._add("prices", PriceRow(PLACE[1], unit_price, "USD", at - timedelta(hours=1), None))
@@ -195,6 +201,7 @@ class Shop:
         return Books(
             NOW,
             **tables,
+            discount_uses=[DiscountUsesRow(CODE, sums["uses"], sums["uses"]), DiscountUsesRow("UNUSED", 0, 0)],
             stock=[
                 StockRow(*PLACE, on_hand, open_, on_hand, received, CORRECTED, -TRANSFERRED, open_, gone, back),
                 StockRow(*ELSEWHERE, TRANSFERRED, 0, TRANSFERRED, 0, 0, TRANSFERRED, 0, 0, 0),

@@ -154,6 +154,28 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
     ]
 
 
+def tamperings_of_codes(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Tampering]:
+    """The same for the uses of the one discount code there is, which both orders have."""
+    orders = env["DATABASE_URL_ORDER"]
+    return [
+        Tampering(
+            "a use of a discount code was not counted",
+            frozenset({"discount_uses_are_counted"}),
+            lambda: row(orders, "discount_uses", "$1::uuid is not null", confirmed, times_used="times_used - 1"),
+        ),
+        Tampering(
+            "the order has a discount that no use of its code pays for",
+            frozenset({"redemptions_are_charged"}),
+            lambda: row(orders, "redemptions", "order_id = $1", confirmed, amount_minor="amount_minor - 1"),
+        ),
+        Tampering(
+            "the cancelled order never gave its code back",
+            frozenset({"discount_uses_are_counted", "cancelled_orders_gave_their_codes_back"}),
+            lambda: row(orders, "redemptions", "order_id = $1", cancelled, given_back_at="null"),
+        ),
+    ]
+
+
 def tamperings_of_the_forgotten(env: Environment, order_id: UUID) -> list[Tampering]:
     """Something personal comes back in each book that had some, of a customer who is forgotten; `order_id` is an order of theirs
     that arrived."""

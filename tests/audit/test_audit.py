@@ -28,7 +28,7 @@ from services.shipping import consumers as shipping_consumers
 from temporal.client import TemporalSettings
 from temporal.orders import OrderSagas
 from tests.audit.conftest import PATIENCE, Shop, place_order
-from tests.audit.tampering import long_ago, tamperings, tamperings_of_the_forgotten
+from tests.audit.tampering import long_ago, tamperings, tamperings_of_codes, tamperings_of_the_forgotten
 from tests.conftest import eventually
 
 RUN = "import sys, typer; from audit import audit_command; app = typer.Typer(); app.command()(audit_command); app()"
@@ -113,7 +113,8 @@ async def test_right_books_are_right(shop: Shop, played: Played) -> None:
 
 async def test_each_falsified_book_is_seen(shop: Shop, played: Played) -> None:
     settings = AuditSettings.of(shop.env)
-    for tampering in tamperings(shop.env, confirmed=played.confirmed, cancelled=played.cancelled):
+    orders = {"confirmed": played.confirmed, "cancelled": played.cancelled}
+    for tampering in [*tamperings(shop.env, **orders), *tamperings_of_codes(shop.env, **orders)]:
         async with tampering.done():
             report = await run_audit(settings)
         assert tampering.rules <= report.violated, tampering.name

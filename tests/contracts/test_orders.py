@@ -5,9 +5,10 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from contracts.money import Money
-from contracts.orders import FINAL_STATUSES, NEXT_STATUS, OrderStatus
+from contracts.orders import FINAL_STATUSES, NEXT_STATUS, DiscountCode, OrderStatus
 
 
 def test_every_status_leads_to_an_end_and_only_a_parcel_in_trouble_leads_back() -> None:
@@ -37,3 +38,14 @@ def test_minor_units_and_amounts_are_the_same_money(minor: int, currency: str) -
 def test_currencies_never_mix() -> None:
     with pytest.raises(ValueError, match="cannot mix"):
         Money(amount=Decimal(1), currency="USD") + Money(amount=Decimal(1), currency="EUR")
+
+
+@pytest.mark.parametrize(("written", "code"), [("SAVE10", "SAVE10"), (" save10 ", "SAVE10"), ("May-Day_1", "MAY-DAY_1")])
+def test_a_discount_code_may_be_written_in_small_letters(written: str, code: str) -> None:
+    assert TypeAdapter(DiscountCode).validate_python(written) == code
+
+
+@pytest.mark.parametrize("written", ["", "A", "-SAVE", "SAVE 10", "SÄVE", 41 * "A"])
+def test_other_things_are_no_discount_codes(written: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(DiscountCode).validate_python(written)

@@ -26,6 +26,7 @@ table = RouteTable()
         ("/api/v1/categories", "catalog"),
         ("/api/v1/orders/5f/timeline", "order"),
         ("/api/v1/payments", "payment"),
+        ("/api/v1/discounts/SPRING/redemptions", "order"),
         ("/api/v1/warehouses/w1", "inventory"),
         ("/api/v1/stock/receipts", "inventory"),
         ("/api/v1/stock/w1/milk", "inventory"),

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import pairwise
 from random import Random
@@ -17,8 +17,9 @@ from contracts.keys import WrappedKey
 from contracts.money import Money
 from contracts.orders import FINAL_STATUSES, NEXT_STATUS, AdvanceOrder, CancelRequest, OrderLine, OrderStatus, PlaceOrder
 from contracts.parcels import Trouble
+from contracts.pricing import AppliedDiscount, DiscountKind, OrderCharges
 from services.order import commands
-from services.order.model import CustomerKey
+from services.order.model import CustomerKey, DiscountTerms
 from tests.races.machine import Command, Rows, Subject, seeded_uuid
 
 TO = Address(name="A. Customer", line1="12 Main Street", city="Cincinnati", region="OH", postal_code="45202", country="US")
@@ -36,14 +37,26 @@ PATHS: tuple[tuple[int, tuple[OrderStatus, ...]], ...] = (
     (6, (_O.SHIPPED, _O.DELIVERED)),
 )
 """What a saga may tell: how many statuses came before, and which follow."""
+CODE = "RACE"
+UNLIMITED = DiscountTerms(kind=DiscountKind.AMOUNT, amount=Money(amount=Decimal(1)))
+TERMS = (
+    replace(UNLIMITED, max_uses=2),
+    replace(UNLIMITED, max_uses_per_customer=2),
+    replace(UNLIMITED, max_uses=1),
+    UNLIMITED,
+)
+"""Of the code. When a race begins, there is one more use."""
 
 
 @dataclass(frozen=True)
 class Desk:
     """Three orders: the first is confirmed, the second is written down, the third is new. Each one's customer has its id; the
-    first two have a key."""
+    first two have a key. Beside them orders of one customer that use a code: the first is written down, the others are new."""
 
     placements: tuple[PlaceOrder, ...]
+    with_code: tuple[PlaceOrder, ...]
+    terms: DiscountTerms
+    """Of the code, when the race begins."""
     requests: tuple[CancelRequest, ...] = (
         CancelRequest(reason="too late", requested_by="customer"),
         CancelRequest(reason="fraud", requested_by="operator"),
@@ -75,6 +88,16 @@ def placement(order_id: UUID) -> PlaceOrder:
     )
 
 
+def discounted(order_id: UUID, customer_id: UUID) -> PlaceOrder:
+    order = placement(order_id)
+    off, rest = Money(amount=Decimal(1)), Money(amount=Decimal(4))
+    applied = AppliedDiscount(code=CODE, kind=DiscountKind.AMOUNT, amount=off)
+    charges = OrderCharges(
+        items=order.total, discount=off, shipping=Money.zero(), tax=Money.zero(), total=rest, discounts=(applied,)
+    )
+    return order.model_copy(update={"customer_id": customer_id, "charges": charges, "total": rest})
+
+
 def wrapped(customer_id: UUID, by: str) -> WrappedKey:
     return WrappedKey(customer_id=customer_id, wrapped=f"wrapped by {by}".encode(), master_key_id=by)
 
@@ -87,7 +110,14 @@ def word(order_id: UUID, said: tuple[int, tuple[OrderStatus, ...]]) -> AdvanceOr
 
 
 async def prepare(database: Database, random: Random) -> Desk:
-    desk = Desk(tuple(placement(seeded_uuid(random)) for _ in range(3)))
+    customer_id = seeded_uuid(random)
+    desk = Desk(
+        placements=tuple(placement(seeded_uuid(random)) for _ in range(3)),
+        with_code=tuple(discounted(seeded_uuid(random), customer_id) for _ in range(3)),
+        terms=random.choice((TERMS[0], TERMS[1])),
+    )
+    await commands.put_discount(database, CODE, desk.terms)
+    await commands.accept_order(database, desk.with_code[0], [CODE])
     for order in desk.placements[:2]:
         await commands.accept_order(database, order)
         await commands.add_key(database, wrapped(order.customer_id, "key-1"))
@@ -118,6 +148,28 @@ def advance(desk: Desk, random: Random) -> Command:
 def wish(desk: Desk, random: Random) -> Command:
     order_id, request = desk.order(random), random.choice(desk.requests)
     return lambda database: commands.wish_to_cancel(database, order_id, request)
+
+
+def accept_with_code(desk: Desk, random: Random) -> Command:
+    order = random.choice(desk.with_code)
+    return lambda database: commands.accept_order(database, order, [CODE])
+
+
+def advance_with_code(desk: Desk, random: Random) -> Command:
+    """It mostly ends cancelled, which gives the code back."""
+    path = random.choice((*3 * [(1, (_O.CANCELLING, _O.CANCELLED))], (1, (_O.RESERVED,)), (2, (_O.CANCELLED,))))
+    command = word(random.choices(desk.with_code, (4, 1, 1))[0].order_id, path)
+    command = command.model_copy(update={"refunded": command.refunded and Money.zero()})
+    return lambda database: commands.advance_order(database, command)
+
+
+def put_discount(desk: Desk, random: Random) -> Command:
+    terms, seen = random.choice(TERMS), random.choice((None, 1))
+    return lambda database: commands.put_discount(database, CODE, terms, seen)
+
+
+def disable_discount(desk: Desk, random: Random) -> Command:
+    return lambda database: commands.disable_discount(database, CODE)
 
 
 def take(desk: Desk, random: Random) -> Command:
@@ -169,6 +221,10 @@ async def _destroy(work: UnitOfWork, customer_id: UUID) -> None:
 COMMANDS: dict[str, Callable[[Desk, Random], Command]] = {
     "accept": accept,
     "advance": advance,
+    "accept with a code": accept_with_code,
+    "advance with a code": advance_with_code,
+    "put discount": put_discount,
+    "disable discount": disable_discount,
     "wish to cancel": wish,
     "take to hand over": take,
     "note handed over": handed_over,
@@ -188,8 +244,20 @@ _EVENTS = {
 
 
 def broken(rows: Rows, desk: Desk) -> Sequence[str]:
-    """The path is legal, each step of it was told once, and what a saga does not know yet is to be handed over."""
+    """The path is legal, each step of it was told once, and what a saga does not know yet is to be handed over. Each order that
+    has a code uses it once, until it is cancelled; and the uses are counted."""
     wrong = []
+    using = {order["order_id"]: order for order in rows["orders"] if order["charges"]}
+    for redemption in rows["redemptions"]:
+        order = using.pop(redemption["order_id"], None)
+        if order is None or (redemption["given_back_at"] is None) != (order["status"] != "CANCELLED"):
+            wrong.append(f"{redemption} of {order and order['status']}")
+    held = [redemption for redemption in rows["redemptions"] if redemption["given_back_at"] is None]
+    if using or sum(row["times_used"] for row in rows["discount_uses"]) != len(held):
+        wrong.append(f"{rows['discount_uses']}, but {len(held)} orders use it; {len(using)} orders do not know that they do")
+    limits = {row["max_uses"] or row["max_uses_per_customer"] for row in rows["discounts"]}
+    if limits == {2} and len(held) > 2 and not any(row["version"] > 1 for row in rows["discounts"]):
+        wrong.append(f"{len(held)} uses")
     for order in rows["orders"]:
         path = [OrderStatus(entry["status"]) for entry in order["history"]]
         if (

@@ -23,7 +23,7 @@ from tests.replicas.test_replica import value
 LAG = {
     "identity": {"/api/v1/users"},
     "catalog": {"/api/v1/products", "/api/v1/categories"},
-    "order": {"/api/v1/orders"},
+    "order": {"/api/v1/orders", "/api/v1/discounts", "/api/v1/discounts/{code}/redemptions"},
     "payment": {"/api/v1/payments"},
     "inventory": {"/api/v1/warehouses", "/api/v1/stock"},
     "shipping": {"/api/v1/shipments", "/api/v1/tracking/{tracking_number}"},

@@ -1,6 +1,6 @@
 """The rules of placing an order: the address's form, what it costs, the terms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from contracts.money import Money
 from contracts.orders import LineRequest, OrderLine, PlaceOrder, PlaceOrderRequest, QuoteRequest, Speed
 from contracts.shipments import LookUpTariff, Tariff
 from services.order.model import pricing
+from services.order.model.discounts import NO_CODES, Standing, reductions
 from services.order.model.pricing import PlannedParcel, Priced, Reduction
 from services.order.ports import TaxRate
 
@@ -95,12 +96,12 @@ def priced(
     tariff: Tariff,
     taxes: Sequence[TaxRate],
     terms: Terms,
-    reductions: Sequence[Reduction] = (),
+    standings: Mapping[str, Standing] = NO_CODES,
 ) -> Priced:
     """What an order costs at the catalogue's prices. It is priced as one parcel, however many it takes: see ADR 31.
 
-    Refusals: product_unknown, naming them; address_undeliverable; validation_failed, if its prices do not add
-    up to one sum of money, or if no parcel goes there as fast.
+    `standings`: of the request's discount codes. Refusals: product_unknown, naming them; discount_refused; address_undeliverable;
+    validation_failed, if its prices do not add up to one sum of money, or if no parcel goes there as fast.
     """
     by_id = {product.product_id: product for product in products}
     missing = [line.product_id for line in request.lines if line.product_id not in by_id]
@@ -112,7 +113,7 @@ def priced(
         return pricing.price(
             lines,
             parcels=[_parcel(lines, tariff, request.shipping)],
-            reductions=reductions,
+            reductions=_reductions(request.discount_codes, lines, standings),
             taxes=taxes,
             prices_include_tax=terms.prices_include_tax,
             free_shipping_from=terms.free_shipping_from if request.shipping == Speed.STANDARD else None,
@@ -120,6 +121,14 @@ def priced(
     except (OverflowError, ValidationError) as error:
         too_much = FieldError(field="lines", code="total_too_large", detail="The order's total is too large.")
         raise _invalid("The order is too large.", [too_much]) from error
+
+
+def _reductions(codes: Sequence[str], lines: Sequence[OrderLine], standings: Mapping[str, Standing]) -> Sequence[Reduction]:
+    """Refusal: discount_refused. ValidationError: the goods cost more than a sum of money can be."""
+    if not codes:
+        return ()
+    goods = Money.from_minor(sum(line.unit_price.minor * line.quantity for line in lines), lines[0].unit_price.currency)
+    return reductions(codes, standings, goods, utc_now())
 
 
 def placement(

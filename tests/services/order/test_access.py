@@ -8,7 +8,9 @@ from chassis.database import Database
 from chassis.store import in_transaction
 from contracts.events import CustomerForgotten
 from contracts.identity import Role
+from contracts.pricing import DiscountKind
 from services.order import commands
+from services.order.model import DiscountTerms
 from tests.access import Rows, assert_access
 from tests.conftest import TokenMint
 from tests.services.order.conftest import Catalogue, stored
@@ -24,9 +26,12 @@ async def test_everybody_may_what_the_table_says(
     event = CustomerForgotten(customer_id=forgotten, by=forgotten)
     await in_transaction(database, lambda work: commands.wish_to_forget(work, event))
 
+    await commands.put_discount(database, "SPRING", DiscountTerms(kind=DiscountKind.FREE_SHIPPING))
+
     async def an_order() -> Rows:
         order = await stored(database)
-        return Rows({"order_id": str(order.order_id), "customer_id": str(forgotten)}, owner=order.customer_id)
+        values = {"order_id": str(order.order_id), "customer_id": str(forgotten), "code": "SPRING"}
+        return Rows(values, owner=order.customer_id)
 
     await assert_access("order", client, mint, an_order)
 
