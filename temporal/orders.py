@@ -9,7 +9,6 @@ from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflowservice.v1 import ResetActivityRequest
 from temporalio.client import (
     Client,
@@ -28,7 +27,6 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.converter import WorkflowSerializationContext
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCStatusCode
 
@@ -52,6 +50,7 @@ from contracts.orders import (
 from contracts.shipments import ShipmentUpdate
 from temporal.client import TemporalSettings, connect
 from temporal.codec import HistoryCodec
+from temporal.explaining import SagaSeen, saga_seen, words_in
 from temporal.keys import KeyDestroyed
 from temporal.names import (
     CUSTOMER_ID,
@@ -63,7 +62,7 @@ from temporal.names import (
     PLACED_BY,
     STUCK_UNDO,
 )
-from temporal.refusals import as_refusal, words_of
+from temporal.refusals import as_refusal
 
 RPC = timedelta(seconds=5)
 QUERY = timedelta(seconds=2)
@@ -233,7 +232,7 @@ class OrderSagas:
                         order_id,
                         step.activity_id,
                         step.attempt,
-                        await self._words(description.id, step.last_failure),
+                        await words_in(self._client, description.id, step.last_failure),
                         step.scheduled_time.ToDatetime(UTC),
                     )
                     for step in description.raw_description.pending_activities
@@ -262,6 +261,10 @@ class OrderSagas:
         """What the saga did; None if there is none. Fault: Unavailable."""
         return await self._query(order_id, "timeline", list[TimelineEntry])
 
+    async def seen(self, order_id: UUID) -> SagaSeen:
+        """All that Temporal knows of it, whether a worker is up or not. Fault: Unavailable, if Temporal does not answer."""
+        return await saga_seen(self._client, order_id)
+
     async def is_running(self, order_id: UUID) -> bool:
         """Whether a saga works on it, or may still have to write its end down. Fault: Unavailable."""
         try:
@@ -276,14 +279,6 @@ class OrderSagas:
         if self._codec:
             self._codec.belongs_to(order_workflow_id(order.order_id), order.customer_id)
         return start_options(order, update_id, so_far)
-
-    async def _words(self, workflow_id: str, failure: Failure) -> str:
-        """What went wrong, in clear."""
-        context = WorkflowSerializationContext(namespace=self._client.namespace, workflow_id=workflow_id)
-        try:
-            return words_of(await self._client.data_converter.with_context(context).decode_failure(failure))
-        except KeyDestroyed as error:
-            return error.message
 
     def _handle(self, order_id: UUID) -> WorkflowHandle[Any, Any]:
         return self._client.get_workflow_handle(order_workflow_id(order_id))

@@ -20,6 +20,7 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.keys import WrappedKey
 from contracts.orders import FINAL_STATUSES, OrderState, OrderStatus
 from contracts.paging import Page
+from services.order.explaining import Explanation, StaffExplanation, explained, explained_to_customer
 from services.order.model import CustomerKey, Order, within_reach
 from services.order.schemas import (
     CurrentOrderView,
@@ -93,6 +94,19 @@ async def get_timeline(
     if _is_staff_of(order, caller):
         return StaffOrderTimeline(order_id=order_id, source=source, entries=tuple(map(StaffTimelineItem.of, entries)))
     return OrderTimeline(order_id=order_id, source=source, entries=tuple(map(TimelineItem.of, entries)))
+
+
+async def explain(database: Database, sagas: OrderSagas, order_id: UUID, caller: Grant) -> Explanation | StaffExplanation:
+    """Where an order is and why, as the caller may know it; without Temporal, as far as the record knows. Refusal: not_found."""
+    order = await _order(database, order_id, caller)
+    seen, fault = None, None
+    if not order.is_over:
+        try:
+            seen = await sagas.seen(order_id)
+        except Unavailable as error:
+            fault = str(error)
+        order = await _order(database, order_id, caller)  # the saga may have gone on while it was asked
+    return explained(order, seen, fault) if _is_staff_of(order, caller) else explained_to_customer(order, seen)
 
 
 @may_lag
