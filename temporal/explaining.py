@@ -5,20 +5,20 @@ worker is up, but what is pending, since when, and who asks for work is still kn
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState, TaskQueueType
-from temporalio.api.failure.v1 import Failure
-from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
+from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import PendingActivityInfo, PendingWorkflowTaskInfo
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, GetWorkflowExecutionHistoryReverseRequest
 from temporalio.client import (
     Client,
     RPCError,
+    WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowQueryFailedError,
     WorkflowQueryRejectedError,
@@ -36,6 +36,8 @@ from temporal.refusals import words_of
 
 PATIENCE = timedelta(seconds=2)
 """For each answer."""
+EVENTS = 500
+"""So much of a history is looked at."""
 PROBLEMS = SearchAttributeKey.for_keyword_list("TemporalReportedProblems")
 """Set by the server when a saga's tasks fail again and again."""
 UNREADABLE = (KeyDestroyed, Unavailable)
@@ -51,6 +53,7 @@ class PendingStep:
     activity: str
     """Which command: `RefundPayment`."""
     since: datetime
+    """When it was tried first; if that cannot be told, when it was tried last."""
     attempt: int
     """The one that runs, or comes next."""
     runs: bool
@@ -77,6 +80,15 @@ class PendingTask:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """A worker that asks for work. One that is gone is listed for a minute more."""
+
+    identity: str
+    asked_at: datetime
+    """When it asked last; while it waits for work it asks once a minute."""
+
+
+@dataclass(frozen=True, slots=True)
 class SagaSeen:
     """One order's saga. Without any of it, Temporal knows no such saga: it was never started, or its history is gone."""
 
@@ -87,7 +99,7 @@ class SagaSeen:
     ended_at: datetime | None = None
     build: str | None = None
     """The build of the worker that it is pinned to; None: to none yet."""
-    workers: tuple[str, ...] | None = None
+    workers: tuple[WorkerSeen, ...] | None = None
     """Who asks for its work: workers of its build, or of any while it has none. None: that cannot be told."""
     steps: tuple[PendingStep, ...] = ()
     task: PendingTask | None = None
@@ -115,7 +127,7 @@ async def saga_seen(client: Client, order_id: UUID) -> SagaSeen:
     (state, silence), workers, steps = await asyncio.gather(
         _state(client, order_id),
         _workers(client, described.task_queue, build),
-        _steps(client, described.id, raw.pending_activities),
+        pending_steps(client, described),
     )
     return SagaSeen(
         exists=True,
@@ -130,13 +142,12 @@ async def saga_seen(client: Client, order_id: UUID) -> SagaSeen:
     )
 
 
-async def words_in(client: Client, workflow_id: str, failure: Failure) -> str:
-    """What went wrong in a failure, in clear if it can be read."""
-    context = WorkflowSerializationContext(namespace=client.namespace, workflow_id=workflow_id)
-    try:
-        return words_of(await client.data_converter.with_context(context).decode_failure(failure))
-    except KeyDestroyed as error:
-        return error.message
+async def pending_steps(client: Client, described: WorkflowExecutionDescription) -> tuple[PendingStep, ...]:
+    """The steps that a saga is trying, the oldest first."""
+    pending = described.raw_description.pending_activities
+    began = await _began(client, described) if pending else {}
+    steps = [_step(step, began.get(step.activity_id), await _last_error(client, described.id, step)) for step in pending]
+    return tuple(sorted(steps, key=lambda step: step.since))
 
 
 async def _state(client: Client, order_id: UUID) -> tuple[OrderState | None, str | None]:
@@ -146,11 +157,11 @@ async def _state(client: Client, order_id: UUID) -> tuple[OrderState | None, str
             return await handle.query("status", result_type=OrderState, rpc_timeout=PATIENCE), None
     except TimeoutError:
         return None, "no worker answered in time"
-    except (RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError, *UNREADABLE) as error:
+    except (RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError, *UNREADABLE, ValueError) as error:
         return None, _words(error)
 
 
-async def _workers(client: Client, task_queue: str, build: str | None) -> tuple[str, ...] | None:
+async def _workers(client: Client, task_queue: str, build: str | None) -> tuple[WorkerSeen, ...] | None:
     request = DescribeTaskQueueRequest(
         namespace=client.namespace,
         task_queue=TaskQueue(name=task_queue),
@@ -160,34 +171,51 @@ async def _workers(client: Client, task_queue: str, build: str | None) -> tuple[
         described = await client.workflow_service.describe_task_queue(request, timeout=PATIENCE)
     except RPCError:
         return None
+    asked: dict[str, datetime] = {}
+    for poller in described.pollers:
+        if build in (None, poller.deployment_options.build_id):
+            at = poller.last_access_time.ToDatetime(UTC)
+            asked[poller.identity] = max(at, asked.get(poller.identity, at))
     since = datetime.now(UTC) - POLLS
-    return tuple(sorted({poller.identity for poller in described.pollers if _polls_for(poller, build, since)}))
+    return tuple(WorkerSeen(identity, at) for identity, at in sorted(asked.items()) if at > since)
 
 
-def _polls_for(poller: PollerInfo, build: str | None, since: datetime) -> bool:
-    return poller.last_access_time.ToDatetime(UTC) > since and build in (None, poller.deployment_options.build_id)
-
-
-async def _steps(client: Client, workflow_id: str, pending: Sequence[PendingActivityInfo]) -> tuple[PendingStep, ...]:
-    steps = [_step(step, await _last_error(client, workflow_id, step)) for step in pending]
-    return tuple(sorted(steps, key=lambda step: step.since))
+async def _began(client: Client, described: WorkflowExecutionDescription) -> dict[str, datetime]:
+    """When steps were scheduled, by their names: what is pending tells of its last try only. Of a very long history, its end."""
+    request = GetWorkflowExecutionHistoryReverseRequest(
+        namespace=client.namespace,
+        execution=WorkflowExecution(workflow_id=described.id, run_id=described.run_id),
+        maximum_page_size=EVENTS,
+    )
+    try:
+        found = await client.workflow_service.get_workflow_execution_history_reverse(request, timeout=PATIENCE)
+    except RPCError:
+        return {}
+    began: dict[str, datetime] = {}
+    for event in found.history.events:
+        if event.HasField("activity_task_scheduled_event_attributes"):
+            name = event.activity_task_scheduled_event_attributes.activity_id
+            began.setdefault(name, event.event_time.ToDatetime(UTC))
+    return began
 
 
 async def _last_error(client: Client, workflow_id: str, step: PendingActivityInfo) -> str | None:
+    """In clear, if it can be read."""
     if not step.HasField("last_failure"):
         return None
+    context = WorkflowSerializationContext(namespace=client.namespace, workflow_id=workflow_id)
     try:
-        return await words_in(client, workflow_id, step.last_failure)
+        return words_of(await client.data_converter.with_context(context).decode_failure(step.last_failure))
     except UNREADABLE as error:
         return f"(cannot be read: {_words(error)})"
 
 
-def _step(step: PendingActivityInfo, last_error: str | None) -> PendingStep:
+def _step(step: PendingActivityInfo, began: datetime | None, last_error: str | None) -> PendingStep:
     states = PendingActivityState
     return PendingStep(
         step=step.activity_id,
         activity=step.activity_type.name,
-        since=step.scheduled_time.ToDatetime(UTC),
+        since=began or step.scheduled_time.ToDatetime(UTC),
         attempt=step.attempt,
         runs=step.state in (states.PENDING_ACTIVITY_STATE_STARTED, states.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED),
         paused=step.paused,

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -50,7 +50,7 @@ from contracts.orders import (
 from contracts.shipments import ShipmentUpdate
 from temporal.client import TemporalSettings, connect
 from temporal.codec import HistoryCodec
-from temporal.explaining import SagaSeen, saga_seen, words_in
+from temporal.explaining import SagaSeen, pending_steps, saga_seen
 from temporal.keys import KeyDestroyed
 from temporal.names import (
     CUSTOMER_ID,
@@ -228,15 +228,9 @@ class OrderSagas:
                 names = (execution.typed_search_attributes.get(STUCK_UNDO) or "").split(", ")
                 description = await self._client.get_workflow_handle(execution.id).describe(rpc_timeout=RPC)
                 found += [
-                    StuckUndo(
-                        order_id,
-                        step.activity_id,
-                        step.attempt,
-                        await words_in(self._client, description.id, step.last_failure),
-                        step.scheduled_time.ToDatetime(UTC),
-                    )
-                    for step in description.raw_description.pending_activities
-                    if step.activity_id in names
+                    StuckUndo(order_id, step.step, step.attempt, step.last_error or "", step.since)
+                    for step in await pending_steps(self._client, description)
+                    if step.step in names
                 ]
         except FAULTS as error:
             raise _fault(error) from error

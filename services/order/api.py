@@ -144,9 +144,7 @@ async def get_timeline(db: Db, orders: Orders, caller: Caller, order_id: UUID) -
     return await queries.get_timeline(db, orders.sagas, order_id, caller)
 
 
-@public.get(
-    "/{order_id}/explain", summary="Where an order is and why, and who may act", responses=EXPLAINED
-)
+@public.get("/{order_id}/explain", summary="Where an order is and why, and who may act", responses=EXPLAINED)
 async def explain_order(db: Db, orders: Orders, caller: Caller, order_id: UUID) -> StaffExplanation | Explanation:
     return await queries.explain(db, orders.sagas, order_id, caller)
 

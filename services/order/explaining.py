@@ -117,6 +117,14 @@ class Explanation(Contract):
     detail: str | None = None
 
 
+class Worker(Contract):
+    """Who asks Temporal for work."""
+
+    identity: str
+    asked_at: datetime
+    """When it asked last: once a minute, while it waits for work."""
+
+
 class SagaFacts(Contract):
     """What Temporal knows of its workflow."""
 
@@ -126,8 +134,8 @@ class SagaFacts(Contract):
     ended_at: datetime | None = None
     build: str | None = None
     """The build of the worker that it is pinned to."""
-    workers: tuple[str, ...] | None = None
-    """Who asked for work of that build in the last minute; null: not known."""
+    workers: tuple[Worker, ...] | None = None
+    """Of that build; one that is gone is listed for a minute more. Null: not known."""
     task_since: datetime | None = None
     """Since when its next move waits for a worker."""
     task_attempt: int | None = None
@@ -343,8 +351,9 @@ class _Explaining:
     """One order's explanation being made."""
 
     def __init__(self, order: Order, seen: SagaSeen | None, fault: str | None) -> None:
+        seen = None if order.is_over else seen
         self._order, self._seen, self._fault = order, seen, fault
-        self._state = seen.state if seen and not order.is_over else None
+        self._state = seen.state if seen else None
         self._status = self._state.status if self._state else order.status
         self._workflow = order_workflow_id(order.order_id)
         self._cause = self._cause_of()
@@ -452,7 +461,9 @@ class _Explaining:
                 return self._part("order", words, since=task, who=(A.OPERATOR,), attempt=attempt, calls=calls)
             case Cause.NO_ANSWER:
                 silence = seen.silence if seen else None
-                words = "its saga to answer: workers ask for work, but none has answered"
+                asked = max((worker.asked_at for worker in (seen and seen.workers) or ()), default=None)
+                last = f"; the last one asked for work at {_at(asked)}" if asked else ""
+                words = f"a worker to go on with it: none answers{last}"
                 return self._part("order", words, since=task, who=(A.OPERATOR,), last_error=silence, calls=(look,))
         return None
 
@@ -655,12 +666,18 @@ class _Explaining:
             ended_as=seen.ended_as,
             ended_at=seen.ended_at,
             build=seen.build,
-            workers=seen.workers,
+            workers=_workers(seen),
             task_since=seen.task.since if seen.task else None,
             task_attempt=seen.task.attempt if seen.task else None,
             problems=seen.problems,
             silence=seen.silence,
         )
+
+
+def _workers(seen: SagaSeen) -> tuple[Worker, ...] | None:
+    if seen.workers is None:
+        return None
+    return tuple(Worker(identity=worker.identity, asked_at=worker.asked_at) for worker in seen.workers)
 
 
 def _why_silent(seen: SagaSeen) -> Cause:

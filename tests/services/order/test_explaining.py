@@ -31,7 +31,7 @@ from services.order.explaining import (
     explained_to_customer,
 )
 from services.order.model import Order
-from temporal.explaining import PendingStep, PendingTask, SagaSeen
+from temporal.explaining import PendingStep, PendingTask, SagaSeen, WorkerSeen
 from temporal.names import ASKING_UPDATES
 from testing.model import World
 from tests.services.order.conftest import new_order
@@ -73,7 +73,9 @@ def an_order(status: OrderStatus, trouble: Trouble | None = None, **facts: Any) 
 
 
 def running(state: OrderState | None = None, **more: Any) -> SagaSeen:
-    return SagaSeen(**{"exists": True, "runs": True, "build": "1.0.0", "workers": ("w1",), "state": state, **more})
+    return SagaSeen(
+        **{"exists": True, "runs": True, "build": "1.0.0", "workers": (WorkerSeen("w1", NOW),), "state": state, **more}
+    )
 
 
 def state_of(order: Order, **facts: Any) -> OrderState:
