@@ -21,7 +21,7 @@ from contracts.keys import WrappedKey
 from contracts.orders import FINAL_STATUSES, OrderState, OrderStatus
 from contracts.paging import Page
 from services.order.explaining import Explanation, StaffExplanation, explained, explained_to_customer
-from services.order.model import CustomerKey, Order, within_reach
+from services.order.model import CustomerKey, Order, existing, within_reach
 from services.order.schemas import (
     CurrentOrderView,
     ErasureProgress,
@@ -32,6 +32,7 @@ from services.order.schemas import (
     StaffTimelineItem,
     TimelineItem,
 )
+from temporal.explaining import SagaSeen
 from temporal.orders import OrderSagas
 
 ASK_SECONDS = 1.0
@@ -97,16 +98,18 @@ async def get_timeline(
 
 
 async def explain(database: Database, sagas: OrderSagas, order_id: UUID, caller: Grant) -> Explanation | StaffExplanation:
-    """Where an order is and why, as the caller may know it; without Temporal, as far as the record knows. Refusal: not_found."""
+    """Where an order is and why, as the caller may know it. Refusal: not_found."""
     order = await _order(database, order_id, caller)
-    seen, fault = None, None
-    if not order.is_over:
-        try:
-            seen = await sagas.seen(order_id)
-        except Unavailable as error:
-            fault = str(error)
-        order = await _order(database, order_id, caller)  # the saga may have gone on while it was asked
-    return explained(order, seen, fault) if _is_staff_of(order, caller) else explained_to_customer(order, seen)
+    is_staff = _is_staff_of(order, caller)
+    order, seen, fault = await _seen(database, sagas, order)
+    return explained(order, seen, fault) if is_staff else explained_to_customer(order, seen)
+
+
+async def explain_to_operator(database: Database, sagas: OrderSagas, order_id: UUID) -> StaffExplanation:
+    """The same for whoever has the platform's own databases at hand. Refusal: not_found."""
+    async with database.reading() as session:
+        order = existing(await session.get(Order, order_id))
+    return explained(*await _seen(database, sagas, order))
 
 
 @may_lag
@@ -169,6 +172,19 @@ async def refunds_owed(database: Database) -> Sequence[asyncpg.Record]:
 async def _order(database: Database, order_id: UUID, caller: Grant) -> Order:
     async with database.reading() as session:
         return within_reach(await session.get(Order, order_id), caller)
+
+
+async def _seen(database: Database, sagas: OrderSagas, order: Order) -> tuple[Order, SagaSeen | None, str | None]:
+    """The order's record, and what Temporal knows of its saga; or why it does not answer."""
+    if order.is_over:
+        return order, None, None
+    try:
+        seen, fault = await sagas.seen(order.order_id), None
+    except Unavailable as error:
+        seen, fault = None, str(error)
+    async with database.reading() as session:
+        # The saga may have gone on while it was asked, and told the record.
+        return existing(await session.get(Order, order.order_id)), seen, fault
 
 
 def _is_staff_of(order: Order, caller: Grant) -> bool:
