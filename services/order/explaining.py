@@ -165,7 +165,7 @@ EXPLAIN_EXAMPLES: Any = {
         "value": {
             "order_id": "0198c1f2-0000-7000-8000-000000000000",
             "status": "PAID",
-            "headline": "PAID, and waits for the parcel to be booked with the carrier (service shipping); which failed 7 times: "
+            "headline": "PAID, and waits for the parcel to be booked with the carrier (service shipping), which failed 7 times: "
             "carrier: 503; next try at 2026-11-27 08:11:02 UTC; until 2026-11-27 09:10:00 UTC, then the order is undone.",
             "since": "2026-11-27T08:10:00Z",
             "cause": "step_fails",
@@ -429,8 +429,10 @@ class _Explaining:
             if wait is not None:
                 waits.remove(wait)
             yield self._step(step, wait)
+        undoing = any(map(self._is_undo, steps))
         for wait in waits:
-            yield self._wait(wait)
+            if not (undoing and wait.part == "order" and A.PLATFORM in wait.who):  # which is all the undos together
+                yield self._wait(wait)
         for step in steps:
             if not _blocks(step):
                 yield self._step(step, None)
@@ -720,10 +722,10 @@ def _sentence(part: StaffPart) -> str:
     if part.service:
         words[0] += f" (service {part.service})"
     if part.last_error and part.attempt:
-        times = part.attempt - 1
-        words.append(f"which failed {'once' if times == 1 else f'{times} times'}: {part.last_error}")
+        times = max(part.attempt - 1, 1)
+        words[0] += f", which failed {'once' if times == 1 else f'{times} times'}: {part.last_error}"
     elif part.last_error:
-        words.append(part.last_error)
+        words[0] += f" ({part.last_error})"
     if part.next_try:
         words.append(f"next try at {_at(part.next_try)}")
     if part.until:

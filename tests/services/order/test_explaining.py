@@ -1,6 +1,7 @@
 """Why an order is where it is, of what its record, its saga and Temporal know: each status, each trouble, each fault; and what
 its customer is told of that."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,6 +35,7 @@ from services.order.model import Order
 from temporal.explaining import PendingStep, PendingTask, SagaSeen, WorkerSeen
 from temporal.names import ASKING_UPDATES
 from testing.model import World
+from tests.conftest import ROOT
 from tests.services.order.conftest import new_order
 from workflows.order import OrderWorkflow
 
@@ -245,7 +247,7 @@ def test_a_stuck_undo_may_be_tried_now_or_ended_by_hand() -> None:
         assert settle.command
         assert f"commerce undo settle {order.order_id} refund-payment" in settle.command
         assert retry.command == f"commerce undo retry {order.order_id} refund-payment"
-        assert [each.waiting_for for each in customer.parts if each.part == "payment"] == ["the money to go back"]
+        assert [(each.part, each.waiting_for) for each in customer.parts] == [("payment", "the money to go back")]
 
 
 def test_a_step_that_somebody_paused_says_so() -> None:
@@ -317,6 +319,12 @@ def test_a_wish_to_cancel_that_is_kept_says_when_it_is_passed_on() -> None:
         (part.waiting_for, part.next_try) for part in staff.parts
     ]
     assert staff.calls == ()
+
+
+def test_every_cause_is_in_the_operators_page() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \|", page[page.index("## Where is this order") :].partition("\n## ")[0], re.MULTILINE)
+    assert sorted(told) == sorted([*Cause, "cause"])  # with the head of the table
 
 
 def test_everything_that_a_saga_tries_and_takes_is_explained() -> None:
