@@ -37,10 +37,12 @@ SANDBOX = SandboxedWorkflowRunner(
         "pydantic",
         "temporal",
         "workflows.order_steps",
+        "workflows.parcels",
         "workflows.progress",
         "workflows.saga",
         "workflows.shields",
         "workflows.steps",
+        "workflows.waits",
     )
 )
 """For tests and replays: it catches what is not deterministic. Only the workflow's own modules are loaded anew for each run."""

@@ -1,9 +1,9 @@
-"""Stock: reserve, release, ship, restock."""
+"""Stock: reserve, release, split, ship, restock."""
 
 from temporalio import activity
 
 from activities.calls import ServiceActivities
-from contracts.inventory import ReleaseInventory, Reservation, ReserveInventory, RestockInventory, ShipInventory
+from contracts.inventory import ReleaseInventory, Reservation, ReserveInventory, RestockInventory, ShipInventory, SplitReservation
 
 
 class InventoryActivities(ServiceActivities):
@@ -18,6 +18,11 @@ class InventoryActivities(ServiceActivities):
     async def release(self, command: ReleaseInventory) -> Reservation:
         """Undo of reserve."""
         return await self._calls.post("/internal/v1/reservations/release", command, Reservation)
+
+    @activity.defn(name="SplitReservation")
+    async def split(self, command: SplitReservation) -> Reservation:
+        """Some of what a parcel was promised goes in another one."""
+        return await self._calls.post("/internal/v1/reservations/split", command, Reservation)
 
     @activity.defn(name="ShipInventory")
     async def ship(self, command: ShipInventory) -> Reservation:

@@ -20,6 +20,7 @@ from testing.model.world import WAREHOUSE, refused, unavailable
 from testing.sagas import Saga
 from testing.shop import until
 from workflows import order_steps
+from workflows.parcels import Parcel
 
 WITHIN_S = 120.0
 ANN = {"by": "ann", "reason": "looked at it"}
@@ -311,8 +312,8 @@ async def left_in_a_lost_task(stage: Stage) -> None:
     await stage.calls("ReserveInventory", 3)
     for step in (
         order_steps.reserve_inventory(order),
-        order_steps.process_payment(order),
-        order_steps.create_shipment(order, WAREHOUSE),
+        order_steps.process_payment(order, order.total, order.payment_token),
+        order_steps.create_shipment(order, Parcel(1, (), warehouse_id=WAREHOUSE), 1),
     ):
         stage.world.handle(step.argument)
     stage.leaves()

@@ -100,7 +100,8 @@ def _calls(calls: "tuple[StaffCall, ...]") -> Iterator[str]:
         choices = f" (choice: {', '.join(call.choices)})" if call.choices else ""
         yield f"  → {call.does}, by {', '.join(call.who)}{choices}"
         if call.path:
-            yield f"      {call.method} {call.path}{f' {json.dumps(call.body)}' if call.body else ''}"
+            headers = "".join(f" {name}: {value}" for name, value in call.headers.items())
+            yield f"      {call.method} {call.path}{headers}{f' {json.dumps(call.body)}' if call.body else ''}"
         if call.command:
             yield f"      {call.command}"
 

@@ -4,7 +4,7 @@ An event travels as a CloudEvent 1.0 in structured JSON mode (https://cloudevent
 (distributed tracing extension) and, as `partitionkey`, the id of the aggregate whose events must stay in order.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from contracts.inventory import MovementKind, StockLine
 from contracts.money import Money
 from contracts.notifications import NotificationKind
 from contracts.orders import OrderLine
-from contracts.parcels import Trouble
+from contracts.parcels import OrderParcel, Trouble
 
 IDENTITY = "identity-events"
 CATALOG = "catalog-events"
@@ -23,10 +23,12 @@ ORDER = "order-events"
 PAYMENT = "payment-events"
 INVENTORY = "inventory-events"
 SHIPPING = "shipping-events"
+BACKORDER = "backorder-events"
+"""Few: the order service hears of goods that have arrived, and need not read all that happens to stock."""
 NOTIFICATION = "notification-events"
 FORGETTING = "forgetting-events"
 """Few: who keeps something personal of orders hears of them, and need not read all that happens to orders."""
-TOPICS = (IDENTITY, CATALOG, ORDER, PAYMENT, INVENTORY, SHIPPING, NOTIFICATION, FORGETTING)
+TOPICS = (IDENTITY, CATALOG, ORDER, PAYMENT, INVENTORY, BACKORDER, SHIPPING, NOTIFICATION, FORGETTING)
 
 
 class Event(Contract):
@@ -177,12 +179,35 @@ class OrderCreated(_OrderEvent):
     total: Money
 
 
+class OrderPaymentDue(_OrderEvent):
+    """The card was declined; the goods are kept until `pay_until`, and another card may be tried."""
+
+    topic = ORDER
+    customer_id: UUID
+    total: Money
+    pay_until: datetime
+
+
 class OrderConfirmed(_OrderEvent):
     topic = ORDER
     customer_id: UUID
     lines: tuple[OrderLine, ...]
     total: Money
     warehouse_id: str | None = None
+    parcels: tuple[OrderParcel, ...] = ()
+    """What it is sent in; none: one parcel of everything."""
+
+
+class OrderDelayed(_OrderEvent):
+    """Goods that a parcel waits for come later than its customer was told."""
+
+    topic = ORDER
+    customer_id: UUID
+    total: Money
+    parcel: int
+    expected_on: date | None = None
+    """None: nobody knows any more."""
+    was_expected_on: date
 
 
 class OrderCancelled(_OrderEvent):
@@ -203,6 +228,8 @@ class OrderUndelivered(_OrderEvent):
     customer_id: UUID
     total: Money
     trouble: Trouble
+    parcel: int | None = None
+    """Which of several; None: the only one."""
 
 
 class OrderRefunded(_OrderEvent):
@@ -238,8 +265,14 @@ class PaymentInitiated(_PaymentEvent):
     pass
 
 
-class PaymentProcessed(_PaymentEvent):
-    """The money was captured."""
+class _MovementEvent(_PaymentEvent):
+    attempt: int = 1
+    movement_key: str | None = None
+    """Names the movement within its attempt to pay."""
+
+
+class PaymentProcessed(_MovementEvent):
+    """`amount` was captured: all of the payment, or one part of it."""
 
 
 class PaymentFailed(_PaymentEvent):
@@ -248,8 +281,8 @@ class PaymentFailed(_PaymentEvent):
     """The provider's standard words for why its bank declined."""
 
 
-class RefundProcessed(_PaymentEvent):
-    """`amount` went back to the customer: a refund, or zero for a hold that was voided."""
+class RefundProcessed(_MovementEvent):
+    """`amount` went back to the customer, or is on its way: one refund of perhaps several, or zero for a hold that was voided."""
 
 
 class _ReservationEvent(_OrderEvent):
@@ -271,6 +304,31 @@ class InventoryRestocked(_ReservationEvent):
     """What had been shipped came back, and is on the shelf again."""
 
     reason: str
+
+
+class ReservationSplit(_ReservationEvent):
+    """`lines` that were promised to `parcel` now go in a parcel of their own, `into`, from the same warehouse."""
+
+    into: int
+
+
+class BackorderFilled(_OrderEvent):
+    """Goods have arrived for a parcel that waited for them: they are reserved for it."""
+
+    topic = BACKORDER
+    parcel: int
+    warehouse_id: str
+    lines: tuple[StockLine, ...]
+
+
+class BackorderDelayed(_OrderEvent):
+    """The goods that a parcel waits for are expected on another day than before."""
+
+    topic = BACKORDER
+    parcel: int
+    expected_on: date | None = None
+    """None: nobody knows any more."""
+    was_expected_on: date | None = None
 
 
 class _StockEvent(Event):
@@ -312,10 +370,14 @@ class ShipmentCreated(_ShipmentEvent):
 
 
 class ShipmentDispatched(_ShipmentEvent):
+    parcels: int = 1
+    """How many the order is sent in."""
     occurred_at: datetime
 
 
 class ShipmentDelivered(_ShipmentEvent):
+    parcels: int = 1
+    """How many the order is sent in."""
     occurred_at: datetime
 
 
@@ -357,9 +419,11 @@ EVENT_TYPES: dict[str, type[Event]] = {
         UserRegistered, UserLoggedIn, PasswordChanged, EmailVerified, EmailChanged, AccountMailRequested,
         SessionEnded, RolesChanged, UserDisabled, UserEnabled, CustomerForgotten,
         ProductCreated, ProductUpdated, PriceChanged, ProductDeleted,
-        OrderCreated, OrderConfirmed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderCompleted, OrderForgotten,
+        OrderCreated, OrderPaymentDue, OrderConfirmed, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded,
+        OrderCompleted, OrderForgotten,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,
-        InventoryReserved, InventoryReleased, InventoryRestocked, StockLevelChanged, LowStockAlert,
+        InventoryReserved, InventoryReleased, InventoryRestocked, ReservationSplit, BackorderFilled, BackorderDelayed,
+        StockLevelChanged, LowStockAlert,
         ShipmentCreated, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated,
         NotificationSent, NotificationFailed,
     )

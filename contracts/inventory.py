@@ -97,7 +97,9 @@ class ReleaseInventory(Command):
 
 
 class ShipInventory(Command):
-    """The parcel has left: take the reserved stock off the shelf. Refusal: reservation_released."""
+    """The parcel has left: take the reserved stock off the shelf.
+
+    Refusals: not_found, reservation_released, conflict (it waits for its goods)."""
 
     order_id: UUID
     parcel: ParcelNumber = 1
@@ -115,7 +117,8 @@ class SplitReservation(Command):
     """Some of what a parcel was promised goes in a parcel of its own, from the same warehouse: there was less on the shelf than
     planned. Idempotent by order and `into`.
 
-    Refusals: not_found, reservation_released, reservation_shipped, conflict (it has not so many, or nothing would be left)."""
+    The reply is about the new parcel. Refusals: not_found, reservation_released, reservation_shipped, conflict (it waits for its
+    goods, has not so many, or nothing would be left; or there is another parcel with this number)."""
 
     order_id: UUID
     parcel: ParcelNumber
@@ -130,7 +133,8 @@ class ReservedParcel(Contract):
     parcel: ParcelNumber
     status: ReservationStatus
     warehouse_id: WarehouseId | None = None
-    """None while it is awaited anywhere."""
+    """None while it is awaited anywhere. Where an order may not be split, the rest is awaited at the warehouse that sends what
+    there is."""
     lines: tuple[StockLine, ...]
     expected_on: date | None = None
     """While it is awaited: when goods that were not promised to others should arrive; None: nobody knows."""
@@ -146,8 +150,8 @@ class Reservation(Contract):
     status: ReservationStatus
     lines: tuple[StockLine, ...] = ()
     parcels: tuple[ReservedParcel, ...] = ()
-    """All that were planned together, in the order of their numbers, this one among them. Older inventories tell none: then it is
-    this one alone."""
+    """Reply to reserve, to a release of all that were `planned`, and to split: all that were planned together, in the order of
+    their numbers, this one among them. None: it is this one alone."""
     dropped: tuple[ShortLine, ...] = ()
     """What was left out because it is out of stock."""
 

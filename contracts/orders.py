@@ -27,7 +27,7 @@ from contracts.base import (
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import ShortLine, WhenShort
 from contracts.money import Money
-from contracts.parcels import HAS_LEFT, LineId, OrderParcel, ParcelChoice, ParcelStatus, Trouble
+from contracts.parcels import HAS_LEFT, LineId, OrderParcel, ParcelChoice, ParcelStatus, Trouble, Units
 from contracts.pricing import LineAmounts, OrderCharges
 
 PaymentToken = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{4,100}$")]
@@ -213,6 +213,8 @@ class AdvanceOrder(Command):
     order_id: UUID
     after: Annotated[int, Field(ge=0, le=1000)] = 0
     """How many statuses the order had reached before `path`: tells a repeated word from a new one."""
+    as_of: Timestamp | None = None
+    """When its saga knew this, by the saga's own clock: orders the words that bring no status. None: a word of release 0.9.0."""
     path: Annotated[tuple[OrderStatus, ...], Field(max_length=20)]
     detail: Told | None = None
     """Why, in plain words; shown to the customer and to staff."""
@@ -293,8 +295,8 @@ class ParcelDecision(Decision):
     """Argument of the workflow's `decide_parcel` update."""
 
     choice: ParcelChoice
-    parcel: ParcelNumber | None = None
-    """None: the only one that is in trouble."""
+    parcel: Annotated[ParcelNumber | None, Field(exclude_if=lambda number: number is None)] = None
+    """None: the only one that is in trouble. Left out where it is None: builds before 1.0 refuse what they do not know."""
 
 
 class PayAgain(Request):
@@ -340,6 +342,22 @@ class Wait(Contract):
     """Who may bring it on."""
     updates: tuple[str, ...] = ()
     """By which of the workflow's updates or signals, e.g. `decide_parcel`."""
+
+
+class LineUnits(Request):
+    """Some units of a line of an order."""
+
+    line_id: LineId
+    quantity: Units
+
+
+class ParcelSplit(Decision):
+    """Argument of the workflow's `split_parcel` update: some of a parcel goes in another one, because fewer units than planned
+    can be sent now."""
+
+    parcel: ParcelNumber
+    lines: Annotated[tuple[LineUnits, ...], Field(min_length=1, max_length=100)]
+    """What goes in the other one."""
 
 
 class UndoSettlement(Decision):
@@ -433,6 +451,15 @@ class OrderState(Contract):
     """What each of its parts waits for."""
 
 
+class ParcelSoFar(OrderParcel):
+    """One parcel, for a saga that goes on in another run."""
+
+    quiet_since: datetime | None = None
+    """When it was last heard of, or last decided about."""
+    answer_until: datetime | None = None
+    """Until when its customer is asked whether to wait for its goods."""
+
+
 class OrderSoFar(Contract):
     """What a saga that goes on in another run of its workflow has to know: after many events, or when it is repaired."""
 
@@ -449,6 +476,14 @@ class OrderSoFar(Contract):
     """Which of its parcels is on its way."""
     parcels: ParcelNumber = 1
     """How many were tried to be sent."""
+    all_parcels: Annotated[tuple[ParcelSoFar, ...], Field(max_length=20)] = ()
+    """Each of them, if there is more to know than one parcel of everything. Then what is said of one parcel does not count."""
+    attempt: Annotated[int, Field(ge=1, le=20)] = 1
+    """Which attempt to pay it came to last."""
+    declined: Outcome | None = None
+    """While another card may be tried: what the client was told, with until when."""
+    refunded: Money | None = None
+    """What went back to the customer so far."""
     warehouse_id: str | None = None
     tracking_number: str | None = None
     trouble: Trouble | None = None

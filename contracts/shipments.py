@@ -2,7 +2,10 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
+
+from pydantic import Field
 
 from contracts.address import Address
 from contracts.base import Command, Contract, ParcelNumber, Told, WarehouseId, Weight
@@ -33,6 +36,10 @@ class CreateShipment(Command):
     warehouse_id: WarehouseId
     ship_to: Address
     weight_grams: Weight
+    service: Annotated[Told, Field(max_length=40)] = "standard"
+    """How fast: a service level of the tariff."""
+    parcels: ParcelNumber = 1
+    """How many the order is sent in, for the mails about them."""
 
 
 class CancelShipment(Command):

@@ -20,6 +20,7 @@ from temporalio.client import (
     WorkflowQueryRejectedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
+    WorkflowUpdateStage,
 )
 from temporalio.common import (
     SearchAttributePair,
@@ -33,6 +34,7 @@ from temporalio.service import RPCStatusCode
 from chassis.clients import Unavailable
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import order_id_of, order_workflow_id
+from contracts.inventory import StockUpdate
 from contracts.orders import (
     CancelReply,
     CancelRequest,
@@ -43,7 +45,9 @@ from contracts.orders import (
     OrderStatus,
     Outcome,
     ParcelDecision,
+    PayAgain,
     PlaceOrder,
+    ShortageAnswer,
     TimelineEntry,
     UndoSettlement,
 )
@@ -198,6 +202,41 @@ class OrderSagas:
         Refusals: no_decision_pending, choice_not_possible, own_order. Fault: Unavailable."""
         return await self._update(order_id, "decide_parcel", decision)
 
+    async def pay(self, order_id: UUID, request: PayAgain, update_id: str, wait: timedelta) -> Outcome | None:
+        """Try another card for an order whose payment is due, or join the request of the same `update_id`; its outcome, or None
+        if there is none after `wait`, though the saga has taken the card.
+
+        Refusal: payment_not_due, also if no saga runs. Fault: Unavailable (the card was not taken, as far as is known)."""
+        try:
+            taken = await self._handle(order_id).start_update(
+                "pay",
+                request,
+                wait_for_stage=WorkflowUpdateStage.ACCEPTED,
+                id=update_id,
+                result_type=Outcome,
+                rpc_timeout=RPC,
+            )
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise Unavailable("no worker has taken the card yet; ask again") from error
+        except FAULTS as error:
+            if _is_gone(error):
+                raise Refusal(ErrorCode.PAYMENT_NOT_DUE, "The order does not wait for another card.") from error
+            raise _fault(error) from error
+        try:
+            return Outcome.model_validate(await taken.result(rpc_timeout=wait))
+        except WorkflowUpdateFailedError as error:
+            raise as_refusal(error.cause) or Unavailable(str(error.cause)) from error
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            return None
+        except FAULTS as error:
+            raise _fault(error) from error
+
+    async def answer_shortage(self, order_id: UUID, answer: ShortageAnswer) -> OrderState | None:
+        """Say what becomes of goods that are out of stock; None if no saga runs.
+
+        Refusal: no_decision_pending. Fault: Unavailable."""
+        return await self._update(order_id, "answer_shortage", answer)
+
     async def settle_undo(self, order_id: UUID, settlement: UndoSettlement) -> OrderState | None:
         """End a stuck undo by hand; None if no saga runs. Refusals: undo_not_stuck, own_order. Fault: Unavailable."""
         return await self._update(order_id, "settle_undo", settlement)
@@ -247,6 +286,10 @@ class OrderSagas:
         """Tell what the carrier reported; False if no saga runs. Repeating it is harmless."""
         return await self._signal(order_id, "shipment_updated", update)
 
+    async def stock_updated(self, order_id: UUID, update: StockUpdate) -> bool:
+        """Tell what became of goods that a parcel waits for; False if no saga runs. Repeating it is harmless."""
+        return await self._signal(order_id, "stock_updated", update)
+
     async def state(self, order_id: UUID) -> OrderState | None:
         """Where the saga is; None if there is none. Fault: Unavailable (no worker answers)."""
         return await self._query(order_id, "status", OrderState)
@@ -277,7 +320,7 @@ class OrderSagas:
     def _handle(self, order_id: UUID) -> WorkflowHandle[Any, Any]:
         return self._client.get_workflow_handle(order_workflow_id(order_id))
 
-    async def _update(self, order_id: UUID, name: str, argument: Decision) -> OrderState | None:
+    async def _update(self, order_id: UUID, name: str, argument: Decision | ShortageAnswer) -> OrderState | None:
         try:
             state = await self._handle(order_id).execute_update(name, argument, result_type=OrderState, rpc_timeout=RPC)
         except WorkflowUpdateFailedError as error:

@@ -5,13 +5,14 @@ Handlers only keep what they were told and wake the story; nothing is done withi
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from contracts.errors import ErrorCode, Refusal
+    from contracts.inventory import StockUpdate
     from contracts.orders import (
         CancelReply,
         CancelRequest,
@@ -21,19 +22,27 @@ with workflow.unsafe.imports_passed_through():
         OrderStatus,
         Outcome,
         ParcelDecision,
+        ParcelSplit,
+        PayAgain,
+        ShortageAnswer,
         TimelineEntry,
         UndoSettlement,
+        Wait,
     )
-    from contracts.parcels import CHOICES, ParcelChoice, Trouble
+    from contracts.parcels import CHOICES, ParcelChoice, ParcelStatus
     from contracts.shipments import ShipmentUpdate
     from temporal.refusals import as_failure
+    from workflows.parcels import Parcel
     from workflows.progress import Progress
     from workflows.saga import Saga
 
 AnyDecision = TypeVar("AnyDecision", bound=Decision)
 TOO_LATE = Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel has left; it can only be returned.")
+NOT_TO_BE_SPLIT = Refusal(ErrorCode.CONFLICT, "Only a parcel that has not left can be split.")
+NOT_SO_MUCH = Refusal(ErrorCode.CONFLICT, "A parcel is split into two that both have something, and no more than it had.")
+ON_ITS_WAY = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_SHIPPED, OrderStatus.UNDELIVERED})
 MOST_PARCELS = 20
-_LEFT = frozenset({OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED, OrderStatus.REFUNDED})
+MOST_ATTEMPTS = 20
 
 
 class Cancellation:
@@ -42,6 +51,14 @@ class Cancellation:
     def __init__(self, request: CancelRequest) -> None:
         self.request = request
         self.answer: CancelReply | Refusal | None = None
+
+
+class Split:
+    """A wish to send some of a parcel in another one."""
+
+    def __init__(self, request: ParcelSplit) -> None:
+        self.request = request
+        self.answer: Refusal | Literal["done"] | None = None
 
 
 class OrderMessages:
@@ -61,9 +78,15 @@ class OrderMessages:
         """Nothing more will happen: who still waits for an answer gets it."""
         self._approval: tuple[bool, Decision] | None = None
         self._parcel_decision: ParcelDecision | None = None
-        self._parcel = so_far.parcel if so_far else 1
-        self._parcels = so_far.parcels if so_far else 1
+        self._shortage_answer: ShortageAnswer | None = None
+        self._other_card: str | None = None
+        """To be tried next."""
+        self._attempt = so_far.attempt if so_far else 1
+        """Which attempt to pay is the newest."""
+        self._parcels = self._progress.parcels
+        self._splits: list[Split] = []
         self._reports: list[ShipmentUpdate] = []
+        self._stock_news: list[StockUpdate] = []
         self._is_signalled = False
         """Whether a signal has come since the story looked last: what makes a history long."""
 
@@ -118,6 +141,52 @@ class OrderMessages:
     def _validate_decide_parcel(self, decision: ParcelDecision) -> None:
         self._require_trouble(decision)
 
+    @workflow.update(description="Try another card for an order whose payment is due: payment_token")
+    async def pay(self, request: PayAgain) -> Outcome:
+        """The order's outcome with that card: confirmed, held for review, or declined again."""
+        self._other_card, self._answered = request.payment_token, None
+        await workflow.wait_condition(lambda: self._answered is not None or self._over)
+        return self._answered or self._progress.outcome or self._progress.outcome_confirmed()
+
+    @pay.validator
+    def _validate_pay(self, request: PayAgain) -> None:
+        due = self._progress.status == OrderStatus.PAYMENT_DUE and self._cancellation is None
+        if not due or self._other_card is not None or self._attempt == MOST_ATTEMPTS:
+            raise as_failure(Refusal(ErrorCode.PAYMENT_NOT_DUE, "The order does not wait for another card."))
+
+    @workflow.update(
+        name="answer_shortage", description="What becomes of goods that are out of stock: choice (wait, drop, refuse)"
+    )
+    def answer_shortage_now(self, answer: ShortageAnswer) -> OrderState:
+        """Returns where the order is with it."""
+        self._shortage_answer = answer
+        return self._progress.state()
+
+    @answer_shortage_now.validator
+    def _validate_answer_shortage(self, answer: ShortageAnswer) -> None:
+        if not self._parcels.awaited or self._shortage_answer is not None or self._cancellation is not None:
+            raise as_failure(Refusal(ErrorCode.NO_DECISION_PENDING, "No goods of the order are out of stock."))
+
+    @workflow.update(description="Send some of a parcel in another one: parcel, lines, by, reason")
+    async def split_parcel(self, split: ParcelSplit) -> OrderState:
+        """Returns where the order is once that is done. Raises what keeps it from being done."""
+        wish = Split(split)
+        self._splits.append(wish)
+        await workflow.wait_condition(lambda: wish.answer is not None or self._over)
+        if isinstance(wish.answer, Refusal):
+            raise as_failure(wish.answer)
+        return self._progress.state()
+
+    @split_parcel.validator
+    def _validate_split_parcel(self, split: ParcelSplit) -> None:
+        self._require_colleague(split)
+        parcel, is_full = self._parcels.find(split.parcel), self._parcels.tried + len(self._splits) >= MOST_PARCELS
+        is_open = self._progress.status in ON_ITS_WAY and self._cancellation is None
+        if not is_open or is_full or parcel is None or parcel.status not in (ParcelStatus.RESERVED, ParcelStatus.BOOKED):
+            raise as_failure(NOT_TO_BE_SPLIT)
+        if self._parcels.part_of(parcel, split.lines) is None:
+            raise as_failure(NOT_SO_MUCH)
+
     @workflow.update(description="End an undo by hand that does not succeed by itself: undo, done, by, reason, refunded")
     def settle_undo(self, settlement: UndoSettlement) -> OrderState:
         """Returns where the order is with it."""
@@ -168,11 +237,16 @@ class OrderMessages:
         self._is_signalled = True
         self._reports.append(update)
 
+    @workflow.signal(description="Goods have arrived for a parcel that waits for them, or their date has moved: parcel, status")
+    def stock_updated(self, update: StockUpdate) -> None:
+        self._is_signalled = True
+        self._stock_news.append(update)
+
     # ── Queries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @workflow.query(description="Where the order is, and what it waits for")
     def status(self) -> OrderState:
-        return self._progress.state()
+        return self._progress.state().model_copy(update={"waits": self._waits()})
 
     @workflow.query(description="All that happened to the order; `for_staff` is not for its customer")
     def timeline(self) -> list[TimelineEntry]:
@@ -181,9 +255,8 @@ class OrderMessages:
     # ── What may be accepted ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _has_left(self) -> bool:
-        progress = self._progress
-        gone = progress.status == OrderStatus.UNDELIVERED and progress.trouble != Trouble.NOT_PICKED_UP
-        return gone or progress.status in _LEFT
+        """Whether nothing of the order can be called off any more."""
+        return not self._parcels.can_be_called_off
 
     def _require_review(self, decision: Decision) -> None:
         self._require_colleague(decision)
@@ -192,13 +265,21 @@ class OrderMessages:
 
     def _require_trouble(self, decision: ParcelDecision) -> None:
         self._require_colleague(decision)
-        trouble = self._progress.trouble
+        parcel = self._parcel_meant(decision)
         taken = self._parcel_decision is not None or self._cancellation is not None
-        if trouble is None or self._progress.status != OrderStatus.UNDELIVERED or taken:
-            raise as_failure(Refusal(ErrorCode.NO_DECISION_PENDING, "No parcel of the order is in trouble."))
-        if decision.choice not in CHOICES[trouble] or (decision.choice == ParcelChoice.RESEND and self._parcels == MOST_PARCELS):
+        if parcel is None or parcel.trouble is None or self._progress.status != OrderStatus.UNDELIVERED or taken:
+            raise as_failure(Refusal(ErrorCode.NO_DECISION_PENDING, "No such parcel of the order is in trouble."))
+        trouble, is_full = parcel.trouble, self._parcels.tried == MOST_PARCELS
+        if decision.choice not in CHOICES[trouble] or (decision.choice == ParcelChoice.RESEND and is_full):
             choices = [str(choice) for choice in CHOICES[trouble]]
             raise as_failure(Refusal(ErrorCode.CHOICE_NOT_POSSIBLE, f"The parcel is {trouble}.", extra={"choices": choices}))
+
+    def _parcel_meant(self, decision: ParcelDecision) -> Parcel | None:
+        """The parcel in trouble that a decision is about; None if there is none, or it does not say which of several."""
+        troubled = self._parcels.in_trouble
+        if decision.parcel is None:
+            return troubled[0] if len(troubled) == 1 else None
+        return next((parcel for parcel in troubled if parcel.number == decision.parcel), None)
 
     def _require_colleague(self, decision: Decision) -> None:
         if decision.is_by(self._order.customer_id):
@@ -213,6 +294,10 @@ class OrderMessages:
     def _decide_parcel(self, decision: ParcelDecision) -> OrderState:
         self._parcel_decision = decision
         return self._progress.state()
+
+    def _waits(self) -> tuple[Wait, ...]:
+        """What each part of the order waits for."""
+        raise NotImplementedError
 
     def _takes(self, decision: AnyDecision, require: Callable[[AnyDecision], None]) -> bool:
         """Whether a decision that came as a signal is accepted; if not, its sender finds why in the timeline."""

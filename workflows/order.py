@@ -1,14 +1,15 @@
 """The story of an order, from the click to the doorstep.
 
-    reserve inventory → process payment (→ review) → create shipment → confirm → notify → dispatched → delivered
+    reserve inventory → process payment (→ review) → create shipments → confirm → notify → dispatched → delivered
 
-Whatever stops it before it is confirmed, and a customer who cancels before dispatch, makes the undos run. Once the parcel has
-left, nothing is undone by itself any more; what happens then is in delivery.py, what may be asked of it in messages.py.
+Whatever stops it before it is confirmed, and a customer who cancels before dispatch, makes the undos run. Once a parcel has
+left, nothing of it is undone by itself any more; what happens then is in delivery.py, what may be asked of it in messages.py, how
+it is paid for in payment.py, what its parcels are in parcels.py.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import workflow
@@ -16,7 +17,9 @@ from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from contracts.errors import ErrorCode, Refusal
+    from contracts.money import Money
     from contracts.orders import CancelReply, CancelRequest, OrderRun, OrderState, OrderStatus, Outcome, PlaceOrder
+    from contracts.parcels import ParcelStatus
     from contracts.payments import Payment, PaymentStatus
     from temporal.names import ORDER_WORKFLOW
     from temporal.refusals import as_failure, as_refusal, reason_of, words_of
@@ -24,9 +27,11 @@ with workflow.unsafe.imports_passed_through():
     from workflows.saga import Undo
     from workflows.shields import shielded
 
-from workflows.delivery import Delivery, refunded_of
+from workflows.delivery import Delivery
+from workflows.messages import TOO_LATE
 
-PLACING = frozenset({OrderStatus.PENDING, OrderStatus.RESERVED, OrderStatus.IN_REVIEW, OrderStatus.PAID, OrderStatus.CANCELLING})
+_S = OrderStatus
+PLACING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID, _S.CANCELLING})
 
 
 @workflow.defn(name=ORDER_WORKFLOW)
@@ -37,10 +42,13 @@ class OrderWorkflow(Delivery):
     def __init__(self, order: OrderRun) -> None:
         super().__init__(order)
         self._review_until = order.so_far.review_until if order.so_far else None
+        self._pay_until = self._progress.declined.pay_until if self._progress.declined else None
         self._is_confirmed = self._progress.status not in PLACING
         """Whether everybody has been told."""
         if self._progress.status == OrderStatus.IN_REVIEW:
             self._answer(self._progress.outcome_held())
+        if self._progress.declined is not None:
+            self._answer(self._progress.declined)
         if order.so_far is not None:
             self._register_undos()
             if order.so_far.cancel is not None:
@@ -65,24 +73,80 @@ class OrderWorkflow(Delivery):
     async def _place(self) -> None:
         order, progress, saga = self._order, self._progress, self._saga
         if progress.status == OrderStatus.PENDING:
-            saga.add(steps.release_inventory(order))
+            saga.add(steps.release_plan(order))
             reservation = await progress.do(steps.reserve_inventory(order))
-            progress.warehouse_id = reservation.warehouse_id
+            self._parcels.plan(reservation, ask_until=workflow.now() + timedelta(seconds=order.answer_seconds))
             progress.become(OrderStatus.RESERVED, "Goods reserved", for_staff=f"at warehouse {reservation.warehouse_id}")
 
-            saga.add(Undo(steps.refund_payment(order)))
-            payment = await progress.do(steps.process_payment(order))
+        if progress.status in (OrderStatus.RESERVED, OrderStatus.PAYMENT_DUE):
+            payment = await self._pay()
             if payment.status == PaymentStatus.AUTHORIZED:
                 await self._hold_for_review(payment)
         if progress.status == OrderStatus.IN_REVIEW:
             await self._review()
-            await steps.capture_payment(order).run_durably()
-        progress.become(OrderStatus.PAID, f"Paid {order.total}")
+            await steps.capture_payment(order, self._attempt).run_durably()
+        progress.become(OrderStatus.PAID, f"Paid {self._parcels.owed()}")
 
-        saga.add(steps.cancel_shipment(order))
-        shipment = await progress.do(steps.create_shipment(order, progress.warehouse_id or ""))
-        progress.tracking_number = shipment.tracking_number
+        for parcel in self._parcels.to_book():
+            saga.add(steps.cancel_shipment(order, parcel.number, self._label(parcel)))
+            step = self._booking_of(parcel)
+            # The plan must be in the history before a second parcel is booked: whoever undoes it has to know of it.
+            is_first = parcel.number == 1
+            shipment = await progress.do(step) if is_first else await step.run_durably()
+            parcel.tracking_number, parcel.status = shipment.tracking_number, ParcelStatus.BOOKED
         await self._confirm()
+
+    async def _pay(self) -> Payment:
+        """Take the money. If the card is declined, and the shop waits for that, the goods are kept until another one is tried."""
+        order, progress, amount = self._order, self._progress, self._parcels.owed()
+        if progress.status == OrderStatus.RESERVED:
+            self._saga.add(Undo(steps.refund_payment(order)))
+            try:
+                return await progress.do(steps.process_payment(order, amount, order.payment_token))
+            except FailureError as failure:
+                declined = self._declined(failure)
+            await self._ask_for_another_card(declined, workflow.now() + timedelta(seconds=order.pay_again_seconds))
+        while True:
+            card = await self._another_card()
+            self._attempt += 1
+            self._saga.add(Undo(steps.refund_payment(order, self._attempt)))
+            try:
+                # Durably, because it follows from a message: that it was tried is in the history before the card is charged.
+                return await steps.process_payment(order, amount, card, self._attempt).run_durably()
+            except FailureError as failure:
+                declined = self._declined(failure)
+            assert self._pay_until is not None
+            await self._ask_for_another_card(declined, self._pay_until)
+
+    def _declined(self, failure: FailureError) -> Refusal:
+        """Why the card was declined. Raises what failed, if it was anything else, or if no other card can be tried."""
+        refusal = as_refusal(failure)
+        if refusal is None or refusal.code != ErrorCode.PAYMENT_DECLINED or not self._order.pay_again_seconds:
+            raise failure
+        return refusal
+
+    async def _ask_for_another_card(self, declined: Refusal, until: datetime) -> None:
+        progress = self._progress
+        outcome = progress.is_due(declined, until)
+        self._pay_until, self._other_card = until, None
+        await progress.tell()
+        progress.list_as()
+        self._answer(outcome)
+
+    async def _another_card(self) -> str:
+        """Wait for it. Raises the refusal of the last one, if none comes in time."""
+        progress, until = self._progress, self._pay_until or workflow.now()
+        progress.wait_for(f"the customer to pay with another card by {until:%Y-%m-%d %H:%M} UTC")
+        try:
+            await workflow.wait_condition(
+                lambda: self._other_card is not None,
+                timeout=max(until - workflow.now(), timedelta(seconds=1)),
+                timeout_summary="Until another card may be tried",
+            )
+        except TimeoutError:
+            raise as_failure(progress.last_decline) from None
+        assert self._other_card is not None
+        return self._other_card
 
     async def _hold_for_review(self, payment: Payment) -> None:
         progress = self._progress
@@ -92,6 +156,9 @@ class OrderWorkflow(Delivery):
         await progress.tell()
         progress.list_as()
         self._answer(progress.outcome_held())
+
+    def _decision_until(self) -> datetime | None:
+        return self._pay_until if self._progress.status == OrderStatus.PAYMENT_DUE else self._review_until
 
     async def _review(self) -> None:
         """Wait until an operator decides. Raises the refusal if that is a no, or does not come in time."""
@@ -121,7 +188,8 @@ class OrderWorkflow(Delivery):
     async def _confirm(self) -> None:
         progress = self._progress
         if progress.status != OrderStatus.CONFIRMED:
-            progress.become(OrderStatus.CONFIRMED, "Confirmed", for_staff=f"parcel {progress.tracking_number}")
+            tracking = ", ".join(parcel.tracking_number or "" for parcel in self._parcels if parcel.status == ParcelStatus.BOOKED)
+            progress.become(OrderStatus.CONFIRMED, "Confirmed", for_staff=f"parcel {tracking}" if tracking else None)
         progress.outcome = progress.outcome or progress.outcome_confirmed()
         await progress.tell()
         progress.list_as()
@@ -137,34 +205,70 @@ class OrderWorkflow(Delivery):
             self._progress.note("The confirmation could not be sent", for_staff=words_of(failure))
 
     async def _cancel(self, reason: Refusal, for_staff: str) -> None:
-        """Undo everything; or, if the parcel turns out to have left, go on."""
+        """Undo everything; or, if parcels turn out to have left, what has not, and go on."""
         progress = self._progress
         if self._cancellation:
             reason, for_staff = _wish(self._cancellation.request)
         reason = progress.reason or reason  # of an order that is repaired: what its client was told stays true
-        try:
-            await self._saga.ask_whether_it_can_be_undone()
-        except Refusal as too_late:
-            progress.note("Cannot be cancelled any more", too_late.detail)
-            self._answer_cancellation(too_late)
-            if not self._is_confirmed:
-                progress.tracking_number = progress.tracking_number or too_late.extra.get("tracking_number")
-                progress.pass_through(OrderStatus.RESERVED, OrderStatus.PAID)
-                await self._confirm()
+        if self._is_confirmed and self._parcels.is_parted:
+            self._register_undos()  # of what has left meanwhile, nothing is undone
+        left = await self._saga.call_off()
+        if left or self._has_left():
+            await self._keep_what_has_left(left, reason)
             return
         progress.reason, progress.trouble = reason, None
         progress.reason_for_staff = progress.reason_for_staff or for_staff
         if progress.status != OrderStatus.CANCELLING:
             progress.become(OrderStatus.CANCELLING, "Being cancelled", reason.detail, for_staff=for_staff)
         undone, _ = await asyncio.gather(self._saga.compensate(), self._refuse(reason))
-        progress.refunded = refunded_of(undone, self._order.total.currency)
+        self._note_refund(undone)
+        for parcel in self._parcels.counting:
+            parcel.status = ParcelStatus.CANCELLED
         progress.become(OrderStatus.CANCELLED, f"Cancelled; refunded {progress.refunded}", reason.detail)
         progress.list_as_cancelled(reason)
         await progress.tell()
         self._settled = CancelReply(
-            order_id=self._order.order_id, status=progress.status, refunded=progress.refunded, detail=reason.detail
+            order_id=self._order.order_id,
+            status=progress.status,
+            refunded=progress.refunded or Money.zero(self._order.total.currency),
+            detail=reason.detail,
         )
         self._answer_cancellation(self._settled)
+
+    async def _keep_what_has_left(self, left: Mapping[str, Refusal], reason: Refusal) -> None:
+        """Parcels have left: nothing of them is undone. The others were called off; the order goes on without them."""
+        progress, order = self._progress, self._order
+        too_late = next(iter(left.values()), TOO_LATE)
+        if not self._parcels:  # they were planned in a task that was lost
+            plan = await steps.reserve_inventory(order).run_durably() if order.may_split else None
+            if plan is None:
+                self._parcels.assume_one()
+            else:
+                self._parcels.plan(plan, ask_until=workflow.now())
+        called_off = []
+        for parcel in [parcel for parcel in self._parcels if parcel.is_in_the_house]:
+            refusal = left.get(steps.cancel_shipment(order, parcel.number, self._label(parcel)).name)
+            if refusal is None:
+                called_off.append(parcel)
+            elif parcel.status == ParcelStatus.RESERVED:
+                parcel.status = ParcelStatus.BOOKED
+                parcel.tracking_number = parcel.tracking_number or refusal.extra.get("tracking_number")
+        if not self._is_confirmed:
+            progress.pass_through(OrderStatus.RESERVED, OrderStatus.PAID)
+        if called_off:
+            before = progress.refunded or Money.zero(order.total.currency)
+            await self._give_back(called_off, reason.detail)
+            await progress.tell(durably=True)
+            refunded = (progress.refunded or before) - before
+            detail = f"What had not left was cancelled; {too_late.detail}"
+            self._answer_cancellation(
+                CancelReply(order_id=order.order_id, status=progress.status, refunded=refunded, detail=detail)
+            )
+        else:
+            progress.note("Cannot be cancelled any more", too_late.detail)
+            self._answer_cancellation(too_late)
+        if not self._is_confirmed:
+            await self._confirm()
 
     async def _refuse(self, reason: Refusal) -> None:
         """Tell why the order comes to nothing: its record first, then whoever waits for the outcome."""

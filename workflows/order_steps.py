@@ -8,82 +8,142 @@ from activities.shipping import ShippingActivities
 from contracts.errors import ErrorCode
 from contracts.ids import step_key
 from contracts.inventory import (
+    Place,
     ReleaseInventory,
     Reservation,
     ReserveInventory,
     RestockInventory,
     ShipInventory,
+    SplitReservation,
     StockLine,
+    WhenShort,
 )
+from contracts.money import Money
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
 from contracts.orders import AdvanceOrder, OrderAdvanced, PlaceOrder
 from contracts.payments import CapturePayment, Payment, ProcessPayment, RefundPayment
 from contracts.shipments import CancelShipment, CreateShipment, Shipment
 from temporal.retries import BEST_EFFORT, HAS_TO_SUCCEED
+from workflows.parcels import Parcel
 from workflows.saga import Undo
 from workflows.steps import Step
 
+CANNOT_BE_SPLIT = (
+    ErrorCode.NOT_FOUND,
+    ErrorCode.CONFLICT,
+    ErrorCode.RESERVATION_RELEASED,
+    ErrorCode.RESERVATION_SHIPPED,
+)
 
-def reserve_inventory(order: PlaceOrder, parcel: int = 1) -> Step[ReserveInventory, Reservation]:
+
+def reserve_inventory(order: PlaceOrder) -> Step[ReserveInventory, Reservation]:
+    """Goods for all of it, by inventory's plan."""
     lines = tuple(StockLine(product_id=line.product_id, quantity=line.quantity) for line in order.lines)
+    place = Place(country=order.ship_to.country, region=order.ship_to.region, postal_code=order.ship_to.postal_code)
     command = ReserveInventory(
-        order_id=order.order_id, parcel=parcel, customer_id=order.customer_id, lines=lines, warehouse_id=order.warehouse_id
+        order_id=order.order_id,
+        customer_id=order.customer_id,
+        lines=lines,
+        warehouse_id=order.warehouse_id,
+        may_split=order.may_split,
+        when_short=order.when_short,
+        ship_to=place if order.may_split else None,
     )
     return Step(InventoryActivities.reserve, command, "Reserve inventory")
 
 
-def release_inventory(order: PlaceOrder, parcel: int = 1) -> Undo:
-    command = ReleaseInventory(order_id=order.order_id, parcel=parcel, reason="order cancelled")
+def reserve_again(order: PlaceOrder, parcel: Parcel) -> Step[ReserveInventory, Reservation]:
+    """The same goods once more, at one warehouse."""
+    command = ReserveInventory(
+        order_id=order.order_id,
+        parcel=parcel.number,
+        customer_id=order.customer_id,
+        lines=parcel.stock_lines,
+        warehouse_id=order.warehouse_id,
+    )
+    return Step(InventoryActivities.reserve, command, "Reserve inventory")
+
+
+def release_plan(order: PlaceOrder) -> Undo:
+    """Undo of `reserve_inventory`, whatever was planned."""
+    planned = order.may_split or order.when_short != WhenShort.REFUSE
+    command = ReleaseInventory(order_id=order.order_id, planned=planned, reason="order cancelled")
     return Undo(Step(InventoryActivities.release, command, "Release inventory", HAS_TO_SUCCEED))
 
 
-def ship_inventory(order: PlaceOrder, parcel: int) -> Step[ShipInventory, Reservation]:
-    command = ShipInventory(order_id=order.order_id, parcel=parcel)
+def release_inventory(order: PlaceOrder, parcel: Parcel, label: str = "") -> Undo:
+    """`label`: tells its undo from those of the order's other parcels, if there are any."""
+    command = ReleaseInventory(order_id=order.order_id, parcel=parcel.number, reason="order cancelled")
+    return Undo(Step(InventoryActivities.release, command, f"Release inventory{label}", HAS_TO_SUCCEED))
+
+
+def split_reservation(order: PlaceOrder, parcel: Parcel, other: Parcel) -> Step[SplitReservation, Reservation]:
+    """What `other` has was promised to `parcel` before."""
+    command = SplitReservation(order_id=order.order_id, parcel=parcel.number, into=other.number, lines=other.stock_lines)
+    return Step(InventoryActivities.split, command, "Split reservation", HAS_TO_SUCCEED.ends_on(CANNOT_BE_SPLIT))
+
+
+def ship_inventory(order: PlaceOrder, parcel: Parcel) -> Step[ShipInventory, Reservation]:
+    command = ShipInventory(order_id=order.order_id, parcel=parcel.number)
     return Step(InventoryActivities.ship, command, "Ship inventory", HAS_TO_SUCCEED)
 
 
-def restock_inventory(order: PlaceOrder, parcel: int) -> Step[RestockInventory, Reservation]:
-    command = RestockInventory(order_id=order.order_id, parcel=parcel, reason="the parcel came back")
+def restock_inventory(order: PlaceOrder, parcel: Parcel) -> Step[RestockInventory, Reservation]:
+    command = RestockInventory(order_id=order.order_id, parcel=parcel.number, reason="the parcel came back")
     return Step(InventoryActivities.restock, command, "Restock inventory", HAS_TO_SUCCEED)
 
 
-def process_payment(order: PlaceOrder) -> Step[ProcessPayment, Payment]:
+def process_payment(order: PlaceOrder, amount: Money, card: str, attempt: int = 1) -> Step[ProcessPayment, Payment]:
     command = ProcessPayment(
         order_id=order.order_id,
+        attempt=attempt,
         customer_id=order.customer_id,
-        amount=order.total,
-        payment_token=order.payment_token,
+        amount=amount,
+        payment_token=card,
         ship_to_fingerprint=order.ship_to.fingerprint,
         capture=not order.needs_review,
     )
     return Step(PaymentActivities.process, command, "Process payment")
 
 
-def capture_payment(order: PlaceOrder) -> Step[CapturePayment, Payment]:
-    return Step(PaymentActivities.capture, CapturePayment(order_id=order.order_id), "Capture payment")
+def capture_payment(order: PlaceOrder, attempt: int = 1) -> Step[CapturePayment, Payment]:
+    return Step(PaymentActivities.capture, CapturePayment(order_id=order.order_id, attempt=attempt), "Capture payment")
 
 
-def refund_payment(order: PlaceOrder, reason: str = "order cancelled") -> Step[RefundPayment, Payment]:
-    command = RefundPayment(order_id=order.order_id, currency=order.total.currency, reason=reason)
-    return Step(PaymentActivities.refund, command, "Refund payment", HAS_TO_SUCCEED)
+def refund_payment(order: PlaceOrder, attempt: int = 1, reason: str = "order cancelled") -> Step[RefundPayment, Payment]:
+    """All that was taken and has not gone back."""
+    command = RefundPayment(order_id=order.order_id, attempt=attempt, currency=order.total.currency, reason=reason)
+    summary = "Refund payment" if attempt == 1 else f"Refund payment {attempt}"
+    return Step(PaymentActivities.refund, command, summary, HAS_TO_SUCCEED)
 
 
-def create_shipment(order: PlaceOrder, warehouse_id: str, parcel: int = 1) -> Step[CreateShipment, Shipment]:
+def refund_part(order: PlaceOrder, attempt: int, amount: Money, key: str, reason: str) -> Step[RefundPayment, Payment]:
+    """Some of what was taken. `key`: names it for ever."""
+    command = RefundPayment(
+        order_id=order.order_id, attempt=attempt, amount=amount, key=key, currency=order.total.currency, reason=reason
+    )
+    return Step(PaymentActivities.refund, command, f"Refund {key}", HAS_TO_SUCCEED)
+
+
+def create_shipment(order: PlaceOrder, parcel: Parcel, weight_grams: int, parcels: int = 1) -> Step[CreateShipment, Shipment]:
+    """`parcels`: how many the order is sent in."""
     command = CreateShipment(
         order_id=order.order_id,
-        parcel=parcel,
+        parcel=parcel.number,
         customer_id=order.customer_id,
-        warehouse_id=warehouse_id,
+        warehouse_id=parcel.warehouse_id or "",
         ship_to=order.ship_to,
-        weight_grams=max(sum(line.weight_grams * line.quantity for line in order.lines), 1),
+        weight_grams=weight_grams,
+        service=order.shipping,
+        parcels=parcels,
     )
     return Step(ShippingActivities.create, command, "Create shipment")
 
 
-def cancel_shipment(order: PlaceOrder, parcel: int = 1) -> Undo:
-    """Once the parcel has left, nothing of the order may be undone."""
+def cancel_shipment(order: PlaceOrder, parcel: int = 1, label: str = "") -> Undo:
+    """Once the parcel has left, nothing of it may be undone."""
     command = CancelShipment(order_id=order.order_id, parcel=parcel, reason="order cancelled")
-    step = Step(ShippingActivities.cancel, command, "Cancel shipment", HAS_TO_SUCCEED)
+    step = Step(ShippingActivities.cancel, command, f"Cancel shipment{label}", HAS_TO_SUCCEED)
     return Undo(step, ends_on=frozenset({ErrorCode.ALREADY_DISPATCHED}))
 
 

@@ -3,14 +3,14 @@
 What a customer may read (`what`, `detail`) is kept apart from what only staff may (`for_staff`).
 """
 
+from datetime import datetime
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeUpdate
 from temporalio.exceptions import FailureError
 
-from contracts.errors import Refusal
-from contracts.money import Money
+from contracts.errors import ErrorCode, Refusal
 from contracts.orders import (
     FINAL_STATUSES,
     NEXT_STATUS,
@@ -26,6 +26,7 @@ from contracts.parcels import CHOICES, Trouble
 from temporal.names import FAILURE_REASON, ORDER_STATUS, PARCEL_TROUBLE, STUCK_UNDO
 from temporal.refusals import words_of
 from workflows import order_steps as steps
+from workflows.parcels import Parcels
 from workflows.shields import finished_first
 from workflows.steps import Argument, Result, Step
 
@@ -51,11 +52,14 @@ class Progress:
         """Why the order ends, if it does not end well."""
         self.reason_for_staff: str | None = None
         self.review_reason = known.review_reason
-        self.warehouse_id = known.warehouse_id
-        self.tracking_number = known.tracking_number
+        self.parcels = Parcels(order, order.so_far)
         self.trouble = known.trouble
-        self._told_facts = (self.trouble, self.outcome)
-        self.refunded: Money | None = None
+        """Why a parcel does not arrive: what operators find the order under."""
+        self.declined = known.declined
+        """What its client is told while another card may be tried."""
+        self.refunded = known.refunded
+        """What went back to the customer; None: nothing that has to be told."""
+        self._told_facts = self._facts()
         self._stuck: tuple[str, ...] = ()
         self._given_up = known.given_up
         if order.so_far is None:
@@ -68,6 +72,8 @@ class Progress:
         if status not in NEXT_STATUS[self.status]:
             raise RuntimeError(f"{self.status} → {status} is not a move that an order can make")
         self.status = status
+        if status != OrderStatus.PAYMENT_DUE:
+            self.declined = None
         self._untold.append(status)
         self.note(what, detail, for_staff=for_staff)
 
@@ -91,6 +97,17 @@ class Progress:
         self._waiting_for = what
         workflow.set_current_details(f"**{self.status}**, waiting for {what}")
 
+    def is_due(self, declined: Refusal, until: datetime) -> Outcome:
+        """What its client is told. The card was declined; another one may be tried until then."""
+        words = f"The card was declined; another one may be tried until {until:%Y-%m-%d %H:%M} UTC"
+        if self.status == OrderStatus.PAYMENT_DUE:
+            self.note(words, declined.detail)
+        else:
+            self.become(OrderStatus.PAYMENT_DUE, words, declined.detail)
+        refused = Outcome.refused(self._order.order_id, self.status, declined)
+        self.declined = refused.model_copy(update={"pay_until": until})
+        return self.declined
+
     def gave_up(self, undo: str, why: str) -> None:
         """Keep that an undo was ended by hand without being done."""
         self._given_up = (*self._given_up, f"{undo}: {why}")
@@ -110,7 +127,7 @@ class Progress:
         """Let the order's record catch up, and operators find the order under its status.
 
         `durably`: where what led here may not be in the history yet."""
-        facts = (self.trouble, self.outcome)
+        facts = self._facts()
         if not self._untold and facts == self._told_facts:
             return
         self._told_facts = facts
@@ -128,13 +145,21 @@ class Progress:
             warehouse_id=self.warehouse_id,
             tracking_number=self.tracking_number,
             refunded=self.refunded,
-            outcome=self.outcome,
+            parcels=self.parcels.as_told(),
+            as_of=workflow.now() if self.parcels.is_parted else None,
+            pay_until=self.declined.pay_until if self.declined else None,
+            outcome=self.outcome or self.declined,
         )
         step = steps.advance_order(command)
         # Whatever interrupts the story: how much the record knows must be certain.
         record = await finished_first(step.run_durably() if durably else self.do(step))
         # A task that was lost may have told an outcome before: what was told first stays true.
-        self.outcome = record.outcome or self.outcome
+        if record.outcome and record.outcome.is_definite:
+            self.outcome = record.outcome
+
+    def _facts(self) -> tuple[Any, ...]:
+        """What the record is told beside statuses."""
+        return self.trouble, self.outcome or self.declined, self.parcels.as_told()
 
     def list_as(self, *more: SearchAttributeUpdate[Any]) -> None:
         """Let operators find the order under its status."""
@@ -161,6 +186,22 @@ class Progress:
     # ── What is asked ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
+    def last_decline(self) -> Refusal:
+        """Why the last card was declined."""
+        assert self.declined is not None
+        return self.declined.model_copy(update={"pay_until": None}).refusal or Refusal(ErrorCode.PAYMENT_DECLINED, "")
+
+    @property
+    def warehouse_id(self) -> str | None:
+        """Of the parcel that stands for the order."""
+        return self.parcels.current.warehouse_id if self.parcels.current else None
+
+    @property
+    def tracking_number(self) -> str | None:
+        """Of the parcel that stands for the order."""
+        return self.parcels.current.tracking_number if self.parcels.current else None
+
+    @property
     def is_final(self) -> bool:
         return self.status in FINAL_STATUSES
 
@@ -178,6 +219,20 @@ class Progress:
             at=workflow.now(),
         )
 
+    @property
+    def waiting_for(self) -> str:
+        return self._waiting_for
+
+    @property
+    def stuck(self) -> tuple[str, ...]:
+        """The undos that do not succeed."""
+        return self._stuck
+
+    @property
+    def since(self) -> datetime:
+        """When the last thing happened."""
+        return self._timeline[-1].at
+
     def state(self) -> OrderState:
         """Where the order is, and what it waits for."""
         return OrderState(
@@ -190,6 +245,7 @@ class Progress:
             detail=self.reason.detail if self.reason else None,
             trouble=self.trouble,
             choices=CHOICES[self.trouble] if self.trouble and not self.is_final else (),
+            parcels=self.parcels.as_told(),
         )
 
     def timeline(self) -> list[TimelineEntry]:
@@ -207,9 +263,14 @@ class Progress:
             code=self.reason.code if self.reason else None,
             detail=self.reason.detail if self.reason else None,
             review_reason=self.review_reason,
+            parcel=self.parcels.current.number if self.parcels.current else 1,
+            parcels=max(self.parcels.tried, 1),
+            all_parcels=self.parcels.so_far(),
             warehouse_id=self.warehouse_id,
             tracking_number=self.tracking_number,
             trouble=self.trouble,
+            refunded=self.refunded,
+            declined=self.declined,
             given_up=self._given_up,
             **more,
         )

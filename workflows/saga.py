@@ -15,7 +15,7 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import FailureError
 
-from contracts.errors import ErrorCode
+from contracts.errors import ErrorCode, Refusal
 from contracts.orders import UndoSettlement
 from temporal.refusals import as_refusal
 from temporal.retries import HAS_TO_SUCCEED
@@ -59,13 +59,17 @@ class Saga:
         """What was registered need not be undone any more."""
         self._undos.clear()
 
-    async def ask_whether_it_can_be_undone(self) -> None:
-        """Run the undos that may be refused for good, one after another, until each has succeeded.
-
-        Raises Refusal, if one is: then nothing was undone, and all undos stay registered."""
+    async def call_off(self) -> dict[str, Refusal]:
+        """Run the undos that may be refused for good, one after another; those that were, by name. They stay registered."""
+        refused: dict[str, Refusal] = {}
         for undo in [undo for undo in reversed(self._undos) if undo.ends_on]:
-            await self._run([undo])
-            self._undos.remove(undo)
+            try:
+                await self._run([undo])
+            except Refusal as refusal:
+                refused[undo.name] = refusal
+            else:
+                self._undos.remove(undo)
+        return refused
 
     async def compensate(self) -> dict[str, Any]:
         """Run all other undos side by side; their results by name, once every one has succeeded or was settled by hand.

@@ -97,8 +97,12 @@ def accepted(root: Path = ROOT) -> dict[str, str]:
 
 
 def is_accepted(difference: str, reasons: Iterable[str]) -> bool:
-    """Whether somebody has said why it may be: with these very words, or with where it is, the part before the colon."""
-    return any(difference == change or difference.startswith(f"{change}:") for change in reasons)
+    """Whether somebody has said why it may be: with these very words, with where it is (the part before the colon), or, after
+    `*: `, with what it is, wherever that is."""
+    return any(
+        difference.endswith(change[1:]) if change.startswith("*: ") else f"{difference}:".startswith(f"{change}:")
+        for change in reasons
+    )
 
 
 def _order(version: str) -> tuple[Any, ...]:

@@ -24,12 +24,14 @@ from contracts.address import Address
 from contracts.events import EVENT_TYPES
 from contracts.money import Money
 from contracts.orders import OrderLine, PlaceOrder
+from contracts.parcels import ParcelLine
 from temporal import retries
 from temporal.names import SEARCH_ATTRIBUTES, search_attribute_kind
 from temporal.orders import start_options
 from temporal.retries import Preset
 from worker import WORKFLOWS
 from workflows import order_steps
+from workflows.parcels import Parcel
 from workflows.saga import Undo
 from workflows.steps import Step
 
@@ -215,7 +217,8 @@ def _steps() -> Iterator[tuple[Step[Any, Any], list[str]]]:
             name for name, parameter in inspect.signature(make).parameters.items() if parameter.default is parameter.empty
         ]
         hints = get_type_hints(make)
-        made = make(**{name: sample(hints[name]) for name in required})
+        known = {"card": SAMPLE_ORDER.payment_token}
+        made = make(**{name: known.get(name, sample(hints[name])) for name in required})
         if isinstance(made, Undo):
             yield made.step, sorted(made.ends_on)
         elif isinstance(made, Step):
@@ -284,6 +287,10 @@ def sample(kind: Any) -> Any:
         return SAMPLE_ORDER
     if kind is UUID:
         return SAMPLE_ID
+    if kind is Parcel:
+        return Parcel(2, (ParcelLine(line_id=1, product_id="sample", quantity=1),), warehouse_id="sample")
+    if kind is Money:
+        return SAMPLE_PRICE
     if kind in (str, int):
         return kind(2)
     if inspect.isclass(kind) and issubclass(kind, BaseModel):

@@ -11,6 +11,8 @@ from contracts.events import (
     CustomerForgotten,
     EmailVerified,
     OrderCancelled,
+    OrderDelayed,
+    OrderPaymentDue,
     OrderRefunded,
     OrderUndelivered,
     ShipmentDelivered,
@@ -38,11 +40,39 @@ async def on_customer_forgotten(work: UnitOfWork, event: CustomerForgotten, _: C
 
 
 async def on_dispatched(work: UnitOfWork, event: ShipmentDispatched, _: CloudEvent) -> None:
-    _queue_of_shipment(work, NotificationKind.ORDER_SHIPPED, event)
+    is_part = event.parcels > 1
+    _queue_of_shipment(work, NotificationKind.PART_SHIPPED if is_part else NotificationKind.ORDER_SHIPPED, event)
 
 
 async def on_delivered(work: UnitOfWork, event: ShipmentDelivered, _: CloudEvent) -> None:
-    _queue_of_shipment(work, NotificationKind.ORDER_DELIVERED, event)
+    is_part = event.parcels > 1
+    _queue_of_shipment(work, NotificationKind.PART_DELIVERED if is_part else NotificationKind.ORDER_DELIVERED, event)
+
+
+async def on_payment_due(work: UnitOfWork, event: OrderPaymentDue, _: CloudEvent) -> None:
+    commands.queue(
+        work,
+        NotificationKind.PAYMENT_DUE,
+        about=str(event.order_id),
+        order_id=event.order_id,
+        customer_id=event.customer_id,
+        values={"total": str(event.total), "pay_until": f"{event.pay_until:%Y-%m-%d %H:%M} UTC"},
+    )
+
+
+async def on_delayed(work: UnitOfWork, event: OrderDelayed, envelope: CloudEvent) -> None:
+    """A date may be moved more than once: each time is told."""
+    commands.queue(
+        work,
+        NotificationKind.GOODS_DELAYED,
+        about=f"{event.order_id}:{envelope.id}",
+        order_id=event.order_id,
+        customer_id=event.customer_id,
+        values={
+            "expected_on": str(event.expected_on) if event.expected_on else "",
+            "was_expected_on": str(event.was_expected_on),
+        },
+    )
 
 
 async def on_cancelled(work: UnitOfWork, event: OrderCancelled, _: CloudEvent) -> None:
@@ -94,8 +124,15 @@ def _queue_of_shipment(work: UnitOfWork, kind: NotificationKind, event: Shipment
         about=parcel_reference(event.order_id, event.parcel),
         order_id=event.order_id,
         customer_id=event.customer_id,
-        values={"tracking_number": event.tracking_number or ""},
+        values={"tracking_number": event.tracking_number or ""} | _place_of(event),
     )
+
+
+def _place_of(event: ShipmentDispatched | ShipmentDelivered) -> dict[str, str]:
+    """Which of how many; of one that is sent in place of another, only that there are several."""
+    if event.parcels == 1:
+        return {}
+    return {"parcel": str(event.parcel) if event.parcel <= event.parcels else "", "parcels": str(event.parcels)}
 
 
 subscription = Subscription(
@@ -106,6 +143,8 @@ subscription = Subscription(
         CustomerForgotten: on_customer_forgotten,
         ShipmentDispatched: on_dispatched,
         ShipmentDelivered: on_delivered,
+        OrderPaymentDue: on_payment_due,
+        OrderDelayed: on_delayed,
         OrderCancelled: on_cancelled,
         OrderUndelivered: on_undelivered,
         OrderRefunded: on_refunded,

@@ -18,12 +18,17 @@ LONGEST_SUBJECT = 300
 LONGEST_BODY = 20_000
 
 _ORDER = {"order_id": "6f1c2a52-6d0b-5d0e-9c0e-2f6f4a0f7c11"}
+_PART = {"tracking_number": "TRK123456", "parcel": "2", "parcels": "3"}
 _LINK = {"link": "https://shop.example/api/v1/auth/links/verify-email?token=2Fq9"}
 _KIND = NotificationKind
 SAMPLES: Mapping[NotificationKind, Mapping[str, str]] = {
     _KIND.ORDER_CONFIRMED: _ORDER | {"total": "42.50 USD", "lines": "3", "tracking_number": "TRK123456"},
     _KIND.ORDER_SHIPPED: _ORDER | {"tracking_number": "TRK123456"},
     _KIND.ORDER_DELIVERED: _ORDER | {"tracking_number": "TRK123456"},
+    _KIND.PART_SHIPPED: _ORDER | _PART,
+    _KIND.PART_DELIVERED: _ORDER | _PART,
+    _KIND.PAYMENT_DUE: _ORDER | {"total": "42.50 USD", "pay_until": "2026-12-01 14:30 UTC"},
+    _KIND.GOODS_DELAYED: _ORDER | {"expected_on": "2026-12-08", "was_expected_on": "2026-12-01"},
     _KIND.ORDER_CANCELLED: _ORDER | {"total": "42.50 USD", "refunded": "42.50 USD"},
     _KIND.ORDER_UNDELIVERED: _ORDER | {"trouble": "lost"},
     _KIND.ORDER_REFUNDED: _ORDER | {"total": "42.50 USD", "refunded": "42.50 USD"},

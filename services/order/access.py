@@ -18,6 +18,8 @@ ACCESS = AccessTable(
         "approve_order": _DECIDE,
         "reject_order": _DECIDE,
         "decide_parcel": _DECIDE,
+        "pay_order": {Role.CUSTOMER: Reach.OWN, Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL},
+        "answer_shortage": {Role.CUSTOMER: Reach.OWN, Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL},
         "get_erasure": _DECIDE,
         "advance_order": _SAGA,
         "look_up_keys": _SAGA,

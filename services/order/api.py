@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable
 from functools import partial
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -18,23 +19,36 @@ from chassis.logs import logger
 from chassis.paging import Cursor, Limit
 from chassis.problems import problem_response
 from contracts.keys import KeysFound, LookUpKeys
-from contracts.orders import AdvanceOrder, CancelReply, OrderAdvanced, OrderProgress, OrderState, OrderStatus, PlaceOrderRequest
+from contracts.orders import (
+    AdvanceOrder,
+    CancelReply,
+    OrderAdvanced,
+    OrderProgress,
+    OrderState,
+    OrderStatus,
+    PayAgain,
+    PlaceOrderRequest,
+    ShortageAnswer,
+)
 from contracts.paging import Page
 from services.order import commands, queries
 from services.order.access import ACCESS
-from services.order.commands import OrderService
+from services.order.commands import OrderService, Placed
 from services.order.explaining import EXPLAIN_EXAMPLES, Explanation, StaffExplanation
 from services.order.schemas import (
     CANCEL_EXAMPLES,
     DECISION_EXAMPLES,
     PARCEL_DECISION_EXAMPLES,
+    PAY_EXAMPLES,
     PLACE_EXAMPLES,
+    SHORTAGE_EXAMPLES,
     CurrentOrderView,
     ErasureProgress,
     OrderSummary,
     OrderTimeline,
     OrderView,
     ParcelDecisionBody,
+    PaymentDue,
     ReasonBody,
     StaffOrderTimeline,
     StaffOrderView,
@@ -67,6 +81,11 @@ PLACED: dict[int | str, dict[str, Any]] = {
         "model": CurrentOrderView,
         "description": "Accepted, outcome still open: it takes longer, is held for review, or the client did not want to wait. "
         "`Location` is where to ask again.",
+    },
+    402: {
+        "model": PaymentDue,
+        "description": "The card was declined, and another one may be tried until `pay_until`: `POST` it to `payments` under "
+        "`Location`. The goods are kept until then.",
     },
 }
 CHANGED: dict[int | str, dict[str, Any]] = {
@@ -106,18 +125,7 @@ async def place_order(
     # The most frequent change of a shop: taken from the app itself, which is quicker than by a dependency.
     orders = provided(request.app, OrderService)
     placed = await orders.place(body, caller, key, respond_async=respond_async)
-    headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
-    if placed.outcome and (refusal := placed.outcome.refusal):
-        order_id = placed.order.order_id
-        log.info("refused", order_id=order_id, code=refusal.code, path=request.url.path, method=request.method)
-        return problem_response(refusal.code, refusal.detail, instance=request.url.path, extra=refusal.extra, headers=headers)
-    headers["Location"] = _location(placed.order.order_id)
-    if placed.outcome and placed.outcome.is_definite:
-        return _json(201, OrderView.confirmed(placed.order, placed.outcome), headers)
-    if respond_async:
-        headers["Preference-Applied"] = "respond-async"
-    view = CurrentOrderView.of(placed.order)
-    return _json(202, view, headers | {"ETag": etag(view.version)})
+    return _outcome_of(request, placed, {"Preference-Applied": "respond-async"} if respond_async else {})
 
 
 @public.get("", summary="List orders, newest first")
@@ -216,7 +224,49 @@ async def decide_parcel(
     response: Response,
     seen: OptionalSeenVersion,
 ) -> OrderState:
-    return await _changed(db, caller, order_id, response, orders.decide_parcel(order_id, body.choice, body.reason, caller, seen))
+    decision = orders.decide_parcel(order_id, body.choice, body.reason, caller, seen, parcel=body.parcel)
+    return await _changed(db, caller, order_id, response, decision)
+
+
+@public.post(
+    "/{order_id}/payments",
+    status_code=201,
+    response_model=OrderView,
+    responses=PLACED | CHANGED,
+    summary="Pay with another card, after one was declined",
+    description="While an order is PAYMENT_DUE. The answer is as if the order were placed with that card. With `If-Match`, only "
+    "if the order still is what you have seen; that is not asked of a request that is repeated.",
+)
+async def pay_order(
+    request: Request,
+    orders: Orders,
+    caller: Caller,
+    order_id: UUID,
+    body: Annotated[PayAgain, Body(openapi_examples=PAY_EXAMPLES)],
+    key: RequiredKey,
+    seen: OptionalSeenVersion,
+) -> Response:
+    with showing(partial(queries.as_seen_by, caller)):
+        placed = await orders.pay(order_id, body, caller, key, seen)
+    return _outcome_of(request, placed)
+
+
+@public.post(
+    "/{order_id}/shortage",
+    responses=CHANGED,
+    summary="Say what becomes of goods that are out of stock: wait for them, leave them out, or cancel the order",
+    description=ONLY_IF_UNCHANGED,
+)
+async def answer_shortage(
+    db: Db,
+    orders: Orders,
+    caller: Caller,
+    order_id: UUID,
+    body: Annotated[ShortageAnswer, Body(openapi_examples=SHORTAGE_EXAMPLES)],
+    response: Response,
+    seen: OptionalSeenVersion,
+) -> OrderProgress:
+    return await _changed(db, caller, order_id, response, orders.answer_shortage(order_id, body, caller, seen))
 
 
 @customers.get("/{customer_id}/erasure", summary="How far the orders of a customer are who is to be forgotten")
@@ -242,6 +292,26 @@ async def _changed(db: Database, caller: Grant, order_id: UUID, response: Respon
         reply = await change
     response.headers["ETag"] = etag(await queries.version_of(db, order_id))
     return reply
+
+
+def _outcome_of(request: Request, placed: Placed, preference: dict[str, str] | None = None) -> Response:
+    """How far the order has come: confirmed, refused, to be paid with another card, or still open."""
+    headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
+    outcome = placed.outcome
+    if outcome and (refusal := outcome.refusal):
+        order_id = placed.order.order_id
+        log.info("refused", order_id=order_id, code=refusal.code, path=request.url.path, method=request.method)
+        status = None
+        if not outcome.is_definite:
+            status, headers["Location"] = HTTPStatus.PAYMENT_REQUIRED, _location(order_id)
+        return problem_response(
+            refusal.code, refusal.detail, status=status, instance=request.url.path, extra=refusal.extra, headers=headers
+        )
+    headers["Location"] = _location(placed.order.order_id)
+    if outcome and outcome.is_definite:
+        return _json(201, OrderView.confirmed(placed.order, outcome), headers)
+    view = CurrentOrderView.of(placed.order)
+    return _json(202, view, headers | (preference or {}) | {"ETag": etag(view.version)})
 
 
 def wants_async(prefer: list[str] | tuple[str, ...]) -> bool:

@@ -39,12 +39,14 @@ from contracts.orders import (
     OrderStatus,
     Outcome,
     ParcelDecision,
+    PayAgain,
     PlaceOrder,
     PlaceOrderRequest,
+    ShortageAnswer,
 )
 from contracts.parcels import ParcelChoice
 from services.order import figures
-from services.order.model import CustomerKey, Order, created, existing, outbox, within_reach
+from services.order.model import CustomerKey, Order, created, existing, idempotency, outbox, within_reach
 from services.order.model.placing import KnownPlaces, Terms, priced, require_form
 from temporal.keys import OwnDataKeys
 from temporal.orders import OrderSagas
@@ -54,6 +56,8 @@ FORGET_BATCH = 50
 LEASE = timedelta(seconds=10)
 """How long one process has to hand over what it took; after that another may try. To hand over twice is harmless."""
 POLL_SECONDS = 0.1
+_ASKED, _NOT_DUE = "asked", "payment_not_due"
+"""What is kept of a request to pay: that it came; that no payment was due."""
 DISPATCHED = frozenset({OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
 log = logger(__name__)
 _TO_HAND_OVER = locked(
@@ -122,13 +126,51 @@ class OrderService:
         order_id = order_id_for(caller.subject, key.key)
         order = await self._accept(request, order_id, caller, key)
         order.require_placed_by(key.fingerprint)
-        if outcome := order.kept_outcome:
+        if outcome := order.outcome_so_far:
             return Placed(order, outcome, replayed=True)
         outcome = await self._outcome(order, timedelta(0) if respond_async else self.wait)
         if outcome and outcome.is_definite:
             return Placed(order, outcome)
         order = await find_order(self.database, order_id) or order
-        return Placed(order, order.kept_outcome or outcome)
+        return Placed(order, order.outcome_so_far or outcome)
+
+    async def pay(self, order_id: UUID, request: PayAgain, caller: Grant, key: IdempotencyKey, seen: int | None = None) -> Placed:
+        """Try another card for an order whose payment is due, or find what came of it under this key, and wait for the outcome.
+
+        The card is told to the order's saga alone. Refusals: not_found, stale_version, idempotency_key_reused, payment_not_due.
+        Raises Unavailable; then the same request may be sent again.
+        """
+        is_new = await take_payment_key(self.database, order_id, caller, key, seen)
+        log.info("card_offered", order_id=order_id, by=str(caller.subject), repeated=not is_new)
+        try:
+            outcome = await self.sagas.pay(order_id, request, _pay_id(key), self.wait)
+        except Refusal as refusal:
+            if is_new:
+                await note_payment_not_due(self.database, key)
+            order = await order_for(self.database, order_id, caller)
+            if is_new or order.outcome_so_far is None:
+                raise
+            log.info("card_was_tried_before", order_id=order_id, code=refusal.code)
+            return Placed(order, order.outcome_so_far, replayed=True)
+        order = await order_for(self.database, order_id, caller)
+        is_told = outcome is not None and (outcome.is_definite or outcome.code is not None)
+        return Placed(order, outcome if is_told else order.kept_outcome, replayed=not is_new)
+
+    async def answer_shortage(
+        self, order_id: UUID, answer: ShortageAnswer, caller: Grant, seen: int | None = None
+    ) -> OrderProgress:
+        """Say what becomes of goods that are out of stock.
+
+        Refusals: not_found, stale_version, no_decision_pending. Raises Unavailable.
+        """
+        order = await order_for(self.database, order_id, caller)
+        order.require_version(seen)
+        state = await self.sagas.answer_shortage(order_id, answer)
+        if state is None:
+            raise Refusal(ErrorCode.NO_DECISION_PENDING, "No goods of the order are out of stock.")
+        by = "customer" if caller.subject == order.customer_id else str(caller.subject)
+        log.info("shortage_answered", order_id=order_id, decision=answer.choice, by=by)
+        return OrderProgress(order_id=order_id, status=state.status)
 
     async def cancel(self, order_id: UUID, reason: str, caller: Grant, seen: int | None = None) -> CancelReply | OrderProgress:
         """Cancel an order and settle what was taken; where it is, if that is still being done after a while.
@@ -166,14 +208,21 @@ class OrderService:
         return state
 
     async def decide_parcel(
-        self, order_id: UUID, choice: ParcelChoice, reason: str, caller: Grant, seen: int | None = None
+        self,
+        order_id: UUID,
+        choice: ParcelChoice,
+        reason: str,
+        caller: Grant,
+        seen: int | None = None,
+        *,
+        parcel: int | None = None,
     ) -> OrderState:
-        """Say what is done about a parcel in trouble.
+        """Say what is done about a parcel in trouble; `parcel` may be left out, if it is the only one.
 
         Refusals: not_found, own_order, stale_version, no_decision_pending, choice_not_possible. Raises Unavailable.
         """
         await self._require_decidable(order_id, caller, seen)
-        decision = ParcelDecision(by=str(caller.subject), reason=reason, choice=choice)
+        decision = ParcelDecision(by=str(caller.subject), reason=reason, choice=choice, parcel=parcel)
         state = await self.sagas.decide_parcel(order_id, decision)
         if state is None:
             raise Refusal(ErrorCode.NO_DECISION_PENDING, "No parcel of the order is in trouble.")
@@ -264,10 +313,10 @@ class OrderService:
         clock = asyncio.get_running_loop().time
         until = clock() + wait.total_seconds()
         found: Order | None = order
-        while found and not found.outcome and found.status != OrderStatus.IN_REVIEW and clock() < until:
+        while found and not found.outcome_so_far and found.status != OrderStatus.IN_REVIEW and clock() < until:
             await asyncio.sleep(POLL_SECONDS)
             found = await find_order(self.database, order.order_id)
-        return found.kept_outcome if found else None
+        return found.outcome_so_far if found else None
 
     async def _require_decidable(self, order_id: UUID, caller: Grant, seen: int | None) -> None:
         """Refusals: not_found, own_order, stale_version."""
@@ -296,6 +345,10 @@ def settled_before(order: Order) -> CancelReply:
 
 def _place_id(order: Order) -> str:
     return f"place-{order.fingerprint}"
+
+
+def _pay_id(key: IdempotencyKey) -> str:
+    return f"pay-{hashlib.sha256(f'{key.scope} {key.key}'.encode()).hexdigest()}"
 
 
 def _cancel_id(request: CancelRequest) -> str:
@@ -360,6 +413,27 @@ async def wish_to_cancel(work: UnitOfWork, order_id: UUID, request: CancelReques
     order = existing(await work.get(Order, order_id))
     order.keep_wish_to_cancel(request)
     return order.progress()
+
+
+@transaction
+async def take_payment_key(work: UnitOfWork, order_id: UUID, caller: Grant, key: IdempotencyKey, seen: int | None = None) -> bool:
+    """Keep that a card is offered under this key; whether that is new. The card is not kept.
+
+    Refusals: not_found, stale_version, idempotency_key_reused; payment_not_due, if that was the answer before."""
+    order = within_reach(await work.read(Order, order_id), caller)
+    asked = await idempotency.earlier_reply(work, key)
+    if asked == _NOT_DUE:
+        raise Refusal(ErrorCode.PAYMENT_NOT_DUE, "The order does not wait for another card.")
+    if asked is None:
+        order.require_version(seen)
+        await idempotency.remember(work, key, _ASKED)
+    return asked is None
+
+
+@transaction
+async def note_payment_not_due(work: UnitOfWork, key: IdempotencyKey) -> None:
+    """Keep that no payment was due when a card was offered under this key: whoever repeats that is told the same."""
+    await idempotency.remember(work, key, _NOT_DUE)
 
 
 @transaction

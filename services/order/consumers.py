@@ -1,4 +1,5 @@
-"""What shipping tells of parcels goes on to the order's saga; whom identity has forgotten, the orders are to forget.
+"""What shipping tells of parcels, and inventory of goods that they wait for, goes on to the order's saga; whom identity has
+forgotten, the orders are to forget.
 
 The saga is signalled before the inbox row is committed, and outside of any transaction: a signal may come twice, which is
 harmless, and is never lost.
@@ -12,8 +13,11 @@ from chassis.consumer import Subscription
 from chassis.logs import logger
 from chassis.store import UnitOfWork
 from contracts.events import (
+    BACKORDER,
     IDENTITY,
     SHIPPING,
+    BackorderDelayed,
+    BackorderFilled,
     CloudEvent,
     CustomerForgotten,
     Event,
@@ -23,6 +27,7 @@ from contracts.events import (
     ShipmentReturned,
     TrackingUpdated,
 )
+from contracts.inventory import ReservationStatus, StockUpdate
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from services.order import commands
 
@@ -37,10 +42,14 @@ STATUS: Mapping[type[Event], ShipmentStatus] = {
 log = logger(__name__)
 
 
-class ShipmentSignals(Protocol):
+class ParcelSignals(Protocol):
     """What of `temporal.orders.OrderSagas` is needed here."""
 
     async def shipment_updated(self, order_id: UUID, update: ShipmentUpdate) -> bool:
+        """Tell an order's saga; False if none runs. Raises Unavailable."""
+        ...
+
+    async def stock_updated(self, order_id: UUID, update: StockUpdate) -> bool:
         """Tell an order's saga; False if none runs. Raises Unavailable."""
         ...
 
@@ -49,8 +58,8 @@ async def on_customer_forgotten(work: UnitOfWork, event: CustomerForgotten, _: C
     await commands.wish_to_forget(work, event)
 
 
-def subscription(sagas: ShipmentSignals) -> Subscription:
-    """The shipping events that a saga waits for, and who is to be forgotten."""
+def subscription(sagas: ParcelSignals) -> Subscription:
+    """What a saga waits for of shipping and inventory, and who is to be forgotten."""
 
     async def signal(order_id: UUID, update: ShipmentUpdate) -> None:
         is_told = await sagas.shipment_updated(order_id, update)
@@ -64,10 +73,28 @@ def subscription(sagas: ShipmentSignals) -> Subscription:
         if event.status != ShipmentStatus.CANCELLED:  # that is the saga's own doing
             await signal(event.order_id, _update(event, ShipmentStatus(event.status)))
 
+    async def on_stock(order_id: UUID, update: StockUpdate) -> None:
+        is_told = await sagas.stock_updated(order_id, update)
+        action = "saga_told" if is_told else "stock_update_without_saga"
+        log.info(action, order_id=order_id, status=update.status, parcel=update.parcel)
+
+    async def on_filled(event: BackorderFilled, _: CloudEvent) -> None:
+        update = StockUpdate(parcel=event.parcel, status=ReservationStatus.RESERVED, warehouse_id=event.warehouse_id)
+        await on_stock(event.order_id, update)
+
+    async def on_delayed(event: BackorderDelayed, _: CloudEvent) -> None:
+        update = StockUpdate(parcel=event.parcel, status=ReservationStatus.AWAITED, expected_on=event.expected_on)
+        await on_stock(event.order_id, update)
+
     return Subscription(
-        topics=(IDENTITY, SHIPPING),
+        topics=(IDENTITY, SHIPPING, BACKORDER),
         handlers={CustomerForgotten: on_customer_forgotten},
-        forward={**dict.fromkeys(STATUS, on_parcel), TrackingUpdated: on_tracking},
+        forward={
+            **dict.fromkeys(STATUS, on_parcel),
+            TrackingUpdated: on_tracking,
+            BackorderFilled: on_filled,
+            BackorderDelayed: on_delayed,
+        },
     )
 
 

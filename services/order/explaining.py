@@ -9,11 +9,13 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
+
+from pydantic import Field
 
 from contracts.base import Contract
 from contracts.errors import ErrorCode
@@ -58,6 +60,7 @@ class Call(Contract):
     who: tuple[Actor, ...]
     method: str | None = None
     path: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
     body: dict[str, Any] | None = None
     """An example of what is sent."""
     choices: tuple[str, ...] = ()
@@ -252,7 +255,16 @@ USUALLY: Mapping[OrderStatus, _Usual] = {
     S.CANCELLING: _Usual("order", "what was done for it to be undone"),
 }
 """What an order waits for by its status, where nobody knows more."""
+PARCELS: Mapping[ParcelStatus, _Usual] = {
+    ParcelStatus.AWAITED: _Usual("parcel", "goods to arrive", (A.WAREHOUSE, A.CUSTOMER), ("answer_shortage",)),
+    ParcelStatus.RESERVED: _Usual("parcel", "the goods of the order's other parcels", (A.WAREHOUSE,)),
+    ParcelStatus.BOOKED: USUALLY[S.CONFIRMED],
+    ParcelStatus.SHIPPED: USUALLY[S.SHIPPED],
+    ParcelStatus.UNDELIVERED: USUALLY[S.UNDELIVERED],
+}
+"""The same of one of several parcels."""
 BEFORE_CONFIRMED = frozenset({S.PENDING, S.RESERVED, S.PAYMENT_DUE, S.IN_REVIEW, S.PAID})
+AFTER_CONFIRMED = frozenset({S.CONFIRMED, S.PARTIALLY_SHIPPED, S.SHIPPED, S.UNDELIVERED})
 CANCELLABLE = BEFORE_CONFIRMED | {S.CONFIRMED}
 IF_NOBODY_DECIDES = {
     ParcelChoice.WAIT: "it is waited for again",
@@ -284,6 +296,9 @@ ACTIVITIES: Mapping[str, _Activity] = {
     "AdvanceOrder": _Activity("the order's record to take down how far it is", "order", for_customer=False),
     "ReserveInventory": _Activity("the goods to be reserved", "inventory"),
     "ReleaseInventory": _Activity("the reserved goods to be set free", "inventory", is_undo=True, for_customer=False),
+    "SplitReservation": _Activity(
+        "some of the parcel's goods to be kept for another one", "inventory", "parcel", for_customer=False
+    ),
     "ShipInventory": _Activity("the goods that have left to be taken off the stock", "inventory", "parcel", for_customer=False),
     "RestockInventory": _Activity("the goods that came back to be put on the shelf", "inventory", "parcel", for_customer=False),
     "ProcessPayment": _Activity("the payment", "payment", "payment"),
@@ -307,18 +322,21 @@ class _Way:
     body: Mapping[str, Any]
     signed: bool = True
     """Whether the workflow is told by whom."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 WHY = {"reason": "WHY"}
+NEW_KEY = {"Idempotency-Key": "A NEW ONE"}
 UPDATES: Mapping[str, _Way] = {
     "cancel": _Way("Cancel the order", (A.CUSTOMER, A.SUPPORT), "cancel", WHY, signed=False),
     "approve": _Way("Approve it", (A.SUPPORT,), "approve", WHY),
     "reject": _Way("Reject it", (A.SUPPORT,), "reject", WHY),
     "decide_parcel": _Way("Decide about the parcel", (A.SUPPORT,), "parcel-decision", WHY),
-    "pay": _Way("Pay with another card", (A.CUSTOMER,), "payments", {"payment_token": "TOKEN"}, signed=False),
+    "pay": _Way("Pay with another card", (A.CUSTOMER,), "payments", {"payment_token": "TOKEN"}, signed=False, headers=NEW_KEY),
     "answer_shortage": _Way(
-        "Say what becomes of what is out of stock", (A.CUSTOMER,), "shortage-answer", {"choice": "wait"}, signed=False
+        "Say what becomes of what is out of stock", (A.CUSTOMER,), "shortage", {"choice": "wait"}, signed=False
     ),
+    "split_parcel": _Way("Send some of it in another parcel", (A.SUPPORT, A.OPERATOR), None, WHY),
     "settle_undo": _Way("End the undo by hand, done or given up", (A.SUPPORT, A.OPERATOR), None, WHY),
 }
 """All updates by which somebody brings an order on."""
@@ -355,6 +373,7 @@ class _Explaining:
         self._order, self._seen, self._fault = order, seen, fault
         self._state = seen.state if seen else None
         self._status = self._state.status if self._state else order.status
+        self._parcels = self._state.parcels if self._state else order.told_parcels
         self._workflow = order_workflow_id(order.order_id)
         self._cause = self._cause_of()
         self._found = tuple(self._parts())
@@ -506,7 +525,7 @@ class _Explaining:
         found = StaffPart(
             part=wait.part,
             waiting_for=wait.waiting_for,
-            since=wait.since,
+            since=None if wait.part.startswith("parcel ") and self._state is None else wait.since,
             until=wait.until,
             then=wait.then,
             who=wait.who,
@@ -518,8 +537,9 @@ class _Explaining:
         if self._is_undo_part(wait.part):
             return ACTIVITIES["RefundPayment"].waiting_for if wait.part.startswith("undo refund-") else None
         # What the platform itself is busy with is told to staff with its errors; and an older build tells one text to all.
-        own_words = bool(self._state and self._state.waits) and A.PLATFORM not in wait.who
-        return wait.waiting_for if own_words else USUALLY[self._status].waiting_for
+        if A.PLATFORM in wait.who or (self._state and not self._state.waits):
+            return USUALLY[self._status].waiting_for
+        return wait.waiting_for
 
     def _step(self, step: PendingStep, wait: Wait | None) -> _Found:
         """A step that is being tried, with what the saga says of it."""
@@ -605,7 +625,7 @@ class _Explaining:
                 yield self._way(name)
 
     def _decide(self, part: str) -> StaffCall:
-        parcels = self._state.parcels if self._state else ()
+        parcels = self._parcels
         number = int(part.removeprefix("parcel ")) if re.fullmatch(r"parcel \d+", part) else None
         mine = next((parcel for parcel in parcels if parcel.parcel == number), None)
         trouble = mine.trouble if mine else self._state.trouble if self._state else self._order.trouble
@@ -627,16 +647,17 @@ class _Explaining:
         return StaffCall(
             does=way.does,
             who=way.who,
-            method="POST",
-            path=f"/api/v1/orders/{self._order.order_id}/{way.under}",
-            body=body,
+            method="POST" if way.under else None,
+            path=f"/api/v1/orders/{self._order.order_id}/{way.under}" if way.under else None,
+            headers=dict(way.headers),
+            body=body if way.under else None,
             command=f"{update} --input {shlex.quote(json.dumps(told))}",
         )
 
     def _of_warehouse(self, wait: Wait) -> Iterator[StaffCall]:
         """What a warehouse does is told to the services of stock and parcels, which know the order by its parcel only."""
-        parcels = self._state.parcels if self._state else ()
-        status = next((parcel.status for parcel in parcels if wait.part == f"parcel {parcel.parcel}"), None)
+        parcel = next((parcel for parcel in self._parcels if wait.part == f"parcel {parcel.parcel}"), None)
+        status = parcel.status if parcel else None
         if status == ParcelStatus.AWAITED:
             yield StaffCall(does="Receive the goods", who=(A.WAREHOUSE,), method="POST", path="/api/v1/stock/receipts")
         elif status in _SENT:
@@ -644,6 +665,9 @@ class _Explaining:
             yield StaffCall(does="Find the parcel's shipment_id", who=(A.WAREHOUSE,), method="GET", path=find)
             dispatch = "/api/v1/shipments/{shipment_id}/dispatch"
             yield StaffCall(does="Hand it over to the carrier", who=(A.WAREHOUSE,), method="POST", path=dispatch)
+        if parcel and status == ParcelStatus.BOOKED and sum(line.quantity for line in parcel.lines) > 1:
+            units = [{"line_id": parcel.lines[0].line_id, "quantity": 1}]
+            yield self._way("split_parcel", {"parcel": parcel.parcel, "lines": units})
 
     # ── The words ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -704,6 +728,14 @@ def _usual_waits(order: Order, state: OrderState | None, status: OrderStatus) ->
             who=(A.PLATFORM, A.SUPPORT),
             updates=("settle_undo",),
         )
+    if state is None and status in AFTER_CONFIRMED and order.told_parcels:
+        for parcel in order.told_parcels:
+            if each := PARCELS.get(parcel.status):
+                words = f"{each.waiting_for} ({parcel.trouble})" if parcel.trouble else each.waiting_for
+                then = IF_NOBODY_DECIDES[CHOICES[parcel.trouble][0]] if parcel.trouble else each.then
+                part = f"parcel {parcel.parcel}"
+                yield Wait(part=part, waiting_for=words, since=order.since, then=then, who=each.who, updates=each.updates)
+        return
     usual, trouble = USUALLY[status], state.trouble if state else order.trouble
     then = usual.then
     if status == S.UNDELIVERED and trouble:
@@ -713,7 +745,15 @@ def _usual_waits(order: Order, state: OrderState | None, status: OrderStatus) ->
         words = state.waiting_for  # it names the deadline
     elif status == S.UNDELIVERED and trouble:
         words = f"{words} ({trouble})"
-    yield Wait(part=usual.part, waiting_for=words, since=order.since, then=then, who=usual.who, updates=usual.updates)
+    yield Wait(
+        part=usual.part,
+        waiting_for=words,
+        since=order.since,
+        until=order.pay_until if status == S.PAYMENT_DUE else None,
+        then=then,
+        who=usual.who,
+        updates=usual.updates,
+    )
 
 
 def _sentence(part: StaffPart) -> str:
@@ -751,9 +791,7 @@ def _as_customer(part: StaffPart, waiting_for: str) -> Part:
 
 def _calls_of_customer(calls: Iterable[StaffCall]) -> tuple[Call, ...]:
     return tuple(
-        Call(does=call.does, who=(A.CUSTOMER,), method=call.method, path=call.path, body=call.body, choices=call.choices)
-        for call in calls
-        if A.CUSTOMER in call.who
+        Call(**call.model_dump(exclude={"command", "who"}), who=(A.CUSTOMER,)) for call in calls if A.CUSTOMER in call.who
     )
 
 

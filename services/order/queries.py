@@ -37,8 +37,8 @@ from temporal.orders import OrderSagas
 
 ASK_SECONDS = 1.0
 """How long a saga may take to answer a question before the record answers it."""
-_NOT_LISTED: tuple[Any, ...] = (Order.lines, Order.ship_to, Order.history, Order.placement, Order.outcome)
-"""A list does not load each order's lines, address and history, nor what it was placed with."""
+_NOT_LISTED: tuple[Any, ...] = (Order.lines, Order.ship_to, Order.history, Order.placement, Order.outcome, Order.parcels)
+"""A list does not load each order's lines, parcels, address and history, nor what it was placed with."""
 Answer = TypeVar("Answer")
 _OPEN = ", ".join(f"'{status}'" for status in OrderStatus if status not in FINAL_STATUSES)
 _IN_FLIGHT = sql(f"""

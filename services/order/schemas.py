@@ -1,15 +1,15 @@
 """Bodies of the public endpoints, beside those in `contracts.orders`."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import UUID
 
 from contracts.address import Address
-from contracts.base import Contract, Reason, Request
+from contracts.base import Contract, ParcelNumber, Reason, Request
 from contracts.errors import ErrorCode, Problem
 from contracts.money import Money
 from contracts.orders import OrderLine, OrderState, OrderStatus, Outcome, TimelineEntry
-from contracts.parcels import ParcelChoice, Trouble
+from contracts.parcels import OrderParcel, ParcelChoice, ParcelStatus, Trouble
 
 if TYPE_CHECKING:
     from services.order.model import Order
@@ -56,13 +56,55 @@ class ParcelDecisionBody(ReasonBody):
     """What is done about a parcel that does not arrive, and why."""
 
     choice: ParcelChoice
+    parcel: ParcelNumber | None = None
+    """Which parcel of the order; it may be left out, if one alone is in trouble."""
 
 
+PAY_EXAMPLES: Any = {"another card": {"value": {"payment_token": "tok_visa"}}}
+SHORTAGE_EXAMPLES: Any = {
+    "wait": {"value": {"choice": "wait"}},
+    "without them": {"value": {"choice": "drop"}},
+    "not at all": {"value": {"choice": "refuse"}},
+}
 CANCEL_EXAMPLES: Any = {"changed mind": {"value": {"reason": "Ordered by mistake"}}}
 DECISION_EXAMPLES: Any = {"known customer": {"value": {"reason": "Known customer, called back"}}}
 PARCEL_DECISION_EXAMPLES: Any = {
     "send it again": {"value": {"choice": "resend", "reason": "Asked the customer, who still wants it"}}
 }
+
+
+class ParcelLineView(Contract):
+    """Units of one line of the order that are in a parcel."""
+
+    line_id: int
+    product_id: str
+    quantity: int
+
+
+class ParcelView(Contract):
+    """A parcel of an order as its customer sees it."""
+
+    parcel: int
+    status: ParcelStatus
+    lines: tuple[ParcelLineView, ...] = ()
+    warehouse_id: str | None = None
+    """Which warehouse sends it; null while its goods are awaited."""
+    tracking_number: str | None = None
+    expected_on: date | None = None
+    """When its goods should be in stock, while they are awaited; null then: nobody knows."""
+    resent_as: int | None = None
+    """The parcel that took its place, if it did not arrive."""
+
+    @classmethod
+    def of(cls, parcel: OrderParcel) -> Self:
+        return cls.model_validate(parcel.model_dump())
+
+
+class StaffParcelView(ParcelView):
+    """The same as staff see it."""
+
+    trouble: Trouble | None = None
+    """Why it does not arrive."""
 
 
 class OrderView(Contract):
@@ -111,10 +153,15 @@ class CurrentOrderView(OrderView):
 
     version: int
     """It rises with every change, and is the order's ETag."""
+    parcels: tuple[ParcelView, ...] = ()
+    """What it is sent in; none before its goods are reserved."""
+    pay_until: datetime | None = None
+    """Until when another card may be tried, while its status is PAYMENT_DUE."""
 
     @classmethod
     def of(cls, order: "Order", **more: Any) -> Self:
         """The order as it is now."""
+        more.setdefault("parcels", tuple(map(ParcelView.of, order.order_parcels)))
         return cls(
             order_id=order.order_id,
             customer_id=order.customer_id,
@@ -131,6 +178,7 @@ class CurrentOrderView(OrderView):
             confirmed_at=order.confirmed_at,
             updated_at=order.updated_at,
             version=order.version,
+            pay_until=order.pay_until,
             **more,
         )
 
@@ -144,6 +192,7 @@ class StaffOrderView(CurrentOrderView):
     """What `detail` does not say to the customer: who decided and why, what failed."""
     trouble: Trouble | None = None
     """Why its parcel does not arrive."""
+    parcels: tuple[StaffParcelView, ...] = ()
     waiting_for: str | None = None
     """In plain words; null if its saga did not answer in time, or has ended. Then the three that follow are empty."""
     choices: tuple[ParcelChoice, ...] = ()
@@ -161,6 +210,7 @@ class StaffOrderView(CurrentOrderView):
             review_reason=order.review_reason,
             for_staff=order.for_staff,
             trouble=Trouble(order.trouble) if order.trouble else None,
+            parcels=tuple(map(StaffParcelView.of, order.order_parcels)),
             waiting_for=state.waiting_for if state else None,
             choices=state.choices if state else (),
             stuck_undos=state.stuck_undos if state else (),
@@ -185,6 +235,15 @@ class StaleOrder(Problem):
     current_version: int
     current: StaffOrderView | CurrentOrderView
     """The order as its record is now."""
+
+
+class PaymentDue(Problem):
+    """The card was declined, and another one may be tried."""
+
+    order_id: UUID
+    pay_until: datetime
+    decline_code: str | None = None
+    """The bank's word."""
 
 
 class OrderSummary(Contract):

@@ -15,10 +15,13 @@ from testing.model import World
 from testing.sagas import Saga, assert_settled, place_order
 from tests.workflows.conftest import Begin
 from workflows import order_steps as steps
+from workflows.parcels import Parcel
 
 S = OrderStatus
 WISH = CancelRequest(reason="Its workflow was lost: deleted by mistake", requested_by="ann")
 WAY = (S.PENDING, S.RESERVED, S.PAID, S.CONFIRMED, S.SHIPPED, S.UNDELIVERED)
+
+PARCEL = Parcel(1, (), warehouse_id="410")
 
 
 def half_done(
@@ -31,9 +34,9 @@ def half_done(
     if reserved:
         world.handle(steps.reserve_inventory(order).argument)
     if paid:
-        world.handle(steps.process_payment(order).argument)
+        world.handle(steps.process_payment(order, order.total, order.payment_token).argument)
     if parcel:
-        world.handle(steps.create_shipment(order, "410").argument)
+        world.handle(steps.create_shipment(order, PARCEL, 1).argument)
         world.shipping.parcels[order.order_id, 1].status = parcel
 
 
@@ -92,7 +95,7 @@ async def test_lost_workflow_of_a_parcel_on_its_way_is_followed_to_the_end(begin
     world, order = World(), place_order()
     half_done(world, order, told, parcel=ShipmentStatus.DISPATCHED)
     if told == S.SHIPPED:
-        world.handle(steps.ship_inventory(order, 1).argument)
+        world.handle(steps.ship_inventory(order, PARCEL).argument)
     async with begin(world, order) as saga:
         await go_on(saga, OrderSoFar(status=told, reached=WAY.index(told) + 1, tracking_number="TRK1"))
         await report(saga, ShipmentStatus.DELIVERED)
@@ -104,7 +107,7 @@ async def test_lost_workflow_of_a_parcel_on_its_way_is_followed_to_the_end(begin
 async def test_lost_workflow_of_a_lost_parcel_waits_for_the_decision_again(begin: Begin) -> None:
     world, order = World(), place_order()
     half_done(world, order, S.UNDELIVERED, parcel=ShipmentStatus.LOST)
-    world.handle(steps.ship_inventory(order, 1).argument)
+    world.handle(steps.ship_inventory(order, PARCEL).argument)
     async with begin(world, order) as saga:
         await go_on(saga, OrderSoFar(status=S.UNDELIVERED, reached=len(WAY), trouble=Trouble.LOST))
         decision = ParcelDecision(choice=ParcelChoice.REFUND, by="ann", reason="the carrier pays")

@@ -205,8 +205,8 @@ REPLAYS = [
     Edit(
         "another amount",
         STEPS,
-        "        amount=order.total,\n",
-        "        amount=order.lines[0].total,\n",
+        "        amount=amount,\n        payment_token=card,\n",
+        "        amount=order.lines[0].total,\n        payment_token=card,\n",
         "replay: local activity ProcessPayment.argument.amount …",
     ),
     Edit(
@@ -240,43 +240,42 @@ REPLAYS = [
     Edit(
         "the next run is told less",
         DELIVERY,
-        ", quiet_since=self._quiet_since\n        )\n",
-        "\n        )\n",
+        "            quiet_since=(current.quiet_since if current else None) or self._began,\n",
+        "",
         "replay: next run.argument.so_far.quiet_since …",
     ),
     Edit(
         "two steps are swapped",
         ORDER,
-        """            saga.add(Undo(steps.refund_payment(order)))
-            payment = await progress.do(steps.process_payment(order))
+        """                return await progress.do(steps.process_payment(order, amount, order.payment_token))
 """,
-        """            payment = await progress.do(steps.process_payment(order))
-            await progress.do(steps.create_shipment(order, progress.warehouse_id or ""))
-            saga.add(Undo(steps.refund_payment(order)))
+        """                [parcel] = self._parcels
+                await progress.do(steps.create_shipment(order, parcel, self._parcels.weight_of(parcel)))
+                return await progress.do(steps.process_payment(order, amount, order.payment_token))
 """,
         "replay: …",
     ),
     Edit(
         "a step is gone",
         DELIVERY,
-        "            await self._progress.do(steps.ship_inventory(self._order, self._parcel))\n",
+        "            await self._progress.do(steps.ship_inventory(self._order, parcel))\n",
         "            self._progress.note('Left')\n",
         "replay: …",
     ),
     Edit(
         "a pause for all orders",
         ORDER,
-        "            saga.add(steps.release_inventory(order))\n",
-        "            await workflow.sleep(1)\n            saga.add(steps.release_inventory(order))\n",
+        "            saga.add(steps.release_plan(order))\n",
+        "            await workflow.sleep(1)\n            saga.add(steps.release_plan(order))\n",
         "replay: …",
     ),
     Edit(
         "a new step behind a condition that no order fulfilled",
         ORDER,
-        "            saga.add(Undo(steps.refund_payment(order)))\n",
+        "            self._saga.add(Undo(steps.refund_payment(order)))\n",
         "            if len(order.lines) > 90:\n"
         "                await progress.do(steps.capture_payment(order))\n"
-        "            saga.add(Undo(steps.refund_payment(order)))\n",
+        "            self._saga.add(Undo(steps.refund_payment(order)))\n",
         "coverage: workflows/order.py … no history comes here",
     ),
     Edit(
@@ -303,8 +302,8 @@ REPLAYS = [
     Edit(
         "money that is held is taken within the task",
         ORDER,
-        "            await steps.capture_payment(order).run_durably()\n",
-        "            await progress.do(steps.capture_payment(order))\n",
+        "            await steps.capture_payment(order, self._attempt).run_durably()\n",
+        "            await progress.do(steps.capture_payment(order, self._attempt))\n",
         "replay: …",
     ),
     Edit(
@@ -319,7 +318,7 @@ REPLAYS = [
 
 PATCHED = """            if workflow.patched("pause-first"):  # orders placed since 2026-12
                 await workflow.sleep(1)
-            saga.add(steps.release_inventory(order))
+            saga.add(steps.release_plan(order))
 """
 
 HARMLESS = [
@@ -331,9 +330,8 @@ HARMLESS = [
     Edit(
         "a log line",
         DELIVERY,
-        "        self._quiet_since = workflow.now() if self._notifying else self._quiet_since\n",
-        "        self._quiet_since = workflow.now() if self._notifying else self._quiet_since\n"
-        '        workflow.logger.info("on its way")\n',
+        "        watching = asyncio.create_task(self._watch())\n",
+        '        workflow.logger.info("on its way")\n        watching = asyncio.create_task(self._watch())\n',
     ),
     Edit(
         "a new optional field of a command",
@@ -374,7 +372,7 @@ HARMLESS = [
         '    @workflow.query(description="Where the order is, and what it waits for")\n',
         '    @workflow.query(description="Which parcel is on its way")\n'
         "    def parcel(self) -> int:\n"
-        "        return self._parcel\n\n"
+        "        return self._parcels.tried\n\n"
         '    @workflow.query(description="Where the order is, and what it waits for")\n',
     ),
     Edit(
@@ -394,7 +392,7 @@ HARMLESS = [
     Edit(
         "a new step for new orders only",
         ORDER,
-        "            saga.add(steps.release_inventory(order))\n",
+        "            saga.add(steps.release_plan(order))\n",
         PATCHED,
         recorded="delivered_after_a_pause",
     ),
@@ -406,7 +404,7 @@ NOT_RECORDED = [
     Edit(
         "a new step for new orders only, of which there is no history yet",
         ORDER,
-        "            saga.add(steps.release_inventory(order))\n",
+        "            saga.add(steps.release_plan(order))\n",
         PATCHED,
         "coverage: workflows/order.py … no history comes here: await workflow.sleep(1)",
     ),

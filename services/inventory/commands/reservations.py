@@ -9,17 +9,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from sqlalchemy import bindparam, or_, select
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
 from chassis.database import Database
-from chassis.statements import sql
+from chassis.statements import locked, sql
 from chassis.store import UnitOfWork, transaction
 from chassis.telemetry import RequestContext
 from chassis.together import Together
 from contracts import inventory as contract
-from contracts.errors import Refusal
-from contracts.inventory import MovementKind, ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory
-from services.inventory.commands.choosing import Overtaken, chosen, stock_of, stock_of_all
+from contracts.errors import ErrorCode, Refusal
+from contracts.inventory import (
+    MovementKind,
+    ReleaseInventory,
+    ReservationStatus,
+    ReservedParcel,
+    ReserveInventory,
+    RestockInventory,
+    ShipInventory,
+    SplitReservation,
+    WhenShort,
+)
+from services.inventory.commands.choosing import Overtaken, chosen, stock_at_all, stock_of
 from services.inventory.commands.ledger import record
+from services.inventory.commands.waiting import day_for_next, fill, who_waits
 from services.inventory.model import (
+    HAS_LEFT,
     PROMISED_UNITS,
     Cause,
     Reservation,
@@ -32,15 +48,33 @@ from services.inventory.model import (
     unknown_reservation,
     unknown_warehouse,
 )
+from services.inventory.model.planning import MOST_PARCELS
 
+_other = aliased(Reservation)
 _PROMISED = sql("""
     select customer_id, line.product_id, sum(line.quantity) as units
     from reservations, jsonb_to_recordset(lines) as line (product_id text, quantity int)
-    where customer_id = any(:customers) and status = 'RESERVED' and line.product_id = any(:products)
+    where customer_id = any(:customers) and status in ('RESERVED', 'AWAITED') and line.product_id = any(:products)
       and not (parcel = 1 and order_id = any(:orders))
     group by customer_id, line.product_id
 """)
-"""What other reservations than the first parcels of these orders keep for customers."""
+"""What other reservations than the first parcels of these orders keep for customers, or will when their goods are there."""
+_OF_PLAN = sql("""
+    select parcel, status, warehouse_id, lines, expected_on from reservations
+    where order_id = :order_id and plan = :plan order by parcel
+""")
+_PLANNED_TOGETHER = locked(
+    Reservation,
+    (col(Reservation.order_id) == bindparam("order_id"))
+    & or_(
+        col(Reservation.parcel) == bindparam("parcel"),
+        col(Reservation.plan)
+        == select(col(_other.plan))
+        .where(col(_other.order_id) == bindparam("order_id"), col(_other.parcel) == bindparam("parcel"))
+        .scalar_subquery(),
+    ),
+)
+"""A parcel, and all that were planned together with it."""
 Promised = dict[UUID, dict[str, int]]
 """Units of each product that are kept for each customer."""
 
@@ -48,21 +82,19 @@ Promised = dict[UUID, dict[str, int]]
 async def reserve_inventory(
     database: Database, command: ReserveInventory, *, limit: int = PROMISED_UNITS
 ) -> contract.Reservation:
-    """Promise every line at one warehouse, or nothing. `limit`: units of one product that a customer may be promised at a time.
+    """Promise every line, or what `when_short` leaves of them. `limit`: units of one product that a customer may be promised at a
+    time.
 
     Refusals: out_of_stock, warehouse_unknown, purchase_limit, reservation_released.
     """
-    if command.warehouse_id:
-        [reply] = await reserve_together(database, [Asked(command)], limit)
-        if isinstance(reply, Refusal):
-            raise reply
+    if not command.warehouse_id:
+        return await _reserve_planned_until_done(database, command, limit)
+    [reply] = await reserve_together(database, [Asked(command)], limit)
+    if not isinstance(reply, Refusal):
         return reply
-    hold_all = False
-    while True:
-        try:
-            return await _reserve_anywhere(database, command, limit, hold_all=hold_all)
-        except Overtaken:
-            hold_all = True
+    if not _does_with_less(command, reply):
+        raise reply
+    return await _reserve_planned_until_done(database, command, limit)
 
 
 @dataclass(frozen=True)
@@ -84,8 +116,26 @@ class Reservations:
     async def reserve(self, command: ReserveInventory) -> contract.Reservation:
         """As `reserve_inventory`."""
         if command.warehouse_id:
-            return await self._together(Asked(command))
-        return await reserve_inventory(self._database, command, limit=self._limit)
+            try:
+                return await self._together(Asked(command))
+            except Refusal as refusal:
+                if not _does_with_less(command, refusal):
+                    raise
+        return await _reserve_planned_until_done(self._database, command, self._limit)
+
+
+def _does_with_less(command: ReserveInventory, refusal: Refusal) -> bool:
+    """Whether the customer takes less than all for now, and that is why it was refused."""
+    return refusal.code == ErrorCode.OUT_OF_STOCK and command.when_short != WhenShort.REFUSE
+
+
+async def _reserve_planned_until_done(database: Database, command: ReserveInventory, limit: int) -> contract.Reservation:
+    hold_all = False
+    while True:
+        try:
+            return await _reserve_planned(database, command, limit, hold_all=hold_all)
+        except Overtaken:
+            hold_all = True
 
 
 @transaction
@@ -94,7 +144,7 @@ async def reserve_together(work: UnitOfWork, asked: Sequence[Asked], limit: int)
     reservations = await work.get_or_add_all([Reservation.asked(one.command) for one in asked])
     new = [one.command for one, (_, is_new) in zip(asked, reservations, strict=True) if is_new]
     promised = await _promised_otherwise(work, new)
-    stock = await stock_of_all(work, new)
+    stock = await stock_at_all(work, ((command.warehouse_id or "", command.lines) for command in new))
     refused: dict[int, Refusal] = {}
     to_forget: list[Reservation] = []
     answers: list[contract.Reservation | Refusal] = []
@@ -105,7 +155,7 @@ async def reserve_together(work: UnitOfWork, asked: Sequence[Asked], limit: int)
             elif id(reservation) in refused:  # asked twice at one moment
                 raise refused[id(reservation)]
             reservation.require_not_released()
-            answers.append(reservation.reply())
+            answers.append(await told(work, reservation))
         except Refusal as refusal:
             if is_new:
                 refused[id(reservation)] = refusal = await _unknown_or(work, refusal, reservation.warehouse_id or "", stock)
@@ -116,15 +166,44 @@ async def reserve_together(work: UnitOfWork, asked: Sequence[Asked], limit: int)
 
 
 @transaction
-async def _reserve_anywhere(work: UnitOfWork, command: ReserveInventory, limit: int, *, hold_all: bool) -> contract.Reservation:
+async def _reserve_planned(work: UnitOfWork, command: ReserveInventory, limit: int, *, hold_all: bool) -> contract.Reservation:
     """`hold_all`: see `chosen`, which raises Overtaken."""
-    reservation, is_new = await work.get_or_add(Reservation.asked(command))
-    reservation.require_not_released()
-    if is_new:
-        promised = await _promised_otherwise(work, [command])
-        reservation.warehouse_id, stock = await chosen(work, command.lines, hold_all=hold_all)
-        _promise(work, Asked(command), reservation, stock, promised, limit)
-    return reservation.reply()
+    first, is_new = await work.get_or_add(Reservation.asked(command))
+    first.require_not_released()
+    if not is_new:
+        return await told(work, first)
+    promised = await _promised_otherwise(work, [command])
+    plan, stock = await chosen(work, command, hold_all=hold_all)
+    waits = command.when_short in (WhenShort.WAIT, WhenShort.ASK)
+    if command.parcel == 1:  # what is sent again has been paid for, and is not refused
+        wanted = command.lines if waits else [line for part in plan.parts for line in part.lines]
+        require_within_limit(wanted, promised.get(command.customer_id, {}), limit)
+    rest = plan.rest if waits else ()
+    if command.may_split or command.when_short != WhenShort.REFUSE:
+        first.plan = command.parcel
+    parcels = [first]
+    while len(parcels) < len(plan.parts) + bool(rest):
+        parcels.append(await _next_parcel(work, first, parcels[-1].parcel + 1))
+    for parcel, part in zip(parcels, plan.parts, strict=False):
+        parcel.promise(part.warehouse_id, part.lines)
+        shelf = stock[part.warehouse_id]
+        alerts = [shelf[line.product_id].reserve(line.quantity) for line in part.lines]
+        outbox.add(work, *(alert for alert in alerts if alert), parcel.reserved())
+    if rest:
+        at = command.warehouse_id or (plan.parts[0].warehouse_id if plan.parts and not command.may_split else None)
+        parcels[-1].wait(at, rest, await day_for_next(work, at, rest))
+    elif plan.short:
+        first.dropped = [line.model_dump() for line in plan.short]
+    return first.reply([parcel.as_parcel() for parcel in parcels] if first.plan else ())
+
+
+async def _next_parcel(work: UnitOfWork, first: Reservation, number: int) -> Reservation:
+    """A new parcel of the same order, with the next number that is free. Refusal: conflict, if none is."""
+    for parcel in range(number, MOST_PARCELS + 1):
+        new, is_new = await work.get_or_add(Reservation.beside(first, parcel))
+        if is_new:
+            return new
+    raise Refusal(ErrorCode.CONFLICT, f"An order has no more than {MOST_PARCELS} parcels.")
 
 
 def _promise(
@@ -149,27 +228,50 @@ def _promise(
     outbox.add(work, *events, causes=[asked.context] * len(events))
 
 
+async def told(work: UnitOfWork, reservation: Reservation) -> contract.Reservation:
+    """The reply about a reservation, with all that were planned together with it."""
+    if reservation.plan is None:
+        return reservation.reply()
+    rows = await work.rows(_OF_PLAN, order_id=reservation.order_id, plan=reservation.plan)
+    return reservation.reply([ReservedParcel.model_validate(dict(row)) for row in rows])
+
+
 @transaction
 async def release_inventory(work: UnitOfWork, command: ReleaseInventory) -> contract.Reservation:
     """Undo of reserve, also of one that has not arrived yet. Refusal: reservation_shipped."""
-    reservation = await work.get(Reservation, command.order_id, command.parcel)
+    if command.planned:
+        together = await work.all(_PLANNED_TOGETHER, order_id=command.order_id, parcel=command.parcel)
+    else:
+        one = await work.get(Reservation, command.order_id, command.parcel)
+        together = [one] if one is not None else []
+    reservation = next((one for one in together if one.parcel == command.parcel), None)
     if reservation is None:
-        reservation, _ = await work.get_or_add(Reservation.tombstone(command))
-    event = reservation.release(command.reason)
-    if event is not None:
-        stock = await stock_of(work, reservation)
-        for line in event.lines:
-            stock[line.product_id].release(line.quantity)
-        outbox.add(work, event)
-    return reservation.reply()
+        reservation, is_new = await work.get_or_add(Reservation.tombstone(command))
+        together = [reservation]
+        if not is_new and command.planned and reservation.plan is not None:  # the reservation came in between
+            together = await work.all(_PLANNED_TOGETHER, order_id=command.order_id, parcel=command.parcel)
+    reservation.require_not_left()
+    ended = [one for one in together if one.status not in HAS_LEFT]
+    promised = [one for one in ended if one.status == ReservationStatus.RESERVED]
+    if promised:
+        stock = await stock_of(work, *promised)
+        waiting = await who_waits(work, stock)
+        for one in promised:
+            for line in one.stock_lines:
+                stock[one.warehouse_id or ""][line.product_id].release(line.quantity)
+    events = [one.release(command.reason) for one in ended]
+    outbox.add(work, *(event for event in events if event))
+    if promised:
+        await fill(work, stock, waiting)
+    return await told(work, reservation) if command.planned else reservation.reply()
 
 
 @transaction
 async def ship_inventory(work: UnitOfWork, command: ShipInventory) -> contract.Reservation:
-    """Take what was promised off the shelf. Refusals: reservation_released, not_found."""
+    """Take what was promised off the shelf. Refusals: reservation_released, conflict, not_found."""
     reservation = await _existing(work, command.order_id, command.parcel)
     if reservation.ship():
-        stock = await stock_of(work, reservation)
+        stock = (await stock_of(work, reservation))[reservation.warehouse_id or ""]
         cause = Cause(MovementKind.SHIPMENT, reservation.reference)
         record(work, [stock[line.product_id].ship(line.quantity, cause) for line in reservation.stock_lines])
     return reservation.reply()
@@ -182,10 +284,28 @@ async def restock_inventory(work: UnitOfWork, command: RestockInventory) -> cont
     event = reservation.restock(command.reason)
     if event is not None:
         stock = await stock_of(work, reservation)
+        waiting = await who_waits(work, stock)
         cause = Cause(MovementKind.RETURN, f"return of {reservation.reference}")
-        record(work, [stock[line.product_id].move(line.quantity, cause) for line in event.lines])
+        shelf = stock[reservation.warehouse_id or ""]
+        record(work, [shelf[line.product_id].move(line.quantity, cause) for line in event.lines])
         outbox.add(work, event)
+        await fill(work, stock, waiting)
     return reservation.reply()
+
+
+@transaction
+async def split_reservation(work: UnitOfWork, command: SplitReservation) -> contract.Reservation:
+    """Let some of what a parcel was promised go in a parcel of its own. The stock stays promised.
+
+    Refusals: not_found, reservation_released, reservation_shipped, conflict."""
+    source = await _existing(work, command.order_id, command.parcel)
+    new, is_new = await work.get_or_add(Reservation.beside(source, command.into))
+    if is_new:
+        outbox.add(work, source.split(command, new))
+    elif new.split_from != command.parcel:
+        new.require_not_released()
+        raise Refusal(ErrorCode.CONFLICT, f"There is another parcel {command.into}.")
+    return await told(work, new)
 
 
 async def _promised_otherwise(work: UnitOfWork, commands: Sequence[ReserveInventory]) -> Promised:

@@ -3,24 +3,30 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from uuid import UUID
 
-from sqlalchemy import ARRAY, String, any_, bindparam
+from sqlalchemy import ARRAY, String, Uuid, any_, bindparam
 from sqlmodel import col
 
 from chassis.access import Grant
 from chassis.idempotency import IdempotencyKey
 from chassis.statements import locked, sql
 from chassis.store import UnitOfWork, transaction
+from contracts import inventory as contract
 from contracts.inventory import MovementKind, StockLine
+from services.inventory.commands.choosing import by_warehouse
 from services.inventory.commands.ledger import record
+from services.inventory.commands.waiting import fill, who_waits
 from services.inventory.model import (
     Cause,
+    ExpectedReceipt,
     Moved,
     Stock,
     Warehouse,
     idempotency,
     no_such_warehouse,
     require_unpromised,
+    unknown_receipt,
     unknown_warehouse,
 )
 
@@ -29,6 +35,7 @@ _AT_THESE = locked(
     (col(Stock.warehouse_id) == any_(bindparam("warehouses", type_=ARRAY(String))))
     & (col(Stock.product_id) == any_(bindparam("products", type_=ARRAY(String)))),
 )
+_ANNOUNCED = locked(ExpectedReceipt, col(ExpectedReceipt.receipt_id) == any_(bindparam("receipts", type_=ARRAY(Uuid))))
 _ADD_MISSING = sql("""
     insert into stock (warehouse_id, product_id, on_hand, reserved, low_stock_threshold)
     select warehouse_id, product_id, 0, 0, 0
@@ -42,11 +49,20 @@ Place = tuple[str, str]
 Versions = Mapping[str, int]
 """By product: the version of its stock that the caller has seen. What is not in it may have changed since."""
 NOTHING_SEEN: Versions = MappingProxyType({})
+NOTHING_ANNOUNCED: Mapping[str, UUID] = MappingProxyType({})
 
 
 @transaction
-async def put_warehouse(work: UnitOfWork, caller: Grant, warehouse_id: str, name: str, seen: int | None = None) -> Warehouse:
-    """Add a warehouse, or rename it. `seen`: the version that the caller has seen.
+async def put_warehouse(
+    work: UnitOfWork,
+    caller: Grant,
+    warehouse_id: str,
+    name: str,
+    seen: int | None = None,
+    *,
+    place: contract.Place | None = None,
+) -> Warehouse:
+    """Add a warehouse, rename it, or say where it is; None: that stays as it is. `seen`: the version that the caller has seen.
 
     Refusals: not_found (out of the caller's reach, or never there although it was seen), stale_version."""
     if not caller.reaches(warehouse=warehouse_id):
@@ -56,6 +72,8 @@ async def put_warehouse(work: UnitOfWork, caller: Grant, warehouse_id: str, name
         raise no_such_warehouse()
     warehouse.require_version(seen)
     warehouse.name = name
+    if place is not None:
+        warehouse.country, warehouse.region, warehouse.postal_code = place.country, place.region, place.postal_code
     return warehouse
 
 
@@ -70,13 +88,16 @@ async def receive_stock(
     reference: str,
     low_stock_threshold: int | None = None,
     seen: Versions = NOTHING_SEEN,
+    announced: Mapping[str, UUID] = NOTHING_ANNOUNCED,
 ) -> list[Stock]:
     """Put goods on the shelf, each product on one line; returns the levels after, in the order of the lines.
 
-    `reference`: of the delivery note. Refusals: warehouse_unknown, conflict, stale_version, idempotency_key_reused."""
+    `reference`: of the delivery note. `announced`: by product, the expected receipt that has arrived.
+    Refusals: warehouse_unknown, not_found, conflict, stale_version, idempotency_key_reused."""
     await _require_warehouses(work, caller, warehouse_id)
     if (earlier := await _earlier_levels(work, key)) is not None:
         return earlier
+    await _receive_announced(work, warehouse_id, lines, announced)
     stock = await _stock_to_move(work, [warehouse_id], [line.product_id for line in lines], seen)
     cause = Cause(MovementKind.RECEIPT, reference, actor=caller.subject)
     moved = _move(stock, warehouse_id, {line.product_id: line.quantity for line in lines}, cause)
@@ -168,6 +189,21 @@ async def _require_warehouses(work: UnitOfWork, caller: Grant, *warehouse_ids: s
             raise unknown_warehouse(warehouse_id)
 
 
+async def _receive_announced(
+    work: UnitOfWork, warehouse_id: str, lines: Sequence[StockLine], announced: Mapping[str, UUID]
+) -> None:
+    """What was announced has arrived. Refusals: not_found, conflict."""
+    if not announced:
+        return
+    receipts = {receipt.receipt_id: receipt for receipt in await work.all(_ANNOUNCED, receipts=list(announced.values()))}
+    for line in lines:
+        if line.product_id in announced:
+            receipt = receipts.get(announced[line.product_id])
+            if receipt is None:
+                raise unknown_receipt()
+            receipt.receive(warehouse_id, line.product_id, line.quantity)
+
+
 async def _earlier_levels(work: UnitOfWork, key: IdempotencyKey) -> list[Stock] | None:
     """What this key was answered before. Refusal: idempotency_key_reused."""
     earlier = await idempotency.earlier_reply(work, key)
@@ -197,8 +233,10 @@ def _move(stock: Mapping[Place, Stock], warehouse_id: str, changes: Mapping[str,
 async def _levels_after(
     work: UnitOfWork, key: IdempotencyKey, moved: Sequence[Moved], stock: Mapping[Place, Stock]
 ) -> list[Stock]:
-    """Record what moved; the levels after, also for retries."""
+    """Record what moved, and let those have it who wait for it; the levels after that, also for retries."""
     record(work, moved)
+    held = by_warehouse(list(stock.values()))
+    await fill(work, held, await who_waits(work, held))
     await work.write()
     levels = [stock[one.movement.warehouse_id, one.movement.product_id] for one in moved]
     await idempotency.remember(work, key, [level.model_dump() for level in levels])

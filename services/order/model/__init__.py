@@ -2,6 +2,6 @@
 customers (keys.py)."""
 
 from services.order.model.keys import CustomerKey
-from services.order.model.order import Order, created, existing, inbox, metadata, outbox, within_reach
+from services.order.model.order import Order, created, existing, idempotency, inbox, metadata, outbox, within_reach
 
-__all__ = ["CustomerKey", "Order", "created", "existing", "inbox", "metadata", "outbox", "within_reach"]
+__all__ = ["CustomerKey", "Order", "created", "existing", "idempotency", "inbox", "metadata", "outbox", "within_reach"]

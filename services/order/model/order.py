@@ -12,6 +12,7 @@ from sqlmodel import Field
 from chassis.access import Grant
 from chassis.clock import utc_now
 from chassis.database import enum_column, new_metadata, time_column
+from chassis.idempotency import Idempotency
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
 from chassis.statements import Record
@@ -24,7 +25,9 @@ from contracts.events import (
     OrderCompleted,
     OrderConfirmed,
     OrderCreated,
+    OrderDelayed,
     OrderForgotten,
+    OrderPaymentDue,
     OrderRefunded,
     OrderUndelivered,
 )
@@ -42,11 +45,12 @@ from contracts.orders import (
     PlaceOrder,
     TimelineEntry,
 )
-from contracts.parcels import Trouble
+from contracts.parcels import OrderParcel, ParcelLine, ParcelStatus, Trouble
 
 metadata = new_metadata()
 outbox = Outbox("order", metadata)
 inbox = Inbox(metadata)
+idempotency = Idempotency(metadata)
 
 HAND_OVER_AFTER = timedelta(seconds=5)
 """Whoever placed an order starts its saga; if nothing was heard of it so long after, a job does."""
@@ -71,6 +75,20 @@ ON_ITS_WAY = frozenset(
     {OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_SHIPPED, OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED}
 )
 """Once a parcel is in one of these, the trouble with it is over."""
+_ONLY_PARCEL = {
+    OrderStatus.RESERVED: ParcelStatus.RESERVED,
+    OrderStatus.PAYMENT_DUE: ParcelStatus.RESERVED,
+    OrderStatus.IN_REVIEW: ParcelStatus.RESERVED,
+    OrderStatus.PAID: ParcelStatus.RESERVED,
+    OrderStatus.CONFIRMED: ParcelStatus.BOOKED,
+    OrderStatus.SHIPPED: ParcelStatus.SHIPPED,
+    OrderStatus.UNDELIVERED: ParcelStatus.UNDELIVERED,
+    OrderStatus.DELIVERED: ParcelStatus.DELIVERED,
+    OrderStatus.COMPLETED: ParcelStatus.DELIVERED,
+    OrderStatus.REFUNDED: ParcelStatus.REFUNDED,
+    OrderStatus.CANCELLED: ParcelStatus.CANCELLED,
+}
+"""Where the parcel is of an order that has just one: its saga tells of it by the order's status."""
 
 
 def json_column() -> "Column[Any]":
@@ -105,6 +123,10 @@ class Order(Table, Aggregate, table=True):
     """When the job tells its saga what it may not know yet; null if it knows all."""
     outcome: dict[str, Any] | None = Field(default=None, sa_column=json_column())
     """Outcome: the first definite one, which whoever repeats the request is told again."""
+    declined: dict[str, Any] | None = Field(default=None, sa_column=json_column())
+    """Outcome that its client is told while another card may be tried."""
+    as_of: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    """When its saga knew what is known here, by the saga's clock; null: it has never said."""
     status: OrderStatus = Field(sa_column=enum_column(OrderStatus))
     lines: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
     """OrderLine each."""
@@ -123,6 +145,8 @@ class Order(Table, Aggregate, table=True):
     trouble: str | None = Field(default=None, max_length=40)
     """Why its parcel does not arrive: a Trouble."""
     tracking_number: str | None = Field(default=None, max_length=100)
+    parcels: list[dict[str, Any]] | None = Field(default=None, sa_column=json_column())
+    """OrderParcel each, as its saga told them last; null: it has told of no more than one parcel of everything."""
     history: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
     """Each status it reached, oldest first: `status`, `at`, `detail`, `for_staff`. Kept in the row, because every change writes
     both."""
@@ -195,6 +219,44 @@ class Order(Table, Aggregate, table=True):
         return Outcome.model_validate(self.outcome) if self.outcome else None
 
     @property
+    def outcome_so_far(self) -> Outcome | None:
+        """What whoever repeats the request is told: the outcome that stays; or that the card was declined, while another may be
+        tried; None while it is open."""
+        is_due = self.status == OrderStatus.PAYMENT_DUE and self.declined is not None
+        return Outcome.model_validate(self.declined) if is_due else self.kept_outcome
+
+    @property
+    def pay_until(self) -> datetime | None:
+        """Until when another card may be tried, while its status is PAYMENT_DUE."""
+        outcome = self.outcome_so_far
+        return outcome.pay_until if outcome else None
+
+    @property
+    def told_parcels(self) -> tuple[OrderParcel, ...]:
+        """Its parcels, as its saga told them; none, if there is no more to tell than one parcel of everything."""
+        return tuple(map(OrderParcel.model_validate, self.parcels or ()))
+
+    @property
+    def order_parcels(self) -> tuple[OrderParcel, ...]:
+        """Its parcels. The only one of an order is known by the order's status, once it is known which warehouse sends it."""
+        status = _ONLY_PARCEL.get(self.status)
+        if self.parcels or status is None or self.warehouse_id is None:
+            return self.told_parcels
+        lines = [
+            ParcelLine(line_id=line.line_id or place, product_id=line.product_id, quantity=line.quantity)
+            for place, line in enumerate(self.order_lines, start=1)
+        ]
+        only = OrderParcel(
+            parcel=1,
+            status=status,
+            lines=tuple(lines),
+            warehouse_id=self.warehouse_id,
+            tracking_number=self.tracking_number,
+            trouble=Trouble(self.trouble) if self.trouble else None,
+        )
+        return (only,)
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing more can happen to it."""
         return self.status in FINAL_STATUSES
@@ -226,15 +288,16 @@ class Order(Table, Aggregate, table=True):
     def advance(self, command: AdvanceOrder) -> list[Event]:
         """Walk the path, as far as it is new, and note what came with it. Refusal: illegal_transition.
 
-        What was told before is a late retry: it changes nothing, so that it cannot overwrite what came after it.
+        What was told before is a late retry: it changes nothing, so that it cannot overwrite what came after it. A word that
+        brings no status is one, if its saga has known more since.
         """
         ahead = self._ahead(command)
         self.handed_over(None)
         if command.outcome and command.outcome.is_definite and self.outcome is None:
             self.outcome = command.outcome.model_dump(mode="json")
-        if not ahead and len(self.history) > command.after:
+        if not ahead and not self._is_news(command):
             return []
-        now = utc_now()
+        now, parcels_before = utc_now(), self.told_parcels
         was_confirmed = self.confirmed_at is not None
         for status in ahead[:-1]:
             self._become(status, now)
@@ -242,10 +305,10 @@ class Order(Table, Aggregate, table=True):
             self._become(status, now, command.detail, command.for_staff)
         if OrderStatus.CONFIRMED in ahead and not was_confirmed:
             self.confirmed_at = (command.outcome and command.outcome.at) or now
-        self._note(command, moved=bool(ahead))
-        self.updated_at = now
+        if self._note(command, moved=bool(ahead)):
+            self.updated_at = now
         events = [self._event_of(status, command) for status in ahead if status != OrderStatus.CONFIRMED or not was_confirmed]
-        return [event for event in events if event]
+        return [*filter(None, events), *self._events_of_parcels(parcels_before)]
 
     def forget_person(self) -> OrderForgotten | None:
         """Blank what names its customer or was written by or about a person, once it has ended; the event, unless that was done
@@ -289,31 +352,56 @@ class Order(Table, Aggregate, table=True):
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The order's record has missed what came before.")
         return command.new_to([OrderStatus(entry["status"]) for entry in self.history])
 
+    def _is_news(self, command: AdvanceOrder) -> bool:
+        """Whether a word that brings no status may tell more than is known. A task that was lost may have told of the same
+        statuses; what its successor knows is younger, and counts."""
+        if command.as_of is None or self.as_of is None:
+            return len(self.history) == command.after
+        return command.as_of >= self.as_of
+
     def _become(self, status: OrderStatus, now: datetime, detail: str | None = None, for_staff: str | None = None) -> None:
         if status not in NEXT_STATUS[self.status]:
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"An order that is {self.status} cannot become {status}.")
         self.status = status
         self.history = [*self.history, _entry(status, now, detail, for_staff)]
 
-    def _note(self, command: AdvanceOrder, *, moved: bool) -> None:
-        # The words of a status go with it; only why an order ended stays.
-        if command.detail is not None or (moved and self.code is None):
-            self.detail = command.detail
-        self.code = command.code or self.code
-        self.review_reason = command.review_reason or self.review_reason
-        self.warehouse_id = command.warehouse_id or self.warehouse_id
-        self.tracking_number = command.tracking_number or self.tracking_number
-        self.trouble = command.trouble or (None if self.status in ON_ITS_WAY else self.trouble)
+    def _note(self, command: AdvanceOrder, *, moved: bool) -> bool:
+        """Keep what came with a word; whether any of it is new."""
+        told: dict[str, Any] = {
+            # The words of a status go with it; only why an order ended stays.
+            "detail": command.detail if command.detail is not None or (moved and self.code is None) else self.detail,
+            "code": command.code or self.code,
+            "review_reason": command.review_reason or self.review_reason,
+            "warehouse_id": command.warehouse_id or self.warehouse_id,
+            "tracking_number": command.tracking_number or self.tracking_number,
+            "trouble": command.trouble or (None if self.status in ON_ITS_WAY else self.trouble),
+            "declined": self._declined_by(command),
+            "as_of": command.as_of or self.as_of,
+        }
         if command.refunded is not None:
-            self.refunded_minor = (Money.zero(self.currency) + command.refunded).minor
+            told["refunded_minor"] = (Money.zero(self.currency) + command.refunded).minor
+        if command.parcels:
+            told["parcels"] = [parcel.model_dump(mode="json") for parcel in command.parcels]
+        news = {name: value for name, value in told.items() if getattr(self, name) != value}
+        for name, value in news.items():
+            setattr(self, name, value)
         if self.status in (OrderStatus.UNDELIVERED, OrderStatus.REFUNDED) and self.trouble is None:
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"An order is {self.status} for a reason.")
+        return moved or bool(news.keys() - {"as_of"})
+
+    def _declined_by(self, command: AdvanceOrder) -> dict[str, Any] | None:
+        if self.status != OrderStatus.PAYMENT_DUE:
+            return None
+        declined = command.outcome if command.outcome and command.outcome.pay_until else None
+        return declined.model_dump(mode="json") if declined else self.declined
 
     def _event_of(self, status: OrderStatus, command: AdvanceOrder) -> Event | None:
         """The event that tells of reaching a status, if others are told of it."""
         who = {"order_id": self.order_id, "customer_id": self.customer_id, "total": self.total}
+        if status == OrderStatus.PAYMENT_DUE and self.pay_until:  # one that was paid since is nobody's trouble any more
+            return OrderPaymentDue(**who, pay_until=self.pay_until)
         if status == OrderStatus.CONFIRMED:
-            return OrderConfirmed(**who, lines=self.order_lines, warehouse_id=self.warehouse_id)
+            return OrderConfirmed(**who, lines=self.order_lines, warehouse_id=self.warehouse_id, parcels=self.told_parcels)
         if status == OrderStatus.CANCELLED:
             return OrderCancelled(
                 **who,
@@ -322,13 +410,28 @@ class Order(Table, Aggregate, table=True):
                 code=ErrorCode(self.code) if self.code else None,
                 reason=self.code.replace("_", " ").capitalize() if self.code else None,
             )
-        if status == OrderStatus.UNDELIVERED and command.trouble:  # one that is over by now is nobody's trouble any more
+        if status == OrderStatus.UNDELIVERED and command.trouble and not command.parcels:  # one that is over needs no telling
             return OrderUndelivered(**who, trouble=command.trouble)
         if status == OrderStatus.REFUNDED and self.trouble:
             return OrderRefunded(**who, refunded=self.refunded, trouble=Trouble(self.trouble))
         if status == OrderStatus.COMPLETED:
             return OrderCompleted(**who)
         return None
+
+    def _events_of_parcels(self, told_before: Sequence[OrderParcel]) -> list[Event]:
+        """The events that tell of parcels in trouble, and of those whose goods come later than was told before."""
+        events: list[Event] = []
+        who = {"order_id": self.order_id, "customer_id": self.customer_id, "total": self.total}
+        before = {parcel.parcel: parcel for parcel in told_before}
+        for parcel in self.told_parcels:
+            known = before.get(parcel.parcel)
+            if parcel.trouble and (known is None or known.trouble != parcel.trouble):
+                events.append(OrderUndelivered(**who, trouble=parcel.trouble, parcel=parcel.parcel))
+            if known and known.expected_on and parcel.status == ParcelStatus.AWAITED:
+                expected, was = parcel.expected_on, known.expected_on
+                if expected is None or expected > was:
+                    events.append(OrderDelayed(**who, parcel=parcel.parcel, expected_on=expected, was_expected_on=was))
+        return events
 
 
 def created(order: PlaceOrder) -> OrderCreated:

@@ -95,6 +95,8 @@ class Shipment(Table, Aggregate, table=True):
     shipment_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
     order_id: UUID
     parcel: int = 1
+    parcels: int = 1
+    """How many the order is sent in, as far as was known when it was booked."""
     reference: str = Field(max_length=60, unique=True)
     """The carrier's name for it, made of the two: one parcel, whatever is repeated."""
     customer_id: UUID | None = None
@@ -102,6 +104,8 @@ class Shipment(Table, Aggregate, table=True):
     ship_to: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
     """An Address."""
     weight_grams: int = Field(default=0, sa_type=BigInteger)
+    service: str = Field(default=rates.ServiceLevel.STANDARD, max_length=40, sa_column_kwargs={"server_default": "standard"})
+    """How fast it travels: a ServiceLevel."""
     status: ShipmentStatus = Field(sa_column=enum_column(ShipmentStatus))
     asked: Asked = Field(default=Asked.NOTHING, sa_column=enum_column(Asked))
     asked_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
@@ -123,11 +127,13 @@ class Shipment(Table, Aggregate, table=True):
         shipment = cls(
             order_id=command.order_id,
             parcel=command.parcel,
+            parcels=command.parcels,
             reference=parcel_reference(command.order_id, command.parcel),
             customer_id=command.customer_id,
             warehouse_id=command.warehouse_id,
             ship_to=ship_to.model_dump(),
             weight_grams=max(command.weight_grams, 1),
+            service=command.service,
             status=ShipmentStatus.PENDING,
         )
         if rates.zone_of(ship_to.country, ship_to.region, ship_to.postal_code) is None:
@@ -151,7 +157,7 @@ class Shipment(Table, Aggregate, table=True):
         """It as the carrier is told of it."""
         return Parcel(
             reference=self.reference,
-            service=rates.ServiceLevel.STANDARD,
+            service=self.service,
             to=Address.model_validate(self.ship_to),
             weight_grams=self.weight_grams,
         )
@@ -287,9 +293,9 @@ class Shipment(Table, Aggregate, table=True):
             case ShipmentStatus.BOOKED:
                 return ShipmentCreated(**self._common_fields(), warehouse_id=self.warehouse_id or "")
             case ShipmentStatus.DISPATCHED:
-                return ShipmentDispatched(**self._common_fields(), occurred_at=at)
+                return ShipmentDispatched(**self._common_fields(), parcels=self.parcels, occurred_at=at)
             case ShipmentStatus.DELIVERED:
-                return ShipmentDelivered(**self._common_fields(), occurred_at=at)
+                return ShipmentDelivered(**self._common_fields(), parcels=self.parcels, occurred_at=at)
             case ShipmentStatus.LOST:
                 return ShipmentLost(**self._common_fields(), occurred_at=at)
             case ShipmentStatus.RETURNED:

@@ -1,6 +1,7 @@
 """What is queued: by the saga and on events, each mail once."""
 
 import asyncio
+from datetime import UTC, date, datetime
 from uuid import UUID, uuid4
 
 from aiokafka import ConsumerRecord
@@ -14,6 +15,8 @@ from contracts.events import (
     CloudEvent,
     Event,
     OrderCancelled,
+    OrderDelayed,
+    OrderPaymentDue,
     OrderRefunded,
     OrderUndelivered,
     ShipmentDelivered,
@@ -144,3 +147,29 @@ async def test_s10_a_refund_says_what_goes_back(database: Database) -> None:
         NotificationKind.ORDER_REFUNDED, order["order_id"], order["customer_id"],
     )  # fmt: skip
     assert queued.values == {"total": "12.50 USD", "refunded": "12.50 USD"}
+
+
+async def test_i10_the_parcels_of_an_order_in_parts_are_told_one_by_one(database: Database) -> None:
+    order_id, facts = uuid4(), {"shipment_id": uuid4(), "customer_id": uuid4(), "occurred_at": utc_now()}
+    await consume(
+        database,
+        ShipmentDispatched(order_id=order_id, parcel=2, parcels=3, tracking_number="T2", **facts),
+        ShipmentDelivered(order_id=order_id, parcel=2, parcels=3, tracking_number="T2", **facts),
+        ShipmentDispatched(order_id=order_id, parcel=4, parcels=3, **facts),
+    )
+    assert [(row.kind, row.values.get("parcel"), row.values["parcels"]) for row in await notifications(database)] == [
+        ("part_shipped", "2", "3"), ("part_delivered", "2", "3"), ("part_shipped", "", "3"),
+    ]  # fmt: skip
+
+
+async def test_i10_a_declined_card_and_each_delay_are_told(database: Database) -> None:
+    who = {"order_id": uuid4(), "customer_id": uuid4(), "total": Money(amount="12.50")}
+    due = OrderPaymentDue(**who, pay_until=datetime(2026, 12, 1, 14, 30, tzinfo=UTC))
+    later = OrderDelayed(**who, parcel=2, was_expected_on=date(2026, 12, 1), expected_on=date(2026, 12, 8))
+    unknown = OrderDelayed(**who, parcel=2, was_expected_on=date(2026, 12, 8))
+    await consume(database, due, due, later, unknown)
+    assert [(row.kind, row.values) for row in await notifications(database)] == [
+        ("payment_due", {"total": "12.50 USD", "pay_until": "2026-12-01 14:30 UTC"}),
+        ("goods_delayed", {"expected_on": "2026-12-08", "was_expected_on": "2026-12-01"}),
+        ("goods_delayed", {"expected_on": "", "was_expected_on": "2026-12-08"}),
+    ]

@@ -13,7 +13,9 @@ from contracts.orders import (
     OrderState,
     Outcome,
     ParcelDecision,
+    PayAgain,
     PlaceOrder,
+    ShortageAnswer,
     TimelineEntry,
 )
 from temporal.names import ORDER_WORKFLOW
@@ -24,9 +26,11 @@ class Script(Contract):
     """What it answers from now on; None: nothing yet."""
 
     outcome: Outcome | None = None
+    paid: Outcome | None = None
+    """What comes of another card; None: nothing yet."""
     reply: CancelReply | None = None
     refusal: ErrorCode | None = None
-    """To a cancellation or a decision."""
+    """To a cancellation, a decision or a card."""
     state: OrderState | None = None
     entries: tuple[TimelineEntry, ...] = ()
     over: bool = False
@@ -72,7 +76,23 @@ class ScriptedOrder:
 
     @workflow.update
     async def decide_parcel(self, decision: ParcelDecision) -> OrderState:
-        return self._decided(f"{decision.choice} {decision.by}: {decision.reason}")
+        about = f" {decision.parcel}" if decision.parcel else ""
+        return self._decided(f"{decision.choice}{about} {decision.by}: {decision.reason}")
+
+    @workflow.update
+    async def pay(self, request: PayAgain) -> Outcome:
+        self._asked.append(f"pay {request.payment_token}")
+        await workflow.wait_condition(lambda: self._script.paid is not None)
+        assert self._script.paid
+        return self._script.paid
+
+    @pay.validator
+    def _validate_pay(self, request: PayAgain) -> None:
+        self._refuse()
+
+    @workflow.update
+    async def answer_shortage(self, answer: ShortageAnswer) -> OrderState:
+        return self._decided(answer.choice)
 
     @workflow.signal
     def shipment_updated(self, update: object) -> None:

@@ -1,7 +1,7 @@
 """What shipping tells reaches the order's saga on a real Temporal server; an order without a saga holds nothing up."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +14,8 @@ from chassis.consumer import Consumer
 from chassis.database import Database
 from contracts.events import (
     SHIPPING,
+    BackorderDelayed,
+    BackorderFilled,
     CloudEvent,
     Event,
     ShipmentCreated,
@@ -73,6 +75,8 @@ async def test_each_report_is_signalled_once_and_in_order(
             TrackingUpdated(**parcel(order.order_id), status="CANCELLED", occurred_at=WHEN),  # the saga's own doing
             ShipmentLost(**parcel(order.order_id), parcel=2, occurred_at=WHEN),
             ShipmentReturned(**parcel(order.order_id), parcel=3, occurred_at=WHEN),
+            BackorderDelayed(order_id=order.order_id, parcel=4, expected_on=date(2026, 2, 1), was_expected_on=date(2026, 1, 9)),
+            BackorderFilled(order_id=order.order_id, parcel=4, warehouse_id="w2", lines=()),
         )
     ]
     async with OrderSagas(TemporalSettings(temporal_address=temporal_server.address)) as sagas:
@@ -81,12 +85,13 @@ async def test_each_report_is_signalled_once_and_in_order(
         await consumer.apply(events)
         await consumer.apply(events)  # delivered again after a rebalance
     history = await temporal_client.get_workflow_handle(workflow_id).fetch_history()
-    updates = []
+    updates: list[dict[str, Any]] = []
+    stock: list[dict[str, Any]] = []
     for event in history.events:
         if event.HasField("workflow_execution_signaled_event_attributes"):
             signal = event.workflow_execution_signaled_event_attributes
-            assert signal.signal_name == "shipment_updated"
-            updates += await temporal_client.data_converter.decode(signal.input.payloads)
+            told = stock if signal.signal_name == "stock_updated" else updates
+            told += await temporal_client.data_converter.decode(signal.input.payloads)
     assert [(update["status"], update["parcel"]) for update in updates] == [
         ("DISPATCHED", 1), ("IN_TRANSIT", 1), ("DELIVERED", 1), ("LOST", 2), ("RETURNED", 3),
     ]  # fmt: skip
@@ -94,7 +99,10 @@ async def test_each_report_is_signalled_once_and_in_order(
     assert updates[0]["occurred_at"] == "2026-01-02T03:04:00Z"
     async with database.reading() as session:
         applied = (await session.execute(select(inbox.table.c.event_id))).all()
-    assert len(applied) == 7
+    assert len(applied) == 9
+    assert [(update["status"], update["parcel"], update["warehouse_id"], update["expected_on"]) for update in stock] == [
+        ("AWAITED", 4, None, "2026-02-01"), ("RESERVED", 4, "w2", None),
+    ]  # fmt: skip
 
 
 async def test_a_report_waits_for_temporal_to_come_back(database: Database, catalogue: Catalogue) -> None:

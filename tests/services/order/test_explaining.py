@@ -4,6 +4,7 @@ its customer is told of that."""
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from temporalio import activity, workflow
@@ -18,9 +19,10 @@ from contracts.orders import (
     CancelRequest,
     OrderState,
     OrderStatus,
+    Outcome,
     Wait,
 )
-from contracts.parcels import CHOICES, OrderParcel, ParcelStatus, Trouble
+from contracts.parcels import CHOICES, OrderParcel, ParcelLine, ParcelStatus, Trouble
 from services.order.explaining import (
     ACTIVITIES,
     UPDATES,
@@ -125,7 +127,7 @@ def test_every_status_says_what_it_waits_for_and_who_may_act(status: OrderStatus
     part = next(part for part in staff.parts if part.who == usual.who)
     assert (part.part, part.since) == (usual.part, order.since)
     assert customer.status == staff.status == status
-    assert customer.parts[-1].waiting_for == usual.waiting_for
+    assert customer.parts[-1].waiting_for.startswith(usual.waiting_for)
     if A.CUSTOMER not in usual.who:
         assert [call.path for call in part.calls if call.method == "POST" and "/orders/" in (call.path or "")] == [
             f"/api/v1/orders/{order.order_id}/{UPDATES[name].under}" for name in usual.updates
@@ -164,7 +166,7 @@ def test_a_parcel_in_trouble_says_what_may_be_decided_and_what_happens_otherwise
 def test_each_parcel_is_told_by_itself() -> None:
     order = an_order(S.UNDELIVERED)
     parcels = [
-        OrderParcel(parcel=1, status=ParcelStatus.BOOKED),
+        OrderParcel(parcel=1, status=ParcelStatus.BOOKED, lines=(ParcelLine(line_id=1, product_id="milk", quantity=2),)),
         OrderParcel(parcel=2, status=ParcelStatus.UNDELIVERED, trouble=Trouble.RETURNED),
         OrderParcel(parcel=3, status=ParcelStatus.AWAITED),
     ]
@@ -193,17 +195,46 @@ def test_each_parcel_is_told_by_itself() -> None:
     ]
     assert [part.waiting_for for part in customer.parts] == [wait.waiting_for for wait in waits]
     booked, undelivered, awaited = staff.parts
-    assert [call.path for call in booked.calls] == [
-        f"/api/v1/shipments?order_id={order.order_id}",
-        "/api/v1/shipments/{shipment_id}/dispatch",
-    ]
+    find, dispatch, split = booked.calls
+    assert find.path == f"/api/v1/shipments?order_id={order.order_id}"
+    assert dispatch.path == "/api/v1/shipments/{shipment_id}/dispatch"
+    assert split.command
+    assert '"parcel": 1, "lines": [{"line_id": 1, "quantity": 1}]' in split.command
     assert undelivered.calls[0].body == {"choice": "refund_and_restock", "parcel": 2, "reason": "WHY"}
     assert [call.path for call in awaited.calls] == [
-        f"/api/v1/orders/{order.order_id}/shortage-answer",
+        f"/api/v1/orders/{order.order_id}/shortage",
         "/api/v1/stock/receipts",
     ]
-    assert [call.path for call in customer.parts[2].calls] == [f"/api/v1/orders/{order.order_id}/shortage-answer"]
+    assert [call.path for call in customer.parts[2].calls] == [f"/api/v1/orders/{order.order_id}/shortage"]
     assert customer.calls[0].path == f"/api/v1/orders/{order.order_id}/cancel"
+
+
+def test_the_record_tells_of_each_parcel_too() -> None:
+    parcels = (
+        OrderParcel(parcel=1, status=ParcelStatus.DELIVERED),
+        OrderParcel(parcel=2, status=ParcelStatus.UNDELIVERED, trouble=Trouble.LOST),
+        OrderParcel(parcel=3, status=ParcelStatus.BOOKED),
+    )
+    order = an_order(S.UNDELIVERED, parcels=parcels)
+    staff, customer = both(order, None, "away")
+    assert [(part.part, part.waiting_for, part.since, part.then) for part in staff.parts[1:]] == [
+        ("parcel 2", "somebody of the shop to decide about the parcel (lost)", None, "its price goes back"),
+        ("parcel 3", "the warehouse to hand the parcel over to the carrier", None, None),
+    ]
+    assert staff.parts[1].calls[0].body == {"choice": "refund", "parcel": 2, "reason": "WHY"}
+    assert len(customer.parts) == 3
+
+
+def test_another_card_may_be_tried_until_the_record_says() -> None:
+    declined = Outcome(
+        order_id=uuid4(), status=S.PAYMENT_DUE, code=ErrorCode.PAYMENT_DECLINED, detail="The bank said no.", pay_until=LATER
+    )
+    order = an_order(S.PAYMENT_DUE, outcome=declined)
+    staff, customer = both(order, None, "away")
+    for told in (staff.parts[1], customer.parts[1]):
+        [pay] = told.calls
+        assert (told.until, told.then, pay.headers) == (LATER, "the order is cancelled", {"Idempotency-Key": "A NEW ONE"})
+        assert pay.path == f"/api/v1/orders/{order.order_id}/payments"
 
 
 @pytest.mark.parametrize("command", sorted(ACTIVITIES))

@@ -1,16 +1,18 @@
 """The order's record on a real database: placed once, advanced along the one table, whatever is repeated or comes late."""
 
 import asyncio
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 from sqlmodel import select
 
+from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from contracts.orders import NEXT_STATUS, AdvanceOrder, CancelRequest, OrderStatus, Outcome, PlaceOrder
-from contracts.parcels import Trouble
+from contracts.parcels import OrderParcel, ParcelLine, ParcelStatus, Trouble
 from services.order import commands
 from services.order.model import Order, outbox
 from tests.services.order.conftest import S, new_order, stored
@@ -233,6 +235,100 @@ async def test_a_word_that_skips_what_the_record_was_never_told_is_refused(datab
     assert (await record(database, order)).status == S.CONFIRMED
 
 
+def parcel(number: int, status: ParcelStatus, **facts: Any) -> OrderParcel:
+    line = ParcelLine(line_id=1, product_id="milk", quantity=1, first=number - 1)
+    return OrderParcel(parcel=number, status=status, lines=(line,), **facts)
+
+
+async def test_i10_parcels_come_without_a_status_and_a_late_word_overwrites_nothing(database: Database) -> None:
+    now = utc_now()
+    booked = (parcel(1, ParcelStatus.BOOKED, warehouse_id="w1"), parcel(2, ParcelStatus.AWAITED))
+    order = await stored(database, *TO_CONFIRMED, parcels=booked, as_of=now)
+    shipped, awaited = parcel(1, ParcelStatus.SHIPPED, warehouse_id="w1"), parcel(2, ParcelStatus.AWAITED)
+    left: dict[str, Any] = {"after": 4, "parcels": (shipped, awaited), "as_of": now + timedelta(seconds=1)}
+    await advance(database, order, S.PARTIALLY_SHIPPED, **left)
+    filled = parcel(2, ParcelStatus.RESERVED, warehouse_id="w2")
+    reserved: dict[str, Any] = {"after": 5, "parcels": (shipped, filled), "as_of": now + timedelta(seconds=2)}
+    await advance(database, order, **reserved)
+    told = await record(database, order)
+    assert (told.order_parcels, told.status) == (reserved["parcels"], S.PARTIALLY_SHIPPED)
+    for late in (left, {**reserved, "parcels": booked, "as_of": now}):
+        await advance(database, order, *(() if late["after"] == 5 else (S.PARTIALLY_SHIPPED,)), **late)
+    await advance(database, order, **reserved)
+    again = await record(database, order)
+    assert (again.order_parcels, again.version, again.updated_at) == (told.order_parcels, told.version, told.updated_at)
+
+
+async def test_i10_what_follows_a_task_that_was_lost_knows_better(database: Database) -> None:
+    """The lost task had told the same status, with parcels that were otherwise."""
+    now, waiting = utc_now(), parcel(2, ParcelStatus.AWAITED)
+    order = await stored(database, *TO_CONFIRMED, parcels=(parcel(1, ParcelStatus.BOOKED), waiting), as_of=now)
+    word: dict[str, Any] = {"after": 4, "parcels": (parcel(1, ParcelStatus.SHIPPED), waiting), "as_of": now}
+    await advance(database, order, S.PARTIALLY_SHIPPED, **word)
+    better = (parcel(1, ParcelStatus.SHIPPED), parcel(2, ParcelStatus.CANCELLED))
+    await advance(
+        database,
+        order,
+        S.PARTIALLY_SHIPPED,
+        **{**word, "parcels": better, "as_of": now + timedelta(seconds=9)},
+        refunded=order.total,
+    )
+    told = await record(database, order)
+    assert (told.order_parcels, told.refunded, told.status) == (better, order.total, S.PARTIALLY_SHIPPED)
+
+
+async def test_i10_the_only_parcel_is_known_by_the_order(database: Database) -> None:
+    order = await stored(database, *TO_CONFIRMED, S.SHIPPED, warehouse_id="w1", tracking_number="T1")
+    [only] = (await record(database, order)).order_parcels
+    assert (only.status, only.warehouse_id, only.tracking_number) == (ParcelStatus.SHIPPED, "w1", "T1")
+    assert only.lines == (ParcelLine(line_id=1, product_id="milk", quantity=2),)
+    unplanned = await stored(database)
+    assert (await record(database, unplanned)).order_parcels == ()
+
+
+async def test_i10_each_parcel_in_trouble_and_each_delay_is_told_once(database: Database) -> None:
+    day = date(2026, 12, 1)
+    first = (parcel(1, ParcelStatus.SHIPPED), parcel(2, ParcelStatus.AWAITED, expected_on=day), parcel(3, ParcelStatus.SHIPPED))
+    order = await stored(database, *TO_CONFIRMED, S.PARTIALLY_SHIPPED, parcels=first)
+    lost = parcel(1, ParcelStatus.UNDELIVERED, trouble=Trouble.LOST)
+    await advance(database, order, S.UNDELIVERED, trouble=Trouble.LOST, parcels=(lost, *first[1:]))
+    silent, later = (
+        parcel(3, ParcelStatus.UNDELIVERED, trouble=Trouble.SILENT),
+        parcel(2, ParcelStatus.AWAITED, expected_on=day + timedelta(days=7)),
+    )
+    for _ in range(2):
+        await advance(database, order, trouble=Trouble.LOST, parcels=(lost, later, silent))
+    sooner = parcel(2, ParcelStatus.AWAITED, expected_on=day + timedelta(days=3))
+    await advance(database, order, trouble=Trouble.LOST, parcels=(lost, sooner, silent))
+    assert [
+        (event["type"], event["data"]["parcel"], event["data"].get("trouble"), event["data"].get("expected_on"))
+        for event in (await events(database))[2:]
+    ] == [
+        ("OrderUndelivered", 1, "lost", None),
+        ("OrderDelayed", 2, None, "2026-12-08"),
+        ("OrderUndelivered", 3, "silent", None),
+    ]
+
+
+async def test_i10_a_declined_card_leaves_an_outcome_that_is_not_the_last_word(database: Database) -> None:
+    order = await stored(database, S.RESERVED)
+    until = utc_now() + timedelta(minutes=15)
+    declined = Outcome(
+        order_id=order.order_id, status=S.PAYMENT_DUE, code=ErrorCode.PAYMENT_DECLINED, detail="Declined.", pay_until=until
+    )
+    await advance(database, order, S.PAYMENT_DUE, pay_until=until, outcome=declined)
+    due = await record(database, order)
+    assert (due.outcome_so_far, due.kept_outcome, due.pay_until) == (declined, None, until)
+    again = declined.model_copy(update={"decline_code": "insufficient_funds"})
+    await advance(database, order, pay_until=until, outcome=again)
+    assert (await record(database, order)).outcome_so_far == again
+    assert await event_types(database) == ["OrderCreated", "OrderPaymentDue"]
+    confirmed = Outcome(order_id=order.order_id, status=S.CONFIRMED)
+    await advance(database, order, S.PAID, S.CONFIRMED, outcome=confirmed)
+    paid = await record(database, order)
+    assert (paid.outcome_so_far, paid.pay_until, paid.declined) == (confirmed, None, None)
+
+
 async def test_an_order_that_was_never_placed_is_unknown(database: Database) -> None:
     with pytest.raises(Refusal) as refused:
         await advance(database, new_order(), S.CANCELLING, S.CANCELLED, after=1)
@@ -247,6 +343,8 @@ def _way_to(status: OrderStatus) -> tuple[OrderStatus, ...]:
     lost = (*happy[:5], S.UNDELIVERED)
     ends = {
         S.PENDING: (),
+        S.PAYMENT_DUE: (S.RESERVED, S.PAYMENT_DUE),
+        S.PARTIALLY_SHIPPED: (*happy[:4], S.PARTIALLY_SHIPPED),
         S.UNDELIVERED: lost,
         S.REFUNDED: (*lost, S.REFUNDED),
         S.CANCELLING: (S.CANCELLING,),

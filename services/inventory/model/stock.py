@@ -1,4 +1,4 @@
-"""Stock and reservations: their state, their rules, and the events that tell of a change."""
+"""Warehouses and their stock: state, rules, and the events that tell of a change."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, MetaData, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, MetaData
 from sqlmodel import Field
 
 from chassis.clock import utc_now
@@ -16,21 +15,14 @@ from chassis.idempotency import Idempotency
 from chassis.outbox import Outbox
 from chassis.statements import Record
 from chassis.store import Aggregate
-from contracts import inventory as contract
 from contracts.base import LARGEST_QUANTITY
 from contracts.errors import ErrorCode, Refusal
-from contracts.events import Event, InventoryReleased, InventoryReserved, InventoryRestocked, LowStockAlert, StockLevelChanged
-from contracts.ids import parcel_reference
-from contracts.inventory import MovementKind, ReleaseInventory, ReservationStatus, ReserveInventory, ShortLine, StockLine
+from contracts.events import Event, LowStockAlert, StockLevelChanged
+from contracts.inventory import MovementKind, Place, ShortLine, StockLine
 
 metadata = new_metadata()
 outbox = Outbox("inventory", metadata)
 idempotency = Idempotency(metadata)
-
-PROMISED_UNITS = 100
-"""Of one product, so many units at most are promised to one customer and not yet shipped, in all orders together."""
-HAS_LEFT = frozenset({ReservationStatus.SHIPPED, ReservationStatus.RESTOCKED})
-"""The goods have left, whether or not they came back."""
 
 
 class Table(Record):
@@ -44,6 +36,19 @@ class Warehouse(Table, Aggregate, table=True):
 
     warehouse_id: str = Field(primary_key=True, max_length=40)
     name: str = Field(max_length=200)
+    country: str | None = Field(default=None, max_length=2)
+    region: str | None = Field(default=None, max_length=500)
+    postal_code: str = Field(default="", max_length=16)
+
+    @property
+    def place(self) -> Place | None:
+        """Where it is; None: nobody has said."""
+        return place_of(self.country, self.region, self.postal_code)
+
+
+def place_of(country: str | None, region: str | None, postal_code: str) -> Place | None:
+    """The place that columns of a warehouse say."""
+    return Place(country=country, region=region, postal_code=postal_code) if country else None
 
 
 @dataclass(frozen=True)
@@ -161,103 +166,6 @@ class Movement(Table, table=True):
     at: datetime = Field(default_factory=utc_now, sa_column=time_column())
 
 
-class Reservation(Table, Aggregate, table=True):
-    """What one parcel of an order has been promised. It lasts until it is released or shipped.
-
-    A reservation released before it was made (the undo overtook the step) is a row without lines: it forbids the late step.
-    """
-
-    __tablename__ = "reservations"
-    __table_args__ = (Index("ix_reservations_promised", "customer_id", postgresql_where=text("status = 'RESERVED'")),)
-
-    order_id: UUID = Field(primary_key=True)
-    parcel: int = Field(default=1, primary_key=True)
-    customer_id: UUID | None = None
-    warehouse_id: str | None = Field(default=None, max_length=40)
-    status: ReservationStatus = Field(sa_column=enum_column(ReservationStatus))
-    lines: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
-    """StockLine each."""
-    created_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
-
-    @classmethod
-    def asked(cls, command: ReserveInventory) -> "Reservation":
-        """What a command asks for; its warehouse is still to be chosen if the command names none."""
-        return cls(
-            order_id=command.order_id,
-            parcel=command.parcel,
-            customer_id=command.customer_id,
-            warehouse_id=command.warehouse_id,
-            status=ReservationStatus.RESERVED,
-            lines=[line.model_dump() for line in command.lines],
-        )
-
-    @classmethod
-    def tombstone(cls, command: ReleaseInventory) -> "Reservation":
-        """Remembers a release that came before anything was reserved."""
-        return cls(order_id=command.order_id, parcel=command.parcel, status=ReservationStatus.RELEASED)
-
-    @property
-    def stock_lines(self) -> tuple[StockLine, ...]:
-        return tuple(map(StockLine.model_validate, self.lines))
-
-    @property
-    def reference(self) -> str:
-        """The parcel's name in the ledger of movements."""
-        return f"order {parcel_reference(self.order_id, self.parcel)}"
-
-    def require_not_released(self) -> None:
-        """Refusal: reservation_released."""
-        if self.status == ReservationStatus.RELEASED:
-            raise Refusal(ErrorCode.RESERVATION_RELEASED, "The reservation was released; nothing is promised any more.")
-
-    def reserved(self) -> InventoryReserved:
-        """The event that tells of it."""
-        return InventoryReserved(**self._common_fields())
-
-    def release(self, reason: str) -> InventoryReleased | None:
-        """Give the promise back; None if that was done. Refusal: reservation_shipped."""
-        if self.status in HAS_LEFT:
-            raise Refusal(ErrorCode.RESERVATION_SHIPPED, "The goods have left; they can only be returned.")
-        if self.status == ReservationStatus.RELEASED:
-            return None
-        self.status = ReservationStatus.RELEASED
-        return InventoryReleased(**self._common_fields(), reason=reason)
-
-    def ship(self) -> bool:
-        """The goods leave; False if they had left before. Refusal: reservation_released."""
-        self.require_not_released()
-        if self.status in HAS_LEFT:
-            return False
-        self.status = ReservationStatus.SHIPPED
-        return True
-
-    def restock(self, reason: str) -> InventoryRestocked | None:
-        """The goods are back on the shelf; None if they were before. Refusal: conflict, if they had not left."""
-        if self.status == ReservationStatus.RESTOCKED:
-            return None
-        if self.status != ReservationStatus.SHIPPED:
-            raise Refusal(ErrorCode.CONFLICT, "These goods have not left; they cannot come back.")
-        self.status = ReservationStatus.RESTOCKED
-        return InventoryRestocked(**self._common_fields(), reason=reason)
-
-    def reply(self) -> contract.Reservation:
-        return contract.Reservation(
-            order_id=self.order_id,
-            parcel=self.parcel,
-            warehouse_id=self.warehouse_id,
-            status=self.status,
-            lines=self.stock_lines,
-        )
-
-    def _common_fields(self) -> dict[str, Any]:
-        return {
-            "order_id": self.order_id,
-            "parcel": self.parcel,
-            "warehouse_id": self.warehouse_id or "",
-            "lines": self.stock_lines,
-        }
-
-
 def out_of_stock(short: Sequence[ShortLine]) -> Refusal:
     """The refusal that names the lines which cannot be filled."""
     return Refusal(
@@ -279,32 +187,12 @@ def require_unpromised(changes: Iterable[tuple[Stock, int]]) -> None:
         )
 
 
-def require_within_limit(lines: Sequence[StockLine], promised: Mapping[str, int], limit: int) -> None:
-    """`promised`: units of each product that other reservations of the customer keep. Refusal: purchase_limit, naming the lines
-    with which that becomes more than `limit`."""
-    over = [
-        ShortLine(product_id=line.product_id, requested=line.quantity, available=available)
-        for line in lines
-        if line.quantity > (available := max(limit - promised.get(line.product_id, 0), 0))
-    ]
-    if over:
-        raise Refusal(
-            ErrorCode.PURCHASE_LIMIT,
-            f"More than {limit} units, with other orders not yet shipped, of: {', '.join(line.product_id for line in over)}.",
-            extra={"lines": [line.model_dump() for line in over]},
-        )
-
-
 def unknown_warehouse(warehouse_id: str) -> Refusal:
     return Refusal(ErrorCode.WAREHOUSE_UNKNOWN, f"There is no warehouse {warehouse_id}.")
 
 
 def no_such_warehouse() -> Refusal:
     return Refusal(ErrorCode.NOT_FOUND, "There is no such warehouse.")
-
-
-def unknown_reservation() -> Refusal:
-    return Refusal(ErrorCode.NOT_FOUND, "Nothing was ever reserved for this parcel.")
 
 
 def missing_lines(lines: Sequence[StockLine], stock: Mapping[str, Stock]) -> list[ShortLine]:

@@ -1,0 +1,52 @@
+"""Inventory's state and rules: stock (stock.py), what of it is promised (reservation.py), from where an order is sent
+(planning.py), and who waits for goods (waiting.py)."""
+
+from services.inventory.model.reservation import (
+    HAS_LEFT,
+    PROMISED_UNITS,
+    Reservation,
+    require_within_limit,
+    unknown_reservation,
+)
+from services.inventory.model.stock import (
+    Cause,
+    Moved,
+    Movement,
+    Stock,
+    Warehouse,
+    idempotency,
+    metadata,
+    missing_lines,
+    no_such_warehouse,
+    out_of_stock,
+    outbox,
+    place_of,
+    require_unpromised,
+    unknown_warehouse,
+)
+from services.inventory.model.waiting import ExpectedReceipt, ExpectedStatus, unknown_receipt
+
+__all__ = [
+    "HAS_LEFT",
+    "PROMISED_UNITS",
+    "Cause",
+    "ExpectedReceipt",
+    "ExpectedStatus",
+    "Moved",
+    "Movement",
+    "Reservation",
+    "Stock",
+    "Warehouse",
+    "idempotency",
+    "metadata",
+    "missing_lines",
+    "no_such_warehouse",
+    "out_of_stock",
+    "outbox",
+    "place_of",
+    "require_unpromised",
+    "require_within_limit",
+    "unknown_receipt",
+    "unknown_reservation",
+    "unknown_warehouse",
+]
