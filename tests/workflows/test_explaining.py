@@ -1,17 +1,26 @@
-"""What Temporal knows of a real saga, whether a worker is up or not."""
+"""What Temporal knows of a real saga, whether a worker is up or not; and that the saga takes the calls that are named."""
 
 import asyncio
+import json
+import shlex
+from typing import Any
 
+import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from contracts.errors import ErrorCode
-from contracts.orders import CancelReply, CancelRequest
+from contracts.inventory import WhenShort
+from contracts.orders import CancelReply, CancelRequest, OrderStatus, PlaceOrder
+from services.order.explaining import Cause, StaffExplanation, explained, explained_to_customer
+from services.order.model import Order
 from temporal.explaining import SagaSeen, saga_seen
 from testing.model import World
 from testing.model.world import refused, unavailable
 from testing.sagas import Saga, place_order
 from tests.conftest import eventually
 from tests.workflows.conftest import Begin
+from tests.workflows.test_parts import order_in_parts, two_warehouses, without_cheese
+from tests.workflows.test_pay_again import DECLINED, patient_order
 
 
 async def test_a_step_that_is_retried_is_seen_since_its_first_try(begin: Begin, env: WorkflowEnvironment) -> None:
@@ -79,3 +88,52 @@ async def test_a_stuck_undo_is_seen_with_what_its_service_says(begin: Begin, env
         assert (undo.step, undo.until, undo.last_error) == ("refund-payment", None, "no: conflict")
         world.before["RefundPayment"] = []
         await cancelling
+
+
+async def explained_now(saga: Saga) -> StaffExplanation:
+    seen = await saga_seen(saga.env.client, saga.order.order_id)
+    record = Order.placed(saga.order)
+    assert explained_to_customer(record, seen).parts
+    return explained(record, seen)
+
+
+def named(told: StaffExplanation) -> dict[str, Any]:
+    """What each update that is named is sent, by the command line for it."""
+    calls = [call for part in told.parts for call in part.calls] + [*told.calls]
+    lines = [shlex.split(call.command) for call in calls if call.command and " workflow update " in call.command]
+    return {line[line.index("--name") + 1]: json.loads(line[line.index("--input") + 1]) for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("update", "order", "world"),
+    [
+        ("approve", place_order(needs_review=True), World()),
+        ("reject", place_order(needs_review=True), World()),
+        ("pay", patient_order(), World()),
+        ("answer_shortage", order_in_parts(when_short=WhenShort.ASK), without_cheese()),
+        ("decide_parcel", order_in_parts(), two_warehouses()),
+        ("split_parcel", order_in_parts(), two_warehouses()),
+        ("cancel", place_order(), World()),
+    ],
+)
+async def test_a_saga_takes_each_call_that_is_named(begin: Begin, update: str, order: PlaceOrder, world: World) -> None:
+    if update == "pay":
+        world.before["ProcessPayment"] = [DECLINED]
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            if update == "decide_parcel":
+                await saga.report("DISPATCHED", "LOST", parcel=2)
+
+                async def is_lost() -> bool:
+                    return (await saga.state()).status == OrderStatus.UNDELIVERED
+
+                await eventually(is_lost, what="the lost parcel")
+            told = await explained_now(saga)
+            assert told.cause == (Cause.WORLD if update in ("split_parcel", "cancel") else Cause.SOMEBODY)
+            if update not in ("approve", "reject", "split_parcel", "cancel"):
+                part = next(part for part in told.parts if update in str(part.calls))
+                assert part.until is not None
+                assert part.then
+            await saga.handle.execute_update(update, named(told)[update])
+        await saga.handle.terminate()
