@@ -3,9 +3,11 @@
 import asyncio
 import json
 import shlex
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from contracts.errors import ErrorCode
@@ -136,4 +138,5 @@ async def test_a_saga_takes_each_call_that_is_named(begin: Begin, update: str, o
                 assert part.until is not None
                 assert part.then
             await saga.handle.execute_update(update, named(told)[update])
-        await saga.handle.terminate()
+        with suppress(RPCError):  # one that was cancelled has ended
+            await saga.handle.terminate()
