@@ -218,6 +218,7 @@ EXPLAIN_EXAMPLES: Any = {
                             "who": ["customer"],
                             "method": "POST",
                             "path": "/api/v1/orders/0198c1f2-0000-7000-8000-000000000000/payments",
+                            "headers": {"Idempotency-Key": "A NEW ONE"},
                             "body": {"payment_token": "TOKEN"},
                         }
                     ],

@@ -5,10 +5,13 @@ import json
 import shlex
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from temporalio import workflow
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
 
 from contracts.errors import ErrorCode
 from contracts.inventory import WhenShort
@@ -16,6 +19,7 @@ from contracts.orders import CancelReply, CancelRequest, OrderStatus, PlaceOrder
 from services.order.explaining import Cause, StaffExplanation, explained, explained_to_customer
 from services.order.model import Order
 from temporal.explaining import SagaSeen, saga_seen
+from temporal.names import ORDER_WORKFLOW
 from testing.model import World
 from testing.model.world import refused, unavailable
 from testing.sagas import Saga, place_order
@@ -69,6 +73,33 @@ async def test_a_saga_that_no_worker_has_taken_is_seen_with_since_when_it_waits(
     assert seen.silence
     assert seen.task is not None
     assert not seen.task.runs
+    await saga.handle.terminate()
+
+
+@workflow.defn(name=ORDER_WORKFLOW, sandboxed=False)
+class Mistaken:
+    """A build with a mistake: its tasks fail."""
+
+    @workflow.run
+    async def run(self, order: PlaceOrder) -> None:
+        raise RuntimeError("a mistake in the code")
+
+
+async def test_a_build_with_a_mistake_is_told_from_one_without_workers(env: WorkflowEnvironment) -> None:
+    saga = Saga(env, f"orders-{uuid4()}", place_order())
+    async with Worker(env.client, task_queue=saga.queue, workflows=[Mistaken]):
+        with env.with_time_skipping_disabled():
+            await saga.start()
+
+            async def fails() -> bool:
+                told = explained(Order.placed(saga.order), await saga_seen(env.client, saga.order.order_id))
+                return told.cause == Cause.WORKER_FAILS
+
+            await eventually(fails, what="tasks that fail")
+            seen = await saga_seen(env.client, saga.order.order_id)
+    assert seen.task is not None
+    assert seen.task.attempt > 1
+    assert seen.workers
     await saga.handle.terminate()
 
 

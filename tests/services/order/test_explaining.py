@@ -25,6 +25,7 @@ from contracts.orders import (
 from contracts.parcels import CHOICES, OrderParcel, ParcelLine, ParcelStatus, Trouble
 from services.order.explaining import (
     ACTIVITIES,
+    EXPLAIN_EXAMPLES,
     UPDATES,
     USUALLY,
     Cause,
@@ -356,6 +357,12 @@ def test_every_cause_is_in_the_operators_page() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     told = re.findall(r"^\| `(\w+)` \|", page[page.index("## Where is this order") :].partition("\n## ")[0], re.MULTILINE)
     assert sorted(told) == sorted([*Cause, "cause"])  # with the head of the table
+
+
+def test_the_examples_in_the_document_are_explanations() -> None:
+    to_staff, to_customer = (example["value"] for example in EXPLAIN_EXAMPLES.values())
+    assert StaffExplanation.model_validate(to_staff).parts[0].attempt == 8
+    assert Explanation.model_validate(to_customer).parts[0].calls[0].headers == {"Idempotency-Key": "A NEW ONE"}
 
 
 def test_everything_that_a_saga_tries_and_takes_is_explained() -> None:
