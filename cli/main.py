@@ -66,6 +66,19 @@ def audit(
 
 
 @app.command()
+def explain(
+    order: Annotated[UUID, typer.Argument(help="The order's id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, as the API gives it to staff.")] = False,
+    data: DataDir = DEFAULT_DATA,
+) -> None:
+    """Say where an order is and why: what each part waits for, until when and what then, and who may act with which call."""
+    from cli.explain import explain_order
+    from cli.operators import environment
+
+    explain_order(environment(data), order, as_json=as_json)
+
+
+@app.command()
 def logs(
     order: Annotated[UUID, typer.Argument(help="The order's id.")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is logged from now on, until Ctrl-C.")] = False,

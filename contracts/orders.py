@@ -337,6 +337,9 @@ class Actor(StrEnum):
     CARRIER = "carrier"
     PROVIDER = "payment provider"
     PLATFORM = "platform"
+    """It goes on by itself."""
+    OPERATOR = "operator"
+    """Who runs the platform."""
 
 
 class Wait(Contract):

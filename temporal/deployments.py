@@ -357,6 +357,12 @@ class Deployment:
             raise _fault(error) from error
 
 
+def build_of(described: WorkflowExecutionDescription) -> str | None:
+    """The build that goes on with an order: what an operator has said counts more than where it began. None: none yet."""
+    info = described.raw_description.workflow_execution_info.versioning_info
+    return info.versioning_override.pinned.version.build_id or info.deployment_version.build_id or None
+
+
 def _build(
     summary: WorkerDeploymentInfo.WorkerDeploymentVersionSummary, info: WorkerDeploymentInfo, pollers: Mapping[str, int]
 ) -> Build:

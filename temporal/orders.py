@@ -3,13 +3,12 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflowservice.v1 import ResetActivityRequest
 from temporalio.client import (
     Client,
@@ -29,7 +28,6 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.converter import WorkflowSerializationContext
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCStatusCode
 
@@ -56,6 +54,7 @@ from contracts.orders import (
 from contracts.shipments import ShipmentUpdate
 from temporal.client import TemporalSettings, connect
 from temporal.codec import HistoryCodec
+from temporal.explaining import SagaSeen, pending_steps, saga_seen
 from temporal.keys import KeyDestroyed
 from temporal.names import (
     CUSTOMER_ID,
@@ -67,7 +66,7 @@ from temporal.names import (
     PLACED_BY,
     STUCK_UNDO,
 )
-from temporal.refusals import as_refusal, words_of
+from temporal.refusals import as_refusal
 
 RPC = timedelta(seconds=5)
 QUERY = timedelta(seconds=2)
@@ -268,15 +267,9 @@ class OrderSagas:
                 names = (execution.typed_search_attributes.get(STUCK_UNDO) or "").split(", ")
                 description = await self._client.get_workflow_handle(execution.id).describe(rpc_timeout=RPC)
                 found += [
-                    StuckUndo(
-                        order_id,
-                        step.activity_id,
-                        step.attempt,
-                        await self._words(description.id, step.last_failure),
-                        step.scheduled_time.ToDatetime(UTC),
-                    )
-                    for step in description.raw_description.pending_activities
-                    if step.activity_id in names
+                    StuckUndo(order_id, step.step, step.attempt, step.last_error or "", step.since)
+                    for step in await pending_steps(self._client, description)
+                    if step.step in names
                 ]
         except FAULTS as error:
             raise _fault(error) from error
@@ -305,6 +298,10 @@ class OrderSagas:
         """What the saga did; None if there is none. Fault: Unavailable."""
         return await self._query(order_id, "timeline", list[TimelineEntry])
 
+    async def seen(self, order_id: UUID) -> SagaSeen:
+        """All that Temporal knows of it, whether a worker is up or not. Fault: Unavailable, if Temporal does not answer."""
+        return await saga_seen(self._client, order_id)
+
     async def is_running(self, order_id: UUID) -> bool:
         """Whether a saga works on it, or may still have to write its end down. Fault: Unavailable."""
         try:
@@ -319,14 +316,6 @@ class OrderSagas:
         if self._codec:
             self._codec.belongs_to(order_workflow_id(order.order_id), order.customer_id)
         return start_options(order, update_id, so_far)
-
-    async def _words(self, workflow_id: str, failure: Failure) -> str:
-        """What went wrong, in clear."""
-        context = WorkflowSerializationContext(namespace=self._client.namespace, workflow_id=workflow_id)
-        try:
-            return words_of(await self._client.data_converter.with_context(context).decode_failure(failure))
-        except KeyDestroyed as error:
-            return error.message
 
     def _handle(self, order_id: UUID) -> WorkflowHandle[Any, Any]:
         return self._client.get_workflow_handle(order_workflow_id(order_id))

@@ -7,7 +7,7 @@ import typer
 from temporalio.api.enums.v1 import PendingWorkflowTaskState
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowHistory
 
-from temporal.deployments import Deployment, ReleaseError
+from temporal.deployments import Deployment, ReleaseError, build_of
 
 
 async def move_orders(deployment: Deployment, orders: Sequence[UUID], to: str | None, own_build: str, *, unchecked: bool) -> bool:
@@ -42,13 +42,6 @@ async def _move(deployment: Deployment, order: UUID, to: str | None, target: str
     later = ", and with whichever build is the current one later" if to is None else ""
     typer.echo(f"{order}: goes on with build {target} instead of {before or 'none'} from its next task on{later}.")
     return True
-
-
-def build_of(described: WorkflowExecutionDescription) -> str | None:
-    """The build that goes on with an order."""
-    info = described.raw_description.workflow_execution_info.versioning_info
-    pinned = info.versioning_override.pinned.version.build_id
-    return pinned or info.deployment_version.build_id or None
 
 
 def require_waiting(order: UUID, described: WorkflowExecutionDescription) -> None:

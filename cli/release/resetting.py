@@ -11,8 +11,8 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 
 from cli.operators import at, columns
-from cli.release.moving import build_of, require_replay, require_waiting
-from temporal.deployments import Deployment, ReleaseError
+from cli.release.moving import require_replay, require_waiting
+from temporal.deployments import Deployment, ReleaseError, build_of
 
 POINT = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
 """An order can begin again where one of its tasks was done: the task is done anew."""

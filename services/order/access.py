@@ -15,6 +15,7 @@ ACCESS = AccessTable(
         "list_orders": _READ,
         "get_order": _READ,
         "get_timeline": _READ,
+        "explain_order": _READ,
         "cancel_order": {Role.CUSTOMER: Reach.OWN, Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL},
         "approve_order": _DECIDE,
         "reject_order": _DECIDE,

@@ -36,6 +36,7 @@ from contracts.paging import Page
 from services.order import commands, queries
 from services.order.access import ACCESS
 from services.order.commands import OrderService, Placed
+from services.order.explaining import EXPLAIN_EXAMPLES, Explanation, StaffExplanation
 from services.order.schemas import (
     CANCEL_EXAMPLES,
     DECISION_EXAMPLES,
@@ -110,6 +111,7 @@ TERMS_CHANGED: dict[int | str, dict[str, Any]] = {
         "description": "The code is no longer what `If-Match` says; `current` is what it is now. Nothing was done.",
     }
 }
+EXPLAINED: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"examples": EXPLAIN_EXAMPLES}}}}
 ONLY_IF_UNCHANGED = (
     "With `If-Match`, only if the order still is what you have seen. That is checked first, on its record; whether the change is "
     "possible is then decided by the order's saga, which may know more than the record by then: its word is the last. "
@@ -174,6 +176,11 @@ async def get_order(
 @public.get("/{order_id}/timeline", summary="What happened to an order")
 async def get_timeline(db: Db, orders: Orders, caller: Caller, order_id: UUID) -> StaffOrderTimeline | OrderTimeline:
     return await queries.get_timeline(db, orders.sagas, order_id, caller)
+
+
+@public.get("/{order_id}/explain", summary="Where an order is and why, and who may act", responses=EXPLAINED)
+async def explain_order(db: Db, orders: Orders, caller: Caller, order_id: UUID) -> StaffExplanation | Explanation:
+    return await queries.explain(db, orders.sagas, order_id, caller)
 
 
 @public.post(

@@ -20,7 +20,17 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.keys import WrappedKey
 from contracts.orders import FINAL_STATUSES, OrderState, OrderStatus
 from contracts.paging import Page
-from services.order.model import CustomerKey, Discount, DiscountUses, Order, Redemption, no_such_discount, within_reach
+from services.order.explaining import Explanation, StaffExplanation, explained, explained_to_customer
+from services.order.model import (
+    CustomerKey,
+    Discount,
+    DiscountUses,
+    Order,
+    Redemption,
+    existing,
+    no_such_discount,
+    within_reach,
+)
 from services.order.schemas import (
     CurrentOrderView,
     ErasureProgress,
@@ -33,6 +43,7 @@ from services.order.schemas import (
     TimelineItem,
     UsedDiscountView,
 )
+from temporal.explaining import SagaSeen
 from temporal.orders import OrderSagas
 
 ASK_SECONDS = 1.0
@@ -137,6 +148,21 @@ async def get_timeline(
     return OrderTimeline(order_id=order_id, source=source, entries=tuple(map(TimelineItem.of, entries)))
 
 
+async def explain(database: Database, sagas: OrderSagas, order_id: UUID, caller: Grant) -> Explanation | StaffExplanation:
+    """Where an order is and why, as the caller may know it. Refusal: not_found."""
+    order = await _order(database, order_id, caller)
+    is_staff = _is_staff_of(order, caller)
+    order, seen, fault = await _seen(database, sagas, order)
+    return explained(order, seen, fault) if is_staff else explained_to_customer(order, seen)
+
+
+async def explain_to_operator(database: Database, sagas: OrderSagas, order_id: UUID) -> StaffExplanation:
+    """The same for whoever has the platform's own databases at hand. Refusal: not_found."""
+    async with database.reading() as session:
+        order = existing(await session.get(Order, order_id))
+    return explained(*await _seen(database, sagas, order))
+
+
 @may_lag
 async def list_orders(
     database: Reader,
@@ -197,6 +223,19 @@ async def refunds_owed(database: Database) -> Sequence[asyncpg.Record]:
 async def _order(database: Database, order_id: UUID, caller: Grant) -> Order:
     async with database.reading() as session:
         return within_reach(await session.get(Order, order_id), caller)
+
+
+async def _seen(database: Database, sagas: OrderSagas, order: Order) -> tuple[Order, SagaSeen | None, str | None]:
+    """The order's record, and what Temporal knows of its saga; or why it does not answer."""
+    if order.is_over:
+        return order, None, None
+    try:
+        seen, fault = await sagas.seen(order.order_id), None
+    except Unavailable as error:
+        seen, fault = None, str(error)
+    async with database.reading() as session:
+        # The saga may have gone on while it was asked, and told the record.
+        return existing(await session.get(Order, order.order_id)), seen, fault
 
 
 def _is_staff_of(order: Order, caller: Grant) -> bool:

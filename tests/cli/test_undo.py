@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -52,11 +53,22 @@ async def test_a_stuck_undo_is_listed_and_shown_with_attempt_and_last_error(
     world = World()
     async with stuck(begin, commerce, env, world) as (saga, cancelling):
         order_id = saga.order.order_id
-        found = json.loads((await commerce(address(env), "undo", "list", "--json")).stdout)
-        (undo,) = [each for each in found if each["order_id"] == str(order_id)]
+
+        async def listed() -> dict[str, Any]:
+            found = json.loads((await commerce(address(env), "undo", "list", "--json")).stdout)
+            (undo,) = [each for each in found if each["order_id"] == str(order_id)]
+            return dict(undo)
+
+        undo = await listed()
         assert undo["undo"] == "refund-payment"
         assert undo["attempt"] >= 1
         assert "no: conflict" in undo["last_error"]
+
+        async def is_tried_again() -> bool:
+            return bool((await listed())["attempt"] > undo["attempt"])
+
+        await eventually(is_tried_again, what="another try")
+        assert (await listed())["since"] == undo["since"], "since its first try, not its last"
         shown = await commerce(address(env), "undo", "show", order_id)
         assert shown.exit_code == 0
         assert "refund-payment" in shown.stdout

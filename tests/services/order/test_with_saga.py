@@ -47,23 +47,30 @@ class RecordedWorld(World):
     async def post(self, path: str, body: BaseModel, reply: type[Reply]) -> Reply:
         if not isinstance(body, AdvanceOrder):
             return await super().post(path, body, reply)
+        if self.before["AdvanceOrder"]:
+            self.before["AdvanceOrder"].pop(0)()
         progress = await commands.advance_order(self.database, body)
         assert isinstance(progress, reply)
         return progress
 
 
-@pytest_asyncio.fixture
-async def world(database: Database, temporal_client: Client) -> AsyncIterator[RecordedWorld]:
-    """Somebody works on the sagas."""
-    world = RecordedWorld(database)
-    async with Worker(
+def worker_in(world: RecordedWorld, temporal_client: Client) -> Worker:
+    """Works on the sagas while it is open."""
+    return Worker(
         temporal_client,
         task_queue=ORDER_QUEUE,
         workflows=WORKFLOWS,
         activities=all_activities(lambda service: world),
         interceptors=[RefusalInterceptor()],
         workflow_runner=UnsandboxedWorkflowRunner(),
-    ):
+    )
+
+
+@pytest_asyncio.fixture
+async def world(database: Database, temporal_client: Client) -> AsyncIterator[RecordedWorld]:
+    """Somebody works on the sagas."""
+    world = RecordedWorld(database)
+    async with worker_in(world, temporal_client):
         yield world
 
 
