@@ -601,7 +601,7 @@ class Payment(Table, Aggregate, table=True):
             elif movement.kind == MovementKind.REFUND:
                 change.events.append(RefundProcessed(**told))
         if self.status != before:
-            nothing = Money.zero(self.currency)
+            nothing = Money.from_minor(0, self.currency)
             if self.status == PaymentStatus.VOIDED:
                 change.events.append(
                     RefundProcessed(order_id=self.order_id, payment_id=self.payment_id, amount=nothing, attempt=self.attempt)
