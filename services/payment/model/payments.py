@@ -569,7 +569,6 @@ class Payment(Table, Aggregate, table=True):
             amount=movement.amount,
             attempt=self.attempt,
             movement_key=movement.key,
-            purpose=movement.purpose,
             failure=movement.failure or "",
             was_processed=was_processed,
         )
