@@ -292,6 +292,33 @@ class RefundProcessed(_MovementEvent):
     """`amount` went back to the customer, or is on its way: one refund of perhaps several, or zero for a hold that was voided."""
 
 
+class RefundFailed(_MovementEvent):
+    """`amount` did not get to the customer, and is owed; a refund may fail days after it was accepted."""
+
+    failure: str
+    """The provider's code, e.g. `expired_or_canceled_card`."""
+    was_processed: bool = False
+    """Whether `RefundProcessed` had told of it: then that is undone by this."""
+
+
+class _DisputeEvent(_PaymentEvent):
+    dispute_id: UUID
+
+
+class PaymentDisputed(_DisputeEvent):
+    """The customer's bank has taken `amount` back, until it is decided whose it is."""
+
+    reason: str | None = None
+    """The provider's code for why."""
+
+
+class DisputeClosed(_DisputeEvent):
+    """The bank has decided: `amount` is the shop's again, or the customer's."""
+
+    won: bool
+    """By the shop."""
+
+
 class _ReservationEvent(_OrderEvent):
     topic = INVENTORY
     parcel: int = 1
@@ -429,6 +456,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         OrderCreated, OrderPaymentDue, OrderConfirmed, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded,
         OrderCompleted, OrderForgotten,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,
+        RefundFailed, PaymentDisputed, DisputeClosed,
         InventoryReserved, InventoryReleased, InventoryRestocked, ReservationSplit, BackorderFilled, BackorderDelayed,
         StockLevelChanged, LowStockAlert,
         ShipmentCreated, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated,

@@ -249,6 +249,7 @@ class Platform:
                 for name in OUR_PROCESSES
             },
             "PUBLIC_URL": self._urls["gateway"],
+            "PAYMENT_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/payments/webhook",
             "CARRIER_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/carriers/webhook",
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(self._port(ports, "smtp")),

@@ -1,21 +1,37 @@
-"""Payment over HTTP. Public endpoints are to look; money moves by the saga's internal ones only."""
+"""Payment over HTTP: to look, to settle what is owed, the provider's webhook, and the saga's internal endpoints."""
 
+import time
 from typing import Annotated, Any
 from uuid import UUID
 
+from fastapi import Depends, Header, Path, Request, Response
+
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
+from chassis.etags import OptionalSeenVersion, showing, tagged
 from chassis.freshness import MayLag
 from chassis.paging import Cursor, Limit
+from chassis.webhooks import WebhookSecret, verify_signature
 from contracts import payments as contract
 from contracts.errors import Problem
 from contracts.paging import Page
-from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
+from contracts.payments import CapturePayment, MovementKey, PaymentStatus, ProcessPayment, RefundPayment
 from services.payment import commands, queries
 from services.payment.access import ACCESS
-from services.payment.model import Account, Velocity
-from services.payment.ports import PaymentProvider
-from services.payment.schemas import LedgerEntryView, MovementView, PaymentDetail, PaymentView, TransactionView
+from services.payment.model import Account, DebtKind, NewsState, Velocity
+from services.payment.ports import DisputeState, PaymentProvider
+from services.payment.schemas import (
+    DebtView,
+    DisputeView,
+    LedgerEntryView,
+    MovementView,
+    NewsView,
+    PaymentDetail,
+    PaymentView,
+    ProviderNewsRequest,
+    SettleDebtRequest,
+    TransactionView,
+)
 
 UNKNOWN_OUTCOME: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "The outcome is not known yet: repeat the request"}
@@ -27,6 +43,17 @@ internal = ACCESS.router(prefix="/internal/v1/payments", tags=["internal"], resp
 
 Provider = Annotated[PaymentProvider, from_app(PaymentProvider)]
 Limits = Annotated[Velocity, from_app(Velocity)]
+
+
+async def signed_by_provider(
+    request: Request,
+    secret: Annotated[WebhookSecret, from_app(WebhookSecret)],
+    signature: Annotated[
+        str | None, Header(alias="X-Payment-Signature", max_length=1000, description="`t=<unix time>,v1=<HMAC-SHA256>`")
+    ] = None,
+) -> None:
+    """Refusal: invalid_signature."""
+    verify_signature(signature, await request.body(), secret.value, time.time())
 
 
 @public.get("", summary="List payments, newest first")
@@ -53,6 +80,48 @@ async def list_ledger(
     return await queries.list_ledger(db, caller, payment_id=payment_id, account=account, cursor=cursor, limit=limit)
 
 
+@public.get("/owed", summary="What the shop owes, or cannot place, the oldest first")
+async def list_owed(
+    db: MayLag, caller: Caller, kind: DebtKind | None = None, settled: bool = False, cursor: Cursor = None, limit: Limit = 50
+) -> Page[DebtView]:
+    return await queries.list_owed(db, caller, kind=kind, settled=settled, cursor=cursor, limit=limit)
+
+
+@public.post("/owed/{debt_id}/settle", summary="Say how something owed was settled by hand")
+async def settle_debt(
+    db: Db, caller: Caller, debt_id: UUID, seen: OptionalSeenVersion, request: SettleDebtRequest, response: Response
+) -> DebtView:
+    with showing(DebtView.of):
+        debt = await commands.settle_debt(db, debt_id, seen, request.reason, caller.subject)
+        return tagged(response, DebtView.of(debt))
+
+
+@public.get("/disputes", summary="List disputes, newest first")
+async def list_disputes(
+    db: MayLag,
+    caller: Caller,
+    order_id: UUID | None = None,
+    state: DisputeState | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[DisputeView]:
+    return await queries.list_disputes(db, caller, order_id=order_id, state=state, cursor=cursor, limit=limit)
+
+
+@public.get("/news", summary="What the provider told and could not be applied at once")
+async def list_news(
+    db: MayLag, caller: Caller, state: NewsState | None = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[NewsView]:
+    return await queries.list_news(db, caller, state=state, cursor=cursor, limit=limit)
+
+
+@public.post(
+    "/webhook", status_code=204, dependencies=[Depends(signed_by_provider)], summary="The payment provider tells what happened"
+)
+async def provider_webhook(db: Db, request: ProviderNewsRequest) -> None:
+    await commands.apply_news(db, request.news)
+
+
 @public.get("/{payment_id}", summary="One payment, with its movements")
 async def get_payment(db: Db, caller: Caller, payment_id: UUID) -> PaymentDetail:
     return await queries.get_payment(db, caller, payment_id)
@@ -70,6 +139,11 @@ async def list_transactions(
     db: Db, caller: Caller, payment_id: UUID, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[TransactionView]:
     return await queries.list_transactions(db, caller, payment_id, cursor, limit)
+
+
+@public.post("/{payment_id}/refunds/{key}/retry", responses=UNKNOWN_OUTCOME, summary="Try a refund that failed again")
+async def retry_refund(db: Db, provider: Provider, payment_id: UUID, key: Annotated[MovementKey, Path()]) -> MovementView:
+    return MovementView.of(await commands.refund_again(db, provider, payment_id, key))
 
 
 @internal.post("/process", summary="Take the money, or hold it")

@@ -1,24 +1,33 @@
-"""What runs in the payment process: the API, the relay and the consumer."""
+"""What runs in the payment process: the API, the relay, the consumer, and the job that settles what the provider told."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Annotated
 
+from prometheus_client import Metric
 from pydantic import Field, SecretStr
 
 from chassis.clients import HttpSession
 from chassis.database import Database
 from chassis.dependencies import provide
+from chassis.figures import Figures
+from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
+from chassis.webhooks import WebhookSecret
 from contracts.budgets import FIRST_TRY_S, PROVIDER_CALL_S
 from contracts.money import Money
-from services.payment import api
+from services.payment import api, commands, figures, queries
 from services.payment.access import ACCESS
 from services.payment.adapters import HttpPaymentProvider
 from services.payment.consumers import subscription
 from services.payment.model import VELOCITY, Velocity, inbox, metadata
 from services.payment.ports import PaymentProvider
+
+NEWS_SECONDS = 2.0
+FIGURES_SECONDS = 15.0
 
 
 class PaymentSettings(ServiceSettings):
@@ -26,6 +35,10 @@ class PaymentSettings(ServiceSettings):
     database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_PAYMENT")
     payment_provider_url: str
     payment_provider_api_key: SecretStr
+    payment_provider_multi_capture: bool = True
+    """Whether our account there may take what is held in several captures."""
+    payment_webhook_secret: Annotated[SecretStr, Field(min_length=16)]
+    """The provider signs its webhooks with it; whoever knows it can report refunds and disputes."""
     payment_provider_timeout_seconds: Annotated[float, Field(gt=0, lt=FIRST_TRY_S)] = PROVIDER_CALL_S
     """How long the provider may take to answer; less than whoever calls us waits."""
     review_window_hours: Annotated[int, Field(ge=1, le=8760)] = VELOCITY.window // timedelta(hours=1)
@@ -47,9 +60,13 @@ def build(settings: PaymentSettings) -> Service:
         http,
         settings.payment_provider_url,
         settings.payment_provider_api_key,
+        multi_capture=settings.payment_provider_multi_capture,
         timeout_s=settings.payment_provider_timeout_seconds,
     )
     provide(app, PaymentProvider, provider)
+    provide(app, WebhookSecret, WebhookSecret(settings.payment_webhook_secret))
+    taken = _figures(database)
+    settle = Job("settle what the payment provider told", partial(commands.settle_news, database, provider), every_s=NEWS_SECONDS)
     return Service(
         name="payment",
         settings=settings,
@@ -58,8 +75,21 @@ def build(settings: PaymentSettings) -> Service:
         database=database,
         inbox=inbox,
         subscription=subscription,
-        resources=[http],
+        jobs=[settle, taken.job()],
+        resources=[http, taken],
     )
+
+
+def _figures(database: Database) -> Figures:
+    """What is asked about what is owed and disputed."""
+
+    async def owed() -> Sequence[Metric]:
+        return figures.owed(await queries.debts_open(database))
+
+    async def disputed() -> Sequence[Metric]:
+        return figures.disputed(await queries.disputes_open(database))
+
+    return Figures("payment", database.asyncpg_dsn, [owed, disputed], every_s=FIGURES_SECONDS)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement
+import asyncpg
+from sqlalchemy import ColumnElement, tuple_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -11,14 +12,33 @@ from chassis.access import Grant
 from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.replica import may_lag
+from chassis.statements import sql
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
 from contracts.payments import MovementState, PaymentStatus
-from services.payment.model import Account, LedgerEntry, Movement, Payment
-from services.payment.schemas import LedgerEntryView, MovementView, PaymentDetail, PaymentView, TransactionView
+from services.payment.model import Account, Debt, DebtKind, Dispute, LedgerEntry, Movement, NewsItem, NewsState, Payment
+from services.payment.ports import DisputeState
+from services.payment.schemas import (
+    DebtView,
+    DisputeView,
+    LedgerEntryView,
+    MovementView,
+    NewsView,
+    PaymentDetail,
+    PaymentView,
+    TransactionView,
+)
 
 MOVEMENTS_SHOWN = 100
 """With the payment itself; the list of movements has pages."""
+_DEBTS_OPEN = sql("""
+    select kind, currency, count(*) as debts, cast(sum(amount_minor) as bigint) as minor, min(since) as since
+    from debts where settled_at is null group by kind, currency
+""")
+_DISPUTES_OPEN = sql("""
+    select currency, count(*) as disputes, cast(sum(amount_minor) as bigint) as minor
+    from disputes where closed_at is null group by currency
+""")
 
 
 async def get_payment(database: Database, caller: Grant, payment_id: UUID) -> PaymentDetail:
@@ -102,6 +122,70 @@ async def list_ledger(
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
     return page_of(rows, limit, lambda row: LedgerEntryView.of(*row), lambda row: (row[0].entry_id,))
+
+
+@may_lag
+async def list_owed(
+    database: Reader, caller: Grant, *, kind: DebtKind | None, settled: bool, cursor: str | None, limit: int
+) -> Page[DebtView]:
+    """What the shop owes, or has and cannot place, the oldest first; or what was settled."""
+    identity = col(Debt.debt_id)
+    query = select(Debt).where(caller.rows()).order_by(identity).limit(limit + 1)
+    query = query.where(col(Debt.settled_at).is_not(None) if settled else col(Debt.settled_at).is_(None))
+    after = decode_cursor(cursor, KeyPart.ID)
+    if after:
+        query = query.where(identity > after[0])
+    if kind:
+        query = query.where(Debt.kind == kind)
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, DebtView.of, lambda row: (row.debt_id,))
+
+
+@may_lag
+async def list_disputes(
+    database: Reader, caller: Grant, *, order_id: UUID | None, state: DisputeState | None, cursor: str | None, limit: int
+) -> Page[DisputeView]:
+    """Disputes, newest first."""
+    identity = col(Dispute.dispute_id)
+    query = select(Dispute).where(caller.rows()).order_by(identity.desc()).limit(limit + 1)
+    before = decode_cursor(cursor, KeyPart.ID)
+    if before:
+        query = query.where(identity < before[0])
+    if order_id:
+        query = query.where(Dispute.order_id == order_id)
+    if state:
+        query = query.where(Dispute.state == state)
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, DisputeView.of, lambda row: (row.dispute_id,))
+
+
+@may_lag
+async def list_news(
+    database: Reader, caller: Grant, *, state: NewsState | None, cursor: str | None, limit: int
+) -> Page[NewsView]:
+    """What the provider told and could not be applied at once, oldest first."""
+    received, identity = col(NewsItem.received_at), col(NewsItem.news_id)
+    query = select(NewsItem).where(caller.rows()).order_by(received, identity).limit(limit + 1)
+    after = decode_cursor(cursor, KeyPart.TIME, KeyPart.TEXT)
+    if after:
+        query = query.where(tuple_(received, identity) > tuple_(*after))
+    if state:
+        query = query.where(NewsItem.state == state)
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, NewsView.of, lambda row: (row.received_at, row.news_id))
+
+
+async def debts_open(database: Database) -> Sequence[asyncpg.Record]:
+    """For each kind and currency: how many debts are open, their sum, and since when the oldest."""
+    return await database.rows(_DEBTS_OPEN)
+
+
+async def disputes_open(database: Database) -> Sequence[asyncpg.Record]:
+    """For each currency: how many disputes are open, and their sum."""
+    return await database.rows(_DISPUTES_OPEN)
 
 
 async def _movements(

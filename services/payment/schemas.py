@@ -1,17 +1,23 @@
 """Bodies of payment's public endpoints."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Annotated, Self
 from uuid import UUID
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from contracts.base import Contract
-from contracts.money import Money
+from contracts.base import NO_CONTROLS, Command, Contract, Reason, Request, Timestamp
+from contracts.money import Currency, Money
 from contracts.payments import MovementKind, MovementState, PaymentStatus
+from services.payment.model import DebtKind, NewsState
+from services.payment.ports import DisputeState, NewsKind, ProviderMovementState, ProviderNews, ProviderStatus
 
 if TYPE_CHECKING:
-    from services.payment.model import LedgerEntry, Movement, Payment
+    from services.payment.model import Debt, Dispute, LedgerEntry, Movement, NewsItem, Payment
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_CONTROLS)]
+Code = Annotated[str, StringConstraints(max_length=100, pattern=NO_CONTROLS)]
+_STATES = {NewsKind.CHARGE: ProviderStatus, NewsKind.REFUND: ProviderMovementState, NewsKind.DISPUTE: DisputeState}
 
 
 class PaymentView(Contract):
@@ -176,3 +182,158 @@ class LedgerEntryView(Contract):
             key=movement.key,
             at=entry.at,
         )
+
+
+class ProviderNewsRequest(Command):
+    """What the payment provider tells without being asked. Fields that we do not know are its own business."""
+
+    id: Annotated[Name, Field(examples=["evt_5f1d6c0a9b3e4d2f8a7b6c5d"])]
+    """Of this piece of news; repeated news has the same."""
+    type: NewsKind
+    reference: Name | None = None
+    """Our reference of the charge, as we asked for it; null for one that we did not."""
+    charge_id: Name
+    movement_id: Name | None = None
+    """Of the refund or the dispute."""
+    key: Code | None = None
+    """Of the refund, as we asked for it; null if it was made at the provider."""
+    amount: Annotated[int, Field(ge=0, le=99_999_999_999_999, strict=True)]
+    """In minor units."""
+    currency: Currency
+    state: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$"), Field(examples=["failed", "open"])]
+    reason: Code | None = None
+    occurred_at: Timestamp
+
+    @model_validator(mode="after")
+    def _is_told_of_something(self) -> Self:
+        if self.state not in {state.value for state in _STATES[self.type]}:
+            raise ValueError(f"a {self.type} is never {self.state}")
+        if self.type != NewsKind.CHARGE and (self.movement_id is None or self.amount == 0):
+            raise ValueError(f"a {self.type} has a name and an amount")
+        return self
+
+    @property
+    def news(self) -> ProviderNews:
+        return ProviderNews(
+            id=self.id,
+            kind=self.type,
+            reference=self.reference,
+            charge_id=self.charge_id,
+            movement_id=self.movement_id,
+            key=self.key,
+            amount=Money.from_minor(self.amount, self.currency),
+            state=self.state,
+            occurred_at=self.occurred_at,
+            reason=self.reason,
+        )
+
+
+class NewsView(Contract):
+    """What the provider told and could not be applied at once."""
+
+    news_id: str
+    type: NewsKind
+    reference: str | None
+    charge_id: str
+    movement_id: str | None
+    amount: Money
+    told: str
+    """The state that the provider told."""
+    reason: str | None
+    state: NewsState
+    """WAITING: it is tried again; APPLIED; UNMATCHED: it fits nothing that we know."""
+    occurred_at: datetime
+    received_at: datetime
+
+    @classmethod
+    def of(cls, item: "NewsItem") -> Self:
+        return cls(
+            news_id=item.news_id,
+            type=item.kind,
+            reference=item.reference,
+            charge_id=item.charge_id,
+            movement_id=item.movement_id,
+            amount=item.as_told.amount,
+            told=item.told,
+            reason=item.reason,
+            state=item.state,
+            occurred_at=item.occurred_at,
+            received_at=item.received_at,
+        )
+
+
+class DisputeView(Contract):
+    """A customer's bank has taken back what was paid, until it has decided whose it is."""
+
+    dispute_id: UUID
+    provider_id: str
+    order_id: UUID
+    payment_id: UUID
+    amount: Money
+    reason: str | None
+    """The provider's code for why the customer disputes the charge."""
+    state: DisputeState
+    """`open`, `won` or `lost`, by the shop."""
+    opened_at: datetime
+    closed_at: datetime | None
+
+    @classmethod
+    def of(cls, dispute: "Dispute") -> Self:
+        return cls(
+            dispute_id=dispute.dispute_id,
+            provider_id=dispute.provider_id,
+            order_id=dispute.order_id,
+            payment_id=dispute.payment_id,
+            amount=dispute.amount,
+            reason=dispute.reason,
+            state=dispute.state,
+            opened_at=dispute.opened_at,
+            closed_at=dispute.closed_at,
+        )
+
+
+class DebtView(Contract):
+    """What the shop owes, or has and cannot place, and the calls that settle it."""
+
+    debt_id: UUID
+    kind: DebtKind
+    """`failed_refund`: it did not get to the customer. `lost_dispute`: the bank gave it to the customer, and the order still
+    counts it as paid. `unmatched`: the provider tells of money that belongs to no payment of ours."""
+    order_id: UUID | None
+    payment_id: UUID | None
+    provider_reference: str | None
+    amount: Money
+    why: str
+    """The provider's code."""
+    since: datetime
+    settle_with: list[str]
+    """Calls, any of which settles it."""
+    settled_at: datetime | None
+    settled_how: str | None
+    version: int
+
+    @classmethod
+    def of(cls, debt: "Debt") -> Self:
+        calls = [f"POST /api/v1/payments/owed/{debt.debt_id}/settle"]
+        if debt.kind == DebtKind.FAILED_REFUND:
+            calls.insert(0, f"POST /api/v1/payments/{debt.payment_id}/refunds/{debt.key}/retry")
+        return cls(
+            debt_id=debt.debt_id,
+            kind=debt.kind,
+            order_id=debt.order_id,
+            payment_id=debt.payment_id,
+            provider_reference=debt.reference,
+            amount=debt.amount,
+            why=debt.why,
+            since=debt.since,
+            settle_with=calls if debt.settled_at is None else [],
+            settled_at=debt.settled_at,
+            settled_how=debt.settled_how,
+            version=debt.version,
+        )
+
+
+class SettleDebtRequest(Request):
+    """How it was settled outside, e.g. by a bank transfer; the reason is kept."""
+
+    reason: Reason

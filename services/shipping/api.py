@@ -12,6 +12,7 @@ from chassis.dependencies import Db, from_app
 from chassis.etags import OptionalSeenVersion, showing, tagged
 from chassis.freshness import MayLag
 from chassis.paging import Cursor, Limit
+from chassis.webhooks import WebhookSecret, verify_signature
 from contracts import shipments as contract
 from contracts.base import ParcelNumber
 from contracts.paging import Page
@@ -30,7 +31,6 @@ from services.shipping.schemas import (
     TrackingNumber,
     TrackingView,
 )
-from services.shipping.webhooks import WebhookSecret, verify_signature
 
 public = ACCESS.router(prefix="/api/v1", tags=["shipping"])
 internal = ACCESS.router(prefix="/internal/v1", tags=["internal"])

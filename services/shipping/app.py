@@ -11,6 +11,7 @@ from chassis.dependencies import provide
 from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
+from chassis.webhooks import WebhookSecret
 from contracts.budgets import FIRST_TRY_S, PROVIDER_CALL_S
 from services.shipping import api, commands
 from services.shipping.access import ACCESS
@@ -18,7 +19,6 @@ from services.shipping.adapters import HttpCarrier
 from services.shipping.consumers import subscription
 from services.shipping.model import inbox, metadata
 from services.shipping.ports import Carrier
-from services.shipping.webhooks import WebhookSecret
 
 SETTLE_SECONDS = 5.0
 

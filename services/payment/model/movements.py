@@ -19,6 +19,11 @@ CHARGE = "charge"
 """The key of what the charge itself moved: it held the money, or took it at once."""
 
 
+def base_of(key: str) -> str:
+    """The key of a refund without the number of its tries: a refund that failed is tried again as another one, `undo:2`."""
+    return key.partition(":")[0]
+
+
 class Movement(Table, Aggregate, table=True):
     """Some money of one attempt that is to be held, taken, given back or let go, under a key of its own.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from uuid import UUID
 
 import uuid_utils.compat as uuids
@@ -16,12 +17,12 @@ from chassis.database import enum_column, time_column
 from chassis.store import Aggregate
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
-from contracts.events import Event, PaymentFailed, PaymentInitiated, PaymentProcessed, RefundProcessed
+from contracts.events import Event, PaymentFailed, PaymentInitiated, PaymentProcessed, RefundFailed, RefundProcessed
 from contracts.ids import payment_reference
 from contracts.money import Money
 from contracts.payments import CapturePayment, MovementKind, MovementState, PaymentStatus, ProcessPayment, RefundPayment
 from services.payment.model.ledger import LedgerEntry, posted
-from services.payment.model.movements import CHARGE, Movement
+from services.payment.model.movements import CHARGE, Movement, base_of
 from services.payment.model.tables import Table
 from services.payment.ports import (
     Capabilities,
@@ -41,6 +42,18 @@ _KIND_OF_CHARGE = {
     ProviderStatus.REFUNDED: MovementKind.CAPTURE,
 }
 """What a charge has moved at first, by where the provider says it is. Of others nothing."""
+_SAME = {
+    ProviderStatus.DECLINED: PaymentStatus.DECLINED,
+    ProviderStatus.VOIDED: PaymentStatus.VOIDED,
+    ProviderStatus.REVERSED: PaymentStatus.VOIDED,
+    ProviderStatus.REFUNDED: PaymentStatus.REFUNDED,
+}
+"""The provider's word, and ours for the same."""
+EXPIRED = "expired"
+"""The key of what was let go because the provider held it long enough."""
+MADE_AT_PROVIDER = "made at the provider"
+NOTHING_LEFT = "nothing_left"
+"""Why a refund failed that found nothing to give back: nothing is owed."""
 _NEVER_AFTER_A_CAPTURE = frozenset({ProviderStatus.VOIDED, ProviderStatus.DECLINED, ProviderStatus.REVERSED})
 
 
@@ -56,6 +69,8 @@ class Change:
     """Movements that count from now on."""
     found: list[Movement] = field(default_factory=list)
     """Movements that nobody had written down."""
+    failed: list[Movement] = field(default_factory=list)
+    """Refunds that failed: they are owed."""
     entries: list[LedgerEntry] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
@@ -359,6 +374,55 @@ class Payment(Table, Aggregate, table=True):
             self._decline(answer.decline)
         return self._concluded(change, answer)
 
+    # ── What the provider tells without being asked ──────────────────────────────────────────────────────────────────────────
+
+    def made_at_provider(self, said: ProviderMovement) -> Change | None:
+        """A refund that nobody asked for here, e.g. in the provider's dashboard. None: it cannot be of what we know was taken."""
+        change = Change()
+        if said.state != ProviderMovementState.FAILED and said.amount.minor > self.captured_minor - self.refunded_minor:
+            return None
+        if said.amount.currency != self.currency or said.provider_id is None:
+            return None
+        key = f"provider-{sha256(said.provider_id.encode()).hexdigest()[:16]}"
+        self._find(change, MovementKind.REFUND, key, said.amount.minor, said, MADE_AT_PROVIDER)
+        return self._concluded(change)
+
+    def settle_seen(self, movements: Sequence[Movement], seen: ProviderCharge) -> Change:
+        """Learn where the provider says that the charge is. As long as a call is under way, its answer tells it better.
+        Raises LedgerMismatch."""
+        charge = next((row for row in movements if row.key == CHARGE), None)
+        if self.status == PaymentStatus.INITIATED:
+            return self.settle_charge(charge, seen) if charge is not None else Change()
+        change = Change()
+        if any(row.is_unanswered for row in movements) or seen.status == ProviderStatus.AUTHORIZED or not self.held_minor:
+            return change
+        self._require_plausible(seen)
+        self._find(change, MovementKind.VOID, EXPIRED, self.held_minor)
+        return self._concluded(change, seen)
+
+    def agrees(self, status: ProviderStatus, captured: Money) -> bool:
+        """Whether our books say the same of the charge."""
+        if captured.minor != self.captured_minor:
+            return False
+        if status == ProviderStatus.AUTHORIZED:
+            return self.held_minor > 0
+        if status == ProviderStatus.CAPTURED:
+            return self.held_minor == 0 and self.status == PaymentStatus.CAPTURED
+        return self.status == _SAME[status]
+
+    def refund_again(self, key: str, movements: Sequence[Movement]) -> Movement:
+        """The next try of a refund that failed, or the last one as it is, if it did not fail. Refusals: not_found, conflict."""
+        tries = [row for row in movements if row.kind == MovementKind.REFUND and base_of(row.key) == key]
+        if not tries:
+            raise Refusal(ErrorCode.NOT_FOUND, "There is no such refund.")
+        last = max(tries, key=lambda row: row.movement_id)
+        if last.state != MovementState.FAILED:
+            return last
+        under_way = _sum(row for row in movements if row.kind == MovementKind.REFUND and row.is_unanswered)
+        if last.amount_minor > self.captured_minor - self.refunded_minor - under_way:
+            raise Refusal(ErrorCode.CONFLICT, f"Of {self.captured} that were taken, less than {last.amount} can go back.")
+        return self._movement(MovementKind.REFUND, f"{key}:{len(tries) + 1}", last.amount_minor, last.purpose)
+
     # ── Replies ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def taken(self) -> contract.Payment:
@@ -411,9 +475,17 @@ class Payment(Table, Aggregate, table=True):
             is_last=is_last,
         )
 
-    def _find(self, change: Change, kind: MovementKind, key: str, minor: int, said: ProviderMovement | None = None) -> None:
+    def _find(
+        self,
+        change: Change,
+        kind: MovementKind,
+        key: str,
+        minor: int,
+        said: ProviderMovement | None = None,
+        purpose: str | None = None,
+    ) -> None:
         """Record what moved although nobody had written it down."""
-        movement = self._movement(kind, key, minor, None)
+        movement = self._movement(kind, key, minor, purpose)
         change.found.append(movement)
         if kind == MovementKind.REFUND and said is not None:
             self._settle_refund(change, movement, said)
@@ -434,7 +506,7 @@ class Payment(Table, Aggregate, table=True):
             if minor > 0:
                 self._find(change, kind, command.key, minor, said)
         elif minor <= 0:
-            self._settle(change, movement, MovementState.FAILED, failure="nothing_left")
+            self._settle(change, movement, MovementState.FAILED, failure=NOTHING_LEFT)
         else:
             movement.amount_minor = minor
             if said is None:
@@ -472,6 +544,9 @@ class Payment(Table, Aggregate, table=True):
             movement.provider_id, failure = said.provider_id or movement.provider_id, said.failure
         if state == MovementState.FAILED:
             movement.failure = (failure or "unknown")[:100]
+            if movement.kind == MovementKind.REFUND and failure != NOTHING_LEFT:
+                change.failed.append(movement)
+                change.events.append(self._refund_failed(movement, was_processed=counted))
         change.entries += posted(movement.movement_id, movement.currency, before, movement.balances())
         if movement.counts == counted:
             return
@@ -486,6 +561,17 @@ class Payment(Table, Aggregate, table=True):
             self.voided_minor += minor
         if movement.counts:
             change.moved.append(movement)
+
+    def _refund_failed(self, movement: Movement, *, was_processed: bool) -> RefundFailed:
+        return RefundFailed(
+            order_id=self.order_id,
+            payment_id=self.payment_id,
+            amount=movement.amount,
+            attempt=self.attempt,
+            movement_key=movement.key,
+            failure=movement.failure or "",
+            was_processed=was_processed,
+        )
 
     def _decline(self, decline: Decline | None) -> None:
         self.decline_code = decline.code[:100] if decline else "card_declined"

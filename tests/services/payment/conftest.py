@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import SecretStr
 from sqlmodel import col, select
 
 from chassis.clients import HttpSession, Unavailable
+from chassis.clock import utc_now
 from chassis.database import Database
 from contracts import payments as contract
 from contracts.errors import Refusal
@@ -24,10 +26,13 @@ from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
 from services.payment.adapters import HttpPaymentProvider
 from services.payment.app import PaymentSettings, build
 from services.payment.model import Account, LedgerEntry, Movement, Payment, outbox
-from simulators.payment_provider import create_app
+from services.payment.ports import NewsKind, ProviderNews
+from simulators._webhooks import WebhookTarget
+from simulators.payment_provider import SIGNATURE, Options, create_app
 from tests.conftest import Databases, TokenMint, eventually, running_api
 
 API_KEY = "test-key"
+WEBHOOK_SECRET = "secret-of-the-tests-0123456789"
 CARD = 64 * "0"
 """A fingerprint."""
 
@@ -41,16 +46,20 @@ class _Server(uvicorn.Server):
 class Simulator:
     """The provider: its real application behind a real socket, which may be stopped and started again."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, webhook_url: str | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port: int = probe.getsockname()[1]
         self._data_dir = data_dir
+        self._options = Options()
+        if webhook_url:
+            target = WebhookTarget(url=webhook_url, secret=WEBHOOK_SECRET, header=SIGNATURE, first_wait=0.02, longest_wait=0.1)
+            self._options = Options(webhook=target)
         self.url = f"http://127.0.0.1:{self._port}"
         self.http = httpx2.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {API_KEY}"})
 
     async def start(self) -> None:
-        app = create_app(self._data_dir, API_KEY)
+        app = create_app(self._data_dir, API_KEY, self._options)
         config = uvicorn.Config(app, port=self._port, ws="none", log_level="warning", timeout_graceful_shutdown=1)
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve())
@@ -65,6 +74,17 @@ class Simulator:
 
     async def faults(self, **switches: object) -> None:
         (await self.http.post("/_control/faults", json=switches)).raise_for_status()
+
+    async def dashboard(self, path: str, **body: object) -> Any:
+        """What a person does at the provider."""
+        response = await self.http.post(f"/_dashboard/{path}", json=body)
+        response.raise_for_status()
+        return response.json()
+
+    async def control(self, statement: str) -> None:
+        """Change the provider's own books, e.g. what becomes of a card's refunds."""
+        with sqlite3.connect(self._data_dir / "payment_provider.sqlite") as books:
+            books.execute(statement)
 
     async def heal(self) -> None:
         (await self.http.delete("/_control/faults")).raise_for_status()
@@ -123,6 +143,7 @@ async def client(databases: Databases, mint: TokenMint, simulator: Simulator) ->
         database_url=await databases.new("payment"),
         payment_provider_url=simulator.url,
         payment_provider_api_key=SecretStr(API_KEY),
+        payment_webhook_secret=SecretStr(WEBHOOK_SECRET),
     )
     async with running_api(build(settings), mint) as client:
         yield client
@@ -145,6 +166,32 @@ def capture_of(payment: ProcessPayment) -> CapturePayment:
 
 def refund_of(payment: ProcessPayment) -> RefundPayment:
     return RefundPayment(order_id=payment.order_id, attempt=payment.attempt, currency=payment.amount.currency, reason="test")
+
+
+def news_of(
+    payment: ProcessPayment,
+    kind: str,
+    state: str,
+    amount: str,
+    *,
+    movement_id: str | None = None,
+    key: str | None = None,
+    reason: str | None = None,
+    id: str | None = None,
+) -> ProviderNews:
+    """What the provider's webhook tells of a payment's charge."""
+    return ProviderNews(
+        id=id or f"evt_{uuid4().hex}",
+        kind=NewsKind(kind),
+        reference=f"{payment.order_id}-{payment.attempt}",
+        charge_id="ch_1",
+        movement_id=movement_id,
+        key=key,
+        amount=Money.model_validate({"amount": amount, "currency": payment.amount.currency}),
+        state=state,
+        occurred_at=utc_now(),
+        reason=reason,
+    )
 
 
 async def persist(call: Callable[[], Awaitable[contract.Payment]], *, tries: int = 20) -> contract.Payment | Refusal:
@@ -204,6 +251,8 @@ async def assert_books_agree(database: Database, simulator: Simulator) -> dict[s
     told: Counter[str] = Counter()
     for envelope in envelopes:
         sign = {"PaymentProcessed": 1, "RefundProcessed": -1}.get(envelope["type"], 0)
+        if envelope["type"] == "RefundFailed" and envelope["data"]["was_processed"]:
+            sign = 1
         told[envelope["data"]["payment_id"]] += sign * Money.model_validate(envelope["data"]["amount"]).minor
     await simulator.heal()
     theirs = await simulator.charges()

@@ -19,7 +19,6 @@ from contracts.payments import CapturePayment, MovementKind, MovementState, Paym
 from services.payment import commands
 from services.payment.adapters import HttpPaymentProvider
 from services.payment.model import Account, LedgerEntry
-from services.payment.ports import ProviderMovement, ProviderMovementState
 from tests.conftest import changing, eventually
 from tests.services.payment.conftest import (
     API_KEY,
@@ -28,6 +27,7 @@ from tests.services.payment.conftest import (
     events_of,
     ledger_of,
     movements_of,
+    news_of,
     pay,
     persist,
     refund_of,
@@ -212,18 +212,20 @@ async def test_a_refund_that_takes_days_is_on_its_way(
     assert (await balances(database, payment))[Account.REFUNDING] == 200
     assert await assert_books_agree(database, simulator) == {f"{payment.order_id}-1": 1050}
 
-    learn = partial(commands.learn_of_refund, database, payment.order_id, 1, key=None)
+    async def told_of(state: str, reason: str | None = None) -> None:
+        told = news_of(payment, "refund", state, "2.00", movement_id=refund.provider_id, key="line-1", reason=reason)
+        await commands.apply_news(database, told)
+
     for _ in range(2):
-        assert await learn(ProviderMovement(refund.provider_id, ProviderMovementState.SUCCEEDED, usd("2.00")))
+        await told_of("succeeded")
     assert await balances(database, payment) == {Account.CUSTOMER: -1050, Account.PROVIDER: 1050}
     # Days later the customer's bank sends it back: it is owed again.
     for _ in range(2):
-        assert await learn(ProviderMovement(refund.provider_id, ProviderMovementState.FAILED, usd("2.00"), "account_closed"))
+        await told_of("failed", "account_closed")
     assert await balances(database, payment) == {Account.CUSTOMER: -1250, Account.PROVIDER: 1250}
     told = await refused(commands.refund_payment(database, provider, back(payment, "2.00", "line-1")))
     assert (told.code, told.extra) == (ErrorCode.REFUND_FAILED, {"failure": "account_closed"})
     assert (await commands.process_payment(database, provider, payment)).refunded == paid.refunded
-    assert await learn(ProviderMovement("re_of_somebody", ProviderMovementState.SUCCEEDED, usd("1.00"))) is None
 
 
 async def test_a_refund_that_the_provider_refuses_is_owed_and_never_tried_again_under_its_key(

@@ -19,13 +19,13 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.dependencies import provide
 from chassis.tokens import TokenVerifier
+from chassis.webhooks import TOLERANCE_SECONDS, verify_signature
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
 from contracts.shipments import CreateShipment, ShipmentStatus
 from services.shipping import commands, queries
 from services.shipping.adapters import HttpCarrier
 from services.shipping.app import build
-from services.shipping.webhooks import TOLERANCE_SECONDS, verify_signature
 from simulators._webhooks import signature
 from tests.conftest import ADMIN, Databases, TokenMint, eventually
 from tests.services.shipping.conftest import WEBHOOK_SECRET, CarrierSimulator, listening, running_carrier, settings

@@ -1,6 +1,6 @@
-"""Is this really the carrier?
+"""Does a webhook really come from the company that we share a secret with?
 
-`X-Carrier-Signature: t=<unix time>,v1=<hex>`, where v1 is the HMAC-SHA256 of `<t>.<body>` with the secret that we share.
+Its signature, in a header: `t=<unix time>,v1=<hex>`, where v1 is the HMAC-SHA256 of `<t>.<body>` with the secret.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ TOLERANCE_SECONDS = 300
 
 @dataclass(frozen=True)
 class WebhookSecret:
-    """With which the carrier signs what it tells us."""
+    """With which a company signs what it tells us."""
 
     value: SecretStr
 
@@ -26,7 +26,7 @@ def verify_signature(header: str | None, body: bytes, secret: SecretStr, now: fl
     """Return if the secret's holder signed this body just now. Refusal: invalid_signature."""
     fields = [part.strip().partition("=") for part in (header or "").split(",")]
     times = [value for name, _, value in fields if name == "t"]
-    # Several signatures where the carrier signs with an old and a new secret while it changes them.
+    # Several signatures where it signs with an old and a new secret while it changes them.
     signatures = [value for name, _, value in fields if name == "v1"]
     if len(times) != 1 or not (times[0].isascii() and times[0].isdigit() and len(times[0]) <= 12):
         raise _invalid()

@@ -29,11 +29,14 @@ from services.payment.model import (
     NEVER_TAKEN,
     VELOCITY,
     Change,
+    Debt,
+    DebtKind,
     Movement,
     Payment,
     Recent,
     Subject,
     Velocity,
+    base_of,
     outbox,
 )
 from services.payment.ports import Capabilities, PaymentProvider, ProviderCharge, ProviderMovement
@@ -68,6 +71,7 @@ _RECENT = prepared(
 )
 _OF_ATTEMPT = locked(Payment, (col(Payment.order_id) == bindparam("order")) & (col(Payment.attempt) == bindparam("attempt")))
 _OF_ORDER = locked(Payment, col(Payment.order_id) == bindparam("order"))
+_DEBT = locked(Debt, (col(Debt.kind) == bindparam("kind")) & (col(Debt.subject) == bindparam("subject")))
 _MOVEMENTS = locked(Movement, col(Movement.payment_id) == bindparam("payment"))
 
 
@@ -110,27 +114,8 @@ async def refund_payment(database: Database, provider: PaymentProvider, command:
         return await _undo(database, provider, command)
     payment, movement = await _to_refund(database, command)
     if movement.is_unanswered:
-        payment, movement = await _refund_asked(database, provider, payment, movement)
+        payment, movement = await refund_asked(database, provider, payment, movement)
     return payment.refunded_by(movement)
-
-
-@transaction
-async def learn_of_refund(
-    work: UnitOfWork, order_id: UUID, attempt: int, said: ProviderMovement, *, key: str | None
-) -> tuple[Payment, Movement] | None:
-    """Settle a refund with what the provider tells of it unasked, e.g. that it arrived, or that it failed after days. It is found
-    by the provider's id for it, or by our key if no answer has told that id yet. None: it is none of ours. Raises LedgerMismatch.
-    """
-    payment = await work.one(_OF_ATTEMPT, order=order_id, attempt=attempt)
-    if payment is None:
-        return None
-    refunds = [row for row in await _movements(work, payment) if row.kind == MovementKind.REFUND]
-    known = [row for row in refunds if said.provider_id is not None and row.provider_id == said.provider_id]
-    movement = next(iter(known or [row for row in refunds if row.key == key]), None)
-    if movement is None:
-        return None
-    _record(work, payment.settle_refund(movement, said))
-    return payment, movement
 
 
 # ── Before the provider is asked ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -164,7 +149,7 @@ async def _asked_before(work: UnitOfWork, command: ProcessPayment) -> tuple[Paym
 @transaction
 async def _to_capture(work: UnitOfWork, command: CapturePayment, can: Capabilities) -> tuple[Payment, Movement | None]:
     payment = await _existing(work, command.order_id, command.attempt)
-    movements = await _movements(work, payment)
+    movements = await movements_of(work, payment)
     movement = payment.capture(command, movements, can)
     if movement is not None and movement not in movements:
         work.add(movement)
@@ -174,7 +159,7 @@ async def _to_capture(work: UnitOfWork, command: CapturePayment, can: Capabiliti
 @transaction
 async def _to_refund(work: UnitOfWork, command: RefundPayment) -> tuple[Payment, Movement]:
     payment = await _existing(work, command.order_id, command.attempt)
-    movements = await _movements(work, payment)
+    movements = await movements_of(work, payment)
     movement = payment.refund(command, movements)
     if movement not in movements:
         work.add(movement)
@@ -188,20 +173,26 @@ async def _to_undo(work: UnitOfWork, command: RefundPayment) -> tuple[Payment, l
     payment, _ = await work.get_or_add(Payment.tombstone(command), "order_id", "attempt")
     if payment.is_final:
         return payment, []
-    new, unanswered = payment.undo(command, await _movements(work, payment))
+    new, unanswered = payment.undo(command, await movements_of(work, payment))
     work.add(*new)
     return payment, unanswered
 
 
+async def payment_of(work: UnitOfWork, order_id: UUID, attempt: int) -> Payment | None:
+    """An attempt to pay, locked."""
+    return await work.one(_OF_ATTEMPT, order=order_id, attempt=attempt)
+
+
 async def _existing(work: UnitOfWork, order_id: UUID, attempt: int) -> Payment:
     """Refusal: not_found."""
-    payment = await work.one(_OF_ATTEMPT, order=order_id, attempt=attempt)
+    payment = await payment_of(work, order_id, attempt)
     if payment is None:
         raise Refusal(ErrorCode.NOT_FOUND, "No payment was asked for under this order and attempt.")
     return payment
 
 
-async def _movements(work: UnitOfWork, payment: Payment) -> list[Movement]:
+async def movements_of(work: UnitOfWork, payment: Payment) -> list[Movement]:
+    """All of a payment's, locked."""
     return await work.all(_MOVEMENTS, payment=payment.payment_id)
 
 
@@ -215,7 +206,7 @@ async def _undo(database: Database, provider: PaymentProvider, command: RefundPa
     answer = await provider.reverse(payment.provider_reference, command.reason)
     # From here on nothing more is captured or refunded under this reference: who asks again hears what it has come to.
     for movement in unanswered:
-        again = _capture_asked if movement.kind == MovementKind.CAPTURE else _refund_asked
+        again = _capture_asked if movement.kind == MovementKind.CAPTURE else refund_asked
         await again(database, provider, payment, movement)
     payment = await _record_undo(database, payment, answer, command)
     if not payment.is_final:
@@ -232,9 +223,10 @@ async def _capture_asked(
     return await _record_capture(database, payment, movement, answer)
 
 
-async def _refund_asked(
+async def refund_asked(
     database: Database, provider: PaymentProvider, payment: Payment, movement: Movement
 ) -> tuple[Payment, Movement]:
+    """Ask the provider for a refund that is written down, and record what it answers. Raises Unavailable."""
     reason = movement.purpose or ""
     answer = await provider.refund(payment.provider_reference, amount=movement.amount, key=movement.key, reason=reason)
     return await _record_refund(database, payment, movement, answer)
@@ -247,7 +239,7 @@ async def _refund_asked(
 async def _record_charge(work: UnitOfWork, asked: Payment, wanted: Movement, answer: ProviderCharge) -> Payment:
     """Raises LedgerMismatch."""
     payment, charge = await work.get_again(asked), await work.get_again(wanted)
-    _record(work, payment.settle_charge(charge, answer))
+    await record(work, payment, payment.settle_charge(charge, answer))
     return payment
 
 
@@ -255,9 +247,9 @@ async def _record_charge(work: UnitOfWork, asked: Payment, wanted: Movement, ans
 async def _record_capture(work: UnitOfWork, asked: Payment, wanted: Movement, answer: ProviderCharge) -> tuple[Payment, Movement]:
     """Raises LedgerMismatch."""
     payment = await work.get_again(asked)
-    movements = await _movements(work, payment)
+    movements = await movements_of(work, payment)
     movement = next(row for row in movements if row.movement_id == wanted.movement_id)
-    _record(work, payment.settle_capture(movement, movements, answer))
+    await record(work, payment, payment.settle_capture(movement, movements, answer))
     return payment, movement
 
 
@@ -265,7 +257,7 @@ async def _record_capture(work: UnitOfWork, asked: Payment, wanted: Movement, an
 async def _record_refund(work: UnitOfWork, asked: Payment, wanted: Movement, said: ProviderMovement) -> tuple[Payment, Movement]:
     """Raises LedgerMismatch."""
     payment, movement = await work.get_again(asked), await work.get_again(wanted)
-    _record(work, payment.settle_refund(movement, said))
+    await record(work, payment, payment.settle_refund(movement, said))
     return payment, movement
 
 
@@ -273,12 +265,21 @@ async def _record_refund(work: UnitOfWork, asked: Payment, wanted: Movement, sai
 async def _record_undo(work: UnitOfWork, asked: Payment, answer: ProviderCharge, command: RefundPayment) -> Payment:
     """Raises LedgerMismatch."""
     payment = await work.get_again(asked)
-    _record(work, payment.settle_undo(await _movements(work, payment), answer, command))
+    await record(work, payment, payment.settle_undo(await movements_of(work, payment), answer, command))
     return payment
 
 
-def _record(work: UnitOfWork, change: Change) -> None:
+async def record(work: UnitOfWork, payment: Payment, change: Change) -> None:
+    """Store what an answer, or news, of the provider brought: the movements, the ledger, the events, and what is owed then."""
     work.add(*change.found, *change.entries)
+    for movement in change.failed:
+        debt, is_new = await work.get_or_add(Debt.of_refund(payment, movement), "kind", "subject")
+        if not is_new:
+            debt.renewed(movement.amount_minor, movement.failure or "unknown")
+    for movement in change.moved:
+        if movement.kind == MovementKind.REFUND and base_of(movement.key) != movement.key:  # others have not failed before
+            for debt in await work.all(_DEBT, kind=DebtKind.FAILED_REFUND, subject=Debt.of_refund(payment, movement).subject):
+                debt.settled(f"refund {movement.key}")
     outbox.add(work, *change.events)
     work.when_committed(partial(figures.count, change.moved))
 
@@ -308,5 +309,5 @@ async def forget_order(work: UnitOfWork, event: OrderForgotten) -> None:
     and why money moved, in which words somebody may have named the customer."""
     for payment in await work.all(_OF_ORDER, order=event.order_id):
         payment.forget_person()
-        for movement in await _movements(work, payment):
+        for movement in await movements_of(work, payment):
             movement.forget_person()

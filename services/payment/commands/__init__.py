@@ -1,0 +1,16 @@
+"""What changes payments: the saga's commands, what the provider tells, and what people do about what is owed."""
+
+from services.payment.commands.news import apply_news, settle_news
+from services.payment.commands.owed import refund_again, settle_debt
+from services.payment.commands.payments import capture_payment, forget_order, process_payment, refund_payment
+
+__all__ = [
+    "apply_news",
+    "capture_payment",
+    "forget_order",
+    "process_payment",
+    "refund_again",
+    "refund_payment",
+    "settle_debt",
+    "settle_news",
+]
