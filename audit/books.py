@@ -261,6 +261,19 @@ class ReservationRow(NamedTuple):
     status: str
     created_at: datetime
     lines: str | None
+    plan: int | None = None
+    """The first of the parcels that were planned together with it."""
+
+
+class WaitingRow(NamedTuple):
+    """A parcel that waits for goods."""
+
+    order_id: UUID
+    parcel: int
+    fillable_at: str | None
+    """A warehouse that has everything that it waits for, unpromised."""
+    fillable_since: datetime | None
+    """When the last of that arrived there, or it began to wait."""
 
 
 class ShipmentRow(NamedTuple):
@@ -406,6 +419,7 @@ class Books:
     charges: Sequence[ChargeRow] = ()
     stock: Sequence[StockRow] = ()
     reservations: Sequence[ReservationRow] = ()
+    waiting: Sequence[WaitingRow] = ()
     shipments: Sequence[ShipmentRow] = ()
     parcels: Sequence[ParcelRow] = ()
     notifications: Sequence[NotificationRow] = ()

@@ -99,11 +99,27 @@ select warehouse_id, product_id, s.on_hand, s.reserved, coalesce(m.moved, 0)::bi
 from stock s full join movement m using (warehouse_id, product_id) full join reserved r using (warehouse_id, product_id)
 """
 RESERVATIONS = """
-select r.order_id, r.parcel, r.status, r.created_at, line.lines
+select r.order_id, r.parcel, r.status, r.created_at, line.lines, r.plan
 from reservations r, lateral (
     select string_agg((l->>'product_id') || ' x ' || (l->>'quantity'), ', ' order by (l->>'product_id') collate "C") as lines
     from jsonb_array_elements(r.lines) as l
 ) as line
+"""
+WAITING = """
+select r.order_id, r.parcel, there.warehouse_id, greatest(there.arrived_at, r.created_at)
+from reservations r left join lateral (
+    select w.warehouse_id, max(m.at) as arrived_at
+    from warehouses w
+    left join stock_movements m on m.warehouse_id = w.warehouse_id
+        and m.product_id in (select l->>'product_id' from jsonb_array_elements(r.lines) as l)
+    where (r.warehouse_id is null or r.warehouse_id = w.warehouse_id) and not exists (
+        select from jsonb_array_elements(r.lines) as l
+        left join stock s on s.warehouse_id = w.warehouse_id and s.product_id = l->>'product_id'
+        where coalesce(s.on_hand - s.reserved, 0) < (l->>'quantity')::int
+    )
+    group by w.warehouse_id order by w.warehouse_id limit 1
+) as there on true
+where r.status = 'AWAITED'
 """
 SHIPMENTS = """
 select order_id, parcel, status, asked, tracking_number, customer_id is null, created_at,

@@ -48,6 +48,7 @@ from audit.books import (
     Source,
     StockRow,
     SumRow,
+    WaitingRow,
     WorkflowRow,
 )
 from audit.settings import AuditSettings
@@ -161,6 +162,7 @@ class Reader:
         async with self._snapshot(Source.INVENTORY) as database:
             books.stock = await _rows(database, StockRow._make, queries.STOCK)
             books.reservations = await _rows(database, ReservationRow._make, queries.RESERVATIONS)
+            books.waiting = await _rows(database, WaitingRow._make, queries.WAITING)
             await self._read_outbox(database, Source.INVENTORY, books)
 
     async def _read_shipping(self, books: Books) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import timedelta
 
 from audit.books import OrderRow, ReservationRow, Source
 from audit.rule import rule
@@ -32,8 +33,11 @@ RESERVATION_OF: Mapping[str, frozenset[str | None]] = {
     _S.CANCELLED: frozenset({None, _R.RELEASED}),
 }
 """What the reservation that counts may be, by the status at rest of an order with one parcel; that of each of several, by the
-parcel's status; while one is UNDELIVERED, by its trouble."""
+parcel's status; while one is UNDELIVERED, by its trouble. None is open when the order has ended."""
+ENDED = frozenset({_S.CANCELLED, _S.COMPLETED, _S.REFUNDED})
 _OPEN = frozenset({_R.AWAITED, _R.RESERVED})
+FILLED_WITHIN = timedelta(minutes=1)
+"""Who waits has the goods by then, once they are there: inventory looks every two seconds."""
 
 
 @rule("Stock on hand = sum of its movements", Source.INVENTORY)
@@ -74,6 +78,16 @@ def never_oversold(world: World, check: Check) -> None:
             check.fails(f"{row.warehouse_id}/{row.product_id}", "stock", "0 ≤ reserved ≤ on hand", found)
 
 
+@rule("Who waits for goods that are there gets them", Source.INVENTORY)
+def nobody_waits_in_vain(world: World, check: Check) -> None:
+    for row in world.books.waiting:
+        check.compared += 1
+        since = row.fillable_since
+        if row.fillable_at is not None and since is not None and since < world.books.taken_at - FILLED_WITHIN:
+            found = f"{row.fillable_at} has them since {since:%Y-%m-%d %H:%M}"
+            check.fails(row.order_id, f"goods that parcel {row.parcel} waits for", "nowhere", found, row.order_id)
+
+
 @rule("Reservations fit their order's status and lines", Source.ORDER, Source.INVENTORY)
 def reservation_fits(world: World, check: Check) -> None:
     for order in world.settled:
@@ -84,6 +98,13 @@ def reservation_fits(world: World, check: Check) -> None:
         if allowed is None:
             continue
         rows = world.reservations.get(order.order_id, [])
+        if any(row.plan is not None for row in rows):
+            for row in rows if order.status in ENDED else ():  # it ended before its saga knew the plan
+                what = f"{order.status}: reservation of parcel {row.parcel}"
+                check.compared += 1
+                if row.status in _OPEN:
+                    check.fails(order.order_id, what, "not open", row.status, order.order_id)
+            continue
         counts = _that_counts(rows, order.status)
         check.among(order.order_id, f"{order.status}: reservation", allowed, counts.status if counts else None, order.order_id)
         for row in rows:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from audit.books import Books, ReservationRow
+from audit.books import Books, ReservationRow, WaitingRow
 from audit.rules import judge, stock
 from contracts.orders import OrderStatus as S
 from contracts.parcels import Trouble
@@ -93,6 +93,16 @@ def nothing_was_reserved(books: Books) -> None:
     remove(books.reservations, of(the(books, S.CONFIRMED).order_id))
 
 
+def goods_are_there_and_nobody_gives_them_to_who_waits(books: Books) -> None:
+    books.waiting = [WaitingRow(the(books, S.CONFIRMED).order_id, 2, "410", EARLIER)]
+
+
+def part_of_a_completed_order_waits(books: Books) -> None:
+    order_id = the(books, S.COMPLETED).order_id
+    change(books.reservations, of(order_id), plan=1)
+    add(books.reservations, ReservationRow(order_id, 2, "AWAITED", EARLIER, "milk x 1", 1))
+
+
 TAMPERINGS: Tamperings = {
     "stock_is_its_movements": [a_unit_vanished, movement_without_goods, stock_row_is_gone],
     "stock_is_received_less_shipped": [
@@ -104,7 +114,9 @@ TAMPERINGS: Tamperings = {
     "transfers_arrive": [transfer_never_arrived, transfer_was_lost_on_the_way],
     "reserved_is_the_open_reservations": [reservation_counts_twice, stock_row_is_gone],
     "never_oversold": [sold_what_is_not_there, stock_is_negative],
+    "nobody_waits_in_vain": [goods_are_there_and_nobody_gives_them_to_who_waits],
     "reservation_fits": [
+        part_of_a_completed_order_waits,
         cancelled_order_keeps_its_goods,
         confirmed_order_lost_its_goods,
         shipped_goods_are_still_reserved,
@@ -145,4 +157,19 @@ def test_a_parcel_that_could_not_be_sent_again_leaves_no_trace_in_the_stock() ->
     books = every_kind()
     order_id = the(books, S.UNDELIVERED, trouble=Trouble.LOST).order_id
     add(books.reservations, ReservationRow(order_id, 2, "RELEASED", EARLIER, None))
+    assert not judge(books).violations
+
+
+def test_who_waits_for_goods_that_came_a_moment_ago_or_have_not_come_is_no_finding() -> None:
+    books = every_kind()
+    order_id = the(books, S.CONFIRMED).order_id
+    books.waiting = [WaitingRow(order_id, 2, "410", NOW), WaitingRow(order_id, 3, None, None)]
+    assert not judge(books).violations
+
+
+def test_the_parts_of_an_order_may_each_be_where_they_are() -> None:
+    books = every_kind()
+    order_id = the(books, S.SHIPPED).order_id
+    change(books.reservations, of(order_id), plan=1)
+    add(books.reservations, ReservationRow(order_id, 2, "AWAITED", EARLIER, "milk x 1", 1))
     assert not judge(books).violations

@@ -82,3 +82,58 @@ def test_g11_a_shelf_holds_no_more_than_its_column() -> None:
     with pytest.raises(Refusal):
         stock.move(1, delivery)
     assert stock.on_hand == LARGEST_QUANTITY
+
+
+async def test_announced_goods_are_listed_moved_received_and_cancelled(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    headers = mint.headers(Role.WAREHOUSE)
+    where = {"name": "One", "country": "US", "region": "OH", "postal_code": "45202"}
+    warehouse = (await client.put("/api/v1/warehouses/w1", params=where, headers=headers)).json()
+    renamed = (await client.put("/api/v1/warehouses/w1", params={"name": "Uno"}, headers=headers)).json()
+    place = {"country": "US", "region": "OH", "postal_code": "45202"}
+    assert (warehouse["place"], renamed["place"], renamed["name"]) == (place, place, "Uno")
+    announcement = {"warehouse_id": "w1", "product_id": "milk", "quantity": 5, "expected_on": "2099-01-02", "reference": "p1"}
+
+    async def announce(key: str) -> httpx2.Response:
+        path = "/api/v1/expected-receipts"
+        return await client.post(path, json=announcement, headers=headers | {"Idempotency-Key": key})
+
+    first, again, second = await announce("a"), await announce("a"), await announce("b")
+    assert (first.status_code, first.json()) == (201, again.json())
+    path = f"/api/v1/expected-receipts/{first.json()['receipt_id']}"
+    stale = headers | {"If-Match": '"9"'}
+    assert (await client.post(f"{path}/move", json={"expected_on": "2099-01-01"}, headers=stale)).json()["current_version"] == 1
+    moved = await client.post(
+        f"{path}/move", json={"expected_on": "2099-01-01"}, headers=headers | {"If-Match": first.headers["ETag"]}
+    )
+    assert (moved.json()["expected_on"], moved.headers["ETag"]) == ("2099-01-01", '"2"')
+    line = {"product_id": "milk", "quantity": 2, "expected_receipt_id": first.json()["receipt_id"]}
+    receipt = {"warehouse_id": "w1", "reference": "d1", "lines": [line]}
+    key = {"Idempotency-Key": "d1"}
+    assert (await client.post("/api/v1/stock/receipts", json=receipt, headers=headers | key)).json()[0]["on_hand"] == 2
+    cancelled = await client.post(f"/api/v1/expected-receipts/{second.json()['receipt_id']}/cancel", headers=headers)
+    assert cancelled.json()["status"] == "CANCELLED"
+    seen, cursor = [], None
+    while cursor or not seen:
+        params = {"limit": "1", "product_id": "milk"} | ({"cursor": cursor} if cursor else {})
+        page = (await client.get("/api/v1/expected-receipts", params=params, headers=headers)).json()
+        seen += [(item["expected_on"], item["quantity"], item["status"]) for item in page["items"]]
+        cursor = page["next_cursor"]
+    assert seen == [("2099-01-01", 3, "EXPECTED"), ("2099-01-02", 5, "CANCELLED")]
+    unknown = await client.post(f"/api/v1/expected-receipts/{uuid4()}/cancel", headers=headers)
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+
+
+async def test_staff_see_who_waits_for_a_product_and_when_there_will_be_some(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    await receive(client, mint, bread=1)
+    for quantity in (2, 3):
+        waits = {"order_id": str(uuid4()), "customer_id": str(uuid4()), "when_short": "wait"}
+        lines = [{"product_id": "milk", "quantity": quantity}]
+        reply = await client.post("/internal/v1/reservations", json=waits | {"lines": lines}, headers=mint.headers(Role.SERVICE))
+        assert [parcel["status"] for parcel in reply.json()["parcels"]] == ["AWAITED"]
+    support = mint.headers(Role.SUPPORT)
+    page = (await client.get("/api/v1/backorders", params={"product_id": "milk", "limit": "1"}, headers=support)).json()
+    rest = await client.get("/api/v1/backorders", params={"product_id": "milk", "cursor": page["next_cursor"]}, headers=support)
+    assert [item["lines"][0]["quantity"] for item in (*page["items"], *rest.json()["items"])] == [2, 3]
+    assert not (await client.get("/api/v1/backorders", params={"product_id": "bread"}, headers=support)).json()["items"]
+    outlook = (await client.get("/api/v1/backorders/products/milk", headers=support)).json()
+    assert outlook == {"product_id": "milk", "available": 0, "waiting": 2, "awaited": 5, "expected": 0, "next_on": None}

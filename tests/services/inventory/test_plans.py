@@ -7,7 +7,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
+from audit.queries import WAITING
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
@@ -36,7 +38,7 @@ Shown = list[tuple[int, str, str | None, dict[str, int]]]
 
 def wanting(warehouse_id: str | None = None, when_short: WhenShort = WhenShort.WAIT, **lines: int) -> ReserveInventory:
     """An order that may be split."""
-    return order(warehouse_id, **lines).model_copy(update={"may_split": True, "when_short": when_short})
+    return order(warehouse_id, customer_id=None, **lines).model_copy(update={"may_split": True, "when_short": when_short})
 
 
 def units(lines: tuple[StockLine, ...]) -> dict[str, int]:
@@ -203,6 +205,14 @@ async def test_what_an_order_waits_for_counts_against_the_limit(database: Databa
     )
 
 
+async def test_the_limit_holds_for_a_line_that_comes_from_two_warehouses(database: Database) -> None:
+    await stock(database, "w1", milk=4)
+    await stock(database, "w2", milk=4)
+    for when_short, quantity in ((WhenShort.REFUSE, 8), (WhenShort.DROP, 9)):
+        buy = wanting(when_short=when_short, milk=quantity)
+        assert await refused(reserve(database, buy, limit=7)) == ErrorCode.PURCHASE_LIMIT
+
+
 async def test_some_of_a_parcel_goes_in_one_of_its_own(database: Database) -> None:
     await stock(database, "w1", milk=5, bread=5)
     buy = order("w1", milk=3, bread=1)
@@ -308,5 +318,15 @@ async def test_what_was_passed_over_is_filled_a_little_later(database: Database)
         assert await work.get(Row, buy.order_id, 1) is not None
         await stock(database, "w1", milk=1)
     assert (await now(database, buy))[0][1] == AWAITED
+    assert await seen_by_the_audit(database) == [(buy.order_id, 1, "w1")]
     await waiting.look_after_waiting(database)
     assert await now(database, buy) == [(1, RESERVED, "w1", {"milk": 1})]
+    assert await seen_by_the_audit(database) == []
+
+
+async def seen_by_the_audit(database: Database) -> list[tuple[Any, ...]]:
+    """Who waits, and where the goods are."""
+    async with database.reading() as session:
+        rows = (await session.execute(text(WAITING))).all()
+    assert all((row[2] is None) == (row[3] is None) or row[3] for row in rows)
+    return [tuple(row)[:3] for row in rows]
