@@ -115,15 +115,6 @@ class Speed(StrEnum):
     EXPRESS = "express"
 
 
-class CaptureWhen(StrEnum):
-    """When the money that is held is taken."""
-
-    CONFIRMED = "confirmed"
-    """All of it, before the order is confirmed."""
-    DISPATCHED = "dispatched"
-    """Each parcel's share, when it leaves."""
-
-
 class LineRequest(Request):
     """One product and how many of it."""
 
@@ -202,11 +193,10 @@ class PlaceOrder(Contract):
     delivery: Delivery = Delivery.AS_AVAILABLE
     when_short: WhenShort = WhenShort.REFUSE
     shipping: Speed = Speed.STANDARD
-    capture: CaptureWhen = CaptureWhen.CONFIRMED
     pay_again_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 0
     """How long the goods are kept after a declined card, so that another may be tried; 0: not at all."""
     answer_seconds: Seconds = 86_400
-    """How long a customer may take to say what becomes of lines that are out of stock, or to bring another card later on."""
+    """How long a customer may take to say what becomes of lines that are out of stock."""
     needs_review: bool = False
     """Hold for an operator before the money is taken: the total reached the review threshold."""
     review_seconds: Seconds = 86_400

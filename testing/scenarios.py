@@ -134,9 +134,9 @@ TOO_HEAVY = Scenario(
 TROUBLES = (
     Scenario(
         "card declined",
-        "is paid with a card that the bank declines",
+        "is paid with a card that the bank declines, and with no other one in time",
         declined,
-        "422 payment_declined",
+        "402 payment_declined",
         f"{CANCELLED} payment_declined",
     ),
     Scenario(

@@ -23,6 +23,7 @@ NO_RATE_LIMITS = {
 """Settings of a platform whose customers all come from one machine."""
 UNHINDERED = {
     **NO_RATE_LIMITS,
+    "PAY_AGAIN_SECONDS": "5",
     "REVIEW_THRESHOLD": "1000000",
     "REVIEW_WINDOW_ORDERS": "1000000",
     "REVIEW_WINDOW_SUM": "1000000",

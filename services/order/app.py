@@ -59,6 +59,12 @@ class OrderSettings(ServiceSettings, TemporalSettings, HistorySettings):
     """Whether the catalogue's prices and the tariff include tax; else it is added to them."""
     quote_valid_seconds: Annotated[int, Field(ge=1, le=604_800)] = 900
     """How long a quote may be ordered."""
+    split_orders: bool = True
+    """Whether an order that names no warehouse may come from several, in a parcel each."""
+    pay_again_seconds: Annotated[int, Field(ge=0, le=604_800)] = 900
+    """How long the goods are kept after a declined card, so that another may be tried; 0: not at all."""
+    answer_seconds: Seconds = 86_400
+    """How long a customer who wants to be asked may take to say what becomes of goods that are out of stock."""
     review_deadline_seconds: Seconds = 86_400
     """How long it is held."""
     decision_seconds: Seconds = 3 * 86_400
@@ -96,6 +102,9 @@ def build(settings: OrderSettings) -> Service:
             free_shipping_from=Money(amount=settings.free_shipping_from),
             prices_include_tax=settings.prices_include_tax,
             quote_seconds=settings.quote_valid_seconds,
+            pay_again_seconds=settings.pay_again_seconds,
+            answer_seconds=settings.answer_seconds,
+            splits=settings.split_orders,
         ),
         wait=timedelta(seconds=settings.place_wait_seconds),
         keys=None if settings.histories_in_clear else keys,

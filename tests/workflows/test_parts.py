@@ -117,8 +117,9 @@ async def test_a_lost_parcel_is_refunded_and_the_other_one_arrives(begin: Begin)
             await saga.report("DELIVERED", parcel=1)
             state = await saga.handle.result()
     assert state.status == OrderStatus.COMPLETED
-    assert world.orders.records[order.order_id].refunded is not None
-    assert world.orders.records[order.order_id].refunded.minor == CHEESE
+    refunded = world.orders.records[order.order_id].refunded
+    assert refunded is not None
+    assert refunded.minor == CHEESE
 
 
 async def test_when_two_parcels_are_in_trouble_a_decision_has_to_say_which(begin: Begin) -> None:

@@ -36,6 +36,10 @@ class Terms:
     """Whether the catalogue's prices and the tariff do."""
     quote_seconds: int = 900
     """How long a quote may be ordered."""
+    pay_again_seconds: int = 0
+    answer_seconds: int = 86_400
+    splits: bool = False
+    """Whether an order that names no warehouse may come from several."""
 
     def needs_review(self, total: Money) -> bool:
         """Whether an order is held. One in a currency that the threshold does not speak of always is."""
@@ -148,6 +152,9 @@ def placement(
         delivery=request.delivery,
         when_short=request.when_short,
         shipping=request.shipping,
+        may_split=terms.splits and request.warehouse_id is None,
+        pay_again_seconds=terms.pay_again_seconds,
+        answer_seconds=terms.answer_seconds,
         needs_review=terms.needs_review(total),
         review_seconds=terms.review_seconds,
         decision_seconds=terms.decision_seconds,
