@@ -554,7 +554,6 @@ async def gone_in_a_lost_task(stage: Stage) -> None:
     stage.world.before["ReserveInventory"] = [unavailable] * 100_000
     await stage.saga.start()
     await stage.calls("ReserveInventory", 3)
-    stage.world.before["ReserveInventory"].clear()
     for step in (
         order_steps.reserve_inventory(order),
         order_steps.process_payment(order, order.total, order.payment_token),
@@ -562,8 +561,10 @@ async def gone_in_a_lost_task(stage: Stage) -> None:
     ):
         stage.world.handle(step.argument)
     stage.leaves()
-    stage.world.before["ReserveInventory"] = [unavailable] * 2
-    await stage.cancel()
+    cancelling = asyncio.create_task(stage.cancel())
+    await stage.calls("CancelShipment")
+    stage.world.before["ReserveInventory"].clear()
+    await cancelling
     await arriving(1)(stage)
 
 

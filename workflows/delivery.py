@@ -341,15 +341,10 @@ class Delivery(OrderMessages):
 
     async def _ask_the_carrier(self, parcels: Sequence[Parcel]) -> dict[int, Refusal]:
         """Call parcels off at the carrier; why not, of those that have left, by their numbers."""
-        undos = {
-            parcel.number: steps.cancel_shipment(self._order, parcel.number, self._label(parcel))
-            for parcel in parcels
-            if parcel.status != ParcelStatus.AWAITED
-        }
+        booked = [parcel for parcel in parcels if parcel.status != ParcelStatus.AWAITED]
         self._saga.forget()
-        self._saga.add(*undos.values())
-        refused = await self._saga.call_off()
-        return {number: refused[undo.name] for number, undo in undos.items() if undo.name in refused}
+        self._saga.add(*[steps.cancel_shipment(self._order, parcel.number, self._label(parcel)) for parcel in booked])
+        return await self._saga.call_off()
 
     async def _give_back(self, parcels: Sequence[Parcel], why: str) -> None:
         """The goods and the price of parcels that were called off at the carrier."""
