@@ -12,12 +12,12 @@ from types import ModuleType
 
 from audit.books import Books
 from audit.rule import Rule
-from audit.rules import dead_letters, events, forgetting, mails, money, outcomes, parcels, prices, reports, sagas, stock
+from audit.rules import dead_letters, disputes, events, forgetting, mails, money, outcomes, parcels, prices, reports, sagas, stock
 from audit.rules.words import at
 from audit.verdict import Check, InFlight, Judgement, RuleResult, Violation
 from audit.world import World
 
-SUBJECTS = (money, prices, stock, parcels, sagas, outcomes, events, dead_letters, reports, mails, forgetting)
+SUBJECTS = (money, disputes, prices, stock, parcels, sagas, outcomes, events, dead_letters, reports, mails, forgetting)
 
 
 def rules_of(subject: ModuleType) -> list[Rule]:
