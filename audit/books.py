@@ -197,7 +197,7 @@ class PriceRow(NamedTuple):
 
 
 class PaymentRow(NamedTuple):
-    """One attempt to pay, with the sums of its transactions."""
+    """One attempt to pay, from three sides: what it says itself, the sums of its movements, and its ledger."""
 
     order_id: UUID
     attempt: int
@@ -210,13 +210,30 @@ class PaymentRow(NamedTuple):
     is_tombstone: bool
     """The undo came first; the provider was never asked."""
     authorized_moved: int
+    """What was held, or taken at once."""
     captured_moved: int
     refunded_moved: int
+    """With what is on its way."""
     voided_moved: int
     other_currency: int
-    """Transactions in another currency than the payment."""
+    """Movements in another currency than the payment."""
     names_person: bool = True
-    """Whether its customer's card or address could be known again by it."""
+    """Whether its customer's card or address could be known again by it, or somebody said why money moved."""
+    authorized: int = 0
+    captured: int = 0
+    voided: int = 0
+    ledger_provider: int = 0
+    """What the account `provider` has of it."""
+    ledger_held: int = 0
+    unbalanced: int = 0
+    """Movements whose entries do not add up to zero."""
+    unanswered: int = 0
+    """Movements of which nobody knows what became of them."""
+
+    @property
+    def held_moved(self) -> int:
+        """What is still held, by its movements."""
+        return self.authorized_moved - self.captured_moved - self.voided_moved
 
 
 class ChargeRow(NamedTuple):
@@ -230,6 +247,45 @@ class ChargeRow(NamedTuple):
     captured: int
     refunded: int
     created_at: datetime
+
+
+class RefundRow(NamedTuple):
+    """A refund, as the payment service has it, or as the provider does."""
+
+    reference: str
+    """Of its charge."""
+    provider_id: str | None
+    """None of ours: the provider has not told it yet, or refused to take the refund on."""
+    state: str
+    """`PENDING`, `SUCCEEDED`, `FAILED`; at the provider the same in small letters."""
+    amount: int
+    currency: str
+    updated_at: datetime
+    key: str = ""
+    """Of ours, without the number of its tries."""
+    failure: str | None = None
+
+
+class DisputeRow(NamedTuple):
+    """A dispute, as the payment service has it, or as the provider does."""
+
+    reference: str
+    """Of its charge."""
+    provider_id: str
+    state: str
+    """`open`, `won`, `lost`."""
+    amount: int
+    currency: str
+    updated_at: datetime
+
+
+class DebtRow(NamedTuple):
+    """An entry of the list of what the shop owes, settled or not."""
+
+    kind: str
+    reference: str | None
+    subject: str
+    """Of a refund, its key; of others the provider's name for it."""
 
 
 class StockRow(NamedTuple):
@@ -417,6 +473,13 @@ class Books:
     prices: Sequence[PriceRow] = ()
     payments: Sequence[PaymentRow] = ()
     charges: Sequence[ChargeRow] = ()
+    refunds: Sequence[RefundRow] = ()
+    """Ours."""
+    provider_refunds: Sequence[RefundRow] = ()
+    disputes: Sequence[DisputeRow] = ()
+    """Ours."""
+    provider_disputes: Sequence[DisputeRow] = ()
+    debts: Sequence[DebtRow] = ()
     stock: Sequence[StockRow] = ()
     reservations: Sequence[ReservationRow] = ()
     waiting: Sequence[WaitingRow] = ()

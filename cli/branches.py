@@ -810,7 +810,9 @@ BRANCHES: dict[str, Branch] = {
         world=two_warehouses,
     ),
     "parcels_cancelled": Branch(then(cancelled), options=IN_PARTS, world=two_warehouses),
-    "parcels_partly_cancelled": Branch(then(parcel_left(1), cancelled, arriving(1)), options=IN_PARTS, world=two_warehouses),
+    "parcels_partly_cancelled": Branch(
+        then(parcel_left(1), cancelled, arriving(1)), options={"may_split": True}, world=two_warehouses
+    ),
     "parcels_second_too_heavy": Branch(second_is_too_heavy, options=IN_PARTS, world=two_warehouses),
     "parcels_gone_in_a_lost_task": Branch(gone_in_a_lost_task, options=IN_PARTS, world=two_warehouses),
     "split": Branch(

@@ -64,7 +64,7 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
             frozenset({"money_in_our_ledger", "payments_add_up", "ledgers_agree"}),
             lambda: row(
                 payment,
-                "transactions",
+                "movements",
                 "payment_id = (select payment_id from payments where order_id = $1) and kind = 'capture'",
                 confirmed,
                 amount_minor="amount_minor - 1",
@@ -335,4 +335,5 @@ def _ledger(env: Environment, simulator: str) -> Iterator[sqlite3.Connection]:
     path = Path(env["SIMULATOR_DATA_DIR"]) / f"{simulator}.sqlite"
     assert path.exists()
     with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as ledger:
+        ledger.execute("PRAGMA ignore_check_constraints = ON")  # its own rules would not let anybody falsify it
         yield ledger

@@ -56,7 +56,7 @@ async def test_a_bad_field_is_named_and_not_echoed(client: httpx2.AsyncClient, m
 
 async def test_stock_comes_in_pages(client: httpx2.AsyncClient, mint: TokenMint) -> None:
     await receive(client, mint, a=1, b=2, c=3)
-    seen: list[tuple[str, int, str]] = []
+    seen: list[str] = []
     cursor = None
     while True:
         params = {"limit": "2"} | ({"cursor": cursor} if cursor else {})
