@@ -279,7 +279,6 @@ async def ledger_row(
 
     def put(values: list[Any]) -> None:
         with _ledger(env, simulator) as ledger:
-            ledger.execute("PRAGMA ignore_check_constraints = on")
             settings = ", ".join(f"{column} = ?" for column in columns)
             ledger.execute(f"UPDATE {table} SET {settings} WHERE reference = ?", (*values, reference))
 
