@@ -5,11 +5,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
+from pydantic import TypeAdapter
+
 from contracts.events import (
     AccountMailRequested,
+    BackorderDelayed,
+    BackorderFilled,
     CustomerForgotten,
     EmailVerified,
     Event,
@@ -17,7 +22,9 @@ from contracts.events import (
     OrderCompleted,
     OrderConfirmed,
     OrderCreated,
+    OrderDelayed,
     OrderForgotten,
+    OrderPaymentDue,
     OrderRefunded,
     OrderUndelivered,
     ShipmentDelivered,
@@ -26,6 +33,9 @@ from contracts.events import (
     ShipmentReturned,
     TrackingUpdated,
 )
+from contracts.parcels import OrderParcel
+
+_PARCELS = TypeAdapter(tuple[OrderParcel, ...])
 
 
 class Source(StrEnum):
@@ -58,14 +68,17 @@ PRODUCERS = (
 
 LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
     Source.ORDER: frozenset(
-        {CustomerForgotten, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated}
+        {
+            *(CustomerForgotten, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated),
+            *(BackorderFilled, BackorderDelayed),
+        }
     ),
     Source.PAYMENT: frozenset({OrderForgotten}),
     Source.SHIPPING: frozenset({OrderForgotten}),
     Source.NOTIFICATION: frozenset(
         {
             *(AccountMailRequested, CustomerForgotten, EmailVerified, ShipmentDispatched, ShipmentDelivered),
-            *(OrderCancelled, OrderUndelivered, OrderRefunded),
+            *(OrderPaymentDue, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded),
         }
     ),
     Source.ANALYTICS: frozenset({OrderCreated, OrderConfirmed, OrderCancelled, OrderRefunded, OrderCompleted}),
@@ -103,6 +116,18 @@ class OrderRow(NamedTuple):
     """`product x quantity`, sorted, so that two services' lines can be compared."""
     names_person: bool = True
     """Whether it still has anything that names its customer, or that was written by or about one."""
+    told_parcels: str | None = None
+    """Its parcels, as its saga told them, in JSON; None, if it is sent in one parcel of everything."""
+
+    @property
+    def parcels(self) -> tuple[OrderParcel, ...]:
+        """Each parcel by itself; none, if it is sent in one parcel of everything."""
+        return _parcels_in(self.told_parcels) if self.told_parcels else ()
+
+
+@lru_cache(maxsize=10_000)
+def _parcels_in(told: str) -> tuple[OrderParcel, ...]:
+    return _PARCELS.validate_json(told)
 
 
 class ForgottenRow(NamedTuple):

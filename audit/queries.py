@@ -11,7 +11,7 @@ select o.order_id, o.customer_id, o.status, o.currency, o.total_minor, o.refunde
        or o.placement is not null or o.cancel_wish is not null
        or exists (
            select from jsonb_array_elements(o.history) as said where coalesce(said->>'detail', said->>'for_staff') is not null
-       )
+       ), o.parcels::text
 from orders o, lateral (
     select sum((l->'unit_price'->>'amount')::numeric * (l->>'quantity')::int) as total,
            string_agg((l->>'product_id') || ' x ' || (l->>'quantity'), ', ' order by (l->>'product_id') collate "C") as lines

@@ -26,8 +26,9 @@ from audit.books import (
 )
 from audit.verdict import InFlight
 from contracts.ids import parcel_reference, payment_reference
+from contracts.inventory import ReservationStatus
 from contracts.orders import FINAL_STATUSES, OrderStatus
-from contracts.parcels import Trouble
+from contracts.parcels import OrderParcel, ParcelStatus, Trouble
 from contracts.shipments import ShipmentStatus
 
 SETTLE = timedelta(seconds=2)
@@ -37,7 +38,7 @@ START_GRACE = timedelta(minutes=1)
 RUNNING, COMPLETED = "RUNNING", "COMPLETED"
 ALIVE = frozenset({RUNNING, "CONTINUED_AS_NEW", "PAUSED"})
 """Of a workflow's newest run. One that was continued runs on in a run that is not listed yet."""
-_S, _D, _T = OrderStatus, ShipmentStatus, Trouble
+_S, _D, _T, _P = OrderStatus, ShipmentStatus, Trouble, ParcelStatus
 MOVING = frozenset({_S.PENDING, _S.RESERVED, _S.PAID, _S.DELIVERED, _S.CANCELLING})
 """Statuses in which an order never rests for long."""
 BEFORE_DISPATCH = frozenset({_D.PENDING, _D.BOOKED})
@@ -47,13 +48,15 @@ _ARRIVED = frozenset({_D.DELIVERED, "delivered"})
 _LOST, _RETURNED = frozenset({_D.LOST, "lost"}), frozenset({_D.RETURNED, "returned"})
 NEWS: Mapping[str, frozenset[str]] = {
     _S.CONFIRMED: _WENT | _ARRIVED | _LOST | _RETURNED,
+    _P.BOOKED: _WENT | _ARRIVED | _LOST | _RETURNED,
     _S.SHIPPED: _ARRIVED | _LOST | _RETURNED,
     _T.NOT_PICKED_UP: _WENT | _ARRIVED | _LOST | _RETURNED,
     _T.SILENT: _ARRIVED | _LOST | _RETURNED,
     _T.LOST: _WENT | _ARRIVED | _RETURNED,
     _T.RETURNED: _WENT | _ARRIVED | _LOST,
 }
-"""By an order's status, or by its parcel's trouble: which words of our shipment or of the carrier it has not heard yet."""
+"""By the status of an order with one parcel, that of one of several, or a parcel's trouble: which words of our shipment or of the
+carrier it has not heard yet."""
 _NO_PARCEL = (UUID(int=0), 0)
 Row = TypeVar("Row")
 ParcelOfOrder = TypeVar("ParcelOfOrder", ReservationRow, ShipmentRow)
@@ -113,6 +116,13 @@ class World:
         """The parcel that counts: the last one that was not called off, or the last one if all were."""
         rows = self.shipments.get(order_id, [])
         return next((row for row in reversed(rows) if row.status not in NEVER_WENT), rows[-1] if rows else None)
+
+    def counts(self, shipment: ShipmentRow) -> bool:
+        """Whether its order follows it: it is the only one that counts, or one of several that are still on their way."""
+        order = self.orders.get(shipment.order_id)
+        if order is None or not order.parcels:
+            return shipment is self.shipment(shipment.order_id)
+        return any(parcel.parcel == shipment.parcel and parcel.counts for parcel in order.parcels)
 
     def given_up(self, order_id: UUID | None) -> tuple[str, ...]:
         """The order's undos that somebody gave up by hand."""
@@ -184,21 +194,39 @@ class World:
             return f"{order.status}, being cancelled"
         if order.order_id in self.books.busy:
             return f"{order.status}, its saga is at work"
-        shipment = self.shipment(order.order_id)
-        if shipment is None:
-            return None
-        if shipment.asked != "nothing":
-            return f"{order.status}, the carrier is being asked to {shipment.asked}"
-        carried = self.carried.get(order.order_id, {}).get(shipment.parcel)
-        news = NEWS.get(by_trouble(order), frozenset())
-        if shipment.status in news or (carried is not None and carried.status in news):
-            return f"{order.status}, news of its parcel is under way"
+        if self._goods_have_come(order):
+            return f"{order.status}, news of goods that have arrived is under way"
+        for state, shipment in self._on_their_way(order):
+            if shipment.asked != "nothing":
+                return f"{order.status}, the carrier is being asked to {shipment.asked}"
+            carried = self.carried.get(order.order_id, {}).get(shipment.parcel)
+            news = NEWS.get(state, frozenset())
+            if shipment.status in news or (carried is not None and carried.status in news):
+                return f"{order.status}, news of its parcel is under way"
         return None
 
+    def _on_their_way(self, order: OrderRow) -> Iterator[tuple[str, ShipmentRow]]:
+        """The order's parcels that were booked, each with its status or trouble, as the order knows it."""
+        if not order.parcels:
+            shipment = self.shipment(order.order_id)
+            if shipment is not None:
+                yield by_trouble(order), shipment
+            return
+        shipments = {row.parcel: row for row in self.shipments.get(order.order_id, ())}
+        for parcel in order.parcels:
+            if parcel.parcel in shipments:
+                yield by_trouble(parcel), shipments[parcel.parcel]
 
-def by_trouble(order: OrderRow) -> str:
-    """Its status; while somebody has to decide about its parcel, the parcel's trouble."""
-    return order.trouble or order.status if order.status == _S.UNDELIVERED else order.status
+    def _goods_have_come(self, order: OrderRow) -> bool:
+        """Whether a parcel that waits for goods, as the order knows, has them reserved by now."""
+        awaited = {parcel.parcel for parcel in order.parcels if parcel.status == _P.AWAITED}
+        reservations = self.reservations.get(order.order_id, ())
+        return any(row.parcel in awaited and row.status == ReservationStatus.RESERVED for row in reservations)
+
+
+def by_trouble(one: OrderRow | OrderParcel) -> str:
+    """The status of an order, or of one of its parcels; while somebody has to decide about the parcel, its trouble."""
+    return one.trouble or one.status if one.status == _S.UNDELIVERED else one.status
 
 
 @lru_cache(maxsize=100_000)

@@ -214,7 +214,8 @@ class AdvanceOrder(Command):
     after: Annotated[int, Field(ge=0, le=1000)] = 0
     """How many statuses the order had reached before `path`: tells a repeated word from a new one."""
     as_of: Timestamp | None = None
-    """When its saga knew this, by the saga's own clock: orders the words that bring no status. None: a word of release 0.9.0."""
+    """When its saga knew this, by the saga's own clock: orders the words that bring no status. None, where there is no more to
+    tell than one parcel and one card."""
     path: Annotated[tuple[OrderStatus, ...], Field(max_length=20)]
     detail: Told | None = None
     """Why, in plain words; shown to the customer and to staff."""

@@ -146,7 +146,7 @@ class Progress:
             tracking_number=self.tracking_number,
             refunded=self.refunded,
             parcels=self.parcels.as_told(),
-            as_of=workflow.now() if self.parcels.is_parted else None,
+            as_of=workflow.now() if self.parcels.is_parted or self.declined else None,
             pay_until=self.declined.pay_until if self.declined else None,
             outcome=self.outcome or self.declined,
         )

@@ -12,7 +12,7 @@ from contracts.notifications import NotificationKind
 from contracts.orders import OrderStatus
 
 _S = OrderStatus
-CONFIRMED = frozenset({_S.CONFIRMED, _S.SHIPPED, _S.UNDELIVERED, _S.DELIVERED, _S.COMPLETED, _S.REFUNDED})
+CONFIRMED = frozenset({_S.CONFIRMED, _S.PARTIALLY_SHIPPED, _S.SHIPPED, _S.UNDELIVERED, _S.DELIVERED, _S.COMPLETED, _S.REFUNDED})
 """Statuses that only an order that was confirmed can have."""
 
 

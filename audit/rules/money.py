@@ -13,9 +13,9 @@ from contracts.orders import OrderStatus
 from contracts.payments import PaymentStatus
 
 _S = OrderStatus
-OWING = frozenset({_S.CONFIRMED, _S.SHIPPED, _S.UNDELIVERED, _S.DELIVERED, _S.COMPLETED})
+OWING = frozenset({_S.CONFIRMED, _S.PARTIALLY_SHIPPED, _S.SHIPPED, _S.UNDELIVERED, _S.DELIVERED, _S.COMPLETED})
 """The whole total is owed: what was ordered was shipped, or will be."""
-OWING_NOTHING = frozenset({_S.PENDING, _S.RESERVED, _S.IN_REVIEW, _S.CANCELLED, _S.REFUNDED})
+OWING_NOTHING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.CANCELLED, _S.REFUNDED})
 """It was not shipped, or it did not arrive."""
 SAME_PAYMENT: Mapping[str, str] = {
     "authorized": PaymentStatus.AUTHORIZED,

@@ -8,13 +8,17 @@ from audit.rule import rule
 from audit.verdict import Check
 from audit.world import BEFORE_DISPATCH, NEVER_WENT, World, by_trouble, parcel_of
 from contracts.orders import OrderStatus
-from contracts.parcels import Trouble
+from contracts.parcels import ParcelStatus, Trouble
 from contracts.shipments import ShipmentStatus
 
-_S, _T, _D = OrderStatus, Trouble, ShipmentStatus
+_S, _T, _D, _P = OrderStatus, Trouble, ShipmentStatus, ParcelStatus
 SHIPMENT_OF: Mapping[str, frozenset[str | None]] = {
+    _S.PAYMENT_DUE: frozenset({None}),
     _S.IN_REVIEW: frozenset({None}),
+    _P.AWAITED: frozenset({None}),
+    _P.RESERVED: frozenset({None}),
     _S.CONFIRMED: frozenset({_D.BOOKED}),
+    _P.BOOKED: frozenset({_D.BOOKED}),
     _S.SHIPPED: frozenset({_D.DISPATCHED, _D.IN_TRANSIT}),
     _T.NOT_PICKED_UP: frozenset({_D.BOOKED}),
     _T.SILENT: frozenset({_D.DISPATCHED, _D.IN_TRANSIT}),
@@ -24,12 +28,18 @@ SHIPMENT_OF: Mapping[str, frozenset[str | None]] = {
     _S.COMPLETED: frozenset({_D.DELIVERED}),
     # A lost parcel may turn up after its money went back.
     _S.REFUNDED: frozenset({_D.DISPATCHED, _D.IN_TRANSIT, _D.LOST, _D.RETURNED, _D.DELIVERED}),
+    _P.RESENT: frozenset({_D.DISPATCHED, _D.IN_TRANSIT, _D.LOST, _D.RETURNED, _D.DELIVERED}),
     _S.CANCELLED: frozenset({None, _D.CANCELLED, _D.REFUSED}),
 }
-"""What the shipment that counts may be, by the order's status at rest; while it is UNDELIVERED, by its parcel's trouble."""
+"""What the shipment that counts may be, by the status at rest of an order with one parcel; that of each of several, by the
+parcel's status; while one is UNDELIVERED, by its trouble."""
 CARRIED_OF: Mapping[str, frozenset[str | None]] = {
+    _S.PAYMENT_DUE: frozenset({None}),
     _S.IN_REVIEW: frozenset({None}),
+    _P.AWAITED: frozenset({None}),
+    _P.RESERVED: frozenset({None}),
     _S.CONFIRMED: frozenset({"booked"}),
+    _P.BOOKED: frozenset({"booked"}),
     _S.SHIPPED: frozenset({"picked_up", "in_transit"}),
     _T.NOT_PICKED_UP: frozenset({"booked"}),
     _T.SILENT: frozenset({"picked_up", "in_transit"}),
@@ -39,6 +49,7 @@ CARRIED_OF: Mapping[str, frozenset[str | None]] = {
     _S.DELIVERED: frozenset({"picked_up", "in_transit", "delivered"}),
     _S.COMPLETED: frozenset({"picked_up", "in_transit", "delivered"}),
     _S.REFUNDED: frozenset({"picked_up", "in_transit", "lost", "returned", "delivered"}),
+    _P.RESENT: frozenset({"picked_up", "in_transit", "lost", "returned", "delivered"}),
     _S.CANCELLED: frozenset({None, "cancelled"}),
 }
 """The same at the carrier."""
@@ -89,7 +100,7 @@ def parcels_agree(world: World, check: Check) -> None:
     for (order_id, number), shipment in ours.items():
         carried: ParcelRow | None = world.carried.get(order_id, {}).get(number)
         allowed: frozenset[str | None] = SAME_PARCEL.get(shipment.status, frozenset())
-        if not world.is_at_rest(order_id) or shipment is not world.shipment(order_id):
+        if not world.is_at_rest(order_id) or not world.counts(shipment):
             allowed |= CARRIER_AHEAD.get(shipment.status, frozenset())
         if shipment.is_tombstone:
             allowed |= {None}
@@ -115,7 +126,11 @@ def _fits(
     gone: Iterable[str],
     before_dispatch: Iterable[str],
 ) -> None:
-    """The parcel that counts fits the order, and none that was replaced can still leave. `found`: statuses by number."""
+    """The parcel that counts fits the order, or each of several does; none that was replaced can still leave. `found`: statuses
+    by number."""
+    if order.parcels:
+        _each_fits(check, order, what, allowed_of, found, gone)
+        return
     allowed = allowed_of.get(by_trouble(order))
     if allowed is None:
         return
@@ -127,3 +142,21 @@ def _fits(
         if number != counts and status in before_dispatch:
             replaced = f"{order.status}: {what} {number}, which was replaced"
             check.fails(order.order_id, replaced, "not live", status, order.order_id)
+
+
+def _each_fits(
+    check: Check,
+    order: OrderRow,
+    what: str,
+    allowed_of: Mapping[str, frozenset[str | None]],
+    found: Mapping[int, str],
+    gone: Iterable[str],
+) -> None:
+    """Each parcel is as the order knows it, and there is no other that lives."""
+    for parcel in order.parcels:
+        words = f"parcel {parcel.parcel} is {by_trouble(parcel)}: {what}"
+        check.among(order.order_id, words, allowed_of[by_trouble(parcel)], found.get(parcel.parcel), order.order_id)
+    known = {parcel.parcel for parcel in order.parcels}
+    for number, status in found.items():
+        if number not in known and status not in gone:
+            check.fails(order.order_id, f"{what} {number}, of which the order does not know", "none", status, order.order_id)

@@ -3,18 +3,22 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from audit.books import ReservationRow, Source
+from audit.books import OrderRow, ReservationRow, Source
 from audit.rule import rule
 from audit.verdict import Check
 from audit.world import World, by_trouble
 from contracts.inventory import ReservationStatus
 from contracts.orders import OrderStatus
-from contracts.parcels import Trouble
+from contracts.parcels import OrderParcel, ParcelStatus, Trouble
 
-_S, _T, _R = OrderStatus, Trouble, ReservationStatus
+_S, _T, _R, _P = OrderStatus, Trouble, ReservationStatus, ParcelStatus
 RESERVATION_OF: Mapping[str, frozenset[str | None]] = {
+    _S.PAYMENT_DUE: frozenset({_R.RESERVED}),
     _S.IN_REVIEW: frozenset({_R.RESERVED}),
+    _P.AWAITED: frozenset({_R.AWAITED}),
+    _P.RESERVED: frozenset({_R.RESERVED}),
     _S.CONFIRMED: frozenset({_R.RESERVED}),
+    _P.BOOKED: frozenset({_R.RESERVED}),
     _S.SHIPPED: frozenset({_R.SHIPPED}),
     _T.NOT_PICKED_UP: frozenset({_R.RESERVED}),
     _T.SILENT: frozenset({_R.SHIPPED}),
@@ -24,9 +28,12 @@ RESERVATION_OF: Mapping[str, frozenset[str | None]] = {
     _S.DELIVERED: frozenset({_R.SHIPPED}),
     _S.COMPLETED: frozenset({_R.SHIPPED}),
     _S.REFUNDED: frozenset({_R.SHIPPED, _R.RESTOCKED}),
+    _P.RESENT: frozenset({_R.SHIPPED, _R.RESTOCKED}),
     _S.CANCELLED: frozenset({None, _R.RELEASED}),
 }
-"""What the reservation that counts may be, by the order's status at rest; while it is UNDELIVERED, by its parcel's trouble."""
+"""What the reservation that counts may be, by the status at rest of an order with one parcel; that of each of several, by the
+parcel's status; while one is UNDELIVERED, by its trouble."""
+_OPEN = frozenset({_R.AWAITED, _R.RESERVED})
 
 
 @rule("Stock on hand = sum of its movements", Source.INVENTORY)
@@ -70,6 +77,9 @@ def never_oversold(world: World, check: Check) -> None:
 @rule("Reservations fit their order's status and lines", Source.ORDER, Source.INVENTORY)
 def reservation_fits(world: World, check: Check) -> None:
     for order in world.settled:
+        if order.parcels:
+            _each_fits(check, order, world.reservations.get(order.order_id, []))
+            continue
         allowed = RESERVATION_OF.get(by_trouble(order))
         if allowed is None:
             continue
@@ -77,7 +87,7 @@ def reservation_fits(world: World, check: Check) -> None:
         counts = _that_counts(rows, order.status)
         check.among(order.order_id, f"{order.status}: reservation", allowed, counts.status if counts else None, order.order_id)
         for row in rows:
-            if row.status == _R.RESERVED and row is not counts:
+            if row.status in _OPEN and row is not counts:
                 what = f"{order.status}: reservation of parcel {row.parcel}, which was replaced"
                 check.fails(order.order_id, what, "not open", row.status, order.order_id)
         if counts and counts.status != _R.RELEASED and counts.lines != order.lines:
@@ -89,3 +99,26 @@ def _that_counts(rows: list[ReservationRow], status: str) -> ReservationRow | No
     kept = [row for row in rows if row.status != _R.RELEASED or status == _S.CANCELLED]
     found = kept or rows
     return found[-1] if found else None
+
+
+def _each_fits(check: Check, order: OrderRow, rows: list[ReservationRow]) -> None:
+    """The reservation of each parcel is as the order knows it, and no other is open."""
+    found = {row.parcel: row for row in rows}
+    for parcel in order.parcels:
+        row = found.pop(parcel.parcel, None)
+        what = f"parcel {parcel.parcel} is {by_trouble(parcel)}: reservation"
+        check.among(order.order_id, what, RESERVATION_OF[by_trouble(parcel)], row.status if row else None, order.order_id)
+        if row and row.status != _R.RELEASED and row.lines != (expected := _lines_of(parcel)):
+            check.fails(order.order_id, f"reserved lines of parcel {parcel.parcel}", expected, str(row.lines), order.order_id)
+    for number, row in found.items():
+        if row.status in _OPEN:
+            what = f"reservation of parcel {number}, of which the order does not know"
+            check.fails(order.order_id, what, "not open", row.status, order.order_id)
+
+
+def _lines_of(parcel: OrderParcel) -> str:
+    """As `ReservationRow.lines` has them."""
+    units: Counter[str] = Counter()
+    for line in parcel.lines:
+        units[line.product_id] += line.quantity
+    return ", ".join(f"{product} x {quantity}" for product, quantity in sorted(units.items()))

@@ -74,6 +74,7 @@ CARRIED = {
 PATHS: dict[OrderStatus, tuple[OrderStatus, ...]] = {
     S.PENDING: (),
     S.RESERVED: (S.RESERVED,),
+    S.PAYMENT_DUE: (S.RESERVED, S.PAYMENT_DUE),
     S.IN_REVIEW: (S.RESERVED, S.IN_REVIEW),
     S.PAID: (S.RESERVED, S.PAID),
     S.CONFIRMED: (S.RESERVED, S.PAID, S.CONFIRMED),

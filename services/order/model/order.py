@@ -357,7 +357,8 @@ class Order(Table, Aggregate, table=True):
         statuses; what its successor knows is younger, and counts."""
         if command.as_of is None or self.as_of is None:
             return len(self.history) == command.after
-        return command.as_of >= self.as_of
+        nothing_since = len(self.history) == command.after + len(command.path)
+        return command.as_of > self.as_of or (command.as_of == self.as_of and nothing_since)
 
     def _become(self, status: OrderStatus, now: datetime, detail: str | None = None, for_staff: str | None = None) -> None:
         if status not in NEXT_STATUS[self.status]:

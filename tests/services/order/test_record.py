@@ -316,16 +316,18 @@ async def test_i10_a_declined_card_leaves_an_outcome_that_is_not_the_last_word(d
     declined = Outcome(
         order_id=order.order_id, status=S.PAYMENT_DUE, code=ErrorCode.PAYMENT_DECLINED, detail="Declined.", pay_until=until
     )
-    await advance(database, order, S.PAYMENT_DUE, pay_until=until, outcome=declined)
+    await advance(database, order, S.PAYMENT_DUE, as_of=until, pay_until=until, outcome=declined)
     due = await record(database, order)
     assert (due.outcome_so_far, due.kept_outcome, due.pay_until) == (declined, None, until)
     again = declined.model_copy(update={"decline_code": "insufficient_funds"})
-    await advance(database, order, pay_until=until, outcome=again)
+    await advance(database, order, as_of=until, pay_until=until, outcome=again)
     assert (await record(database, order)).outcome_so_far == again
     assert await event_types(database) == ["OrderCreated", "OrderPaymentDue"]
     confirmed = Outcome(order_id=order.order_id, status=S.CONFIRMED)
-    await advance(database, order, S.PAID, S.CONFIRMED, outcome=confirmed)
+    await advance(database, order, S.PAID, S.CONFIRMED, outcome=confirmed, detail="Paid.")
+    await advance(database, order, S.PAYMENT_DUE, after=2, as_of=until, outcome=declined, detail="Late.")
     paid = await record(database, order)
+    assert paid.detail == "Paid."
     assert (paid.outcome_so_far, paid.pay_until, paid.declined) == (confirmed, None, None)
 
 
