@@ -19,10 +19,18 @@ ACCESS = AccessTable(
         "adjust_stock": _CHANGE,
         "count_stock": _CHANGE,
         "transfer_stock": _CHANGE,
+        "announce_receipt": _CHANGE,
+        "list_expected_receipts": _READ,
+        "get_expected_receipt": _READ,
+        "move_receipt": _CHANGE,
+        "cancel_receipt": _CHANGE,
+        "list_backorders": _READ,
+        "get_outlook": {**_READ, Role.WAREHOUSE: Reach.ALL},
         "reserve": _SAGA,
         "release": _SAGA,
         "ship": _SAGA,
         "restock": _SAGA,
+        "split": _SAGA,
         "get_reservation": _SAGA,
     }
 )

@@ -14,21 +14,34 @@ from chassis.idempotency import RequiredKey
 from chassis.paging import Cursor, Limit
 from contracts import inventory as contract
 from contracts.base import ParcelNumber, ProductId, ShortText, WarehouseId
-from contracts.inventory import MovementKind, ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory
+from contracts.inventory import (
+    MovementKind,
+    ReleaseInventory,
+    ReserveInventory,
+    RestockInventory,
+    ShipInventory,
+    SplitReservation,
+)
 from contracts.paging import Page
 from services.inventory import queries
 from services.inventory.access import ACCESS
-from services.inventory.commands import reservations, warehousing
+from services.inventory.commands import announcing, reservations, warehousing
 from services.inventory.commands.reservations import Reservations
-from services.inventory.model import Stock
+from services.inventory.model import ExpectedStatus, Stock
 from services.inventory.schemas import (
     AdjustmentRequest,
+    AnnouncementRequest,
+    BackorderView,
     CountRequest,
+    ExpectedReceiptView,
+    MovedReceipt,
     MovementView,
+    OutlookView,
     ReceiptRequest,
     StockView,
     TransferRequest,
     WarehouseView,
+    announced,
     versions_seen,
     why,
 )
@@ -50,7 +63,7 @@ async def get_warehouse(db: Db, caller: Caller, warehouse_id: WarehouseId, respo
     return tagged(response, await queries.get_warehouse(db, caller, warehouse_id))
 
 
-@public.put("/warehouses/{warehouse_id}", summary="Add or rename a warehouse")
+@public.put("/warehouses/{warehouse_id}", summary="Add or rename a warehouse, or say where it is")
 async def put_warehouse(
     db: Db,
     caller: Caller,
@@ -58,9 +71,13 @@ async def put_warehouse(
     name: Annotated[ShortText, Query()],
     seen: OptionalSeenVersion,
     response: Response,
+    country: Annotated[str | None, Query(pattern=r"^[A-Z]{2}$", description="Where it is. Absent: as it was.")] = None,
+    region: Annotated[ShortText | None, Query()] = None,
+    postal_code: Annotated[str, Query(max_length=16)] = "",
 ) -> WarehouseView:
+    place = contract.Place(country=country, region=region, postal_code=postal_code) if country else None
     with showing(WarehouseView.of):
-        warehouse = await warehousing.put_warehouse(db, caller, warehouse_id, name, seen)
+        warehouse = await warehousing.put_warehouse(db, caller, warehouse_id, name, seen, place=place)
     return tagged(response, WarehouseView.of(warehouse))
 
 
@@ -111,6 +128,7 @@ async def receive_stock(db: Db, caller: Caller, receipt: ReceiptRequest, key: Re
             reference=receipt.reference,
             low_stock_threshold=receipt.low_stock_threshold,
             seen=versions_seen(receipt.lines),
+            announced=announced(receipt.lines),
         )
     )
 
@@ -135,13 +153,74 @@ async def transfer_stock(db: Db, caller: Caller, transfer: TransferRequest, key:
     return await _levels(warehousing.transfer_stock(db, caller, *places, quantities, key, **why(transfer)))
 
 
+@public.post("/expected-receipts", status_code=201, summary="Announce goods that should arrive")
+async def announce_receipt(
+    db: Db, caller: Caller, announcement: AnnouncementRequest, key: RequiredKey, response: Response
+) -> ExpectedReceiptView:
+    receipt = await announcing.announce_receipt(db, caller, key=key, **dict(announcement))
+    return tagged(response, ExpectedReceiptView.of(receipt))
+
+
+@public.get("/expected-receipts", summary="Goods that were announced, the first to arrive first")
+async def list_expected_receipts(
+    db: Db,
+    caller: Caller,
+    warehouse_id: WarehouseId | None = None,
+    product_id: ProductId | None = None,
+    status: ExpectedStatus | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[ExpectedReceiptView]:
+    return await queries.list_expected_receipts(
+        db, caller, warehouse_id=warehouse_id, product_id=product_id, status=status, cursor=cursor, limit=limit
+    )
+
+
+@public.get("/expected-receipts/{receipt_id}", summary="Get announced goods")
+async def get_expected_receipt(db: Db, caller: Caller, receipt_id: UUID, response: Response) -> ExpectedReceiptView:
+    return tagged(response, await queries.get_expected_receipt(db, caller, receipt_id))
+
+
+@public.post("/expected-receipts/{receipt_id}/move", summary="Announced goods come on another day")
+async def move_receipt(
+    db: Db, caller: Caller, receipt_id: UUID, moved: MovedReceipt, seen: OptionalSeenVersion, response: Response
+) -> ExpectedReceiptView:
+    """Whoever waits for them is told."""
+    with showing(ExpectedReceiptView.of):
+        receipt = await announcing.move_receipt(db, caller, receipt_id, moved.expected_on, seen)
+    return tagged(response, ExpectedReceiptView.of(receipt))
+
+
+@public.post("/expected-receipts/{receipt_id}/cancel", summary="Announced goods do not come")
+async def cancel_receipt(
+    db: Db, caller: Caller, receipt_id: UUID, seen: OptionalSeenVersion, response: Response
+) -> ExpectedReceiptView:
+    """Whoever waits for them is told."""
+    with showing(ExpectedReceiptView.of):
+        receipt = await announcing.cancel_receipt(db, caller, receipt_id, seen)
+    return tagged(response, ExpectedReceiptView.of(receipt))
+
+
+@public.get("/backorders", summary="Parcels that wait for goods, those that wait longest first")
+async def list_backorders(
+    db: Db, caller: Caller, product_id: ProductId | None = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[BackorderView]:
+    """Who works at some warehouses sees those that may come from there."""
+    return await queries.list_backorders(db, caller, product_id=product_id, cursor=cursor, limit=limit)
+
+
+@public.get("/backorders/products/{product_id}", summary="When there will be some of a product")
+async def get_outlook(db: Db, product_id: ProductId) -> OutlookView:
+    return await queries.get_outlook(db, product_id)
+
+
 async def _levels(changed: Awaitable[list[Stock]]) -> list[StockView]:
     """The levels after a change; a refusal as stale says what they are now."""
     with showing(StockView.of):
         return [StockView.of(level) for level in await changed]
 
 
-@internal.post("/reservations", summary="Reserve all lines or none")
+@internal.post("/reservations", summary="Reserve what an order wants")
 async def reserve(saga: Reserving, command: ReserveInventory) -> contract.Reservation:
     return await saga.reserve(command)
 
@@ -159,6 +238,11 @@ async def ship(db: Db, command: ShipInventory) -> contract.Reservation:
 @internal.post("/reservations/restock", summary="The goods have come back")
 async def restock(db: Db, command: RestockInventory) -> contract.Reservation:
     return await reservations.restock_inventory(db, command)
+
+
+@internal.post("/reservations/split", summary="Some of what a parcel was promised goes in a parcel of its own")
+async def split(db: Db, command: SplitReservation) -> contract.Reservation:
+    return await reservations.split_reservation(db, command)
 
 
 @internal.get("/reservations/{order_id}", summary="What a parcel of an order has been promised")

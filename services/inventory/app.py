@@ -1,17 +1,27 @@
-"""What runs in the inventory process: the API and the relay."""
+"""What runs in the inventory process: the API, the relay, and what looks after parcels that wait for goods."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
+from prometheus_client import Metric
 from pydantic import Field
 
 from chassis.database import Database
 from chassis.dependencies import provide
+from chassis.figures import Figures
+from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
-from services.inventory import api
+from services.inventory import api, figures, queries
 from services.inventory.access import ACCESS
 from services.inventory.commands.reservations import Reservations
+from services.inventory.commands.waiting import look_after_waiting
 from services.inventory.model import PROMISED_UNITS, metadata
+
+FIGURES_SECONDS = 15.0
+WAITING_SECONDS = 2.0
+"""So long, about, until who waits is told that the day has changed."""
 
 
 class InventorySettings(ServiceSettings):
@@ -32,7 +42,23 @@ def build(settings: InventorySettings) -> Service:
         ACCESS,
     )
     provide(app, Reservations, Reservations(database, settings.promised_units_per_customer))
-    return Service(name="inventory", settings=settings, metadata=metadata, api=app, database=database)
+    taken = _figures(database)
+    return Service(
+        name="inventory",
+        settings=settings,
+        metadata=metadata,
+        api=app,
+        database=database,
+        jobs=[Job("look after who waits", partial(look_after_waiting, database), every_s=WAITING_SECONDS), taken.job()],
+        resources=[taken],
+    )
+
+
+def _figures(database: Database) -> Figures:
+    async def backorders() -> Sequence[Metric]:
+        return figures.backorders(*await queries.who_waits(database))
+
+    return Figures("inventory", database.asyncpg_dsn, [backorders], every_s=FIGURES_SECONDS)
 
 
 if __name__ == "__main__":

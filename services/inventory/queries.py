@@ -1,11 +1,13 @@
 """Reads of inventory."""
 
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import tuple_
+from sqlalchemy import func, or_, text, tuple_
 from sqlmodel import col, select
 
 from chassis.access import Grant
+from chassis.clock import utc_now
 from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.replica import may_lag
@@ -13,8 +15,26 @@ from contracts import inventory as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import MovementKind
 from contracts.paging import Page
-from services.inventory.model import Movement, Reservation, Stock, Warehouse, no_such_warehouse, unknown_reservation
-from services.inventory.schemas import MovementView, StockView, WarehouseView
+from services.inventory.model import (
+    ExpectedReceipt,
+    ExpectedStatus,
+    Movement,
+    Reservation,
+    Stock,
+    Warehouse,
+    no_such_warehouse,
+    unknown_receipt,
+    unknown_reservation,
+)
+from services.inventory.model.waiting import Announced, Awaiting, expected_days
+from services.inventory.schemas import (
+    BackorderView,
+    ExpectedReceiptView,
+    MovementView,
+    OutlookView,
+    StockView,
+    WarehouseView,
+)
 
 
 @may_lag
@@ -103,10 +123,109 @@ async def list_movements(
     return page_of(rows, limit, MovementView.of, lambda row: (row.movement_id,))
 
 
+async def list_expected_receipts(
+    database: Database,
+    caller: Grant,
+    *,
+    warehouse_id: str | None,
+    product_id: str | None,
+    status: ExpectedStatus | None,
+    cursor: str | None,
+    limit: int,
+) -> Page[ExpectedReceiptView]:
+    """Goods announced to warehouses within the caller's reach, by the day that they are expected."""
+    key = tuple_(col(ExpectedReceipt.expected_on), col(ExpectedReceipt.receipt_id))
+    within_reach = caller.rows(warehouse=col(ExpectedReceipt.warehouse_id))
+    query = select(ExpectedReceipt).where(within_reach).order_by(key).limit(limit + 1)
+    after = decode_cursor(cursor, KeyPart.DAY, KeyPart.ID)
+    if after:
+        query = query.where(key > after)
+    if warehouse_id:
+        query = query.where(ExpectedReceipt.warehouse_id == warehouse_id)
+    if product_id:
+        query = query.where(ExpectedReceipt.product_id == product_id)
+    if status:
+        query = query.where(ExpectedReceipt.status == status)
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, ExpectedReceiptView.of, lambda row: (row.expected_on, row.receipt_id))
+
+
+async def get_expected_receipt(database: Database, caller: Grant, receipt_id: UUID) -> ExpectedReceiptView:
+    """Refusal: not_found."""
+    async with database.reading() as session:
+        receipt = await session.get(ExpectedReceipt, receipt_id)
+    if receipt is None or not caller.reaches(warehouse=receipt.warehouse_id):
+        raise unknown_receipt()
+    return ExpectedReceiptView.of(receipt)
+
+
+async def list_backorders(
+    database: Database, caller: Grant, *, product_id: str | None, cursor: str | None, limit: int
+) -> Page[BackorderView]:
+    """Parcels that wait for goods, and may come from a warehouse within the caller's reach; those that wait longest first."""
+    key = tuple_(col(Reservation.created_at), col(Reservation.order_id), col(Reservation.parcel))
+    may_come = or_(col(Reservation.warehouse_id).is_(None), caller.rows(warehouse=col(Reservation.warehouse_id)))
+    query = select(Reservation).where(text("status = 'AWAITED'"), may_come).order_by(key).limit(limit + 1)
+    after = decode_cursor(cursor, KeyPart.TIME, KeyPart.ID, KeyPart.NUMBER)
+    if after:
+        query = query.where(key > after)
+    if product_id:
+        query = query.where(col(Reservation.lines).contains([{"product_id": product_id}]))
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, BackorderView.of, lambda row: (row.created_at, row.order_id, row.parcel))
+
+
+async def get_outlook(database: Database, product_id: str) -> OutlookView:
+    """When there will be some of a product that is not promised to anybody. One who asks for a single unit is told what one who
+    began to wait now would be."""
+    today = utc_now().date()
+    waits = (
+        select(Reservation)
+        .where(text("status = 'AWAITED'"))
+        .order_by(col(Reservation.created_at), col(Reservation.order_id), col(Reservation.parcel))
+    )
+    of_product = col(Reservation.lines).contains([{"product_id": product_id}])
+    async with database.reading() as session:
+        waiting = (await session.exec(waits.where(of_product))).all()
+        products = sorted({line.product_id for parcel in waiting for line in parcel.stock_lines} | {product_id})
+        stock = (await session.exec(select(Stock).where(col(Stock.product_id).in_(products)))).all()
+        open_ = select(ExpectedReceipt).where(
+            col(ExpectedReceipt.product_id).in_(products), ExpectedReceipt.status == ExpectedStatus.EXPECTED
+        )
+        receipts = (await session.exec(open_.order_by(col(ExpectedReceipt.receipt_id)))).all()
+    free: dict[str, dict[str, int]] = {}
+    for item in stock:
+        free.setdefault(item.warehouse_id, {})[item.product_id] = item.available
+    announced = [Announced(one.warehouse_id, one.product_id, one.quantity, one.expected_on) for one in receipts]
+    queue = [Awaiting((one.order_id, one.parcel), one.stock_lines, one.warehouse_id) for one in waiting]
+    new = Awaiting((UUID(int=0), 0), [contract.StockLine(product_id=product_id, quantity=1)])
+    lines = [line for parcel in waiting for line in parcel.stock_lines if line.product_id == product_id]
+    return OutlookView(
+        product_id=product_id,
+        available=sum(shelf.get(product_id, 0) for shelf in free.values()),
+        waiting=len(waiting),
+        awaited=sum(line.quantity for line in lines),
+        expected=sum(one.quantity for one in announced if one.product_id == product_id and one.expected_on >= today),
+        next_on=expected_days([*queue, new], free, announced, today)[new.key],
+    )
+
+
+async def who_waits(database: Database) -> tuple[int, datetime | None]:
+    """How many parcels wait for goods, and since when the first of them does."""
+    query = select(func.count(), func.min(Reservation.created_at)).select_from(Reservation).where(text("status = 'AWAITED'"))
+    async with database.reading() as session:
+        waiting, since = (await session.exec(query)).one()
+    return waiting, since
+
+
 async def get_reservation(database: Database, order_id: UUID, parcel: int = 1) -> contract.Reservation:
     """What a parcel of an order has been promised. Refusal: not_found."""
     async with database.reading() as session:
         reservation = await session.get(Reservation, (order_id, parcel))
-    if reservation is None:
-        raise unknown_reservation()
-    return reservation.reply()
+        if reservation is None:
+            raise unknown_reservation()
+        together = select(Reservation).where(Reservation.order_id == order_id, Reservation.plan == reservation.plan)
+        planned = (await session.exec(together.order_by(col(Reservation.parcel)))).all() if reservation.plan else ()
+    return reservation.reply([parcel.as_parcel() for parcel in planned])

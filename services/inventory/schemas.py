@@ -1,17 +1,17 @@
 """Bodies of inventory's public endpoints."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Self, TypedDict, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
 
-from contracts.base import LARGEST_QUANTITY, Contract, ProductId, Quantity, Reason, Request, ShortText, WarehouseId
-from contracts.inventory import MovementKind, StockLine
+from contracts.base import LARGEST_QUANTITY, Contract, Day, ProductId, Quantity, Reason, Request, ShortText, WarehouseId
+from contracts.inventory import MovementKind, Place, StockLine
 
 if TYPE_CHECKING:
-    from services.inventory.model import Movement, Stock, Warehouse
+    from services.inventory.model import ExpectedReceipt, Movement, Reservation, Stock, Warehouse
 
 
 class WarehouseView(Contract):
@@ -19,12 +19,14 @@ class WarehouseView(Contract):
 
     warehouse_id: str
     name: str
+    place: Place | None
+    """Where it is; absent: nobody has said, and it counts as far from everywhere."""
     version: int
     """Also its ETag."""
 
     @classmethod
     def of(cls, warehouse: "Warehouse") -> Self:
-        return cls(warehouse_id=warehouse.warehouse_id, name=warehouse.name, version=warehouse.version)
+        return cls(warehouse_id=warehouse.warehouse_id, name=warehouse.name, place=warehouse.place, version=warehouse.version)
 
 
 def _not_zero(change: int) -> int:
@@ -44,6 +46,9 @@ class _Line(Request):
 
 class ReceiptLine(_Line, StockLine):
     """One product of a delivery."""
+
+    expected_receipt_id: UUID | None = None
+    """What announced it: then that much less of it is expected, or nothing any more."""
 
 
 class AdjustmentLine(_Line):
@@ -137,9 +142,95 @@ class Why(TypedDict):
     seen: dict[str, int]
 
 
+def announced(lines: Sequence[ReceiptLine]) -> dict[str, UUID]:
+    """By product: the expected receipt that has arrived."""
+    return {line.product_id: line.expected_receipt_id for line in lines if line.expected_receipt_id is not None}
+
+
 def why(request: AdjustmentRequest | CountRequest | TransferRequest) -> Why:
     """What a person said of a change, and the versions that it is based on."""
     return Why(reason=request.reason, reference=request.reference, seen=versions_seen(request.lines))
+
+
+class AnnouncementRequest(Request):
+    """Goods that should arrive at a warehouse."""
+
+    warehouse_id: WarehouseId
+    product_id: ProductId
+    quantity: Annotated[int, Field(ge=1, le=100_000)]
+    expected_on: Day
+    """Orders that wait are promised this day; once it is past, nothing, until it is moved."""
+    reference: ShortText
+    """What you know it by, e.g. the number of the purchase order."""
+
+
+class MovedReceipt(Request):
+    """Announced goods that come on another day."""
+
+    expected_on: Day
+
+
+class ExpectedReceiptView(Contract):
+    """Goods that a supplier has announced."""
+
+    receipt_id: UUID
+    warehouse_id: str
+    product_id: str
+    announced: int
+    quantity: int
+    """What of it has not arrived yet."""
+    expected_on: date
+    reference: str
+    status: str
+    """EXPECTED, RECEIVED or CANCELLED."""
+    actor: UUID
+    created_at: datetime
+    version: int
+    """Also its ETag."""
+
+    @classmethod
+    def of(cls, receipt: "ExpectedReceipt") -> Self:
+        return cls.model_validate(receipt, from_attributes=True)
+
+
+class BackorderView(Contract):
+    """A parcel of an order that waits for goods."""
+
+    order_id: UUID
+    parcel: int
+    warehouse_id: str | None
+    """The only warehouse that it may come from; absent: any."""
+    lines: tuple[StockLine, ...]
+    waiting_since: datetime
+    expected_on: date | None
+    """When it should be filled, by what is announced; absent: nobody knows."""
+
+    @classmethod
+    def of(cls, reservation: "Reservation") -> Self:
+        return cls(
+            order_id=reservation.order_id,
+            parcel=reservation.parcel,
+            warehouse_id=reservation.warehouse_id,
+            lines=reservation.stock_lines,
+            waiting_since=reservation.created_at,
+            expected_on=reservation.expected_on,
+        )
+
+
+class OutlookView(Contract):
+    """When there will be some of a product, at any warehouse."""
+
+    product_id: str
+    available: int
+    """Units that can be promised now."""
+    waiting: int
+    """Parcels that wait for it."""
+    awaited: int
+    """Units that they wait for."""
+    expected: int
+    """Units that are announced and not overdue."""
+    next_on: date | None
+    """When there will be one that is promised to nobody yet; today, if there is one now; absent: nobody knows."""
 
 
 class StockView(Contract):
