@@ -38,6 +38,7 @@ class World:
             "ReleaseInventory": self.inventory.release,
             "ShipInventory": self.inventory.ship,
             "RestockInventory": self.inventory.restock,
+            "SplitReservation": self.inventory.split,
             "ProcessPayment": self.payments.process,
             "CapturePayment": self.payments.capture,
             "RefundPayment": self.payments.refund,

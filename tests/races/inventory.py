@@ -160,9 +160,9 @@ def broken(rows: Rows, shop: Shop) -> Sequence[str]:
             place = data["warehouse_id"], data["product_id"]
             told_there[place] += data["change"]
             last_level[place] = data["on_hand"]
-        elif kind in ("InventoryReserved", "InventoryReleased", "InventoryRestocked"):
+        elif kind in ("InventoryReserved", "InventoryReleased", "InventoryRestocked", "BackorderFilled"):
             ends[kind, data["order_id"], data["parcel"]] += 1
-            sign = {"InventoryReserved": 1, "InventoryReleased": -1}.get(kind, 0)
+            sign = {"InventoryReserved": 1, "BackorderFilled": 1, "InventoryReleased": -1}.get(kind, 0)
             for line in data["lines"]:
                 told_reserved[data["warehouse_id"], line["product_id"]] += sign * line["quantity"]
     for reservation in rows["reservations"]:

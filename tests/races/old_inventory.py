@@ -19,8 +19,9 @@ from contracts.inventory import (
     StockLine,
 )
 from services.inventory.commands import reservations, warehousing
-from services.inventory.commands.choosing import AVAILABLE, best, by_warehouse, stock_at, stock_of
-from services.inventory.model import Reservation, Stock, missing_lines, out_of_stock, outbox
+from services.inventory.commands.choosing import AVAILABLE, stock_at
+from services.inventory.model import Reservation, missing_lines, out_of_stock, outbox
+from services.inventory.model.planning import planned
 from tests.conftest import ADMIN
 from tests.races import inventory
 from tests.races.inventory import Shop
@@ -52,7 +53,13 @@ async def reserve_inventory(work: UnitOfWork, command: ReserveInventory) -> str:
 
 async def _warehouse_with(work: UnitOfWork, lines: Sequence[StockLine]) -> str:
     rows = await work.rows(AVAILABLE, products=[line.product_id for line in lines])
-    return best(lines, by_warehouse([Stock.model_construct(**dict(row)) for row in rows]))
+    seen: dict[str, dict[str, int]] = {}
+    for row in rows:
+        seen.setdefault(row["warehouse_id"], {})[row["product_id"]] = row["on_hand"] - row["reserved"]
+    plan = planned(lines, seen)
+    if plan.short:
+        raise out_of_stock(plan.short)
+    return plan.parts[0].warehouse_id
 
 
 @transaction
@@ -65,7 +72,7 @@ async def release_inventory(work: UnitOfWork, command: ReleaseInventory) -> str:
         return ReservationStatus.RELEASED
     event = reservation.release(command.reason)
     if event is not None:
-        stock = await stock_of(work, reservation)
+        stock = await stock_at(work, reservation.warehouse_id or "", reservation.stock_lines)
         for line in event.lines:
             stock[line.product_id].release(line.quantity)
         of_parcel = (col(Reservation.order_id) == command.order_id) & (col(Reservation.parcel) == command.parcel)
@@ -81,7 +88,7 @@ async def expire_reservations(work: UnitOfWork) -> int:
     for reservation in reservations:
         event = reservation.release("not paid in time")
         if event is not None:
-            stock = await stock_of(work, reservation)
+            stock = await stock_at(work, reservation.warehouse_id or "", reservation.stock_lines)
             for line in event.lines:
                 stock[line.product_id].release(line.quantity)
             outbox.add(work, event)

@@ -16,7 +16,15 @@ from chassis.clock import utc_now
 from chassis.idempotency import IdempotencyKey
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import parcel_reference
-from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
+from contracts.inventory import (
+    ReleaseInventory,
+    ReserveInventory,
+    RestockInventory,
+    ShipInventory,
+    SplitReservation,
+    StockLine,
+    WhenShort,
+)
 from contracts.money import Money
 from contracts.orders import AdvanceOrder, OrderStatus, PlaceOrder
 from contracts.parcels import Trouble
@@ -38,7 +46,7 @@ from tests.races.machine import Arena, Subject
 ORDERS = [UUID(int=0x5EED << 112 | number) for number in range(3)]
 order_ids = st.sampled_from(ORDERS)
 parcels = st.integers(1, 2)
-COMPARED = {"status", "parcel", "warehouse_id", "lines", "amount", "refunded", "outcome"}
+COMPARED = {"status", "parcel", "warehouse_id", "lines", "parcels", "dropped", "amount", "refunded", "outcome"}
 """What of a reply is compared: not ids, which the service makes up."""
 
 
@@ -88,6 +96,7 @@ def _answer(ask: Callable[[], Any]) -> Any:
 
 class InventoryMachine(Both):
     subject = inventory.SUBJECT
+    numbers = st.integers(1, 3)
     quantities = st.one_of(st.integers(1, 4), st.integers(1, 120))
 
     def __init__(self) -> None:
@@ -102,34 +111,57 @@ class InventoryMachine(Both):
 
     @rule(
         order_id=order_ids,
-        parcel=parcels,
+        parcel=numbers,
         warehouse=st.sampled_from([None, *inventory.WAREHOUSES, "nowhere"]),
         lines=st.dictionaries(st.sampled_from(inventory.PRODUCTS), quantities, min_size=1),
+        may_split=st.booleans(),
+        when_short=st.sampled_from(WhenShort),
     )
-    def reserve(self, order_id: UUID, parcel: int, warehouse: str | None, lines: dict[str, int]) -> None:
+    def reserve(
+        self,
+        order_id: UUID,
+        parcel: int,
+        warehouse: str | None,
+        lines: dict[str, int],
+        may_split: bool,
+        when_short: WhenShort,
+    ) -> None:
         command = ReserveInventory(
             order_id=order_id,
             parcel=parcel,
             customer_id=ORDERS[0],
             warehouse_id=warehouse,
             lines=tuple(StockLine(product_id=product, quantity=quantity) for product, quantity in lines.items()),
+            may_split=may_split,
+            when_short=when_short,
         )
         self.compare(lambda: self.model.reserve(command), reservations.reserve_inventory(self.database, command))
 
-    @rule(order_id=order_ids, parcel=parcels)
-    def release(self, order_id: UUID, parcel: int) -> None:
-        command = ReleaseInventory(order_id=order_id, parcel=parcel, reason="test")
+    @rule(order_id=order_ids, parcel=numbers, planned=st.booleans())
+    def release(self, order_id: UUID, parcel: int, planned: bool) -> None:
+        command = ReleaseInventory(order_id=order_id, parcel=parcel, planned=planned, reason="test")
         self.compare(lambda: self.model.release(command), reservations.release_inventory(self.database, command))
 
-    @rule(order_id=order_ids, parcel=parcels)
+    @rule(order_id=order_ids, parcel=numbers)
     def ship(self, order_id: UUID, parcel: int) -> None:
         command = ShipInventory(order_id=order_id, parcel=parcel)
         self.compare(lambda: self.model.ship(command), reservations.ship_inventory(self.database, command))
 
-    @rule(order_id=order_ids, parcel=parcels)
+    @rule(order_id=order_ids, parcel=numbers)
     def restock(self, order_id: UUID, parcel: int) -> None:
         command = RestockInventory(order_id=order_id, parcel=parcel, reason="test")
         self.compare(lambda: self.model.restock(command), reservations.restock_inventory(self.database, command))
+
+    @rule(
+        order_id=order_ids,
+        parcel=numbers,
+        into=st.integers(2, 5),
+        lines=st.dictionaries(st.sampled_from(inventory.PRODUCTS), quantities, min_size=1),
+    )
+    def split(self, order_id: UUID, parcel: int, into: int, lines: dict[str, int]) -> None:
+        goods = tuple(StockLine(product_id=product, quantity=quantity) for product, quantity in lines.items())
+        command = SplitReservation(order_id=order_id, parcel=parcel, into=into, lines=goods)
+        self.compare(lambda: self.model.split(command), reservations.split_reservation(self.database, command))
 
     @rule(warehouse=st.sampled_from(inventory.WAREHOUSES), product=st.sampled_from(inventory.PRODUCTS), quantity=quantities)
     def receive(self, warehouse: str, product: str, quantity: int) -> None:
@@ -151,6 +183,8 @@ class InventoryMachine(Both):
         }
         rows = self.do(self.arena.rows())["stock"]
         assert {(row["warehouse_id"], row["product_id"]): (row["on_hand"], row["reserved"]) for row in rows} == expected
+        kept = {(UUID(row["order_id"]), row["parcel"]): row["status"] for row in self.do(self.arena.rows())["reservations"]}
+        assert kept == {key: promise.status for key, promise in self.model.promises.items()}
 
 
 class OrderMachine(Both):

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.races import analytics, catalog, identity, inventory, notification, order, payment, shipping
+from tests.races import analytics, catalog, identity, inventory, notification, order, payment, shipping, waiting
 from tests.races.conftest import Arenas
 from tests.races.machine import Subject
 
 SUBJECTS: tuple[Subject[Any], ...] = (
     inventory.SUBJECT,
+    waiting.SUBJECT,
     order.SUBJECT,
     payment.SUBJECT,
     shipping.SUBJECT,

@@ -176,8 +176,7 @@ async def _reserve_planned(work: UnitOfWork, command: ReserveInventory, limit: i
     plan, stock = await chosen(work, command, hold_all=hold_all)
     waits = command.when_short in (WhenShort.WAIT, WhenShort.ASK)
     if command.parcel == 1:  # what is sent again has been paid for, and is not refused
-        wanted = command.lines if waits else [line for part in plan.parts for line in part.lines]
-        require_within_limit(wanted, promised.get(command.customer_id, {}), limit)
+        require_within_limit(command.lines if waits else plan.sent(command.lines), promised.get(command.customer_id, {}), limit)
     rest = plan.rest if waits else ()
     if command.may_split or command.when_short != WhenShort.REFUSE:
         first.plan = command.parcel

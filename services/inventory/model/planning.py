@@ -49,6 +49,12 @@ class Plan:
         """What is not there, to be waited for."""
         return tuple(StockLine(product_id=line.product_id, quantity=line.requested - line.available) for line in self.short)
 
+    def sent(self, lines: Sequence[StockLine]) -> list[StockLine]:
+        """What of the lines that it was made for is in its parts, all together."""
+        found = {line.product_id: line.available for line in self.short}
+        left = {line.product_id: found.get(line.product_id, line.quantity) for line in lines}
+        return [line.model_copy(update={"quantity": left[line.product_id]}) for line in lines if left[line.product_id]]
+
 
 def distance(warehouse: Place | None, to: Place | None) -> int:
     """From 0, the same postal region, to ELSEWHERE. Where it goes to is not known: every warehouse is as near."""

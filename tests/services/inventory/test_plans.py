@@ -203,6 +203,14 @@ async def test_what_an_order_waits_for_counts_against_the_limit(database: Databa
     )
 
 
+async def test_the_limit_holds_for_a_line_that_comes_from_two_warehouses(database: Database) -> None:
+    await stock(database, "w1", milk=4)
+    await stock(database, "w2", milk=4)
+    for when_short, quantity in ((WhenShort.REFUSE, 8), (WhenShort.DROP, 9)):
+        buy = wanting(when_short=when_short, milk=quantity)
+        assert await refused(reserve(database, buy, limit=7)) == ErrorCode.PURCHASE_LIMIT
+
+
 async def test_some_of_a_parcel_goes_in_one_of_its_own(database: Database) -> None:
     await stock(database, "w1", milk=5, bread=5)
     buy = order("w1", milk=3, bread=1)
