@@ -144,10 +144,10 @@ class UnitOfWork:
         self._connection = connection
         self._has_begun = False
         self._locks_first = locks_first
-        self._unlocked: tuple[_Seen, Write] | None = None
-        """The first row, as long as it is not locked, and what locks it as it was got."""
+        self._unlocked: list[tuple[_Seen, Write]] = []
+        """The first row, and those that were got again with it, as long as they are not locked; what locks each as it was got."""
         self._is_unread = False
-        """Whether that row was never read here: then it must be looked at even if nothing comes to be written."""
+        """Whether they were never read here: then they must be looked at even if nothing comes to be written."""
         self._seen: dict[tuple[Any, ...], _Seen] = {}
         self._added: list[tuple[SQLModel, bool]] = []
         """And whether each is to be passed over if it is there already."""
@@ -169,9 +169,9 @@ class UnitOfWork:
 
     async def get_again(self, row: Row) -> Row:
         """A row that an earlier command has returned, for another change: as it was then, if nobody has changed it since, which
-        costs no statement. LookupError: it was deleted."""
+        costs no statement, nor do others that are got again right after it. LookupError: it was deleted."""
         table = table_of(type(row))
-        if self._is_first(table):
+        if self._is_first(table) or (table.version and self._are_unread):
             self._is_unread = True
             return cast(Row, self._take_unlocked(table, *table.copied(row)))
         found = await self.get(type(row), *(getattr(row, name) for name in table.key))
@@ -303,9 +303,14 @@ class UnitOfWork:
         """Whether a row of this table that is got now need not be locked yet."""
         return bool(table.version) and not (self._locks_first or self._has_begun or self._seen or self._added)
 
+    @property
+    def _are_unread(self) -> bool:
+        """Whether nothing was done yet but to get rows again."""
+        return self._is_unread and not self._has_begun and not self._added and len(self._seen) == len(self._unlocked)
+
     def _take_unlocked(self, table: RowTable, row: Any, values: Mapping[str, Any]) -> Any:
         seen = self._seen[table, *(values[name] for name in table.key)] = _Seen(table, row, values)
-        self._unlocked = seen, table.holding(values)
+        self._unlocked.append((seen, table.holding(values)))
         return row
 
     async def _begin(self, *at_once: str) -> None:
@@ -314,8 +319,8 @@ class UnitOfWork:
             return
         self._has_begun = True  # even if it fails: then there is perhaps something to roll back
         await self._connection.execute("; ".join(("begin", *at_once)))
-        if self._unlocked is not None:
-            (_, lock), self._unlocked = self._unlocked, None
+        unlocked, self._unlocked = self._unlocked, []
+        for _, lock in unlocked:
             if not await self._connection.fetch(lock.sql, *lock.arguments):
                 raise _Overtaken
 
@@ -334,10 +339,9 @@ class UnitOfWork:
 
     async def _commit(self) -> None:
         writes = [*self._updates(), *self._inserts(), *self._last]
-        if self._unlocked is not None and (writes or self._is_unread):
-            seen, lock = self._unlocked
-            if not seen.has_own_version:  # it is not changed itself, but what is written depends on it
-                writes.append(lock)
+        if self._unlocked and (writes or self._is_unread):
+            # Those that are not changed themselves: what is written depends on them.
+            writes += [lock for seen, lock in self._unlocked if not seen.has_own_version]
             together = all_or_nothing(writes)
             try:
                 await self._connection.fetch(together.sql, *together.arguments)

@@ -51,6 +51,8 @@ class ErrorCode(StrEnum):
     PAYMENT_DECLINED = "payment_declined"
     PAYMENT_REVERSED = "payment_reversed"
     PAYMENT_NOT_DUE = "payment_not_due"
+    NOT_HELD = "not_held"
+    REFUND_FAILED = "refund_failed"
     # shipping
     ADDRESS_UNDELIVERABLE = "address_undeliverable"
     PARCEL_TOO_HEAVY = "parcel_too_heavy"

@@ -265,8 +265,14 @@ class PaymentInitiated(_PaymentEvent):
     pass
 
 
-class PaymentProcessed(_PaymentEvent):
-    """The money was captured."""
+class _MovementEvent(_PaymentEvent):
+    attempt: int = 1
+    movement_key: str | None = None
+    """Names the movement within its attempt to pay."""
+
+
+class PaymentProcessed(_MovementEvent):
+    """`amount` was captured: all of the payment, or one part of it."""
 
 
 class PaymentFailed(_PaymentEvent):
@@ -275,8 +281,8 @@ class PaymentFailed(_PaymentEvent):
     """The provider's standard words for why its bank declined."""
 
 
-class RefundProcessed(_PaymentEvent):
-    """`amount` went back to the customer: a refund, or zero for a hold that was voided."""
+class RefundProcessed(_MovementEvent):
+    """`amount` went back to the customer, or is on its way: one refund of perhaps several, or zero for a hold that was voided."""
 
 
 class _ReservationEvent(_OrderEvent):

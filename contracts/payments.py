@@ -42,7 +42,8 @@ class MovementState(StrEnum):
 
 
 MovementKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,59}$")]
-"""Names one movement of an attempt for ever, e.g. `parcel-2-lost`: however often it is asked for, the money moves once."""
+"""Names one capture or one refund of an attempt for ever, e.g. `parcel-2-lost`: however often it is asked for, the money moves
+once."""
 
 
 class ProcessPayment(Command):
@@ -63,8 +64,13 @@ class ProcessPayment(Command):
 
 
 class CapturePayment(Command):
-    """Take the money that is held, or some of it. Idempotent by order, attempt and key. Refusals: payment_declined,
-    payment_reversed, conflict (more than is held)."""
+    """Take the money that is held, or some of it. Idempotent by order, attempt and key.
+
+    A provider that cannot capture in several parts takes the first part and lets go of the rest; the next capture of the attempt
+    is then refused as `not_held`, and can be charged as another attempt.
+
+    Refusals: payment_declined, payment_reversed, not_found, not_held (less is held, or nothing any more), conflict (another
+    amount under this key). Fault: others of this attempt are under way, on which it depends."""
 
     order_id: UUID
     attempt: Attempt = 1
@@ -81,7 +87,8 @@ class RefundPayment(Command):
     """Undo of pay: refund what was captured and not refunded, void what is held, forbid what has not arrived yet. Or, with an
     amount, give back so much of what was captured. Idempotent by order, attempt and key.
 
-    Refusals, with an amount only: not_found, conflict (more than was captured and not refunded)."""
+    Refusals, with an amount only: not_found, conflict (more than was captured and not refunded, or another amount under this
+    key), refund_failed (the provider does not give it back, ever; it is still owed)."""
 
     order_id: UUID
     attempt: Attempt = 1

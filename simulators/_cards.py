@@ -15,6 +15,8 @@ class Card:
     """503 to this many requests of a reference before one is answered."""
     reply: Literal["sent", "slow", "lost"] = "sent"
     hangs: bool = False
+    refunds: Literal["succeeded", "pending,succeeded", "pending,failed", "succeeded,failed", "refused"] = "succeeded"
+    """What becomes of a refund: at once, and, after a comma, later."""
 
 
 CARDS = {
@@ -30,6 +32,10 @@ CARDS = {
     "tok_lost_reply": Card(reply="lost"),
     "tok_slow": Card(reply="slow"),
     "tok_timeout": Card(hangs=True),
+    "tok_refund_pending": Card(refunds="pending,succeeded"),
+    "tok_refund_fails": Card(refunds="pending,failed"),
+    "tok_refund_bounces": Card(refunds="succeeded,failed"),
+    "tok_refund_refused": Card(refunds="refused"),
 }
 UNKNOWN_CARD = Card(refusal=("invalid_card_token", "There is no such card."))
 

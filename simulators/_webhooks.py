@@ -1,4 +1,4 @@
-"""Telling the shop what happened to its parcels: at least once, in order per parcel, also across restarts."""
+"""Telling the shop what happened: at least once, also across restarts, and in order per reference."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import logging
 import secrets
 import sqlite3
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,35 +34,50 @@ CREATE INDEX IF NOT EXISTS webhooks_due ON webhooks (due_at, seq) WHERE delivere
 CREATE INDEX IF NOT EXISTS webhooks_in_order ON webhooks (reference, seq) WHERE delivered_at IS NULL;
 """
 
-# A parcel's later news waits until its earlier news has arrived.
+# Later news of a reference waits until its earlier news has arrived.
 DUE = """
 SELECT * FROM webhooks AS webhook WHERE delivered_at IS NULL AND due_at <= ? AND NOT EXISTS (
     SELECT 1 FROM webhooks AS earlier
     WHERE earlier.reference = webhook.reference AND earlier.delivered_at IS NULL AND earlier.seq < webhook.seq
-) ORDER BY due_at, seq LIMIT ?
+) ORDER BY {order} LIMIT ?
 """
 
 
+HELD_LOOK_S = 0.05
+"""How often it is looked whether news that is held back may go."""
+
+
 class WebhookQueue:
-    def __init__(self, ledger: sqlite3.Connection) -> None:
+    def __init__(
+        self,
+        ledger: sqlite3.Connection,
+        *,
+        held: Callable[[], bool] = lambda: False,
+        newest_first: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`held`: whether everything is kept back for now; `newest_first`: whether it goes out in the wrong order, one by one."""
         self._ledger = ledger
+        self.held, self.newest_first = held, newest_first
         self.more = asyncio.Event()
         ledger.execute("UPDATE webhooks SET due_at = 0 WHERE delivered_at IS NULL")  # a restart tries at once
 
-    def add(self, shipment: sqlite3.Row) -> None:
-        """Joins the transaction that changed the shipment: both are kept, or neither."""
-        news = {
-            "id": f"evt_{secrets.token_hex(12)}",
-            "reference": shipment["reference"],
-            "tracking_number": shipment["tracking_number"],
-            "status": shipment["status"],
-            "occurred_at": now_text(),
-        }
-        self._ledger.execute("INSERT INTO webhooks (reference, body) VALUES (?, ?)", (shipment["reference"], json.dumps(news)))
+    def add(self, reference: str, news: Mapping[str, Any], *, wait_s: float = 0) -> str:
+        """Joins the transaction that changed what the news is of: both are kept, or neither. Returns the body."""
+        body = json.dumps({"id": f"evt_{secrets.token_hex(12)}", **news, "occurred_at": now_text()})
+        self.repeat(reference, body, wait_s=wait_s)
+        return body
+
+    def repeat(self, reference: str, body: str, *, wait_s: float = 0) -> None:
+        due_at = time.time() + wait_s if wait_s else 0
+        self._ledger.execute("INSERT INTO webhooks (reference, body, due_at) VALUES (?, ?, ?)", (reference, body, due_at))
         self.more.set()
 
     def due(self, limit: int) -> list[sqlite3.Row]:
-        return self._ledger.execute(DUE, (time.time(), limit)).fetchall()
+        if self.held():
+            return []
+        if self.newest_first():
+            return self._ledger.execute(DUE.format(order="seq DESC"), (time.time(), 1)).fetchall()
+        return self._ledger.execute(DUE.format(order="due_at, seq"), (time.time(), limit)).fetchall()
 
     def next_due_at(self) -> float | None:
         found: float | None = self._ledger.execute(
@@ -97,6 +113,8 @@ class WebhookQueue:
 class WebhookTarget:
     url: str
     secret: str
+    header: str
+    """Which carries the signature."""
     first_wait: float = 0.1
     longest_wait: float = 3.0
     timeout: float = 5.0
@@ -122,6 +140,8 @@ class WebhookSender:
     async def _rest(self) -> None:
         due_at = self._queue.next_due_at()
         wait = None if due_at is None else max(0.0, due_at - time.time())
+        if self._queue.held():
+            wait = min(wait or HELD_LOOK_S, HELD_LOOK_S)
         try:
             async with asyncio.timeout(wait):
                 await self._queue.more.wait()
@@ -132,7 +152,7 @@ class WebhookSender:
         body: str = row["body"]
         headers = {
             "Content-Type": "application/json",
-            "X-Carrier-Signature": signature(body, self._target.secret, int(time.time())),
+            self._target.header: signature(body, self._target.secret, int(time.time())),
         }
         try:
             async with http.post(self._target.url, data=body.encode(), headers=headers, allow_redirects=False) as response:

@@ -53,6 +53,8 @@ from simulators._service import Simulator, data_directory, required, serve
 from simulators._shipments import COMES_FROM, Booking, Shipments
 from simulators._webhooks import WebhookQueue, WebhookSender, WebhookTarget
 
+SIGNATURE = "X-Carrier-Signature"
+
 
 @dataclass(slots=True)
 class CarrierFaults(HttpFaults):
@@ -184,7 +186,13 @@ async def deliver_by_itself(shipments: Shipments, after: timedelta) -> None:
 def create_app(settings: Settings) -> Simulator:
     ledger = open_ledger(settings.data_dir, "carrier", _shipments.SCHEMA + _webhooks.SCHEMA)
     queue = WebhookQueue(ledger)
-    shipments = Shipments(ledger, announce=queue.add if settings.webhook else lambda row: None)
+
+    def announce(shipment: sqlite3.Row) -> None:
+        if settings.webhook:
+            news = {name: shipment[name] for name in ("reference", "tracking_number", "status")}
+            queue.add(shipment["reference"], news)
+
+    shipments = Shipments(ledger, announce)
     faults = CarrierFaults()
 
     @asynccontextmanager
@@ -214,7 +222,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         data_dir=data_directory(environment),
         api_key=required(environment, "CARRIER_API_KEY"),
         currency=environment.get("CARRIER_CURRENCY") or "EUR",
-        webhook=WebhookTarget(url=url, secret=required(environment, "CARRIER_WEBHOOK_SECRET")) if url else None,
+        webhook=WebhookTarget(url=url, secret=required(environment, "CARRIER_WEBHOOK_SECRET"), header=SIGNATURE) if url else None,
         deliver_after=timedelta(seconds=float(seconds)) if seconds else None,
     )
 

@@ -136,6 +136,7 @@ class Progress:
         command = AdvanceOrder(
             order_id=self._order.order_id,
             after=after,
+            as_of=workflow.now() if self.parcels.is_parted or self.declined else None,
             path=path,
             code=self.reason.code if self.reason else None,
             detail=self.reason.detail if self.reason else None,
@@ -146,7 +147,6 @@ class Progress:
             tracking_number=self.tracking_number,
             refunded=self.refunded,
             parcels=self.parcels.as_told(),
-            as_of=workflow.now() if self.parcels.is_parted or self.declined else None,
             pay_until=self.declined.pay_until if self.declined else None,
             outcome=self.outcome or self.declined,
         )

@@ -10,6 +10,8 @@ ACCESS = AccessTable(
     {
         "list_payments": _READ,
         "get_payment": _READ,
+        "list_ledger": {Role.ADMIN: Reach.ALL},
+        "list_movements": _READ,
         "list_transactions": _READ,
         "process": _SAGA,
         "capture": _SAGA,

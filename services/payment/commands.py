@@ -1,7 +1,7 @@
 """What changes payments. Each function is idempotent: one transaction before the provider is asked, one that records its answer.
 
-The provider is never asked inside a transaction. Between the two the row says that money may be moving, and under which
-reference; whoever repeats the command, after whatever crash, asks again under the same reference.
+The provider is never asked inside a transaction. Between the two a movement says that money may be moving, how much, and under
+which reference and key; whoever repeats the command, after whatever crash, asks again under the same ones.
 
 What is counted together is locked before the payment is written, and whoever locks a payment waits for nothing else: they never
 wait for each other in a circle.
@@ -23,10 +23,20 @@ from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import OrderForgotten
-from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
+from contracts.payments import CapturePayment, MovementKind, PaymentStatus, ProcessPayment, RefundPayment
 from services.payment import figures
-from services.payment.model import NEVER_TAKEN, VELOCITY, Payment, Recent, Subject, Velocity, outbox
-from services.payment.ports import PaymentProvider, ProviderCharge
+from services.payment.model import (
+    NEVER_TAKEN,
+    VELOCITY,
+    Change,
+    Movement,
+    Payment,
+    Recent,
+    Subject,
+    Velocity,
+    outbox,
+)
+from services.payment.ports import Capabilities, PaymentProvider, ProviderCharge, ProviderMovement
 
 
 def _newest(subject: Subject, column: Mapped[Any]) -> Select[Any]:
@@ -57,8 +67,8 @@ _RECENT = prepared(
     )
 )
 _OF_ATTEMPT = locked(Payment, (col(Payment.order_id) == bindparam("order")) & (col(Payment.attempt) == bindparam("attempt")))
-
 _OF_ORDER = locked(Payment, col(Payment.order_id) == bindparam("order"))
+_MOVEMENTS = locked(Movement, col(Movement.payment_id) == bindparam("payment"))
 
 
 async def process_payment(
@@ -70,71 +80,207 @@ async def process_payment(
     """
     card_fingerprint = await provider.fingerprint(command.payment_token)
     try:
-        payment = await _ask(database, command, card_fingerprint, velocity)
+        payment, charge = await _ask(database, command, card_fingerprint, velocity)
     except AlreadyThere:
-        payment = await _existing(database, command.order_id, command.attempt)
-        payment.require_same(command)
-    if payment.status != PaymentStatus.INITIATED:
+        payment, charge = await _asked_before(database, command)
+    if charge is None:
         return payment.taken()
     answer = await provider.charge(payment.charge_request(command))
-    return (await _record(database, payment, answer)).taken()
+    return (await _record_charge(database, payment, charge, answer)).taken()
 
 
 async def capture_payment(database: Database, provider: PaymentProvider, command: CapturePayment) -> contract.Payment:
-    """Take what is held. Refusals: payment_declined, payment_reversed, not_found. Fault: Unavailable."""
-    payment = await _existing(database, command.order_id, command.attempt)
-    if payment.status == PaymentStatus.INITIATED:
-        raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
-    if payment.status != PaymentStatus.AUTHORIZED:
-        return payment.taken()
-    answer = await provider.capture(payment.provider_reference)
-    return (await _record(database, payment, answer)).taken()
+    """Take what is held, or some of it.
+
+    Refusals: payment_declined, payment_reversed, not_found, not_held, conflict, validation_failed. Fault: Unavailable."""
+    payment, movement = await _to_capture(database, command, provider.capabilities)
+    if movement is None:
+        return payment.reply()
+    if movement.is_unanswered:
+        payment, movement = await _capture_asked(database, provider, payment, movement)
+    return payment.captured_by(command, movement)
 
 
 async def refund_payment(database: Database, provider: PaymentProvider, command: RefundPayment) -> contract.Payment:
-    """Undo of pay: refund what was taken, void what is held, forbid what has not arrived. Fault: Unavailable."""
-    payment = await _to_undo(database, command)
-    if payment.is_final:
-        return payment.reply()
-    answer = await provider.reverse(payment.provider_reference, command.reason)
-    return (await _record(database, payment, answer)).reply()
+    """Give back some of what was taken; or, without an amount, undo the payment: refund what was taken and did not go back, void
+    what is held, forbid what has not arrived.
+
+    Refusals, with an amount only: not_found, conflict, refund_failed, validation_failed. Fault: Unavailable."""
+    if command.amount is None:
+        return await _undo(database, provider, command)
+    payment, movement = await _to_refund(database, command)
+    if movement.is_unanswered:
+        payment, movement = await _refund_asked(database, provider, payment, movement)
+    return payment.refunded_by(movement)
 
 
 @transaction
-async def _ask(work: UnitOfWork, command: ProcessPayment, card_fingerprint: str, velocity: Velocity) -> Payment:
+async def learn_of_refund(
+    work: UnitOfWork, order_id: UUID, attempt: int, said: ProviderMovement, *, key: str | None
+) -> tuple[Payment, Movement] | None:
+    """Settle a refund with what the provider tells of it unasked, e.g. that it arrived, or that it failed after days. It is found
+    by the provider's id for it, or by our key if no answer has told that id yet. None: it is none of ours. Raises LedgerMismatch.
+    """
+    payment = await work.one(_OF_ATTEMPT, order=order_id, attempt=attempt)
+    if payment is None:
+        return None
+    refunds = [row for row in await _movements(work, payment) if row.kind == MovementKind.REFUND]
+    known = [row for row in refunds if said.provider_id is not None and row.provider_id == said.provider_id]
+    movement = next(iter(known or [row for row in refunds if row.key == key]), None)
+    if movement is None:
+        return None
+    _record(work, payment.settle_refund(movement, said))
+    return payment, movement
+
+
+# ── Before the provider is asked ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@transaction
+async def _ask(
+    work: UnitOfWork, command: ProcessPayment, card_fingerprint: str, velocity: Velocity
+) -> tuple[Payment, Movement | None]:
     """Write down that the money is wanted, and whether it is only to be held. Refusal: validation_failed. Raises AlreadyThere."""
     payment = Payment.asked(command, card_fingerprint)
     payment.review = velocity.reasons(payment.amount, await _recent(work, payment, velocity))
-    work.add(payment)
+    charge = payment.charge(command.capture)
+    work.add(payment, charge)
     outbox.add(work, payment.initiated())
-    return payment
+    return payment, charge
 
 
 @transaction
+async def _asked_before(work: UnitOfWork, command: ProcessPayment) -> tuple[Payment, Movement | None]:
+    """What is known of an attempt to pay, and its charge as long as the answer is not known. Refusals: not_found, conflict."""
+    payment = await _existing(work, command.order_id, command.attempt)
+    payment.require_same(command)
+    if payment.status != PaymentStatus.INITIATED:
+        return payment, None
+    # One that a process of the version before has asked for has no movement yet.
+    charge, _ = await work.get_or_add(payment.charge(command.capture), "payment_id", "kind", "key")
+    return payment, charge
+
+
+@transaction
+async def _to_capture(work: UnitOfWork, command: CapturePayment, can: Capabilities) -> tuple[Payment, Movement | None]:
+    payment = await _existing(work, command.order_id, command.attempt)
+    movements = await _movements(work, payment)
+    movement = payment.capture(command, movements, can)
+    if movement is not None and movement not in movements:
+        work.add(movement)
+    return payment, movement
+
+
+@transaction
+async def _to_refund(work: UnitOfWork, command: RefundPayment) -> tuple[Payment, Movement]:
+    payment = await _existing(work, command.order_id, command.attempt)
+    movements = await _movements(work, payment)
+    movement = payment.refund(command, movements)
+    if movement not in movements:
+        work.add(movement)
+    return payment, movement
+
+
+@transaction
+async def _to_undo(work: UnitOfWork, command: RefundPayment) -> tuple[Payment, list[Movement]]:
+    """The payment, and those of its movements whose answer is unknown. Where the tombstone finds room, no charge is under way:
+    each leaves its row before the provider is asked."""
+    payment, _ = await work.get_or_add(Payment.tombstone(command), "order_id", "attempt")
+    if payment.is_final:
+        return payment, []
+    new, unanswered = payment.undo(command, await _movements(work, payment))
+    work.add(*new)
+    return payment, unanswered
+
+
 async def _existing(work: UnitOfWork, order_id: UUID, attempt: int) -> Payment:
-    """What is known of an attempt to pay. Refusal: not_found."""
+    """Refusal: not_found."""
     payment = await work.one(_OF_ATTEMPT, order=order_id, attempt=attempt)
     if payment is None:
         raise Refusal(ErrorCode.NOT_FOUND, "No payment was asked for under this order and attempt.")
     return payment
 
 
+async def _movements(work: UnitOfWork, payment: Payment) -> list[Movement]:
+    return await work.all(_MOVEMENTS, payment=payment.payment_id)
+
+
+# ── The provider is asked ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _undo(database: Database, provider: PaymentProvider, command: RefundPayment) -> contract.Payment:
+    payment, unanswered = await _to_undo(database, command)
+    if payment.is_final:
+        return payment.reply()
+    answer = await provider.reverse(payment.provider_reference, command.reason)
+    # From here on nothing more is captured or refunded under this reference: who asks again hears what it has come to.
+    for movement in unanswered:
+        again = _capture_asked if movement.kind == MovementKind.CAPTURE else _refund_asked
+        await again(database, provider, payment, movement)
+    payment = await _record_undo(database, payment, answer, command)
+    if not payment.is_final:
+        raise Unavailable("The payment provider does not give all of it back yet.")
+    return payment.reply()
+
+
+async def _capture_asked(
+    database: Database, provider: PaymentProvider, payment: Payment, movement: Movement
+) -> tuple[Payment, Movement]:
+    answer = await provider.capture(
+        payment.provider_reference, amount=movement.amount, key=movement.key, is_last=movement.is_last
+    )
+    return await _record_capture(database, payment, movement, answer)
+
+
+async def _refund_asked(
+    database: Database, provider: PaymentProvider, payment: Payment, movement: Movement
+) -> tuple[Payment, Movement]:
+    reason = movement.purpose or ""
+    answer = await provider.refund(payment.provider_reference, amount=movement.amount, key=movement.key, reason=reason)
+    return await _record_refund(database, payment, movement, answer)
+
+
+# ── Its answer is recorded, unless somebody knew it, or better, before ───────────────────────────────────────────────────────
+
+
 @transaction
-async def _to_undo(work: UnitOfWork, command: RefundPayment) -> Payment:
-    """Where the tombstone finds room, no charge is under way: each leaves its row before the provider is asked."""
-    payment, _ = await work.get_or_add(Payment.tombstone(command), "order_id", "attempt")
+async def _record_charge(work: UnitOfWork, asked: Payment, wanted: Movement, answer: ProviderCharge) -> Payment:
+    """Raises LedgerMismatch."""
+    payment, charge = await work.get_again(asked), await work.get_again(wanted)
+    _record(work, payment.settle_charge(charge, answer))
     return payment
 
 
 @transaction
-async def _record(work: UnitOfWork, asked: Payment, answer: ProviderCharge) -> Payment:
-    """Store what the provider said, unless somebody knew it, or better, before. Raises LedgerMismatch."""
+async def _record_capture(work: UnitOfWork, asked: Payment, wanted: Movement, answer: ProviderCharge) -> tuple[Payment, Movement]:
+    """Raises LedgerMismatch."""
     payment = await work.get_again(asked)
-    change = payment.settle(answer)
-    work.add(*change.transactions)
-    outbox.add(work, *change.events)
-    work.when_committed(partial(figures.count, change.transactions))
+    movements = await _movements(work, payment)
+    movement = next(row for row in movements if row.movement_id == wanted.movement_id)
+    _record(work, payment.settle_capture(movement, movements, answer))
+    return payment, movement
+
+
+@transaction
+async def _record_refund(work: UnitOfWork, asked: Payment, wanted: Movement, said: ProviderMovement) -> tuple[Payment, Movement]:
+    """Raises LedgerMismatch."""
+    payment, movement = await work.get_again(asked), await work.get_again(wanted)
+    _record(work, payment.settle_refund(movement, said))
+    return payment, movement
+
+
+@transaction
+async def _record_undo(work: UnitOfWork, asked: Payment, answer: ProviderCharge, command: RefundPayment) -> Payment:
+    """Raises LedgerMismatch."""
+    payment = await work.get_again(asked)
+    _record(work, payment.settle_undo(await _movements(work, payment), answer, command))
     return payment
+
+
+def _record(work: UnitOfWork, change: Change) -> None:
+    work.add(*change.found, *change.entries)
+    outbox.add(work, *change.events)
+    work.when_committed(partial(figures.count, change.moved))
 
 
 async def _recent(work: UnitOfWork, payment: Payment, velocity: Velocity) -> dict[Subject, Recent]:
@@ -158,6 +304,9 @@ async def _recent(work: UnitOfWork, payment: Payment, velocity: Velocity) -> dic
 
 
 async def forget_order(work: UnitOfWork, event: OrderForgotten) -> None:
-    """Within the consumer's transaction: blank what the payments of an order know of its customer's card and address."""
+    """Within the consumer's transaction: blank what the payments of an order know of its customer's card and address,
+    and why money moved, in which words somebody may have named the customer."""
     for payment in await work.all(_OF_ORDER, order=event.order_id):
         payment.forget_person()
+        for movement in await _movements(work, payment):
+            movement.forget_person()

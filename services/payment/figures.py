@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from prometheus_client import Counter
 
 from contracts.money import Money
-from services.payment.model import Transaction, TransactionKind
+from contracts.payments import MovementKind
+from services.payment.model import Movement
 
 amount_total = Counter(
     "payments_amount_total",
@@ -13,16 +14,16 @@ amount_total = Counter(
     ["movement", "currency"],
 )
 _MOVEMENTS = {
-    TransactionKind.AUTHORIZE: "authorized",
-    TransactionKind.CAPTURE: "captured",
-    TransactionKind.REFUND: "refunded",
-    TransactionKind.VOID: "voided",
+    MovementKind.AUTHORIZE: "authorized",
+    MovementKind.CAPTURE: "captured",
+    MovementKind.REFUND: "refunded",
+    MovementKind.VOID: "voided",
 }
 for _movement in _MOVEMENTS.values():
     amount_total.labels(_movement, Money.zero().currency)  # there from the start, so that the first one is seen, too
 
 
-def count(transactions: Sequence[Transaction]) -> None:
-    """Count movements that have been written to the ledger, each of which is written once."""
-    for one in transactions:
+def count(moved: Sequence[Movement]) -> None:
+    """Count movements that are in the ledger from now on."""
+    for one in moved:
         amount_total.labels(_MOVEMENTS[one.kind], one.currency).inc(float(one.amount.amount))

@@ -1,6 +1,7 @@
 """What payment needs of a payment provider, whoever that is."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -8,7 +9,9 @@ from contracts.money import Money
 
 
 class ProviderStatus(StrEnum):
-    """Where the provider says a charge is. REVERSED: nothing was ever taken under this reference, and nothing will be."""
+    """Where the provider says a charge is. AUTHORIZED: money is held, some of it may be taken already. CAPTURED: what was wanted
+    is taken, and nothing more is held. VOIDED: let go, by us or because the hold expired. REFUNDED: all that was taken went back,
+    or is going back. REVERSED: nothing was ever taken under this reference, and nothing will be."""
 
     AUTHORIZED = "authorized"
     CAPTURED = "captured"
@@ -16,6 +19,24 @@ class ProviderStatus(StrEnum):
     VOIDED = "voided"
     REFUNDED = "refunded"
     REVERSED = "reversed"
+
+
+class ProviderMovementState(StrEnum):
+    """PENDING: accepted, and under way. SUCCEEDED is not for ever: a refund may still fail days later."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider can do with what it holds."""
+
+    multi_capture: bool
+    """Take it in several captures. Without: the first capture is the last, and the rest is let go."""
+    partial_capture: bool
+    """Take less than is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +59,18 @@ class ChargeRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderMovement:
+    """What became of one capture or refund that the provider was asked for."""
+
+    provider_id: str | None
+    """The provider's own name for it; None if it did not take it on at all, or has no name for captures."""
+    state: ProviderMovementState
+    amount: Money
+    failure: str | None = None
+    """The provider's code for why it failed, e.g. `not_capturable`, `expired_or_canceled_card`, `charge_disputed`."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderCharge:
     """What the provider says of one reference."""
 
@@ -45,10 +78,68 @@ class ProviderCharge:
     provider_id: str | None = None
     amount: Money | None = None
     decline: Decline | None = None
+    captured: Money | None = None
+    """All that was taken; what went back of it is `refunded`."""
+    refunded: Money | None = None
+    """All that went back or is going back; what failed is not in it."""
+    held_until: datetime | None = None
+    """When the provider lets go of what it holds, if it holds something and says so."""
+    movement: ProviderMovement | None = None
+    """What the call itself moved: the capture under its key, FAILED if nothing is held any more; or the refund that `reverse`
+    made of what was taken, None if there was nothing to give back."""
+
+
+class NewsKind(StrEnum):
+    """What a provider tells of without being asked."""
+
+    CHARGE = "charge"
+    """A charge is in another state: `state` is a `ProviderStatus`."""
+    REFUND = "refund"
+    """A refund, whoever made it: `state` is a `ProviderMovementState`."""
+    DISPUTE = "dispute"
+    """The customer's bank wants the money back: `state` is a `DisputeState`."""
+
+
+class DisputeState(StrEnum):
+    """OPEN: the bank has taken `amount` from us until it is decided. WON: it came back to us. LOST: it did not."""
+
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderNews:
+    """What a webhook tells. News may come twice, late, in any order, and before the answer to the call that caused it."""
+
+    id: str
+    """Of this piece of news; repeated news has the same."""
+    kind: NewsKind
+    reference: str | None
+    """Our reference of the charge, as we asked for it; None for a charge that was not made by us."""
+    charge_id: str
+    """The provider's own name for the charge."""
+    movement_id: str | None
+    """The provider's own name for the refund or the dispute; None where it is about the charge itself."""
+    key: str | None
+    """Of the refund, as we asked for it; None if it was made at the provider, e.g. in its dashboard."""
+    amount: Money
+    """Of the refund or the dispute; of the charge: what is taken of it."""
+    state: str
+    occurred_at: datetime
+    """When the state came to be. The later of two counts, whichever is told first."""
+    reason: str | None = None
+    """The provider's code for why a refund failed, or why the customer disputes the charge."""
 
 
 class PaymentProvider(Protocol):
-    """Each call gives a definite answer or raises `Unavailable`: then it may or may not have been done, and may be repeated."""
+    """Each call gives a definite answer or raises `Unavailable`: then it may or may not have been done, and may be repeated.
+
+    A movement's `key` names it for ever within its charge: however often it is sent, the money moves once.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities: ...
 
     async def fingerprint(self, card_token: str) -> str:
         """What tells a card from others, and does not give the token away: 64 hexadecimal digits, the same for the same card."""
@@ -56,8 +147,16 @@ class PaymentProvider(Protocol):
     async def charge(self, request: ChargeRequest) -> ProviderCharge:
         """Take the money, or hold it: AUTHORIZED also where the provider wants a person to look at it first."""
 
-    async def capture(self, reference: str) -> ProviderCharge:
-        """Take what is held. Any answer but AUTHORIZED."""
+    async def capture(self, reference: str, *, amount: Money, key: str, is_last: bool) -> ProviderCharge:
+        """Take some of what is held, and let go of the rest if it is the last: only if it is not, the answer is AUTHORIZED.
+        Whether it was taken says the answer's `movement`; if it was, the status may still be any, e.g. REFUNDED meanwhile."""
+
+    async def refund(self, reference: str, *, amount: Money, key: str, reason: str) -> ProviderMovement:
+        """Give back some of what was taken. FAILED is a definite no, for ever under this key."""
 
     async def reverse(self, reference: str, reason: str) -> ProviderCharge:
-        """Refund, void, or forbid a charge that has not arrived yet. Any answer but AUTHORIZED and CAPTURED."""
+        """Refund what was taken and did not go back, void what is held, or forbid a charge that has not arrived yet. Never
+        AUTHORIZED, and CAPTURED only with a `movement` that FAILED: the refund was refused, e.g. while a dispute is open."""
+
+    async def look(self, reference: str) -> ProviderCharge | None:
+        """What the provider knows of a reference; None if it knows nothing. Moves no money."""

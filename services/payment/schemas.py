@@ -8,10 +8,10 @@ from pydantic import ConfigDict
 
 from contracts.base import Contract
 from contracts.money import Money
-from contracts.payments import PaymentStatus
+from contracts.payments import MovementKind, MovementState, PaymentStatus
 
 if TYPE_CHECKING:
-    from services.payment.model import Payment, Transaction
+    from services.payment.model import LedgerEntry, Movement, Payment
 
 
 class PaymentView(Contract):
@@ -26,7 +26,11 @@ class PaymentView(Contract):
                     "attempt": 1,
                     "status": "DECLINED",
                     "amount": {"amount": "24.90", "currency": "USD"},
+                    "authorized": {"amount": "0.00", "currency": "USD"},
+                    "captured": {"amount": "0.00", "currency": "USD"},
                     "refunded": {"amount": "0.00", "currency": "USD"},
+                    "held": {"amount": "0.00", "currency": "USD"},
+                    "held_until": None,
                     "decline_code": "insufficient_funds",
                     "decline_reason": "The card has insufficient funds.",
                     "provider_reference": "1c8f7f3a-4b7b-5a53-8d0e-6e6a2c1b9f10-1",
@@ -43,7 +47,16 @@ class PaymentView(Contract):
     attempt: int
     status: PaymentStatus
     amount: Money
+    authorized: Money
+    """What was ever held, or taken at once."""
+    captured: Money
+    """All that was taken; what went back of it is `refunded`."""
     refunded: Money
+    """What went back, or is on its way."""
+    held: Money
+    """What is still held and not taken."""
+    held_until: datetime | None
+    """When the provider lets go of what it holds, if it said so."""
     decline_code: str | None
     decline_reason: str | None
     provider_reference: str
@@ -61,7 +74,11 @@ class PaymentView(Contract):
             attempt=payment.attempt,
             status=payment.status,
             amount=payment.amount,
+            authorized=payment.authorized,
+            captured=payment.captured,
             refunded=payment.refunded,
+            held=payment.held,
+            held_until=payment.held_until if payment.held_minor else None,
             decline_code=payment.decline_code,
             decline_reason=payment.decline_reason,
             provider_reference=payment.provider_reference,
@@ -71,8 +88,52 @@ class PaymentView(Contract):
         )
 
 
+class MovementView(Contract):
+    """Some money of an attempt to pay that was to be held, taken, given back or let go."""
+
+    movement_id: UUID
+    kind: MovementKind
+    key: str
+    """Names it within its attempt: however often it was asked for, the money moved once."""
+    amount: Money
+    state: MovementState
+    purpose: str | None
+    """Why, in plain words."""
+    provider_id: str | None
+    """The provider's own name for it, or for the charge if it has none for the movement."""
+    failure: str | None
+    """The provider's code for why it failed."""
+    asked_at: datetime
+    accepted_at: datetime | None
+    """When the provider said that it is under way, e.g. a refund that takes days."""
+    settled_at: datetime | None
+
+    @classmethod
+    def of(cls, movement: "Movement") -> Self:
+        return cls(
+            movement_id=movement.movement_id,
+            kind=movement.kind,
+            key=movement.key,
+            amount=movement.amount,
+            state=movement.state,
+            purpose=movement.purpose,
+            provider_id=movement.provider_id,
+            failure=movement.failure,
+            asked_at=movement.asked_at,
+            accepted_at=movement.accepted_at,
+            settled_at=movement.settled_at,
+        )
+
+
+class PaymentDetail(PaymentView):
+    """One attempt to pay, with the movements of its money."""
+
+    movements: list[MovementView]
+    """Oldest first; the first hundred. `/movements` has all of them."""
+
+
 class TransactionView(Contract):
-    """One movement of a payment's money."""
+    """A movement of a payment's money that succeeded."""
 
     kind: str
     """`authorize`, `capture`, `refund` or `void`."""
@@ -81,5 +142,37 @@ class TransactionView(Contract):
     at: datetime
 
     @classmethod
-    def of(cls, transaction: "Transaction") -> Self:
-        return cls(kind=transaction.kind, amount=transaction.amount, provider_id=transaction.provider_id, at=transaction.at)
+    def of(cls, movement: "Movement") -> Self:
+        at = movement.settled_at or movement.asked_at
+        return cls(kind=movement.kind, amount=movement.amount, provider_id=movement.provider_id, at=at)
+
+
+class LedgerEntryView(Contract):
+    """One side of a movement. All entries of a movement add up to zero."""
+
+    entry_id: int
+    movement_id: UUID
+    payment_id: UUID
+    order_id: UUID
+    account: str
+    """`customer`, `held`, `provider` or `refunding`."""
+    amount: Money
+    """What the account has more; below zero, less."""
+    kind: MovementKind
+    key: str
+    at: datetime
+
+    @classmethod
+    def of(cls, entry: "LedgerEntry", movement: "Movement", order_id: UUID) -> Self:
+        assert entry.entry_id is not None
+        return cls(
+            entry_id=entry.entry_id,
+            movement_id=movement.movement_id,
+            payment_id=movement.payment_id,
+            order_id=order_id,
+            account=entry.account,
+            amount=entry.amount,
+            kind=movement.kind,
+            key=movement.key,
+            at=entry.at,
+        )

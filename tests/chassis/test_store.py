@@ -295,6 +295,39 @@ async def test_a_row_that_is_got_again_and_not_changed_is_what_it_is_now(databas
     assert await looked_at(database, first) == 12
 
 
+async def test_rows_that_are_got_again_together_cost_one_statement_and_none_is_overwritten(database: Database) -> None:
+    await opened(database, "ann", "bob")
+
+    async def move(work: UnitOfWork, giver: Account, taker: Account) -> tuple[Account, Account]:
+        giver, taker = await work.get_again(giver), await work.get_again(taker)
+        giver.balance -= 1
+        taker.balance += 1
+        return giver, taker
+
+    ann, bob = await booked(database, "ann", 0), await booked(database, "bob", 0)
+    async with database._writing() as connection:  # the pool's only one so far
+        statements: list[str] = []
+        connection.add_query_logger(lambda query: statements.append(query.query))
+        work = UnitOfWork(connection)
+        ann, bob = await move(work, ann, bob)
+        await work._commit()
+    assert len(statements) == 1
+    for other in ("ann", "bob"):
+        await booked(database, other, 5)
+        ann, bob = await transaction(move)(database, ann, bob)
+    assert (ann.balance, bob.balance) == (12, 18)
+    assert [(await account(database, name)).balance for name in ("ann", "bob")] == [12, 18]
+
+    @transaction
+    async def given(work: UnitOfWork, giver: Account, taker: Account) -> None:
+        giver, _ = await work.get_again(giver), await work.get_again(taker)
+        giver.balance -= 1
+
+    await booked(database, "bob", 5)  # who is only looked at has changed: both are read again
+    await given(database, ann, bob)
+    assert (await account(database, "ann")).balance == 11
+
+
 async def test_many_changes_at_once_lose_none(database: Database) -> None:
     await opened(database, "ann", balance=0)
     await asyncio.gather(*[booked(database, "ann", 1) for _ in range(40)])

@@ -16,7 +16,15 @@ from contracts.money import Money
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
 from services.payment import commands
 from services.payment.model import Velocity
-from services.payment.ports import ChargeRequest, Decline, PaymentProvider, ProviderCharge, ProviderStatus
+from services.payment.ports import (
+    Capabilities,
+    ChargeRequest,
+    Decline,
+    PaymentProvider,
+    ProviderCharge,
+    ProviderMovement,
+    ProviderStatus,
+)
 from tests.races.machine import Command, Rows, Subject, seeded_uuid, stop
 
 ORDERS_AT_ONCE = 3
@@ -32,6 +40,10 @@ class Bank(PaymentProvider):
     charges: dict[str, ProviderCharge] = field(default_factory=dict)
     random: Random | None = None
 
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(multi_capture=False, partial_capture=False)
+
     async def fingerprint(self, card_token: str) -> str:
         return 64 * "c"
 
@@ -42,7 +54,7 @@ class Bank(PaymentProvider):
         charge = self.charges.setdefault(request.reference, ProviderCharge(status, "ch_1", request.amount, decline))
         return await self._answer(charge)
 
-    async def capture(self, reference: str) -> ProviderCharge:
+    async def capture(self, reference: str, *, amount: Money, key: str, is_last: bool) -> ProviderCharge:
         await stop("the bank is asked to capture")
         charge = self.charges[reference]
         if charge.status == _S.AUTHORIZED:
@@ -55,6 +67,12 @@ class Bank(PaymentProvider):
         reversed_ = {_S.CAPTURED: _S.REFUNDED, _S.AUTHORIZED: _S.VOIDED}
         charge = self.charges[reference] = replace(charge, status=reversed_.get(charge.status, charge.status))
         return await self._answer(charge)
+
+    async def refund(self, reference: str, *, amount: Money, key: str, reason: str) -> ProviderMovement:
+        raise NotImplementedError  # no command of these races gives back a part
+
+    async def look(self, reference: str) -> ProviderCharge | None:
+        return self.charges.get(reference)
 
     async def _answer(self, charge: ProviderCharge) -> ProviderCharge:
         await stop("the bank answers")

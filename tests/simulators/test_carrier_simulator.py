@@ -17,7 +17,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from simulators._webhooks import WebhookTarget
-from simulators.carrier import Settings, create_app
+from simulators.carrier import SIGNATURE, Settings, create_app
 
 pytestmark = pytest.mark.asyncio
 
@@ -61,7 +61,7 @@ class Shop:
         return web.Response(status=204)
 
     def target(self) -> WebhookTarget:
-        return WebhookTarget(url=self.url, secret=SECRET, first_wait=0.01, longest_wait=0.02)
+        return WebhookTarget(url=self.url, secret=SECRET, header=SIGNATURE, first_wait=0.01, longest_wait=0.02)
 
 
 @pytest_asyncio.fixture

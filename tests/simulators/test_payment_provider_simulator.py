@@ -57,6 +57,9 @@ async def test_charges_and_captures(provider: httpx2.AsyncClient) -> None:
         "currency": "EUR",
         "captured_amount": 1250,
         "refunded_amount": 0,
+        "held_amount": 0,
+        "held_until": None,
+        "disputed_amount": 0,
         "risk": "normal",
     }
 

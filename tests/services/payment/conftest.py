@@ -23,7 +23,7 @@ from contracts.money import Money
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
 from services.payment.adapters import HttpPaymentProvider
 from services.payment.app import PaymentSettings, build
-from services.payment.model import Payment, Transaction, outbox
+from services.payment.model import Account, LedgerEntry, Movement, Payment, outbox
 from simulators.payment_provider import create_app
 from tests.conftest import Databases, TokenMint, eventually, running_api
 
@@ -147,16 +147,16 @@ def refund_of(payment: ProcessPayment) -> RefundPayment:
     return RefundPayment(order_id=payment.order_id, attempt=payment.attempt, currency=payment.amount.currency, reason="test")
 
 
-async def persist(call: Callable[[], Awaitable[contract.Payment]]) -> contract.Payment | Refusal:
+async def persist(call: Callable[[], Awaitable[contract.Payment]], *, tries: int = 20) -> contract.Payment | Refusal:
     """Repeat a command until it has a definite answer, as the saga does."""
-    for _ in range(20):
+    for _ in range(tries):
         try:
             return await call()
         except Refusal as refusal:
             return refusal
         except Unavailable:
             continue
-    raise AssertionError("no definite answer after 20 tries")
+    raise AssertionError(f"no definite answer after {tries} tries")
 
 
 async def events_of(database: Database, order_id: UUID) -> list[dict[str, Any]]:
@@ -170,26 +170,37 @@ async def event_types(database: Database, order_id: UUID) -> list[str]:
     return [event["type"] for event in await events_of(database, order_id)]
 
 
-async def ledger_of(database: Database, order_id: UUID) -> list[tuple[str, str]]:
-    """Kind and amount of every movement, oldest first."""
+async def movements_of(database: Database, order_id: UUID, *, attempt: int = 1) -> list[Movement]:
+    """All of an attempt, oldest first."""
     async with database.reading() as session:
-        number = col(Transaction.transaction_id)
-        query = select(Transaction).join(Payment).where(Payment.order_id == order_id).order_by(number)
-        return [(row.kind.value, str(row.amount)) for row in (await session.exec(query)).all()]
+        query = select(Movement).join(Payment).where(Payment.order_id == order_id, Payment.attempt == attempt)
+        return list((await session.exec(query.order_by(col(Movement.movement_id)))).all())
+
+
+async def ledger_of(database: Database, order_id: UUID) -> list[tuple[str, str]]:
+    """Kind and amount of every movement that counts, oldest first."""
+    return [(row.kind.value, str(row.amount)) for row in await movements_of(database, order_id) if row.counts]
 
 
 async def assert_books_agree(database: Database, simulator: Simulator) -> dict[str, int]:
-    """The provider and we have moved the same money, reference by reference, and our events tell the same. Returns the net of
-    each reference in minor units."""
+    """The provider and we have moved the same money, reference by reference; sums, ledger and events tell the same; nothing is
+    unknown. Returns the net of each reference in minor units."""
     async with database.reading() as session:
         payments = {payment.provider_reference: payment for payment in (await session.exec(select(Payment))).all()}
-        transactions = (await session.exec(select(Transaction))).all()
+        movements = {row.movement_id: row for row in (await session.exec(select(Movement))).all()}
+        entries = (await session.exec(select(LedgerEntry))).all()
         envelopes = [row.envelope for row in await session.execute(select(outbox.table.c.envelope))]
     moved: dict[UUID, Counter[str]] = {}
     totals: dict[str, Counter[str]] = {}
-    for row in transactions:
-        moved.setdefault(row.payment_id, Counter())[row.kind.value] += row.amount_minor
-        totals.setdefault(row.currency, Counter())[row.kind.value] += row.amount_minor
+    for row in movements.values():
+        assert not row.is_unanswered, f"{row.kind} {row.key}: not known what became of it"
+        if row.counts:
+            moved.setdefault(row.payment_id, Counter())[row.kind.value] += row.amount_minor
+            totals.setdefault(row.currency, Counter())[row.kind.value] += row.amount_minor
+    balances: dict[UUID, Counter[Account]] = {}
+    for entry in entries:
+        of_payment = balances.setdefault(movements[entry.movement_id].payment_id, Counter())
+        of_payment[entry.account] += entry.amount_minor
     told: Counter[str] = Counter()
     for envelope in envelopes:
         sign = {"PaymentProcessed": 1, "RefundProcessed": -1}.get(envelope["type"], 0)
@@ -201,10 +212,17 @@ async def assert_books_agree(database: Database, simulator: Simulator) -> dict[s
         assert (ours["capture"], ours["refund"]) == (charge["captured_amount"], charge["refunded_amount"]), reference
     net = {}
     for reference, payment in payments.items():
-        ours = moved.get(payment.payment_id, Counter())
+        ours, ledger = moved.get(payment.payment_id, Counter()), balances.get(payment.payment_id, Counter())
         net[reference] = ours["capture"] - ours["refund"]
         assert net[reference] == told[str(payment.payment_id)], f"events of {reference}"
-        assert payment.refunded_minor == ours["refund"]
+        assert (payment.captured_minor, payment.refunded_minor, payment.voided_minor) == (
+            ours["capture"],
+            ours["refund"],
+            ours["void"],
+        )
+        assert ledger[Account.PROVIDER] == net[reference]
+        assert ledger[Account.HELD] == payment.held_minor
+        assert sum(ledger.values()) == 0
         assert reference in theirs or not ours
     assert totals == await simulator.totals()
     return net

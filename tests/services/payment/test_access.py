@@ -21,6 +21,6 @@ async def test_everybody_may_what_the_table_says(client: httpx2.AsyncClient, min
 async def test_g10_a_warehouse_reads_no_payments(client: httpx2.AsyncClient, mint: TokenMint) -> None:
     body = pay().model_dump(mode="json")
     payment = (await client.post("/internal/v1/payments/process", json=body, headers=mint.headers(Role.SERVICE))).json()
-    for path in ("", f"/{payment['payment_id']}", f"/{payment['payment_id']}/transactions"):
+    for path in ("", "/ledger", f"/{payment['payment_id']}", f"/{payment['payment_id']}/movements"):
         response = await client.get(f"/api/v1/payments{path}", headers=mint.headers(Role.WAREHOUSE))
         assert (response.status_code, response.json()["code"]) == (403, "forbidden")

@@ -1,5 +1,6 @@
 """Payment's API: who sees what, what refusals and faults look like, pages."""
 
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,7 +10,8 @@ import pytest
 from chassis.clients import Answer, Unavailable, failure
 from contracts.errors import Refusal
 from contracts.identity import Role
-from contracts.payments import ProcessPayment
+from contracts.money import Money
+from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
 from tests.conftest import TokenMint
 from tests.services.payment.conftest import Simulator, capture_of, pay, refund_of
 
@@ -91,10 +93,10 @@ async def test_a_customer_sees_their_own_payments_and_nobody_else_s(client: http
     assert (view["status"], view["amount"]["amount"], view["attempt"]) == ("CAPTURED", "12.50", 1)
     assert [item["payment_id"] for item in await listed(client, owner)] == [paid[0]["payment_id"]]
     assert await listed(client, owner, order_id=str(theirs.order_id)) == []
-    for path in (other, f"{other}/transactions", f"{PUBLIC}/{uuid4()}"):
+    for path in (other, f"{other}/movements", f"{other}/transactions", f"{PUBLIC}/{uuid4()}"):
         response = await client.get(path, headers=owner)
         assert (response.status_code, response.json()["code"]) == (404, "not_found")
-    for path in (PUBLIC, own, f"{own}/transactions"):
+    for path in (PUBLIC, own, f"{own}/movements", f"{own}/transactions"):
         assert (await client.get(path)).json()["code"] == "unauthenticated"
     assert len(await listed(client, mint.headers(Role.SUPPORT))) == 2
 
@@ -134,6 +136,51 @@ async def test_the_ledger_of_a_payment_comes_in_pages_oldest_first(client: httpx
     rows = await listed(client, headers, f"{PUBLIC}/{UUID(paid['payment_id'])}/transactions", limit="2")
     assert [row["kind"] for row in rows] == ["authorize", "capture", "refund"]
     assert {row["amount"]["amount"] for row in rows} == {"12.50"}
+
+
+async def test_a_payment_shows_its_sums_and_movements(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    payment = pay(capture=False)
+    paid = (await send(client, mint, payment)).json()
+    taken = CapturePayment(order_id=payment.order_id, amount=usd("5.00"), key="parcel-1", is_last=False, purpose="it has left")
+    reply = (await send(client, mint, taken, "capture")).json()
+    assert (reply["moved"], reply["captured"]) == (2 * ({"amount": "5.00", "currency": "USD"},))
+    back = RefundPayment(order_id=payment.order_id, amount=usd("2.00"), key="parcel-1-lost", reason="lost")
+    assert (await send(client, mint, back, "refund")).json()["moved"]["amount"] == "2.00"
+    headers = mint.headers(Role.CUSTOMER, subject=payment.customer_id)
+    view = (await client.get(f"{PUBLIC}/{paid['payment_id']}", headers=headers)).json()
+    sums = {name: view[name]["amount"] for name in ("amount", "authorized", "captured", "refunded", "held")}
+    assert sums == {"amount": "12.50", "authorized": "12.50", "captured": "5.00", "refunded": "2.00", "held": "7.50"}
+    assert view["held_until"] is not None
+    rows = [(row["kind"], row["key"], row["amount"]["amount"], row["state"], row["purpose"]) for row in view["movements"]]
+    assert rows == [
+        ("authorize", "charge", "12.50", "SUCCEEDED", None),
+        ("capture", "parcel-1", "5.00", "SUCCEEDED", "it has left"),
+        ("refund", "parcel-1-lost", "2.00", "SUCCEEDED", "lost"),
+    ]
+    assert await listed(client, headers, f"{PUBLIC}/{paid['payment_id']}/movements", limit="2") == view["movements"]
+
+
+async def test_the_ledger_is_for_admins_and_adds_up(client: httpx2.AsyncClient, mint: TokenMint) -> None:
+    payment, other = pay("tok_review"), pay()
+    paid = (await send(client, mint, payment)).json()
+    await send(client, mint, other)
+    await send(client, mint, capture_of(payment), "capture")
+    await send(client, mint, refund_of(payment), "refund")
+    for role in (Role.CUSTOMER, Role.SUPPORT, Role.WAREHOUSE):
+        headers = mint.headers(role, subject=payment.customer_id)
+        assert (await client.get(f"{PUBLIC}/ledger", headers=headers)).json()["code"] == "forbidden"
+    admin = mint.headers(Role.ADMIN)
+    rows = await listed(client, admin, f"{PUBLIC}/ledger", limit="3")
+    assert [row["entry_id"] for row in rows] == sorted((row["entry_id"] for row in rows), reverse=True)
+    assert len(rows) == 8
+    assert sum(Decimal(row["amount"]["amount"]) for row in rows) == 0
+    own = await listed(client, admin, f"{PUBLIC}/ledger", payment_id=paid["payment_id"], account="provider")
+    assert [(row["kind"], row["amount"]["amount"]) for row in own] == [("refund", "-12.50"), ("capture", "12.50")]
+    assert {row["order_id"] for row in own} == {str(payment.order_id)}
+
+
+def usd(amount: str) -> Money:
+    return Money(amount=Decimal(amount))
 
 
 async def listed(client: httpx2.AsyncClient, headers: dict[str, str], path: str = PUBLIC, **params: str) -> list[dict[str, Any]]:

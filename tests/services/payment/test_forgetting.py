@@ -9,9 +9,9 @@ from chassis.store import in_transaction
 from contracts.events import OrderForgotten
 from services.payment import commands
 from services.payment.adapters import HttpPaymentProvider
-from services.payment.model import Payment
+from services.payment.model import Movement, Payment
 from tests.personal import found_in
-from tests.services.payment.conftest import pay, refund_of
+from tests.services.payment.conftest import movements_of, pay, refund_of
 
 
 async def test_card_and_address_are_blanked_and_the_money_stays(database: Database, provider: HttpPaymentProvider) -> None:
@@ -34,11 +34,24 @@ async def test_card_and_address_are_blanked_and_the_money_stays(database: Databa
     assert refunded.refunded == command.amount
 
 
+async def test_why_money_moved_is_blanked(database: Database, provider: HttpPaymentProvider) -> None:
+    command = pay()
+    await commands.process_payment(database, provider, command)
+    why = refund_of(command).model_copy(update={"reason": "Zoe of Elm Street is unhappy"})
+    await commands.refund_payment(database, provider, why)
+    assert await found_in(database.url, ["Elm Street"]) != []
+    event = OrderForgotten(order_id=command.order_id, customer_id=command.customer_id)
+    await in_transaction(database, lambda work: commands.forget_order(work, event))
+    assert await found_in(database.url, ["Elm Street"]) == []
+    assert [row.amount for row in await movements_of(database, command.order_id)] == 2 * [command.amount]
+
+
 def test_whatever_is_added_to_a_payment_is_forgotten_or_named_here() -> None:
     """Who adds a column decides whether it names a person."""
     kept = {
         *("payment_id", "order_id", "attempt", "customer_id", "review", "amount_minor", "refunded_minor", "currency", "status"),
         *("provider_reference", "provider_id", "decline_code", "decline_reason", "created_at", "updated_at", "version"),
+        *("authorized_minor", "captured_minor", "voided_minor", "held_until", "undo_asked_at"),
     }
     blanked = {"card_fingerprint", "address_fingerprint"}
     assert set(Payment.model_fields) == kept | blanked
@@ -46,3 +59,8 @@ def test_whatever_is_added_to_a_payment_is_forgotten_or_named_here() -> None:
     before = row.model_dump()
     row.forget_person()
     assert {name for name in before if before[name] != row.model_dump()[name]} == blanked
+    kept = {
+        *("movement_id", "payment_id", "kind", "key", "amount_minor", "currency", "state", "is_last", "provider_id", "failure"),
+        *("asked_at", "accepted_at", "settled_at", "version"),
+    }
+    assert set(Movement.model_fields) == kept | {"purpose"}

@@ -38,6 +38,8 @@ async def test_a_card_is_charged(database: Database, provider: HttpPaymentProvid
         "order_id": str(payment.order_id),
         "payment_id": str(paid.payment_id),
         "amount": {"amount": "12.50", "currency": "USD"},
+        "attempt": 1,
+        "movement_key": "charge",
     }
 
 

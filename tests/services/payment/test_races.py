@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,11 +18,12 @@ from chassis.clients import Unavailable
 from chassis.database import Database
 from chassis.statements import locked
 from contracts.errors import ErrorCode, Refusal
+from contracts.money import Money
 from contracts.payments import PaymentStatus, ProcessPayment
 from services.payment import commands
 from services.payment.adapters import HttpPaymentProvider
 from services.payment.model import Payment
-from services.payment.ports import ChargeRequest, PaymentProvider, ProviderCharge
+from services.payment.ports import Capabilities, ChargeRequest, PaymentProvider, ProviderCharge, ProviderMovement
 from tests.conftest import changing, eventually
 from tests.services.payment.conftest import (
     Simulator,
@@ -41,6 +42,7 @@ ORDERS = [tuple(n in first for n in range(2 * STEPS)) for first in combinations(
 _WAITING = text("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
 Command = Callable[[PaymentProvider], Awaitable[Any]]
 Kind = Callable[[Database, ProcessPayment], Command]
+Answer = TypeVar("Answer")
 
 
 class Stepped:
@@ -81,7 +83,7 @@ class Stepped:
         finally:
             self._halted.set()
 
-    async def _through(self, call: Callable[[], Awaitable[ProviderCharge]]) -> ProviderCharge:
+    async def _through(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         await self._halt()
         try:
             return await call()
@@ -92,17 +94,27 @@ class Stepped:
         self._halted.set()
         await self._go.acquire()
 
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._provider.capabilities
+
     async def fingerprint(self, card_token: str) -> str:
         return await self._provider.fingerprint(card_token)
 
     async def charge(self, request: ChargeRequest) -> ProviderCharge:
         return await self._through(partial(self._provider.charge, request))
 
-    async def capture(self, reference: str) -> ProviderCharge:
-        return await self._through(partial(self._provider.capture, reference))
+    async def capture(self, reference: str, *, amount: Money, key: str, is_last: bool) -> ProviderCharge:
+        return await self._through(partial(self._provider.capture, reference, amount=amount, key=key, is_last=is_last))
 
     async def reverse(self, reference: str, reason: str) -> ProviderCharge:
         return await self._through(partial(self._provider.reverse, reference, reason))
+
+    async def refund(self, reference: str, *, amount: Money, key: str, reason: str) -> ProviderMovement:
+        return await self._through(partial(self._provider.refund, reference, amount=amount, key=key, reason=reason))
+
+    async def look(self, reference: str) -> ProviderCharge | None:
+        return await self._through(partial(self._provider.look, reference))
 
 
 def charging(database: Database, payment: ProcessPayment) -> Command:

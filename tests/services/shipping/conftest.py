@@ -19,7 +19,7 @@ from chassis.database import Database
 from services.shipping.adapters import HttpCarrier
 from services.shipping.app import ShippingSettings, build
 from simulators._webhooks import WebhookTarget
-from simulators.carrier import Settings, create_app
+from simulators.carrier import SIGNATURE, Settings, create_app
 from tests.conftest import Databases, TokenMint, eventually, running_api
 
 API_KEY = "key-of-the-tests"
@@ -77,7 +77,9 @@ class CarrierSimulator:
 
 @asynccontextmanager
 async def running_carrier(data_dir: Path, webhook_url: str | None = None) -> AsyncIterator[CarrierSimulator]:
-    target = WebhookTarget(url=webhook_url, secret=WEBHOOK_SECRET, first_wait=0.02, longest_wait=0.1) if webhook_url else None
+    target = None
+    if webhook_url:
+        target = WebhookTarget(url=webhook_url, secret=WEBHOOK_SECRET, header=SIGNATURE, first_wait=0.02, longest_wait=0.1)
     app = create_app(Settings(data_dir=data_dir, api_key=API_KEY, currency="USD", webhook=target))
     async with listening(app, "on") as url:
         headers = {"Authorization": f"Bearer {API_KEY}"}
