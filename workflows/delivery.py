@@ -231,6 +231,7 @@ class Delivery(OrderMessages):
         elif choice == WhenShort.DROP and len(awaited) < len(self._parcels.counting):
             self._progress.note("The customer does without the goods that are out of stock")
             await self._call_off(awaited, "Out of stock.", "")
+            await self._book_what_may_leave()
         elif awaited:
             self._wish_to_cancel(CancelRequest(reason="Goods are out of stock.", requested_by="customer"))
 
