@@ -94,10 +94,10 @@ def _money(played: Played) -> Iterator[str]:
     )
     if net != owed:
         yield f"{status}, and the customer has paid {net}: owed are {owed}"
-    held = [paid for paid in payments.payments.values() if paid.status in (PaymentStatus.INITIATED, PaymentStatus.AUTHORIZED)]
+    held = [paid for paid in payments.payments.values() if paid.status == PaymentStatus.INITIATED or paid.held_minor]
     if held:
-        yield f"{status}, and a payment is still {held[0].status}"
-    refunded = sum((paid.refunded.minor for paid in payments.payments.values() if paid.refunded), 0)
+        yield f"{status}, and a payment is still {held[0].status}, with {held[0].money(held[0].held_minor)} held"
+    refunded = sum(paid.refunded_minor for paid in payments.payments.values())
     if (record.refunded.minor if record.refunded else 0) != refunded:
         yield f"the record says that {record.refunded} went back; it was {Money.from_minor(refunded, currency)}"
 

@@ -15,15 +15,55 @@ FINAL = frozenset({PaymentStatus.DECLINED, PaymentStatus.VOIDED, PaymentStatus.R
 
 @dataclass
 class Paid:
-    """One payment. Without a customer it is a refund that came first: it forbids the late charge."""
+    """One attempt to pay; its sums are in minor units. Without a customer it is a refund that came first: it forbids the late
+    charge."""
 
-    status: PaymentStatus
     amount: Money
     customer_id: UUID | None = None
     wants_capture: bool = True
     review: tuple[str, ...] = ()
-    captured: Money | None = None
-    refunded: Money | None = None
+    is_asked: bool = False
+    """The processor has not answered yet."""
+    is_declined: bool = False
+    authorized_minor: int = 0
+    captured_minor: int = 0
+    refunded_minor: int = 0
+    voided_minor: int = 0
+    captures: dict[str, int] = field(default_factory=dict)
+    """By key."""
+    refunds: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def status(self) -> PaymentStatus:
+        if self.is_asked:
+            return PaymentStatus.INITIATED
+        if self.captured_minor > self.refunded_minor:
+            return PaymentStatus.CAPTURED
+        if self.held_minor:
+            return PaymentStatus.AUTHORIZED
+        if self.captured_minor:
+            return PaymentStatus.REFUNDED
+        return PaymentStatus.DECLINED if self.is_declined else PaymentStatus.VOIDED
+
+    @property
+    def held_minor(self) -> int:
+        return self.authorized_minor - self.captured_minor - self.voided_minor
+
+    @property
+    def captured(self) -> Money:
+        return self.money(self.captured_minor)
+
+    @property
+    def refunded(self) -> Money:
+        return self.money(self.refunded_minor)
+
+    def money(self, minor: int) -> Money:
+        return Money.from_minor(minor, self.amount.currency)
+
+    def take(self, minor: int, *, is_last: bool) -> None:
+        self.captured_minor += minor
+        if is_last:
+            self.voided_minor += self.held_minor
 
 
 @dataclass
@@ -33,6 +73,8 @@ class Bank:
     declines: bool = False
     holds: bool = False
     """It answers "authorized", and wants a review."""
+    multi_capture: bool = True
+    """It can take what it holds in several captures; if not, the first one is the last."""
 
 
 @dataclass
@@ -47,11 +89,9 @@ class Payments:
     def ask(self, command: ProcessPayment) -> Paid:
         """The payment's row, written before the processor is asked. Refusals: validation_failed, conflict."""
         amount = command.amount
-        if amount.minor < 1 or Money.from_minor(amount.minor, amount.currency) != amount:
-            raise Refusal(
-                ErrorCode.VALIDATION_FAILED, "The amount must be positive, in whole units of its currency's smallest coin."
-            )
-        new = Paid(PaymentStatus.INITIATED, amount, command.customer_id, command.capture and not self.review, self.review)
+        _payable(amount)
+        capture = command.capture and not self.review
+        new = Paid(amount, command.customer_id, capture, self.review, is_asked=True)
         payment = self.payments.setdefault((command.order_id, command.attempt), new)
         if payment.customer_id is not None and (payment.customer_id, payment.amount) != (command.customer_id, amount):
             raise Refusal(ErrorCode.CONFLICT, "This attempt to pay the order was made with another amount or customer.")
@@ -60,62 +100,120 @@ class Payments:
     def process(self, command: ProcessPayment) -> contract.Payment:
         """Refusals: payment_declined, payment_reversed, conflict, validation_failed."""
         payment = self.ask(command)
-        if payment.status == PaymentStatus.INITIATED:
-            if self.bank.declines:
-                payment.status = PaymentStatus.DECLINED
-            elif self.bank.holds or not payment.wants_capture:
-                payment.status = PaymentStatus.AUTHORIZED
-            else:
-                payment.status, payment.captured = PaymentStatus.CAPTURED, payment.amount
+        if payment.is_asked:
+            payment.is_asked = False
+            payment.is_declined = self.bank.declines
+            if not payment.is_declined:
+                payment.authorized_minor = payment.amount.minor
+                if payment.wants_capture and not self.bank.holds:
+                    payment.captured_minor = payment.amount.minor
         return self._taken(command.order_id, command.attempt)
 
     def capture(self, command: CapturePayment) -> contract.Payment:
-        """Refusals: payment_declined, payment_reversed, not_found."""
-        payment = self.payments.get((command.order_id, command.attempt))
-        if payment is None:
-            raise Refusal(ErrorCode.NOT_FOUND, "No payment was asked for under this order and attempt.")
-        if payment.status == PaymentStatus.INITIATED:
+        """Refusals: payment_declined, payment_reversed, not_found, not_held, conflict, validation_failed."""
+        payment = self._known(command)
+        if payment.is_asked:
             raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
-        if payment.status == PaymentStatus.AUTHORIZED:
+        if command.key in payment.captures:
+            _require_same(command, payment.money(payment.captures[command.key]))
+        elif command.amount is not None or payment.held_minor:
+            if payment.status in FINAL:
+                return self._taken(command.order_id, command.attempt)
+            minor = payment.held_minor if command.amount is None else _of_same_currency(command.amount, payment)
+            if minor > payment.held_minor:
+                raise Refusal(ErrorCode.NOT_HELD, "Less is held.")
             if self.bank.declines:
-                payment.status = PaymentStatus.DECLINED
+                payment.is_declined = True
+                payment.voided_minor += payment.held_minor
+                if payment.status != PaymentStatus.DECLINED:
+                    raise Refusal(ErrorCode.NOT_HELD, "The bank has let go of what was held.")
             else:
-                payment.status, payment.captured = PaymentStatus.CAPTURED, payment.amount
-        return self._taken(command.order_id, command.attempt)
+                payment.captures[command.key] = minor
+                payment.take(minor, is_last=command.is_last or not self.bank.multi_capture)
+        if command.amount is None:
+            return self._taken(command.order_id, command.attempt)
+        self._require_not_declined(payment)
+        return self._reply(command.order_id, command.attempt, command.amount)
 
     def refund(self, command: RefundPayment) -> contract.Payment:
-        """Refund what was captured, void what is held, forbid what has not arrived."""
-        tombstone = Paid(PaymentStatus.VOIDED, Money.zero(command.currency))
-        payment = self.payments.setdefault((command.order_id, command.attempt), tombstone)
-        if payment.status == PaymentStatus.CAPTURED:
-            payment.status, payment.refunded = PaymentStatus.REFUNDED, payment.amount
-        elif payment.status not in FINAL:
-            payment.status = PaymentStatus.VOIDED
+        """Refund what was captured, void what is held, forbid what has not arrived; or give some of it back.
+
+        Refusals, with an amount only: not_found, conflict, validation_failed."""
+        if command.amount is not None:
+            return self._refund_part(command, command.amount)
+        payment = self.payments.setdefault((command.order_id, command.attempt), Paid(Money.zero(command.currency)))
+        payment.is_asked = False
+        payment.voided_minor += payment.held_minor
+        payment.refunded_minor = payment.captured_minor
         return self._reply(command.order_id, command.attempt)
+
+    def _refund_part(self, command: RefundPayment, amount: Money) -> contract.Payment:
+        payment = self._known(command)
+        if payment.is_asked:
+            raise Unavailable("It is not known yet whether the money was taken; the charge must be repeated first.")
+        if command.key in payment.refunds:
+            _require_same(command, payment.money(payment.refunds[command.key]))
+        else:
+            minor = _of_same_currency(amount, payment)
+            if minor > payment.captured_minor - payment.refunded_minor:
+                raise Refusal(ErrorCode.CONFLICT, "Less was taken and not given back.")
+            payment.refunds[command.key] = minor
+            payment.refunded_minor += minor
+        return self._reply(command.order_id, command.attempt, amount)
 
     def net(self, order_id: UUID, currency: str) -> Money:
         """Captured - refunded of all attempts of an order."""
         total = Money.zero(currency)
         for (payer, _), payment in self.payments.items():
             if payer == order_id:
-                total = total + (payment.captured or Money.zero(currency)) - (payment.refunded or Money.zero(currency))
+                total = total + payment.captured - payment.refunded if payment.captured_minor else total
         return total
 
-    def _taken(self, order_id: UUID, attempt: int) -> contract.Payment:
-        status = self.payments[order_id, attempt].status
-        if status == PaymentStatus.DECLINED:
+    def _known(self, command: CapturePayment | RefundPayment) -> Paid:
+        payment = self.payments.get((command.order_id, command.attempt))
+        if payment is None:
+            raise Refusal(ErrorCode.NOT_FOUND, "No payment was asked for under this order and attempt.")
+        return payment
+
+    def _require_not_declined(self, payment: Paid) -> None:
+        if payment.status == PaymentStatus.DECLINED:
             raise Refusal(ErrorCode.PAYMENT_DECLINED, "The bank declined the payment.", extra={"decline_code": "card_declined"})
-        if status in FINAL:
+
+    def _taken(self, order_id: UUID, attempt: int) -> contract.Payment:
+        payment = self.payments[order_id, attempt]
+        self._require_not_declined(payment)
+        if payment.status in FINAL:
             raise Refusal(ErrorCode.PAYMENT_REVERSED, "The payment was reversed; nothing is or will be taken under it.")
         return self._reply(order_id, attempt)
 
-    def _reply(self, order_id: UUID, attempt: int) -> contract.Payment:
+    def _reply(self, order_id: UUID, attempt: int, moved: Money | None = None) -> contract.Payment:
         payment = self.payments[order_id, attempt]
         return contract.Payment(
             payment_id=uuid5(ORDERS, f"payment {order_id} {attempt}"),
             order_id=order_id,
             status=payment.status,
             amount=payment.amount,
-            refunded=payment.refunded or Money.zero(payment.amount.currency),
+            refunded=payment.refunded,
+            captured=payment.captured,
+            moved=moved,
             review=payment.review,
         )
+
+
+def _payable(amount: Money) -> int:
+    """In minor units. Refusal: validation_failed."""
+    if amount.minor < 1 or Money.from_minor(amount.minor, amount.currency) != amount:
+        raise Refusal(ErrorCode.VALIDATION_FAILED, "The amount must be positive, in whole units of its currency's smallest coin.")
+    return amount.minor
+
+
+def _of_same_currency(amount: Money, payment: Paid) -> int:
+    if amount.currency != payment.amount.currency:
+        raise Refusal(ErrorCode.CONFLICT, "The payment is in another currency.")
+    return _payable(amount)
+
+
+def _require_same(command: CapturePayment | RefundPayment, earlier: Money) -> None:
+    """A repeated key must ask for the same. Refusal: conflict."""
+    if command.amount is not None and command.amount != earlier:
+        raise Refusal(ErrorCode.CONFLICT, "Another amount was asked for under this key.")

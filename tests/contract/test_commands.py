@@ -166,9 +166,52 @@ class Card:
         currency = self.amount.currency
         return await self._answer(RefundPayment(order_id=self.order_id, attempt=attempt, currency=currency, reason="test"))
 
+    async def capture_part(self, minor: int, key: str, *, is_last: bool = False) -> Any:
+        amount = Money.from_minor(minor, self.amount.currency)
+        command = CapturePayment(order_id=self.order_id, amount=amount, key=key, is_last=is_last)
+        return await self._sums(command)
+
+    async def refund_part(self, minor: int, key: str) -> Any:
+        amount = Money.from_minor(minor, self.amount.currency)
+        return await self._sums(RefundPayment(order_id=self.order_id, amount=amount, key=key, reason="test"))
+
+    async def _sums(self, command: BaseModel) -> Any:
+        """Status, what was taken, what went back, and what the command itself moved, in minor units."""
+        reply = await answer(self._party, command)
+        if not isinstance(reply, Payment):
+            return reply
+        assert reply.captured is not None
+        assert reply.moved is not None
+        return reply.status, reply.captured.minor, reply.refunded.minor, reply.moved.minor
+
     async def _answer(self, command: BaseModel) -> Any:
         reply = await answer(self._party, command)
         return (reply.status, reply.amount, reply.refunded) if isinstance(reply, Payment) else reply
+
+
+@pytest.mark.parametrize("currency", AMOUNTS)
+async def test_money_moves_in_parts_under_keys(party: Party, currency: str) -> None:
+    card = Card(party, currency)
+    all_of_it = card.amount.minor
+    assert await card.capture_part(1, "parcel-1") == E.NOT_FOUND
+    assert await card.refund_part(1, "line-1") == E.NOT_FOUND
+    await card.process(capture=False)
+    assert await card.refund_part(1, "line-1") == E.CONFLICT
+    for _ in range(2):
+        assert await card.capture_part(2, "parcel-1") == (P.CAPTURED, 2, 0, 2)
+    assert await card.capture_part(3, "parcel-1") == E.CONFLICT
+    assert await card.capture_part(all_of_it, "parcel-2") == E.NOT_HELD
+    for _ in range(2):
+        assert await card.refund_part(1, "line-1") == (P.CAPTURED, 2, 1, 1)
+    assert await card.refund_part(2, "line-2") == E.CONFLICT
+    assert await card.refund_part(1, "line-2") == (P.AUTHORIZED, 2, 2, 1)
+    assert await card.capture_part(3, "parcel-2", is_last=True) == (P.CAPTURED, 5, 2, 3)
+    assert await card.capture_part(1, "parcel-3") == E.NOT_HELD
+    assert await card.capture() == (P.CAPTURED, card.amount, Money.from_minor(2, currency))
+    assert await card.refund() == (P.REFUNDED, card.amount, Money.from_minor(5, currency))
+    assert await card.capture_part(1, "parcel-4") == E.PAYMENT_REVERSED
+    assert await card.capture_part(3, "parcel-2") == (P.REFUNDED, 5, 5, 3)
+    assert await card.refund_part(1, "line-3") == E.CONFLICT
 
 
 @pytest.mark.parametrize("currency", AMOUNTS)

@@ -1,11 +1,14 @@
 """Payment's commands, a bank between their transactions, and what always holds of money."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from itertools import groupby
 from random import Random
+from typing import Any, TypeVar
 from uuid import UUID
 
 from chassis.clients import Unavailable
@@ -23,6 +26,7 @@ from services.payment.ports import (
     PaymentProvider,
     ProviderCharge,
     ProviderMovement,
+    ProviderMovementState,
     ProviderStatus,
 )
 from tests.races.machine import Command, Rows, Subject, seeded_uuid, stop
@@ -31,54 +35,118 @@ ORDERS_AT_ONCE = 3
 """So many payments of a customer are taken without a person looking at them."""
 VELOCITY = Velocity(timedelta(hours=24), orders=ORDERS_AT_ONCE, total=Money(amount=Decimal(100_000)))
 _S = ProviderStatus
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class Account:
+    """What the bank knows of one reference, in minor units."""
+
+    amount: int = 0
+    held: int = 0
+    captured: int = 0
+    refunded: int = 0
+    fixed: ProviderStatus | None = None
+    """Declined, or reversed before it came."""
+    moves: dict[tuple[str, str], ProviderMovement] = field(default_factory=dict)
+    """By kind and key."""
+
+    @property
+    def status(self) -> ProviderStatus:
+        if self.fixed is not None:
+            return self.fixed
+        if self.held:
+            return _S.AUTHORIZED
+        if not self.captured:
+            return _S.VOIDED
+        return _S.REFUNDED if self.captured == self.refunded else _S.CAPTURED
+
+    def told(self, movement: ProviderMovement | None = None) -> ProviderCharge:
+        captured, refunded = _usd(self.captured), _usd(self.refunded)
+        amount = _usd(self.amount) if self.fixed is None else None
+        decline = Decline("card_declined", "no") if self.fixed == _S.DECLINED else None
+        return ProviderCharge(self.status, "ch_1", amount, decline, captured, refunded, movement=movement)
+
+    def move(self, kind: str, key: str, minor: int, room: int) -> ProviderMovement:
+        """Once under a key, if there is room; a refusal is kept, too."""
+        refused = (kind == "refund" and minor > room) or not room
+        state = ProviderMovementState.FAILED if refused else ProviderMovementState.SUCCEEDED
+        known = self.moves.get((kind, key))
+        if known is not None:
+            return known
+        assert refused or minor <= room, f"{minor} of {room} that are left"
+        if kind == "refund" or not refused:
+            self.moves[kind, key] = ProviderMovement(f"mv_{len(self.moves)}", state, _usd(minor))
+        return self.moves.get((kind, key), ProviderMovement(None, state, _usd(minor), "not_capturable"))
 
 
 @dataclass
 class Bank(PaymentProvider):
     """What a provider promises, without a network. Now and then an answer is lost."""
 
-    charges: dict[str, ProviderCharge] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
     random: Random | None = None
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(multi_capture=False, partial_capture=False)
+        return Capabilities(multi_capture=True, partial_capture=True)
 
     async def fingerprint(self, card_token: str) -> str:
         return 64 * "c"
 
     async def charge(self, request: ChargeRequest) -> ProviderCharge:
         await stop("the bank is asked to charge")
-        status = _S.DECLINED if "declined" in request.card_token else _S.CAPTURED if request.capture else _S.AUTHORIZED
-        decline = Decline("card_declined", "no") if status == _S.DECLINED else None
-        charge = self.charges.setdefault(request.reference, ProviderCharge(status, "ch_1", request.amount, decline))
-        return await self._answer(charge)
+        if request.reference not in self.accounts:
+            account = self.accounts[request.reference] = Account(request.amount.minor)
+            if "declined" in request.card_token:
+                account.fixed = _S.DECLINED
+            elif request.capture:
+                account.captured = account.amount
+            else:
+                account.held = account.amount
+        return await self._answered(self.accounts[request.reference].told())
 
     async def capture(self, reference: str, *, amount: Money, key: str, is_last: bool) -> ProviderCharge:
         await stop("the bank is asked to capture")
-        charge = self.charges[reference]
-        if charge.status == _S.AUTHORIZED:
-            charge = self.charges[reference] = replace(charge, status=_S.CAPTURED)
-        return await self._answer(charge)
+        account = self.accounts[reference]
+        is_new = ("capture", key) not in account.moves
+        moved = account.move("capture", key, amount.minor, account.held)
+        if is_new and moved.state == ProviderMovementState.SUCCEEDED:
+            account.captured += amount.minor
+            account.held = 0 if is_last else account.held - amount.minor
+        return await self._answered(account.told(moved))
+
+    async def refund(self, reference: str, *, amount: Money, key: str, reason: str) -> ProviderMovement:
+        await stop("the bank is asked to refund")
+        account = self.accounts[reference]
+        is_new = ("refund", key) not in account.moves
+        moved = account.move("refund", key, amount.minor, account.captured - account.refunded)
+        if is_new and moved.state == ProviderMovementState.SUCCEEDED:
+            account.refunded += amount.minor
+        return await self._answered(moved)
 
     async def reverse(self, reference: str, reason: str) -> ProviderCharge:
         await stop("the bank is asked to reverse")
-        charge = self.charges.setdefault(reference, ProviderCharge(_S.REVERSED))
-        reversed_ = {_S.CAPTURED: _S.REFUNDED, _S.AUTHORIZED: _S.VOIDED}
-        charge = self.charges[reference] = replace(charge, status=reversed_.get(charge.status, charge.status))
-        return await self._answer(charge)
-
-    async def refund(self, reference: str, *, amount: Money, key: str, reason: str) -> ProviderMovement:
-        raise NotImplementedError  # no command of these races gives back a part
+        account = self.accounts.setdefault(reference, Account(fixed=_S.REVERSED))
+        account.held = 0
+        if left := account.captured - account.refunded:
+            account.moves["refund", "reversal"] = ProviderMovement("mv_r", ProviderMovementState.SUCCEEDED, _usd(left))
+            account.refunded = account.captured
+        return await self._answered(account.told(account.moves.get(("refund", "reversal"))))
 
     async def look(self, reference: str) -> ProviderCharge | None:
-        return self.charges.get(reference)
+        account = self.accounts.get(reference)
+        return account.told() if account else None
 
-    async def _answer(self, charge: ProviderCharge) -> ProviderCharge:
+    async def _answered(self, answer: Answer) -> Answer:
         await stop("the bank answers")
         if self.random is not None and self.random.random() < 0.15:
             raise Unavailable("the answer was lost")
-        return charge
+        return answer
+
+
+def _usd(minor: int) -> Money:
+    return Money.from_minor(minor, "USD")
 
 
 @dataclass(frozen=True)
@@ -124,6 +192,26 @@ def refund(till: Till, random: Random) -> Command:
     return lambda database: commands.refund_payment(database, till.bank, command)
 
 
+def capture_part(till: Till, random: Random) -> Command:
+    command = CapturePayment(
+        order_id=random.choice(till.orders[:3]),
+        amount=_usd(random.choice((500, 750))),
+        key=random.choice(("parcel-1", "parcel-2", "parcel-3")),
+        is_last=random.random() < 0.3,
+    )
+    return lambda database: commands.capture_payment(database, till.bank, command)
+
+
+def refund_part(till: Till, random: Random) -> Command:
+    command = RefundPayment(
+        order_id=random.choice(till.orders[:3]),
+        amount=_usd(random.choice((500, 750))),
+        key=random.choice(("line-1", "line-2", "line-3")),
+        reason="test",
+    )
+    return lambda database: commands.refund_payment(database, till.bank, command)
+
+
 def forget(till: Till, random: Random) -> Command:
     event = OrderForgotten(order_id=random.choice(till.orders), customer_id=till.customer)
     return lambda database: in_transaction(database, lambda work: commands.forget_order(work, event))
@@ -132,52 +220,68 @@ def forget(till: Till, random: Random) -> Command:
 COMMANDS: dict[str, Callable[[Till, Random], Command]] = {
     "process": process,
     "capture": capture,
+    "capture_part": capture_part,
     "refund": refund,
+    "refund_part": refund_part,
     "forget": forget,
 }
 
-_TAKEN = {"CAPTURED": (1, 0), "REFUNDED": (1, 1)}
-"""How often the money of a payment was captured and refunded, by its status."""
-
 
 def broken(rows: Rows, till: Till) -> Sequence[str]:
-    """One row for each order, whose money moved once: by ledger, events and bank. Nobody gets past the velocity."""
+    """One row for each order and attempt, whose money moved once under each key: by sums, movements, ledger, events and bank.
+    Nobody gets past the velocity."""
     wrong = []
-    moved = Counter((row["payment_id"], row["kind"].upper()) for row in rows["transactions"])
-    told: Counter[tuple[str, str]] = Counter()
-    given_back: Counter[str] = Counter()
-    for event in rows["outbox"]:
-        kind, data = event["envelope"]["type"], event["envelope"]["data"]
-        told[data["payment_id"], kind] += 1
-        if kind == "RefundProcessed":
-            given_back[data["payment_id"]] += int(Decimal(data["amount"]["amount"]) * 100)
     if doubled := [
         key for key, times in Counter((row["order_id"], row["attempt"]) for row in rows["payments"]).items() if times > 1
     ]:
         wrong.append(f"more than one payment of {doubled}")
+    payment_of = {row["movement_id"]: row["payment_id"] for row in rows["movements"]}
+    moved, ledger, told = _Sums(), _Sums(), _Sums()
+    for row in rows["movements"]:
+        if row["state"] == "SUCCEEDED":
+            moved[row["payment_id"], row["kind"]] += row["amount_minor"]
+        if row["state"] == "PENDING":
+            wrong.append(f"nobody knows what became of {row['kind']} {row['key']}")
+    for movement, entries in groupby(sorted(rows["ledger_entries"], key=_movement), _movement):
+        parts = list(entries)
+        if sum(entry["amount_minor"] for entry in parts):
+            wrong.append(f"entries that do not balance: {parts}")
+        for entry in parts:
+            ledger[payment_of[movement], entry["account"]] += entry["amount_minor"]
+    for event in rows["outbox"]:
+        kind, data = event["envelope"]["type"], event["envelope"]["data"]
+        told[data["payment_id"], kind] += int(Decimal(data["amount"]["amount"]) * 100)
     for payment in rows["payments"]:
         identity, status = payment["payment_id"], payment["status"]
-        captures, refunds = _TAKEN.get(status, (0, 0))
-        if (moved[identity, "CAPTURE"], moved[identity, "REFUND"]) != (captures, refunds):
-            wrong.append(f"{status}, and the ledger has {dict(moved)}")
-        if payment["refunded_minor"] != refunds * payment["amount_minor"]:
-            wrong.append(f"{status}, and {payment['refunded_minor']} were refunded")
-        if told[identity, "PaymentProcessed"] != captures or given_back[identity] != payment["refunded_minor"]:
-            wrong.append(f"{status}, and the events say {dict(told)}")
-        if any(times > 1 for (of, _), times in told.items() if of == identity):
-            wrong.append(f"an event was told twice: {dict(told)}")
-        at_bank = till.bank.charges.get(payment["provider_reference"])
-        known = "VOIDED" if at_bank is None or at_bank.status == _S.REVERSED else at_bank.status.upper()
-        if known != status:
-            wrong.append(f"{status} here, {known} at the bank")
+        sums = {name: payment[f"{name}_minor"] for name in ("captured", "refunded", "voided")}
+        taken, back, let_go = (moved[identity, kind] for kind in ("capture", "refund", "void"))
+        if (sums["captured"], sums["refunded"], sums["voided"]) != (taken, back, let_go):
+            wrong.append(f"{status} with {sums}, and {taken}, {back}, {let_go} were moved")
+        held = payment["authorized_minor"] - taken - let_go
+        if (ledger[identity, "provider"], ledger[identity, "held"]) != (taken - back, held):
+            wrong.append(f"{status} with {sums}, and the ledger has {dict(ledger)}")
+        if (told[identity, "PaymentProcessed"], told[identity, "RefundProcessed"]) != (taken, back):
+            wrong.append(f"{status} with {sums}, and the events say {dict(told)}")
+        at_bank = till.bank.accounts.get(payment["provider_reference"], Account(fixed=_S.REVERSED))
+        if (at_bank.captured, at_bank.refunded, at_bank.held) != (taken, back, held):
+            wrong.append(f"{status} with {sums}, and the bank has {at_bank}")
+        if status == "DECLINED" and at_bank.status != _S.DECLINED:
+            wrong.append(f"{status} here, {at_bank.status} at the bank")
     seen = [row for row in rows["payments"] if not row["review"] and row["status"] not in ("DECLINED", "VOIDED")]
     if len(seen) > ORDERS_AT_ONCE:
         wrong.append(f"{len(seen)} payments at once were not looked at")
     return wrong
 
 
-def restore(till: Till, charges: dict[str, ProviderCharge]) -> None:
-    till.bank.charges = dict(charges)
+_Sums = Counter[tuple[str, str]]
+
+
+def _movement(entry: Mapping[str, Any]) -> Any:
+    return entry["movement_id"]
+
+
+def restore(till: Till, accounts: dict[str, Account]) -> None:
+    till.bank.accounts = deepcopy(accounts)
 
 
 SUBJECT = Subject(
@@ -186,6 +290,6 @@ SUBJECT = Subject(
     COMMANDS,
     broken,
     loose=frozenset(COMMANDS),
-    save=lambda till: dict(till.bank.charges),
+    save=lambda till: deepcopy(till.bank.accounts),
     restore=restore,
 )

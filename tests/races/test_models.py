@@ -46,7 +46,19 @@ from tests.races.machine import Arena, Subject
 ORDERS = [UUID(int=0x5EED << 112 | number) for number in range(3)]
 order_ids = st.sampled_from(ORDERS)
 parcels = st.integers(1, 2)
-COMPARED = {"status", "parcel", "warehouse_id", "lines", "parcels", "dropped", "amount", "refunded", "outcome"}
+COMPARED = {
+    "status",
+    "parcel",
+    "warehouse_id",
+    "lines",
+    "parcels",
+    "dropped",
+    "amount",
+    "refunded",
+    "captured",
+    "moved",
+    "outcome",
+}
 """What of a reply is compared: not ids, which the service makes up."""
 
 
@@ -260,6 +272,22 @@ class PaymentMachine(Both):
     @rule(order_id=order_ids, attempt=parcels)
     def refund(self, order_id: UUID, attempt: int) -> None:
         command = RefundPayment(order_id=order_id, attempt=attempt, reason="test")
+        self.compare(lambda: self.model.refund(command), payment_commands.refund_payment(self.database, self.bank, command))
+
+    amounts = st.sampled_from([100, 250, 500, 750, 1250, 2000, 0])
+    keys = st.sampled_from(["a", "b", "c"])
+
+    @rule(order_id=order_ids, attempt=parcels, minor=amounts, key=keys, is_last=st.booleans())
+    def capture_part(self, order_id: UUID, attempt: int, minor: int, key: str, is_last: bool) -> None:
+        amount = Money.from_minor(minor, "USD")
+        command = CapturePayment(order_id=order_id, attempt=attempt, amount=amount, key=key, is_last=is_last)
+        self.model.bank.declines = False
+        self.compare(lambda: self.model.capture(command), payment_commands.capture_payment(self.database, self.bank, command))
+
+    @rule(order_id=order_ids, attempt=parcels, minor=amounts, key=keys)
+    def refund_part(self, order_id: UUID, attempt: int, minor: int, key: str) -> None:
+        amount = Money.from_minor(minor, "USD")
+        command = RefundPayment(order_id=order_id, attempt=attempt, amount=amount, key=key, reason="test")
         self.compare(lambda: self.model.refund(command), payment_commands.refund_payment(self.database, self.bank, command))
 
 
