@@ -315,7 +315,7 @@ class Delivery(OrderMessages):
         """Give the money back for goods that did not arrive; those that came back go on the shelf."""
         saga = self._saga
         saga.forget()
-        saga.add(self._refund_of([parcel], f"parcel {trouble}"))
+        saga.add(*self._refunds_of([parcel], f"parcel {trouble}"))
         if restock:
             saga.add(Undo(steps.restock_inventory(self._order, parcel)))
         done = await saga.compensate()
@@ -359,7 +359,7 @@ class Delivery(OrderMessages):
         saga = self._saga
         saga.forget()
         saga.add(*[steps.release_inventory(self._order, parcel, self._label(parcel)) for parcel in parcels])
-        saga.add(self._refund_of(parcels, why))
+        saga.add(*self._refunds_of(parcels, why))
         done = await saga.compensate()
         for parcel in parcels:
             parcel.status = ParcelStatus.CANCELLED
@@ -368,13 +368,14 @@ class Delivery(OrderMessages):
         self._derive(f"{_named(parcels)} cancelled; refunded {self._parcels.price_of(parcels)}", None, detail=why)
         self._list_troubles()
 
-    def _refund_of(self, parcels: Sequence[Parcel], why: str) -> Undo:
-        """The undo that gives back what these parcels cost, or all that was paid, if there are no others."""
+    def _refunds_of(self, parcels: Sequence[Parcel], why: str) -> list[Undo]:
+        """What gives back the price of these parcels, or all that was paid, if there are no others; nothing, if they were free."""
         order, attempt = self._order, self._attempt
         if not self._parcels.is_parted:
-            return Undo(steps.refund_payment(order, attempt, why))
+            return [Undo(steps.refund_payment(order, attempt, why))]
         key = "-".join(["parcel", *(str(parcel.number) for parcel in parcels)])
-        return Undo(steps.refund_part(order, attempt, self._parcels.price_of(parcels), key, why))
+        price = self._parcels.price_of(parcels)
+        return [Undo(steps.refund_part(order, attempt, price, key, why))] if price.minor else []
 
     def _note_refund(self, done: Mapping[str, Any]) -> None:
         """Keep what went back, by the results of undos."""

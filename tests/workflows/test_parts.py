@@ -10,6 +10,7 @@ from contracts.errors import ErrorCode
 from contracts.inventory import ReservationStatus, StockUpdate, WhenShort
 from contracts.orders import Delivery, OrderState, OrderStatus, PlaceOrder
 from contracts.parcels import ParcelStatus, Trouble
+from contracts.pricing import LineAmounts
 from contracts.shipments import ShipmentStatus
 from testing.model import World
 from testing.model.world import refused
@@ -394,6 +395,21 @@ async def test_i10_who_cancels_when_a_part_has_left_does_not_wait_for_the_rest_a
             assert (await saga.handle.result()).status == OrderStatus.COMPLETED
     assert net(world, order) == MILK
     assert world.inventory.promises[order.order_id, 2].status == ReservationStatus.RELEASED
+
+
+async def test_i10_nothing_goes_back_for_goods_that_cost_nothing(begin: Begin) -> None:
+    milk, cheese = place_order().lines
+    free = cheese.model_copy(update={"amounts": LineAmounts(items=CHEESE, discount=CHEESE)})
+    world, order = without_cheese(), order_in_parts(when_short=WhenShort.ASK, lines=(milk, free), total=milk.total)
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            await saga.update("answer_shortage", {"choice": "drop"})
+            await parcels_are(saga, ParcelStatus.BOOKED, ParcelStatus.CANCELLED)
+            await saga.report("DISPATCHED", "DELIVERED")
+            assert (await saga.handle.result()).status == OrderStatus.COMPLETED
+    assert net(world, order) == MILK
+    assert "RefundPayment" not in world.calls
 
 
 async def test_a_parcel_that_cannot_be_booked_later_is_called_off_alone(begin: Begin) -> None:
