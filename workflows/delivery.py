@@ -75,6 +75,8 @@ class Delivery(OrderMessages):
             if self._is_long() and not self._has_message() and self._is_notified():
                 await self._go_on_in_another_run()
         watching.cancel()
+        while self._reports:  # that came while the order ended: what comes back is put on the shelf
+            await shielded(self._heed(self._reports.pop(0)))
         if self._notifying:
             await shielded(_finished(self._notifying))
 
@@ -369,7 +371,7 @@ class Delivery(OrderMessages):
         self._list_troubles()
 
     def _refunds_of(self, parcels: Sequence[Parcel], why: str) -> list[Undo]:
-        """What gives back the price of these parcels, or all that was paid, if there are no others; nothing, if they were free."""
+        """What gives back the price of these parcels, or all that was paid if there are no others; nothing, if they were free."""
         order, attempt = self._order, self._attempt
         if not self._parcels.is_parted:
             return [Undo(steps.refund_payment(order, attempt, why))]

@@ -1,5 +1,6 @@
 """Orders in parts: several parcels, each dispatched, delivered, lost or called off by itself; goods that are waited for."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -410,6 +411,20 @@ async def test_i10_nothing_goes_back_for_goods_that_cost_nothing(begin: Begin) -
             assert (await saga.handle.result()).status == OrderStatus.COMPLETED
     assert net(world, order) == MILK
     assert "RefundPayment" not in world.calls
+
+
+async def test_i10_an_order_is_over_when_what_has_not_arrived_is_cancelled(begin: Begin) -> None:
+    world, order = without_cheese(), order_in_parts(when_short=WhenShort.WAIT)
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            await saga.report("DISPATCHED", "DELIVERED")
+            await parcels_are(saga, ParcelStatus.DELIVERED, ParcelStatus.AWAITED)
+            reply = await saga.handle.execute_update("cancel", {"reason": "enough", "requested_by": "customer"})
+            state = await asyncio.wait_for(saga.handle.result(), timeout=60)
+    assert (reply["status"], reply["refunded"]["amount"]) == (OrderStatus.COMPLETED, "18.00")
+    assert state.status == OrderStatus.COMPLETED
+    assert net(world, order) == MILK
 
 
 async def test_a_parcel_that_cannot_be_booked_later_is_called_off_alone(begin: Begin) -> None:
