@@ -169,7 +169,8 @@ class Parcels:
             )
         if reservation.dropped:
             self._add(Parcel(self._tried + 1, take.of(map(_missing, reservation.dropped)), _S.CANCELLED))
-        self.is_parted = len(self._all) > 1 or bool(self.awaited)
+        # Whether goods are still awaited may differ when this is done again after a lost task that has told of it.
+        self.is_parted = len(self._all) > 1 or self._order.when_short in (WhenShort.WAIT, WhenShort.ASK)
 
     def recall(self, undone: Mapping[str, Any]) -> None:
         """Take the plan that inventory released, if it was made in a task that was lost, and its record may have been told."""

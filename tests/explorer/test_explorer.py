@@ -138,6 +138,17 @@ FOUND: dict[str, Story] = {
         "message 1": "cancel the workflow, after 5 s",
         "carrier of parcel 1": "is quick",
     },
+    "f17_goods_arrive_after_a_lost_task_had_told_that_they_are_awaited": {
+        "shelves": "nothing at all",
+        "when short": "ask",
+        "goods arrive": "at once",
+        "task 1 is lost": "after 2 local activities",
+    },
+    "f18_a_cancel_of_a_part_in_trouble_when_the_rest_has_arrived": {
+        "shelves": "a warehouse for each line",
+        "message 6": "cancel, after 899975 s",
+        "carrier of parcel 2": "picks up after 20 days",
+    },
     "s1_a_declined_order_whose_task_is_lost": {
         "ProcessPayment 1": "refused: payment_declined",
         "task 1 is lost": "at the end",
