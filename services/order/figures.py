@@ -115,7 +115,7 @@ def in_flight(rows: Sequence[Mapping[str, Any]]) -> Sequence[Metric]:
     for status in IN_FLIGHT:
         row = found.get(status)
         orders.add_metric([status], row["orders"] if row else 0)
-        oldest.add_metric([status], _ago(row["since"]) if row else 0)
+        oldest.add_metric([status], _ago(row["since"]) if row and row["since"] else 0)
     return orders, oldest
 
 
