@@ -232,6 +232,45 @@ class ChargeRow(NamedTuple):
     created_at: datetime
 
 
+class RefundRow(NamedTuple):
+    """A refund, as the payment service has it, or as the provider does."""
+
+    reference: str
+    """Of its charge."""
+    provider_id: str | None
+    """None of ours: the provider has not told it yet, or refused to take the refund on."""
+    state: str
+    """`PENDING`, `SUCCEEDED`, `FAILED`; at the provider the same in small letters."""
+    amount: int
+    currency: str
+    updated_at: datetime
+    key: str = ""
+    """Of ours, without the number of its tries."""
+    failure: str | None = None
+
+
+class DisputeRow(NamedTuple):
+    """A dispute, as the payment service has it, or as the provider does."""
+
+    reference: str
+    """Of its charge."""
+    provider_id: str
+    state: str
+    """`open`, `won`, `lost`."""
+    amount: int
+    currency: str
+    updated_at: datetime
+
+
+class DebtRow(NamedTuple):
+    """An entry of the list of what the shop owes, settled or not."""
+
+    kind: str
+    reference: str | None
+    subject: str
+    """Of a refund, its key; of others the provider's name for it."""
+
+
 class StockRow(NamedTuple):
     """One product at one warehouse, from four sides: the stock row, the movements, and the reservations, open and ended."""
 
@@ -417,6 +456,13 @@ class Books:
     prices: Sequence[PriceRow] = ()
     payments: Sequence[PaymentRow] = ()
     charges: Sequence[ChargeRow] = ()
+    refunds: Sequence[RefundRow] = ()
+    """Ours."""
+    provider_refunds: Sequence[RefundRow] = ()
+    disputes: Sequence[DisputeRow] = ()
+    """Ours."""
+    provider_disputes: Sequence[DisputeRow] = ()
+    debts: Sequence[DebtRow] = ()
     stock: Sequence[StockRow] = ()
     reservations: Sequence[ReservationRow] = ()
     waiting: Sequence[WaitingRow] = ()

@@ -78,6 +78,16 @@ select p.order_id, p.attempt, p.provider_reference, p.status, p.currency, p.amou
        coalesce(p.card_fingerprint, p.address_fingerprint) is not null
 from payments p left join moved m using (payment_id)
 """
+REFUNDS = """
+select p.provider_reference, m.provider_id, m.state, m.amount_minor, m.currency,
+       coalesce(m.settled_at, m.accepted_at, m.asked_at), split_part(m.key, ':', 1), m.failure
+from movements m join payments p using (payment_id) where m.kind = 'refund'
+"""
+DISPUTES = """
+select p.provider_reference, d.provider_id, d.state, d.amount_minor, d.currency, coalesce(d.closed_at, d.opened_at)
+from disputes d join payments p using (payment_id)
+"""
+DEBTS = "select kind, reference, coalesce(key, subject) from debts"
 STOCK = """
 with movement as (
     select warehouse_id, product_id, sum(change) as moved,

@@ -31,6 +31,8 @@ from audit.books import (
     ChargeRow,
     DeadLetterRow,
     DiscountUsesRow,
+    DebtRow,
+    DisputeRow,
     EventRow,
     FactRow,
     ForgottenRow,
@@ -43,6 +45,7 @@ from audit.books import (
     PaymentRow,
     PriceRow,
     RedemptionRow,
+    RefundRow,
     ReservationRow,
     ShipmentRow,
     Source,
@@ -156,6 +159,9 @@ class Reader:
     async def _read_payment(self, books: Books) -> None:
         async with self._snapshot(Source.PAYMENT) as database:
             books.payments = await _rows(database, PaymentRow._make, queries.PAYMENTS)
+            books.refunds = await _rows(database, RefundRow._make, queries.REFUNDS)
+            books.disputes = await _rows(database, DisputeRow._make, queries.DISPUTES)
+            books.debts = await _rows(database, DebtRow._make, queries.DEBTS)
             await self._read_outbox(database, Source.PAYMENT, books)
 
     async def _read_inventory(self, books: Books) -> None:
@@ -232,6 +238,14 @@ class Reader:
                 _time(row["created_at"]),
             )
             async for row in self._listed(f"{url}/v1/charges", key)
+        ]
+        books.provider_refunds = [
+            RefundRow(row["reference"], row["id"], row["state"], row["amount"], row["currency"], _time(row["updated_at"]))
+            async for row in self._listed(f"{url}/v1/refunds", key)
+        ]
+        books.provider_disputes = [
+            DisputeRow(row["reference"], row["id"], row["state"], row["amount"], row["currency"], _time(row["updated_at"]))
+            async for row in self._listed(f"{url}/v1/disputes", key)
         ]
 
     async def _read_carrier(self, books: Books) -> None:

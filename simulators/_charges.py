@@ -71,6 +71,7 @@ CREATE TABLE IF NOT EXISTS refunds (
     next_state TEXT,
     due_at REAL,
     created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
     UNIQUE (reference, key)
 );
 CREATE INDEX IF NOT EXISTS refunds_due ON refunds (due_at) WHERE next_state IS NOT NULL;
@@ -82,7 +83,8 @@ CREATE TABLE IF NOT EXISTS disputes (
     currency TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('open', 'won', 'lost')),
     reason TEXT NOT NULL,
-    created_at TEXT NOT NULL
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS attempts (
     reference TEXT PRIMARY KEY,
@@ -110,8 +112,8 @@ INSERT INTO moves (id, reference, kind, key, amount, currency, moved_at)
             SELECT 1 FROM movements AS held WHERE held.reference = movements.reference AND held.kind = 'authorize'
         ) THEN 'charge' ELSE 'capture' END, amount, currency, moved_at
     FROM movements ORDER BY moved_at;
-INSERT INTO refunds (id, reference, key, made_by, amount, currency, state, reason, created_at)
-    SELECT 're_' || lower(hex(randomblob(12))), reference, key, 'api', amount, currency, 'succeeded', '', moved_at
+INSERT INTO refunds (id, reference, key, made_by, amount, currency, state, reason, created_at, updated_at)
+    SELECT 're_' || lower(hex(randomblob(12))), reference, key, 'api', amount, currency, 'succeeded', '', moved_at, moved_at
     FROM moves WHERE kind = 'refund';
 DROP TABLE movements;
 """
@@ -309,7 +311,7 @@ class Charges:
         state = "failed" if failure else first
         refund: sqlite3.Row = self._ledger.execute(
             "INSERT INTO refunds (id, reference, key, made_by, amount, currency, state, failure, reason, next_state, due_at,"
-            " created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+            " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
             (
                 f"re_{secrets.token_hex(12)}",
                 row["reference"],
@@ -322,6 +324,7 @@ class Charges:
                 reason,
                 then if then and not failure else None,
                 time.time() + self._refund_s() if then and not failure else None,
+                now_text(),
                 now_text(),
             ),
         ).fetchone()
@@ -402,9 +405,9 @@ class Charges:
             if not 0 < wanted <= left:
                 raise Refused(422, "dispute_too_large", "More than was taken and did not go back.")
             dispute: sqlite3.Row = ledger.execute(
-                "INSERT INTO disputes (id, reference, amount, currency, state, reason, created_at)"
-                " VALUES (?, ?, ?, ?, 'open', ?, ?) RETURNING *",
-                (f"dp_{secrets.token_hex(12)}", reference, wanted, row["currency"], reason, now_text()),
+                "INSERT INTO disputes (id, reference, amount, currency, state, reason, created_at, updated_at)"
+                " VALUES (?, ?, ?, ?, 'open', ?, ?, ?) RETURNING *",
+                (f"dp_{secrets.token_hex(12)}", reference, wanted, row["currency"], reason, now_text(), now_text()),
             ).fetchone()
             ledger.execute("UPDATE charges SET disputed_amount = disputed_amount + ? WHERE reference = ?", (wanted, reference))
             self._move(row, "dispute", dispute["id"], wanted)
@@ -419,7 +422,7 @@ class Charges:
                 return dispute
             if dispute["state"] != "open":
                 raise Refused(409, "dispute_closed", f"The dispute is {dispute['state']}.")
-            ledger.execute("UPDATE disputes SET state = ? WHERE id = ?", (state, dispute_id))
+            ledger.execute("UPDATE disputes SET state = ?, updated_at = ? WHERE id = ?", (state, now_text(), dispute_id))
             if state == "won":
                 row = self.get(dispute["reference"])
                 ledger.execute(
@@ -446,7 +449,8 @@ class Charges:
     def _end_refund(self, refund: sqlite3.Row, state: str) -> sqlite3.Row:
         failure = EXPIRED_CARD if state == "failed" else None
         self._ledger.execute(
-            "UPDATE refunds SET state = ?, failure = ?, next_state = NULL WHERE id = ?", (state, failure, refund["id"])
+            "UPDATE refunds SET state = ?, failure = ?, next_state = NULL, updated_at = ? WHERE id = ?",
+            (state, failure, now_text(), refund["id"]),
         )
         if state == "failed":
             row = self.get(refund["reference"])
@@ -579,12 +583,12 @@ def shown_in_full(row: sqlite3.Row) -> dict[str, Any]:
 
 
 def shown_refund(row: sqlite3.Row) -> dict[str, Any]:
-    names = ("id", "reference", "key", "made_by", "amount", "currency", "state", "failure", "reason", "created_at")
+    names = ("id", "reference", "key", "made_by", "amount", "currency", "state", "failure", "reason", "created_at", "updated_at")
     return {name: row[name] for name in names}
 
 
 def shown_dispute(row: sqlite3.Row) -> dict[str, Any]:
-    return {name: row[name] for name in ("id", "reference", "amount", "currency", "state", "reason", "created_at")}
+    return {name: row[name] for name in ("id", "reference", "amount", "currency", "state", "reason", "created_at", "updated_at")}
 
 
 def shown_move(row: sqlite3.Row) -> dict[str, Any]:

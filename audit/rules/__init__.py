@@ -15,6 +15,7 @@ from audit.rule import Rule
 from audit.rules import (
     dead_letters,
     discounts,
+    disputes,
     events,
     forgetting,
     mails,
@@ -30,7 +31,21 @@ from audit.rules.words import at
 from audit.verdict import Check, InFlight, Judgement, RuleResult, Violation
 from audit.world import World
 
-SUBJECTS = (money, prices, discounts, stock, parcels, sagas, outcomes, events, dead_letters, reports, mails, forgetting)
+SUBJECTS = (
+    money,
+    disputes,
+    prices,
+    discounts,
+    stock,
+    parcels,
+    sagas,
+    outcomes,
+    events,
+    dead_letters,
+    reports,
+    mails,
+    forgetting,
+)
 
 
 def rules_of(subject: ModuleType) -> list[Rule]:

@@ -26,6 +26,7 @@ from audit.books import (
     PaymentRow,
     PriceRow,
     RedemptionRow,
+    RefundRow,
     ReservationRow,
     ShipmentRow,
     Source,
@@ -197,7 +198,8 @@ class Shop:
             ("customers", "refunds (minor units)", sums["refunds"]),
             ("products_by_day", "units sold", sums["units"]),
         ]
-        tables: dict[str, Any] = {name: list(found) for name, found in rows.items()}
+        tables: dict[str, Any] = {name: [] for name in ("disputes", "provider_disputes", "debts")}
+        tables |= {name: list(found) for name, found in rows.items()}
         return Books(
             NOW,
             **tables,
@@ -224,6 +226,10 @@ class Shop:
                 PaymentRow(order_id, 1, reference, ours, "USD", total, back, provider_id, False, 0, total, back, 0, 0),
             )
             self._add("charges", ChargeRow(reference, provider_id, theirs, "USD", total, total, back, at))
+            if back:
+                refund = RefundRow(reference, f"re_{order_id.hex}", "SUCCEEDED", back, "USD", at, "undo")
+                self._add("refunds", refund)
+                self._add("provider_refunds", refund._replace(state="succeeded", key=""))
         elif status == S.IN_REVIEW:
             self._add(
                 "payments",

@@ -5,15 +5,22 @@ import httpx2
 from contracts.identity import Role
 from tests.access import Rows, assert_access
 from tests.conftest import TokenMint
-from tests.services.payment.conftest import pay
+from tests.services.payment.conftest import pay, refund_of
 
 
 async def test_everybody_may_what_the_table_says(client: httpx2.AsyncClient, mint: TokenMint) -> None:
     async def a_payment() -> Rows:
-        command = pay()
-        body = command.model_dump(mode="json")
-        payment = await client.post("/internal/v1/payments/process", json=body, headers=mint.headers(Role.SERVICE))
-        return Rows({"payment_id": payment.json()["payment_id"]}, owner=command.customer_id)
+        """One with a refund that takes days, and something that is owed."""
+        service = mint.headers(Role.SERVICE)
+        for command in (pay("tok_refund_refused"), pay("tok_refund_pending")):
+            body = command.model_dump(mode="json")
+            payment = await client.post("/internal/v1/payments/process", json=body, headers=service)
+            part = refund_of(command).model_copy(update={"amount": command.amount, "key": "part"})
+            await client.post("/internal/v1/payments/refund", json=part.model_dump(mode="json"), headers=service)
+        owed = await client.get("/api/v1/payments/owed", headers=mint.headers(Role.ADMIN))
+        [debt] = owed.json()["items"][-1:]
+        names = {"payment_id": payment.json()["payment_id"], "key": "part", "debt_id": debt["debt_id"]}
+        return Rows(names, owner=command.customer_id)
 
     await assert_access("payment", client, mint, a_payment)
 
