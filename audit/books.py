@@ -197,7 +197,7 @@ class PriceRow(NamedTuple):
 
 
 class PaymentRow(NamedTuple):
-    """One attempt to pay, with the sums of its transactions."""
+    """One attempt to pay, from three sides: what it says itself, the sums of its movements, and its ledger."""
 
     order_id: UUID
     attempt: int
@@ -210,13 +210,30 @@ class PaymentRow(NamedTuple):
     is_tombstone: bool
     """The undo came first; the provider was never asked."""
     authorized_moved: int
+    """What was held, or taken at once."""
     captured_moved: int
     refunded_moved: int
+    """With what is on its way."""
     voided_moved: int
     other_currency: int
-    """Transactions in another currency than the payment."""
+    """Movements in another currency than the payment."""
     names_person: bool = True
-    """Whether its customer's card or address could be known again by it."""
+    """Whether its customer's card or address could be known again by it, or somebody said why money moved."""
+    authorized: int = 0
+    captured: int = 0
+    voided: int = 0
+    ledger_provider: int = 0
+    """What the account `provider` has of it."""
+    ledger_held: int = 0
+    unbalanced: int = 0
+    """Movements whose entries do not add up to zero."""
+    unanswered: int = 0
+    """Movements of which nobody knows what became of them."""
+
+    @property
+    def held_moved(self) -> int:
+        """What is still held, by its movements."""
+        return self.authorized_moved - self.captured_moved - self.voided_moved
 
 
 class ChargeRow(NamedTuple):

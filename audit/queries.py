@@ -64,19 +64,35 @@ from redemptions r full join (
 PRICES = "select product_id, amount_minor, currency, valid_from, valid_to from price_history"
 PAYMENTS = """
 with moved as (
-    select t.payment_id,
-           sum(t.amount_minor) filter (where t.kind = 'authorize') as authorized,
-           sum(t.amount_minor) filter (where t.kind = 'capture') as captured,
-           sum(t.amount_minor) filter (where t.kind = 'refund') as refunded,
-           sum(t.amount_minor) filter (where t.kind = 'void') as voided,
-           count(*) filter (where t.currency <> p.currency) as other_currency
-    from transactions t join payments p using (payment_id) group by t.payment_id
+    select m.payment_id,
+           sum(m.amount_minor) filter (where counts and (m.kind = 'authorize' or (m.kind = 'capture' and m.key = 'charge')))
+               as authorized,
+           sum(m.amount_minor) filter (where counts and m.kind = 'capture') as captured,
+           sum(m.amount_minor) filter (where counts and m.kind = 'refund') as refunded,
+           sum(m.amount_minor) filter (where counts and m.kind = 'void') as voided,
+           count(*) filter (where m.currency <> p.currency) as other_currency,
+           count(*) filter (where m.state = 'PENDING' and not counts) as unanswered,
+           count(*) filter (where m.purpose is not null) as said_why
+    from movements m join payments p using (payment_id),
+    lateral (select m.state = 'SUCCEEDED' or (m.state = 'PENDING' and m.accepted_at is not null)) as known (counts)
+    group by m.payment_id
+), posted as (
+    select m.payment_id, e.movement_id,
+           coalesce(sum(e.amount_minor) filter (where e.account = 'provider'), 0) as at_provider,
+           coalesce(sum(e.amount_minor) filter (where e.account = 'held'), 0) as held,
+           sum(e.amount_minor) <> 0 as is_unbalanced
+    from ledger_entries e join movements m using (movement_id) group by m.payment_id, e.movement_id
+), ledger as (
+    select payment_id, sum(at_provider) as at_provider, sum(held) as held, count(*) filter (where is_unbalanced) as unbalanced
+    from posted group by payment_id
 )
 select p.order_id, p.attempt, p.provider_reference, p.status, p.currency, p.amount_minor, p.refunded_minor, p.provider_id,
        p.customer_id is null, coalesce(m.authorized, 0)::bigint, coalesce(m.captured, 0)::bigint,
        coalesce(m.refunded, 0)::bigint, coalesce(m.voided, 0)::bigint, coalesce(m.other_currency, 0),
-       coalesce(p.card_fingerprint, p.address_fingerprint) is not null
-from payments p left join moved m using (payment_id)
+       coalesce(p.card_fingerprint, p.address_fingerprint) is not null or coalesce(m.said_why, 0) > 0,
+       p.authorized_minor, p.captured_minor, p.voided_minor,
+       coalesce(l.at_provider, 0)::bigint, coalesce(l.held, 0)::bigint, coalesce(l.unbalanced, 0), coalesce(m.unanswered, 0)
+from payments p left join moved m using (payment_id) left join ledger l using (payment_id)
 """
 REFUNDS = """
 select p.provider_reference, m.provider_id, m.state, m.amount_minor, m.currency,

@@ -59,14 +59,16 @@ def charge_has_order(world: World, check: Check) -> None:
             check.fails(row.reference, "charge at the provider", "an order", f"none; {charged}", order_of(row.reference))
 
 
-@rule("One charge per attempt, never two holding money", Source.PROVIDER, Source.PAYMENT)
+@rule("One charge per attempt, never more taken than the order costs", Source.ORDER, Source.PROVIDER, Source.PAYMENT)
 def one_charge(world: World, check: Check) -> None:
     for reference, count in Counter(row.reference for row in world.books.charges).items():
         check.equal(reference, "charges under one reference", 1, count, order_of(reference))
     for order_id, charges in world.charges.items():
-        holding = [row.reference for row in charges if row.captured > row.refunded]
-        if len(holding) > 1:
-            check.fails(order_id, "charges that hold money", "1 at most", ", ".join(sorted(holding)), order_id)
+        holding = [row for row in charges if row.captured > row.refunded]
+        order = world.orders.get(order_id)
+        if order and (taken := sum(row.captured - row.refunded for row in holding)) > order.total_minor:
+            found = f"{money(taken, order.currency)} by {', '.join(sorted(row.reference for row in holding))}"
+            check.fails(order_id, "what its charges hold", f"{money(order.total_minor, order.currency)} at most", found, order_id)
     for order_id, payments in world.payments.items():
         for attempt, count in Counter(row.attempt for row in payments).items():
             check.equal(order_id, f"our payments of attempt {attempt}", 1, count, order_id)
@@ -99,13 +101,15 @@ def ledgers_agree(world: World, check: Check) -> None:
                 check.fails(reference, "our payment", " ".join(_charged(charge)), "none", order_id)
 
 
-@rule("Refunded ≤ captured ≤ asked, always", Source.PAYMENT)
+@rule("Refunded ≤ captured ≤ authorised ≤ asked, always", Source.PAYMENT)
 def refunds_within_captures(world: World, check: Check) -> None:
     for row in world.books.payments:
         check.compared += 1
-        if not 0 <= row.refunded_moved <= row.captured_moved <= row.amount:
-            found = f"{row.refunded_moved} refunded, {row.captured_moved} captured of {row.amount}"
-            check.fails(row.order_id, f"payment {row.attempt} (minor units)", "refunded ≤ captured ≤ asked", found, row.order_id)
+        captured, authorized = row.captured_moved, row.authorized_moved
+        if not (0 <= row.refunded_moved <= captured <= captured + row.voided_moved <= authorized <= row.amount):
+            found = f"{row.refunded_moved} refunded, {captured} captured, {row.voided_moved} let go, {authorized} authorised"
+            what = f"payment {row.attempt} of {row.amount} (minor units)"
+            check.fails(row.order_id, what, "refunded ≤ captured ≤ authorised ≤ asked", found, row.order_id)
     for charge in world.books.charges:
         check.compared += 1
         if not 0 <= charge.refunded <= charge.captured <= charge.amount:
@@ -114,20 +118,29 @@ def refunds_within_captures(world: World, check: Check) -> None:
             check.fails(charge.reference, what, "refunded ≤ captured ≤ asked", found, order_of(charge.reference))
 
 
-@rule("A payment's state is its transactions' sum", Source.PAYMENT)
+@rule("A payment's state and its ledger are its movements' sums", Source.PAYMENT)
 def payments_add_up(world: World, check: Check) -> None:
-    status = PaymentStatus
     for row in world.books.payments:
-        taken = row.amount if row.status in (status.CAPTURED, status.REFUNDED) else 0
-        back = row.amount if row.status == status.REFUNDED else 0
-        what = f"payment {row.attempt}, {row.status}: captured, refunded, said to be refunded (minor units)"
-        check.equal(row.order_id, what, (taken, back, back), (row.captured_moved, row.refunded_moved, row.refunded), row.order_id)
+        what = f"payment {row.attempt}, {row.status} (minor units)"
+        said = (row.authorized, row.captured, row.refunded, row.voided)
+        moved = (row.authorized_moved, row.captured_moved, row.refunded_moved, row.voided_moved)
+        check.equal(row.order_id, f"{what}: authorised, captured, refunded, let go", moved, said, row.order_id)
+        ledger = (row.ledger_provider, row.ledger_held)
+        expected = (row.captured_moved - row.refunded_moved, row.held_moved)
+        check.equal(row.order_id, f"{what}: the ledger's accounts provider, held", expected, ledger, row.order_id)
+        if row.unbalanced:
+            check.fails(row.order_id, "entries of a movement", "add up to zero", f"{row.unbalanced} do not", row.order_id)
         if row.other_currency:
-            check.fails(row.order_id, "transactions' currency", row.currency, f"{row.other_currency} others", row.order_id)
-        held = row.authorized_moved > 0 and not row.captured_moved and not row.voided_moved
-        if held != (row.status == status.AUTHORIZED):
-            what = f"payment {row.attempt}, {row.status}: money is held"
-            check.fails(row.order_id, what, str(row.status == status.AUTHORIZED), str(held), row.order_id)
+            check.fails(row.order_id, "movements' currency", row.currency, f"{row.other_currency} others", row.order_id)
+        if row.status not in (allowed := _statuses(row)):
+            check.fails(row.order_id, f"payment {row.attempt}: its status", " or ".join(allowed), row.status, row.order_id)
+
+
+@rule("Of every movement it is known what became of it", Source.ORDER, Source.PAYMENT)
+def movements_are_answered(world: World, check: Check) -> None:
+    for order in world.settled:
+        unknown = sum(row.unanswered for row in world.payments.get(order.order_id, ()))
+        check.equal(order.order_id, f"{order.status}: movements whose outcome is not known", 0, unknown, order.order_id)
 
 
 @rule("An order says what went back to the customer", Source.ORDER, Source.PAYMENT)
@@ -164,9 +177,23 @@ def _owing(world: World) -> Iterator[tuple[OrderRow, int]]:
             yield order, 0
 
 
+def _statuses(row: PaymentRow) -> tuple[str, ...]:
+    """What a payment may be by the sums of its movements."""
+    if row.captured_moved > row.refunded_moved:
+        return (PaymentStatus.CAPTURED,)
+    if row.held_moved:
+        return (PaymentStatus.AUTHORIZED,)
+    if row.captured_moved:
+        return (PaymentStatus.REFUNDED,)
+    return PaymentStatus.INITIATED, PaymentStatus.DECLINED, PaymentStatus.VOIDED
+
+
 def _as_charged(payment: PaymentRow, charge: ChargeRow) -> tuple[str, ...]:
     """Our row in the provider's words. A charge reversed before it came has no amount there, and no id that we could know."""
-    status = charge.status if SAME_PAYMENT.get(charge.status) == payment.status else payment.status
+    is_same = SAME_PAYMENT.get(charge.status) == payment.status
+    # Some of it may be taken already; there it is authorised as long as any is held.
+    is_held = charge.status == "authorized" and payment.held_moved > 0
+    status = charge.status if is_same or is_held else payment.status
     never_came = charge.status == "reversed"
     amount, currency = (charge.amount, charge.currency) if never_came else (payment.amount, payment.currency)
     provider_id = charge.provider_id if never_came or payment.provider_id is None else payment.provider_id

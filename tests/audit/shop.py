@@ -223,7 +223,12 @@ class Shop:
             ours, theirs = ("REFUNDED", "refunded") if refunded else ("CAPTURED", "captured")
             self._add(
                 "payments",
-                PaymentRow(order_id, 1, reference, ours, "USD", total, back, provider_id, False, 0, total, back, 0, 0),
+                PaymentRow(
+                    *(order_id, 1, reference, ours, "USD", total, back, provider_id, False, total, total, back, 0, 0),
+                    authorized=total,
+                    captured=total,
+                    ledger_provider=total - back,
+                ),
             )
             self._add("charges", ChargeRow(reference, provider_id, theirs, "USD", total, total, back, at))
             if back:
@@ -233,7 +238,11 @@ class Shop:
         elif status == S.IN_REVIEW:
             self._add(
                 "payments",
-                PaymentRow(order_id, 1, reference, "AUTHORIZED", "USD", total, 0, provider_id, False, total, 0, 0, 0, 0),
+                PaymentRow(
+                    *(order_id, 1, reference, "AUTHORIZED", "USD", total, 0, provider_id, False, total, 0, 0, 0, 0),
+                    authorized=total,
+                    ledger_held=total,
+                ),
             )
             self._add("charges", ChargeRow(reference, provider_id, "authorized", "USD", total, 0, 0, at))
         elif declined:

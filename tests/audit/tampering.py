@@ -64,7 +64,7 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
             frozenset({"money_in_our_ledger", "payments_add_up", "ledgers_agree"}),
             lambda: row(
                 payment,
-                "transactions",
+                "movements",
                 "payment_id = (select payment_id from payments where order_id = $1) and kind = 'capture'",
                 confirmed,
                 amount_minor="amount_minor - 1",

@@ -95,12 +95,28 @@ def provider_refunded_more_than_it_took(books: Books) -> None:
     change(books.charges, by_reference(the(books, S.CANCELLED, refunded=True).order_id), refunded=TOTAL + 1)
 
 
-def payment_says_refunded_without_a_transaction(books: Books) -> None:
+def payment_says_refunded_without_a_movement(books: Books) -> None:
     change(books.payments, of(the(books, S.CONFIRMED).order_id), status="REFUNDED", refunded=TOTAL)
 
 
-def transaction_in_another_currency(books: Books) -> None:
+def payment_says_it_took_less(books: Books) -> None:
+    change(books.payments, of(the(books, S.CONFIRMED).order_id), captured=TOTAL - 1)
+
+
+def movement_in_another_currency(books: Books) -> None:
     change(books.payments, of(the(books, S.CONFIRMED).order_id), other_currency=1)
+
+
+def ledger_lost_an_entry(books: Books) -> None:
+    change(books.payments, of(the(books, S.CONFIRMED).order_id), ledger_provider=0)
+
+
+def ledger_does_not_balance(books: Books) -> None:
+    change(books.payments, of(the(books, S.CONFIRMED).order_id), unbalanced=1)
+
+
+def nobody_knows_what_became_of_a_refund(books: Books) -> None:
+    change(books.payments, of(the(books, S.CONFIRMED).order_id), unanswered=1)
 
 
 def hold_was_let_go_and_nobody_said_so(books: Books) -> None:
@@ -156,10 +172,14 @@ TAMPERINGS: Tamperings = {
     ],
     "refunds_within_captures": [we_refunded_more_than_we_took, provider_refunded_more_than_it_took],
     "payments_add_up": [
-        payment_says_refunded_without_a_transaction,
-        transaction_in_another_currency,
+        payment_says_refunded_without_a_movement,
+        payment_says_it_took_less,
+        movement_in_another_currency,
+        ledger_lost_an_entry,
+        ledger_does_not_balance,
         hold_was_let_go_and_nobody_said_so,
     ],
+    "movements_are_answered": [nobody_knows_what_became_of_a_refund],
     "refund_is_told": [order_promises_a_refund],
     "total_is_the_lines": [
         total_is_not_the_lines,
@@ -200,7 +220,8 @@ def test_while_an_order_moves_the_provider_may_know_more_than_we_and_never_less(
     books = every_kind()
     order_id = the(books, S.CONFIRMED).order_id
     change(books.orders, of(order_id), updated_at=NOW)
-    change(books.payments, of(order_id), status="INITIATED", captured_moved=0)
+    nothing_yet = {"authorized_moved": 0, "captured_moved": 0, "authorized": 0, "captured": 0, "ledger_provider": 0}
+    change(books.payments, of(order_id), status="INITIATED", **nothing_yet)
     assert not judge(books).violations
     change(books.payments, of(order_id), status="CAPTURED", captured_moved=TOTAL)
     change(books.charges, by_reference(order_id), status="authorized", captured=0)
@@ -243,7 +264,7 @@ def test_an_undo_that_was_given_up_by_hand_is_named_with_what_it_left_open() -> 
     order_id = the(books, S.CANCELLED, refunded=True).order_id
     change(books.orders, of(order_id), refunded_minor=0)
     change(books.facts, of(order_id), refunded_minor=0)
-    change(books.payments, of(order_id), status="CAPTURED", refunded=0, refunded_moved=0)
+    change(books.payments, of(order_id), status="CAPTURED", refunded=0, refunded_moved=0, ledger_provider=TOTAL)
     change(books.charges, by_reference(order_id), status="captured", refunded=0)
     change(books.workflows, of(order_id), given_up=("Refund payment: given up by ann: the charge is disputed",))
     violations = judge(books).violations

@@ -45,7 +45,7 @@ def test_an_order_whose_saga_is_at_work_is_in_flight() -> None:
     """A cancellation is told to the order when all undos have landed, so that its money may be back while it is CONFIRMED."""
     books = every_kind()
     order_id = the(books, S.CONFIRMED).order_id
-    change(books.payments, of(order_id), status="REFUNDED", refunded=TOTAL, refunded_moved=TOTAL)
+    change(books.payments, of(order_id), status="REFUNDED", refunded=TOTAL, refunded_moved=TOTAL, ledger_provider=0)
     change(books.charges, by_reference(order_id), status="refunded", refunded=TOTAL)
     assert {violation.order_id for violation in judge(books).violations} == {order_id}
     books.busy = frozenset({order_id})

@@ -24,7 +24,7 @@ LAG = {
     "identity": {"/api/v1/users"},
     "catalog": {"/api/v1/products", "/api/v1/categories"},
     "order": {"/api/v1/orders", "/api/v1/discounts", "/api/v1/discounts/{code}/redemptions"},
-    "payment": {"/api/v1/payments"},
+    "payment": {"/api/v1/payments", "/api/v1/payments/ledger"},
     "inventory": {"/api/v1/warehouses", "/api/v1/stock"},
     "shipping": {"/api/v1/shipments", "/api/v1/tracking/{tracking_number}"},
     "notification": {"/api/v1/notifications", "/api/v1/notification-templates"},
