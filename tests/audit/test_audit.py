@@ -107,7 +107,9 @@ async def test_right_books_are_right(shop: Shop, played: Played) -> None:
     assert list(report.in_flight) == []
     assert report.exit_code == CLEAN
     assert report.read["orders"] == report.read["workflows"] == 8
-    assert {result.code for result in report.rules if not result.compared} == {"settles", "dead_letters_are_settled"}
+    # None of them waits for goods or is disputed, and no refund failed; these rules are tried on made up books.
+    unseen = {"settles", "dead_letters_are_settled", "nobody_waits_in_vain", "what_failed_is_owed", "disputes_agree"}
+    assert {result.code for result in report.rules if not result.compared} == unseen
     assert not [result.code for result in report.rules if result.skipped]
 
 
