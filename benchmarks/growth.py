@@ -30,7 +30,7 @@ RETAINED_DAYS = 2.0
 """Of what is kept for a time only, such as the outbox, no more than this is there, and it is that young."""
 GROWING = {
     "order": ("orders",),
-    "payment": ("payments", "transactions"),
+    "payment": ("payments", "movements", "ledger_entries"),
     "inventory": ("reservations",),
     "shipping": ("shipments", "tracking_events"),
     "notification": ("notifications",),

@@ -537,6 +537,16 @@ async def split_overtaken(stage: Stage) -> None:
     await _asked_to_split(stage)
 
 
+async def answer_overtaken(stage: Stage) -> None:
+    """The goods arrive, and the customer answers, while the saga is at work on something else."""
+    stage.world.before["ShipInventory"] = [unavailable] * 5
+    await stage.saga.report("DISPATCHED")
+    await stage.calls("ShipInventory", 3)
+    await cheese_arrives(stage)
+    await answered("drop")(stage)
+    await stage.parcels_are(ParcelStatus.SHIPPED, ParcelStatus.BOOKED)
+
+
 async def _asked_to_split(stage: Stage) -> None:
     with suppress(WorkflowUpdateFailedError):
         await stage.saga.update("split_parcel", ANN | {"parcel": 1, "lines": [{"line_id": 1, "quantity": 1}]})
@@ -554,7 +564,6 @@ async def gone_in_a_lost_task(stage: Stage) -> None:
     stage.world.before["ReserveInventory"] = [unavailable] * 100_000
     await stage.saga.start()
     await stage.calls("ReserveInventory", 3)
-    stage.world.before["ReserveInventory"].clear()
     for step in (
         order_steps.reserve_inventory(order),
         order_steps.process_payment(order, order.total, order.payment_token),
@@ -562,8 +571,10 @@ async def gone_in_a_lost_task(stage: Stage) -> None:
     ):
         stage.world.handle(step.argument)
     stage.leaves()
-    stage.world.before["ReserveInventory"] = [unavailable] * 2
-    await stage.cancel()
+    cancelling = asyncio.create_task(stage.cancel())
+    await stage.calls("CancelShipment")
+    stage.world.before["ReserveInventory"].clear()
+    await cancelling
     await arriving(1)(stage)
 
 
@@ -604,9 +615,9 @@ async def repaired_and_paid(stage: Stage) -> None:
 DOWN = [unavailable] * 5
 DECLINED = refused(ErrorCode.PAYMENT_DECLINED)
 PATIENT: dict[str, Any] = {"pay_again_seconds": 900}
-IN_PARTS: dict[str, Any] = {"may_split": True}
-WAITING: dict[str, Any] = {"may_split": True, "when_short": WhenShort.WAIT}
-ASKED: dict[str, Any] = {"may_split": True, "when_short": WhenShort.ASK}
+IN_PARTS: dict[str, Any] = {"may_split": True, "priced": True}
+WAITING: dict[str, Any] = {**IN_PARTS, "when_short": WhenShort.WAIT}
+ASKED: dict[str, Any] = {**IN_PARTS, "when_short": WhenShort.ASK}
 P = ParcelStatus
 HELD = {"needs_review": True}
 EUROS = {"currency": "EUR"}
@@ -724,7 +735,7 @@ BRANCHES: dict[str, Branch] = {
     # parcels
     "parcels_delivered": Branch(then(arriving(2, 1)), options=IN_PARTS, world=two_warehouses),
     "parcels_delivered_in_turn": Branch(
-        then(reported("DISPATCHED", parcel=1), reported("DISPATCHED", "DELIVERED", parcel=2), reported("DELIVERED", "DELIVERED")),
+        then(reported("DISPATCHED", parcel=1), reported("DISPATCHED", "DELIVERED", "DELIVERED", parcel=2), reported("DELIVERED")),
         options=IN_PARTS,
         world=two_warehouses,
     ),
@@ -799,7 +810,9 @@ BRANCHES: dict[str, Branch] = {
         world=two_warehouses,
     ),
     "parcels_cancelled": Branch(then(cancelled), options=IN_PARTS, world=two_warehouses),
-    "parcels_partly_cancelled": Branch(then(parcel_left(1), cancelled, arriving(1)), options=IN_PARTS, world=two_warehouses),
+    "parcels_partly_cancelled": Branch(
+        then(parcel_left(1), cancelled, arriving(1)), options={"may_split": True}, world=two_warehouses
+    ),
     "parcels_second_too_heavy": Branch(second_is_too_heavy, options=IN_PARTS, world=two_warehouses),
     "parcels_gone_in_a_lost_task": Branch(gone_in_a_lost_task, options=IN_PARTS, world=two_warehouses),
     "split": Branch(
@@ -838,6 +851,7 @@ BRANCHES: dict[str, Branch] = {
         then(answered("drop"), parcels(P.BOOKED, P.CANCELLED), delivered), options=ASKED, world=without_cheese
     ),
     "short_asked_refuse": Branch(then(answered("refuse")), options=ASKED, world=without_cheese),
+    "short_answer_overtaken": Branch(then(answer_overtaken, arriving(1, 2)), options=ASKED, world=without_cheese),
     "short_not_answered": Branch(
         then(after(86_400), parcels(P.BOOKED, P.CANCELLED), delivered), options=ASKED, world=without_cheese
     ),

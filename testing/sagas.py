@@ -19,6 +19,7 @@ from contracts.ids import order_workflow_id
 from contracts.inventory import ReservationStatus
 from contracts.money import Money
 from contracts.orders import OrderLine, OrderRun, OrderState, OrderStatus, Outcome, PlaceOrder
+from contracts.pricing import LineAmounts
 from contracts.shipments import ShipmentStatus
 from embedded import temporal as embedded_temporal
 from temporal.client import data_converter
@@ -31,13 +32,20 @@ LONG = 1000
 """So many events are a long history here: Temporal suggests to go on in another run."""
 
 
-def place_order(*, needs_review: bool = False, review_seconds: int = 86_400, currency: str = "USD", **more: Any) -> PlaceOrder:
-    """An order of two lines for 23.40. `more`: other fields of it."""
+def place_order(
+    *, needs_review: bool = False, review_seconds: int = 86_400, currency: str = "USD", priced: bool = False, **more: Any
+) -> PlaceOrder:
+    """An order of two lines for 23.40; `priced`: with a discount, shipping and tax in it. `more`: other fields of it."""
     milk, cheese = Money(amount=Decimal("2.70"), currency=currency), Money(amount=Decimal("18.00"), currency=currency)
     lines = (
         OrderLine(product_id="milk", name="Milk", quantity=2, unit_price=milk, weight_grams=1000),
         OrderLine(product_id="cheese", name="Cheese", quantity=1, unit_price=cheese, weight_grams=400),
     )
+    if priced:
+        lines = (
+            lines[0].model_copy(update={"line_id": 1, "amounts": LineAmounts(items=540, discount=54, shipping=30, tax=24)}),
+            lines[1].model_copy(update={"line_id": 2, "amounts": LineAmounts(items=1800, discount=180, shipping=100, tax=80)}),
+        )
     return PlaceOrder(
         order_id=uuid4(),
         customer_id=uuid4(),

@@ -88,9 +88,7 @@ class Delivery(OrderMessages):
             await self._cancel(Refusal(ErrorCode.CANCELLED_BY_REQUEST, "Cancelled."), "")
         elif self._parcel_decision:
             decision, self._parcel_decision = self._parcel_decision, None
-            parcel = self._parcel_meant(decision)
-            if parcel is not None:
-                await self._carry_out(parcel, decision.choice, f"{decision.by}: {decision.reason}")
+            await self._carry_out(self._parcel_meant(decision), decision.choice, f"{decision.by}: {decision.reason}")
         elif self._splits:
             await self._split(self._splits.pop(0))
         elif self._shortage_answer:
@@ -223,6 +221,9 @@ class Delivery(OrderMessages):
     async def _carry_out_shortage(self, choice: WhenShort) -> None:
         """What the customer wants of goods that are out of stock."""
         awaited = self._parcels.awaited
+        if not awaited:
+            self._progress.note("The goods had arrived already")
+            return
         for parcel in awaited:
             parcel.answer_until = None
         if choice == WhenShort.WAIT:
@@ -230,7 +231,7 @@ class Delivery(OrderMessages):
         elif choice == WhenShort.DROP and len(awaited) < len(self._parcels.counting):
             self._progress.note("The customer does without the goods that are out of stock")
             await self._call_off(awaited, "Out of stock.", "")
-        elif awaited:
+        else:
             self._wish_to_cancel(CancelRequest(reason="Goods are out of stock.", requested_by="customer"))
 
     # ── What is decided ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,10 +248,10 @@ class Delivery(OrderMessages):
         elif parcel.status == ParcelStatus.SHIPPED:
             await self._is_in_trouble(parcel, Trouble.SILENT)
 
-    async def _carry_out(self, parcel: Parcel, choice: ParcelChoice, why: str) -> None:
+    async def _carry_out(self, parcel: Parcel | None, choice: ParcelChoice, why: str) -> None:
         """What follows from a decision is done by durable activities only, so that the decision is in the history first."""
-        progress, trouble = self._progress, parcel.trouble
-        if parcel.status != ParcelStatus.UNDELIVERED or trouble is None or choice not in CHOICES[trouble]:
+        progress, trouble = self._progress, parcel.trouble if parcel else None
+        if parcel is None or trouble is None or choice not in CHOICES[trouble]:
             progress.note("A decision came to nothing", for_staff=f"{choice} ({why}): the parcel has moved meanwhile")
             return
         parcel.quiet_since = workflow.now()
@@ -341,15 +342,10 @@ class Delivery(OrderMessages):
 
     async def _ask_the_carrier(self, parcels: Sequence[Parcel]) -> dict[int, Refusal]:
         """Call parcels off at the carrier; why not, of those that have left, by their numbers."""
-        undos = {
-            parcel.number: steps.cancel_shipment(self._order, parcel.number, self._label(parcel))
-            for parcel in parcels
-            if parcel.status != ParcelStatus.AWAITED
-        }
+        booked = [parcel for parcel in parcels if parcel.status != ParcelStatus.AWAITED]
         self._saga.forget()
-        self._saga.add(*undos.values())
-        refused = await self._saga.call_off()
-        return {number: refused[undo.name] for number, undo in undos.items() if undo.name in refused}
+        self._saga.add(*[steps.cancel_shipment(self._order, parcel.number, self._label(parcel)) for parcel in booked])
+        return await self._saga.call_off()
 
     async def _give_back(self, parcels: Sequence[Parcel], why: str) -> None:
         """The goods and the price of parcels that were called off at the carrier."""

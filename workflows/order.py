@@ -237,7 +237,7 @@ class OrderWorkflow(Delivery):
         )
         self._answer_cancellation(self._settled)
 
-    async def _keep_what_has_left(self, left: Mapping[str, Refusal], reason: Refusal) -> None:
+    async def _keep_what_has_left(self, left: Mapping[int, Refusal], reason: Refusal) -> None:
         """Parcels have left: nothing of them is undone. The others were called off; the order goes on without them."""
         progress, order = self._progress, self._order
         too_late = next(iter(left.values()), TOO_LATE)
@@ -249,7 +249,7 @@ class OrderWorkflow(Delivery):
                 self._parcels.plan(plan, ask_until=workflow.now())
         called_off = []
         for parcel in [parcel for parcel in self._parcels if parcel.is_in_the_house]:
-            refusal = left.get(steps.cancel_shipment(order, parcel.number, self._label(parcel)).name)
+            refusal = left.get(parcel.number)
             if refusal is None:
                 called_off.append(parcel)
             elif parcel.status == ParcelStatus.RESERVED:

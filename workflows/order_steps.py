@@ -144,7 +144,7 @@ def cancel_shipment(order: PlaceOrder, parcel: int = 1, label: str = "") -> Undo
     """Once the parcel has left, nothing of it may be undone."""
     command = CancelShipment(order_id=order.order_id, parcel=parcel, reason="order cancelled")
     step = Step(ShippingActivities.cancel, command, f"Cancel shipment{label}", HAS_TO_SUCCEED)
-    return Undo(step, ends_on=frozenset({ErrorCode.ALREADY_DISPATCHED}))
+    return Undo(step, ends_on=frozenset({ErrorCode.ALREADY_DISPATCHED}), parcel=parcel)
 
 
 def advance_order(command: AdvanceOrder) -> Step[AdvanceOrder, OrderAdvanced]:

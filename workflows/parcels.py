@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from contracts.inventory import Reservation, ReservationStatus, ShortLine, StockLine, WhenShort
 from contracts.money import Money
 from contracts.orders import Delivery, LineUnits, OrderLine, OrderSoFar, OrderStatus, ParcelSoFar, PlaceOrder, status_of
-from contracts.parcels import ENDED, HAS_LEFT, OrderParcel, ParcelLine, ParcelStatus, Trouble
+from contracts.parcels import HAS_LEFT, OrderParcel, ParcelLine, ParcelStatus, Trouble
 
 _S = ParcelStatus
 STATUS_BEFORE_PARTS: dict[OrderStatus, ParcelStatus] = {
@@ -48,10 +48,6 @@ class Parcel:
     def counts(self) -> bool:
         """Whether it is, or may still be, on its way or with the customer."""
         return self.as_told().counts
-
-    @property
-    def is_over(self) -> bool:
-        return self.status in ENDED
 
     @property
     def has_left(self) -> bool:

@@ -31,6 +31,8 @@ class Undo:
 
     step: Step[Any, Any]
     ends_on: frozenset[ErrorCode] = frozenset()
+    parcel: int | None = None
+    """Which parcel it calls off, if it does."""
 
     @property
     def name(self) -> str:
@@ -59,14 +61,15 @@ class Saga:
         """What was registered need not be undone any more."""
         self._undos.clear()
 
-    async def call_off(self) -> dict[str, Refusal]:
-        """Run the undos that may be refused for good, one after another; those that were, by name. They stay registered."""
-        refused: dict[str, Refusal] = {}
+    async def call_off(self) -> dict[int, Refusal]:
+        """Run the undos that may be refused for good, one after another; why some were, by the numbers of their parcels. Those
+        stay registered."""
+        refused: dict[int, Refusal] = {}
         for undo in [undo for undo in reversed(self._undos) if undo.ends_on]:
             try:
                 await self._run([undo])
             except Refusal as refusal:
-                refused[undo.name] = refusal
+                refused[undo.parcel or 1] = refusal
             else:
                 self._undos.remove(undo)
         return refused

@@ -32,19 +32,7 @@ from audit.verdict import Check, InFlight, Judgement, RuleResult, Violation
 from audit.world import World
 
 SUBJECTS = (
-    money,
-    disputes,
-    prices,
-    discounts,
-    stock,
-    parcels,
-    sagas,
-    outcomes,
-    events,
-    dead_letters,
-    reports,
-    mails,
-    forgetting,
+    *(money, disputes, prices, discounts, stock, parcels, sagas, outcomes, events, dead_letters, reports, mails, forgetting),
 )
 
 

@@ -1,5 +1,6 @@
 """Orders in parts: several parcels, each dispatched, delivered, lost or called off by itself; goods that are waited for."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from contracts.orders import Delivery, OrderState, OrderStatus, PlaceOrder
 from contracts.parcels import ParcelStatus, Trouble
 from contracts.shipments import ShipmentStatus
 from testing.model import World
-from testing.model.world import refused
+from testing.model.world import refused, unavailable
 from testing.sagas import Saga, assert_settled, place_order
 from tests.conftest import eventually
 from tests.workflows.conftest import Begin
 from tests.workflows.test_order import status_is
+from workflows import order_steps as steps
+from workflows.parcels import Parcel
 
 ANN = {"by": "ann", "reason": "looked at it"}
 MILK, CHEESE = 540, 1800
@@ -216,6 +219,37 @@ async def test_a_parcel_that_cannot_be_booked_undoes_the_order_before_it_is_conf
         await saga.handle.result()
     assert outcome.code == ErrorCode.PARCEL_TOO_HEAVY
     assert_settled(world, order)
+
+
+async def test_a_parcel_that_left_before_its_plan_was_in_the_history_is_followed(begin: Begin) -> None:
+    """A task that was lost had planned, paid and booked the first parcel, which has left when the customer cancels."""
+    world, order = two_warehouses(), order_in_parts()
+    world.before["ReserveInventory"] = [unavailable] * 100_000
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.start()
+
+            async def tried() -> bool:
+                return world.calls.count("ReserveInventory") > 2
+
+            await eventually(tried)
+            world.handle(steps.reserve_inventory(order).argument)
+            world.handle(steps.process_payment(order, order.total, order.payment_token).argument)
+            world.handle(steps.create_shipment(order, Parcel(1, (), warehouse_id="1"), 1).argument)
+            world.shipping.move(order.order_id, 1, ShipmentStatus.DISPATCHED)
+            cancelling = asyncio.create_task(saga.handle.execute_update("cancel", {"reason": "changed my mind"}))
+
+            async def asked() -> bool:
+                return "CancelShipment" in world.calls
+
+            await eventually(asked)
+            world.before["ReserveInventory"].clear()
+            assert (await cancelling)["refunded"]["amount"] == "18.00"
+            await parcels_are(saga, ParcelStatus.BOOKED, ParcelStatus.CANCELLED)
+            await saga.report("DISPATCHED", "DELIVERED")
+            state = await saga.handle.result()
+    assert state.status == OrderStatus.COMPLETED
+    assert net(world, order) == MILK
 
 
 # ── Fewer units than planned ─────────────────────────────────────────────────────────────────────────────────────────────

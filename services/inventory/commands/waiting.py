@@ -94,15 +94,19 @@ async def day_for_next(work: UnitOfWork, warehouse_id: str | None, lines: Sequen
 
 async def look_after_waiting(database: Database) -> None:
     """Fill those who wait and were passed over, and tell all others when to expect their goods."""
-    for key, warehouse_id in await _that_can_be_filled(database):
+    fillable = await _that_can_be_filled(database)
+    if fillable is None:
+        return
+    for key, warehouse_id in fillable:
         await _fill_one(database, key, warehouse_id)
     await _tell_days(database)
 
 
 @transaction
-async def _that_can_be_filled(work: UnitOfWork) -> list[tuple[ParcelKey, str]]:
+async def _that_can_be_filled(work: UnitOfWork) -> list[tuple[ParcelKey, str]] | None:
+    """And from where; None if nobody waits."""
     if not await work.rows(_SOMEBODY_WAITS):
-        return []
+        return None
     queue = _queue(await work.rows(_QUEUE))
     free = await _free(work, _products(queue))
     return [(parcel.key, warehouse_id) for parcel, warehouse_id in filled(queue, free)]
@@ -122,8 +126,6 @@ async def _fill_one(work: UnitOfWork, key: ParcelKey, warehouse_id: str) -> None
 @transaction
 async def _tell_days(work: UnitOfWork) -> None:
     """One process at a time, so that each change of a day is told once."""
-    if not await work.rows(_SOMEBODY_WAITS):
-        return
     await work.lock("days of what is awaited")
     rows = await work.rows(_QUEUE)
     known = {(row["order_id"], row["parcel"]): row["expected_on"] for row in rows}

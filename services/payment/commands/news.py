@@ -56,7 +56,7 @@ async def apply_news(work: UnitOfWork, news: ProviderNews) -> None:
         return
     if not await _apply(work, news):
         work.add_missing(NewsItem.of(news))
-        log.info("provider_news_waits", kind=news.kind, state=news.state, reference=news.reference)
+        log.info("provider_news_waits", kind=news.kind, status=news.state, reference=news.reference)
 
 
 async def settle_news(
@@ -120,7 +120,7 @@ async def _give_up(work: UnitOfWork, kept: NewsItem) -> None:
     """Nobody here knows what it is of: a person has to look, if there is money in it."""
     item = await work.get_again(kept)
     item.state = NewsState.UNMATCHED
-    log.warning("provider_news_unmatched", news_id=item.news_id, kind=item.kind, told=item.told, reference=item.reference)
+    log.warning("provider_news_unmatched", news_id=item.news_id, kind=item.kind, status=item.told, reference=item.reference)
     attempt = _attempt_of(item.reference)
     is_known = attempt is not None and await payment_of(work, *attempt) is not None
     if item.kind == NewsKind.CHARGE and (is_known or item.told not in _HAS_MONEY | _HAS_NONE):

@@ -56,7 +56,8 @@ async def test_a_bad_field_is_named_and_not_echoed(client: httpx2.AsyncClient, m
 
 async def test_stock_comes_in_pages(client: httpx2.AsyncClient, mint: TokenMint) -> None:
     await receive(client, mint, a=1, b=2, c=3)
-    seen, cursor = [], None
+    seen: list[str] = []
+    cursor = None
     while True:
         params = {"limit": "2"} | ({"cursor": cursor} if cursor else {})
         page = (await client.get("/api/v1/stock", params=params, headers=mint.headers(Role.SUPPORT))).json()
@@ -112,7 +113,8 @@ async def test_announced_goods_are_listed_moved_received_and_cancelled(client: h
     assert (await client.post("/api/v1/stock/receipts", json=receipt, headers=headers | key)).json()[0]["on_hand"] == 2
     cancelled = await client.post(f"/api/v1/expected-receipts/{second.json()['receipt_id']}/cancel", headers=headers)
     assert cancelled.json()["status"] == "CANCELLED"
-    seen, cursor = [], None
+    seen: list[tuple[str, int, str]] = []
+    cursor = None
     while cursor or not seen:
         params = {"limit": "1", "product_id": "milk"} | ({"cursor": cursor} if cursor else {})
         page = (await client.get("/api/v1/expected-receipts", params=params, headers=headers)).json()

@@ -169,7 +169,8 @@ async def test_a_warehouse_is_renamed_by_who_has_seen_its_name(admin: Worker) ->
     assert (added.headers["etag"], added.json()["version"]) == ('"1"', 1)
     seen = (await admin.get("/warehouses/w1")).headers["etag"]
     renamed = await admin.put("/warehouses/w1", seen=seen, name="First")
-    assert (renamed.headers["etag"], renamed.json()) == ('"2"', {"warehouse_id": "w1", "name": "First", "version": 2})
+    expected = {"warehouse_id": "w1", "name": "First", "place": None, "version": 2}
+    assert (renamed.headers["etag"], renamed.json()) == ('"2"', expected)
     stale = await admin.put("/warehouses/w1", seen=seen, name="Number one")
     assert (stale.status_code, stale.json()["code"]) == (412, "stale_version")
     assert (stale.json()["current"], stale.json()["current_version"]) == (renamed.json(), 2)

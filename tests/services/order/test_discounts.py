@@ -13,6 +13,7 @@ import pytest
 
 from chassis.clock import utc_now
 from chassis.database import Database
+from chassis.store import UnitOfWork
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
 from contracts.money import Money
@@ -280,6 +281,24 @@ async def test_who_asks_what_a_code_takes_off_does_not_use_it_and_is_told_whethe
         await asked(database, "ONCE", order.customer_id)
     assert reasons(refused) == {"discount_codes.0": "used_up_by_customer"}
     assert await asked(database, "ONCE", uuid4())
+
+
+async def test_an_order_without_codes_pays_nothing_for_them(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    executed: list[str] = []
+    execute = UnitOfWork._statement
+
+    async def counted(work: UnitOfWork, statement: str, *arguments: Any) -> Any:
+        executed.append(statement)
+        return await execute(work, statement, *arguments)
+
+    await commands.put_discount(database, "SPRING", TEN_PERCENT)
+    monkeypatch.setattr(UnitOfWork, "_statement", counted)
+    for order in (ordered_with(), new_order()):
+        await commands.accept_order(database, order)
+        await advance(database, order, S.CANCELLING, S.CANCELLED, refunded=Money.zero())
+    assert executed == []  # nothing but the first look and the last write, which go another way
+    await commands.accept_order(database, ordered_with("SPRING"), ["SPRING"])
+    assert len(executed) == 2
 
 
 # Over HTTP

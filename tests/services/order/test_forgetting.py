@@ -177,9 +177,10 @@ def test_whatever_is_added_to_an_order_is_forgotten_or_named_here() -> None:
     kept = {
         *("order_id", "customer_id", "status", "lines", "currency", "charges", "total_minor", "refunded_minor", "warehouse_id"),
         *("needs_review", "code", "trouble", "tracking_number", "placed_at", "confirmed_at", "updated_at", "version"),
+        *("parcels", "as_of"),
     }
     blanked = {
         *("fingerprint", "placement", "cancel_wish", "hand_over_at", "outcome", "ship_to", "review_reason", "detail"),
-        *("history", "forgotten_at"),
+        *("history", "declined", "forgotten_at"),
     }
     assert set(Order.model_fields) == kept | blanked
