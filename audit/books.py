@@ -33,9 +33,11 @@ from contracts.events import (
     ShipmentReturned,
     TrackingUpdated,
 )
-from contracts.parcels import OrderParcel
+from contracts.orders import OrderLine
+from contracts.parcels import OrderParcel, ParcelLine
 
 _PARCELS = TypeAdapter(tuple[OrderParcel, ...])
+_LINES = TypeAdapter(tuple[OrderLine, ...])
 
 
 class Source(StrEnum):
@@ -122,16 +124,38 @@ class OrderRow(NamedTuple):
     """The same, summed over the lines, in minor units."""
     told_parcels: str | None = None
     """Its parcels, as its saga told them, in JSON; None, if it is sent in one parcel of everything."""
+    priced_lines: str | None = None
+    """Its lines with their prices, in JSON, if it has several parcels."""
 
     @property
     def parcels(self) -> tuple[OrderParcel, ...]:
         """Each parcel by itself; none, if it is sent in one parcel of everything."""
         return _parcels_in(self.told_parcels) if self.told_parcels else ()
 
+    @property
+    def owed_minor(self) -> int:
+        """What its customer has to pay if it goes on: for the parcels that count, each unit at its share of its line."""
+        if not self.parcels:
+            return self.total_minor
+        lines = {line.line_id or place: line for place, line in enumerate(_lines_in(self.priced_lines or "[]"), start=1)}
+        return sum(_price_of(lines[part.line_id], part) for parcel in self.parcels if parcel.counts for part in parcel.lines)
+
 
 @lru_cache(maxsize=10_000)
 def _parcels_in(told: str) -> tuple[OrderParcel, ...]:
     return _PARCELS.validate_json(told)
+
+
+@lru_cache(maxsize=10_000)
+def _lines_in(told: str) -> tuple[OrderLine, ...]:
+    return _LINES.validate_json(told)
+
+
+def _price_of(line: OrderLine, part: ParcelLine) -> int:
+    """What these units of the line cost, in minor units."""
+    if line.amounts is None:
+        return (line.unit_price * part.quantity).minor
+    return line.amounts.of(line.quantity, part.first, part.quantity).total
 
 
 class ForgottenRow(NamedTuple):

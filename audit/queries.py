@@ -15,7 +15,8 @@ select o.order_id, o.customer_id, o.status, o.currency, o.total_minor, o.refunde
        (select array_agg((o.charges->part->>'amount')::numeric order by nth)
         from unnest(array['items', 'discount', 'shipping', 'tax', 'total']) with ordinality as parts (part, nth)
         where o.charges is not null),
-       array[line.items, line.discount, line.shipping, line.tax, line.paid], o.parcels::text
+       array[line.items, line.discount, line.shipping, line.tax, line.paid], o.parcels::text,
+       case when o.parcels is not null then o.lines::text end
 from orders o, lateral (
     select sum((l->'unit_price'->>'amount')::numeric * (l->>'quantity')::int) as total,
            sum((l->'amounts'->>'items')::bigint) as items, sum((l->'amounts'->>'discount')::bigint) as discount,

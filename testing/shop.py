@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from cli.client import Client, Company, Gateway, Person, Recorder, Reply
-from contracts.ids import payment_reference
+from contracts.ids import parcel_reference, payment_reference
 from contracts.orders import OrderStatus
+from contracts.parcels import ParcelStatus
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,14 +46,23 @@ class Purchase:
     key: str
 
     def paid_with(self, card: str) -> "Purchase":
-        return replace(self, body={**self.body, "payment_token": card})
+        return self.asking(payment_token=card)
 
     def sent_to(self, address: Mapping[str, Any]) -> "Purchase":
-        return replace(self, body={**self.body, "ship_to": address})
+        return self.asking(ship_to=address)
 
     def with_first_quantity(self, quantity: int) -> "Purchase":
         first, *others = self.body["lines"]
-        return replace(self, body={**self.body, "lines": [{**first, "quantity": quantity}, *others]})
+        return self.asking(lines=[{**first, "quantity": quantity}, *others])
+
+    def from_anywhere_with(self, product_id: str) -> "Purchase":
+        """With one more product, and from whichever warehouses have what is in it."""
+        more = self.asking(lines=[*self.body["lines"], {"product_id": product_id, "quantity": 1}])
+        return replace(more, body={name: value for name, value in more.body.items() if name != "warehouse_id"})
+
+    def asking(self, **fields: Any) -> "Purchase":
+        """With these fields of the body."""
+        return replace(self, body={**self.body, **fields})
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,19 @@ class Shop:
         reply = await self.gateway.ask("POST", "/api/v1/orders", purchase.body, token=token, headers=headers)
         return Placed(reply.status, reply.body or {}, (time.perf_counter() - began) * 1000)
 
+    async def quote(self, purchase: Purchase) -> dict[str, Any]:
+        """What it would cost."""
+        body = {name: value for name, value in purchase.body.items() if name != "payment_token"}
+        token, headers = await purchase.customer.token(), {"Idempotency-Key": f"{purchase.key}-quote"}
+        quote: dict[str, Any] = await self.gateway.call("POST", "/api/v1/orders/quote", body, token=token, headers=headers)
+        return quote
+
+    async def pay(self, purchase: Purchase, order_id: str) -> Reply:
+        """Try the card of the purchase, after another one was declined."""
+        token, headers = await purchase.customer.token(), {"Idempotency-Key": f"{purchase.key}-pay"}
+        card = {"payment_token": purchase.body["payment_token"]}
+        return await self.gateway.ask("POST", f"/api/v1/orders/{order_id}/payments", card, token=token, headers=headers)
+
     async def cancel(self, who: Person, order_id: str, reason: str = "changed my mind") -> Reply:
         return await self.ask(who, "POST", f"/orders/{order_id}/cancel", {"reason": reason})
 
@@ -149,10 +172,27 @@ class Shop:
         await until(is_there, f"order {order_id} being {' or '.join(statuses)}", within_s)
         return order
 
-    async def dispatch(self, order_id: str) -> None:
-        """The warehouse hands the order's parcel over."""
+    async def decide_parcel(self, order_id: str, parcel: int, choice: str, reason: str) -> Reply:
+        """What becomes of a parcel that does not arrive, as an operator."""
+        body = {"parcel": parcel, "choice": choice, "reason": reason}
+        return await self.ask(self.support, "POST", f"/orders/{order_id}/parcel-decision", body)
+
+    async def parcel_reaches(self, order_id: str, parcel: int, status: ParcelStatus) -> dict[str, Any]:
+        """The order, once this parcel of it is in that status. Raises TimeoutError."""
+        order: dict[str, Any] = {}
+
+        async def is_there() -> bool:
+            order.update(await self.order(order_id))
+            return any((each["parcel"], each["status"]) == (parcel, status) for each in order["parcels"])
+
+        await until(is_there, f"parcel {parcel} of order {order_id} being {status}", UNTIL_S)
+        return order
+
+    async def dispatch(self, order_id: str, parcel: int | None = None) -> None:
+        """The warehouse hands this parcel of the order over; None: all of them."""
         async for shipment in self.every(self.warehouse, f"/shipments?order_id={order_id}"):
-            await self.hand_over(shipment["shipment_id"])
+            if parcel in (None, shipment["parcel"]):
+                await self.hand_over(shipment["shipment_id"])
 
     async def hand_over(self, shipment_id: str) -> None:
         await self.call(self.warehouse, "POST", f"/shipments/{shipment_id}/dispatch")
@@ -160,6 +200,23 @@ class Shop:
     async def deliver(self, *order_ids: str) -> None:
         """The carrier delivers these orders' parcels, as far as it has them."""
         await self.carrier.call("POST", "/_control/advance", {"to": "delivered", "references": order_ids})
+
+    async def lose(self, order_id: str, parcel: int) -> None:
+        """The carrier loses a parcel that it has."""
+        references = [parcel_reference(UUID(order_id), parcel)]
+        await self.carrier.call("POST", "/_control/advance", {"to": "lost", "references": references})
+
+    async def receive(self, warehouse_id: str, product_id: str, quantity: int, key: str) -> None:
+        """Goods arrive at a warehouse."""
+        lines = [{"product_id": product_id, "quantity": quantity}]
+        body, token = {"warehouse_id": warehouse_id, "reference": key, "lines": lines}, await self.warehouse.token()
+        await self.gateway.call("POST", "/api/v1/stock/receipts", body, token=token, headers={"Idempotency-Key": key})
+
+    async def carried(self, order_id: str, parcel: int = 1) -> dict[str, Any]:
+        """What the carrier wrote down of a parcel."""
+        path = f"/v1/shipments/{parcel_reference(UUID(order_id), parcel)}"
+        carried: dict[str, Any] = await self.carrier.call("GET", path)
+        return carried
 
     async def charge(self, order_id: str) -> dict[str, Any]:
         """What the payment provider wrote down of the order's charge."""

@@ -27,6 +27,7 @@ from testing.shop import NO_RATE_LIMITS, UNTIL_S, Purchase, Shop, in_parallel, o
 SETTINGS = {
     **NO_RATE_LIMITS,
     "REVIEW_THRESHOLD": "1000000",
+    "PAY_AGAIN_SECONDS": "30",
     "REVIEW_DEADLINE_SECONDS": "30",  # within which an operator decides by commands that take seconds on a busy machine
     "PLACE_WAIT_SECONDS": "20",
 }

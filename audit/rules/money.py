@@ -14,7 +14,7 @@ from contracts.payments import PaymentStatus
 
 _S = OrderStatus
 OWING = frozenset({_S.CONFIRMED, _S.PARTIALLY_SHIPPED, _S.SHIPPED, _S.UNDELIVERED, _S.DELIVERED, _S.COMPLETED})
-"""The whole total is owed: what was ordered was shipped, or will be."""
+"""What is in its parcels is owed: it was shipped, or will be."""
 OWING_NOTHING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.CANCELLED, _S.REFUNDED})
 """It was not shipped, or it did not arrive."""
 SAME_PAYMENT: Mapping[str, str] = {
@@ -172,7 +172,7 @@ def _owing(world: World) -> Iterator[tuple[OrderRow, int]]:
     """The orders at rest, each with what its customer should have paid."""
     for order in world.settled:
         if order.status in OWING:
-            yield order, order.total_minor
+            yield order, order.owed_minor
         elif order.status in OWING_NOTHING:
             yield order, 0
 

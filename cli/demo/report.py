@@ -1,7 +1,7 @@
 """What the demo prints: the rules before, the outcomes, the comparison and one order's timeline after."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -11,10 +11,11 @@ from rich.table import Table
 
 from cli.demo.baskets import Chosen
 from cli.demo.play import Played
-from testing.scenarios import ORDINARY, TOO_HEAVY, TROUBLES, rule_of
+from contracts.parcels import ParcelStatus
+from testing.scenarios import ORDINARY, STORIES, TOO_HEAVY, rule_of
 
 PARTS = {"items": "goods", "discount": "discount", "shipping": "shipping", "tax": "tax"}
-SCENARIOS = (*TROUBLES, TOO_HEAVY, ORDINARY)
+SCENARIOS = (*STORIES, TOO_HEAVY, ORDINARY)
 
 
 def rules(chosen: Sequence[Chosen]) -> Table:
@@ -70,21 +71,29 @@ def comparison(played: Sequence[Played]) -> Table:
 
 
 def sums(played: Sequence[Played]) -> Table:
-    """What the orders that were not refused cost at first, and what of that is goods, shipping and tax."""
-    bodies = {one.order_id: one.seen.placed.body for one in played if one.seen.placed.body.get("charges")}
-    table = _table(f"What {len(bodies)} accepted orders cost")
-    for heading in ("Goods", "Discount", "Shipping", "sent free", "Tax", "Total"):
-        table.add_column(heading, justify="right")
-    charges = [body["charges"] for body in bodies.values()]
-    for currency in sorted({sums["total"]["currency"] for sums in charges}):
-        of_it = [sums for sums in charges if sums["total"]["currency"] == currency]
-        goods, discount, shipping, tax, total = (
-            f"{sum(Decimal(sums[part]['amount']) for sums in of_it)} {currency}"
-            for part in ("items", "discount", "shipping", "tax", "total")
-        )
-        free = sum(not Decimal(sums["shipping"]["amount"]) for sums in of_it)
-        table.add_row(goods, discount, shipping, str(free), tax, total)
+    """What the orders that were confirmed cost as they were placed, in which parcels they came, and what went back."""
+    confirmed = [one for one in played if one.order.get("confirmed_at")]
+    currencies = " and ".join(sorted({one.order["total"]["currency"] for one in confirmed}))
+    table = _table(f"What {len(confirmed)} confirmed orders cost when they were placed, and what went back, in {currencies}")
+    table.add_column("Scenario", no_wrap=True)
+    for heading in ("Orders", "Parcels", "arrived", *PARTS.values(), "total", "refunded"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for scenario in SCENARIOS:
+        of_it = [one.order for one in confirmed if one.scenario is scenario]
+        if of_it:
+            table.add_row(scenario.name, *_summed(of_it))
+    table.add_section()
+    table.add_row("all", *_summed([one.order for one in confirmed]))
     return table
+
+
+def _summed(orders: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A row: how many orders and parcels there are, then sums of money."""
+    parcels = Counter(parcel["status"] for order in orders for parcel in order["parcels"])
+    yield from (str(len(orders)), str(parcels.total()), str(parcels[ParcelStatus.DELIVERED]))
+    for part in (*PARTS, "total"):
+        yield str(sum((Decimal(order["charges"][part]["amount"]) for order in orders), Decimal()))
+    yield str(sum((Decimal(order["refunded"]["amount"]) for order in orders), Decimal()))
 
 
 def timeline(order: dict[str, Any], entries: Sequence[dict[str, Any]]) -> Table:

@@ -8,11 +8,22 @@ from pydantic import TypeAdapter
 from audit.books import Books, OrderRow, ParcelRow, ReservationRow, ShipmentRow
 from audit.rules import judge
 from contracts.ids import parcel_reference
+from contracts.money import Money
+from contracts.orders import OrderLine
 from contracts.orders import OrderStatus as S
 from contracts.parcels import OrderParcel, ParcelLine, ParcelStatus, Trouble
-from tests.audit.shop import EARLIER, Shop, add, at_place, by_reference, change, every_kind, of, remove, the
+from contracts.pricing import LineAmounts
+from tests.audit.shop import EARLIER, TOTAL, Shop, add, at_place, by_reference, change, every_kind, of, remove, the
 
 P = ParcelStatus
+LINE = OrderLine(
+    line_id=1,
+    product_id="milk",
+    name="Milk",
+    quantity=2,
+    unit_price=Money.from_minor(TOTAL // 2, "USD"),
+    amounts=LineAmounts(items=TOTAL - 101, shipping=101),
+)
 
 
 def parcel(number: int, status: ParcelStatus, trouble: Trouble | None = None) -> OrderParcel:
@@ -24,7 +35,8 @@ def tell(books: Books, order: OrderRow, *parcels: OrderParcel, status: S = S.PAR
     """The order's saga has told of these parcels."""
     told = TypeAdapter(tuple[OrderParcel, ...]).dump_json(parcels).decode()
     path = (*order.path, status) if status != order.status else order.path
-    change(books.orders, of(order.order_id), status=status, path=path, told_parcels=told)
+    lines = TypeAdapter(tuple[OrderLine, ...]).dump_json((LINE,)).decode()
+    change(books.orders, of(order.order_id), status=status, path=path, told_parcels=told, priced_lines=lines)
     change(books.workflows, of(order.order_id), listed_as=status)
 
 
@@ -121,6 +133,29 @@ def test_one_of_several_parcels_may_be_sent_again() -> None:
     add(books.parcels, ParcelRow(parcel_reference(order.order_id, 3), "booked", "TRK3", EARLIER))
     tell(books, order, parcel(1, P.RESENT), parcel(2, P.AWAITED), parcel(3, P.BOOKED), status=S.CONFIRMED)
     assert not judge(books).violations
+
+
+def one_of_two_was_cancelled() -> tuple[Books, OrderRow]:
+    """Right books in which a unit of one order has left, and the price of the other one went back."""
+    books, order = in_two_parcels()
+    order_id, back = order.order_id, LINE.amounts.of(2, 1, 1).total if LINE.amounts else 0
+    change(books.reservations, lambda row: row.order_id == order_id and row.parcel == 2, status="RELEASED")
+    tell(books, order, parcel(1, P.SHIPPED), parcel(2, P.CANCELLED), status=S.SHIPPED)
+    change(books.orders, of(order_id), refunded_minor=back)
+    change(books.payments, of(order_id), refunded=back, refunded_moved=back, ledger_provider=TOTAL - back)
+    change(books.charges, by_reference(order_id), refunded=back)
+    return books, order
+
+
+def test_an_order_owes_what_its_parcels_that_count_cost() -> None:
+    books, order = one_of_two_was_cancelled()
+    assert not judge(books).violations
+    change(books.orders, of(order.order_id), refunded_minor=0)
+    change(books.payments, of(order.order_id), refunded=0, refunded_moved=0, ledger_provider=TOTAL)
+    change(books.charges, by_reference(order.order_id), refunded=0)
+    violations = [violation for violation in judge(books).violations if violation.order_id == order.order_id]
+    assert {violation.rule for violation in violations} == {"money_in_our_ledger", "money_at_the_provider"}
+    assert {(violation.expected, violation.found) for violation in violations} == {("6.24 USD", "12.50 USD")}
 
 
 def test_an_order_that_waits_for_another_card_is_at_rest_and_owes_nothing() -> None:

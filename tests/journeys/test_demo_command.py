@@ -12,7 +12,7 @@ from cli.stocking import UNITS
 from data.baskets import Basket, read_baskets, read_products, write_baskets
 from data.catalogue import import_row
 from services.shipping.model.rates import HEAVIEST_GRAMS
-from testing.scenarios import GROUP, ORDINARY, PLACES, TOO_HEAVY, TROUBLES, rule_of, scenario_for
+from testing.scenarios import GROUP, ORDINARY, PLACES, STORIES, TOO_HEAVY, rule_of, scenario_for
 
 
 @pytest.fixture
@@ -65,12 +65,12 @@ def test_a_basket_that_no_carrier_takes_is_not_counted(tmp_path: Path, basket: B
     light = [replace(basket, basket_id=f"b{number}") for number in (1, 2)]
     write_baskets(tmp_path / "baskets.csv", [light[0], heavy, light[1]])
     scenarios = [one.scenario for one in choose(tmp_path / "baskets.csv", 1000)]
-    assert scenarios == [ORDINARY, TOO_HEAVY, TROUBLES[0]]
+    assert scenarios == [ORDINARY, TOO_HEAVY, STORIES[0]]
 
 
 def test_the_rule_that_is_printed_is_the_one_that_is_followed() -> None:
     assert max(PLACES) <= GROUP
-    for scenario in TROUBLES:
+    for scenario in STORIES:
         numbers = [int(number) for number in rule_of(scenario).rstrip(" …").split(", ")]
         assert [scenario_for(number) for number in numbers] == [scenario] * 3
 
