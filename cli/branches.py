@@ -578,6 +578,23 @@ async def gone_in_a_lost_task(stage: Stage) -> None:
     await arriving(1)(stage)
 
 
+async def planned_in_a_lost_task(stage: Stage) -> None:
+    """Of an order in parts: a task that was lost had reserved its goods, and the customer cancels."""
+    stage.world.before["ReserveInventory"] = [unavailable] * 100_000
+    await stage.saga.start()
+    await stage.calls("ReserveInventory", 3)
+    stage.world.handle(order_steps.reserve_inventory(stage.saga.order).argument)
+    await stage.cancel()
+
+
+async def returned_while_refunded(stage: Stage) -> None:
+    """A lost parcel comes back while its price is given back."""
+    stage.world.before["RefundPayment"] = [unavailable] * 5
+    await stage.decide("refund")
+    await stage.calls("RefundPayment", 2)
+    await stage.saga.report("RETURNED")
+
+
 def paid_again(*cards: str, before: Sequence[Callable[[], None]] = ()) -> Play:
     """The first card is declined, and others are tried."""
 
@@ -814,6 +831,8 @@ BRANCHES: dict[str, Branch] = {
         then(parcel_left(1), cancelled, arriving(1)), options={"may_split": True}, world=two_warehouses
     ),
     "parcels_second_too_heavy": Branch(second_is_too_heavy, options=IN_PARTS, world=two_warehouses),
+    "parcels_planned_in_a_lost_task": Branch(planned_in_a_lost_task, options=IN_PARTS, world=two_warehouses),
+    "lost_returned_while_refunded": Branch(then(LOST, returned_while_refunded)),
     "parcels_gone_in_a_lost_task": Branch(gone_in_a_lost_task, options=IN_PARTS, world=two_warehouses),
     "split": Branch(
         then(told("split_parcel", ANN | {"parcel": 1, "lines": [{"line_id": 1, "quantity": 1}]}), arriving(1, 2)),
