@@ -189,6 +189,16 @@ def paid_again(*cards: str, before: Sequence[Callable[[], None]] = ()) -> Play:
     return play
 
 
+def then_approved(play: Play) -> Play:
+    async def played(stage: Stage) -> None:
+        await play(stage)
+        await told("approve")(stage)
+        await stage.reaches(OrderStatus.CONFIRMED)
+        await delivered(stage)
+
+    return played
+
+
 def repaired_due(stage: Stage) -> OrderSoFar:
     """Its workflow was lost while another card was waited for."""
     until = datetime(2100, 1, 1, tzinfo=UTC) - timedelta(days=1)
@@ -223,6 +233,7 @@ IN_SEVERAL: dict[str, Branch] = {
     # another card
     "paid_again": Branch(then_delivered(paid_again("tok_other")), options=PATIENT),
     "paid_again_declined": Branch(then_delivered(paid_again("tok_other", "tok_third", before=[DECLINED])), options=PATIENT),
+    "paid_again_held": Branch(then_approved(paid_again("tok_other")), options={**PATIENT, "needs_review": True}),
     "payment_due": Branch(paid_again(), options=PATIENT, is_open=True),
     "payment_due_expired": Branch(then_later(paid_again(), 960), options=PATIENT),
     "payment_due_cancelled": Branch(then_cancelled(paid_again()), options=PATIENT),
@@ -287,6 +298,19 @@ IN_SEVERAL: dict[str, Branch] = {
             parcel_decided("refund", 2),
             parcels(P.SHIPPED, P.CANCELLED),
             reported("DELIVERED", parcel=1),
+        ),
+        options=IN_PARTS,
+        world=two_warehouses,
+    ),
+    "parcels_one_not_picked_up_waited": Branch(
+        then(
+            reported("DISPATCHED", parcel=1),
+            after(DISPATCH_S),
+            parcels(P.SHIPPED, P.UNDELIVERED),
+            parcel_decided("wait", 2),
+            parcels(P.SHIPPED, P.BOOKED),
+            reported("DELIVERED", parcel=1),
+            arriving(2),
         ),
         options=IN_PARTS,
         world=two_warehouses,
