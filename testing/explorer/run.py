@@ -464,7 +464,9 @@ class Player:
 
     def _decide(self, command: AdvanceOrder) -> None:
         """An operator sees a parcel in trouble, and may decide about it."""
-        troubled = [(each.parcel, each.trouble) for each in command.parcels if each.status == ParcelStatus.UNDELIVERED]
+        troubled: list[tuple[int | None, Trouble | None]] = [
+            (each.parcel, each.trouble) for each in command.parcels if each.status == ParcelStatus.UNDELIVERED
+        ]
         for parcel, trouble in troubled or [(None, command.trouble)]:
             if trouble is None or (parcel, trouble) in self._decided:
                 continue
