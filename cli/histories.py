@@ -18,7 +18,6 @@ from temporalio.testing import WorkflowEnvironment
 from cli.branches import BRANCHES, WITHIN_S, Stage
 from cli.release.releases import LOCAL
 from cli.release.replaying import replay
-from testing.model import World
 from testing.sagas import Saga, place_order, playing, skipping_time
 from testing.shop import until
 
@@ -60,7 +59,7 @@ async def _record(out: Path, names: Sequence[str], console: Console) -> None:
 async def play(env: WorkflowEnvironment, name: str) -> dict[str, Any]:
     """Play one branch; its history as JSON has it, by name. One that goes on in another run has two."""
     branch = BRANCHES[name]
-    world, order = World(), place_order(**branch.options)
+    world, order = branch.world(), place_order(**branch.options)
     async with playing(env, world, order) as saga:
         with env.with_time_skipping_disabled():
             stage = Stage(saga, world)

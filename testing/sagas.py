@@ -31,8 +31,8 @@ LONG = 1000
 """So many events are a long history here: Temporal suggests to go on in another run."""
 
 
-def place_order(*, needs_review: bool = False, review_seconds: int = 86_400, currency: str = "USD") -> PlaceOrder:
-    """An order of two lines for 23.40."""
+def place_order(*, needs_review: bool = False, review_seconds: int = 86_400, currency: str = "USD", **more: Any) -> PlaceOrder:
+    """An order of two lines for 23.40. `more`: other fields of it."""
     milk, cheese = Money(amount=Decimal("2.70"), currency=currency), Money(amount=Decimal("18.00"), currency=currency)
     lines = (
         OrderLine(product_id="milk", name="Milk", quantity=2, unit_price=milk, weight_grams=1000),
@@ -47,6 +47,7 @@ def place_order(*, needs_review: bool = False, review_seconds: int = 86_400, cur
         payment_token="tok_visa",  # noqa: S106
         needs_review=needs_review,
         review_seconds=review_seconds,
+        **more,
         placed_at=datetime.now(UTC),
     )
 

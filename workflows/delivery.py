@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from contracts.errors import ErrorCode, Refusal
     from contracts.inventory import ReservationStatus, StockUpdate, WhenShort
     from contracts.money import Money
-    from contracts.orders import CancelRequest, OrderRun, OrderStatus, Outcome, UndoSettlement, Wait
+    from contracts.orders import CancelRequest, OrderRun, OrderStatus, Outcome, UndoSettlement
     from contracts.parcels import CHOICES, ParcelChoice, ParcelStatus, Trouble
     from contracts.payments import Payment
     from contracts.shipments import CreateShipment, Shipment, ShipmentStatus, ShipmentUpdate
@@ -30,7 +30,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.saga import Undo
     from workflows.shields import shielded
     from workflows.steps import Step
-    from workflows.waits import wait_of_order, wait_of_parcel, waits_of_undos
 
 from workflows.messages import NOT_TO_BE_SPLIT, OrderMessages, Split
 
@@ -338,6 +337,8 @@ class Delivery(OrderMessages):
             await self._cancel(Refusal(ErrorCode.CANCELLED_BY_REQUEST, why), for_staff)
             return
         left = await self._ask_the_carrier(parcels)
+        for number, refusal in left.items():
+            self._progress.note("Cannot be cancelled any more", refusal.detail, for_staff=f"parcel {number}")
         await self._give_back([parcel for parcel in parcels if parcel.number not in left], why)
         await self._settle_status()
 
@@ -491,18 +492,6 @@ class Delivery(OrderMessages):
     def _due_of(self, parcel: Parcel) -> datetime:
         due = None if self._progress.status == OrderStatus.CANCELLING else parcel.due(self._order)
         return due or (parcel.quiet_since or self._began) + AFTER_A_YEAR
-
-    def _waits(self) -> tuple[Wait, ...]:
-        progress = self._progress
-        if progress.is_final:
-            return ()
-        order = wait_of_order(progress.status, progress.waiting_for, progress.since, self._decision_until())
-        parcels = [wait_of_parcel(parcel, self._due_of, self._began) for parcel in self._parcels if order is None]
-        return (*filter(None, [order]), *waits_of_undos(progress.stuck, progress.since), *filter(None, parcels))
-
-    def _decision_until(self) -> datetime | None:
-        """Until when somebody may decide about all of it."""
-        raise NotImplementedError
 
     def _what_it_waits_for(self) -> str:
         if troubled := self._parcels.in_trouble:

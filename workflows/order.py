@@ -18,7 +18,7 @@ from temporalio.exceptions import FailureError
 with workflow.unsafe.imports_passed_through():
     from contracts.errors import ErrorCode, Refusal
     from contracts.money import Money
-    from contracts.orders import CancelReply, CancelRequest, OrderRun, OrderState, OrderStatus, Outcome, PlaceOrder
+    from contracts.orders import CancelReply, CancelRequest, OrderRun, OrderState, OrderStatus, Outcome, PlaceOrder, Wait
     from contracts.parcels import ParcelStatus
     from contracts.payments import Payment, PaymentStatus
     from temporal.names import ORDER_WORKFLOW
@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import order_steps as steps
     from workflows.saga import Undo
     from workflows.shields import shielded
+    from workflows.waits import waits_of
 
 from workflows.delivery import Delivery
 from workflows.messages import TOO_LATE
@@ -157,8 +158,9 @@ class OrderWorkflow(Delivery):
         progress.list_as()
         self._answer(progress.outcome_held())
 
-    def _decision_until(self) -> datetime | None:
-        return self._pay_until if self._progress.status == OrderStatus.PAYMENT_DUE else self._review_until
+    def _waits(self) -> tuple[Wait, ...]:
+        until = self._pay_until if self._progress.status == OrderStatus.PAYMENT_DUE else self._review_until
+        return waits_of(self._progress.state(), self._progress.timeline()[-1].at, until, self._parcels, self._due_of)
 
     async def _review(self) -> None:
         """Wait until an operator decides. Raises the refusal if that is a no, or does not come in time."""

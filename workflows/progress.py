@@ -223,20 +223,6 @@ class Progress:
             at=workflow.now(),
         )
 
-    @property
-    def waiting_for(self) -> str:
-        return self._waiting_for
-
-    @property
-    def stuck(self) -> tuple[str, ...]:
-        """The undos that do not succeed."""
-        return self._stuck
-
-    @property
-    def since(self) -> datetime:
-        """When the last thing happened."""
-        return self._timeline[-1].at
-
     def state(self) -> OrderState:
         """Where the order is, and what it waits for."""
         return OrderState(

@@ -1,9 +1,9 @@
 """What each part of an order waits for, until when, what happens then, and who may bring it on: pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
-from contracts.orders import Actor, OrderStatus, Wait
+from contracts.orders import FINAL_STATUSES, Actor, OrderState, OrderStatus, Wait
 from contracts.parcels import CHOICES, ParcelChoice, ParcelStatus, Trouble
 from workflows.parcels import Parcel
 
@@ -21,7 +21,19 @@ CARRIED_OUT = {
 }
 
 
-def wait_of_order(status: OrderStatus, working_on: str, since: datetime, until: datetime | None) -> Wait | None:
+def waits_of(
+    state: OrderState, since: datetime, until: datetime | None, parcels: Iterable[Parcel], due: Callable[[Parcel], datetime]
+) -> tuple[Wait, ...]:
+    """Everything that an order waits for; nothing, once it is over. `since`: when the last thing happened. `until`: when nobody
+    may decide about all of it any more. `due`: when somebody has to look at a parcel."""
+    if state.status in FINAL_STATUSES:
+        return ()
+    order = _wait_of_order(state.status, state.waiting_for, since, until)
+    alone = [] if order else filter(None, (_wait_of_parcel(parcel, due, since) for parcel in parcels))
+    return (*filter(None, [order]), *_waits_of_undos(state.stuck_undos, since), *alone)
+
+
+def _wait_of_order(status: OrderStatus, working_on: str, since: datetime, until: datetime | None) -> Wait | None:
     """What all of it waits for; None once its parcels are on their way, each by itself."""
     match status:
         case OrderStatus.PAYMENT_DUE:
@@ -49,7 +61,7 @@ def wait_of_order(status: OrderStatus, working_on: str, since: datetime, until: 
     return None
 
 
-def waits_of_undos(stuck: tuple[str, ...], since: datetime) -> Iterator[Wait]:
+def _waits_of_undos(stuck: tuple[str, ...], since: datetime) -> Iterator[Wait]:
     """Undos that do not succeed."""
     for name in stuck:
         yield Wait(
@@ -61,7 +73,7 @@ def waits_of_undos(stuck: tuple[str, ...], since: datetime) -> Iterator[Wait]:
         )
 
 
-def wait_of_parcel(parcel: Parcel, due: Callable[[Parcel], datetime], began: datetime) -> Wait | None:
+def _wait_of_parcel(parcel: Parcel, due: Callable[[Parcel], datetime], began: datetime) -> Wait | None:
     """None if nothing more happens to it."""
     part, since = f"parcel {parcel.number}", parcel.quiet_since or began
     match parcel.status:

@@ -19,6 +19,9 @@ UNREACHED = "tests/replay/unreached.toml"
 """What histories cannot reach, line by line, each with why."""
 VALIDATORS = r"@\w+\.validator"
 """They run before an update is accepted, and a history holds only those that were."""
+QUERIES = r"@workflow\.query"
+ONLY_ASKED = "workflows/waits.py"
+"""They are asked and change nothing: no history depends on what they answer."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,11 @@ class Reached:
 
     def __init__(self, root: Path, excuses: Path) -> None:
         self._root, self._excuses = root, excuses
-        self._coverage = Coverage(data_file=None, branch=True, config_file=False, include=[f"{root / MEASURED}/*"])
+        self._coverage = Coverage(
+            data_file=None, branch=True, config_file=False, include=[f"{root / MEASURED}/*"], omit=[f"{root / ONLY_ASKED}"]
+        )
         self._coverage.exclude(VALIDATORS)
+        self._coverage.exclude(QUERIES)
         self._coverage.start()
 
     def stop(self) -> list[str]:
