@@ -215,7 +215,7 @@ class OrderWorkflow(Delivery):
         if self._is_confirmed and self._parcels.is_parted:
             self._register_undos()  # of what has left meanwhile, nothing is undone
         left = await self._saga.call_off()
-        if left or self._has_left():
+        if left or self._parcels.may_leave:
             await self._keep_what_has_left(left, reason)
             return
         progress.reason, progress.trouble = reason, None
