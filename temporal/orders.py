@@ -45,6 +45,7 @@ from contracts.orders import (
     OrderStatus,
     Outcome,
     ParcelDecision,
+    ParcelSplit,
     PayAgain,
     PlaceOrder,
     ShortageAnswer,
@@ -202,6 +203,12 @@ class OrderSagas:
         Refusals: no_decision_pending, choice_not_possible, own_order. Fault: Unavailable."""
         return await self._update(order_id, "decide_parcel", decision)
 
+    async def split_parcel(self, order_id: UUID, split: ParcelSplit, update_id: str) -> OrderState | None:
+        """Send some of a parcel in another one, or join the request of the same `update_id`; None if no saga runs.
+
+        Refusals: conflict, reservation_released, reservation_shipped, own_order. Fault: Unavailable."""
+        return await self._update(order_id, "split_parcel", split, update_id)
+
     async def pay(self, order_id: UUID, request: PayAgain, update_id: str, wait: timedelta) -> Outcome | None:
         """Try another card for an order whose payment is due, or join the request of the same `update_id`; its outcome, or None
         if there is none after `wait`, though the saga has taken the card.
@@ -320,9 +327,12 @@ class OrderSagas:
     def _handle(self, order_id: UUID) -> WorkflowHandle[Any, Any]:
         return self._client.get_workflow_handle(order_workflow_id(order_id))
 
-    async def _update(self, order_id: UUID, name: str, argument: Decision | ShortageAnswer) -> OrderState | None:
+    async def _update(
+        self, order_id: UUID, name: str, argument: Decision | ShortageAnswer, update_id: str | None = None
+    ) -> OrderState | None:
+        handle = self._handle(order_id)
         try:
-            state = await self._handle(order_id).execute_update(name, argument, result_type=OrderState, rpc_timeout=RPC)
+            state = await handle.execute_update(name, argument, id=update_id, result_type=OrderState, rpc_timeout=RPC)
         except WorkflowUpdateFailedError as error:
             raise as_refusal(error.cause) or Unavailable(str(error.cause)) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:

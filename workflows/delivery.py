@@ -74,6 +74,8 @@ class Delivery(OrderMessages):
             if self._is_long() and not self._has_message() and self._is_notified():
                 await self._go_on_in_another_run()
         watching.cancel()
+        while self._reports:  # that came while the order ended: what comes back is put on the shelf
+            await shielded(self._heed(self._reports.pop(0)))
         if self._notifying:
             await shielded(_finished(self._notifying))
 
@@ -231,6 +233,7 @@ class Delivery(OrderMessages):
         elif choice == WhenShort.DROP and len(awaited) < len(self._parcels.counting):
             self._progress.note("The customer does without the goods that are out of stock")
             await self._call_off(awaited, "Out of stock.", "")
+            await self._book_what_may_leave()
         else:
             self._wish_to_cancel(CancelRequest(reason="Goods are out of stock.", requested_by="customer"))
 
@@ -314,7 +317,7 @@ class Delivery(OrderMessages):
         """Give the money back for goods that did not arrive; those that came back go on the shelf."""
         saga = self._saga
         saga.forget()
-        saga.add(self._refund_of([parcel], f"parcel {trouble}"))
+        saga.add(*self._refunds_of([parcel], f"parcel {trouble}"))
         if restock:
             saga.add(Undo(steps.restock_inventory(self._order, parcel)))
         done = await saga.compensate()
@@ -355,7 +358,7 @@ class Delivery(OrderMessages):
         saga = self._saga
         saga.forget()
         saga.add(*[steps.release_inventory(self._order, parcel, self._label(parcel)) for parcel in parcels])
-        saga.add(self._refund_of(parcels, why))
+        saga.add(*self._refunds_of(parcels, why))
         done = await saga.compensate()
         for parcel in parcels:
             parcel.status = ParcelStatus.CANCELLED
@@ -364,13 +367,14 @@ class Delivery(OrderMessages):
         self._derive(f"{_named(parcels)} cancelled; refunded {self._parcels.price_of(parcels)}", None, detail=why)
         self._list_troubles()
 
-    def _refund_of(self, parcels: Sequence[Parcel], why: str) -> Undo:
-        """The undo that gives back what these parcels cost, or all that was paid, if there are no others."""
+    def _refunds_of(self, parcels: Sequence[Parcel], why: str) -> list[Undo]:
+        """What gives back the price of these parcels, or all that was paid if there are no others; nothing, if they were free."""
         order, attempt = self._order, self._attempt
         if not self._parcels.is_parted:
-            return Undo(steps.refund_payment(order, attempt, why))
+            return [Undo(steps.refund_payment(order, attempt, why))]
         key = "-".join(["parcel", *(str(parcel.number) for parcel in parcels)])
-        return Undo(steps.refund_part(order, attempt, self._parcels.price_of(parcels), key, why))
+        price = self._parcels.price_of(parcels)
+        return [Undo(steps.refund_part(order, attempt, price, key, why))] if price.minor else []
 
     def _note_refund(self, done: Mapping[str, Any]) -> None:
         """Keep what went back, by the results of undos."""

@@ -224,6 +224,7 @@ class OrderWorkflow(Delivery):
             progress.become(OrderStatus.CANCELLING, "Being cancelled", reason.detail, for_staff=for_staff)
         undone, _ = await asyncio.gather(self._saga.compensate(), self._refuse(reason))
         self._note_refund(undone)
+        self._parcels.recall(undone)
         for parcel in self._parcels.counting:
             parcel.status = ParcelStatus.CANCELLED
         progress.become(OrderStatus.CANCELLED, f"Cancelled; refunded {progress.refunded}", reason.detail)
@@ -242,7 +243,7 @@ class OrderWorkflow(Delivery):
         progress, order = self._progress, self._order
         too_late = next(iter(left.values()), TOO_LATE)
         if not self._parcels:  # they were planned in a task that was lost
-            plan = await steps.reserve_inventory(order).run_durably() if order.may_split else None
+            plan = await steps.reserve_inventory(order).run_durably() if steps.is_planned(order) else None
             if plan is None:
                 self._parcels.assume_one()
             else:
@@ -260,7 +261,7 @@ class OrderWorkflow(Delivery):
         if called_off:
             before = progress.refunded or Money.zero(order.total.currency)
             await self._give_back(called_off, reason.detail)
-            await progress.tell(durably=True)
+            await self._settle_status()
             refunded = (progress.refunded or before) - before
             detail = f"What had not left was cancelled; {too_late.detail}"
             self._answer_cancellation(

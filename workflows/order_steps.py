@@ -52,6 +52,11 @@ def reserve_inventory(order: PlaceOrder) -> Step[ReserveInventory, Reservation]:
     return Step(InventoryActivities.reserve, command, "Reserve inventory")
 
 
+def is_planned(order: PlaceOrder) -> bool:
+    """Whether inventory may make more than one parcel of it, or leave something out."""
+    return order.may_split or order.when_short != WhenShort.REFUSE
+
+
 def reserve_again(order: PlaceOrder, parcel: Parcel) -> Step[ReserveInventory, Reservation]:
     """The same goods once more, at one warehouse."""
     command = ReserveInventory(
@@ -66,8 +71,7 @@ def reserve_again(order: PlaceOrder, parcel: Parcel) -> Step[ReserveInventory, R
 
 def release_plan(order: PlaceOrder) -> Undo:
     """Undo of `reserve_inventory`, whatever was planned."""
-    planned = order.may_split or order.when_short != WhenShort.REFUSE
-    command = ReleaseInventory(order_id=order.order_id, planned=planned, reason="order cancelled")
+    command = ReleaseInventory(order_id=order.order_id, planned=is_planned(order), reason="order cancelled")
     return Undo(Step(InventoryActivities.release, command, "Release inventory", HAS_TO_SUCCEED))
 
 

@@ -4,9 +4,10 @@ Each unit of the order is in one parcel at a time. What is left out of the order
 cancelled, so that what the customer owes is the price of the units in parcels that count.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from contracts.inventory import Reservation, ReservationStatus, ShortLine, StockLine, WhenShort
 from contracts.money import Money
@@ -144,7 +145,7 @@ class Parcels:
     def find(self, number: int) -> Parcel | None:
         return next((parcel for parcel in self._all if parcel.number == number), None)
 
-    def plan(self, reservation: Reservation, ask_until: datetime) -> None:
+    def plan(self, reservation: Reservation, ask_until: datetime | None = None) -> None:
         """Take the plan that inventory made. `ask_until`: how long the customer may answer, if that is to be asked."""
         if not reservation.parcels:
             self.assume_one(reservation.warehouse_id)
@@ -164,7 +165,15 @@ class Parcels:
             )
         if reservation.dropped:
             self._add(Parcel(self._tried + 1, take.of(map(_missing, reservation.dropped)), _S.CANCELLED))
-        self.is_parted = len(self._all) > 1 or bool(self.awaited)
+        # Whether goods are still awaited may differ when this is done again after a lost task that has told of it.
+        self.is_parted = len(self._all) > 1 or self._order.when_short in (WhenShort.WAIT, WhenShort.ASK)
+
+    def recall(self, undone: Mapping[str, Any]) -> None:
+        """Take the plan that inventory released, if it was made in a task that was lost, and its record may have been told."""
+        released = [result for result in undone.values() if isinstance(result, Reservation) and result.parcels]
+        if not self._all and released:
+            self.plan(released[0])
+            self.is_parted = True
 
     def assume_one(self, warehouse_id: str | None = None) -> None:
         """One parcel of everything."""

@@ -1,4 +1,5 @@
-"""Who may do what with orders. The warehouse knows an order by its parcel only, in shipping."""
+"""Who may do what with orders. The warehouse knows an order by its parcels only: it reads them in shipping, and may split here
+what it cannot send whole."""
 
 from chassis.access import AccessTable, Reach
 from contracts.identity import Role
@@ -20,6 +21,7 @@ ACCESS = AccessTable(
         "approve_order": _DECIDE,
         "reject_order": _DECIDE,
         "decide_parcel": _DECIDE,
+        "split_parcel": {Role.SUPPORT: Reach.ALL, Role.WAREHOUSE: Reach.WAREHOUSES, Role.ADMIN: Reach.ALL},
         "pay_order": {Role.CUSTOMER: Reach.OWN, Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL},
         "answer_shortage": {Role.CUSTOMER: Reach.OWN, Role.SUPPORT: Reach.ALL, Role.ADMIN: Reach.ALL},
         "list_discounts": _DECIDE,

@@ -18,6 +18,7 @@ from chassis.idempotency import RequiredKey
 from chassis.logs import logger
 from chassis.paging import Cursor, Limit
 from chassis.problems import problem_response
+from contracts.base import ParcelNumber
 from contracts.keys import KeysFound, LookUpKeys
 from contracts.orders import (
     AdvanceOrder,
@@ -46,6 +47,7 @@ from services.order.schemas import (
     PLACE_EXAMPLES,
     QUOTE_EXAMPLES,
     SHORTAGE_EXAMPLES,
+    SPLIT_EXAMPLES,
     CurrentOrderView,
     DiscountBody,
     DiscountView,
@@ -54,6 +56,7 @@ from services.order.schemas import (
     OrderTimeline,
     OrderView,
     ParcelDecisionBody,
+    ParcelSplitBody,
     PaymentDue,
     QuoteView,
     ReasonBody,
@@ -293,6 +296,28 @@ async def answer_shortage(
     seen: OptionalSeenVersion,
 ) -> OrderProgress:
     return await _changed(db, caller, order_id, response, orders.answer_shortage(order_id, body, caller, seen))
+
+
+@public.post(
+    "/{order_id}/parcels/{parcel}/split",
+    responses=CHANGED,
+    summary="Send some of a parcel in another one, before it is handed over",
+    description="Fewer units than planned can be sent: what is named goes in a parcel of its own, which is booked at once. "
+    + ONLY_IF_UNCHANGED,
+)
+async def split_parcel(
+    db: Db,
+    orders: Orders,
+    caller: Caller,
+    order_id: UUID,
+    parcel: ParcelNumber,
+    key: RequiredKey,
+    body: Annotated[ParcelSplitBody, Body(openapi_examples=SPLIT_EXAMPLES)],
+    response: Response,
+    seen: OptionalSeenVersion,
+) -> OrderState:
+    split = orders.split_parcel(order_id, parcel, body.lines, body.reason, caller, key, seen)
+    return await _changed(db, caller, order_id, response, split)
 
 
 @discounts.get("", summary="List discount codes")

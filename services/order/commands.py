@@ -34,12 +34,14 @@ from contracts.orders import (
     CancelReply,
     CancelRequest,
     Decision,
+    LineUnits,
     OrderAdvanced,
     OrderProgress,
     OrderState,
     OrderStatus,
     Outcome,
     ParcelDecision,
+    ParcelSplit,
     PayAgain,
     PlaceOrder,
     PlaceOrderRequest,
@@ -189,7 +191,7 @@ class OrderService:
         is_new = await take_payment_key(self.database, order_id, caller, key, seen)
         log.info("card_offered", order_id=order_id, by=str(caller.subject), repeated=not is_new)
         try:
-            outcome = await self.sagas.pay(order_id, request, _pay_id(key), self.wait)
+            outcome = await self.sagas.pay(order_id, request, _id_of("pay", key), self.wait)
         except Refusal as refusal:
             if is_new:
                 await note_payment_not_due(self.database, key)
@@ -289,6 +291,33 @@ class OrderService:
         if state is None:
             raise Refusal(ErrorCode.NO_DECISION_PENDING, "No parcel of the order is in trouble.")
         log.info("parcel_decided", order_id=order_id, decision=choice, by=str(caller.subject))
+        return state
+
+    async def split_parcel(
+        self,
+        order_id: UUID,
+        parcel: int,
+        lines: Sequence[LineUnits],
+        reason: str,
+        caller: Grant,
+        key: IdempotencyKey,
+        seen: int | None = None,
+    ) -> OrderState:
+        """Send some of a parcel in another one. Staff of a warehouse may do that with parcels that it sends.
+
+        Refusals: not_found, own_order, stale_version, conflict, reservation_shipped. Raises Unavailable; then the same request
+        may be sent again.
+        """
+        order = existing(await find_order(self.database, order_id))
+        sent_from = next((it.warehouse_id for it in order.order_parcels if it.parcel == parcel), None)
+        if not caller.reaches(warehouse=sent_from):
+            raise Refusal(ErrorCode.NOT_FOUND, "There is no such parcel.")
+        order.require_version(seen)
+        split = ParcelSplit(by=str(caller.subject), reason=reason, parcel=parcel, lines=tuple(lines))
+        state = await self.sagas.split_parcel(order_id, split, _id_of("split", key))
+        if state is None:
+            raise Refusal(ErrorCode.CONFLICT, "Only a parcel that has not left can be split.")
+        log.info("parcel_split", order_id=order_id, parcel=parcel, by=str(caller.subject))
         return state
 
     async def hand_over(self) -> bool:
@@ -423,8 +452,9 @@ def _place_id(order: Order) -> str:
     return f"place-{order.fingerprint}"
 
 
-def _pay_id(key: IdempotencyKey) -> str:
-    return f"pay-{hashlib.sha256(f'{key.scope} {key.key}'.encode()).hexdigest()}"
+def _id_of(what: str, key: IdempotencyKey) -> str:
+    """Of the update that a request asks for: a repeated request joins it."""
+    return f"{what}-{hashlib.sha256(f'{key.scope} {key.key}'.encode()).hexdigest()}"
 
 
 def _cancel_id(request: CancelRequest) -> str:

@@ -319,7 +319,7 @@ class _Way:
     does: str
     who: tuple[Actor, ...]
     under: str | None
-    """The endpoint, under the order's own; None: there is none."""
+    """The endpoint, under the order's own, e.g. `parcels/{parcel}/split`; None: there is none."""
     body: Mapping[str, Any]
     signed: bool = True
     """Whether the workflow is told by whom."""
@@ -337,7 +337,9 @@ UPDATES: Mapping[str, _Way] = {
     "answer_shortage": _Way(
         "Say what becomes of what is out of stock", (A.CUSTOMER,), "shortage", {"choice": "wait"}, signed=False
     ),
-    "split_parcel": _Way("Send some of it in another parcel", (A.SUPPORT, A.OPERATOR), None, WHY),
+    "split_parcel": _Way(
+        "Send some of it in another parcel", (A.WAREHOUSE, A.SUPPORT), "parcels/{parcel}/split", WHY, headers=NEW_KEY
+    ),
     "settle_undo": _Way("End the undo by hand, done or given up", (A.SUPPORT, A.OPERATOR), None, WHY),
 }
 """All updates by which somebody brings an order on."""
@@ -644,14 +646,16 @@ class _Explaining:
         way = UPDATES[name]
         body = {**(more or {}), **way.body}
         told = {"by": "YOUR NAME", **body} if way.signed else body
+        under = way.under and way.under.format(**body)
+        sent = {key: value for key, value in body.items() if f"{{{key}}}" not in (way.under or "")}
         update = f"temporal workflow update execute --workflow-id {self._workflow} --name {name}"
         return StaffCall(
             does=way.does,
             who=way.who,
-            method="POST" if way.under else None,
-            path=f"/api/v1/orders/{self._order.order_id}/{way.under}" if way.under else None,
+            method="POST" if under else None,
+            path=f"/api/v1/orders/{self._order.order_id}/{under}" if under else None,
             headers=dict(way.headers),
-            body=body if way.under else None,
+            body=sent if under else None,
             command=f"{update} --input {shlex.quote(json.dumps(told))}",
         )
 

@@ -115,7 +115,7 @@ def in_flight(rows: Sequence[Mapping[str, Any]]) -> Sequence[Metric]:
     for status in IN_FLIGHT:
         row = found.get(status)
         orders.add_metric([status], row["orders"] if row else 0)
-        oldest.add_metric([status], _ago(row["since"]) if row else 0)
+        oldest.add_metric([status], _ago(row["since"]) if row and row["since"] else 0)
     return orders, oldest
 
 
@@ -142,6 +142,7 @@ def deadlines(terms: Terms) -> Sequence[Metric]:
     """How long orders that are placed now may be in those states that end by themselves when nobody does anything."""
     deadline = GaugeMetricFamily("order_state_deadline_seconds", "How long an order may stay in a state.", labels=["status"])
     for status, seconds in {
+        OrderStatus.PAYMENT_DUE: terms.pay_again_seconds,
         OrderStatus.IN_REVIEW: terms.review_seconds,
         OrderStatus.CONFIRMED: terms.dispatch_seconds,
         OrderStatus.UNDELIVERED: terms.decision_seconds,

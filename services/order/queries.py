@@ -56,7 +56,9 @@ _WITH_USES = select(Discount, DiscountUses.times_used).join(DiscountUses, col(Di
 Answer = TypeVar("Answer")
 _OPEN = ", ".join(f"'{status}'" for status in OrderStatus if status not in FINAL_STATUSES)
 _IN_FLIGHT = sql(f"""
-    select status, count(*) as orders, min(updated_at) as since from orders where status in ({_OPEN}) group by status
+    select status, count(*) as orders,
+           min(updated_at) filter (where parcels is null or not parcels @> '[{{"status": "AWAITED"}}]') as since
+    from orders where status in ({_OPEN}) group by status
 """)  # noqa: S608 - of constants
 _REFUNDS_OWED = sql("""
     select currency, count(*) as orders, cast(sum(total_minor - refunded_minor) as bigint) as minor, min(updated_at) as since
@@ -209,7 +211,8 @@ async def keys_not_wrapped_by(database: Database, master_key_id: str, after: UUI
 
 
 async def orders_in_flight(database: Database) -> Sequence[asyncpg.Record]:
-    """For each status that is not the last: how many orders have it, and when of any of them the last was heard."""
+    """For each status that is not the last: how many orders have it, and when of any of them the last was heard; of those that
+    wait for goods, which may take long, it is not told."""
     return await database.rows(_IN_FLIGHT)
 
 

@@ -11,7 +11,7 @@ from contracts.address import Address
 from contracts.base import LARGEST_QUANTITY, Contract, ParcelNumber, Reason, Request, Timestamp
 from contracts.errors import ErrorCode, Problem
 from contracts.money import Money
-from contracts.orders import OrderLine, OrderState, OrderStatus, Outcome, TimelineEntry
+from contracts.orders import LineUnits, OrderLine, OrderState, OrderStatus, Outcome, TimelineEntry
 from contracts.parcels import OrderParcel, ParcelChoice, ParcelStatus, Trouble
 from contracts.pricing import DiscountKind, OrderCharges
 from services.order.model import DiscountTerms
@@ -103,6 +103,15 @@ class ParcelDecisionBody(ReasonBody):
     """Which parcel of the order; it may be left out, if one alone is in trouble."""
 
 
+class ParcelSplitBody(ReasonBody):
+    """What of a parcel goes in another one, and why."""
+
+    lines: Annotated[list[LineUnits], Field(min_length=1, max_length=100)]
+
+
+SPLIT_EXAMPLES: Any = {
+    "one unit is missing": {"value": {"lines": [{"line_id": 1, "quantity": 1}], "reason": "One was broken on the shelf"}}
+}
 PAY_EXAMPLES: Any = {"another card": {"value": {"payment_token": "tok_visa"}}}
 SHORTAGE_EXAMPLES: Any = {
     "wait": {"value": {"choice": "wait"}},

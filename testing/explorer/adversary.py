@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from chassis.clients import Unavailable
 from contracts.errors import ErrorCode, Refusal
-from contracts.inventory import ReserveInventory
+from contracts.inventory import ReserveInventory, SplitReservation
 from contracts.payments import ProcessPayment
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from testing.explorer.clock import Clock
@@ -54,6 +54,7 @@ SERVICE_OF = {
     "ReleaseInventory": "inventory",
     "ShipInventory": "inventory",
     "RestockInventory": "inventory",
+    "SplitReservation": "inventory",
     "ProcessPayment": "payment",
     "CapturePayment": "payment",
     "RefundPayment": "payment",
@@ -68,9 +69,12 @@ REFUSALS = {
     "CapturePayment": ("payment_declined",),
     "CreateShipment": ("address_undeliverable", "parcel_too_heavy"),
     "CancelShipment": ("already_dispatched",),
+    "SplitReservation": ("conflict", "not_found"),
 }
 """What each command's contract says that it may be refused for, other than that its undo came first."""
 FORWARD = frozenset({"ReserveInventory", "ProcessPayment", "CapturePayment", "CreateShipment"})
+MAY_BE_REFUSED = FORWARD | {"SplitReservation"}
+"""Whose refusals are answers."""
 TRANSIENT = ("not_found", "conflict", "validation_failed")
 """Refusals that no undo may take for an answer: a framework's, or of a deploy that went wrong."""
 FAULTS = (
@@ -105,7 +109,11 @@ class Adversary:
         """When, which command, and what it was refused for: what really reached the worker."""
         self.cancels_asked: list[float] = []
         """When each CancelShipment arrived at its service."""
+        self.declined_cards: set[str] = set()
+        """Which cards the bank declines whatever happens."""
         self.on_call: Callable[[str, int], None] = lambda command, number: None
+        self.on_effect: Callable[[], None] = lambda: None
+        """Called whenever a command has arrived at its service."""
         self.on_task: Callable[[int], None] = lambda number: None
         self._outages: dict[str, float] = {}
         self._faults = 0
@@ -138,12 +146,12 @@ class Adversary:
         name = type(command).__name__
         number = self.calls[name] = self.calls.get(name, 0) + 1
         refusals = [f"refused: {code}" for code in REFUSALS.get(name, ())]
-        options = [*FAULTS, *refusals * (4 if name in FORWARD else 1)]
+        options = [*FAULTS, *refusals * (4 if name in MAY_BE_REFUSED else 1)]
         if name == "ProcessPayment":
             options += ["held for review by the bank"] * 3 + ["held for review by its velocity"] * 2
         if name in ("ProcessPayment", "CreateShipment"):
             options += ["half done"]
-        if name not in FORWARD:
+        if name not in MAY_BE_REFUSED:
             options += [f"refused by mistake: {code}" for code in TRANSIENT]
         chosen = self._fault(f"{name} {number}", self._calls_share, options)
         self.on_call(name, number)
@@ -201,13 +209,17 @@ class Adversary:
             case "CancelShipment":
                 assert isinstance(command, CancelShipment)
                 self.world.shipping.move(command.order_id, command.parcel, ShipmentStatus.DISPATCHED)
+            case "SplitReservation":
+                assert isinstance(command, SplitReservation)
+                if (command.order_id, command.into) not in self.world.inventory.promises:
+                    self._answer(execution, name, number, Refusal(code, f"no: {code}"), LATENCY)
+                    return
             case _:
                 assert isinstance(command, ReserveInventory)
                 if (command.order_id, command.parcel) not in self.world.inventory.promises:
                     self._answer(execution, name, number, Refusal(code, f"no: {code}"), LATENCY)
                     return
         answer = self._handle(command)
-        self.world.payments.bank.declines = False
         self.world.shipping.refuses = None
         self._answer(execution, name, number, answer, LATENCY)
 
@@ -234,12 +246,17 @@ class Adversary:
     def _handle(self, command: BaseModel) -> BaseModel | Exception:
         if type(command).__name__ == "CancelShipment":
             self.cancels_asked.append(self.clock.seconds)
+        if isinstance(command, ProcessPayment) and command.payment_token in self.declined_cards:
+            self.world.payments.bank.declines = True
         try:
             return self.world.handle(command)
         except (Refusal, Unavailable) as no:
             return no
         except ValueError as mistake:  # what the framework answers for it: 500, a fault
             return Unavailable(f"internal error: {mistake}")
+        finally:
+            self.world.payments.bank.declines = False
+            self.on_effect()
 
     def _answer(self, execution: Execution, name: str, number: int, answer: BaseModel | Exception, after: float) -> None:
         def arrive() -> None:

@@ -1,14 +1,17 @@
 """What must hold after every run (design.md, section 7), whatever the adversary did."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from contracts.errors import ErrorCode
-from contracts.inventory import ReservationStatus
+from contracts.inventory import ReservationStatus, WhenShort
 from contracts.money import Money
-from contracts.orders import FINAL_STATUSES, NEXT_STATUS, OrderStatus, Outcome
+from contracts.orders import FINAL_STATUSES, NEXT_STATUS, OrderStatus, Outcome, status_of
+from contracts.parcels import OrderParcel, ParcelStatus
 from contracts.payments import PaymentStatus
 from contracts.shipments import ShipmentStatus
 from testing.explorer.adversary import FORWARD
+from testing.explorer.orders import price_of, whole_parcel
 from testing.explorer.run import Played
 
 _O, _S, _R = OrderStatus, ShipmentStatus, ReservationStatus
@@ -23,13 +26,14 @@ BY_REQUEST = frozenset({ErrorCode.CANCELLED_BY_REQUEST})
 def violations(played: Played) -> list[str]:
     """What does not hold; none if all is well. The first is the nearest to the cause."""
     if played.broken:
-        return [*played.without_parcel, played.broken]
+        return [*played.wrong, played.broken]
     return [
-        *played.without_parcel,
+        *played.wrong,
         *_ending(played),
         *_money(played),
         *_stock(played),
         *_parcels(played),
+        *_parts(played),
         *_outcomes(played),
         *_reason(played),
         *_messages(played),
@@ -60,6 +64,8 @@ def _ending(played: Played) -> Iterator[str]:
         listed_reason = _listed(played, "FailureReason")
         if not record.code == result.code == listed_reason:
             yield f"the record says {record.code}, the result {result.code}, the search attribute {listed_reason}"
+    if query.waits:
+        yield f"it has ended, and is said to wait for something: {query.waits[0].waiting_for}"
     if _listed(played, "StuckUndo") or result.stuck_undos:
         yield "it has ended, and an undo is still said to be stuck"
     for before, after in zip(played.timeline, played.timeline[1:], strict=False):
@@ -77,19 +83,93 @@ def _reaches(before: OrderStatus, after: OrderStatus) -> bool:
 
 
 def _money(played: Played) -> Iterator[str]:
+    """Captured - refunded is the price of the units in parcels that count."""
     status, _ = _record(played)
     order, payments = played.order, played.world.payments
     record = played.world.orders.records[order.order_id]
-    net = payments.net(order.order_id, order.total.currency)
-    owed = order.total if status == _O.COMPLETED else Money.zero(order.total.currency)
+    currency = order.total.currency
+    net = payments.net(order.order_id, currency)
+    owed = Money.from_minor(
+        price_of(order.lines, [line for each in _told(played) if each.counts for line in each.lines]), currency
+    )
     if net != owed:
         yield f"{status}, and the customer has paid {net}: owed are {owed}"
     held = [paid for paid in payments.payments.values() if paid.status == PaymentStatus.INITIATED or paid.held_minor]
     if held:
         yield f"{status}, and a payment is still {held[0].status}, with {held[0].money(held[0].held_minor)} held"
     refunded = sum(paid.refunded_minor for paid in payments.payments.values())
-    if status in (_O.CANCELLED, _O.REFUNDED) and (record.refunded.minor if record.refunded else 0) != refunded:
-        yield f"the record says that {record.refunded} went back; it was {Money.from_minor(refunded, order.total.currency)}"
+    if (record.refunded.minor if record.refunded else 0) != refunded:
+        yield f"the record says that {record.refunded} went back; it was {Money.from_minor(refunded, currency)}"
+
+
+def _told(played: Played) -> tuple[OrderParcel, ...]:
+    """The order's parcels, as its record has them at the end; what the only one became follows from the order's status."""
+    status, _ = _record(played)
+    parcels = played.world.orders.records[played.order.order_id].parcels
+    if parcels:
+        return parcels
+    number = max((number for _, number in played.world.shipping.parcels), default=1)
+    return (whole_parcel(number, ParcelStatus.DELIVERED if status == _O.COMPLETED else ParcelStatus.CANCELLED),)
+
+
+def _parts(played: Played) -> Iterator[str]:
+    """Each unit is in one parcel that counts or came to nothing; each parcel is what the services know of it."""
+    status, _ = _record(played)
+    told = played.world.orders.records[played.order.order_id].parcels
+    if not told:
+        return
+    if played.result and played.result.parcels != told:
+        yield "the record and the result tell different things of the parcels"
+    derived = _O.COMPLETED if status_of(told) == _O.DELIVERED else status_of(told)
+    if status not in (derived, _O.CANCELLED if derived == _O.REFUNDED else derived):
+        yield f"the order is {status}; its parcels are {', '.join(each.status for each in told)}"
+    units = Counter(
+        (line.line_id, line.first + unit)
+        for each in told
+        if each.status != ParcelStatus.RESENT
+        for line in each.lines
+        for unit in range(line.quantity)
+    )
+    if units != Counter((line.line_id, unit) for line in played.order.lines for unit in range(line.quantity)):
+        yield f"the parcels have these units, and how often: {dict(units)}"
+    for each in told:
+        yield from _part(played, each, {other.parcel: other for other in told})
+
+
+def _part(played: Played, told: OrderParcel, others: Mapping[int, OrderParcel]) -> Iterator[str]:
+    """One parcel, at the end."""
+    key = (played.order.order_id, told.parcel)
+    promise, shipment = played.world.inventory.promises.get(key), played.world.shipping.parcels.get(key)
+    name = f"parcel {told.parcel} is {told.status}"
+    promised = Counter({line.product_id: line.quantity for line in promise.lines} if promise else {})
+    units: Counter[str] = Counter()
+    for line in told.lines:
+        units[line.product_id] += line.quantity
+    if promise is not None and promise.lines and promised != units:
+        yield f"{name}, and has {dict(units)}; promised to it were {dict(promised)}"
+    left = shipment is not None and shipment.has_left
+    match told.status:
+        case ParcelStatus.DELIVERED:
+            if shipment is None or shipment.status != _S.DELIVERED or promise is None or promise.status != _R.SHIPPED:
+                yield f"{name}; shipping says {shipment and shipment.status}, inventory {promise and promise.status}"
+        case ParcelStatus.REFUNDED | ParcelStatus.RESENT:
+            if told.parcel not in played.in_trouble:
+                yield f"{name}, and no trouble with it was known"
+            if told.status == ParcelStatus.RESENT:
+                other = others.get(told.resent_as or 0)
+                if other is None or not set(_units(other)) <= set(_units(told)):
+                    yield f"{name}, and the parcel that took its place has something else"
+        case ParcelStatus.CANCELLED:
+            if left:
+                yield f"{name}, and has left"
+            if promise is not None and promise.status != _R.RELEASED:
+                yield f"{name}, and its goods are {promise.status}"
+        case _:
+            yield f"the order has ended, and {name}"
+
+
+def _units(told: OrderParcel) -> list[tuple[int, int]]:
+    return [(line.line_id, line.first + unit) for line in told.lines for unit in range(line.quantity)]
 
 
 def _stock(played: Played) -> Iterator[str]:
@@ -108,8 +188,8 @@ def _stock(played: Played) -> Iterator[str]:
     for (_, number), promise in inventory.promises.items():
         parcel = played.world.shipping.parcels.get((played.order.order_id, number))
         left = parcel is not None and parcel.has_left
-        if promise.status == _R.RESERVED:
-            yield f"the order has ended, and the goods of parcel {number} are still reserved"
+        if promise.status in (_R.RESERVED, _R.AWAITED):
+            yield f"the order has ended, and the goods of parcel {number} are still {promise.status}"
         if promise.status in (_R.SHIPPED, _R.RESTOCKED) and not left:
             yield f"the goods of parcel {number} are {promise.status}, the parcel is {parcel.status if parcel else 'not there'}"
         if promise.status == _R.RELEASED and left:
@@ -136,17 +216,22 @@ def _parcels(played: Played) -> Iterator[str]:
 
 
 def _outcomes(played: Played) -> Iterator[str]:
-    """What `place` was told is one thing, is kept, and agrees with the end."""
+    """What `place` and `pay` were told for good is one thing, is kept, and agrees with the end."""
     status, history = _record(played)
     record = played.world.orders.records[played.order.order_id]
-    answers = [each.answer for each in played.told if each.message == "place" and isinstance(each.answer, Outcome)]
+    answers = [each.answer for each in played.told if each.message in ("place", "pay") and isinstance(each.answer, Outcome)]
     if any(answer.status == _O.IN_REVIEW for answer in answers) and _O.IN_REVIEW not in history:
         yield "the client was told that it is held for review, which it never was"
-    told = [answer for answer in answers if answer.status != _O.IN_REVIEW]  # that says only that there is no outcome yet
+    if any(answer.pay_until for answer in answers) and _O.PAYMENT_DUE not in history:
+        yield "the client was told to try another card, and the order never waited for one"
+    told = [answer for answer in answers if answer.is_definite]  # another says only that there is no outcome yet
     if len(set(map(repr, told))) > 1:
         yield f"place is told different things: {[(each.status, each.code) for each in told]}"
     if any(each.message == "place" and isinstance(each.answer, str) for each in played.told):
         yield f"place is answered with a failure: {[each.answer for each in played.told if each.message == 'place']}"
+    odd = {each.answer for each in played.told if each.message == "pay" and isinstance(each.answer, str)}
+    if odd - {ErrorCode.PAYMENT_NOT_DUE}:
+        yield f"pay is answered with a failure: {odd}"
     for outcome in {repr(each): each for each in [*told, *([record.outcome] if record.outcome else [])]}.values():
         if outcome.code is not None and (status != _O.CANCELLED or record.code != outcome.code):
             yield f"the client was told {outcome.code}; the order is {status} {record.code or ''}".strip()
@@ -154,6 +239,8 @@ def _outcomes(played: Played) -> Iterator[str]:
             yield f"the client was told {outcome.status}, which the order never was"
     if record.outcome and told and record.outcome != told[0]:
         yield f"the client was told {told[0].status} {told[0].code}, kept is {record.outcome.status} {record.outcome.code}"
+    if record.outcome is None:
+        yield f"the order is {status}, and what its client is told is not kept"
     confirmed = any(outcome.code is None and outcome.status == _O.CONFIRMED for outcome in told)
     # A task that was lost may have told the record that it is confirmed; what could not be done after it then ends the order.
     outlasted = record.code == ErrorCode.SERVICE_UNAVAILABLE and any("workflow task" in line for line in played.log)
@@ -173,16 +260,33 @@ def _reason(played: Played) -> Iterator[str]:
     possible = given - TOMBSTONES
     if played.in_trouble:
         possible |= {code} if code else set()
-    if asked & CANCELS:
+    if asked & CANCELS or _may_end_by_itself(played):
         possible |= BY_REQUEST
+    if _lapsed(history) and not asked & CANCELS:
+        possible &= {ErrorCode.PAYMENT_DECLINED}
     if _O.IN_REVIEW in history:
         possible |= {ErrorCode.REVIEW_EXPIRED}
         if asked & {"reject", "reject by signal"}:
             possible.add(ErrorCode.REVIEW_REJECTED)
-    if played.story:
+    if played.story and not (_lapsed(history) and "pay" not in asked):
         possible.add(ErrorCode.SERVICE_UNAVAILABLE)
     if code not in possible:
         yield f"it ended with {code}; the steps were refused with {sorted(given) or 'nothing'}"
+
+
+def _may_end_by_itself(played: Played) -> bool:
+    """Whether what it consisted of may have come to nothing after it was confirmed, although nobody wished to cancel it."""
+    waited = any(each.status == ParcelStatus.AWAITED for advance in played.advances for each in advance.parcels)
+    answered = played.order.when_short == WhenShort.ASK or any(
+        told.message in ("answer refuse", "answer drop") for told in played.told
+    )
+    refused = any(command == "CreateShipment" for _, command, _ in played.adversary.refusals)
+    return waited and (answered or refused)
+
+
+def _lapsed(history: Sequence[OrderStatus]) -> bool:
+    """Whether no other card came, or none that was taken."""
+    return _O.PAYMENT_DUE in history and history[history.index(_O.PAYMENT_DUE) + 1] == _O.CANCELLING
 
 
 def _messages(played: Played) -> Iterator[str]:

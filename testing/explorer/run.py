@@ -1,39 +1,44 @@
 """One order played against the adversary: its customer, its operators, its carrier; and what they were told."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.converter import decode_search_attributes
 
 from activities import all_activities
-from contracts.address import Address
-from contracts.ids import ORDERS, order_workflow_id
-from contracts.money import Money
+from contracts.ids import order_workflow_id
+from contracts.inventory import ReservationStatus, StockUpdate, WhenShort
 from contracts.orders import (
+    FINAL_STATUSES,
     AdvanceOrder,
     CancelRequest,
     Decision,
-    OrderLine,
+    LineUnits,
     OrderState,
     OrderStatus,
     Outcome,
     ParcelDecision,
+    ParcelSplit,
+    PayAgain,
     PlaceOrder,
+    ShortageAnswer,
     TimelineEntry,
     UndoSettlement,
+    status_of,
 )
-from contracts.parcels import ParcelChoice
+from contracts.parcels import OrderParcel, ParcelChoice, ParcelStatus
+from contracts.payments import PaymentStatus
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from testing.explorer.adversary import SERVICE_OF, USUAL, Adversary, Choices, Story
 from testing.explorer.clock import START, Clock
 from testing.explorer.engine import Broken, Engine
 from testing.explorer.executions import PAYLOADS, Wire, Worker
+from testing.explorer.orders import plot, price_of
 from testing.model import World
 from workflows.order import OrderWorkflow
 
@@ -41,8 +46,6 @@ LONGEST = timedelta(days=500)
 MOST_ACTIONS = 6_000
 """A run that needs more does not end."""
 MOST_MESSAGES = 6
-PRICES = {"USD": ("2.70", "18.00"), "EUR": ("2.49", "16.99"), "JPY": ("300", "1999"), "KWD": ("0.825", "5.500")}
-CURRENCIES = ("EUR", "JPY", "KWD")
 STATUS = ShipmentStatus
 HOUR, DAY = 3600.0, 86_400.0
 CARRIERS: Mapping[str, tuple[tuple[float, ShipmentStatus], ...]] = {
@@ -83,8 +86,40 @@ MESSAGES = (
     "settle an undo",
     "kill the worker",
     "kill the worker",
+    "split the milk of parcel 1",
     "ask",
 )
+OF_PARTS = (
+    "split the milk of parcel 1",
+    "split the milk of parcel 2",
+    "split the cheese of parcel 1",
+    "answer wait",
+    "answer drop",
+    "answer drop",
+    "answer refuse",
+    "decide refund parcel 1",
+    "decide refund parcel 2",
+    "decide resend parcel 2",
+    "decide wait parcel 1",
+    "decide refund_and_restock parcel 2",
+    "decide resend parcel 1 by signal",
+    "stock news again",
+    "pay",
+    "pay",
+)
+"""Beside the others, of orders that are not one parcel paid for with one card."""
+AFTER_A_DECLINE = {
+    USUAL: (60.0,),
+    "does nothing": (),
+    "pays at once": (0.0,),
+    "pays twice at once": (1.0, 1.0),
+    "pays at the last moment": (899.0,),
+    "pays at the very last moment": (899.99,),
+    "pays too late": (901.0,),
+}
+"""When the customer brings another card."""
+MOST_CARDS = 8
+ON_ITS_WAY = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_SHIPPED, OrderStatus.SHIPPED, OrderStatus.UNDELIVERED})
 
 
 @dataclass
@@ -110,8 +145,8 @@ class Played:
     advances: list[AdvanceOrder]
     left: dict[int, float]
     """When each parcel left."""
-    without_parcel: list[str]
-    """What was wrong when the record was told that the order is confirmed."""
+    wrong: list[str]
+    """What was seen to be wrong on the way."""
     in_trouble: set[int]
     """Parcels of which the record was told that they do not arrive."""
     known_returned: set[int]
@@ -139,7 +174,8 @@ class Player:
         self._away: dict[str, int] = {}
         self.world = world or World()
         self.adversary = Adversary(choices, self.clock, self.world, self._note)
-        self.order = self._new_order()
+        self._plot = plot(choices)
+        self.order = self._plot.order
         self.engine = Engine(
             self.clock,
             Worker(all_activities(lambda service: Wire())),
@@ -151,6 +187,10 @@ class Player:
         self.told: list[Told] = []
         self.left: dict[int, float] = {}
         self._reports: list[ShipmentUpdate] = []
+        self._stock_news: list[StockUpdate] = []
+        self._cards = 1
+        self._declines = 0
+        self._is_asked = False
         self._waiting: dict[str, list[str]] = {}
         self._broken: str | None = None
         self._updates = 0
@@ -164,6 +204,9 @@ class Player:
         self.world.shipping.watchers.append(self._parcel_moved)
         self.adversary.on_call = self._called
         self.adversary.on_task = self._task_begins
+        self.adversary.on_effect = self._look
+        self.adversary.declined_cards = {f"card_{number}" for number in range(1, self._plot.declined_cards + 1)}
+        self._fill_shelves()
         self.world.orders.watchers.append(self._advanced)
         self.clock.after(0.0, self._place)
         self._plan_messages()
@@ -176,40 +219,63 @@ class Player:
 
     # ── The order ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _new_order(self) -> PlaceOrder:
-        currency = self.choices.choose("currency", 0.5, CURRENCIES)
-        currency = "USD" if currency == USUAL else currency
-        review = self.choices.choose("review", 0.3, ["asked for by us"]) != USUAL
-        milk, cheese = (Money(amount=Decimal(price), currency=currency) for price in PRICES[currency])
-        lines = (
-            OrderLine(product_id="milk", name="Milk", quantity=2, unit_price=milk, weight_grams=1000),
-            OrderLine(product_id="cheese", name="Cheese", quantity=1, unit_price=cheese, weight_grams=400),
-        )
-        return PlaceOrder(
-            order_id=uuid5(ORDERS, "explored"),
-            customer_id=uuid5(ORDERS, "customer"),
-            lines=lines,
-            total=lines[0].total + lines[1].total,
-            ship_to=Address(name="Ann", line1="1 Main St", city="Springfield", region="IL", postal_code="62701", country="US"),
-            payment_token="tok_visa",  # noqa: S106 (a name of a test card)
-            needs_review=review,
-            review_seconds=7200,
-            placed_at=START,
-        )
-
     def _place(self) -> None:
         self.engine.start(self.order)
         if self.choices.choose("place", 0.2, ["without waiting"]) == USUAL:
             self._send_update("place", "place", "place-1", [])
 
+    def _fill_shelves(self) -> None:
+        inventory = self.world.inventory
+        inventory.shelves.clear()
+        for warehouse_id, stock in self._plot.shelves.items():
+            inventory.receive(warehouse_id, **stock)
+        for after, goods in self._plot.goods:
+            self.clock.after(after / 2, self._move_dates)
+            self.clock.after(after, lambda goods=goods: self._goods_arrive(goods))  # type: ignore[misc]
+
+    def _goods_arrive(self, goods: Mapping[str, int]) -> None:
+        self._note(f"goods arrive: {dict(goods)}")
+        for warehouse_id in self._plot.shelves:
+            self.world.inventory.receive(warehouse_id, **goods)
+        self._look()
+
+    def _move_dates(self) -> None:
+        """Who waits for goods is told of another day."""
+        for (order_id, number), promise in self.world.inventory.promises.items():
+            if promise.status == ReservationStatus.AWAITED:
+                self.world.inventory.expect(order_id, number, self.clock.now.date() + timedelta(days=3))
+        self._look()
+
+    def _look(self) -> None:
+        """Something has happened to the services: no two attempts may hold money, and the saga is told of its stock."""
+        nothing = (PaymentStatus.DECLINED, PaymentStatus.VOIDED, PaymentStatus.REFUNDED)
+        live = [number for (_, number), paid in self.world.payments.payments.items() if paid.status not in nothing]
+        if len(live) > 1:
+            self._wrong.append(f"two attempts to pay hold money: {live}")
+        news, self.world.inventory.news = self.world.inventory.news, []
+        for _, update in news:
+            self._stock_news.append(update)
+            name = f"news {len(self._stock_news)} of stock"
+            how = self.choices.choose(name, 0.2, ["twice", "a minute late", "two hours late", "at once"])
+            wait = {"a minute late": 60.0, "two hours late": 7200.0, "at once": 0.0}.get(how, 0.5)
+            self.clock.after(wait, lambda update=update: self._tell_of_stock(update))  # type: ignore[misc]
+            if how == "twice":
+                self.clock.after(wait + 5, lambda update=update: self._tell_of_stock(update))  # type: ignore[misc]
+
+    def _tell_of_stock(self, update: StockUpdate) -> None:
+        if self.engine.signal("stock_updated", update):
+            self._note(f"told of stock: parcel {update.parcel} is {update.status} {update.expected_on or ''}".rstrip())
+
     # ── Messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _plan_messages(self) -> None:
         share = self.choices.mood("messages", (0.0, 0.15, 0.4))
+        is_plain = not self._plot.goods and not self.order.pay_again_seconds
+        messages = MESSAGES if is_plain else (*MESSAGES, *OF_PARTS)
         for number in range(1, MOST_MESSAGES + 1):
             name = f"message {number}"
             random = self.choices.random(name)
-            planned = self.choices.choose(name, share, [f"{random.choice(MESSAGES)}, {self._moment(random)}"])
+            planned = self.choices.choose(name, share, [f"{random.choice(messages)}, {self._moment(random)}"])
             if planned == USUAL:
                 continue
             message, moment = planned.split(", ")
@@ -260,7 +326,9 @@ class Player:
                 if self.engine.signal(name, decision):
                     self.told.append(Told(message, self.clock.seconds))
             case ["decide", choice, *how]:
-                parcel_decision = ParcelDecision(by="operator", reason="looked at it", choice=ParcelChoice(choice))
+                parcel = int(how[1]) if how[:1] == ["parcel"] else None
+                how = how[2:] if parcel else how
+                parcel_decision = ParcelDecision(by="operator", reason="looked at it", choice=ParcelChoice(choice), parcel=parcel)
                 if not how:
                     self._send_update(message, "decide_parcel", None, [parcel_decision])
                 elif self.engine.signal("decide_parcel", parcel_decision):
@@ -274,13 +342,37 @@ class Player:
                     self.engine.signal("shipment_updated", update)
             case ["report", *_]:
                 self.engine.signal("shipment_updated", ShipmentUpdate(parcel=9, status=STATUS.DELIVERED))
+            case ["split", _, line, *_, number]:
+                units = (LineUnits(line_id=1 if line == "milk" else 2, quantity=1),)
+                split = ParcelSplit(by="operator", reason="one is broken", parcel=int(number), lines=units)
+                self._send_update(message, "split_parcel", None, [split])
+            case ["answer", choice]:
+                answer = ShortageAnswer.model_validate({"choice": choice})
+                self._send_update(message, "answer_shortage", None, [answer])
+            case ["pay"]:
+                self._cards += 1
+                self._send_update(message, "pay", None, [PayAgain(payment_token=f"card_{self._cards}")])
+            case ["stock", *_]:
+                for news in self._stock_news:
+                    self._tell_of_stock(news)
             case ["settle", *_]:
                 settlement = UndoSettlement(by="operator", reason="tidying up", undo="Refund payment", done=True)
                 self._send_update(message, "settle_undo", None, [settlement])
             case ["kill", *_]:
                 self.engine.kill_worker()
             case _:
-                self.engine.query("status")
+                self._ask()
+
+    def _ask(self) -> None:
+        """What the query tells of an order under way: something that it waits for, and of its parcels what follows from them."""
+        answer = self.engine.query("status")
+        if answer is None or not self.engine.running:
+            return
+        state = PAYLOADS.from_payload(answer, OrderState)
+        if not state.waits and state.status not in FINAL_STATUSES:
+            self._wrong.append(f"an order that is {state.status} is said to wait for nothing")
+        if state.parcels and state.status in ON_ITS_WAY and status_of(state.parcels) != state.status:
+            self._wrong.append(f"the query says {state.status}; its parcels are {_statuses(state.parcels)}")
 
     def _send_update(self, message: str, name: str, id: str | None, arguments: list[object]) -> None:
         self._updates += 1
@@ -292,10 +384,24 @@ class Player:
             if isinstance(answer, Failure):
                 told.answer = answer.application_failure_info.type or answer.message
             elif answer is not None:
-                told.answer = PAYLOADS.from_payload(answer, Outcome if name == "place" else dict[str, Any])
+                told.answer = PAYLOADS.from_payload(answer, Outcome if name in ("place", "pay") else dict[str, Any])
+                if isinstance(told.answer, Outcome) and told.answer.pay_until:
+                    self._declined(name)
             self._note(f"{message} is answered: {_short(told.answer)}")
 
         self.engine.update(id or f"update-{self._updates}", name, arguments, answered)
+
+    def _declined(self, name: str) -> None:
+        """The customer is told that the card was declined, and may bring another one."""
+        if name == "place" and self._declines:  # told again
+            return
+        self._declines += 1
+        how = self.choices.choose(
+            f"customer after decline {self._declines}", 0.4, [name for name in AFTER_A_DECLINE if name != USUAL]
+        )
+        if self._declines <= MOST_CARDS:
+            for after in AFTER_A_DECLINE[how]:
+                self.clock.after(after, lambda: self._send("pay"))
 
     # ── The carrier ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -340,15 +446,42 @@ class Player:
             raise Broken("the workflow waits for something that does not come")
 
     def _advanced(self, command: AdvanceOrder) -> None:
-        if OrderStatus.UNDELIVERED in command.path:
+        """The record has been told something that is true."""
+        record = self.world.orders.records[self.order.order_id]
+        if command.parcels:
+            self._in_trouble |= {each.parcel for each in command.parcels if each.status == ParcelStatus.UNDELIVERED}
+            # A task that is done again tells of what the record knows already, until it comes to what is new.
+            is_newest = command.after + len(command.path) == len(record.history)
+            if is_newest and record.status in ON_ITS_WAY and status_of(command.parcels) != record.status:
+                self._wrong.append(f"the record is {record.status}; its parcels are {_statuses(command.parcels)}")
+        elif OrderStatus.UNDELIVERED in command.path:
             self._in_trouble.add(max((number for _, number in self.world.shipping.parcels), default=0))
-        if OrderStatus.CONFIRMED not in command.path:
-            return
-        parcels = [parcel for parcel in self.world.shipping.parcels.values() if parcel.tracking_number]
-        if not any(parcel.status not in (STATUS.PENDING, STATUS.CANCELLED, STATUS.REFUSED) for parcel in parcels):
+        if OrderStatus.CONFIRMED in command.path and OrderStatus.UNDELIVERED not in record.history:
+            self._confirmed(command)
+
+    def _confirmed(self, command: AdvanceOrder) -> None:
+        shipped = self.world.shipping.parcels
+        booked = {
+            number
+            for (_, number), parcel in shipped.items()
+            if parcel.status not in (STATUS.PENDING, STATUS.CANCELLED, STATUS.REFUSED)
+        }
+        said = {each.parcel for each in command.parcels if each.status == ParcelStatus.BOOKED}
+        if not (said <= booked if command.parcels else booked):
             self._wrong.append("the record is told that the order is confirmed, but no parcel is booked")
-        if self.world.payments.net(self.order.order_id, self.order.total.currency) != self.order.total:
+        owed = sum(price_of(self.order.lines, each.lines) for each in command.parcels if each.counts)
+        if self.world.payments.net(self.order.order_id, self.order.total.currency).minor != (
+            owed if command.parcels else self.order.total.minor
+        ):
             self._wrong.append("the record is told that the order is confirmed, but it is not paid")
+        waits = any(each.status == ParcelStatus.AWAITED for each in command.parcels)
+        if waits and not self._is_asked:
+            self._is_asked = True
+            answers = [f"{choice}, after {after} s" for choice in ("wait", "drop", "refuse") for after in (5, 3600, 86_399)]
+            chosen = self.choices.choose("the customer answers", 0.4 if self.order.when_short == WhenShort.ASK else 0.1, answers)
+            if chosen != USUAL:
+                choice, _, moment = chosen.partition(", ")
+                self.clock.after(float(moment.split()[1]), lambda: self._send(f"answer {choice}"))
 
     def _played(self) -> Played:
         played = Played(
@@ -387,6 +520,10 @@ class Player:
         if self._away[command] > 3:
             return
         self.log.append(f"{_duration(self.clock.seconds):>12}  {what}")
+
+
+def _statuses(parcels: Sequence[OrderParcel]) -> str:
+    return ", ".join(each.status for each in parcels)
 
 
 def _duration(seconds: float) -> str:

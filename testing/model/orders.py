@@ -2,15 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from contracts.orders import NEXT_STATUS, AdvanceOrder, OrderAdvanced, OrderStatus, Outcome, PlaceOrder
-from contracts.parcels import Trouble
+from contracts.parcels import OrderParcel, Trouble
 
-ON_ITS_WAY = frozenset({OrderStatus.CONFIRMED, OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
-"""Once a parcel is in one of these, the trouble with it is over."""
+ON_ITS_WAY = frozenset(
+    {
+        OrderStatus.CONFIRMED,
+        OrderStatus.PARTIALLY_SHIPPED,
+        OrderStatus.SHIPPED,
+        OrderStatus.DELIVERED,
+        OrderStatus.COMPLETED,
+    }
+)
+"""Once an order is in one of these, the trouble with its parcels is over."""
 EVENTS = {
     OrderStatus.CONFIRMED: "OrderConfirmed",
     OrderStatus.UNDELIVERED: "OrderUndelivered",
@@ -31,6 +40,10 @@ class Record:
     trouble: Trouble | None = None
     refunded: Money | None = None
     outcome: Outcome | None = None
+    parcels: tuple[OrderParcel, ...] = ()
+    """As its saga told them; none, if there is no more to tell than one parcel of everything."""
+    as_of: datetime | None = None
+    """When its saga knew what it told last."""
 
     @property
     def status(self) -> OrderStatus:
@@ -65,7 +78,7 @@ class Orders:
             at = status
         if ahead and at in (OrderStatus.UNDELIVERED, OrderStatus.REFUNDED) and not (command.trouble or record.trouble):
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "What keeps the parcel from arriving was not told.")
-        if not ahead and len(record.history) > command.after:
+        if not ahead and not self._is_news(record, command):
             return OrderAdvanced(order_id=command.order_id, status=record.status, outcome=record.outcome)
         if command.refunded is not None:
             record.refunded = Money.zero(record.total.currency) + command.refunded
@@ -73,6 +86,8 @@ class Orders:
         record.trouble = command.trouble or (None if at in ON_ITS_WAY else record.trouble)
         record.events += [EVENTS[status] for status in ahead if status in EVENTS]
         record.code = command.code or record.code
+        record.parcels = command.parcels or record.parcels
+        record.as_of = command.as_of or record.as_of
         self.advances.append(command)
         for watcher in self.watchers:
             watcher(command)
@@ -83,3 +98,10 @@ class Orders:
         if len(record.history) < command.after:
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The order's record has missed what came before.")
         return list(command.new_to(record.history))
+
+    def _is_news(self, record: Record, command: AdvanceOrder) -> bool:
+        """Whether a word that brings no status may tell more than is known."""
+        if command.as_of is None or record.as_of is None:
+            return len(record.history) == command.after
+        nothing_since = len(record.history) == command.after + len(command.path)
+        return command.as_of > record.as_of or (command.as_of == record.as_of and nothing_since)

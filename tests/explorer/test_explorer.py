@@ -104,6 +104,51 @@ FOUND: dict[str, Story] = {
         "carrier of parcel 1": "loses it, and brings it back",
         "carrier of parcel 2": "loses it",
     },
+    "f11_what_waited_for_goods_that_are_left_out": {
+        "shelves": "no cheese",
+        "when short": "ask",
+        "delivery": "all together",
+    },
+    "f12_a_cancel_when_a_part_has_left_and_the_rest_is_awaited": {
+        "shelves": "no cheese",
+        "when short": "wait",
+        "message 2": "cancel, with task 4",
+    },
+    "f13_a_free_parcel_is_called_off": {
+        "shelves": "no cheese",
+        "charges": "the cheese is free",
+        "when short": "ask",
+    },
+    "f14_a_parcel_comes_back_while_the_order_ends": {
+        "shelves": "a warehouse for each line",
+        "carrier of parcel 1": "brings it back",
+        "carrier of parcel 2": "loses it, and brings it back",
+    },
+    "f15_a_lost_task_had_told_the_record_of_a_plan": {
+        "shelves": "too little in two warehouses",
+        "when short": "ask",
+        "review": "asked for by us",
+        "task 1 is lost": "after 2 local activities",
+        "ReserveInventory 2": "outage of 50 s",
+        "ReserveInventory 9": "outage of 3600 s",
+    },
+    "f16_a_cancel_when_the_rest_has_arrived": {
+        "shelves": "no cheese",
+        "when short": "ask",
+        "message 1": "cancel the workflow, after 5 s",
+        "carrier of parcel 1": "is quick",
+    },
+    "f17_goods_arrive_after_a_lost_task_had_told_that_they_are_awaited": {
+        "shelves": "nothing at all",
+        "when short": "ask",
+        "goods arrive": "at once",
+        "task 1 is lost": "after 2 local activities",
+    },
+    "f18_a_cancel_of_a_part_in_trouble_when_the_rest_has_arrived": {
+        "shelves": "a warehouse for each line",
+        "message 6": "cancel, after 899975 s",
+        "carrier of parcel 2": "picks up after 20 days",
+    },
     "s1_a_declined_order_whose_task_is_lost": {
         "ProcessPayment 1": "refused: payment_declined",
         "task 1 is lost": "at the end",

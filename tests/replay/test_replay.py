@@ -98,8 +98,8 @@ def test_every_move_that_the_explorer_makes_is_in_some_history() -> None:
 
 
 def moves(told: list[OrderStatus]) -> set[Move]:
-    """From each status that the record was told to the next."""
-    return set(zip([OrderStatus.PENDING, *told], told, strict=False))
+    """From each status that the record was told to the next, if it is another one."""
+    return {(old, new) for old, new in zip([OrderStatus.PENDING, *told], told, strict=False) if old != new}
 
 
 def recorded_moves(name: str) -> set[Move]:

@@ -11,6 +11,7 @@ from contracts.errors import ErrorCode
 from contracts.inventory import ReservationStatus, StockUpdate, WhenShort
 from contracts.orders import Delivery, OrderState, OrderStatus, PlaceOrder
 from contracts.parcels import ParcelStatus, Trouble
+from contracts.pricing import LineAmounts
 from contracts.shipments import ShipmentStatus
 from testing.model import World
 from testing.model.world import refused, unavailable
@@ -416,6 +417,69 @@ async def test_without_an_answer_what_is_out_of_stock_is_left_out(begin: Begin) 
             assert net(world, order) == MILK
             await saga.report("DISPATCHED", "DELIVERED")
             assert (await saga.handle.result()).status == OrderStatus.COMPLETED
+
+
+@pytest.mark.parametrize("how", ["answered", "in time"])
+async def test_i10_what_waited_for_goods_that_are_left_out_is_sent(begin: Begin, how: str) -> None:
+    world, order = without_cheese(), order_in_parts(when_short=WhenShort.ASK, delivery=Delivery.ALL_TOGETHER)
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            assert await statuses(saga) == [ParcelStatus.RESERVED, ParcelStatus.AWAITED]
+            if how == "answered":
+                await saga.update("answer_shortage", {"choice": "drop"})
+        if how == "in time":
+            await saga.env.fast_forward(saga.handle, order.answer_seconds + 60)
+        with saga.env.with_time_skipping_disabled():
+            await parcels_are(saga, ParcelStatus.BOOKED, ParcelStatus.CANCELLED)
+            await saga.report("DISPATCHED", "DELIVERED")
+            assert (await saga.handle.result()).status == OrderStatus.COMPLETED
+    assert net(world, order) == MILK
+
+
+async def test_i10_who_cancels_when_a_part_has_left_does_not_wait_for_the_rest_any_more(begin: Begin) -> None:
+    world, order = without_cheese(), order_in_parts(when_short=WhenShort.WAIT)
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            await saga.report("DISPATCHED")
+            await parcels_are(saga, ParcelStatus.SHIPPED, ParcelStatus.AWAITED)
+            reply = await saga.handle.execute_update("cancel", {"reason": "enough", "requested_by": "customer"})
+            assert reply["refunded"]["amount"] == "18.00"
+            await parcels_are(saga, ParcelStatus.SHIPPED, ParcelStatus.CANCELLED)
+            await saga.report("DELIVERED")
+            assert (await saga.handle.result()).status == OrderStatus.COMPLETED
+    assert net(world, order) == MILK
+    assert world.inventory.promises[order.order_id, 2].status == ReservationStatus.RELEASED
+
+
+async def test_i10_nothing_goes_back_for_goods_that_cost_nothing(begin: Begin) -> None:
+    milk, cheese = place_order().lines
+    free = cheese.model_copy(update={"amounts": LineAmounts(items=CHEESE, discount=CHEESE)})
+    world, order = without_cheese(), order_in_parts(when_short=WhenShort.ASK, lines=(milk, free), total=milk.total)
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            await saga.update("answer_shortage", {"choice": "drop"})
+            await parcels_are(saga, ParcelStatus.BOOKED, ParcelStatus.CANCELLED)
+            await saga.report("DISPATCHED", "DELIVERED")
+            assert (await saga.handle.result()).status == OrderStatus.COMPLETED
+    assert net(world, order) == MILK
+    assert "RefundPayment" not in world.calls
+
+
+async def test_i10_an_order_is_over_when_what_has_not_arrived_is_cancelled(begin: Begin) -> None:
+    world, order = without_cheese(), order_in_parts(when_short=WhenShort.WAIT)
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            await saga.report("DISPATCHED", "DELIVERED")
+            await parcels_are(saga, ParcelStatus.DELIVERED, ParcelStatus.AWAITED)
+            reply = await saga.handle.execute_update("cancel", {"reason": "enough", "requested_by": "customer"})
+            state = await asyncio.wait_for(saga.handle.result(), timeout=60)
+    assert (reply["status"], reply["refunded"]["amount"]) == (OrderStatus.COMPLETED, "18.00")
+    assert state.status == OrderStatus.COMPLETED
+    assert net(world, order) == MILK
 
 
 async def test_a_parcel_that_cannot_be_booked_later_is_called_off_alone(begin: Begin) -> None:

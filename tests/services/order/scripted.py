@@ -13,6 +13,7 @@ from contracts.orders import (
     OrderState,
     Outcome,
     ParcelDecision,
+    ParcelSplit,
     PayAgain,
     PlaceOrder,
     ShortageAnswer,
@@ -93,6 +94,11 @@ class ScriptedOrder:
     @workflow.update
     async def answer_shortage(self, answer: ShortageAnswer) -> OrderState:
         return self._decided(answer.choice)
+
+    @workflow.update
+    async def split_parcel(self, split: ParcelSplit) -> OrderState:
+        taken = ", ".join(f"{line.quantity} of line {line.line_id}" for line in split.lines)
+        return self._decided(f"split {split.parcel}, {taken}, {split.by}: {split.reason}")
 
     @workflow.signal
     def shipment_updated(self, update: object) -> None:

@@ -168,6 +168,32 @@ async def test_i10_a_customer_says_what_becomes_of_goods_that_are_out_of_stock(
     assert await due.asked() == ["drop"]
 
 
+async def test_i10_a_warehouse_splits_what_it_cannot_send_whole(
+    patient_client: httpx2.AsyncClient, temporal_client: Client, mint: TokenMint, database: Database
+) -> None:
+    due = Due(patient_client, temporal_client, mint, database)
+    await due.place()
+    lines = (ParcelLine(line_id=1, product_id="milk", quantity=2),)
+    parcels = (OrderParcel(parcel=1, status=ParcelStatus.BOOKED, lines=lines, warehouse_id="w1", tracking_number="T1"),)
+    await due.tell(3, S.PAID, S.CONFIRMED, outcome=due.confirmed, parcels=parcels)
+    await script(temporal_client, str(due.order_id), state=OrderState(order_id=due.order_id, status=S.CONFIRMED, waiting_for="x"))
+    packer = uuid4()
+    body = {"lines": [{"line_id": 1, "quantity": 1}], "reason": "one was broken"}
+
+    async def split(parcel: int = 1, *, warehouse: str = "w1", key: str = "split-1") -> httpx2.Response:
+        headers = mint.headers(Role.WAREHOUSE, subject=packer, warehouses=[warehouse]) | {"Idempotency-Key": key}
+        return await patient_client.post(f"{due.url}/parcels/{parcel}/split", json=body, headers=headers)
+
+    assert (await split()).json()["status"] == "CONFIRMED"
+    assert (await split()).status_code == 200  # the same request again joins the first one
+    assert (await split(2)).status_code == 404
+    assert (await split(warehouse="w2")).status_code == 404
+    assert (await patient_client.post(f"{due.url}/parcels/1/split", json=body, headers=due.headers)).status_code == 403
+    await script(temporal_client, str(due.order_id), refusal=ErrorCode.CONFLICT)
+    assert (await split(key="split-2")).json()["code"] == "conflict"
+    assert await due.asked() == [f"split 1, 1 of line 1, {packer}: one was broken"]
+
+
 async def test_i10_parcels_are_shown_and_decided_about_one_by_one(
     patient_client: httpx2.AsyncClient, temporal_client: Client, mint: TokenMint, database: Database
 ) -> None:
