@@ -181,6 +181,27 @@ async def test_who_cancels_when_a_part_has_left_gets_the_rest_cancelled_and_is_t
     assert world.shipping.parcels[order.order_id, 2].status == ShipmentStatus.CANCELLED
 
 
+@pytest.mark.parametrize("trouble", [None, "LOST"])
+async def test_who_cancels_when_it_is_known_that_a_part_has_left_gets_the_rest_cancelled(
+    begin: Begin, trouble: str | None
+) -> None:
+    world, order = two_warehouses(), order_in_parts()
+    first = ParcelStatus.UNDELIVERED if trouble else ParcelStatus.SHIPPED
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            await saga.report(*filter(None, ["DISPATCHED", trouble]), parcel=1)
+            await parcels_are(saga, first, ParcelStatus.BOOKED)
+            reply = await saga.handle.execute_update("cancel", {"reason": "changed my mind", "requested_by": "customer"})
+            assert reply["refunded"]["amount"] == "18.00"
+            assert "has left" in reply["detail"]
+            await parcels_are(saga, first, ParcelStatus.CANCELLED)
+            await saga.report("DELIVERED", parcel=1)
+            state = await saga.handle.result()
+    assert state.status == OrderStatus.COMPLETED
+    assert net(world, order) == MILK
+
+
 async def test_who_cancels_in_time_gets_all_of_it_cancelled(begin: Begin) -> None:
     world, order = two_warehouses(), order_in_parts()
     async with begin(world, order) as saga:
