@@ -243,7 +243,9 @@ def _outcomes(played: Played) -> Iterator[str]:
         yield f"the order is {status}, and what its client is told is not kept"
     confirmed = any(outcome.code is None and outcome.status == _O.CONFIRMED for outcome in told)
     # A task that was lost may have told the record that it is confirmed; what could not be done after it then ends the order.
-    outlasted = record.code == ErrorCode.SERVICE_UNAVAILABLE and any("workflow task" in line for line in played.log)
+    # The same of goods that have arrived meanwhile: the parcel is booked before the order is confirmed again, and may be refused.
+    waited = any(each.status == ParcelStatus.AWAITED for advance in played.advances for each in advance.parcels)
+    outlasted = _lost_a_task(played) and (waited or record.code == ErrorCode.SERVICE_UNAVAILABLE)
     by_request = record.code in BY_REQUEST or outlasted
     if confirmed and status == _O.CANCELLED and not by_request and not played.in_trouble:
         yield f"the client was told that it is confirmed; nobody cancelled it, and it ended {record.code}"
@@ -262,13 +264,14 @@ def _reason(played: Played) -> Iterator[str]:
         possible |= {code} if code else set()
     if asked & CANCELS or _may_end_by_itself(played):
         possible |= BY_REQUEST
-    if _lapsed(history) and not asked & CANCELS:
+    has_lapsed = _lapsed(history) and not _lost_a_task(played)
+    if has_lapsed and not asked & CANCELS:
         possible &= {ErrorCode.PAYMENT_DECLINED}
     if _O.IN_REVIEW in history:
         possible |= {ErrorCode.REVIEW_EXPIRED}
         if asked & {"reject", "reject by signal"}:
             possible.add(ErrorCode.REVIEW_REJECTED)
-    if played.story and not (_lapsed(history) and "pay" not in asked):
+    if played.story and not (has_lapsed and "pay" not in asked):
         possible.add(ErrorCode.SERVICE_UNAVAILABLE)
     if code not in possible:
         yield f"it ended with {code}; the steps were refused with {sorted(given) or 'nothing'}"
@@ -282,6 +285,10 @@ def _may_end_by_itself(played: Played) -> bool:
     )
     refused = any(command == "CreateShipment" for _, command, _ in played.adversary.refusals)
     return waited and (answered or refused)
+
+
+def _lost_a_task(played: Played) -> bool:
+    return any("workflow task" in line for line in played.log)
 
 
 def _lapsed(history: Sequence[OrderStatus]) -> bool:
