@@ -99,7 +99,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/api/v1/security-log", "identity", _reads(ADMIN)),
     Route("/api/v1/products", "catalog", _reads(PUBLIC) | _writes(ADMIN, "POST", "PUT", "PATCH", "DELETE")),
     Route("/api/v1/categories", "catalog", _reads(PUBLIC) | _writes(ADMIN, "POST", "PUT", "DELETE")),
-    Route("/api/v1/orders", "order", _reads(BUYING) | _writes(BUYING, "POST")),
+    Route("/api/v1/orders", "order", _reads(BUYING) | _writes(SIGNED_IN, "POST")),
     Route("/api/v1/discounts", "order", _reads(SUPPORT) | _writes(ADMIN, "PUT", "POST"), body_limit=SMALL_BODY),
     Route("/api/v1/customers", "order", _reads(SUPPORT)),
     Route("/api/v1/payments", "payment", _reads(BUYING) | _writes(ADMIN, "POST")),

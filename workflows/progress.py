@@ -151,11 +151,15 @@ class Progress:
             outcome=self.outcome or self.declined,
         )
         step = steps.advance_order(command)
+
+        async def told() -> None:
+            record = await (step.run_durably() if durably else self.do(step))
+            # A task that was lost may have told an outcome before: what was told first stays true.
+            if record.outcome and record.outcome.is_definite:
+                self.outcome = record.outcome
+
         # Whatever interrupts the story: how much the record knows must be certain.
-        record = await finished_first(step.run_durably() if durably else self.do(step))
-        # A task that was lost may have told an outcome before: what was told first stays true.
-        if record.outcome and record.outcome.is_definite:
-            self.outcome = record.outcome
+        await finished_first(told())
 
     def _facts(self) -> tuple[Any, ...]:
         """What the record is told beside statuses."""

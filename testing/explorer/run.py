@@ -31,7 +31,7 @@ from contracts.orders import (
     UndoSettlement,
     status_of,
 )
-from contracts.parcels import OrderParcel, ParcelChoice, ParcelStatus
+from contracts.parcels import CHOICES, OrderParcel, ParcelChoice, ParcelStatus, Trouble
 from contracts.payments import PaymentStatus
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from testing.explorer.adversary import SERVICE_OF, USUAL, Adversary, Choices, Story
@@ -190,7 +190,8 @@ class Player:
         self._stock_news: list[StockUpdate] = []
         self._cards = 1
         self._declines = 0
-        self._is_asked = False
+        self._is_asked = self._is_split = False
+        self._decided: set[tuple[int | None, Trouble]] = set()
         self._waiting: dict[str, list[str]] = {}
         self._broken: str | None = None
         self._updates = 0
@@ -456,8 +457,29 @@ class Player:
                 self._wrong.append(f"the record is {record.status}; its parcels are {_statuses(command.parcels)}")
         elif OrderStatus.UNDELIVERED in command.path:
             self._in_trouble.add(max((number for _, number in self.world.shipping.parcels), default=0))
+        if record.status == OrderStatus.UNDELIVERED:
+            self._decide(command)
         if OrderStatus.CONFIRMED in command.path and OrderStatus.UNDELIVERED not in record.history:
             self._confirmed(command)
+
+    def _decide(self, command: AdvanceOrder) -> None:
+        """An operator sees a parcel in trouble, and may decide about it."""
+        troubled: list[tuple[int | None, Trouble | None]] = [
+            (each.parcel, each.trouble) for each in command.parcels if each.status == ParcelStatus.UNDELIVERED
+        ]
+        for parcel, trouble in troubled or [(None, command.trouble)]:
+            if trouble is None or (parcel, trouble) in self._decided:
+                continue
+            self._decided.add((parcel, trouble))
+            which = f" parcel {parcel}" if parcel else ""
+            options = [f"{choice}, after {after} s" for choice in CHOICES[trouble] for after in (0, 3600)]
+            chosen = self.choices.choose(f"the operator, of trouble {len(self._decided)}", 0.5, options)
+            if chosen != USUAL:
+                choice, _, moment = chosen.partition(", ")
+                self.clock.after(
+                    float(moment.split()[1]),
+                    lambda choice=choice, which=which: self._send(f"decide {choice}{which}"),  # type: ignore[misc]
+                )
 
     def _confirmed(self, command: AdvanceOrder) -> None:
         shipped = self.world.shipping.parcels
@@ -474,6 +496,17 @@ class Player:
             owed if command.parcels else self.order.total.minor
         ):
             self._wrong.append("the record is told that the order is confirmed, but it is not paid")
+        if not self._is_split:
+            self._is_split = True
+            splits = [
+                f"{units}, after {after} s"
+                for units in ("the milk of parcel 1", "the milk of parcel 1", "the milk of parcel 2", "the cheese of parcel 1")
+                for after in (0, 5, 3599.999)
+            ]
+            chosen = self.choices.choose("the warehouse sends apart", 0.15, splits)
+            if chosen != USUAL:
+                units, _, moment = chosen.partition(", ")
+                self.clock.after(float(moment.split()[1]), lambda: self._send(f"split {units}"))
         waits = any(each.status == ParcelStatus.AWAITED for each in command.parcels)
         if waits and not self._is_asked:
             self._is_asked = True

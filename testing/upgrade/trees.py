@@ -25,7 +25,7 @@ ADDED = (
     Edit(
         "workflows/order_steps.py",
         *_before(
-            "def release_inventory(",
+            "def release_plan(",
             "def check_reservation(order: PlaceOrder) -> Step[ReserveInventory, Reservation]:\n"
             "    command = reserve_inventory(order).argument\n"
             '    return Step(InventoryActivities.check, command, "Check reservation")\n\n\n',
@@ -39,41 +39,39 @@ ADDED = (
         why="a new field with a default",
     ),
 )
-_CHECK = "            await progress.do(steps.check_reservation(order))\n"
-_BOOK = "        saga.add(steps.cancel_shipment(order))\n        shipment ="
-_RESERVE = """\
-            saga.add(steps.release_inventory(order))
-            reservation = await progress.do(steps.reserve_inventory(order))
-            progress.warehouse_id = reservation.warehouse_id
-            progress.become(OrderStatus.RESERVED, "Goods reserved", for_staff=f"at warehouse {reservation.warehouse_id}")
-"""
-_PAY = """\
-            saga.add(Undo(steps.refund_payment(order)))
-            payment = await progress.do(steps.process_payment(order))
-"""
+_CHECK = "await progress.do(steps.check_reservation(order))\n"
+_BOOK = "        for parcel in self._parcels.to_book():\n            saga.add("
+_RESERVE = "            saga.add(steps.release_plan(order))\n"
+_PAY = "            self._saga.add(Undo(steps.refund_payment(order)))\n            try:\n"
 
 
-def _indented(block: str) -> str:
-    return "".join(f"    {line}" for line in block.splitlines(keepends=True))
+def _paid_first(step: str) -> str:
+    """The payment, where the goods are not reserved yet."""
+    return (
+        "self._saga.add(Undo(steps.refund_payment(order)))\n                "
+        f"self._taken = await progress.do(steps.{step}(order, order.total, order.payment_token))\n"
+    )
 
-
-_TAKE = _PAY.replace("process_payment", "take_payment")
 
 GOOD = (
     *ADDED,
     Edit(
         "workflows/order.py",
         _BOOK,
-        f'        if workflow.patched("check-reservation"):\n{_CHECK}{_BOOK}',
+        f'        if workflow.patched("check-reservation"):\n            {_CHECK}{_BOOK}',
         why="the new step, for new orders",
     ),
     Edit(
         "workflows/order.py",
-        f"{_RESERVE}\n{_PAY}",
-        '            if workflow.patched("pay-first"):\n'
-        f"{_indented(_TAKE)}\n{_indented(_RESERVE)}"
-        f"            else:\n{_indented(_RESERVE)}\n{_indented(_PAY)}",
+        _RESERVE,
+        f'            if workflow.patched("pay-first"):\n                {_paid_first("take_payment")}{_RESERVE}',
         why="two steps swapped, one of them under another name, for new orders",
+    ),
+    Edit(
+        "workflows/order.py",
+        _PAY,
+        f'            if workflow.patched("pay-first"):\n                return self._taken\n{_PAY}',
+        why="what was paid is not paid again",
     ),
     Edit(
         "contracts/payments.py",
@@ -112,8 +110,8 @@ GOOD = (
         "workflows/order_steps.py",
         *_before(
             "def capture_payment(",
-            "def take_payment(order: PlaceOrder) -> Step[TakePayment, Payment]:\n"
-            '    command = TakePayment(**process_payment(order).argument.model_dump(), channel="web")\n'
+            "def take_payment(order: PlaceOrder, amount: Money, card: str) -> Step[TakePayment, Payment]:\n"
+            '    command = TakePayment(**process_payment(order, amount, card).argument.model_dump(), channel="web")\n'
             '    return Step(PaymentActivities.take, command, "Take payment")\n\n\n',
         ),
         why="the renamed step",
@@ -123,8 +121,14 @@ GOOD = (
 
 BAD = (
     *ADDED,
-    Edit("workflows/order.py", _BOOK, f"{_CHECK[4:]}{_BOOK}", why="the new step, for every order"),
-    Edit("workflows/order.py", f"{_RESERVE}\n{_PAY}", f"{_PAY}\n{_RESERVE}", why="two steps swapped, for every order"),
+    Edit("workflows/order.py", _BOOK, f"        {_CHECK}{_BOOK}", why="the new step, for every order"),
+    Edit(
+        "workflows/order.py",
+        _RESERVE,
+        f"            if True:\n                {_paid_first('process_payment')}{_RESERVE}",
+        why="two steps swapped, for every order",
+    ),
+    Edit("workflows/order.py", _PAY, f"            return self._taken\n{_PAY}", why="what was paid is not paid again"),
     Edit("activities/payment.py", 'name="ProcessPayment"', 'name="TakePayment"', why="an activity renamed, its old name gone"),
     Edit(
         "contracts/payments.py",

@@ -149,6 +149,12 @@ FOUND: dict[str, Story] = {
         "message 6": "cancel, after 899975 s",
         "carrier of parcel 2": "picks up after 20 days",
     },
+    "f19_a_cancel_while_the_record_says_what_a_lost_task_had_told": {
+        "message 6": "cancel the workflow, after 30 s",
+        "task 1 is lost": "at the end, at once",
+        "carrier of parcel 1": "comes within a minute",
+        "AdvanceOrder 2": "outage of 700 s",
+    },
     "s1_a_declined_order_whose_task_is_lost": {
         "ProcessPayment 1": "refused: payment_declined",
         "task 1 is lost": "at the end",

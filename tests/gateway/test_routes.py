@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.identity import Role
-from gateway.routes import ADMIN, BUYING, PATH, PUBLIC, ROUTES, STAFF, SUPPORT, RouteTable
+from gateway.routes import ADMIN, BUYING, PATH, PUBLIC, ROUTES, SIGNED_IN, STAFF, SUPPORT, RouteTable
 
 table = RouteTable()
 
@@ -125,7 +125,8 @@ def test_who_may_what() -> None:
 
     assert who("GET", "/api/v1/products") is PUBLIC
     assert who("POST", "/api/v1/products") == ADMIN
-    assert who("POST", "/api/v1/orders") == BUYING
+    assert who("GET", "/api/v1/orders") == BUYING
+    assert who("POST", "/api/v1/orders") == SIGNED_IN
     assert who("GET", "/api/v1/stock") == STAFF
     assert who("POST", "/api/v1/carriers/webhook") is PUBLIC
     assert who("GET", "/api/v1/reports/daily") == SUPPORT

@@ -12,8 +12,10 @@ from uuid import UUID
 
 import pytest
 
+from cli.stocking import OUT_OF_STOCK
 from contracts.ids import parcel_reference
 from contracts.orders import OrderStatus
+from contracts.parcels import ParcelStatus
 from testing import scenarios
 from testing.stage import Stage
 from tests.conftest import eventually
@@ -75,6 +77,8 @@ def test_every_command_of_the_readme_is_tried_here() -> None:
         ("cancel",),
         ("ParcelTrouble",),
         ("decide_parcel",),
+        ("--name pay ",),
+        ("answer_shortage",),
         ("StuckUndo",),
     ]
     assert sorted(command(*words) for words in tried) == sorted(COMMANDS)
@@ -128,6 +132,22 @@ async def test_a_lost_parcel_is_found_in_the_list_and_sent_again(stage: Stage, c
     await stage.shop.dispatch(order_id)
     await stage.shop.deliver(parcel_reference(UUID(order_id), 2))
     await stage.shop.reaches(order_id, OrderStatus.COMPLETED)
+
+
+async def test_another_card_is_tried_for_one_that_was_declined(stage: Stage, cli: Cli) -> None:
+    order_id = await stage.placed(scenarios.declined)
+    code, output = await cli.run(command("--name pay "), order_id)
+    assert code == 0, output
+    await stage.shop.reaches(order_id, OrderStatus.CONFIRMED)
+
+
+async def test_what_is_out_of_stock_is_left_out_for_a_customer_who_calls(stage: Stage, cli: Cli) -> None:
+    purchase = stage.next_purchase().from_anywhere_with(OUT_OF_STOCK).asking(when_short="ask")
+    order_id = (await stage.shop.place(purchase)).order_id
+    [awaited] = [it["parcel"] for it in (await stage.shop.order(order_id))["parcels"] if it["status"] == ParcelStatus.AWAITED]
+    code, output = await cli.run(command("answer_shortage"), order_id)
+    assert code == 0, output
+    await stage.shop.parcel_reaches(order_id, awaited, ParcelStatus.CANCELLED)
 
 
 async def test_a_confirmed_order_is_cancelled_and_everything_refunded(stage: Stage, cli: Cli) -> None:
