@@ -74,9 +74,10 @@ def sums(played: Sequence[Played]) -> Table:
     """What the orders that were confirmed cost as they were placed, in which parcels they came, and what went back."""
     confirmed = [one for one in played if one.order.get("confirmed_at")]
     currencies = " and ".join(sorted({one.order["total"]["currency"] for one in confirmed}))
-    table = _table(f"What {len(confirmed)} confirmed orders cost when they were placed, and what went back, in {currencies}")
-    table.add_column("Scenario", no_wrap=True)
-    for heading in ("Orders", "Parcels", "arrived", *PARTS.values(), "total", "refunded"):
+    table = _table(f"{len(confirmed)} confirmed orders: parcels, what they cost when placed, what went back, in {currencies}")
+    table.padding = (0, 1, 0, 0)  # to fit a narrow terminal
+    table.add_column("Scenario", min_width=14)
+    for heading in ("arrived", "goods", "off", "shipping", "tax", "total", "refunded"):
         table.add_column(heading, justify="right", no_wrap=True)
     for scenario in SCENARIOS:
         of_it = [one.order for one in confirmed if one.scenario is scenario]
@@ -88,9 +89,9 @@ def sums(played: Sequence[Played]) -> Table:
 
 
 def _summed(orders: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A row: how many orders and parcels there are, then sums of money."""
+    """A row: how many parcels have arrived, then sums of money."""
     parcels = Counter(parcel["status"] for order in orders for parcel in order["parcels"])
-    yield from (str(len(orders)), str(parcels.total()), str(parcels[ParcelStatus.DELIVERED]))
+    yield f"{parcels[ParcelStatus.DELIVERED]} of {parcels.total()}"
     for part in (*PARTS, "total"):
         yield str(sum((Decimal(order["charges"][part]["amount"]) for order in orders), Decimal()))
     yield str(sum((Decimal(order["refunded"]["amount"]) for order in orders), Decimal()))
