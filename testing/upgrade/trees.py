@@ -142,5 +142,11 @@ BAD = (
         'currency=order.total.currency, reason=reason, channel="web")',
         why="the required field",
     ),
+    Edit(
+        "workflows/order_steps.py",
+        "currency=order.total.currency, reason=reason\n",
+        'currency=order.total.currency, reason=reason, channel="web"\n',
+        why="the required field, of refunds in part",
+    ),
 )
 """No order in flight could: not one of these edits is made for new orders only. New orders go well with it."""
