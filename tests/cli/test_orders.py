@@ -196,6 +196,8 @@ async def test_what_an_undo_that_was_given_up_leaves_open_is_told_with_who_gave_
         await shop.control("PAYMENT_PROVIDER_URL", "/_control/faults", {"fail_next": 0})
     await reaches(shop, order_id, S.CANCELLED)
     violations = (await at_rest(shop)).violations
-    assert {violation.rule for violation in violations} == {"money_in_our_ledger", "money_at_the_provider"}
+    still_out = {"money_in_our_ledger", "money_at_the_provider"}
+    never_answered = {"movements_are_answered", "refunds_agree"}
+    assert {violation.rule for violation in violations} == still_out | never_answered
     assert {violation.order_id for violation in violations} == {order_id}
     assert all("(undo given up: refund-payment: by ann: disputed)" in violation.found for violation in violations)

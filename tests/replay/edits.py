@@ -29,24 +29,20 @@ PROMISES = [
     Edit(
         "a new field that a command requires",
         "contracts/inventory.py",
-        '''Refusal: reservation_shipped."""
+        '''Refusals: not_found, conflict (it was not shipped)."""
 
     order_id: UUID
-    parcel: ParcelNumber = 1
-    reason: Told
 ''',
-        '''Refusal: reservation_shipped."""
+        '''Refusals: not_found, conflict (it was not shipped)."""
 
     order_id: UUID
-    parcel: ParcelNumber = 1
-    reason: Told
     actor: UUID
 ''',
-        "promises: activity ReleaseInventory argument.actor … required",
+        "promises: activity RestockInventory argument.actor … required",
         also=(
             STEPS,
-            "ReleaseInventory(order_id=order.order_id, parcel=parcel, ",
-            "ReleaseInventory(order_id=order.order_id, parcel=parcel, actor=order.customer_id, ",
+            "RestockInventory(order_id=order.order_id, ",
+            "RestockInventory(order_id=order.order_id, actor=order.customer_id, ",
         ),
     ),
     Edit(
@@ -59,15 +55,13 @@ PROMISES = [
     Edit(
         "a field of a command has another name",
         "contracts/payments.py",
-        '''Refusals: payment_declined, payment_reversed."""
-
-    order_id: UUID
-    attempt: Attempt = 1
+        '''    attempt: Attempt = 1
+    amount: Money | None = None
+    """None: all that is held and not taken."""
 ''',
-        '''Refusals: payment_declined, payment_reversed."""
-
-    order_id: UUID
-    number: Attempt = 1
+        '''    number: Attempt = 1
+    amount: Money | None = None
+    """None: all that is held and not taken."""
 ''',
         "promises: activity CapturePayment argument.attempt … removed",
     ),
@@ -212,8 +206,8 @@ REPLAYS = [
     Edit(
         "another currency, in a step that only orders in euros show",
         STEPS,
-        "currency=order.total.currency, reason=reason",
-        'currency="USD", reason=reason',
+        "attempt=attempt, currency=order.total.currency, reason=reason",
+        'attempt=attempt, currency="USD", reason=reason',
         "replay: activity RefundPayment.argument.currency …",
     ),
     Edit(
@@ -288,8 +282,8 @@ REPLAYS = [
     Edit(
         "a cancel that comes too late while placing",
         ORDER,
-        "                progress.pass_through(OrderStatus.RESERVED, OrderStatus.PAID)\n",
-        "                progress.pass_through(OrderStatus.RESERVED, OrderStatus.PAID)\n                await progress.tell()\n",
+        "            progress.pass_through(OrderStatus.RESERVED, OrderStatus.PAID)\n",
+        "            progress.pass_through(OrderStatus.RESERVED, OrderStatus.PAID)\n            await progress.tell()\n",
         "replay: …",
     ),
     Edit(
@@ -336,12 +330,12 @@ HARMLESS = [
     Edit(
         "a new optional field of a command",
         "contracts/inventory.py",
-        '''Refusal: reservation_released."""
+        '''Refusals: not_found, reservation_released, conflict (it waits for its goods)."""
 
     order_id: UUID
     parcel: ParcelNumber = 1
 ''',
-        '''Refusal: reservation_released."""
+        '''Refusals: not_found, reservation_released, conflict (it waits for its goods)."""
 
     order_id: UUID
     parcel: ParcelNumber = 1
@@ -397,7 +391,7 @@ HARMLESS = [
         recorded="delivered_after_a_pause",
     ),
     Edit("an activity in other words", "activities/inventory.py", '"""Undo of reserve."""', '"""Undoes a reservation."""'),
-    Edit("a rule of a service", "services/inventory/model.py", "PROMISED_UNITS = 100", "PROMISED_UNITS = 200"),
+    Edit("a rule of a service", "services/inventory/model/reservation.py", "PROMISED_UNITS = 100", "PROMISED_UNITS = 200"),
 ]
 
 NOT_RECORDED = [
