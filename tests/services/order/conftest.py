@@ -158,6 +158,7 @@ def settings_for(database: Database, catalogue: Catalogue, temporal_address: str
         identity_url=catalogue.url,
         temporal_address=temporal_address,
         place_wait_seconds=wait_s,
+        pay_again_seconds=0,
         service_client_secret=SecretStr("secret"),
         customer_keys_master=SecretStr(MASTER_KEY),
     )

@@ -8,6 +8,7 @@ from chassis.database import Database
 from chassis.store import in_transaction
 from contracts.events import CustomerForgotten
 from contracts.identity import Role
+from contracts.orders import OrderStatus
 from contracts.pricing import DiscountKind
 from services.order import commands
 from services.order.model import DiscountTerms
@@ -29,9 +30,9 @@ async def test_everybody_may_what_the_table_says(
     await commands.put_discount(database, "SPRING", DiscountTerms(kind=DiscountKind.FREE_SHIPPING))
 
     async def an_order() -> Rows:
-        order = await stored(database)
-        values = {"order_id": str(order.order_id), "customer_id": str(forgotten), "code": "SPRING"}
-        return Rows(values, owner=order.customer_id)
+        order = await stored(database, OrderStatus.RESERVED, warehouse_id="410")
+        values = {"order_id": str(order.order_id), "customer_id": str(forgotten), "code": "SPRING", "parcel": 1}
+        return Rows(values, owner=order.customer_id, warehouse="410")
 
     await assert_access("order", client, mint, an_order)
 
