@@ -98,7 +98,10 @@ def test_g12_a_service_token_names_the_services_it_is_for_and_a_subject_of_its_o
     worker, order = claims("worker"), claims("order")
     assert worker["roles"] == order["roles"] == ["service"]
     assert worker["sub"] == claims("worker")["sub"] != order["sub"]
-    assert (worker["aud"], order["aud"]) == (["order", "inventory", "payment", "shipping", "notification"], ["catalog", "shipping"])
+    assert (worker["aud"], order["aud"]) == (
+        ["order", "inventory", "payment", "shipping", "notification"],
+        ["catalog", "shipping"],
+    )
     assert "sid" not in worker
 
 
