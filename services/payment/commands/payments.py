@@ -71,6 +71,7 @@ _RECENT = prepared(
 )
 _OF_ATTEMPT = locked(Payment, (col(Payment.order_id) == bindparam("order")) & (col(Payment.attempt) == bindparam("attempt")))
 _OF_ORDER = locked(Payment, col(Payment.order_id) == bindparam("order"))
+_DEBTS_OF_ORDER = locked(Debt, col(Debt.order_id) == bindparam("order"))
 _DEBT = locked(Debt, (col(Debt.kind) == bindparam("kind")) & (col(Debt.subject) == bindparam("subject")))
 _MOVEMENTS = locked(Movement, col(Movement.payment_id) == bindparam("payment"))
 
@@ -306,8 +307,10 @@ async def _recent(work: UnitOfWork, payment: Payment, velocity: Velocity) -> dic
 
 async def forget_order(work: UnitOfWork, event: OrderForgotten) -> None:
     """Within the consumer's transaction: blank what the payments of an order know of its customer's card and address,
-    and why money moved, in which words somebody may have named the customer."""
+    why money moved, and how debts were settled: words in which somebody may have named the customer."""
     for payment in await work.all(_OF_ORDER, order=event.order_id):
         payment.forget_person()
         for movement in await movements_of(work, payment):
             movement.forget_person()
+    for debt in await work.all(_DEBTS_OF_ORDER, order=event.order_id):
+        debt.forget_person()

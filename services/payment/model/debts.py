@@ -11,6 +11,7 @@ from sqlmodel import Field
 from chassis.clock import utc_now
 from chassis.database import enum_column, time_column
 from chassis.store import Aggregate
+from contracts.address import FORGOTTEN
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from services.payment.model.disputes import Dispute
@@ -113,6 +114,11 @@ class Debt(Table, Aggregate, table=True):
         """Nothing more is owed. Settled twice, the first time counts."""
         if self.settled_at is None:
             self.settled_at, self.settled_how, self.settled_by = utc_now(), how[:500], by
+
+    def forget_person(self) -> None:
+        """Blank what the person who settled it has written, once its order's customer is forgotten."""
+        if self.settled_by is not None:
+            self.settled_how = FORGOTTEN
 
     def settled_by_hand(self, reason: str, by: UUID) -> None:
         """Refusal: conflict, if it was settled otherwise before."""

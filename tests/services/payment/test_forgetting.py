@@ -5,11 +5,11 @@ from uuid import uuid4
 from sqlmodel import select
 
 from chassis.database import Database
-from chassis.store import in_transaction
+from chassis.store import UnitOfWork, in_transaction
 from contracts.events import OrderForgotten
 from services.payment import commands
 from services.payment.adapters import HttpPaymentProvider
-from services.payment.model import Movement, Payment
+from services.payment.model import Debt, DebtKind, Movement, Payment
 from tests.personal import found_in
 from tests.services.payment.conftest import movements_of, pay, refund_of
 
@@ -44,6 +44,28 @@ async def test_why_money_moved_is_blanked(database: Database, provider: HttpPaym
     await in_transaction(database, lambda work: commands.forget_order(work, event))
     assert await found_in(database.url, ["Elm Street"]) == []
     assert [row.amount for row in await movements_of(database, command.order_id)] == 2 * [command.amount]
+
+
+async def test_how_somebody_settled_a_debt_is_blanked(database: Database, provider: HttpPaymentProvider) -> None:
+    command = pay()
+    await commands.process_payment(database, provider, command)
+
+    async def owe(work: UnitOfWork) -> None:
+        debt = Debt(
+            kind=DebtKind.FAILED_REFUND, subject="x", order_id=command.order_id, amount_minor=1, currency="USD", why="closed"
+        )
+        debt.settled_by_hand("paid to Zoe of Elm Street in cash", uuid4())
+        work.add(debt)
+
+    await in_transaction(database, owe)
+    assert await found_in(database.url, ["Elm Street"]) != []
+    event = OrderForgotten(order_id=command.order_id, customer_id=command.customer_id)
+    await in_transaction(database, lambda work: commands.forget_order(work, event))
+    assert await found_in(database.url, ["Elm Street"]) == []
+    async with database.reading() as session:
+        [debt] = (await session.exec(select(Debt))).all()
+    assert debt.settled_by is not None
+    assert debt.settled_at is not None
 
 
 def test_whatever_is_added_to_a_payment_is_forgotten_or_named_here() -> None:
