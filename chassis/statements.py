@@ -103,7 +103,7 @@ class Locked(Generic[Row]):
 
 def locked(
     kind: type[Row],
-    which: ColumnElement[bool],
+    which: ColumnElement[bool] | TextClause,
     *,
     order_by: Any = None,
     limit: int | ColumnElement[int] | None = None,

@@ -50,7 +50,7 @@ def place_order(
         order_id=uuid4(),
         customer_id=uuid4(),
         lines=lines,
-        total=Money(amount=Decimal("23.40"), currency=currency),
+        total=more.pop("total", Money(amount=Decimal("23.40"), currency=currency)),
         ship_to=Address(name="Ann", line1="1 Main St", city="Springfield", region="IL", postal_code="62701", country="US"),
         payment_token="tok_visa",  # noqa: S106
         needs_review=needs_review,

@@ -3,13 +3,13 @@
     reserve inventory → process payment (→ review) → create shipments → confirm → notify → dispatched → delivered
 
 Whatever stops it before it is confirmed, and a customer who cancels before dispatch, makes the undos run. Once a parcel has
-left, nothing of it is undone by itself any more; what happens then is in delivery.py, what may be asked of it in messages.py, how
-it is paid for in payment.py, what its parcels are in parcels.py.
+left, nothing of it is undone by itself any more. How it is paid for is in payment.py, what happens once it is confirmed in
+delivery.py, what may be asked of it in messages.py, what its parcels are in parcels.py.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
@@ -24,26 +24,24 @@ with workflow.unsafe.imports_passed_through():
     from temporal.names import ORDER_WORKFLOW
     from temporal.refusals import as_failure, as_refusal, reason_of, words_of
     from workflows import order_steps as steps
-    from workflows.saga import Undo
     from workflows.shields import shielded
     from workflows.waits import waits_of
 
-from workflows.delivery import Delivery
 from workflows.messages import TOO_LATE
+from workflows.payment import Paying
 
 _S = OrderStatus
 PLACING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID, _S.CANCELLING})
 
 
 @workflow.defn(name=ORDER_WORKFLOW)
-class OrderWorkflow(Delivery):
+class OrderWorkflow(Paying):
     """One order's saga. It lives until the parcel is delivered, or the order is cancelled or refunded and all is settled."""
 
     @workflow.init
     def __init__(self, order: OrderRun) -> None:
         super().__init__(order)
         self._review_until = order.so_far.review_until if order.so_far else None
-        self._pay_until = self._progress.declined.pay_until if self._progress.declined else None
         self._is_confirmed = self._progress.status not in PLACING
         """Whether everybody has been told."""
         if self._progress.status == OrderStatus.IN_REVIEW:
@@ -79,7 +77,7 @@ class OrderWorkflow(Delivery):
             self._parcels.plan(reservation, ask_until=workflow.now() + timedelta(seconds=order.answer_seconds))
             progress.become(OrderStatus.RESERVED, "Goods reserved", for_staff=f"at warehouse {reservation.warehouse_id}")
 
-        if progress.status in (OrderStatus.RESERVED, OrderStatus.PAYMENT_DUE):
+        if progress.status in (OrderStatus.RESERVED, OrderStatus.PAYMENT_DUE) and self._parcels.owed().minor:
             payment = await self._pay()
             if payment.status == PaymentStatus.AUTHORIZED:
                 await self._hold_for_review(payment)
@@ -96,58 +94,6 @@ class OrderWorkflow(Delivery):
             shipment = await progress.do(step) if is_first else await step.run_durably()
             parcel.tracking_number, parcel.status = shipment.tracking_number, ParcelStatus.BOOKED
         await self._confirm()
-
-    async def _pay(self) -> Payment:
-        """Take the money. If the card is declined, and the shop waits for that, the goods are kept until another one is tried."""
-        order, progress, amount = self._order, self._progress, self._parcels.owed()
-        if progress.status == OrderStatus.RESERVED:
-            self._saga.add(Undo(steps.refund_payment(order)))
-            try:
-                return await progress.do(steps.process_payment(order, amount, order.payment_token))
-            except FailureError as failure:
-                declined = self._declined(failure)
-            await self._ask_for_another_card(declined, workflow.now() + timedelta(seconds=order.pay_again_seconds))
-        while True:
-            card = await self._another_card()
-            self._attempt += 1
-            self._saga.add(Undo(steps.refund_payment(order, self._attempt)))
-            try:
-                # Durably, because it follows from a message: that it was tried is in the history before the card is charged.
-                return await steps.process_payment(order, amount, card, self._attempt).run_durably()
-            except FailureError as failure:
-                declined = self._declined(failure)
-            assert self._pay_until is not None
-            await self._ask_for_another_card(declined, self._pay_until)
-
-    def _declined(self, failure: FailureError) -> Refusal:
-        """Why the card was declined. Raises what failed, if it was anything else, or if no other card can be tried."""
-        refusal = as_refusal(failure)
-        if refusal is None or refusal.code != ErrorCode.PAYMENT_DECLINED or not self._order.pay_again_seconds:
-            raise failure
-        return refusal
-
-    async def _ask_for_another_card(self, declined: Refusal, until: datetime) -> None:
-        progress = self._progress
-        outcome = progress.is_due(declined, until)
-        self._pay_until, self._other_card = until, None
-        await progress.tell()
-        progress.list_as()
-        self._answer(outcome)
-
-    async def _another_card(self) -> str:
-        """Wait for it. Raises the refusal of the last one, if none comes in time."""
-        progress, until = self._progress, self._pay_until or workflow.now()
-        progress.wait_for(f"the customer to pay with another card by {until:%Y-%m-%d %H:%M} UTC")
-        try:
-            await workflow.wait_condition(
-                lambda: self._other_card is not None,
-                timeout=max(until - workflow.now(), timedelta(seconds=1)),
-                timeout_summary="Until another card may be tried",
-            )
-        except TimeoutError:
-            raise as_failure(progress.last_decline) from None
-        assert self._other_card is not None
-        return self._other_card
 
     async def _hold_for_review(self, payment: Payment) -> None:
         progress = self._progress

@@ -4,6 +4,7 @@ Each unit of the order is in one parcel at a time. What is left out of the order
 cancelled, so that what the customer owes is the price of the units in parcels that count.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -111,7 +112,7 @@ class Parcels:
 
     @property
     def in_trouble(self) -> list[Parcel]:
-        """Those that somebody has to decide about, the one that waits longest first."""
+        """Those that somebody has to decide about."""
         return [parcel for parcel in self._all if parcel.status == _S.UNDELIVERED]
 
     @property
@@ -187,7 +188,9 @@ class Parcels:
     def part_of(self, parcel: Parcel, lines: Iterable[LineUnits]) -> Parcel | None:
         """A new one for some of the units of a parcel that has not left, not yet among the others; None if it has not so many, or
         nothing would be left of it."""
-        wanted = {line.line_id: line.quantity for line in lines}
+        wanted: Counter[int] = Counter()
+        for line in lines:
+            wanted[line.line_id] += line.quantity
         taken = tuple(_last(line, wanted.pop(line.line_id)) for line in parcel.lines if line.line_id in wanted)
         has_all = not wanted and None not in taken
         if not has_all or sum(part.quantity for part in taken if part) == sum(line.quantity for line in parcel.lines):
@@ -252,8 +255,8 @@ class _Units:
     """Hands out the units of an order's lines, each once."""
 
     def __init__(self, order: PlaceOrder) -> None:
-        self._lines = {line.product_id: (line_id, line) for line_id, line in lines_by_id(order).items()}
-        self._next = dict.fromkeys(self._lines, 0)
+        self._line_ids = {line.product_id: line_id for line_id, line in lines_by_id(order).items()}
+        self._next = dict.fromkeys(self._line_ids, 0)
 
     def of(self, wanted: Iterable[StockLine]) -> tuple[ParcelLine, ...]:
         """So many units of each product that were not handed out yet."""
@@ -262,8 +265,7 @@ class _Units:
     def _take(self, product_id: str, quantity: int) -> ParcelLine:
         first = self._next[product_id]
         self._next[product_id] = first + quantity
-        line_id, _ = self._lines[product_id]
-        return ParcelLine(line_id=line_id, product_id=product_id, quantity=quantity, first=first)
+        return ParcelLine(line_id=self._line_ids[product_id], product_id=product_id, quantity=quantity, first=first)
 
 
 def _everything(order: PlaceOrder) -> tuple[ParcelLine, ...]:

@@ -28,6 +28,7 @@ from cli.branches.stage import (
     workflow_cancelled,
 )
 from contracts.errors import ErrorCode
+from contracts.money import Money
 from contracts.orders import CancelRequest, OrderRun, OrderSoFar, OrderStatus
 from contracts.shipments import ShipmentStatus
 from testing.model.world import WAREHOUSE, refused, unavailable
@@ -273,6 +274,7 @@ ONE_PARCEL: dict[str, Branch] = {
     "delivered": Branch(then(delivered)),
     "shipped": Branch(then(reported("DISPATCHED"), reaching(S.SHIPPED)), is_open=True),
     "delivered_at_once": Branch(then(reported("DELIVERED"))),
+    "free_of_charge": Branch(then(delivered), options={"total": Money.zero("USD")}),
     "out_of_stock": Branch(meets(before={"ReserveInventory": [refused(ErrorCode.OUT_OF_STOCK)]})),
     "declined": Branch(meets(before={"ProcessPayment": [refused(ErrorCode.PAYMENT_DECLINED)]})),
     "undeliverable": Branch(meets(before={"CreateShipment": [refused(ErrorCode.ADDRESS_UNDELIVERABLE)]})),

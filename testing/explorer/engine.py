@@ -16,6 +16,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -403,7 +404,7 @@ class Engine:
         self._evict(run)
         self._want_task(run, again_after)
         for local in run.carried.values():
-            self.clock.after(again_after + 0.002, lambda local=local: self._try_locally(run, local))  # type: ignore[misc]
+            self.clock.after(again_after + 0.002, partial(self._try_locally, run, local))
 
     def _evict(self, run: _Run) -> None:
         instance, run.instance = run.instance, None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -232,7 +233,7 @@ class Player:
             inventory.receive(warehouse_id, **stock)
         for after, goods in self._plot.goods:
             self.clock.after(after / 2, self._move_dates)
-            self.clock.after(after, lambda goods=goods: self._goods_arrive(goods))  # type: ignore[misc]
+            self.clock.after(after, partial(self._goods_arrive, goods))
 
     def _goods_arrive(self, goods: Mapping[str, int]) -> None:
         self._note(f"goods arrive: {dict(goods)}")
@@ -259,9 +260,9 @@ class Player:
             name = f"news {len(self._stock_news)} of stock"
             how = self.choices.choose(name, 0.2, ["twice", "a minute late", "two hours late", "at once"])
             wait = {"a minute late": 60.0, "two hours late": 7200.0, "at once": 0.0}.get(how, 0.5)
-            self.clock.after(wait, lambda update=update: self._tell_of_stock(update))  # type: ignore[misc]
+            self.clock.after(wait, partial(self._tell_of_stock, update))
             if how == "twice":
-                self.clock.after(wait + 5, lambda update=update: self._tell_of_stock(update))  # type: ignore[misc]
+                self.clock.after(wait + 5, partial(self._tell_of_stock, update))
 
     def _tell_of_stock(self, update: StockUpdate) -> None:
         if self.engine.signal("stock_updated", update):
@@ -282,7 +283,7 @@ class Player:
             message, moment = planned.split(", ")
             match moment.split():
                 case ["after", seconds, "s"]:
-                    self.clock.after(float(seconds), lambda message=message: self._send(message))  # type: ignore[misc]
+                    self.clock.after(float(seconds), partial(self._send, message))
                 case _:
                     self._waiting.setdefault(moment, []).append(message)
 
@@ -303,11 +304,11 @@ class Player:
         for message in self._waiting.pop(f"with call {command} {number}", []):
             self._send(message)
         for message in self._waiting.pop(f"after call {command} {number}", []):
-            self.clock.after(0.005, lambda message=message: self._send(message))  # type: ignore[misc]
+            self.clock.after(0.005, partial(self._send, message))
 
     def _task_begins(self, number: int) -> None:
         for message in self._waiting.pop(f"with task {number}", []):
-            self.clock.after(0.0, lambda message=message: self._send(message))  # type: ignore[misc]
+            self.clock.after(0.0, partial(self._send, message))
 
     def _send(self, message: str) -> None:
         self._note(f"message: {message}")
@@ -412,7 +413,7 @@ class Player:
             at = 0.0
             for wait, to in CARRIERS[carrier]:
                 at += wait
-                self.clock.after(at, lambda to=to: self._carry(order_id, number, to))  # type: ignore[misc]
+                self.clock.after(at, partial(self._carry, order_id, number, to))
             return
         if status == STATUS.DISPATCHED:
             self.left[number] = self.clock.seconds
@@ -478,7 +479,7 @@ class Player:
                 choice, _, moment = chosen.partition(", ")
                 self.clock.after(
                     float(moment.split()[1]),
-                    lambda choice=choice, which=which: self._send(f"decide {choice}{which}"),  # type: ignore[misc]
+                    partial(self._send, f"decide {choice}{which}"),
                 )
 
     def _confirmed(self, command: AdvanceOrder) -> None:

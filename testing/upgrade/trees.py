@@ -38,6 +38,12 @@ ADDED = (
         "    ship_to: Address\n    weight_grams: Weight\n    gift: bool = False\n",
         why="a new field with a default",
     ),
+    Edit(
+        "workflows/order.py",
+        "from workflows.payment import Paying\n",
+        "from workflows.payment import Paying\nfrom workflows.saga import Undo\n",
+        why="the payment, first",
+    ),
 )
 _CHECK = "await progress.do(steps.check_reservation(order))\n"
 _BOOK = "        for parcel in self._parcels.to_book():\n            saga.add("
@@ -68,7 +74,7 @@ GOOD = (
         why="two steps swapped, one of them under another name, for new orders",
     ),
     Edit(
-        "workflows/order.py",
+        "workflows/payment.py",
         _PAY,
         f'            if workflow.patched("pay-first"):\n                return self._taken\n{_PAY}',
         why="what was paid is not paid again",
@@ -128,7 +134,7 @@ BAD = (
         f"            if True:\n                {_paid_first('process_payment')}{_RESERVE}",
         why="two steps swapped, for every order",
     ),
-    Edit("workflows/order.py", _PAY, f"            return self._taken\n{_PAY}", why="what was paid is not paid again"),
+    Edit("workflows/payment.py", _PAY, f"            return self._taken\n{_PAY}", why="what was paid is not paid again"),
     Edit("activities/payment.py", 'name="ProcessPayment"', 'name="TakePayment"', why="an activity renamed, its old name gone"),
     Edit(
         "contracts/payments.py",

@@ -23,6 +23,7 @@ class Edit:
 
 
 ORDER, STEPS, SAGA = "workflows/order.py", "workflows/order_steps.py", "workflows/saga.py"
+PAYMENT = "workflows/payment.py"
 PROGRESS, DELIVERY, MESSAGES = "workflows/progress.py", "workflows/delivery.py", "workflows/messages.py"
 
 PROMISES = [
@@ -240,7 +241,7 @@ REPLAYS = [
     ),
     Edit(
         "two steps are swapped",
-        ORDER,
+        PAYMENT,
         """                return await progress.do(steps.process_payment(order, amount, order.payment_token))
 """,
         """                [parcel] = self._parcels
@@ -265,12 +266,12 @@ REPLAYS = [
     ),
     Edit(
         "a new step behind a condition that no order fulfilled",
-        ORDER,
+        PAYMENT,
         "            self._saga.add(Undo(steps.refund_payment(order)))\n",
         "            if len(order.lines) > 90:\n"
         "                await progress.do(steps.capture_payment(order))\n"
         "            self._saga.add(Undo(steps.refund_payment(order)))\n",
-        "coverage: workflows/order.py … no history comes here",
+        "coverage: workflows/payment.py … no history comes here",
     ),
     Edit(
         "an undo that somebody failed is dropped",

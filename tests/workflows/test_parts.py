@@ -9,6 +9,7 @@ from temporalio.exceptions import ApplicationError
 
 from contracts.errors import ErrorCode
 from contracts.inventory import ReservationStatus, StockUpdate, WhenShort
+from contracts.money import Money
 from contracts.orders import Delivery, OrderState, OrderStatus, PlaceOrder
 from contracts.parcels import ParcelStatus, Trouble
 from contracts.pricing import LineAmounts
@@ -494,3 +495,40 @@ async def test_a_parcel_that_cannot_be_booked_later_is_called_off_alone(begin: B
             await saga.report("DISPATCHED", "DELIVERED")
             assert (await saga.handle.result()).status == OrderStatus.COMPLETED
     assert world.inventory.promises[order.order_id, 2].status == ReservationStatus.RELEASED
+
+
+# ── Nothing to pay ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_order_that_costs_nothing_is_sent_without_a_payment(begin: Begin) -> None:
+    world, order = World(), place_order(total=Money.zero("USD"))
+    async with begin(world, order) as saga:
+        assert (await saga.place()).status == OrderStatus.CONFIRMED
+        assert "ProcessPayment" not in world.calls
+        state = await saga.deliver()
+    assert state.status == OrderStatus.COMPLETED
+    assert net(world, order) == 0
+
+
+async def test_an_order_that_costs_nothing_can_be_cancelled(begin: Begin) -> None:
+    world, order = World(), place_order(total=Money.zero("USD"))
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            reply = await saga.handle.execute_update("cancel", {"reason": "changed my mind"})
+            await saga.handle.result()
+    assert Money.model_validate(reply["refunded"]).minor == 0
+    assert_settled(world, order)
+
+
+async def test_who_splits_may_name_a_line_twice(begin: Begin) -> None:
+    world, order = World(), place_order()
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            twice = [{"line_id": 1, "quantity": 1}, {"line_id": 1, "quantity": 1}]
+            state = await saga.update("split_parcel", ANN | {"parcel": 1, "lines": twice})
+            assert [[line.quantity for line in parcel.lines] for parcel in state.parcels] == [[1], [2]]
+            for parcel in (1, 2):
+                await saga.report("DISPATCHED", "DELIVERED", parcel=parcel)
+            await saga.handle.result()

@@ -6,6 +6,7 @@ what it passed over, the job `look_after_waiting` finds a little later."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ARRAY, String, any_, bindparam, text
@@ -33,7 +34,7 @@ _WANTS = """exists (
 )"""
 _WHO_WAITS = locked(
     Reservation,
-    text(f"status = 'AWAITED' and {_WANTS} and (warehouse_id is null or warehouse_id = any(cast(:warehouses as text[])))"),  # type: ignore[arg-type]
+    text(f"status = 'AWAITED' and {_WANTS} and (warehouse_id is null or warehouse_id = any(cast(:warehouses as text[])))"),
     order_by=[text(_OLDEST_FIRST)],
     limit=AT_ONCE,
     skip_locked=True,
@@ -150,13 +151,9 @@ async def _free(work: UnitOfWork, products: Collection[str]) -> dict[str, dict[s
     return free
 
 
-def _queue(rows: Sequence[Mapping[str, object]]) -> list[Awaiting]:
+def _queue(rows: Sequence[Mapping[str, Any]]) -> list[Awaiting]:
     return [
-        Awaiting(
-            (row["order_id"], row["parcel"]),  # type: ignore[arg-type]
-            [StockLine.model_validate(line) for line in row["lines"]],  # type: ignore[attr-defined]
-            row["warehouse_id"],  # type: ignore[arg-type]
-        )
+        Awaiting((row["order_id"], row["parcel"]), list(map(StockLine.model_validate, row["lines"])), row["warehouse_id"])
         for row in rows
     ]
 
