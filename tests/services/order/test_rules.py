@@ -43,9 +43,12 @@ def order_of(
     tariff: Tariff = TARIFF,
     taxes: Sequence[TaxRate] = (),
     shipping: Speed = Speed.STANDARD,
+    warehouse_id: str | None = "w1",
 ) -> PlaceOrder:
     lines = [LineRequest(product_id=product_id, quantity=quantity) for product_id, quantity in quantities.items()]
-    request = PlaceOrderRequest(lines=lines, ship_to=SHIP_TO, payment_token="tok_visa", warehouse_id="w1", shipping=shipping)
+    request = PlaceOrderRequest(
+        lines=lines, ship_to=SHIP_TO, payment_token="tok_visa", warehouse_id=warehouse_id, shipping=shipping
+    )
     costs = priced(request, products, tariff=tariff, taxes=taxes, terms=terms)
     return placement(request, costs, order_id=uuid4(), customer_id=uuid4(), fingerprint="f", terms=terms)
 
@@ -62,6 +65,14 @@ def test_names_prices_and_weights_come_from_the_catalogue() -> None:
         ("bread", "The bread", 1, "2.25 USD"),
     ]
     assert (str(order.total), order.lines[0].weight_grams, order.warehouse_id) == ("6.75 USD", 700, "w1")
+
+
+def test_the_saga_gets_the_terms_that_an_order_was_placed_under() -> None:
+    terms = replace(TERMS, splits=True, pay_again_seconds=600, answer_seconds=300)
+    anywhere = order_of([product("milk", "1")], terms, {"milk": 1}, warehouse_id=None)
+    assert (anywhere.may_split, anywhere.pay_again_seconds, anywhere.answer_seconds) == (True, 600, 300)
+    assert not order_of([product("milk", "1")], terms, {"milk": 1}).may_split, "from one warehouse, as it asks"
+    assert not order_of([product("milk", "1")], TERMS, {"milk": 1}, warehouse_id=None).may_split, "this shop does not split"
 
 
 def test_a_total_is_what_a_card_can_be_charged() -> None:
