@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-import psutil
 import pytest
 import pytest_asyncio
 
@@ -14,6 +13,7 @@ from embedded import postgres as embedded_postgres
 from embedded.ports import free_port
 from embedded.postgres import PostgresServer
 from embedded.supervisor import Supervisor
+from testing.faults import stopped
 from tests.conftest import Databases, eventually
 
 
@@ -54,15 +54,8 @@ class Replicated:
     @contextmanager
     def hanging(self) -> Iterator[None]:
         """Inside, the replica takes connections and requests, and answers none."""
-        postmaster = psutil.Process(self.supervisor.pid("replica"))
-        processes = [postmaster, *postmaster.children(recursive=True)]
-        for process in processes:
-            process.suspend()
-        try:
+        with stopped(self.supervisor.pid("replica")):
             yield
-        finally:
-            for process in processes:
-                process.resume()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
