@@ -58,6 +58,9 @@ Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 ParcelNumber = Annotated[int, Field(ge=1, le=20)]
 """Of one order's parcels, sent one after another: the first is 1, and each one that is sent again has the next number."""
 
+ReturnNumber = Annotated[int, Field(ge=1, le=20)]
+"""Of one order's returns: the first is 1."""
+
 
 def told(text: str, longest: int = 500) -> str:
     """A text from elsewhere on one line and not too long: whoever passes it on must never fail over it."""

@@ -75,6 +75,8 @@ class ErrorCode(StrEnum):
     CUSTOMER_FORGOTTEN = "customer_forgotten"
     QUOTE_EXPIRED = "quote_expired"
     QUOTE_MISMATCH = "quote_mismatch"
+    NOT_RETURNABLE = "not_returnable"
+    RETURN_NOT_OPEN = "return_not_open"
     # notification
     TEMPLATE_INVALID = "template_invalid"
     # faults, not refusals: these may go through later

@@ -11,12 +11,14 @@ from uuid import UUID
 from contracts.base import Contract, Timestamp
 from contracts.errors import ErrorCode
 from contracts.identity import Role
-from contracts.inventory import MovementKind, StockLine
+from contracts.inventory import MovementKind, ReturnedLine, StockLine
 from contracts.money import Money
 from contracts.notifications import NotificationKind
 from contracts.orders import OrderLine
-from contracts.parcels import OrderParcel, Trouble
+from contracts.parcels import OrderParcel, ParcelLine, Trouble
 from contracts.pricing import OrderCharges
+from contracts.returns import Resolution, ReturnedUnits, ReturnKind, ReturnLine, Settlement
+from contracts.shipments import ShipmentStatus
 
 IDENTITY = "identity-events"
 CATALOG = "catalog-events"
@@ -255,6 +257,71 @@ class OrderCompleted(_OrderEvent):
     """What went back for parts that did not arrive, or were called off; None: nothing."""
 
 
+class OrderPartCancelled(_OrderEvent):
+    """Some of a confirmed order was cancelled; the rest goes on. `lines`: what, without prices; `refunded`: what goes back."""
+
+    topic = ORDER
+    customer_id: UUID
+    total: Money
+    parcel: int
+    lines: tuple[ParcelLine, ...]
+    refunded: Money
+
+
+class _ReturnEvent(_OrderEvent):
+    topic = ORDER
+    customer_id: UUID
+    number: int
+    """Of the order's returns."""
+    kind: ReturnKind
+    resolution: Resolution
+
+
+class ReturnRequested(_ReturnEvent):
+    lines: tuple[ReturnLine, ...]
+
+
+class ReturnApproved(_ReturnEvent):
+    """`due_at`: until when its goods may come; None of a claim."""
+
+    tracking_number: str | None = None
+    """Of its label; None: there is none."""
+    due_at: datetime | None = None
+
+
+class ReturnRejected(_ReturnEvent):
+    code: ErrorCode | None = None
+
+
+class ReturnReminded(_ReturnEvent):
+    """Nothing has come yet."""
+
+    due_at: datetime
+
+
+class ReturnReceived(_ReturnEvent):
+    warehouse_id: str
+    came: tuple[ReturnedUnits, ...]
+
+
+class ReturnCancelled(_ReturnEvent):
+    pass
+
+
+class ReturnExpired(_ReturnEvent):
+    """Its goods never came."""
+
+
+class ReturnCompleted(_ReturnEvent):
+    """An end: `refunded` went back, and an order `replacement_id` brought other goods, if there is one."""
+
+    lines: tuple[ReturnLine, ...]
+    """What it was about, in the end."""
+    settlement: Settlement
+    refunded: Money
+    replacement_id: UUID | None = None
+
+
 class OrderForgotten(_OrderEvent):
     """The order has ended and its customer is to be forgotten: nothing that names a person is needed of it any more."""
 
@@ -365,6 +432,16 @@ class BackorderDelayed(_OrderEvent):
     was_expected_on: date | None = None
 
 
+class ReturnShelved(_OrderEvent):
+    """Goods of an order came back to a warehouse by one of its returns: what is good is on the shelf again."""
+
+    topic = INVENTORY
+    number: int
+    """Of the order's returns."""
+    warehouse_id: str
+    lines: tuple[ReturnedLine, ...]
+
+
 class _StockEvent(Event):
     topic = INVENTORY
     warehouse_id: str
@@ -425,6 +502,17 @@ class ShipmentReturned(_ShipmentEvent):
     occurred_at: datetime
 
 
+class ReturnLabelUpdated(_OrderEvent):
+    """What the carrier reported of the parcel in which a return comes back; DELIVERED: at the warehouse."""
+
+    topic = SHIPPING
+    number: int
+    """Of the order's returns."""
+    status: ShipmentStatus
+    tracking_number: str | None = None
+    occurred_at: datetime
+
+
 class TrackingUpdated(_ShipmentEvent):
     """Anything else that happens to a parcel: cancelled, in transit."""
 
@@ -454,7 +542,9 @@ EVENT_TYPES: dict[str, type[Event]] = {
         SessionEnded, RolesChanged, UserDisabled, UserEnabled, CustomerForgotten,
         ProductCreated, ProductUpdated, PriceChanged, ProductDeleted,
         OrderCreated, OrderPaymentDue, OrderConfirmed, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded,
-        OrderCompleted, OrderForgotten,
+        OrderCompleted, OrderPartCancelled, OrderForgotten,
+        ReturnRequested, ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCancelled, ReturnExpired,
+        ReturnCompleted, ReturnLabelUpdated, ReturnShelved,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,
         RefundFailed, PaymentDisputed, DisputeClosed,
         InventoryReserved, InventoryReleased, InventoryRestocked, ReservationSplit, BackorderFilled, BackorderDelayed,

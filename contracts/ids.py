@@ -23,9 +23,21 @@ def order_workflow_id(order_id: UUID) -> str:
     return f"order-{order_id}"
 
 
+def return_workflow_id(order_id: UUID, number: int) -> str:
+    """Temporal's workflow id of the saga of one of an order's returns."""
+    return f"return-{order_id}-{number}"
+
+
 def order_id_of(workflow_id: str) -> UUID:
-    """The order whose saga has this workflow id."""
+    """The order whose saga, or the saga of one of whose returns, has this workflow id. Raises ValueError."""
+    if workflow_id.startswith("return-"):
+        return UUID(workflow_id.removeprefix("return-").rpartition("-")[0])
     return UUID(workflow_id.removeprefix("order-"))
+
+
+def replacement_id_for(order_id: UUID, number: int) -> UUID:
+    """The id of the order that a return brings."""
+    return uuid5(ORDERS, f"{order_id}/return/{number}")
 
 
 def step_key(order_id: UUID, step: str) -> str:
@@ -36,6 +48,11 @@ def step_key(order_id: UUID, step: str) -> str:
 def payment_reference(order_id: UUID, attempt: int) -> str:
     """Our reference at the payment provider for one attempt to pay an order."""
     return f"{order_id}-{attempt}"
+
+
+def return_reference(order_id: UUID, number: int) -> str:
+    """Our reference at the carrier for the parcel in which a return comes back."""
+    return f"{order_id}-return-{number}"
 
 
 def parcel_reference(order_id: UUID, parcel: int) -> str:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from contracts.base import Command, Contract, ParcelNumber, ProductId, Quantity, Told, WarehouseId
+from contracts.base import Command, Contract, ParcelNumber, ProductId, Quantity, ReturnNumber, Told, WarehouseId
 
 
 class StockLine(Contract):
@@ -125,6 +125,37 @@ class SplitReservation(Command):
     into: ParcelNumber
     lines: Annotated[tuple[StockLine, ...], Field(min_length=1, max_length=100)]
     """What the new parcel gets."""
+
+
+class ReturnedLine(Contract):
+    """What came back of a product."""
+
+    product_id: ProductId
+    good: Quantity
+    """Goes on the shelf again."""
+    damaged: Quantity
+    """Does not; it is written off."""
+
+
+class ReceiveReturn(Command):
+    """Goods of an order have come back, by one of its returns. Idempotent by order and number.
+
+    Refusals: warehouse_unknown, conflict (other lines under this number, or more than was shipped and has not come back)."""
+
+    order_id: UUID
+    number: ReturnNumber
+    warehouse_id: WarehouseId
+    """Where they came to."""
+    lines: Annotated[tuple[ReturnedLine, ...], Field(min_length=1, max_length=100)]
+
+
+class ReturnReceived(Contract):
+    """Reply."""
+
+    order_id: UUID
+    number: ReturnNumber
+    warehouse_id: WarehouseId
+    lines: tuple[ReturnedLine, ...]
 
 
 class ReservedParcel(Contract):

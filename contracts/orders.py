@@ -18,6 +18,7 @@ from contracts.base import (
     Quantity,
     Reason,
     Request,
+    ReturnNumber,
     Seconds,
     ShortText,
     Timestamp,
@@ -175,6 +176,27 @@ class OrderLine(Contract):
         """What its goods cost, without discount, shipping and tax."""
         return self.unit_price * self.quantity
 
+    def share_of(self, first: int, units: int) -> LineAmounts:
+        """What some of its units cost, the first of them being number `first`, from 0."""
+        if self.amounts is None:
+            return LineAmounts(items=(self.unit_price * units).minor)
+        return self.amounts.of(self.quantity, first, units)
+
+
+class CaptureAt(StrEnum):
+    """When the money of an order is taken."""
+
+    CONFIRMATION = "confirmation"
+    DISPATCH = "dispatch"
+    """It is held first, and taken for each parcel when that leaves."""
+
+
+class Replaces(Contract):
+    """In an order that a return brings: which return that is."""
+
+    order_id: UUID
+    number: ReturnNumber
+
 
 class PlaceOrder(Contract):
     """The order as its workflow receives it: complete, so that the saga asks nobody what was ordered."""
@@ -193,6 +215,9 @@ class PlaceOrder(Contract):
     delivery: Delivery = Delivery.AS_AVAILABLE
     when_short: WhenShort = WhenShort.REFUSE
     shipping: Speed = Speed.STANDARD
+    capture_at: CaptureAt = CaptureAt.CONFIRMATION
+    replaces: Replaces | None = None
+    """The return that brings it, if one does."""
     pay_again_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 0
     """How long the goods are kept after a declined card, so that another may be tried; 0: not at all."""
     answer_seconds: Seconds = 86_400
@@ -274,6 +299,9 @@ class CancelRequest(Request):
 
     reason: Reason
     requested_by: ShortText = "operator"
+    lines: Annotated[tuple["LineUnits", ...], Field(max_length=100, exclude_if=lambda lines: not lines)] = ()
+    """Only so many units of these lines; none: all of the order. Left out where there are none: builds before 1.0 refuse what
+    they do not know."""
 
 
 class CancelReply(Contract):

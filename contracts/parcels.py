@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from contracts.base import Contract, ParcelNumber, ProductId, Told, WarehouseId
+from contracts.base import Contract, ParcelNumber, ProductId, Timestamp, Told, WarehouseId
 
 LineId = Annotated[int, Field(ge=1, le=1000)]
 """Of an order's lines: the first is 1. Ids are never given twice, whatever is amended."""
@@ -96,6 +96,7 @@ class OrderParcel(Contract):
     expected_on: date | None = None
     """When its goods should be in stock, while they are awaited; None then: nobody knows."""
     resent_as: ParcelNumber | None = None
+    delivered_at: Timestamp | None = None
 
     @property
     def counts(self) -> bool:

@@ -100,8 +100,40 @@ class RefundPayment(Command):
     reason: Told
 
 
+class ReleaseHold(Command):
+    """Let go of what is held and not taken, because another attempt holds it now. What was taken stays. Idempotent by order and
+    attempt. Refusal: not_found. Fault: others of this attempt are under way, on which it depends."""
+
+    order_id: UUID
+    attempt: Attempt
+    reason: Told
+
+
+class GiveBack(Command):
+    """Give back so much of what was captured for an order, whichever of its attempts took it: of the newest first, each with a
+    refund under this key. Idempotent by order and key.
+
+    Refusals: not_found, conflict (more than was captured and not refunded, or another amount under this key), refund_failed (the
+    provider does not give it back, ever; it is still owed)."""
+
+    order_id: UUID
+    amount: Money
+    key: MovementKey
+    reason: Told
+
+
+class GivenBack(Contract):
+    """Reply to GiveBack."""
+
+    order_id: UUID
+    amount: Money
+    """What this key gave back."""
+    refunded: Money
+    """All that went back of the order so far."""
+
+
 class Payment(Contract):
-    """Reply to each of the commands above."""
+    """Reply to each of the commands that name an attempt."""
 
     payment_id: UUID
     order_id: UUID

@@ -33,16 +33,26 @@ class LineAmounts(Contract):
     tax: Minor = 0
     tax_included: bool = False
     """Whether items and shipping include the tax; else it comes on top."""
+    credit: Minor = 0
+    """What of its price was paid with the credit of a return."""
+
+    @property
+    def price(self) -> int:
+        """What it costs."""
+        return self.items - self.discount + self.shipping + (0 if self.tax_included else self.tax)
 
     @property
     def total(self) -> int:
         """What the customer pays for it."""
-        return self.items - self.discount + self.shipping + (0 if self.tax_included else self.tax)
+        return self.price - self.credit
 
     def of(self, quantity: int, first: int, units: int) -> "LineAmounts":
         """The share of some of its `quantity` units. The shares of all of them add up to this, field by field and in total."""
-        amounts = {name: share(getattr(self, name), quantity, first, units) for name in ("items", "discount", "shipping", "tax")}
+        amounts = {name: share(getattr(self, name), quantity, first, units) for name in _SHARED}
         return LineAmounts(**amounts, tax_included=self.tax_included)
+
+
+_SHARED = ("items", "discount", "shipping", "tax", "credit")
 
 
 class DiscountKind(StrEnum):
@@ -90,7 +100,10 @@ class OrderCharges(Contract):
     discount: Money
     shipping: Money
     tax: Money
+    credit: Money | None = None
+    """What of it is paid with the credit of a return; None: nothing."""
     total: Money
+    """What the customer pays."""
     prices_include_tax: bool = False
     parcels: Annotated[tuple[ShippingCharge, ...], Field(max_length=20)] = ()
     discounts: Annotated[tuple[AppliedDiscount, ...], Field(max_length=5)] = ()

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from contracts.address import Address
-from contracts.base import Command, Contract, ParcelNumber, Told, WarehouseId, Weight
+from contracts.base import Command, Contract, ParcelNumber, ReturnNumber, Told, WarehouseId, Weight
 from contracts.money import Money
 
 
@@ -50,6 +50,35 @@ class CancelShipment(Command):
     order_id: UUID
     parcel: ParcelNumber = 1
     reason: Told
+
+
+class CreateReturnLabel(Command):
+    """Book the parcel in which goods of an order come back. Idempotent by order and number. Refusals: address_undeliverable (no
+    carrier fetches there), parcel_too_heavy, warehouse_unknown, shipment_cancelled (the undo came first)."""
+
+    order_id: UUID
+    number: ReturnNumber
+    customer_id: UUID
+    ship_from: Address
+    warehouse_id: WarehouseId
+    weight_grams: Weight
+
+
+class CancelReturnLabel(Command):
+    """Undo of create. Does nothing but remember itself if nothing was booked. Refusal: already_dispatched."""
+
+    order_id: UUID
+    number: ReturnNumber
+    reason: Told
+
+
+class ReturnLabel(Contract):
+    """Reply to both."""
+
+    order_id: UUID
+    number: ReturnNumber
+    status: ShipmentStatus
+    tracking_number: str | None = None
 
 
 class LookUpTariff(Command):

@@ -5,6 +5,7 @@ from typing import Any
 from temporalio.common import SearchAttributeKey
 
 ORDER_WORKFLOW = "Order"
+RETURN_WORKFLOW = "Return"
 ORDER_QUEUE = "orders"
 ASKING_UPDATES = frozenset({"place"})
 """Updates that only wait for what happens anyway: nothing follows from them."""

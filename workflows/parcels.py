@@ -279,9 +279,7 @@ def lines_by_id(order: PlaceOrder) -> dict[int, OrderLine]:
 
 def price_of_units(line: OrderLine, part: ParcelLine) -> int:
     """What these units of the line cost their customer, in minor units."""
-    if line.amounts is None:
-        return (line.unit_price * part.quantity).minor
-    return line.amounts.of(line.quantity, part.first, part.quantity).total
+    return line.share_of(part.first, part.quantity).total
 
 
 def _last(line: ParcelLine, quantity: int) -> ParcelLine | None:
