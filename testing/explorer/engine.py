@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload, Payloads, SearchAttributes
-from temporalio.api.enums.v1 import RetryState, TimeoutType
+from temporalio.api.enums.v1 import TimeoutType
 from temporalio.api.failure.v1 import Failure
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
 from temporalio.bridge.proto.workflow_commands import (
@@ -42,6 +42,23 @@ from contracts.budgets import WORKFLOW_TASK_S
 from temporal.client import data_converter
 from testing.explorer.clock import START, Clock
 from testing.explorer.executions import PAYLOADS, Execution, Worker
+from testing.explorer.protocol import (
+    Resolution,
+    activity_failure,
+    cancelled,
+    difference,
+    has_patch,
+    is_replayed,
+    limit_of,
+    patches,
+    rank,
+    resolved,
+    resolves,
+    signal_sent,
+    timed_out,
+    wait_of,
+    words_of,
+)
 
 HEARTBEAT_S = 0.8 * WORKFLOW_TASK_S
 """So long a task is open before it is renewed while local activities run."""
@@ -58,7 +75,6 @@ CLOSING = frozenset(
 CHANGE_VERSION = "TemporalChangeVersion"
 """The search attribute by which the server tells which patches a run has."""
 _CANCEL = ActivityCancellationType
-Resolution = Payload | Failure
 
 
 class Broken(Exception):
@@ -187,6 +203,8 @@ class Engine:
         self.search_attributes = SearchAttributes()
         self.runs: list[_Run] = []
         self.tasks = 0
+        self.signalled: Callable[[str, str, list[Payload]], bool] = lambda workflow_id, name, arguments: False
+        """A signal to another workflow, its id first; false if there is none."""
         self.result: Payload | None = None
         self.closed_as: str | None = None
         self._updates: dict[str, Update] = {}
@@ -317,7 +335,7 @@ class Engine:
             run.instance = self._replayed(run)
         self.clock.after(HEARTBEAT_S, lambda: self._renew(run, task))
         jobs = [*task.jobs, *map(_do_update, task.updates)]
-        jobs.sort(key=_rank)
+        jobs.sort(key=rank)
         self._activate(run, task, jobs)
 
     def _activate(self, run: _Run, task: _Task, jobs: list[WorkflowActivationJob]) -> None:
@@ -365,13 +383,13 @@ class Engine:
                     local = task.locals[seq]
                     if local.command.cancellation_type != _CANCEL.WAIT_CANCELLATION_COMPLETED and not local.detached:
                         local.detached = True
-                        jobs.append(_resolved(seq, _cancelled(local.command), is_local=True))
+                        jobs.append(resolved(seq, cancelled(local.command), is_local=True))
                 case "request_cancel_activity":
                     seq = command.request_cancel_activity.seq
                     begun = run.begun[seq]
-                    just_ended = any(_resolves(job, seq) for job in task.jobs)
+                    just_ended = any(resolves(job, seq) for job in task.jobs)
                     if begun.cancellation_type != _CANCEL.WAIT_CANCELLATION_COMPLETED and not just_ended:
-                        jobs.append(_resolved(seq, _cancelled(begun), is_local=False))
+                        jobs.append(resolved(seq, cancelled(begun), is_local=False))
                 case "schedule_activity":
                     run.begun[command.schedule_activity.seq] = command.schedule_activity
         return jobs
@@ -455,6 +473,10 @@ class Engine:
                 self._begin_activity(run, scheduled)
             case "request_cancel_activity":
                 self._cancel_activity(run, command.request_cancel_activity.seq)
+            case "signal_external_workflow_execution":
+                told = command.signal_external_workflow_execution
+                arrived = self.signalled(told.workflow_execution.workflow_id, told.signal_name, list(told.args))
+                self._deliver(run, signal_sent(told.seq, arrived=arrived))
             case "upsert_workflow_search_attributes":
                 for name, value in command.upsert_workflow_search_attributes.search_attributes.indexed_fields.items():
                     self.search_attributes.indexed_fields[name].CopyFrom(value)
@@ -531,17 +553,17 @@ class Engine:
                 return
             task = run.task
             if isinstance(outcome, Failure):
-                backoff = _backoff(command, outcome, local.attempt)
-                in_time = not total or self.clock.seconds + (backoff or 0) < local.begun_at + total
-                if backoff is not None and in_time:
-                    self.clock.after(backoff, lambda: self._try_locally(run, local))
+                wait = wait_of(command, outcome, local.attempt)
+                in_time = not total or self.clock.seconds + (wait or 0) < local.begun_at + total
+                if wait is not None and in_time:
+                    self.clock.after(wait, lambda: self._try_locally(run, local))
                     return
             if task is None or command.seq not in task.locals:  # between two tasks: the core keeps it for the next
                 self.clock.after(0.002, lambda: finished(outcome))
                 return
             del task.locals[command.seq]
             task.locals_ended += 1
-            self._activate(run, task, [_resolved(command.seq, outcome, is_local=True)])
+            self._activate(run, task, [resolved(command.seq, outcome, is_local=True)])
 
         self._execute(local, command, limit, finished)
 
@@ -553,7 +575,7 @@ class Engine:
         def expire() -> None:
             if not scheduled.over:
                 cause = scheduled.last_failure
-                self._end_activity(run, scheduled, _timed_out(TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE, cause))
+                self._end_activity(run, scheduled, timed_out(TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE, cause))
 
         if total:
             self.clock.after(total, expire)
@@ -572,16 +594,16 @@ class Engine:
             scheduled.execution = None
             if isinstance(outcome, Failure) and not scheduled.cancel_requested:
                 scheduled.last_failure = outcome
-                backoff = _backoff(command, outcome, attempt)
+                wait = wait_of(command, outcome, attempt)
                 total = command.schedule_to_close_timeout.ToTimedelta().total_seconds()
-                if backoff is not None and total and self.clock.seconds + backoff >= scheduled.scheduled_at + total:
-                    backoff = None
-                if backoff is not None:
-                    self.clock.after(backoff, lambda: self._try_activity(run, scheduled))
+                if wait is not None and total and self.clock.seconds + wait >= scheduled.scheduled_at + total:
+                    wait = None
+                if wait is not None:
+                    self.clock.after(wait, lambda: self._try_activity(run, scheduled))
                     return
             self._end_activity(run, scheduled, outcome)
 
-        self._execute(scheduled, command, _limit(command), finished)
+        self._execute(scheduled, command, limit_of(command), finished)
 
     def _execute(
         self,
@@ -606,7 +628,7 @@ class Engine:
             if attempt.execution is execution and not getattr(attempt, "detached", False):
                 execution.abandon()
                 attempt.execution = None
-                finished(_timed_out(TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE, None))
+                finished(timed_out(TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE, None))
 
         self.clock.after(limit, time_out)
         execution_finished = execution.finished
@@ -624,13 +646,13 @@ class Engine:
             return
         del run.activities[scheduled.command.seq]
         if isinstance(outcome, Failure):
-            outcome = _activity_failure(scheduled.command, outcome)
-        self._deliver(run, _resolved(scheduled.command.seq, outcome, is_local=False))
+            outcome = activity_failure(scheduled.command, outcome)
+        self._deliver(run, resolved(scheduled.command.seq, outcome, is_local=False))
 
     def _cancel_activity(self, run: _Run, seq: int) -> None:
         waits = run.begun[seq].cancellation_type == _CANCEL.WAIT_CANCELLATION_COMPLETED
         if not waits:
-            run.inbox = [job for job in run.inbox if not _resolves(job, seq)]
+            run.inbox = [job for job in run.inbox if not resolves(job, seq)]
         scheduled = run.activities.get(seq)
         if scheduled is None:  # it has just ended
             return
@@ -641,7 +663,7 @@ class Engine:
             if scheduled.execution is None:
                 scheduled.over = True
         elif scheduled.execution is None:
-            self._end_activity(run, scheduled, _cancelled(scheduled.command))
+            self._end_activity(run, scheduled, cancelled(scheduled.command))
 
     # ── Instances ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -654,7 +676,7 @@ class Engine:
 
     def _commands_of(self, completion: Any, activation: WorkflowActivation | None = None) -> list[WorkflowCommand]:
         if completion.HasField("failed"):
-            raise Broken(f"the workflow task fails: {_words(completion.failed.failure)}")
+            raise Broken(f"the workflow task fails: {words_of(completion.failed.failure)}")
         if activation is not None:
             known = set(activation.available_internal_flags)
             activation.available_internal_flags.extend(set(completion.successful.used_internal_flags) - known)
@@ -715,15 +737,15 @@ class Engine:
         instance = self._new_instance(run)
         for _, of_task in groupby(run.history, key=lambda recorded: recorded.task):
             recorded_of_task = list(of_task)
-            jobs = [_has_patch(id) for id in _patches(recorded_of_task)]
+            jobs = [has_patch(id) for id in patches([command for recorded in recorded_of_task for command in recorded.commands])]
             for recorded in recorded_of_task:
                 activation = WorkflowActivation.FromString(recorded.activation.SerializeToString())
                 activation.is_replaying = True
                 activation.jobs.extend(jobs)  # at the beginning of a task the core looks ahead for its markers
                 jobs = []
                 commands = self._commands_of(_activate(instance, activation))
-                if not _is_replayed(recorded.commands, commands):
-                    raise Broken("the history does not replay: " + _difference(recorded.commands, commands))
+                if not is_replayed(recorded.commands, commands):
+                    raise Broken("the history does not replay: " + difference(recorded.commands, commands))
         return instance
 
     def replay(self) -> None:
@@ -763,80 +785,6 @@ def _do_update(update: Update) -> WorkflowActivationJob:
     return job
 
 
-_RANKS = {"initialize_workflow": 0, "signal_workflow": 1, "do_update": 1}
-
-
-def _rank(job: WorkflowActivationJob) -> int:
-    """The core's order within one activation: the start, then messages, then all else."""
-    return _RANKS.get(job.WhichOneof("variant") or "", 2)
-
-
-def _resolved(seq: int, outcome: Resolution, *, is_local: bool) -> WorkflowActivationJob:
-    job = WorkflowActivationJob()
-    job.resolve_activity.seq = seq
-    job.resolve_activity.is_local = is_local
-    result = job.resolve_activity.result
-    if isinstance(outcome, Payload):
-        result.completed.result.CopyFrom(outcome)
-    elif outcome.cause.HasField("canceled_failure_info") or outcome.HasField("canceled_failure_info"):
-        result.cancelled.failure.CopyFrom(outcome)
-    else:
-        result.failed.failure.CopyFrom(outcome)
-    return job
-
-
-def _resolves(job: WorkflowActivationJob, seq: int) -> bool:
-    return job.HasField("resolve_activity") and job.resolve_activity.seq == seq and not job.resolve_activity.is_local
-
-
-def _limit(command: ScheduleActivity | ScheduleLocalActivity) -> float:
-    limit = command.start_to_close_timeout.ToTimedelta().total_seconds()
-    return limit or command.schedule_to_close_timeout.ToTimedelta().total_seconds()
-
-
-def _backoff(command: ScheduleActivity | ScheduleLocalActivity, failure: Failure, attempt: int) -> float | None:
-    """Seconds until the next attempt; None if that was the last."""
-    policy, application = command.retry_policy, failure.application_failure_info
-    if failure.HasField("application_failure_info") and (
-        application.non_retryable or application.type in policy.non_retryable_error_types
-    ):
-        return None
-    if policy.maximum_attempts and attempt >= policy.maximum_attempts:
-        return None
-    if failure.HasField("application_failure_info") and application.HasField("next_retry_delay"):
-        return application.next_retry_delay.ToTimedelta().total_seconds()
-    first = policy.initial_interval.ToTimedelta().total_seconds() or 1.0
-    longest = policy.maximum_interval.ToTimedelta().total_seconds() or 100 * first
-    wait = first * (policy.backoff_coefficient or 2.0) ** min(attempt - 1, 60)
-    return float(min(wait, longest))
-
-
-def _activity_failure(command: ScheduleActivity | ScheduleLocalActivity, cause: Failure) -> Failure:
-    if cause.HasField("activity_failure_info"):
-        return cause
-    failure = Failure(message="Activity task failed", cause=cause)
-    failure.activity_failure_info.activity_id = command.activity_id
-    failure.activity_failure_info.activity_type.name = command.activity_type
-    failure.activity_failure_info.retry_state = RetryState.RETRY_STATE_NON_RETRYABLE_FAILURE
-    return failure
-
-
-def _cancelled(command: ScheduleActivity | ScheduleLocalActivity) -> Failure:
-    cause = Failure(message="Activity cancelled")
-    cause.canceled_failure_info.SetInParent()
-    failure = _activity_failure(command, cause)
-    failure.activity_failure_info.retry_state = RetryState.RETRY_STATE_CANCEL_REQUESTED
-    return failure
-
-
-def _timed_out(kind: "TimeoutType.ValueType", last: Failure | None) -> Failure:
-    failure = Failure(message=f"activity {TimeoutType.Name(kind)}")
-    failure.timeout_failure_info.timeout_type = kind
-    if last is not None:
-        failure.cause.CopyFrom(last)
-    return failure
-
-
 def _accepts(task: _Task, id: str) -> bool:
     return any(
         command.update_response.HasField("accepted") and command.update_response.protocol_instance_id == id
@@ -870,63 +818,7 @@ def _flags_used(run: _Run) -> set[int]:
     return set(recorded[-1].activation.available_internal_flags) if recorded else set()
 
 
-def _has_patch(id: str) -> WorkflowActivationJob:
-    job = WorkflowActivationJob()
-    job.notify_has_patch.patch_id = id
-    return job
-
-
-def _patches(recorded: Sequence[_Recorded]) -> list[str]:
-    """The ids of the patch markers among the commands."""
-    commands = [command for each in recorded for command in each.commands if command.HasField("set_patch_marker")]
-    return list(dict.fromkeys(command.set_patch_marker.patch_id for command in commands))
-
-
-def _is_replayed(before: Sequence[WorkflowCommand], after: Sequence[WorkflowCommand]) -> bool:
-    """Whether the commands are those of the history. The code may have lost a patch whose marker is deprecated, or deprecate one
-    whose marker is not."""
-    still = [command.set_patch_marker.patch_id for command in after if command.HasField("set_patch_marker")]
-    kept = [
-        command
-        for command in before
-        if not (command.set_patch_marker.deprecated and command.set_patch_marker.patch_id not in still)
-    ]
-    return list(map(_bytes, kept)) == list(map(_bytes, after))
-
-
 def _forget(instance: WorkflowInstance, run: _Run) -> None:
     job = WorkflowActivationJob()
     job.remove_from_cache.message = "evicted"
     _activate(instance, WorkflowActivation(run_id=run.id, jobs=[job]))
-
-
-def _bytes(command: WorkflowCommand) -> bytes:
-    """What must be the same on a replay: all but the lines of code that a failure came through, and whether a patch is
-    deprecated."""
-    if command.update_response.HasField("rejected"):
-        same = WorkflowCommand.FromString(command.SerializeToString())
-        same.update_response.rejected.stack_trace = ""
-        command = same
-    if command.HasField("set_patch_marker"):
-        same = WorkflowCommand.FromString(command.SerializeToString())
-        same.set_patch_marker.deprecated = False
-        command = same
-    return command.SerializeToString(deterministic=True)
-
-
-def _difference(before: Sequence[WorkflowCommand], after: Sequence[WorkflowCommand]) -> str:
-    return f"was {[_name(each) for each in before]}, is {[_name(each) for each in after]}"
-
-
-def _name(command: WorkflowCommand) -> str:
-    kind = command.WhichOneof("variant") or ""
-    part = getattr(command, kind)
-    return f"{kind} {getattr(part, 'activity_type', '')}".strip()
-
-
-def _words(failure: Any) -> str:
-    words = [failure.message]
-    while failure.HasField("cause"):
-        failure = failure.cause
-        words.append(failure.message)
-    return ": ".join(words)
