@@ -22,7 +22,7 @@ from contracts.address import Address
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import replacement_id_for
 from contracts.money import Money
-from contracts.orders import Decision, LineRequest, QuoteRequest, Speed
+from contracts.orders import CancelRequest, Decision, LineRequest, QuoteRequest, Speed
 from contracts.pricing import OrderCharges
 from contracts.returns import (
     AdvanceReturn,
@@ -134,18 +134,20 @@ class ReturnService:
     ) -> ReturnState:
         """Approve or reject a return. Refusals: not_found, own_order, stale_version, return_not_open. Raises Unavailable."""
         await self._require_decidable(order_id, number, caller, seen)
-        decision = Decision(by=str(caller.subject), reason=reason)
-        state = _told(await self.sagas.decide(order_id, number, approve, decision))
-        log.info("return_decided", order_id=order_id, number=number, approve=approve, by=str(caller.subject))
+        decision, what = Decision(by=str(caller.subject), reason=reason), "approve" if approve else "reject"
+        tell = self.sagas.approve if approve else self.sagas.reject
+        state = _told(await tell(order_id, number, decision, _same_again(what, decision.by, reason)))
+        log.info("return_decided", order_id=order_id, number=number, decision=what, by=decision.by)
         return state
 
     async def cancel(self, order_id: UUID, number: int, reason: str, caller: Grant, seen: int | None) -> ReturnState:
         """Call a return off, before anything came. Refusals: not_found, stale_version, return_not_open. Raises Unavailable."""
         found = await self._for(order_id, number, caller, seen)
         await self._start(found)
-        decision = Decision(by=canceller(found.customer_id, caller), reason=reason)
-        state = _told(await self.sagas.cancel(order_id, number, decision))
-        log.info("return_cancelled", order_id=order_id, number=number, by=decision.by)
+        request = CancelRequest(reason=reason, requested_by=canceller(found.customer_id, caller))
+        again = _same_again("cancel", request.requested_by, reason)
+        state = _told(await self.sagas.cancel(order_id, number, request, again))
+        log.info("return_cancelled", order_id=order_id, number=number, by=request.requested_by)
         return state
 
     async def receive(
@@ -342,6 +344,11 @@ def _speed_of(charges: OrderCharges | None) -> Speed:
     """How fast an order was sent."""
     services = [parcel.service for parcel in charges.parcels] if charges else []
     return Speed.EXPRESS if Speed.EXPRESS in services else Speed.STANDARD
+
+
+def _same_again(what: str, by: str, reason: str) -> str:
+    """Of an update: the same person with the same reason asks the same thing, and joins what is under way."""
+    return f"{what}-{hashlib.sha256(f'{by} {reason}'.encode()).hexdigest()}"
 
 
 def _told(state: ReturnState | None) -> ReturnState:
