@@ -63,7 +63,7 @@ def plot(choices: Choices) -> Plot:
     share = choices.mood("parts", (0.0, 0.0, 0.9))
     shelves = choices.choose("shelves", share, [name for name in SHELVES if name != USUAL])
     in_parts = shelves != USUAL
-    lines = _lines(currency, charges=choices.choose("charges", 0.3, ["discount, shipping and tax", "the cheese is free"]))
+    lines = lines_in(currency, charges=choices.choose("charges", 0.3, ["discount, shipping and tax", "the cheese is free"]))
     patience = choices.choose("pay again", 0.3, ["for 15 minutes"]) != USUAL
     cards = choices.choose("cards", 0.6 if patience else 0.0, [name for name in CARDS if name != USUAL])
     when_short = choices.choose("when short", 0.8 if in_parts else 0.0, ["drop", "wait", "wait", "ask", "ask"])
@@ -112,8 +112,8 @@ def _everything() -> tuple[ParcelLine, ...]:
     )
 
 
-def _lines(currency: str, *, charges: str) -> tuple[OrderLine, ...]:
-    """With `charges` no unit has an even share of its line's amounts."""
+def lines_in(currency: str, *, charges: str) -> tuple[OrderLine, ...]:
+    """Milk and cheese. With `charges` no unit has an even share of its line's amounts."""
     shared, is_free = charges != USUAL, charges == "the cheese is free"
     milk, cheese = (Money(amount=Decimal(price), currency=currency) for price in PRICES[currency])
     cheese_amounts = LineAmounts(items=cheese.minor * CHEESE, shipping=100, tax=131)
