@@ -18,7 +18,7 @@ from contracts.inventory import StockLine
 from contracts.orders import PlaceOrder
 from contracts.payments import ProcessPayment
 from contracts.shipments import CreateShipment, ShipmentStatus
-from services.inventory.commands import reservations, warehousing
+from services.inventory.commands import reservations, returns, warehousing
 from services.notification import commands as notification
 from services.order import commands as order
 from services.payment import commands as payment
@@ -85,7 +85,7 @@ class RealServices:
             "ReserveInventory": lambda command: reservations.reserve_inventory(databases["inventory"], command),
             "ReleaseInventory": lambda command: reservations.release_inventory(databases["inventory"], command),
             "ShipInventory": lambda command: reservations.ship_inventory(databases["inventory"], command),
-            "RestockInventory": lambda command: reservations.restock_inventory(databases["inventory"], command),
+            "RestockInventory": lambda command: returns.restock_inventory(databases["inventory"], command),
             "ProcessPayment": lambda command: payment.process_payment(databases["payment"], provider, command),
             "CapturePayment": lambda command: payment.capture_payment(databases["payment"], provider, command),
             "RefundPayment": lambda command: payment.refund_payment(databases["payment"], provider, command),

@@ -10,7 +10,7 @@ from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from contracts.errors import Refusal
 from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
-from services.inventory.commands import reservations, warehousing
+from services.inventory.commands import reservations, returns, warehousing
 from tests.conftest import ADMIN
 from tests.races.machine import Command, Rows, Subject, seeded_uuid
 
@@ -93,7 +93,7 @@ def ship(shop: Shop, random: Random) -> Command:
 
 def restock(shop: Shop, random: Random) -> Command:
     command = RestockInventory(order_id=shop.order(random), reason="test")
-    return lambda database: reservations.restock_inventory(database, command)
+    return lambda database: returns.restock_inventory(database, command)
 
 
 def put(shop: Shop, random: Random) -> Command:

@@ -30,7 +30,7 @@ from contracts.orders import AdvanceOrder, OrderStatus, PlaceOrder
 from contracts.parcels import Trouble
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
-from services.inventory.commands import reservations, warehousing
+from services.inventory.commands import reservations, returns, warehousing
 from services.order import commands as order_commands
 from services.payment import commands as payment_commands
 from services.shipping import commands as shipping_commands
@@ -152,7 +152,7 @@ class InventoryMachine(Both):
     @rule(order_id=order_ids, parcel=numbers)
     def restock(self, order_id: UUID, parcel: int) -> None:
         command = RestockInventory(order_id=order_id, parcel=parcel, reason="test")
-        self.compare(lambda: self.model.restock(command), reservations.restock_inventory(self.database, command))
+        self.compare(lambda: self.model.restock(command), returns.restock_inventory(self.database, command))
 
     @rule(
         order_id=order_ids,
