@@ -48,7 +48,7 @@ from services.identity import queries as identity_queries
 from services.identity.commands import accounts as identity_accounts
 from services.identity.model import User
 from services.identity.model import outbox as identity_outbox
-from services.inventory.commands import reservations, warehousing
+from services.inventory.commands import reservations, returns, warehousing
 from services.notification import commands as notification
 from services.notification import consumers as notification_consumers
 from services.notification.adapters import SmtpMailer, SmtpSettings
@@ -241,7 +241,7 @@ class Shop:
             case ReserveInventory():
                 return reservations.reserve_inventory(databases["inventory"], body)
             case RestockInventory():
-                return reservations.restock_inventory(databases["inventory"], body)
+                return returns.restock_inventory(databases["inventory"], body)
             case ReleaseInventory():
                 return reservations.release_inventory(databases["inventory"], body)
             case ShipInventory():
