@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 from testing.explorer.adversary import Story
-from testing.explorer.checks import violations
-from testing.explorer.explore import explore, play_seed, play_story, shortened
+from testing.explorer.explore import explore, play_seed, play_story, shortened, violations
 
 
 def main() -> int:

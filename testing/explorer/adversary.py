@@ -10,7 +10,8 @@ from chassis.clients import Unavailable
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import ReserveInventory, SplitReservation
 from contracts.payments import ProcessPayment
-from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
+from contracts.returns import PlaceReplacement
+from contracts.shipments import CancelReturnLabel, CancelShipment, CreateShipment, ShipmentStatus
 from testing.explorer.clock import Clock
 from testing.explorer.engine import Fate
 from testing.explorer.executions import Execution
@@ -61,6 +62,13 @@ SERVICE_OF = {
     "CreateShipment": "shipping",
     "CancelShipment": "shipping",
     "AdvanceOrder": "order",
+    "AdvanceReturn": "order",
+    "PlaceReplacement": "order",
+    "ReceiveReturn": "inventory",
+    "GiveBack": "payment",
+    "ReleaseHold": "payment",
+    "CreateReturnLabel": "shipping",
+    "CancelReturnLabel": "shipping",
     "SendNotification": "notification",
 }
 REFUSALS = {
@@ -70,10 +78,13 @@ REFUSALS = {
     "CreateShipment": ("address_undeliverable", "parcel_too_heavy"),
     "CancelShipment": ("already_dispatched",),
     "SplitReservation": ("conflict", "not_found"),
+    "CreateReturnLabel": ("address_undeliverable", "parcel_too_heavy"),
+    "CancelReturnLabel": ("already_dispatched",),
+    "PlaceReplacement": ("product_unknown", "conflict", "customer_forgotten"),
 }
 """What each command's contract says that it may be refused for, other than that its undo came first."""
 FORWARD = frozenset({"ReserveInventory", "ProcessPayment", "CapturePayment", "CreateShipment"})
-MAY_BE_REFUSED = FORWARD | {"SplitReservation"}
+MAY_BE_REFUSED = FORWARD | {"SplitReservation", "CreateReturnLabel", "PlaceReplacement"}
 """Whose refusals are answers."""
 TRANSIENT = ("not_found", "conflict", "validation_failed")
 """Refusals that no undo may take for an answer: a framework's, or of a deploy that went wrong."""
@@ -204,11 +215,19 @@ class Adversary:
         match name:
             case "ProcessPayment" | "CapturePayment":
                 self.world.payments.bank.declines = True
-            case "CreateShipment":
+            case "CreateShipment" | "CreateReturnLabel":
                 self.world.shipping.refuses = code
             case "CancelShipment":
                 assert isinstance(command, CancelShipment)
                 self.world.shipping.move(command.order_id, command.parcel, ShipmentStatus.DISPATCHED)
+            case "CancelReturnLabel":
+                assert isinstance(command, CancelReturnLabel)
+                self.world.shipping.move_label(command.order_id, command.number, ShipmentStatus.DISPATCHED)
+            case "PlaceReplacement":
+                assert isinstance(command, PlaceReplacement)
+                if command.replacement_id not in self.world.returns.replacements:
+                    self._answer(execution, name, number, Refusal(code, f"no: {code}"), LATENCY)
+                    return
             case "SplitReservation":
                 assert isinstance(command, SplitReservation)
                 if (command.order_id, command.into) not in self.world.inventory.promises:

@@ -6,8 +6,10 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from testing.explorer.adversary import Choices, Story
-from testing.explorer.checks import violations
+from testing.explorer.adversary import USUAL, Choices, Story
+from testing.explorer.checks import violations as violations_of_order
+from testing.explorer.return_checks import violations_of_return
+from testing.explorer.returns import PlayedReturn, ReturnPlayer
 from testing.explorer.run import Played, Player
 from testing.explorer.shrink import shrink
 
@@ -25,12 +27,17 @@ class Finding:
         return "\n".join([self.violation, *(f"    {line}" for line in choices), *(f"        {line}" for line in self.log)])
 
 
-def play_seed(seed: int) -> Played:
+def violations(played: Played | PlayedReturn) -> list[str]:
+    """What does not hold; none if all is well. The first is the nearest to the cause."""
+    return violations_of_order(played) if isinstance(played, Played) else violations_of_return(played)
+
+
+def play_seed(seed: int) -> Played | PlayedReturn:
     """What this seed chooses."""
     return _play(Choices(seed))
 
 
-def play_story(story: Story) -> Played:
+def play_story(story: Story) -> Played | PlayedReturn:
     """Exactly this story; what it does not tell is as usual."""
     return _play(Choices(story=story))
 
@@ -66,11 +73,12 @@ def kind_of(violation: str) -> str:
     return re.sub(r"[0-9][0-9.,]*( (?:USD|EUR|JPY|KWD))?", "#", violation)
 
 
-def _play(choices: Choices) -> Played:
+def _play(choices: Choices) -> Played | PlayedReturn:
+    is_return = choices.choose("what is played", 0.25, ["a return"]) != USUAL
     with warnings.catch_warnings():
         # What a workflow had begun when its worker died is dropped half-way: Python warns of each coroutine.
         warnings.simplefilter("ignore", RuntimeWarning)
-        played = Player(choices).play()
+        played = ReturnPlayer(choices).play() if is_return else Player(choices).play()
         if played.broken:
             gc.collect()
         return played

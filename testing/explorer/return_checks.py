@@ -44,7 +44,8 @@ def _ending(played: PlayedReturn) -> Iterator[str]:
         yield f"the workflow has ended, the record is {status}"
     if not status == played.result.status == played.final_query.status == listed:
         yield f"the record says {status}, the result {played.result.status}, the search attribute {listed}"
-    if played.attributes.get("StuckUndo") or played.result.stuck_undos:
+    (stuck,) = played.attributes.get("StuckUndo") or [None]
+    if stuck or played.result.stuck_undos:
         yield "it has ended, and a step is still said to be stuck"
     for before, after in zip(played.timeline, played.timeline[1:], strict=False):
         if after.status not in (before.status, *NEXT_RETURN_STATUS[before.status]):
@@ -54,7 +55,7 @@ def _ending(played: PlayedReturn) -> Iterator[str]:
 def _money(played: PlayedReturn) -> Iterator[str]:
     """What goes back is what it is worth, less what other goods took; from each order's payment not more than it holds."""
     payments, record = played.world.payments, played.world.returns.records[ORDER, played.run.number]
-    went_back = {order_id: 0 for order_id in (ORDER, CREDIT_ORDER)}
+    went_back = dict.fromkeys((ORDER, CREDIT_ORDER), 0)
     for (order_id, _), paid in payments.payments.items():
         went_back[order_id] += paid.refunded_minor
         if paid.refunded_minor > paid.captured_minor:
@@ -84,7 +85,7 @@ def _money(played: PlayedReturn) -> Iterator[str]:
 
 def _goods(played: PlayedReturn) -> Iterator[str]:
     """What was received is on the shelf, once, and nothing else is."""
-    record, received = played.world.returns.records[ORDER, played.run.number], played.world.returns.received
+    record, received = played.world.returns.records[ORDER, played.run.number], played.world.inventory.returns
     came = record.words[-1].came if record.words else None
     if came and not received and not played.settled_by_hand:
         yield "goods came, and inventory was not told"
@@ -97,15 +98,18 @@ def _goods(played: PlayedReturn) -> Iterator[str]:
         if counted != sum(units.line.quantity for units in came or ()):
             yield f"inventory counted {counted} units, the record {came}"
     shelved = sum(line.good for command in received.values() for line in command.lines)
-    if played.world.restocked() != shelved:
-        yield f"{played.world.restocked()} units were put on the shelf; {shelved} came in good condition"
+    restocked = sum(shelf.restocked for shelves in played.world.inventory.shelves.values() for shelf in shelves.values())
+    if restocked != shelved:
+        yield f"{restocked} units were put on the shelf; {shelved} came in good condition"
 
 
 def _label(played: PlayedReturn) -> Iterator[str]:
-    """Of a return that is over no label waits to be used."""
-    label = played.world.returns.label_status(ORDER, played.run.number)
-    if label in (ShipmentStatus.PENDING, ShipmentStatus.BOOKED):
-        yield f"the return is {_status(played)}, and its label is still {label}"
+    """Of a return that is over no label waits to be used, and nobody who sent goods by it goes away empty-handed."""
+    label = played.world.shipping.labels.get((ORDER, played.run.number))
+    if label is not None and label.status in (ShipmentStatus.PENDING, ShipmentStatus.BOOKED):
+        yield f"the return is {_status(played)}, and its label is still {label.status}"
+    if label is not None and label.has_left and _status(played) in CAME_TO_NOTHING:
+        yield f"the return is {_status(played)}, and the carrier has its parcel: {label.status}"
 
 
 def _messages(played: PlayedReturn) -> Iterator[str]:

@@ -10,11 +10,11 @@ from temporalio.converter import decode_search_attributes
 
 from contracts.address import Address
 from contracts.ids import ORDERS, return_workflow_id
+from contracts.inventory import ReserveInventory, ShipInventory, StockLine
 from contracts.money import Money
 from contracts.orders import CancelRequest, Decision, LineRequest, OrderStatus, UndoSettlement
 from contracts.payments import ProcessPayment
 from contracts.returns import (
-    FINAL_RETURN_STATUSES,
     Condition,
     ReceivedLine,
     ReplacementEnded,
@@ -38,6 +38,7 @@ from testing.explorer.executions import PAYLOADS
 from testing.explorer.orders import CHEESE, CURRENCIES, MILK, lines_in
 from testing.explorer.playing import Playing, Told
 from testing.model import World
+from testing.model.world import WAREHOUSE
 from workflows.returns.story import ReturnWorkflow
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -69,7 +70,13 @@ MESSAGES = (
     "kill the worker",
     "ask",
 )
-DECISIONS = ("approve, after 0 s", "reject, after 0 s", "reject, after 7200 s", "nobody, after 0 s", "approve, after 259199.999 s")
+DECISIONS = (
+    "approve, after 0 s",
+    "reject, after 0 s",
+    "reject, after 7200 s",
+    "nobody, after 0 s",
+    "approve, after 259199.999 s",
+)
 USUAL_COURSE = (
     (DAY, "the carrier has it"),
     (2 * DAY, "the carrier brings it"),
@@ -157,7 +164,9 @@ class ReturnPlayer(Playing):
         world, run = self.world, self.run
         amounts = [line.share_of(0, line.quantity) for line in run.order_lines]
         payment, credit = sum(each.total for each in amounts), sum(each.credit for each in amounts)
-        world.have_shipped(ORDER, {"milk": MILK, "cheese": CHEESE})
+        goods = (StockLine(product_id="milk", quantity=MILK), StockLine(product_id="cheese", quantity=CHEESE))
+        world.inventory.reserve(ReserveInventory(order_id=ORDER, customer_id=CUSTOMER, lines=goods, warehouse_id=WAREHOUSE))
+        world.inventory.ship(ShipInventory(order_id=ORDER))
         in_two = self.choices.choose("the order was paid", 0.3, ["in two attempts"]) != USUAL
         parts = [payment - payment // 3, payment // 3] if in_two else [payment]
         for attempt, minor in enumerate(parts, start=1):
@@ -250,16 +259,20 @@ class ReturnPlayer(Playing):
 
     def _carry(self, to: ShipmentStatus) -> None:
         """The carrier moves the label's parcel, if there is one, and shipping tells of it."""
-        if not self.world.returns.move_label(ORDER, self.run.number, to):
+        if not self.world.shipping.move_label(ORDER, self.run.number, to):
             return
         update = ReturnLabelUpdate(status=to, occurred_at=self.clock.now)
         self._reports.append(update)
         name = f"report that the label is {to}"
         how = self.choices.choose(name, 0.2, ["twice", "a minute late", "two hours late", "at once"])
         wait = {"a minute late": 60.0, "two hours late": 7200.0, "at once": 0.0}.get(how, 0.5)
-        self.clock.after(wait, partial(self.engine.signal, "label_updated", update))
+        self.clock.after(wait, partial(self._report, update))
         if how == "twice":
-            self.clock.after(wait + 5, partial(self.engine.signal, "label_updated", update))
+            self.clock.after(wait + 5, partial(self._report, update))
+
+    def _report(self, update: ReturnLabelUpdate) -> None:
+        if self.engine.signal("label_updated", update):
+            self._note(f"reported: the label is {update.status}")
 
     def _settle_an_undo(self) -> None:
         status = self.engine.query("status") if self.engine.running else None
@@ -335,7 +348,7 @@ def _run(choices: Choices) -> ReturnRun:
         ),
         exchange_for=(LineRequest(product_id="bread", quantity=1),) if resolution == Resolution.EXCHANGE else (),
         ship_from=Address(name="Ann", line1="1 Main St", city="Springfield", region="IL", postal_code="62701", country="US"),
-        warehouse_id="410",
+        warehouse_id=WAREHOUSE,
         currency=currency,
         credit_order_id=CREDIT_ORDER if has_credit else None,
         terms=ReturnTerms(
@@ -346,8 +359,3 @@ def _run(choices: Choices) -> ReturnRun:
         ),
         requested_at=START,
     )
-
-
-def is_over(played: PlayedReturn) -> bool:
-    """Whether its record says that it has ended."""
-    return played.world.returns.records[ORDER, played.run.number].status in FINAL_RETURN_STATUSES
