@@ -77,7 +77,7 @@ async def test_what_has_ended_names_nobody_at_once_and_the_rest_when_it_ends(ord
     await advance(database, ended.order_id, *DELIVERED)
     await advance(database, open_.order_id, *DELIVERED[:4])
     await forget(database, customer)
-    await commands.forget_customers(database, orders.sagas)
+    await commands.forget_customers(database, orders.sagas, returns.sagas)
     assert await told(database, "OrderForgotten") == [str(ended.order_id)]
     assert (await key_of(database, customer)).wrapped == b"wrapped"
     kept = await commands.find_order(database, open_.order_id)
@@ -85,7 +85,7 @@ async def test_what_has_ended_names_nobody_at_once_and_the_rest_when_it_ends(ord
     assert kept.ship_to["name"] == "Ada Lovelace"
 
     await commands.advance_order(database, AdvanceOrder(order_id=open_.order_id, after=5, path=(S.DELIVERED, S.COMPLETED)))
-    await commands.forget_customers(database, orders.sagas)
+    await commands.forget_customers(database, orders.sagas, returns.sagas)
     assert await told(database, "OrderForgotten") == [str(ended.order_id), str(open_.order_id)]
     assert await found_in(database.url, PERSONAL) == []
     key = await key_of(database, customer)
@@ -96,7 +96,7 @@ async def test_what_has_ended_names_nobody_at_once_and_the_rest_when_it_ends(ord
     assert order
     assert (order.status, order.total, order.order_lines) == (S.COMPLETED, ended.total, ended.lines)
     assert CurrentOrderView.of(order).ship_to.country == "US"
-    await commands.forget_customers(database, orders.sagas)
+    await commands.forget_customers(database, orders.sagas, returns.sagas)
     assert len(await told(database, "OrderForgotten")) == 2
 
 
@@ -111,7 +111,7 @@ async def test_what_a_customer_wrote_is_in_no_event_and_not_in_the_order(orders:
     assert "Cancelled by request" in events
     assert await found_in(database.url, [WORDS]) != []
     await forget(database, customer)
-    await commands.forget_customers(database, orders.sagas)
+    await commands.forget_customers(database, orders.sagas, returns.sagas)
     assert await found_in(database.url, PERSONAL) == []
 
 
@@ -135,11 +135,11 @@ async def test_a_history_is_readable_until_its_saga_has_closed(orders: OrderServ
     assert await orders.sagas.start(order, "place-it")
     await advance(database, order.order_id, *DELIVERED)
     await forget(database, customer)
-    await commands.forget_customers(database, orders.sagas)
+    await commands.forget_customers(database, orders.sagas, returns.sagas)
     assert await told(database, "OrderForgotten") == []
     assert (await key_of(database, customer)).forgotten_at is None
     await orders.sagas._client.get_workflow_handle(f"order-{order.order_id}").terminate()
-    await commands.forget_customers(database, orders.sagas)
+    await commands.forget_customers(database, orders.sagas, returns.sagas)
     assert await told(database, "OrderForgotten") == [str(order.order_id)]
     assert (await key_of(database, customer)).forgotten_at
 
@@ -151,11 +151,11 @@ async def test_staff_see_how_far_it_is(
     order, path = await placed(database, customer), f"/api/v1/customers/{customer}/erasure"
     assert (await client.get(path, headers=support)).status_code == 404
     await forget(database, customer)
-    await commands.forget_customers(database, orders.sagas)
+    await commands.forget_customers(database, orders.sagas, returns.sagas)
     seen = (await client.get(path, headers=support)).json()
     assert (seen["orders_left"], seen["forgotten_at"]) == (1, None)
     await advance(database, order.order_id, *DELIVERED)
-    await commands.forget_customers(database, orders.sagas)
+    await commands.forget_customers(database, orders.sagas, returns.sagas)
     seen = (await client.get(path, headers=support)).json()
     assert (seen["orders_left"], seen["forgotten_at"] is None) == (0, False)
     assert (await client.get(path, headers=mint.headers(Role.CUSTOMER, subject=customer))).status_code == 403
@@ -164,10 +164,10 @@ async def test_staff_see_how_far_it_is(
 async def test_to_be_asked_twice_changes_nothing(orders: OrderService, database: Database) -> None:
     customer = uuid4()
     await forget(database, customer)
-    await commands.forget_customers(database, orders.sagas)
+    await commands.forget_customers(database, orders.sagas, returns.sagas)
     first = await key_of(database, customer)
     await forget(database, customer)
-    await commands.forget_customers(database, orders.sagas)
+    await commands.forget_customers(database, orders.sagas, returns.sagas)
     assert (await key_of(database, customer)).model_dump() == first.model_dump()
     assert first.forgotten_at
 
