@@ -279,8 +279,8 @@ Status = TypeVar("Status", bound=StrEnum)
 def untold(path: tuple[Status, ...], since: Sequence[Status]) -> tuple[Status, ...]:
     """What of a path was not told yet to a record that has reached `since` from where the path begins, both oldest first. Pure.
 
-    None, of a word that is repeated. A word of a workflow's task that was lost may have gone further than the one that follows it:
-    what they have in common was told, and the record goes on from where it is."""
+    None, of a word that is repeated. A word of a workflow's task that was lost may have gone further than the one that follows
+    it: what they have in common was told, and the record goes on from where it is."""
     common = next((n for n, (old, new) in enumerate(zip(since, path, strict=False)) if old != new), None)
     if common is None:
         return path[len(since) :]

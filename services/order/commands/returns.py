@@ -29,13 +29,10 @@ from contracts.returns import (
     PlaceReplacement,
     ReceivedLine,
     ReplacementPlaced,
-    Resolution,
     ReturnAdvanced,
     ReturnReceipt,
     ReturnRequest,
-    ReturnRun,
     ReturnState,
-    Settlement,
     settlement_of,
 )
 from services.order.commands.orders import OrderService, canceller, update_id
@@ -44,6 +41,7 @@ from services.order.model import Order, Return, existing, idempotency, outbox, r
 from services.order.model.placing import replacement
 from services.order.model.pricing import Priced, as_it_was, with_credit
 from services.order.model.returns import (
+    Previewed,
     ReturnableLine,
     ReturnRules,
     account_ended,
@@ -68,16 +66,6 @@ _TO_HAND_OVER = locked(
 _ORDERS = locked(Order, col(Order.order_id) == any_(bindparam("ids", type_=ARRAY(Uuid))))
 _WISHES_TO_BE_FORGOTTEN = sql("""
     select customer_id from customer_keys where customer_id = :customer_id and forget_requested_at is not null for share""")
-
-
-@dataclass(frozen=True)
-class Previewed:
-    """What a return would come to."""
-
-    run: ReturnRun
-    settlement: Settlement
-    instead: Priced | None
-    """Of an exchange: what is sent instead costs, with what the return is worth as its credit."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +149,7 @@ class ReturnService:
         key: IdempotencyKey,
         seen: int | None,
     ) -> ReturnState:
-        """Say what of a return has come, by line and condition; none: nothing did. Staff of a warehouse may say so of returns that
+        """Say what of a return has come, by line and condition; none: nothing did. Staff of a warehouse may say so of those that
         are expected there.
 
         Refusals: not_found, own_order, stale_version, not_returnable, return_not_open. Raises Unavailable; then the same request
@@ -229,8 +217,9 @@ class ReturnService:
             speed, priced = Speed.STANDARD, await self._instead(order, command.lines)
             credit = command.credit.minor
         else:
-            speed, priced = _speed_of(order.order_charges), as_it_was(
-                tuple(lines_of(order).values()), command.units, order.order_charges
+            speed, priced = (
+                _speed_of(order.order_charges),
+                as_it_was(tuple(lines_of(order).values()), command.units, order.order_charges),
             )
             credit = priced.charges.total.minor
         fingerprint = hashlib.sha256(f"return {command.order_id} {command.number}".encode()).hexdigest()

@@ -1,5 +1,6 @@
 """The order service's state and rules: an order's record (order.py), what it takes to place one (placing.py), what it costs
-(pricing.py), quotes of that (quotes.py), returns (returns.py), discount codes (discounts.py), and the keys of customers (keys.py)."""
+(pricing.py), quotes of that (quotes.py), returns (returns.py), discount codes (discounts.py), and the keys of customers
+(keys.py)."""
 
 from services.order.model.discounts import Discount, DiscountTerms, DiscountUses, Redemption, no_such_discount
 from services.order.model.keys import CustomerKey

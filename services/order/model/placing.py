@@ -22,7 +22,6 @@ from services.order.model.order import Order
 from services.order.model.pricing import PlannedParcel, Priced, Reduction
 from services.order.ports import TaxRate
 
-
 NO_CARD = "paid_with_credit"
 """In place of the payment token of an order that costs its customer nothing."""
 

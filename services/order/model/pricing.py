@@ -151,8 +151,8 @@ def with_credit(priced: Priced, credit: int) -> Priced:
 
 
 def as_it_was(lines: Sequence[OrderLine], units: Sequence[ReturnLine], charges: OrderCharges | None) -> Priced:
-    """What some units of an order cost then, as an order of their own. `lines`: those of the order, with their ids; `charges`: its
-    own. LookupError: units of another order."""
+    """What some units of an order cost then, as an order of their own. `lines` and `charges`: of the order, the lines with their
+    ids. LookupError: units of another order."""
     by_id = {line.line_id: line for line in lines}
     shares: dict[int, list[LineAmounts]] = {}
     quantities: dict[int, int] = {}

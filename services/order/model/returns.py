@@ -53,6 +53,7 @@ from contracts.returns import (
     settlement_of,
 )
 from services.order.model.order import HAND_OVER_AFTER, Order, Table, history_entry, json_column
+from services.order.model.pricing import Priced
 
 MOST_RETURNS = 20
 """Of one order."""
@@ -316,6 +317,16 @@ def require_paid(value: Money, price: Money, request: ReturnRequest) -> None:
         raise Refusal(ErrorCode.VALIDATION_FAILED, "The exchange costs more than the return is worth.", extra=extra)
 
 
+@dataclass(frozen=True)
+class Previewed:
+    """What a return would come to."""
+
+    run: ReturnRun
+    settlement: Settlement
+    instead: Priced | None
+    """Of an exchange: what is sent instead costs, with what the return is worth as its credit."""
+
+
 # ── The record ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -475,13 +486,13 @@ class Return(Table, Aggregate, table=True):
         for line in self.return_lines:
             announced[line.line_id] = announced.get(line.line_id, 0) + line.quantity
         errors, left = [], dict(announced)
-        for n, line in enumerate(received):
-            left[line.line_id] = left.get(line.line_id, 0) - line.quantity
-            if line.line_id not in announced:
+        for n, came in enumerate(received):
+            left[came.line_id] = left.get(came.line_id, 0) - came.quantity
+            if came.line_id not in announced:
                 detail = "The return has no such line."
                 errors.append(FieldError(field=f"lines.{n}.line_id", code="unknown_line", detail=detail))
-            elif left[line.line_id] < 0:
-                detail = f"Announced: {announced[line.line_id]}."
+            elif left[came.line_id] < 0:
+                detail = f"Announced: {announced[came.line_id]}."
                 errors.append(FieldError(field=f"lines.{n}.quantity", code="too_many", detail=detail))
         if errors:
             raise not_returnable(errors)
