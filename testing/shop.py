@@ -206,6 +206,48 @@ class Shop:
         references = [parcel_reference(UUID(order_id), parcel)]
         await self.carrier.call("POST", "/_control/advance", {"to": "lost", "references": references})
 
+    async def arrives(self, order_id: str) -> dict[str, Any]:
+        """The order, once it was confirmed, dispatched and delivered."""
+        await self.reaches(order_id, OrderStatus.CONFIRMED)
+        await self.dispatch(order_id)
+        await self.deliver(order_id)
+        return await self.reaches(order_id, OrderStatus.COMPLETED)
+
+    async def ask_to_return(self, purchase: Purchase, order_id: str, again: str = "", **body: Any) -> Reply:
+        """What its customer asks for of a delivered order. `again`: tells a second request from the first."""
+        token, headers = await purchase.customer.token(), {"Idempotency-Key": f"{purchase.key}-return{again}"}
+        return await self.gateway.ask("POST", f"/api/v1/orders/{order_id}/returns", body, token=token, headers=headers)
+
+    async def about_return(self, who: Person, asked: Mapping[str, Any], verb: str, body: Any) -> Reply:
+        """Approve, reject or cancel a return."""
+        return await self.ask(who, "POST", f"/orders/{asked['order_id']}/returns/{asked['number']}/{verb}", body)
+
+    async def receive_return(self, asked: Mapping[str, Any], lines: list[dict[str, Any]]) -> None:
+        """The warehouse says what has come of a return."""
+        path, key = f"/orders/{asked['order_id']}/returns/{asked['number']}", f"{asked['order_id']}-{asked['number']}"
+        token, headers = await self.warehouse.token(), {"Idempotency-Key": key}
+        await self.gateway.call("POST", f"/api/v1{path}/receive", {"lines": lines}, token=token, headers=headers)
+
+    async def return_reaches(self, asked: Mapping[str, Any], status: str) -> dict[str, Any]:
+        """The return, once it is in that status. Raises TimeoutError."""
+        return await self._return_until(asked, lambda found: found["status"] == status, f"being {status}")
+
+    async def return_brings(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The return, once it has brought another order. Raises TimeoutError."""
+        return await self._return_until(asked, lambda found: found["replacement_id"] is not None, "bringing an order")
+
+    async def _return_until(
+        self, asked: Mapping[str, Any], is_it: Callable[[Mapping[str, Any]], bool], what: str
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        async def is_there() -> bool:
+            found.update(await self.call(self.support, "GET", f"/orders/{asked['order_id']}/returns/{asked['number']}"))
+            return is_it(found)
+
+        await until(is_there, f"return {asked['number']} of order {asked['order_id']} {what}", UNTIL_S)
+        return found
+
     async def receive(self, warehouse_id: str, product_id: str, quantity: int, key: str) -> None:
         """Goods arrive at a warehouse."""
         lines = [{"product_id": product_id, "quantity": quantity}]

@@ -53,10 +53,6 @@ class World:
             "SendNotification": self.notifications.send,
             "AdvanceReturn": self.returns.advance,
             "PlaceReplacement": self.returns.place_replacement,
-            "ReceiveReturn": self.returns.receive,
-            "CreateReturnLabel": self.returns.create_label,
-            "CancelReturnLabel": self.returns.cancel_label,
-            "GiveBack": self.returns.give_back,
         }
 
     async def post(self, path: str, body: BaseModel, reply: type[Reply]) -> Reply:

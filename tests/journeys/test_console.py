@@ -16,7 +16,7 @@ from cli.operators import REFUSED
 from contracts.orders import OrderStatus
 from embedded.temporal import binary
 from temporal.codec import KEY
-from testing import scenarios
+from testing.scenarios import orders as plays
 from testing.stage import Stage
 from tests.gateway.conftest import connect
 
@@ -98,7 +98,7 @@ async def shows(browser: httpx2.AsyncClient, payloads: Payloads, words: str) -> 
 
 
 async def test_the_command_line_reads_and_writes_through_the_codec_server(stage: Stage, terminal: Terminal) -> None:
-    order_id = await stage.placed(scenarios.held_and_forgotten)
+    order_id = await stage.placed(plays.held_and_forgotten)
     which = ("--workflow-id", f"order-{order_id}")
     decision = json.dumps({"by": "ann", "reason": "known customer"})
     await terminal.run("workflow", "signal", *which, "--name", "approve", "--input", decision)

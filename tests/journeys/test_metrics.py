@@ -7,7 +7,7 @@ import re
 import aiohttp
 
 from contracts.platform import EDGE, SERVICES, WORKER
-from testing import scenarios
+from testing.scenarios import orders as plays
 from testing.stage import Stage
 from tests.conftest import eventually
 from tests.deploy.observability import asked_for
@@ -47,7 +47,7 @@ async def metrics_of(stage: Stage) -> dict[str, set[str]]:
 
 
 async def test_dashboards_and_alerts_ask_for_metrics_that_there_are(stage: Stage) -> None:
-    for play in (scenarios.declined, scenarios.held_and_approved, scenarios.cancelled_in_time, scenarios.out_of_stock):
+    for play in (plays.declined, plays.held_and_approved, plays.cancelled_in_time, plays.out_of_stock):
         await stage.placed(play)
     await stage.delivered(await stage.placed())
     asked = asked_for()

@@ -16,7 +16,7 @@ from cli.stocking import OUT_OF_STOCK
 from contracts.ids import parcel_reference
 from contracts.orders import OrderStatus
 from contracts.parcels import ParcelStatus
-from testing import scenarios
+from testing.scenarios import orders as plays
 from testing.stage import Stage
 from tests.conftest import eventually
 
@@ -85,7 +85,7 @@ def test_every_command_of_the_readme_is_tried_here() -> None:
 
 
 async def test_a_held_order_is_found_and_approved(stage: Stage, cli: Cli) -> None:
-    order_id = await stage.placed(scenarios.held_and_forgotten)
+    order_id = await stage.placed(plays.held_and_forgotten)
 
     async def listed() -> bool:
         code, output = await cli.run(command("list", "IN_REVIEW"))
@@ -107,7 +107,7 @@ async def test_a_held_order_is_found_and_approved(stage: Stage, cli: Cli) -> Non
 
 
 async def test_a_held_order_is_rejected(stage: Stage, cli: Cli) -> None:
-    order_id = await stage.placed(scenarios.held_and_forgotten)
+    order_id = await stage.placed(plays.held_and_forgotten)
     code, output = await cli.run(command("reject"), order_id)
     assert code == 0, output
     order = await stage.shop.reaches(order_id, OrderStatus.CANCELLED)
@@ -135,7 +135,7 @@ async def test_a_lost_parcel_is_found_in_the_list_and_sent_again(stage: Stage, c
 
 
 async def test_another_card_is_tried_for_one_that_was_declined(stage: Stage, cli: Cli) -> None:
-    order_id = await stage.placed(scenarios.declined)
+    order_id = await stage.placed(plays.declined)
     code, output = await cli.run(command("--name pay "), order_id)
     assert code == 0, output
     await stage.shop.reaches(order_id, OrderStatus.CONFIRMED)

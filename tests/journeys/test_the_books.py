@@ -7,8 +7,8 @@ import pytest
 
 from audit import AuditReport, AuditSettings, run_audit
 from contracts.platform import CLIENT_SECRETS
-from testing import scenarios
 from testing.checker import check
+from testing.scenarios import orders as plays
 from testing.stage import Stage
 from tests.audit.tampering import tamperings
 
@@ -35,7 +35,7 @@ def test_what_clients_were_told_fits_together(stage: Stage) -> None:
 
 async def test_the_audit_finds_nothing_until_somebody_tampers(stage: Stage) -> None:
     confirmed = await stage.tells(await stage.placed(), "Confirmation queued")
-    cancelled = await stage.ended(await stage.placed(scenarios.cancelled_in_time))
+    cancelled = await stage.ended(await stage.placed(plays.cancelled_in_time))
 
     clean = await audit(stage, wait_s=120)
     assert not told(clean)

@@ -1,54 +1,19 @@
-"""Which baskets meet what, what happens then, and what must come of it.
-
-Baskets are numbered in the order in which they are played; those that weigh too much for a parcel are not counted. Number 2
-of every 50 gets the first scenario below, number 4 the next, and so on; the rest are ordinary. Each scenario is a function that
-plays one order and says what it saw; the recorder of histories and the journeys of the test suite play them too.
-
-What comes from two warehouses is a basket and one more product, which only the depots have; what is out of stock is a basket and
-one more product, which nobody has (`cli.stocking`).
-"""
+"""Plays of orders until they are on their way."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from cli.stocking import AT_THE_DEPOTS, DISCOUNT_CODE, OUT_OF_STOCK, PERCENT_OFF
-from contracts.money import Money
 from contracts.orders import OrderStatus
 from contracts.parcels import ParcelChoice, ParcelStatus
 from contracts.pricing import LineAmounts
-from services.shipping.model.rates import HEAVIEST_GRAMS
 from testing.households import nowhere
+from testing.scenarios.seen import Seen, as_share, minor
 from testing.shop import Placed, Purchase, Shop, in_words
 
-GROUP = 50
-FIRST, STRIDE = 2, 2
 MORE_THAN_THERE_IS = 1000
 """Stores have 500 of each product."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What one play showed, in words that can be compared with what was expected."""
-
-    placed: Placed
-    then: str = ""
-
-
-Play = Callable[[Shop, Purchase], Awaitable[Seen]]
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """`answer`: to POST /orders. `then`: of what followed at once. `end`: where the order is when all is quiet."""
-
-    name: str
-    what: str
-    play: Play
-    answer: str
-    end: str
-    then: str = ""
 
 
 async def just_order(shop: Shop, purchase: Purchase) -> Seen:
@@ -142,7 +107,7 @@ async def parcel_lost(shop: Shop, purchase: Purchase) -> Seen:
         return Seen(placed, f"refund {in_words(reply.status, reply.body)}")
     order = await shop.parcel_reaches(order_id, parcel, ParcelStatus.REFUNDED)
     share = _price_of(AT_THE_DEPOTS, order)
-    return Seen(placed, f"refund {reply.status}, {_as_share(_minor(order['refunded']), share)} went back")
+    return Seen(placed, f"refund {reply.status}, {as_share(minor(order['refunded']), share)} went back")
 
 
 async def cancelled_in_part(shop: Shop, purchase: Purchase) -> Seen:
@@ -152,8 +117,8 @@ async def cancelled_in_part(shop: Shop, purchase: Purchase) -> Seen:
     reply = await shop.cancel(purchase.customer, placed.order_id)
     if reply.status >= 400:
         return Seen(placed, f"cancel {in_words(reply.status, reply.body)}")
-    rest = _minor(order["total"]) - _price_of(AT_THE_DEPOTS, order)
-    return Seen(placed, f"cancel {reply.status}, {_as_share(_minor(reply.body['refunded']), rest)} went back")
+    rest = minor(order["total"]) - _price_of(AT_THE_DEPOTS, order)
+    return Seen(placed, f"cancel {reply.status}, {as_share(minor(reply.body['refunded']), rest)} went back")
 
 
 async def waited_for(shop: Shop, purchase: Purchase) -> Seen:
@@ -166,7 +131,7 @@ async def left_out(shop: Shop, purchase: Purchase) -> Seen:
     order = await shop.order(placed.order_id)
     captured = (await shop.charge(placed.order_id))["captured_amount"]
     share = _price_of(OUT_OF_STOCK, order)
-    return Seen(placed, f"parcels {_parcels(order)}; {_as_share(_minor(order['total']) - captured, share)} was not charged")
+    return Seen(placed, f"parcels {_parcels(order)}; {as_share(minor(order['total']) - captured, share)} was not charged")
 
 
 async def asked(shop: Shop, purchase: Purchase) -> Seen:
@@ -177,7 +142,7 @@ async def asked(shop: Shop, purchase: Purchase) -> Seen:
         return Seen(placed, f"answer {in_words(reply.status, reply.body)}")
     order = await shop.parcel_reaches(placed.order_id, parcel, ParcelStatus.CANCELLED)
     share = _price_of(OUT_OF_STOCK, order)
-    return Seen(placed, f"answer {reply.status}, {_as_share(_minor(order['refunded']), share)} went back")
+    return Seen(placed, f"answer {reply.status}, {as_share(minor(order['refunded']), share)} went back")
 
 
 async def quoted(shop: Shop, purchase: Purchase) -> Seen:
@@ -188,7 +153,7 @@ async def quoted(shop: Shop, purchase: Purchase) -> Seen:
 
 async def with_discount_code(shop: Shop, purchase: Purchase) -> Seen:
     placed = await shop.place(purchase.asking(discount_codes=[DISCOUNT_CODE]))
-    goods, discount = (_minor(placed.body["charges"][part]) for part in ("items", "discount"))
+    goods, discount = (minor(placed.body["charges"][part]) for part in ("items", "discount"))
     is_right = abs(100 * discount - PERCENT_OFF * goods) <= 50  # cents are whole
     return Seen(placed, f"{PERCENT_OFF} % off" if is_right else f"{discount} of {goods} cents off")
 
@@ -215,14 +180,6 @@ def _price_of(product_id: str, order: Mapping[str, Any]) -> int:
     return LineAmounts.model_validate(line["amounts"]).total
 
 
-def _minor(money: Mapping[str, Any]) -> int:
-    return Money.model_validate(money).minor
-
-
-def _as_share(minor: int, share: int) -> str:
-    return "its share" if minor == share else f"{minor} instead of {share} cents"
-
-
 async def _charged(shop: Shop, placed: Placed) -> Seen:
     """With what the payment provider has in its books."""
     if not placed.order_id:
@@ -230,198 +187,3 @@ async def _charged(shop: Shop, placed: Placed) -> Seen:
     charge = await shop.charge(placed.order_id)
     asked = "once" if charge["attempts"] == 1 else f"{charge['attempts']} times"
     return Seen(placed, f"{charge['status']}, asked {asked}")
-
-
-CONFIRMED, HELD = "201", "202"
-DONE, CANCELLED = "COMPLETED", "CANCELLED"
-
-ORDINARY = Scenario("ordinary", "meets no trouble", just_order, CONFIRMED, DONE)
-TOO_HEAVY = Scenario(
-    "too heavy",
-    f"weighs more than {HEAVIEST_GRAMS // 1000} kg: no carrier takes it",
-    just_order,
-    "422 parcel_too_heavy",
-    f"{CANCELLED} parcel_too_heavy",
-)
-STORIES = (
-    Scenario(
-        "card declined",
-        "is paid with a card that the bank declines, and with no other one in time",
-        declined,
-        "402 payment_declined",
-        f"{CANCELLED} payment_declined",
-    ),
-    Scenario(
-        "review: approved",
-        "is paid with a card that needs review; support approves",
-        held_and_approved,
-        HELD,
-        DONE,
-        "approve 200",
-    ),
-    Scenario(
-        "review: rejected",
-        "is paid with a card that needs review; support rejects",
-        held_and_rejected,
-        HELD,
-        f"{CANCELLED} review_rejected",
-        "reject 200",
-    ),
-    Scenario(
-        "review: expired",
-        "is paid with a card that needs review; nobody decides in time",
-        held_and_forgotten,
-        HELD,
-        f"{CANCELLED} review_expired",
-    ),
-    Scenario(
-        "out of stock",
-        f"wants {MORE_THAN_THERE_IS} of its first product",
-        out_of_stock,
-        "409 out_of_stock",
-        f"{CANCELLED} out_of_stock",
-        "names the line",
-    ),
-    Scenario(
-        "fourth try",
-        "meets a payment provider that fails three times",
-        answers_on_the_fourth_try,
-        CONFIRMED,
-        DONE,
-        "captured, asked 4 times",
-    ),
-    Scenario(
-        "lost reply",
-        "is charged, but the provider's reply gets lost",
-        lost_reply,
-        CONFIRMED,
-        DONE,
-        "captured, asked 2 times",
-    ),
-    Scenario(
-        "no such place",
-        "goes to an address that the carrier does not know",
-        unbookable,
-        "422 address_undeliverable",
-        f"{CANCELLED} address_undeliverable",
-    ),
-    Scenario(
-        "cancelled in time",
-        "is cancelled by its customer before dispatch",
-        cancelled_in_time,
-        CONFIRMED,
-        f"{CANCELLED} cancelled_by_request",
-        "cancel 200, all refunded",
-    ),
-    Scenario(
-        "cancelled too late",
-        "is dispatched; then its customer tries to cancel",
-        cancelled_too_late,
-        CONFIRMED,
-        DONE,
-        "cancel 409 already_dispatched",
-    ),
-    Scenario(
-        "sent five times",
-        "is sent five times at once, under one key",
-        sent_five_times,
-        CONFIRMED,
-        DONE,
-        "1 order, captured, asked once",
-    ),
-    Scenario(
-        "another card",
-        "is paid with a card that the bank declines, and then with another one",
-        paid_with_another_card,
-        "402 payment_declined",
-        DONE,
-        "pay 201",
-    ),
-    Scenario(
-        "two warehouses",
-        "names no store, and comes from two warehouses, in two parcels",
-        from_two_warehouses,
-        CONFIRMED,
-        DONE,
-        "parcels BOOKED, BOOKED",
-    ),
-    Scenario(
-        "parcel lost",
-        "comes in two parcels; the carrier loses one, and support gives its price back",
-        parcel_lost,
-        CONFIRMED,
-        DONE,
-        "refund 200, its share went back",
-    ),
-    Scenario(
-        "cancelled in part",
-        "comes in two parcels; its customer cancels it when one has left",
-        cancelled_in_part,
-        CONFIRMED,
-        DONE,
-        "cancel 200, its share went back",
-    ),
-    Scenario(
-        "out of stock: waited",
-        "wants something that is nowhere, and waits for it; it is sent in a second parcel, once some have arrived",
-        waited_for,
-        CONFIRMED,
-        DONE,
-        "parcels AWAITED, BOOKED",
-    ),
-    Scenario(
-        "out of stock: left out",
-        "wants something that is nowhere, and does without it",
-        left_out,
-        CONFIRMED,
-        DONE,
-        "parcels BOOKED, CANCELLED; its share was not charged",
-    ),
-    Scenario(
-        "out of stock: asked",
-        "wants something that is nowhere; its customer is asked, and does without it",
-        asked,
-        CONFIRMED,
-        DONE,
-        "answer 200, its share went back",
-    ),
-    Scenario(
-        "quoted",
-        "is quoted first, and ordered at that",
-        quoted,
-        CONFIRMED,
-        DONE,
-        "as quoted",
-    ),
-    Scenario(
-        "discount code",
-        f"uses the code {DISCOUNT_CODE}",
-        with_discount_code,
-        CONFIRMED,
-        DONE,
-        f"{PERCENT_OFF} % off",
-    ),
-    Scenario(
-        "express",
-        "is sent by express",
-        express,
-        CONFIRMED,
-        DONE,
-        "booked as express",
-    ),
-)
-PLACES = {FIRST + STRIDE * index: scenario for index, scenario in enumerate(STORIES)}
-"""By number within each group of GROUP."""
-
-
-def rule_of(scenario: Scenario) -> str:
-    """In words, which baskets get it."""
-    place = next((number for number, other in PLACES.items() if other is scenario), None)
-    if place is not None:
-        return f"{place}, {place + GROUP}, {place + 2 * GROUP} …"
-    return f"above {HEAVIEST_GRAMS // 1000} kg" if scenario is TOO_HEAVY else "all others"
-
-
-def scenario_for(number: int) -> Scenario:
-    """Of the basket with this number; the first is 1."""
-    return PLACES.get((number - 1) % GROUP + 1, ORDINARY)
