@@ -380,7 +380,7 @@ class Attempt(Table, Aggregate):
                 f"{self.provider_reference}: {self.status} of {self.amount} here, {answer.status} of {answer.amount} there"
             )
 
-    def _of_same_currency(self, amount: Money) -> int:
+    def in_its_currency(self, amount: Money) -> int:
         """In minor units. Refusals: validation_failed, conflict."""
         if amount.currency != self.currency:
             raise Refusal(ErrorCode.CONFLICT, f"The payment is in {self.currency}, and not in {amount.currency}.")
