@@ -9,7 +9,7 @@ from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.payments import MovementKind, MovementState, PaymentStatus, RefundPayment
 from services.payment.model.attempt import NOTHING_LEFT, Attempt, Change, LedgerMismatch, asked_under, sum_of
-from services.payment.model.movements import CHARGE, Movement, base_of
+from services.payment.model.movements import CHARGE, PROVIDERS, Movement, base_of
 from services.payment.ports import ProviderCharge, ProviderMovement, ProviderMovementState, ProviderStatus
 
 MADE_AT_PROVIDER = "made at the provider"
@@ -117,7 +117,7 @@ class Refunds(Attempt):
             return None
         if said.amount.currency != self.currency or said.provider_id is None:
             return None
-        key = f"provider-{sha256(said.provider_id.encode()).hexdigest()[:16]}"
+        key = f"{PROVIDERS}{sha256(said.provider_id.encode()).hexdigest()[:16]}"
         self._find(change, MovementKind.REFUND, key, said.amount.minor, said, MADE_AT_PROVIDER)
         return self._concluded(change)
 
