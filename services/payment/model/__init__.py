@@ -3,6 +3,7 @@
 from services.payment.model.attempt import FINAL, Change, LedgerMismatch
 from services.payment.model.debts import Debt, DebtKind
 from services.payment.model.disputes import Dispute
+from services.payment.model.giving_back import refunds_for
 from services.payment.model.ledger import Account, LedgerEntry
 from services.payment.model.movements import CHARGE, Movement, base_of
 from services.payment.model.news import NewsItem, NewsState
@@ -33,4 +34,5 @@ __all__ = [
     "inbox",
     "metadata",
     "outbox",
+    "refunds_for",
 ]

@@ -16,12 +16,12 @@ from chassis.database import enum_column, time_column
 from chassis.store import Aggregate
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
-from contracts.events import Event, PaymentFailed, PaymentInitiated, PaymentProcessed, RefundFailed, RefundProcessed
+from contracts.events import Event, PaymentFailed, PaymentInitiated, PaymentProcessed, RefundFailed, RefundOwed, RefundProcessed
 from contracts.ids import payment_reference
 from contracts.money import Money
 from contracts.payments import CapturePayment, MovementKind, MovementState, PaymentStatus, ProcessPayment, RefundPayment
 from services.payment.model.ledger import LedgerEntry, posted
-from services.payment.model.movements import CHARGE, Movement
+from services.payment.model.movements import CHARGE, Movement, base_of
 from services.payment.model.tables import Table
 from services.payment.ports import (
     ChargeRequest,
@@ -288,7 +288,7 @@ class Attempt(Table, Aggregate):
             movement.failure = (failure or "unknown")[:100]
             if movement.kind == MovementKind.REFUND and failure != NOTHING_LEFT:
                 change.failed.append(movement)
-                change.events.append(self._refund_failed(movement, was_processed=counted))
+                change.events += self._refund_failed(movement, was_processed=counted)
         change.entries += posted(movement.movement_id, movement.currency, before, movement.balances())
         if movement.counts == counted:
             return
@@ -304,8 +304,9 @@ class Attempt(Table, Aggregate):
         if movement.counts:
             change.moved.append(movement)
 
-    def _refund_failed(self, movement: Movement, *, was_processed: bool) -> RefundFailed:
-        return RefundFailed(
+    def _refund_failed(self, movement: Movement, *, was_processed: bool) -> list[Event]:
+        """A refund that is refused at once is told in the reply; one that had been accepted also by an event for the order."""
+        failed = RefundFailed(
             order_id=self.order_id,
             payment_id=self.payment_id,
             amount=movement.amount,
@@ -314,6 +315,16 @@ class Attempt(Table, Aggregate):
             failure=movement.failure or "",
             was_processed=was_processed,
         )
+        if not was_processed or movement.is_made_at_provider:
+            return [failed]
+        owed = RefundOwed(
+            order_id=self.order_id,
+            attempt=self.attempt,
+            movement_key=base_of(movement.key),
+            amount=movement.amount,
+            failure=failed.failure,
+        )
+        return [failed, owed]
 
     def _decline(self, decline: Decline | None) -> None:
         self.decline_code = decline.code[:100] if decline else "card_declined"
@@ -380,7 +391,7 @@ class Attempt(Table, Aggregate):
                 f"{self.provider_reference}: {self.status} of {self.amount} here, {answer.status} of {answer.amount} there"
             )
 
-    def _of_same_currency(self, amount: Money) -> int:
+    def in_its_currency(self, amount: Money) -> int:
         """In minor units. Refusals: validation_failed, conflict."""
         if amount.currency != self.currency:
             raise Refusal(ErrorCode.CONFLICT, f"The payment is in {self.currency}, and not in {amount.currency}.")

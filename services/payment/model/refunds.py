@@ -9,7 +9,7 @@ from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.payments import MovementKind, MovementState, PaymentStatus, RefundPayment
 from services.payment.model.attempt import NOTHING_LEFT, Attempt, Change, LedgerMismatch, asked_under, sum_of
-from services.payment.model.movements import CHARGE, Movement, base_of
+from services.payment.model.movements import CHARGE, PROVIDERS, Movement, base_of
 from services.payment.ports import ProviderCharge, ProviderMovement, ProviderMovementState, ProviderStatus
 
 MADE_AT_PROVIDER = "made at the provider"
@@ -25,13 +25,26 @@ class Refunds(Attempt):
             raise Unavailable("It is not known yet whether the money was taken; the charge must be repeated first.")
         if earlier := asked_under(command, MovementKind.REFUND, movements):
             return earlier
-        minor = self._of_same_currency(command.amount)
-        left = self.captured_minor - self.refunded_minor
-        if minor > left or self.undo_asked_at is not None:
+        minor = self.in_its_currency(command.amount)
+        if minor > self.refundable_minor:
             raise Refusal(ErrorCode.CONFLICT, f"Of {self.captured} that were taken, less than {command.amount} can go back.")
-        if minor > left - sum_of(row for row in movements if row.kind == MovementKind.REFUND and row.is_unanswered):
+        if minor > self.free_to_refund(movements):
             raise Unavailable("Other refunds of this payment are under way; this one depends on how they end.")
-        return self._movement(MovementKind.REFUND, command.key, minor, command.reason)
+        return self.refund_of(minor, command.key, command.reason)
+
+    @property
+    def refundable_minor(self) -> int:
+        """What was taken and did not go back; nothing if all of it is about to."""
+        return 0 if self.undo_asked_at is not None else self.captured_minor - self.refunded_minor
+
+    def free_to_refund(self, movements: Sequence[Movement]) -> int:
+        """What of that is left, in minor units, if all refunds that are under way succeed."""
+        under_way = sum_of(row for row in movements if row.kind == MovementKind.REFUND and row.is_unanswered)
+        return max(0, self.refundable_minor - under_way)
+
+    def refund_of(self, minor: int, key: str, reason: str) -> Movement:
+        """A refund that was not asked for yet."""
+        return self._movement(MovementKind.REFUND, key, minor, reason)
 
     def undo(self, command: RefundPayment, movements: Sequence[Movement]) -> tuple[list[Movement], list[Movement]]:
         """All of it is to go back. The movements for that which nobody has written down, and the others whose answer is unknown:
@@ -41,7 +54,7 @@ class Refunds(Attempt):
         if self.status == PaymentStatus.INITIATED:
             return [], others
         wanted = {
-            MovementKind.VOID: self.held_minor - sum_of(row for row in others if row.kind == MovementKind.CAPTURE),
+            MovementKind.VOID: self.held_minor - sum_of(row for row in others if row.kind != MovementKind.REFUND),
             MovementKind.REFUND: self.captured_minor
             - self.refunded_minor
             - sum_of(row for row in others if row.kind == MovementKind.REFUND),
@@ -104,7 +117,7 @@ class Refunds(Attempt):
             return None
         if said.amount.currency != self.currency or said.provider_id is None:
             return None
-        key = f"provider-{sha256(said.provider_id.encode()).hexdigest()[:16]}"
+        key = f"{PROVIDERS}{sha256(said.provider_id.encode()).hexdigest()[:16]}"
         self._find(change, MovementKind.REFUND, key, said.amount.minor, said, MADE_AT_PROVIDER)
         return self._concluded(change)
 
