@@ -21,7 +21,7 @@ import jwt
 from cli.client import Reply
 from embedded.private import write_private
 
-KEPT = ("/api/v1/orders", "/api/v1/stock", "/api/v1/shipments")
+KEPT = ("/api/v1/orders", "/api/v1/returns", "/api/v1/stock", "/api/v1/shipments")
 _HEADERS = {"idempotency-key": "key", "prefer": "prefer"}
 
 

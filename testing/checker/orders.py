@@ -1,14 +1,8 @@
-"""Did the platform keep its word? Rules over what clients were told, whatever was killed, lost or late meanwhile.
-
-A rule takes the calls of one history (`testing.histories`) and tells what cannot be true of a shop that keeps its word. What ran
-at the same time may be answered in either order, and what was never answered may or may not have happened: neither is held
-against the platform.
-"""
+"""What was told of orders."""
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from math import inf
@@ -17,9 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from contracts.errors import ErrorCode
 from contracts.orders import NEXT_STATUS, OrderStatus
-from testing.histories import Call, in_order
+from testing.checker.paths import ORDERS, RETURNS, is_about_returns
+from testing.checker.violation import Violation
+from testing.histories import Call
 
-ORDERS = "/api/v1/orders"
 _ONE_ORDER = re.compile(rf"{ORDERS}/([0-9a-f-]{{36}})(?:/(\w+))?$")
 _DISPATCH = re.compile(r"/api/v1/shipments/[0-9a-f-]{36}/dispatch$")
 
@@ -51,37 +46,11 @@ GONE_FOR_GOOD = frozenset({OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStat
 MAY_HAVE_COME_BACK = frozenset({OrderStatus.UNDELIVERED, OrderStatus.REFUNDED, OrderStatus.CANCELLING, OrderStatus.CANCELLED})
 
 
-@dataclass(frozen=True)
-class Violation:
-    """A promise that was not kept: `what` in plain words, with the calls that show it."""
-
-    rule: str
-    what: str
-    calls: tuple[Call, ...]
-
-    def __str__(self) -> str:
-        return "\n    ".join([f"{self.rule}: {self.what}", *map(str, self.calls)])
-
-
-def check(calls: Iterable[Call]) -> list[Violation]:
-    """All that is wrong, rule by rule."""
-    ordered = in_order(calls)
-    return [violation for rule in RULES for violation in rule(ordered)]
-
-
-def summary(calls: Sequence[Call], violations: Sequence[Violation]) -> str:
-    """One line for people."""
-    unknown = sum(call.status is None for call in calls)
-    orders = len({call.order_id for call in _placements(calls) if call.order_id})
-    found = f"{len(violations)} promises broken" if violations else "every promise kept"
-    return f"What clients saw: {len(calls)} calls ({unknown} without an answer) about {orders} orders; {found}."
-
-
 def one_order_per_key(calls: Sequence[Call]) -> Iterator[Violation]:
     """A key names one order, and an order has one key."""
     orders: dict[tuple[str, str], Call] = {}
     keys: dict[str, Call] = {}
-    for call in _placements(calls):
+    for call in placements(calls):
         if call.order_id is None or call.key is None:
             continue
         first = orders.setdefault((call.who, call.key), call)
@@ -144,7 +113,7 @@ def read_your_writes(calls: Sequence[Call]) -> Iterator[Violation]:
     """Who was told of an order finds it from then on: by itself, in its timeline, in the list, and when cancelling it."""
     rule = "read your writes"
     accepted: dict[tuple[str, str], Call] = {}
-    for call in sorted(_placements(calls), key=lambda call: call.answered_at):
+    for call in sorted(placements(calls), key=lambda call: call.answered_at):
         if call.order_id and call.status is not None:
             accepted.setdefault((call.who, call.order_id), call)
     for call in calls:
@@ -223,8 +192,8 @@ def never_oversold(calls: Sequence[Call]) -> Iterator[Violation]:
     """No warehouse has ever promised more of a product than it had received.
 
     An order counts from the answer that told of it on, until it may have been undone; a delivery counts as soon as somebody
-    began to record it. Warehouses whose deliveries are not in the history are left out, and orders of several parcels: which
-    warehouse promises what of those, the audit holds against the books.
+    began to record it. Warehouses whose deliveries are not in the history are left out, and orders of several parcels, and those
+    of which something came back: which warehouse promises what of those, the audit holds against the books.
     """
     received: dict[tuple[str, str], list[tuple[float, int, Call]]] = defaultdict(list)
     deliveries: set[str] = set()
@@ -258,17 +227,6 @@ def never_oversold(calls: Sequence[Call]) -> Iterator[Violation]:
                 break
 
 
-RULES: tuple[Callable[[Sequence[Call]], Iterator[Violation]], ...] = (
-    one_order_per_key,
-    one_outcome_per_order,
-    one_reason_per_order,
-    read_your_writes,
-    monotonic_status,
-    a_cancel_stays,
-    never_oversold,
-)
-
-
 def _promises(calls: Sequence[Call]) -> Iterator[tuple[str, list[dict[str, Any]], float, float, Call]]:
     """Warehouse, lines, the moment from which an order surely holds them, and the one until which it surely does."""
     holding: dict[str, list[Call]] = defaultdict(list)
@@ -286,7 +244,7 @@ def _promises(calls: Sequence[Call]) -> Iterator[tuple[str, list[dict[str, Any]]
             repeated = call.method == "POST" and holding[seen]  # which repeats an old answer, and says nothing of now
             if status in HOLDS_STOCK and call.told("warehouse_id") and not repeated:
                 holding[seen].append(call)
-    for order_id in _in_parts(calls):
+    for order_id in _in_parts(calls) | _came_back(calls):
         holding.pop(order_id, None)
     undelivered = {seen for call in calls for seen, status in _statuses(call) if status in ("UNDELIVERED", "REFUNDED")}
     for order_id, told in ((order_id, told) for order_id, told in holding.items() if told):
@@ -306,14 +264,20 @@ def _in_parts(calls: Sequence[Call]) -> set[str]:
     }
 
 
-def _placements(calls: Iterable[Call]) -> Iterator[Call]:
+def _came_back(calls: Sequence[Call]) -> set[str]:
+    """Orders of which somebody began to receive a return."""
+    return {found[1] for call in calls if (found := RETURNS.match(call.path)) and found[3] == "receive"}
+
+
+def placements(calls: Iterable[Call]) -> Iterator[Call]:
+    """The requests to place an order."""
     return (call for call in calls if call.method == "POST" and call.path == ORDERS)
 
 
 def _by_key(calls: Sequence[Call]) -> Iterator[list[Call]]:
     """The requests under each key that are the same request, in the order in which they were asked."""
     groups: dict[tuple[str, str, str], list[Call]] = defaultdict(list)
-    for call in _placements(calls):
+    for call in placements(calls):
         if call.key is not None:
             groups[call.who, call.key, repr(call.body)].append(call)
     yield from groups.values()
@@ -359,7 +323,7 @@ def _query(call: Call) -> dict[str, list[str]]:
 
 def _statuses(call: Call) -> Iterator[tuple[str, OrderStatus]]:
     """Orders of which the answer tells where they are."""
-    if call.status not in (200, 201, 202) or not isinstance(call.answer, dict):
+    if call.status not in (200, 201, 202) or not isinstance(call.answer, dict) or is_about_returns(call):
         return
     if _is_list(call):
         for item in call.answer["items"]:
@@ -382,7 +346,7 @@ def _reasons(call: Call) -> Iterator[tuple[str, str]]:
         for item in call.answer["items"]:
             if item["status"] in ("CANCELLING", "CANCELLED") and item["code"]:
                 yield item["order_id"], item["code"]
-    elif call.order_id and call.code:
+    elif call.order_id and call.code and not is_about_returns(call):
         ended = call.method == "GET" and call.told("status") in ("CANCELLING", "CANCELLED")
         if ended or (call.method == "POST" and call.path == ORDERS and _is_outcome(call)):
             yield call.order_id, call.code

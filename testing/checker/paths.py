@@ -1,0 +1,15 @@
+"""Which calls are about what."""
+
+import re
+from urllib.parse import urlsplit
+
+from testing.histories import Call
+
+ORDERS = "/api/v1/orders"
+RETURNS = re.compile(rf"{ORDERS}/([0-9a-f-]{{36}})/returns(?:/(\d+)(?:/(\w+))?)?$")
+"""The order, the number of its return, and what was asked of that."""
+
+
+def is_about_returns(call: Call) -> bool:
+    """Whether it asks something of an order's returns."""
+    return RETURNS.match(urlsplit(call.path).path) is not None
