@@ -293,9 +293,12 @@ async def test_the_new_parcel_may_leave_before_the_saga_knows_that_it_is_booked(
     async with begin(world, order) as saga:
         with saga.env.with_time_skipping_disabled():
             await saga.place()
-            world.after["CreateShipment"] = [
-                lambda: world.shipping.move(order.order_id, 2, ShipmentStatus.DISPATCHED) and unavailable()
-            ]
+
+            def it_leaves_at_once() -> None:
+                world.shipping.move(order.order_id, 2, ShipmentStatus.DISPATCHED)
+                unavailable()
+
+            world.after["CreateShipment"] = [it_leaves_at_once]
             await cancel(saga, (1, 1))
             await saga.report("DISPATCHED", "DELIVERED", parcel=2)
             assert (await saga.handle.result()).status == OrderStatus.COMPLETED
