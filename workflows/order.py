@@ -19,17 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from contracts.errors import ErrorCode, Refusal
     from contracts.ids import return_workflow_id
     from contracts.money import Money
-    from contracts.orders import (
-        CancelReply,
-        CancelRequest,
-        OrderRun,
-        OrderState,
-        OrderStatus,
-        Outcome,
-        PlaceOrder,
-        Replaces,
-        Wait,
-    )
+    from contracts.orders import CancelReply, OrderRun, OrderState, OrderStatus, Outcome, PlaceOrder, Replaces, Wait
     from contracts.parcels import ParcelStatus
     from contracts.payments import Payment, PaymentStatus
     from contracts.returns import ReplacementEnded
@@ -39,15 +29,12 @@ with workflow.unsafe.imports_passed_through():
     from workflows.shields import shielded
     from workflows.waits import waits_of
 
-from workflows.messages import TOO_LATE
-from workflows.payment import Paying
-
-_S = OrderStatus
-PLACING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID, _S.CANCELLING})
+from workflows.messages import PLACING, TOO_LATE, told_of
+from workflows.units import CancellingUnits
 
 
 @workflow.defn(name=ORDER_WORKFLOW)
-class OrderWorkflow(Paying):
+class OrderWorkflow(CancellingUnits):
     """One order's saga. It lives until the parcel is delivered, or the order is cancelled or refunded and all is settled."""
 
     @workflow.init
@@ -62,8 +49,11 @@ class OrderWorkflow(Paying):
             self._answer(self._progress.declined)
         if order.so_far is not None:
             self._register_undos()
-            if order.so_far.cancel is not None:
-                self._wish_to_cancel(order.so_far.cancel)
+            if wish := order.so_far.cancel:
+                if wish.lines:
+                    self._wish_for_units(wish)
+                else:
+                    self._wish_to_cancel(wish)
 
     @workflow.run
     async def run(self, order: OrderRun) -> OrderState:
@@ -170,7 +160,7 @@ class OrderWorkflow(Paying):
         """Undo everything; or, if parcels turn out to have left, what has not, and go on."""
         progress = self._progress
         if self._cancellation:
-            reason, for_staff = _wish(self._cancellation.request)
+            reason, for_staff = told_of(self._cancellation.request)
         reason = progress.reason or reason  # of an order that is repaired: what its client was told stays true
         if self._is_confirmed and self._parcels.is_parted:
             self._register_undos()  # of what has left meanwhile, nothing is undone
@@ -267,9 +257,3 @@ def _why_held(order: PlaceOrder, payment: Payment) -> str:
     """For operators."""
     by_total = ["total: reached the threshold"] if order.needs_review else []
     return "; ".join([*by_total, *payment.review]) or "the payment provider wants it to be looked at"
-
-
-def _wish(request: CancelRequest) -> tuple[Refusal, str]:
-    """Why an order ends that somebody wants to be cancelled, and the same for staff."""
-    told = f"Cancelled: {request.reason}" if request.requested_by == "customer" else "Cancelled by the shop."
-    return Refusal(ErrorCode.CANCELLED_BY_REQUEST, told), f"{request.requested_by}: {request.reason}"

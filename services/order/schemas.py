@@ -95,6 +95,13 @@ class ReasonBody(Request):
     reason: Reason
 
 
+class CancelBody(ReasonBody):
+    """Why somebody cancels, and what of the order."""
+
+    lines: Annotated[list[LineUnits], Field(min_length=1, max_length=100)] | None = None
+    """Only so many units of these lines; left out: all of the order."""
+
+
 class ParcelDecisionBody(ReasonBody):
     """What is done about a parcel that does not arrive, and why."""
 
@@ -118,7 +125,10 @@ SHORTAGE_EXAMPLES: Any = {
     "without them": {"value": {"choice": "drop"}},
     "not at all": {"value": {"choice": "refuse"}},
 }
-CANCEL_EXAMPLES: Any = {"changed mind": {"value": {"reason": "Ordered by mistake"}}}
+CANCEL_EXAMPLES: Any = {
+    "changed mind": {"value": {"reason": "Ordered by mistake"}},
+    "one unit less": {"value": {"reason": "One is enough", "lines": [{"line_id": 1, "quantity": 1}]}},
+}
 DECISION_EXAMPLES: Any = {"known customer": {"value": {"reason": "Known customer, called back"}}}
 PARCEL_DECISION_EXAMPLES: Any = {
     "send it again": {"value": {"choice": "resend", "reason": "Asked the customer, who still wants it"}}
@@ -210,6 +220,8 @@ class CurrentOrderView(OrderView):
     """It rises with every change, and is the order's ETag."""
     parcels: tuple[ParcelView, ...] = ()
     """What it is sent in; none before its goods are reserved."""
+    cancelled: tuple[LineUnits, ...] = ()
+    """How many units of which of its lines were cancelled, or left out because they were out of stock."""
     pay_until: datetime | None = None
     """Until when another card may be tried, while its status is PAYMENT_DUE."""
 
@@ -234,6 +246,7 @@ class CurrentOrderView(OrderView):
             confirmed_at=order.confirmed_at,
             updated_at=order.updated_at,
             version=order.version,
+            cancelled=tuple(LineUnits(line_id=line_id, quantity=units) for line_id, units in order.cancelled_units.items()),
             pay_until=order.pay_until,
             **more,
         )
