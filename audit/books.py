@@ -158,6 +158,21 @@ def _price_of(line: OrderLine, part: ParcelLine) -> int:
     return line.amounts.of(line.quantity, part.first, part.quantity).total
 
 
+class ReturnRow(NamedTuple):
+    """A return, as its record in the order service has it."""
+
+    order_id: UUID
+    number: int
+    """Of the order's returns."""
+    kind: str
+    status: str
+    tracking_number: str | None
+    """Of its label."""
+    came: str | None
+    """What came back, as `ReceivedRow.lines` has it; None: nothing."""
+    updated_at: datetime
+
+
 class ForgottenRow(NamedTuple):
     """A customer whom identity has forgotten."""
 
@@ -330,7 +345,13 @@ class StockRow(NamedTuple):
     shipped: int
     """All that ever left, also what came back."""
     restocked: int
-    """What had left and is on the shelf again."""
+    """What had left and is on the shelf again, whole parcels."""
+    returned: int = 0
+    """What is on the shelf again by returns."""
+    damaged: int = 0
+    """What came back by returns, and is not."""
+    written_off: int = 0
+    """What was written off, by the movements."""
 
 
 class ReservationRow(NamedTuple):
@@ -343,6 +364,27 @@ class ReservationRow(NamedTuple):
     lines: str | None
     plan: int | None = None
     """The first of the parcels that were planned together with it."""
+
+
+class ReceivedRow(NamedTuple):
+    """What inventory received by a return."""
+
+    order_id: UUID
+    number: int
+    lines: str | None
+    """`product: good + damaged`, sorted; None: nothing."""
+    received_at: datetime
+
+
+class BackRow(NamedTuple):
+    """A product of an order of which some came back by returns."""
+
+    order_id: UUID
+    product_id: str
+    shipped: int
+    """What left, without parcels that came back whole."""
+    back: int
+    """What came back by returns, good and damaged."""
 
 
 class WaitingRow(NamedTuple):
@@ -361,13 +403,14 @@ class ShipmentRow(NamedTuple):
 
     order_id: UUID
     parcel: int
+    """Of one in which a return comes back: the number of the return."""
     status: str
     asked: str
     tracking_number: str | None
     is_tombstone: bool
     created_at: datetime
     names_person: bool = True
-    """Whether it says where it went."""
+    """Whether it says where it went, or was fetched."""
 
 
 class ParcelRow(NamedTuple):
@@ -507,7 +550,13 @@ class Books:
     stock: Sequence[StockRow] = ()
     reservations: Sequence[ReservationRow] = ()
     waiting: Sequence[WaitingRow] = ()
+    returns: Sequence[ReturnRow] = ()
+    received: Sequence[ReceivedRow] = ()
+    back: Sequence[BackRow] = ()
     shipments: Sequence[ShipmentRow] = ()
+    """Those that go to customers."""
+    labels: Sequence[ShipmentRow] = ()
+    """Those in which returns come back."""
     parcels: Sequence[ParcelRow] = ()
     notifications: Sequence[NotificationRow] = ()
     mails: Sequence[MailRow] = ()

@@ -27,6 +27,7 @@ from audit import queries
 from audit.books import (
     LISTENERS,
     NO_RESULT,
+    BackRow,
     Books,
     ChargeRow,
     DeadLetterRow,
@@ -44,9 +45,11 @@ from audit.books import (
     ParcelRow,
     PaymentRow,
     PriceRow,
+    ReceivedRow,
     RedemptionRow,
     RefundRow,
     ReservationRow,
+    ReturnRow,
     ShipmentRow,
     Source,
     StockRow,
@@ -150,6 +153,7 @@ class Reader:
     async def _read_order(self, books: Books) -> None:
         async with self._snapshot(Source.ORDER) as database:
             books.orders = await _rows(database, OrderRow._make, queries.ORDERS)
+            books.returns = await _rows(database, ReturnRow._make, queries.RETURNS)
             books.lines = await _rows(database, LineRow._make, queries.LINES)
             books.discount_uses = await _rows(database, DiscountUsesRow._make, queries.DISCOUNT_USES)
             books.redemptions = await _rows(database, RedemptionRow._make, queries.REDEMPTIONS)
@@ -168,12 +172,15 @@ class Reader:
         async with self._snapshot(Source.INVENTORY) as database:
             books.stock = await _rows(database, StockRow._make, queries.STOCK)
             books.reservations = await _rows(database, ReservationRow._make, queries.RESERVATIONS)
+            books.received = await _rows(database, ReceivedRow._make, queries.RECEIVED)
+            books.back = await _rows(database, BackRow._make, queries.BACK)
             books.waiting = await _rows(database, WaitingRow._make, queries.WAITING)
             await self._read_outbox(database, Source.INVENTORY, books)
 
     async def _read_shipping(self, books: Books) -> None:
         async with self._snapshot(Source.SHIPPING) as database:
             books.shipments = await _rows(database, ShipmentRow._make, queries.SHIPMENTS)
+            books.labels = await _rows(database, ShipmentRow._make, queries.LABELS)
             await self._read_outbox(database, Source.SHIPPING, books)
 
     async def _read_notification(self, books: Books) -> None:
