@@ -288,6 +288,8 @@ class ReturnApproved(_ReturnEvent):
 
     tracking_number: str | None = None
     """Of its label; None: there is none."""
+    warehouse_id: str | None = None
+    """Where they should come to; None of a claim."""
     due_at: datetime | None = None
 
 
