@@ -1,4 +1,4 @@
-"""What the open returns of an order wait for, and who may bring each on with which call, as parts of the order's explanation. Pure.
+"""What the open returns of an order wait for, and who may bring each on with which call: parts of the order's explanation. Pure.
 
 Made of each return's record, and for staff of what Temporal knows of its saga. Its customer reads words that are written here."""
 
