@@ -23,8 +23,8 @@ from testing.sagas import place_order
 Play = Callable[[ReturnSaga], Awaitable[None]]
 MILK = {"line_id": 1, "quantity": 1, "condition": "good"}
 TO_SEND, TO_DECIDE, TO_ARRIVE = "to send the goods back", "approve or reject", "to arrive"
-LOOKED_AT: Mapping[str, Any] = {"terms": ReturnTerms(needs_approval=True)}
-CLAIM: Mapping[str, Any] = {"kind": ReturnKind.CLAIM, "reason": ReturnReason.DAMAGED}
+LOOKED_AT: dict[str, Any] = {"terms": ReturnTerms(needs_approval=True)}
+CLAIM: dict[str, Any] = {"kind": ReturnKind.CLAIM, "reason": ReturnReason.DAMAGED}
 RESEND = CLAIM | {"resolution": Resolution.RESEND}
 EXCHANGE: Mapping[str, Any] = {
     "resolution": Resolution.EXCHANGE,
@@ -146,6 +146,10 @@ def replacement_ended(status: str, credit_back: str) -> Play:
     return play
 
 
+async def decided_by_its_customer(saga: ReturnSaga) -> None:
+    await saga.handle.signal("approve", {"by": str(saga.run.customer_id), "reason": "it is mine"})
+
+
 async def cancelled(saga: ReturnSaga) -> None:
     with suppress(WorkflowUpdateFailedError):
         await saga.cancel()
@@ -242,7 +246,14 @@ RETURNS: Mapping[str, ReturnBranch] = {
     # decisions
     "return_approved": ReturnBranch(then(decided("approve"), received(*everything())), LOOKED_AT),
     "return_approved_by_signal": ReturnBranch(
-        then(waits(TO_DECIDE), signalled("approve"), signalled("reject"), signalled("reject"), received(*everything())),
+        then(
+            waits(TO_DECIDE),
+            decided_by_its_customer,
+            signalled("approve"),
+            signalled("approve"),
+            signalled("reject"),
+            received(*everything()),
+        ),
         LOOKED_AT,
     ),
     "return_rejected": ReturnBranch(then(decided("reject")), LOOKED_AT),
@@ -273,6 +284,16 @@ RETURNS: Mapping[str, ReturnBranch] = {
     "return_cancelled": ReturnBranch(then(waits(TO_SEND), cancelled)),
     "return_cancelled_before_approval": ReturnBranch(then(waits(TO_DECIDE), cancelled), LOOKED_AT),
     "return_cancelled_by_signal": ReturnBranch(then(waits(TO_SEND), signalled("cancel", {"reason": "changed my mind"}))),
+    "return_cancelled_twice": ReturnBranch(
+        then(
+            waits(TO_SEND),
+            meets("CancelReturnLabel", *_DOWN),
+            signalled("cancel", {"reason": "changed my mind"}),
+            signalled("cancel", {"reason": "I said so"}),
+            called("CancelReturnLabel"),
+            mended,
+        )
+    ),
     "return_workflow_cancelled": ReturnBranch(then(waits(TO_SEND), workflow_cancelled)),
     "return_workflow_cancelled_too_late": ReturnBranch(
         then(
