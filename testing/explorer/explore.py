@@ -4,6 +4,7 @@ import gc
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from testing.explorer.adversary import USUAL, Choices, Story
@@ -73,12 +74,32 @@ def kind_of(violation: str) -> str:
     return re.sub(r"[0-9][0-9.,]*( (?:USD|EUR|JPY|KWD))?", "#", violation)
 
 
-def _play(choices: Choices) -> Played | PlayedReturn:
-    is_return = choices.choose("what is played", 0.25, ["a return"]) != USUAL
-    with warnings.catch_warnings():
-        # What a workflow had begun when its worker died is dropped half-way: Python warns of each coroutine.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        played = ReturnPlayer(choices).play() if is_return else Player(choices).play()
+def play_order(choices: Choices) -> Played:
+    """An order."""
+    with _quietly():
+        played = Player(choices).play()
         if played.broken:
             gc.collect()
         return played
+
+
+def play_return(choices: Choices) -> PlayedReturn:
+    """A return of an order that was delivered."""
+    with _quietly():
+        played = ReturnPlayer(choices).play()
+        if played.broken:
+            gc.collect()
+        return played
+
+
+def _play(choices: Choices) -> Played | PlayedReturn:
+    is_return = choices.choose("what is played", 0.25, ["a return"]) != USUAL
+    return play_return(choices) if is_return else play_order(choices)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """What a workflow had begun when its worker died is dropped half-way: Python warns of each coroutine."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield

@@ -99,7 +99,7 @@ class Playing:
         for message in self._waiting.pop(f"with task {number}", []):
             self.clock.after(0.0, partial(self._send, message))
 
-    def _send_update(self, message: str, name: str, id: str | None, arguments: list[object], kind: Any) -> Told:
+    def _send_update(self, message: str, name: str, id: str | None, arguments: list[object], kind: Any) -> None:
         """`kind`: what the answer is; a failure is kept by its code."""
         self._updates += 1
         told = Told(message, self.clock.seconds)
@@ -115,7 +115,6 @@ class Playing:
             self._answered(name, told)
 
         self.engine.update(id or f"update-{self._updates}", name, arguments, answered)
-        return told
 
     def _answered(self, name: str, told: Told) -> None:
         """An update has been answered."""

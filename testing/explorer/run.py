@@ -7,11 +7,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from temporalio.api.common.v1 import Payload
-from temporalio.api.failure.v1 import Failure
 from temporalio.converter import decode_search_attributes
 
-from activities import all_activities
 from contracts.ids import order_workflow_id
 from contracts.inventory import ReservationStatus, StockUpdate, WhenShort
 from contracts.orders import (
@@ -35,18 +32,14 @@ from contracts.orders import (
 from contracts.parcels import CHOICES, OrderParcel, ParcelChoice, ParcelStatus, Trouble
 from contracts.payments import PaymentStatus
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
-from testing.explorer.adversary import SERVICE_OF, USUAL, Adversary, Choices, Story
-from testing.explorer.clock import START, Clock
+from testing.explorer.adversary import USUAL, Adversary, Choices, Story
 from testing.explorer.engine import Broken, Engine
-from testing.explorer.executions import PAYLOADS, Wire, Worker
+from testing.explorer.executions import PAYLOADS
 from testing.explorer.orders import plot, price_of
+from testing.explorer.playing import Playing, Told
 from testing.model import World
 from workflows.order import OrderWorkflow
 
-LONGEST = timedelta(days=500)
-MOST_ACTIONS = 6_000
-"""A run that needs more does not end."""
-MOST_MESSAGES = 6
 STATUS = ShipmentStatus
 HOUR, DAY = 3600.0, 86_400.0
 CARRIERS: Mapping[str, tuple[tuple[float, ShipmentStatus], ...]] = {
@@ -131,18 +124,23 @@ AFTER_A_DECLINE = {
 }
 """When the customer brings another card."""
 MOST_CARDS = 8
+ANSWER = dict[str, Any]
+COMMANDS = (
+    "ReserveInventory",
+    "ReleaseInventory",
+    "ShipInventory",
+    "RestockInventory",
+    "SplitReservation",
+    "ProcessPayment",
+    "CapturePayment",
+    "RefundPayment",
+    "CreateShipment",
+    "CancelShipment",
+    "AdvanceOrder",
+    "SendNotification",
+)
+"""At whose calls something may be asked."""
 ON_ITS_WAY = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_SHIPPED, OrderStatus.SHIPPED, OrderStatus.UNDELIVERED})
-
-
-@dataclass
-class Told:
-    """What one message was answered."""
-
-    message: str
-    sent: float
-    answered: float | None = None
-    answer: object = None
-    """A contract, a code (a refusal), or None: the workflow had ended."""
 
 
 @dataclass
@@ -176,27 +174,13 @@ class Played:
         return self.choices.made
 
 
-class Player:
+class Player(Playing):
     """Plays one order."""
 
     def __init__(self, choices: Choices, world: World | None = None) -> None:
-        self.choices = choices
-        self.clock = Clock()
-        self.log: list[str] = []
-        self._away: dict[str, int] = {}
-        self.world = world or World()
-        self.adversary = Adversary(choices, self.clock, self.world, self._note)
         self._plot = plot(choices)
         self.order = self._plot.order
-        self.engine = Engine(
-            self.clock,
-            Worker(all_activities(lambda service: Wire())),
-            self.adversary,
-            OrderWorkflow,
-            order_workflow_id(self.order.order_id),
-            self._note,
-        )
-        self.told: list[Told] = []
+        super().__init__(choices, world or World(), OrderWorkflow, order_workflow_id(self.order.order_id))
         self.left: dict[int, float] = {}
         self._reports: list[ShipmentUpdate] = []
         self._stock_news: list[StockUpdate] = []
@@ -204,9 +188,6 @@ class Player:
         self._declines = 0
         self._is_asked = self._is_split = False
         self._decided: set[tuple[int | None, Trouble]] = set()
-        self._waiting: dict[str, list[str]] = {}
-        self._broken: str | None = None
-        self._updates = 0
         self._wrong: list[str] = []
         self._in_trouble: set[int] = set()
         self._returned: set[int] = set()
@@ -215,19 +196,14 @@ class Player:
         """From the order to its end, and until nothing is under way any more."""
         self.world.orders.accept(self.order)
         self.world.shipping.watchers.append(self._parcel_moved)
-        self.adversary.on_call = self._called
-        self.adversary.on_task = self._task_begins
         self.adversary.on_effect = self._look
         self.adversary.declined_cards = {f"card_{number}" for number in range(1, self._plot.declined_cards + 1)}
         self._fill_shelves()
         self.world.orders.watchers.append(self._advanced)
         self.clock.after(0.0, self._place)
-        self._plan_messages()
-        try:
-            self._let_time_pass()
-            self.engine.replay()
-        except Broken as broken:
-            self._broken = str(broken)
+        is_plain = not self._plot.goods and not self.order.pay_again_seconds
+        self._plan_messages(MESSAGES if is_plain else (*MESSAGES, *OF_PARTS), COMMANDS)
+        self._to_the_end()
         return self._played()
 
     # ── The order ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -235,7 +211,7 @@ class Player:
     def _place(self) -> None:
         self.engine.start(self.order)
         if self.choices.choose("place", 0.2, ["without waiting"]) == USUAL:
-            self._send_update("place", "place", "place-1", [])
+            self._send_update("place", "place", "place-1", [], Outcome)
 
     def _fill_shelves(self) -> None:
         inventory = self.world.inventory
@@ -281,77 +257,37 @@ class Player:
 
     # ── Messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _plan_messages(self) -> None:
-        share = self.choices.mood("messages", (0.0, 0.15, 0.4))
-        is_plain = not self._plot.goods and not self.order.pay_again_seconds
-        messages = MESSAGES if is_plain else (*MESSAGES, *OF_PARTS)
-        for number in range(1, MOST_MESSAGES + 1):
-            name = f"message {number}"
-            random = self.choices.random(name)
-            planned = self.choices.choose(name, share, [f"{random.choice(messages)}, {self._moment(random)}"])
-            if planned == USUAL:
-                continue
-            message, moment = planned.split(", ")
-            match moment.split():
-                case ["after", seconds, "s"]:
-                    self.clock.after(float(seconds), partial(self._send, message))
-                case _:
-                    self._waiting.setdefault(moment, []).append(message)
-
-    def _moment(self, random: Any) -> str:
-        match random.randrange(5):
-            case 0:
-                return f"with call {random.choice(list(SERVICE_OF))} {random.choice((1, 1, 1, 2, 3))}"
-            case 1:
-                return f"after call {random.choice(list(SERVICE_OF))} {random.choice((1, 1, 1, 2, 3))}"
-            case 2:
-                return f"with task {random.randint(1, 12)}"
-            case 3:
-                return f"after {random.choice((0, 0.002, 0.01, 0.02, 0.1, 1, 5, 30, 300))} s"
-            case _:
-                return f"after {random.choice((0.5, 1, 3, 24, 30, 50, 75, 100, 250, 300)) * 3600 + random.randint(-60, 60)} s"
-
-    def _called(self, command: str, number: int) -> None:
-        for message in self._waiting.pop(f"with call {command} {number}", []):
-            self._send(message)
-        for message in self._waiting.pop(f"after call {command} {number}", []):
-            self.clock.after(0.005, partial(self._send, message))
-
-    def _task_begins(self, number: int) -> None:
-        for message in self._waiting.pop(f"with task {number}", []):
-            self.clock.after(0.0, partial(self._send, message))
-
     def _send(self, message: str) -> None:
         self._note(f"message: {message}")
         decision = Decision(by="operator", reason="looked at it")
         match message.split():
             case ["cancel"]:
-                self._send_update(message, "cancel", None, [CancelRequest(reason="changed my mind", requested_by="customer")])
+                self._send_update(
+                    message, "cancel", None, [CancelRequest(reason="changed my mind", requested_by="customer")], ANSWER
+                )
             case ["cancel", "the", "workflow"]:
                 if self.engine.cancel():
                     self.told.append(Told(message, self.clock.seconds))
             case ["cancel", quantity, goods, *more] if quantity.isdigit():
                 self._send_wish_for_units(message, int(quantity), goods, more)
             case ["cancel", "by", "signal"]:
-                if self.engine.signal("cancel", CancelRequest(reason="changed my mind", requested_by="operator")):
-                    self.told.append(Told(message, self.clock.seconds))
+                self._signal(message, "cancel", CancelRequest(reason="changed my mind", requested_by="operator"))
             case ["approve" | "reject" as name]:
-                self._send_update(message, name, None, [decision])
+                self._send_update(message, name, None, [decision], ANSWER)
             case ["approve" | "reject" as name, "by", "signal"]:
-                if self.engine.signal(name, decision):
-                    self.told.append(Told(message, self.clock.seconds))
+                self._signal(message, name, decision)
             case ["decide", choice, *how]:
                 parcel = int(how[1]) if how[:1] == ["parcel"] else None
                 how = how[2:] if parcel else how
                 parcel_decision = ParcelDecision(by="operator", reason="looked at it", choice=ParcelChoice(choice), parcel=parcel)
                 if not how:
-                    self._send_update(message, "decide_parcel", None, [parcel_decision])
-                elif self.engine.signal("decide_parcel", parcel_decision):
-                    self.told.append(Told(message, self.clock.seconds))
+                    self._send_update(message, "decide_parcel", None, [parcel_decision], ANSWER)
+                else:
+                    self._signal(message, "decide_parcel", parcel_decision)
             case ["place", "again"]:
-                self._send_update("place", "place", "place-1", [])
+                self._send_update("place", "place", "place-1", [], Outcome)
             case ["place", *_]:
-                self._send_update("place", "place", None, [])
+                self._send_update("place", "place", None, [], Outcome)
             case ["report", "all", how]:
                 for update in self._reports[:: 1 if how == "again" else -1]:
                     self.engine.signal("shipment_updated", update)
@@ -360,19 +296,19 @@ class Player:
             case ["split", _, line, *_, number]:
                 units = (LineUnits(line_id=1 if line == "milk" else 2, quantity=1),)
                 split = ParcelSplit(by="operator", reason="one is broken", parcel=int(number), lines=units)
-                self._send_update(message, "split_parcel", None, [split])
+                self._send_update(message, "split_parcel", None, [split], ANSWER)
             case ["answer", choice]:
                 answer = ShortageAnswer.model_validate({"choice": choice})
-                self._send_update(message, "answer_shortage", None, [answer])
+                self._send_update(message, "answer_shortage", None, [answer], ANSWER)
             case ["pay"]:
                 self._cards += 1
-                self._send_update(message, "pay", None, [PayAgain(payment_token=f"card_{self._cards}")])
+                self._send_update(message, "pay", None, [PayAgain(payment_token=f"card_{self._cards}")], Outcome)
             case ["stock", *_]:
                 for news in self._stock_news:
                     self._tell_of_stock(news)
             case ["settle", *_]:
                 settlement = UndoSettlement(by="operator", reason="tidying up", undo="Refund payment", done=True)
-                self._send_update(message, "settle_undo", None, [settlement])
+                self._send_update(message, "settle_undo", None, [settlement], ANSWER)
             case ["kill", *_]:
                 self.engine.kill_worker()
             case _:
@@ -386,9 +322,9 @@ class Player:
         key = "once" if "once" in more else None
         wish = CancelRequest(reason="too many", requested_by="customer", lines=tuple(units), key=key)
         if "signal" not in more:
-            self._send_update(message, "cancel", None, [wish])
-        elif self.engine.signal("cancel", wish):
-            self.told.append(Told(message, self.clock.seconds))
+            self._send_update(message, "cancel", None, [wish], ANSWER)
+        else:
+            self._signal(message, "cancel", wish)
 
     def _ask(self) -> None:
         """What the query tells of an order under way: something that it waits for, and of its parcels what follows from them."""
@@ -401,22 +337,9 @@ class Player:
         if state.parcels and state.status in ON_ITS_WAY and status_of(state.parcels) != state.status:
             self._wrong.append(f"the query says {state.status}; its parcels are {_statuses(state.parcels)}")
 
-    def _send_update(self, message: str, name: str, id: str | None, arguments: list[object]) -> None:
-        self._updates += 1
-        told = Told(message, self.clock.seconds)
-        self.told.append(told)
-
-        def answered(answer: Payload | Failure | None) -> None:
-            told.answered = self.clock.seconds
-            if isinstance(answer, Failure):
-                told.answer = answer.application_failure_info.type or answer.message
-            elif answer is not None:
-                told.answer = PAYLOADS.from_payload(answer, Outcome if name in ("place", "pay") else dict[str, Any])
-                if isinstance(told.answer, Outcome) and told.answer.pay_until:
-                    self._declined(name)
-            self._note(f"{message} is answered: {_short(told.answer)}")
-
-        self.engine.update(id or f"update-{self._updates}", name, arguments, answered)
+    def _answered(self, name: str, told: Told) -> None:
+        if isinstance(told.answer, Outcome) and told.answer.pay_until:
+            self._declined(name)
 
     def _declined(self, name: str) -> None:
         """The customer is told that the card was declined, and may bring another one."""
@@ -461,16 +384,7 @@ class Player:
                 self._returned.add(update.parcel)
             self._note(f"reported: parcel {update.parcel} is {update.status}")
 
-    # ── To the end ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _let_time_pass(self) -> None:
-        while self.clock.next():
-            if self.clock.now - START > LONGEST or self.clock.happened > MOST_ACTIONS:
-                if self.engine.running:
-                    raise Broken("the workflow does not end")
-                return
-        if self.engine.running:
-            raise Broken("the workflow waits for something that does not come")
+    # ── What the record is told ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _advanced(self, command: AdvanceOrder) -> None:
         """The record has been told something that is true."""
@@ -562,7 +476,7 @@ class Player:
             self._returned,
             self.choices,
             self.log,
-            self._broken,
+            self.broken,
         )
         if played.broken is None:
             try:
@@ -578,28 +492,6 @@ class Player:
                 played.broken = str(broken)
         return played
 
-    def _note(self, what: str) -> None:
-        """A line of the story. Of a service that stays away, only the first few."""
-        command = what.partition(" ")[0]
-        self._away[command] = self._away.get(command, 0) + 1 if what.endswith("is away") else 0
-        if self._away[command] > 3:
-            return
-        self.log.append(f"{_duration(self.clock.seconds):>12}  {what}")
-
 
 def _statuses(parcels: Sequence[OrderParcel]) -> str:
     return ", ".join(each.status for each in parcels)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.3f} s"
-    return str(timedelta(seconds=round(seconds)))
-
-
-def _short(answer: object) -> str:
-    if isinstance(answer, Outcome):
-        return f"{answer.status} {answer.code or ''}".strip()
-    if isinstance(answer, dict):
-        return f"{answer.get('status')} {answer.get('code') or ''}".strip()
-    return str(answer)

@@ -10,8 +10,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from contracts.errors import ErrorCode
 from contracts.orders import OrderStatus
-from testing.explorer.adversary import Story
-from testing.explorer.explore import play_story
+from testing.explorer.adversary import Choices, Story
+from testing.explorer.explore import play_order
 from testing.explorer.run import Played
 from testing.model import World
 from testing.model.world import Fault, refused, unavailable
@@ -53,7 +53,7 @@ async def env() -> AsyncIterator[WorkflowEnvironment]:
 @pytest.fixture
 def in_memory(name: str) -> Played:
     """Played before the test's own event loop runs: the engine has another."""
-    return play_story(CASES[name][0])
+    return play_order(Choices(story=CASES[name][0]))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -3,14 +3,13 @@
 import pytest
 
 from contracts.orders import OrderStatus
-from testing.explorer.adversary import Story
-from testing.explorer.checks import violations
-from testing.explorer.explore import explore, play_seed, play_story
+from testing.explorer.adversary import Choices, Story
+from testing.explorer.explore import explore, play_order, play_seed, play_story, violations
 from testing.explorer.shrink import shrink
 
 
 def status_of(story: Story) -> OrderStatus:
-    played = play_story(story)
+    played = play_order(Choices(story=story))
     assert violations(played) == []
     return played.world.orders.records[played.order.order_id].status
 

@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testing.explorer.adversary import USUAL, Story
-from testing.explorer.checks import violations
-from testing.explorer.explore import play_story
+from testing.explorer.explore import play_story, violations
 from testing.explorer.orders import CHARGES, CURRENCIES, SHELVES
 from testing.explorer.run import FEWER
 

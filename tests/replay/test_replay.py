@@ -20,7 +20,8 @@ from cli.release.contents import broken
 from cli.release.releases import HISTORIES, ROOT, Kept, accepted, is_accepted, kept_histories, releases
 from cli.release.replaying import Command, replay
 from contracts.orders import OrderStatus
-from testing.explorer.explore import play_seed
+from testing.explorer.adversary import Choices
+from testing.explorer.explore import play_order
 from worker import SANDBOX
 
 KEPT = list(kept_histories())
@@ -89,7 +90,7 @@ def test_every_move_that_the_explorer_makes_is_in_some_history() -> None:
     explored = {
         move
         for seed in range(SEEDS)
-        for played in [play_seed(seed)]
+        for played in [play_order(Choices(seed))]
         for move in moves([advance.path[-1] for advance in played.advances if advance.path])
         if not any("workflow task" in line for line in played.log)  # what a lost task had told is in no history
     }
