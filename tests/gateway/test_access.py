@@ -12,7 +12,7 @@ OUTSIDE = ("/api/", "/.well-known/")
 
 
 def access_of(service: str) -> AccessTable:
-    import_module(f"services.{service}.api")
+    import_module(f"services.{service}.app")
     access: AccessTable = import_module(f"services.{service}.access").ACCESS
     return access
 

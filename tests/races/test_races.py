@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.races import analytics, catalog, identity, inventory, notification, order, payment, shipping, waiting
+from tests.races import analytics, catalog, identity, inventory, notification, order, payment, returns, shipping, waiting
 from tests.races.conftest import Arenas
 from tests.races.machine import Subject
 
@@ -13,6 +13,7 @@ SUBJECTS: tuple[Subject[Any], ...] = (
     inventory.SUBJECT,
     waiting.SUBJECT,
     order.SUBJECT,
+    returns.SUBJECT,
     payment.SUBJECT,
     shipping.SUBJECT,
     catalog.SUBJECT,
