@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from cli.branches.one_parcel import ONE_PARCEL
 from cli.branches.parts import IN_SEVERAL
 from cli.branches.stage import WITHIN_S, Branch, Stage
+from cli.branches.units import SOME_UNITS
 
 __all__ = ["BRANCHES", "WITHIN_S", "Branch", "Stage"]
 
-BRANCHES: Mapping[str, Branch] = {**ONE_PARCEL, **IN_SEVERAL}
+BRANCHES: Mapping[str, Branch] = {**ONE_PARCEL, **IN_SEVERAL, **SOME_UNITS}
