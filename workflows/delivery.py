@@ -370,7 +370,7 @@ class Delivery(OrderMessages):
         saga.add(*self._refunds_of(parcels, why))
         done = await saga.compensate()
         for parcel in parcels:
-            parcel.status = ParcelStatus.CANCELLED
+            parcel.status, parcel.answer_until = ParcelStatus.CANCELLED, None  # nobody is asked about it any more
         self._note_refund(done)
         self._register_undos()
         self._derive(f"{_named(parcels)} cancelled; refunded {self._parcels.price_of(parcels)}", None, detail=why)

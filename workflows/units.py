@@ -74,11 +74,12 @@ class CancellingUnits(Paying):
         """The parcels that have what is cancelled, and nothing else."""
         parts = [taken for taken in chosen if not taken.is_whole]
         others = [self._parcels.apart(taken, self._parcels.tried + place) for place, taken in enumerate(parts, start=1)]
-        self._saga.forget()
-        for taken, other in zip(parts, others, strict=True):
-            label = f" of parcel {taken.parcel.number}"
-            self._saga.add(Undo(steps.split_reservation(self._order, taken.parcel, other, label)))
-        await self._saga.compensate()
+        if parts:
+            self._saga.forget()
+            for taken, other in zip(parts, others, strict=True):
+                label = f" of parcel {taken.parcel.number}"
+                self._saga.add(Undo(steps.split_reservation(self._order, taken.parcel, other, label)))
+            await self._saga.compensate()
         for taken, other in zip(parts, others, strict=True):
             self._parcels.split(taken.parcel, other)
         apart = {taken.parcel.number: other for taken, other in zip(parts, others, strict=True) if not taken.parcel.has_label}

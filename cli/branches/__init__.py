@@ -8,7 +8,8 @@ from cli.branches.parts import IN_SEVERAL
 from cli.branches.replacing import REPLACING
 from cli.branches.returns import RETURNS
 from cli.branches.stage import WITHIN_S, Branch, Stage
+from cli.branches.units import SOME_UNITS
 
 __all__ = ["BRANCHES", "RETURNS", "WITHIN_S", "Branch", "Stage"]
 
-BRANCHES: Mapping[str, Branch] = {**ONE_PARCEL, **IN_SEVERAL, **REPLACING}
+BRANCHES: Mapping[str, Branch] = {**ONE_PARCEL, **IN_SEVERAL, **REPLACING, **SOME_UNITS}

@@ -154,6 +154,19 @@ FOUND: dict[str, Story] = {
         "carrier of parcel 1": "comes within a minute",
         "AdvanceOrder 2": "outage of 700 s",
     },
+    "f20_some_of_what_the_customer_is_asked_about_is_cancelled": {
+        "shelves": "no cheese",
+        "when short": "ask",
+        "message 1": "cancel 1 milk and 1 cheese, after 5 s",
+    },
+    "f21_a_cancel_of_what_the_customer_is_asked_about_when_the_rest_has_left": {
+        "shelves": "no cheese",
+        "when short": "ask",
+        "message 1": "cancel, after 7200 s",
+        "carrier of parcel 1": "picks up after 20 days",
+        "carrier of parcel 2": "picks up after 20 days",
+        "CancelShipment 1": "refused: already_dispatched",
+    },
     "s1_a_declined_order_whose_task_is_lost": {
         "ProcessPayment 1": "refused: payment_declined",
         "task 1 is lost": "at the end",
