@@ -27,6 +27,7 @@ from contracts.events import (
     OrderPaymentDue,
     OrderRefunded,
     OrderUndelivered,
+    ReturnLabelUpdated,
     ShipmentDelivered,
     ShipmentDispatched,
     ShipmentLost,
@@ -72,7 +73,7 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
     Source.ORDER: frozenset(
         {
             *(CustomerForgotten, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated),
-            *(BackorderFilled, BackorderDelayed),
+            *(BackorderFilled, BackorderDelayed, ReturnLabelUpdated),
         }
     ),
     Source.PAYMENT: frozenset({OrderForgotten}),
