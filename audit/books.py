@@ -91,7 +91,12 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
             *(ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCompleted, ReturnExpired),
         }
     ),
-    Source.ANALYTICS: frozenset({OrderCreated, OrderConfirmed, OrderCancelled, OrderRefunded, OrderCompleted}),
+    Source.ANALYTICS: frozenset(
+        {
+            *(OrderCreated, OrderConfirmed, OrderPartCancelled, OrderCancelled, OrderRefunded, OrderCompleted),
+            ReturnCompleted,
+        }
+    ),
 }
 """Which events must have had an effect where. A test holds this against the services' own subscriptions."""
 

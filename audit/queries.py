@@ -178,23 +178,36 @@ with fact as (
                where confirmed_at is not null and coalesce(cancelled_at, refunded_at, completed_at) is not null
            ), 0) as refunds
     from orders group by currency
+), back as (
+    select currency, count(*) as returned, sum(refunded_minor) as refunds from returns group by currency
 ), sold as (
-    select o.currency, sum(l.quantity) as quantity, sum(l.revenue_minor) as revenue
-    from orders o, jsonb_to_recordset(o.lines) as l (quantity int, revenue_minor bigint)
+    select o.currency, sum(l.quantity - gone.units) as quantity, sum(l.revenue - gone.revenue) as revenue,
+           sum(gone.returned) as returned
+    from orders o, lateral (
+        select coalesce((line->>'line_id')::int, place) as line_id, (line->>'quantity')::int as quantity,
+               (line->>'revenue_minor')::bigint as revenue
+        from jsonb_array_elements(o.lines) with ordinality as each (line, place)
+    ) as l, lateral (
+        select coalesce(sum(units), 0) as units, coalesce(sum(units) filter (where is_returned), 0) as returned,
+               coalesce(sum(l.revenue * (start + units) / l.quantity - l.revenue * start / l.quantity), 0) as revenue
+        from jsonb_to_recordset(o.less) as u (line_id int, start int, units int, is_returned bool)
+        where u.line_id = l.line_id
+    ) as gone
     where o.confirmed_at is not null and o.cancelled_at is null and o.refunded_at is null group by o.currency
 ), day as (
     select currency, sum(placed) as placed, sum(confirmed) as confirmed, sum(completed) as completed,
            sum(cancelled) as cancelled, sum(undelivered) as undelivered, sum(gross_minor) as gross,
-           sum(refunds_minor) as refunds
+           sum(refunds_minor) as refunds, sum(returned) as returned, sum(returned_minor) as back
     from sales_by_day group by currency
 ), customer as (
     select currency, sum(orders) as placed, sum(revenue_minor) as gross, sum(refunds_minor) as refunds
     from customers group by currency
 ), product as (
-    select currency, sum(quantity) as quantity, sum(revenue_minor) as revenue from products_by_day group by currency
+    select currency, sum(quantity) as quantity, sum(revenue_minor) as revenue, sum(returned) as returned
+    from products_by_day group by currency
 )
 select v.kept_in, v.what, currency, coalesce(v.kept, 0)::bigint, coalesce(v.of_facts, 0)::bigint
-from fact full join sold using (currency) full join day using (currency) full join customer using (currency)
+from fact full join back using (currency) full join sold using (currency) full join day using (currency) full join customer using (currency)
      full join product using (currency),
 lateral (values
     ('sales_by_day', 'orders placed', day.placed, fact.placed),
@@ -203,12 +216,15 @@ lateral (values
     ('sales_by_day', 'orders cancelled', day.cancelled, fact.cancelled),
     ('sales_by_day', 'orders undelivered', day.undelivered, fact.undelivered),
     ('sales_by_day', 'revenue (minor units)', day.gross, fact.gross),
-    ('sales_by_day', 'refunds (minor units)', day.refunds, fact.refunds),
+    ('sales_by_day', 'refunds (minor units)', day.refunds, coalesce(fact.refunds, 0) + coalesce(back.refunds, 0)),
+    ('sales_by_day', 'returns completed', day.returned, back.returned),
+    ('sales_by_day', 'refunds by returns (minor units)', day.back, back.refunds),
     ('customers', 'orders placed', customer.placed, fact.placed),
     ('customers', 'revenue (minor units)', customer.gross, fact.gross),
-    ('customers', 'refunds (minor units)', customer.refunds, fact.refunds),
+    ('customers', 'refunds (minor units)', customer.refunds, coalesce(fact.refunds, 0) + coalesce(back.refunds, 0)),
     ('products_by_day', 'units sold', product.quantity, sold.quantity),
-    ('products_by_day', 'revenue (minor units)', product.revenue, sold.revenue)
+    ('products_by_day', 'revenue (minor units)', product.revenue, sold.revenue),
+    ('products_by_day', 'units returned', product.returned, sold.returned)
 ) as v (kept_in, what, kept, of_facts)
 """
 KEYS = "select customer_id, wrapped, master_key_id from customer_keys where customer_id = any($1)"
