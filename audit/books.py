@@ -469,6 +469,42 @@ class DeadLetterRow(NamedTuple):
     parked_at: datetime
 
 
+class ReturnRow(NamedTuple):
+    """A return or claim, as the order service has it."""
+
+    order_id: UUID
+    number: int
+    kind: str
+    status: str
+    currency: str
+    value: Decimal | None
+    """What it came to; None as long as that is not certain."""
+    refunded_minor: int
+    credit_order_id: UUID | None
+    """Whose payments hold the credit that its order was paid with."""
+    updated_at: datetime
+
+
+class ReturnRefundRow(NamedTuple):
+    """What went back of an order's payments under one key of a return, in minor units."""
+
+    order_id: UUID
+    key: str
+    told: int
+    """What the return's saga was told that went back, whether or not it arrived."""
+    moved: int
+    """What went back, or is on its way."""
+
+
+class ReturnFactRow(NamedTuple):
+    """A completed return, as analytics knows it."""
+
+    order_id: UUID
+    number: int
+    currency: str
+    refunded_minor: int
+
+
 class FactRow(NamedTuple):
     """An order, as analytics knows it."""
 
@@ -513,6 +549,9 @@ class Books:
     refunds: Sequence[RefundRow] = ()
     """Ours."""
     provider_refunds: Sequence[RefundRow] = ()
+    returns: Sequence[ReturnRow] = ()
+    return_refunds: Sequence[ReturnRefundRow] = ()
+    return_facts: Sequence[ReturnFactRow] = ()
     disputes: Sequence[DisputeRow] = ()
     """Ours."""
     provider_disputes: Sequence[DisputeRow] = ()

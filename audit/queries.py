@@ -22,7 +22,8 @@ from orders o, lateral (
            sum((l->'amounts'->>'items')::bigint) as items, sum((l->'amounts'->>'discount')::bigint) as discount,
            sum((l->'amounts'->>'shipping')::bigint) as shipping, sum((l->'amounts'->>'tax')::bigint) as tax,
            sum((l->'amounts'->>'items')::bigint - (l->'amounts'->>'discount')::bigint + (l->'amounts'->>'shipping')::bigint
-               + case when (l->'amounts'->>'tax_included')::boolean then 0 else (l->'amounts'->>'tax')::bigint end) as paid,
+               + case when (l->'amounts'->>'tax_included')::boolean then 0 else (l->'amounts'->>'tax')::bigint end
+               - coalesce((l->'amounts'->>'credit')::bigint, 0)) as paid,
            string_agg((l->>'product_id') || ' x ' || (l->>'quantity'), ', ' order by (l->>'product_id') collate "C") as lines
     from jsonb_array_elements(o.lines) as l
 ) as line
@@ -100,6 +101,23 @@ select p.provider_reference, m.provider_id, m.state, m.amount_minor, m.currency,
        coalesce(m.settled_at, m.accepted_at, m.asked_at), split_part(m.key, ':', 1), m.failure
 from movements m join payments p using (payment_id) where m.kind = 'refund'
 """
+RETURNS = """
+select r.order_id, r.number, r.kind, r.status, r.currency, (r.settlement->'value'->>'amount')::numeric, r.refunded_minor,
+       (o.replaces->>'order_id')::uuid, r.updated_at
+from returns r join orders o using (order_id)
+"""
+RETURN_REFUNDS = """
+select p.order_id, split_part(tried.key, ':', 1), sum(tried.told)::bigint, sum(tried.moved)::bigint
+from payments p join (
+    select payment_id, split_part(key, ':', 1) as key,
+           coalesce(sum(amount_minor) filter (where state = 'SUCCEEDED' or (state = 'PENDING' and accepted_at is not null)), 0)
+               as moved,
+           coalesce(max(amount_minor) filter (where movement_id in (select movement_id from ledger_entries)), 0) as told
+    from movements where kind = 'refund' and key like 'return-%' group by 1, 2
+) as tried using (payment_id)
+group by 1, 2
+"""
+RETURN_FACTS = "select order_id, number, currency, refunded_minor from returns"
 DISPUTES = """
 select p.provider_reference, d.provider_id, d.state, d.amount_minor, d.currency, coalesce(d.closed_at, d.opened_at)
 from disputes d join payments p using (payment_id)
@@ -207,8 +225,8 @@ with fact as (
     from products_by_day group by currency
 )
 select v.kept_in, v.what, currency, coalesce(v.kept, 0)::bigint, coalesce(v.of_facts, 0)::bigint
-from fact full join back using (currency) full join sold using (currency) full join day using (currency) full join customer using (currency)
-     full join product using (currency),
+from fact full join back using (currency) full join sold using (currency) full join day using (currency)
+     full join customer using (currency) full join product using (currency),
 lateral (values
     ('sales_by_day', 'orders placed', day.placed, fact.placed),
     ('sales_by_day', 'orders confirmed', day.confirmed, fact.confirmed),
