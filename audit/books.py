@@ -31,6 +31,7 @@ from contracts.events import (
     ReturnApproved,
     ReturnCompleted,
     ReturnExpired,
+    ReturnLabelUpdated,
     ReturnReceived,
     ReturnRejected,
     ReturnReminded,
@@ -79,7 +80,7 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
     Source.ORDER: frozenset(
         {
             *(CustomerForgotten, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated),
-            *(BackorderFilled, BackorderDelayed),
+            *(BackorderFilled, BackorderDelayed, ReturnLabelUpdated),
         }
     ),
     Source.PAYMENT: frozenset({OrderForgotten}),
@@ -169,6 +170,27 @@ def _price_of(line: OrderLine, part: ParcelLine) -> int:
     if line.amounts is None:
         return (line.unit_price * part.quantity).minor
     return line.amounts.of(line.quantity, part.first, part.quantity).total
+
+
+class ReturnRow(NamedTuple):
+    """A return, as its record in the order service has it."""
+
+    order_id: UUID
+    number: int
+    """Of the order's returns."""
+    kind: str
+    status: str
+    tracking_number: str | None
+    """Of its label."""
+    came: str | None
+    """What came back, as `ReceivedRow.lines` has it; None: nothing."""
+    updated_at: datetime
+    currency: str = "USD"
+    value: Decimal | None = None
+    """What it came to; None as long as that is not certain."""
+    refunded_minor: int = 0
+    credit_order_id: UUID | None = None
+    """Whose payments hold the credit that its order was paid with."""
 
 
 class ForgottenRow(NamedTuple):
@@ -343,7 +365,13 @@ class StockRow(NamedTuple):
     shipped: int
     """All that ever left, also what came back."""
     restocked: int
-    """What had left and is on the shelf again."""
+    """What had left and is on the shelf again, whole parcels."""
+    returned: int = 0
+    """What is on the shelf again by returns."""
+    damaged: int = 0
+    """What came back by returns, and is not."""
+    written_off: int = 0
+    """What was written off, by the movements."""
 
 
 class ReservationRow(NamedTuple):
@@ -356,6 +384,27 @@ class ReservationRow(NamedTuple):
     lines: str | None
     plan: int | None = None
     """The first of the parcels that were planned together with it."""
+
+
+class ReceivedRow(NamedTuple):
+    """What inventory received by a return."""
+
+    order_id: UUID
+    number: int
+    lines: str | None
+    """`product: good + damaged`, sorted; None: nothing."""
+    received_at: datetime
+
+
+class BackRow(NamedTuple):
+    """A product of an order of which some came back by returns."""
+
+    order_id: UUID
+    product_id: str
+    shipped: int
+    """What left, without parcels that came back whole."""
+    back: int
+    """What came back by returns, good and damaged."""
 
 
 class WaitingRow(NamedTuple):
@@ -374,13 +423,14 @@ class ShipmentRow(NamedTuple):
 
     order_id: UUID
     parcel: int
+    """Of one in which a return comes back: the number of the return."""
     status: str
     asked: str
     tracking_number: str | None
     is_tombstone: bool
     created_at: datetime
     names_person: bool = True
-    """Whether it says where it went."""
+    """Whether it says where it went, or was fetched."""
 
 
 class ParcelRow(NamedTuple):
@@ -469,22 +519,6 @@ class DeadLetterRow(NamedTuple):
     parked_at: datetime
 
 
-class ReturnRow(NamedTuple):
-    """A return or claim, as the order service has it."""
-
-    order_id: UUID
-    number: int
-    kind: str
-    status: str
-    currency: str
-    value: Decimal | None
-    """What it came to; None as long as that is not certain."""
-    refunded_minor: int
-    credit_order_id: UUID | None
-    """Whose payments hold the credit that its order was paid with."""
-    updated_at: datetime
-
-
 class ReturnRefundRow(NamedTuple):
     """What went back of an order's payments under one key of a return, in minor units."""
 
@@ -549,7 +583,6 @@ class Books:
     refunds: Sequence[RefundRow] = ()
     """Ours."""
     provider_refunds: Sequence[RefundRow] = ()
-    returns: Sequence[ReturnRow] = ()
     return_refunds: Sequence[ReturnRefundRow] = ()
     return_facts: Sequence[ReturnFactRow] = ()
     disputes: Sequence[DisputeRow] = ()
@@ -559,7 +592,13 @@ class Books:
     stock: Sequence[StockRow] = ()
     reservations: Sequence[ReservationRow] = ()
     waiting: Sequence[WaitingRow] = ()
+    returns: Sequence[ReturnRow] = ()
+    received: Sequence[ReceivedRow] = ()
+    back: Sequence[BackRow] = ()
     shipments: Sequence[ShipmentRow] = ()
+    """Those that go to customers."""
+    labels: Sequence[ShipmentRow] = ()
+    """Those in which returns come back."""
     parcels: Sequence[ParcelRow] = ()
     notifications: Sequence[NotificationRow] = ()
     mails: Sequence[MailRow] = ()

@@ -28,6 +28,17 @@ from orders o, lateral (
     from jsonb_array_elements(o.lines) as l
 ) as line
 """
+RETURNS = """
+select r.order_id, r.number, r.kind, r.status, r.tracking_number, units.lines, r.updated_at, r.currency,
+       (r.settlement->'value'->>'amount')::numeric, r.refunded_minor, (o.replaces->>'order_id')::uuid
+from returns r join orders o using (order_id) left join lateral (
+    select string_agg(product_id || ': ' || good || ' + ' || damaged, ', ' order by product_id collate "C") as lines
+    from (select u->'line'->>'product_id' as product_id,
+                 coalesce(sum((u->'line'->>'quantity')::int) filter (where u->>'condition' = 'good'), 0) as good,
+                 coalesce(sum((u->'line'->>'quantity')::int) filter (where u->>'condition' = 'damaged'), 0) as damaged
+          from jsonb_array_elements(r.came) as u group by 1) as unit
+) as units on true
+"""
 KEYS_TO_DESTROY = """
 select customer_id, forget_requested_at, wrapped is not null, forgotten_at is not null from customer_keys
 where forget_requested_at is not null
@@ -101,11 +112,6 @@ select p.provider_reference, m.provider_id, m.state, m.amount_minor, m.currency,
        coalesce(m.settled_at, m.accepted_at, m.asked_at), split_part(m.key, ':', 1), m.failure
 from movements m join payments p using (payment_id) where m.kind = 'refund'
 """
-RETURNS = """
-select r.order_id, r.number, r.kind, r.status, r.currency, (r.settlement->'value'->>'amount')::numeric, r.refunded_minor,
-       (o.replaces->>'order_id')::uuid, r.updated_at
-from returns r join orders o using (order_id)
-"""
 RETURN_REFUNDS = """
 select p.order_id, split_part(tried.key, ':', 1), sum(tried.told)::bigint, sum(tried.moved)::bigint
 from payments p join (
@@ -128,7 +134,8 @@ with movement as (
     select warehouse_id, product_id, sum(change) as moved,
            coalesce(sum(change) filter (where kind = 'RECEIPT'), 0) as received,
            coalesce(sum(change) filter (where kind in ('ADJUSTMENT', 'COUNT')), 0) as corrected,
-           coalesce(sum(change) filter (where kind = 'TRANSFER'), 0) as transferred
+           coalesce(sum(change) filter (where kind = 'TRANSFER'), 0) as transferred,
+           coalesce(-sum(change) filter (where kind = 'WRITE_OFF'), 0) as written_off
     from stock_movements group by warehouse_id, product_id
 ), reserved as (
     select r.warehouse_id, l->>'product_id' as product_id,
@@ -137,11 +144,18 @@ with movement as (
            coalesce(sum((l->>'quantity')::bigint) filter (where r.status = 'RESTOCKED'), 0) as restocked
     from reservations r, jsonb_array_elements(r.lines) as l
     where r.status in ('RESERVED', 'SHIPPED', 'RESTOCKED') group by 1, 2
+), back as (
+    select r.warehouse_id, l->>'product_id' as product_id,
+           sum((l->>'good')::bigint) as good, sum((l->>'damaged')::bigint) as damaged
+    from received_returns r, jsonb_array_elements(r.lines) as l group by 1, 2
+    having sum((l->>'good')::bigint + (l->>'damaged')::bigint) > 0
 )
 select warehouse_id, product_id, s.on_hand, s.reserved, coalesce(m.moved, 0)::bigint, coalesce(m.received, 0)::bigint,
        coalesce(m.corrected, 0)::bigint, coalesce(m.transferred, 0)::bigint,
-       coalesce(r.promised, 0)::bigint, coalesce(r.shipped, 0)::bigint, coalesce(r.restocked, 0)::bigint
+       coalesce(r.promised, 0)::bigint, coalesce(r.shipped, 0)::bigint, coalesce(r.restocked, 0)::bigint,
+       coalesce(b.good, 0)::bigint, coalesce(b.damaged, 0)::bigint, coalesce(m.written_off, 0)::bigint
 from stock s full join movement m using (warehouse_id, product_id) full join reserved r using (warehouse_id, product_id)
+     full join back b using (warehouse_id, product_id)
 """
 RESERVATIONS = """
 select r.order_id, r.parcel, r.status, r.created_at, line.lines, r.plan
@@ -149,6 +163,26 @@ from reservations r, lateral (
     select string_agg((l->>'product_id') || ' x ' || (l->>'quantity'), ', ' order by (l->>'product_id') collate "C") as lines
     from jsonb_array_elements(r.lines) as l
 ) as line
+"""
+RECEIVED = """
+select r.order_id, r.number, units.lines, r.received_at
+from received_returns r left join lateral (
+    select string_agg(product_id || ': ' || good || ' + ' || damaged, ', ' order by product_id collate "C") as lines
+    from (select l->>'product_id' as product_id, sum((l->>'good')::int) as good, sum((l->>'damaged')::int) as damaged
+          from jsonb_array_elements(r.lines) as l group by 1) as unit
+    where good + damaged > 0
+) as units on true
+"""
+BACK = """
+with back as (
+    select r.order_id, l->>'product_id' as product_id, sum((l->>'good')::bigint + (l->>'damaged')::bigint) as units
+    from received_returns r, jsonb_array_elements(r.lines) as l group by 1, 2
+)
+select b.order_id, b.product_id, coalesce((
+    select sum((l->>'quantity')::bigint) from reservations r, jsonb_array_elements(r.lines) as l
+    where r.order_id = b.order_id and r.status = 'SHIPPED' and l->>'product_id' = b.product_id
+), 0)::bigint, b.units::bigint
+from back b
 """
 WAITING = """
 select r.order_id, r.parcel, there.warehouse_id, greatest(there.arrived_at, r.created_at)
@@ -171,7 +205,14 @@ select order_id, parcel, status, asked, tracking_number, customer_id is null, cr
        coalesce(ship_to->>'name' <> '(forgotten)' or ship_to->>'line1' <> '(forgotten)' or ship_to->>'line2' is not null
                 or ship_to->>'postal_code' <> '(forgotten)' or ship_to->>'city' <> '(forgotten)', false)
        or refusal_detail is not null
-from shipments
+from shipments where direction = 'outbound'
+"""
+LABELS = """
+select order_id, parcel, status, asked, tracking_number, customer_id is null, created_at,
+       coalesce(ship_from->>'name' <> '(forgotten)' or ship_from->>'line1' <> '(forgotten)' or ship_from->>'line2' is not null
+                or ship_from->>'postal_code' <> '(forgotten)' or ship_from->>'city' <> '(forgotten)', false)
+       or refusal_detail is not null
+from shipments where direction = 'inbound'
 """
 NOTIFICATIONS = "select notification_id, order_id, kind, status, created_at, sent_at from notifications"
 EVENTS = """

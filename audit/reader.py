@@ -27,6 +27,7 @@ from audit import queries
 from audit.books import (
     LISTENERS,
     NO_RESULT,
+    BackRow,
     Books,
     ChargeRow,
     DeadLetterRow,
@@ -44,6 +45,7 @@ from audit.books import (
     ParcelRow,
     PaymentRow,
     PriceRow,
+    ReceivedRow,
     RedemptionRow,
     RefundRow,
     ReservationRow,
@@ -173,12 +175,15 @@ class Reader:
         async with self._snapshot(Source.INVENTORY) as database:
             books.stock = await _rows(database, StockRow._make, queries.STOCK)
             books.reservations = await _rows(database, ReservationRow._make, queries.RESERVATIONS)
+            books.received = await _rows(database, ReceivedRow._make, queries.RECEIVED)
+            books.back = await _rows(database, BackRow._make, queries.BACK)
             books.waiting = await _rows(database, WaitingRow._make, queries.WAITING)
             await self._read_outbox(database, Source.INVENTORY, books)
 
     async def _read_shipping(self, books: Books) -> None:
         async with self._snapshot(Source.SHIPPING) as database:
             books.shipments = await _rows(database, ShipmentRow._make, queries.SHIPMENTS)
+            books.labels = await _rows(database, ShipmentRow._make, queries.LABELS)
             await self._read_outbox(database, Source.SHIPPING, books)
 
     async def _read_notification(self, books: Books) -> None:

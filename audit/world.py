@@ -20,12 +20,13 @@ from audit.books import (
     ParcelRow,
     PaymentRow,
     ReservationRow,
+    ReturnRow,
     ShipmentRow,
     Source,
     WorkflowRow,
 )
 from audit.verdict import InFlight
-from contracts.ids import parcel_reference, payment_reference
+from contracts.ids import parcel_reference, payment_reference, return_reference
 from contracts.inventory import ReservationStatus
 from contracts.orders import FINAL_STATUSES, OrderStatus
 from contracts.parcels import OrderParcel, ParcelStatus, Trouble
@@ -60,6 +61,8 @@ NEWS: Mapping[str, frozenset[str]] = {
 carrier it has not heard yet."""
 _EARLY_RETURN = frozenset({ReturnStatus.REQUESTED, ReturnStatus.APPROVED})
 """Its goods have not come."""
+Returned = tuple[UUID, int]
+"""An order, and the number of one of its returns."""
 _NO_PARCEL = (UUID(int=0), 0)
 Row = TypeVar("Row")
 ParcelOfOrder = TypeVar("ParcelOfOrder", ReservationRow, ShipmentRow)
@@ -93,6 +96,13 @@ class World:
         for row in sorted(books.parcels, key=lambda row: parcel_of(row.reference) or _NO_PARCEL):
             if (parcel := parcel_of(row.reference)) is not None:
                 self.carried[parcel[0]][parcel[1]] = row
+        self.returns: dict[Returned, ReturnRow] = {(row.order_id, row.number): row for row in books.returns}
+        self.labels_of: dict[UUID, list[ShipmentRow]] = _by(books.labels, lambda row: row.order_id)
+        self.labels: dict[Returned, ShipmentRow] = {(row.order_id, row.parcel): row for row in books.labels}
+        self.carried_back: dict[Returned, ParcelRow] = {
+            key: row for row in books.parcels if (key := return_of(row.reference)) is not None
+        }
+        """At the carrier."""
         self.unstarted = {order.order_id for order in books.orders if self._is_unstarted(order)}
         """Accepted, and their saga has not been started."""
         self.lost: dict[UUID, str] = {
@@ -261,6 +271,15 @@ def parcel_of(reference: str) -> tuple[UUID, int] | None:
     if order_id is None or not (number.isascii() and number.isdigit()):
         return None
     return (order_id, int(number)) if parcel_reference(order_id, int(number)) == reference else None
+
+
+@lru_cache(maxsize=100_000)
+def return_of(reference: str) -> Returned | None:
+    """The order and the number of the return that a reference at the carrier belongs to; None if it is none of ours."""
+    order_id, word, number = uuid_of(reference[:36]), reference[36:44], reference[44:]
+    if order_id is None or word != "-return-" or not (number.isascii() and number.isdigit()):
+        return None
+    return (order_id, int(number)) if return_reference(order_id, int(number)) == reference else None
 
 
 def uuid_of(text: str) -> UUID | None:

@@ -521,7 +521,8 @@ class ShipmentReturned(_ShipmentEvent):
 
 
 class ReturnLabelUpdated(_OrderEvent):
-    """What the carrier reported of the parcel in which a return comes back; DELIVERED: at the warehouse."""
+    """Where the parcel is in which a return comes back. BOOKED: its label is there; CANCELLED: that was called off; all others
+    are the carrier's words, DELIVERED among them: it is at the warehouse."""
 
     topic = SHIPPING
     number: int

@@ -35,12 +35,13 @@ class ReservationStatus(StrEnum):
 
 
 class MovementKind(StrEnum):
-    """Why what is on hand changed: goods arrived from a supplier, left for a customer, came back from one; were found, lost or
-    damaged; were counted; went from one warehouse to another."""
+    """Why what is on hand changed: goods arrived from a supplier, left for a customer, came back from one, and were written off
+    because they came back damaged; were found, lost or damaged; were counted; went from one warehouse to another."""
 
     RECEIPT = "RECEIPT"
     SHIPMENT = "SHIPMENT"
     RETURN = "RETURN"
+    WRITE_OFF = "WRITE_OFF"
     ADJUSTMENT = "ADJUSTMENT"
     COUNT = "COUNT"
     TRANSFER = "TRANSFER"
@@ -106,7 +107,8 @@ class ShipInventory(Command):
 
 
 class RestockInventory(Command):
-    """What was shipped has come back whole: put it on the shelf again. Refusals: not_found, conflict (it was not shipped)."""
+    """What was shipped has come back whole: put it on the shelf again. Refusals: not_found, conflict (it was not shipped, or some
+    of it has come back by a return)."""
 
     order_id: UUID
     parcel: ParcelNumber = 1

@@ -27,6 +27,15 @@ class ShipmentStatus(StrEnum):
     REFUSED = "REFUSED"
 
 
+class Direction(StrEnum):
+    """Which way a parcel travels."""
+
+    OUTBOUND = "outbound"
+    """From a warehouse to a customer."""
+    INBOUND = "inbound"
+    """From a customer to a warehouse: a return comes back in it."""
+
+
 class CreateShipment(Command):
     """Book a parcel with the carrier. Idempotent by order and parcel. Refusals: address_undeliverable, parcel_too_heavy,
     shipment_cancelled (the undo came first)."""

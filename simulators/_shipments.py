@@ -29,13 +29,20 @@ CREATE TABLE IF NOT EXISTS shipments (
 );
 CREATE INDEX IF NOT EXISTS shipments_under_way ON shipments (picked_up_at)
     WHERE status IN ('picked_up', 'in_transit');
+CREATE TABLE IF NOT EXISTS returns (
+    reference TEXT PRIMARY KEY,
+    depot TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS attempts (
     reference TEXT PRIMARY KEY,
     received INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
 
-ROWS = "SELECT s.*, COALESCE(a.received, 0) AS attempts FROM shipments s LEFT JOIN attempts a USING (reference)"
+ROWS = (
+    "SELECT s.*, COALESCE(a.received, 0) AS attempts, r.depot FROM shipments s"
+    " LEFT JOIN attempts a USING (reference) LEFT JOIN returns r USING (reference)"
+)
 
 UNDER_WAY = frozenset({"picked_up", "in_transit"})
 COMES_FROM = {
@@ -45,6 +52,8 @@ COMES_FROM = {
     "returned": UNDER_WAY | {"lost"},
 }
 """Where a parcel must be to get to each status that the carrier reports. A lost one may turn up."""
+HANDED_IN = "picked_up"
+"""What a parcel that comes back is when its customer has handed it in. All others we are asked to pick up."""
 
 HEAVIEST_GRAMS = 150_000
 PRICES = {"economy": 390, "standard": 490, "express": 1_290}
@@ -61,6 +70,8 @@ class Booking:
     postal_code: str
     city: str
     weight_grams: int
+    depot: str | None = None
+    """Where it comes back to; None: it goes to the address."""
 
     def cost(self) -> int:
         return PRICES.get(self.service, PRICES["standard"]) + PRICE_PER_KILOGRAM * (self.weight_grams // 1000)
@@ -105,6 +116,8 @@ class Shipments:
                 now_text(),
             ),
         )
+        if booking.depot is not None:
+            self._ledger.execute("INSERT INTO returns VALUES (?, ?)", (booking.reference, booking.depot))
         return self.get(booking.reference)
 
     def cancel(self, reference: str) -> sqlite3.Row:
@@ -141,19 +154,23 @@ class Shipments:
         with transaction(self._ledger) as ledger:
             for reference in references:
                 row = self._find(reference)
-                if row is None or row["status"] not in COMES_FROM[to]:
+                if row is None or not _may_become(row, to):
                     kept[reference] = row["status"] if row else "unknown"
                     continue
-                ledger.execute("UPDATE shipments SET status = ? WHERE reference = ?", (to, reference))
+                ledger.execute(
+                    "UPDATE shipments SET status = ?, picked_up_at = COALESCE(picked_up_at, ?) WHERE reference = ?",
+                    (to, now_text(), reference),
+                )
                 self._announce(self.get(reference))
                 moved.append(reference)
         return moved, kept
 
     def under_way(self, to: str) -> list[str]:
-        """Parcels that may get to a status. Lost ones are not under way: each turns up only if it is named."""
+        """Parcels that may get to a status. Lost ones are not under way: each turns up only if it is named, as each that comes
+        back is handed in only if it is."""
         found = self._ledger.execute(
             "SELECT reference FROM shipments WHERE status IN (SELECT value FROM json_each(?)) ORDER BY seq",
-            (json.dumps(sorted(COMES_FROM[to] & UNDER_WAY)),),
+            (json.dumps(sorted(COMES_FROM.get(to, frozenset()) & UNDER_WAY)),),
         )
         return [row["reference"] for row in found]
 
@@ -192,9 +209,17 @@ class Shipments:
         return {"references": sum(counted.values()), "by_status": counted, "attempts": attempts}
 
 
+def _may_become(row: sqlite3.Row, to: str) -> bool:
+    if to == HANDED_IN:
+        return row["status"] == "booked" and row["depot"] is not None
+    return row["status"] in COMES_FROM[to]
+
+
 def refusal_of(booking: Booking) -> Refused | None:
     if booking.postal_code.startswith("00000") or booking.city.casefold() == "nowhere":
         return Refused(422, "address_undeliverable", "No parcel gets to that address.")
+    if booking.depot is not None and booking.depot.casefold() == "nowhere":
+        return Refused(422, "depot_unknown", "There is no such depot.")
     if booking.weight_grams > HEAVIEST_GRAMS:
         return Refused(422, "parcel_too_heavy", f"At most {HEAVIEST_GRAMS} grams.")
     return None

@@ -5,9 +5,13 @@
 | postal code starting `00000` | 422 `address_undeliverable`                                           |
 | city `Nowhere`               | 422 `address_undeliverable`                                           |
 | weight above 150,000 grams   | 422 `parcel_too_heavy`                                                |
+| depot `nowhere`              | 422 `depot_unknown`                                                   |
 | city `Flakytown`             | 503 to the first three bookings of a reference, booked at the fourth  |
 | city `Lostville`             | booked, then the connection drops without a reply; repeated: answered |
 | city `Slowville`             | booked, then answered after fault switch `slow_ms`; repeated: at once |
+
+A parcel goes to an address, `to`; or it comes back: it is fetched at an address, `from`, and goes to one of the shop's places,
+`depot`. Postal code and city are those of the address that is given.
 
 A `reference` names one parcel for ever:
 
@@ -21,7 +25,8 @@ A `reference` names one parcel for ever:
 A refused booking leaves nothing behind, so it may come again with a better address.
 
 `POST /_control/advance` with `to` (in_transit, delivered, lost or returned) moves the parcels of `references`, or, with
-`all`, every one that is under way; each with its webhook. A lost parcel turns up only if its reference is named.
+`all`, every one that is under way; each with its webhook. A lost parcel turns up only if its reference is named. With
+picked_up, customers hand in the parcels of `references` that come back: the shop does not ask for that, and hears of it.
 
 Environment: PORT, SIMULATOR_DATA_DIR, CARRIER_API_KEY, HOST (127.0.0.1), CARRIER_CURRENCY (EUR).
 CARRIER_WEBHOOK_URL, CARRIER_WEBHOOK_SECRET: where the shop hears of progress; without a URL nothing is sent.
@@ -50,7 +55,7 @@ from simulators._ledger import open_ledger
 from simulators._refusals import LostReply, Refused, Unavailable
 from simulators._requests import LARGEST_BODY, Body, page, path_reference, read_body
 from simulators._service import Simulator, data_directory, required, serve
-from simulators._shipments import COMES_FROM, Booking, Shipments
+from simulators._shipments import COMES_FROM, HANDED_IN, Booking, Shipments
 from simulators._webhooks import WebhookQueue, WebhookSender, WebhookTarget
 
 SIGNATURE = "X-Carrier-Signature"
@@ -126,8 +131,8 @@ class Carrier:
     async def advance(self, request: Request) -> JSONResponse:
         body = await read_body(request, largest=20 * LARGEST_BODY)
         to = body.text("to")
-        if to not in COMES_FROM:
-            raise Refused(422, "invalid_request", f"to: must be one of {', '.join(COMES_FROM)}")
+        if to not in COMES_FROM and to != HANDED_IN:
+            raise Refused(422, "invalid_request", f"to: must be one of {', '.join((*COMES_FROM, HANDED_IN))}")
         everything = body.flag("all", default=False)
         references = self._shipments.under_way(to) if everything else body.texts("references", most=10_000)
         moved, kept = self._shipments.advance(references, to)
@@ -147,6 +152,7 @@ class Carrier:
             "status",
             "service",
             "weight_grams",
+            "depot",
             "created_at",
             "attempts",
         )
@@ -159,16 +165,19 @@ class Carrier:
 
 
 def booking(body: Body) -> Booking:
-    to = body.part("to")
-    lines = [to.text("name"), to.text("line1"), to.optional_text("line2")]
-    place = [to.optional_text("region"), to.text("postal_code", 20), to.text("city"), to.text("country", 2)]
+    depot = body.optional_text("depot", 50) or None
+    address = body.part("from" if depot else "to")
+    lines = [address.text("name"), address.text("line1"), address.optional_text("line2")]
+    place = [address.optional_text("region"), address.text("postal_code", 20), address.text("city"), address.text("country", 2)]
+    written = [*lines, " ".join(filter(None, place))]
     body.optional_text("from_postal_code", 20)  # accepted, but every tariff is flat
     return Booking(
         reference=body.reference(),
         service=body.text("service", 50),
-        label="\n".join(filter(None, [*lines, " ".join(filter(None, place))])),
-        postal_code=to.text("postal_code", 20),
-        city=to.text("city"),
+        label="\n".join(filter(None, [f"RETURN to {depot}, from", *written] if depot else written)),
+        postal_code=address.text("postal_code", 20),
+        city=address.text("city"),
+        depot=depot,
         weight_grams=body.integer("weight_grams", 1, 10_000_000),
     )
 

@@ -46,7 +46,8 @@ def forgotten_parcels_are_blank(world: World, check: Check) -> None:
     for customer, order in _ended(world):
         if str(order.order_id) in told_later or (order.names_person and _is_under_way(world, customer, order)):
             continue
-        named = [str(row.parcel) for row in world.shipments.get(order.order_id, ()) if row.names_person]
+        ours = (*world.shipments.get(order.order_id, ()), *world.labels_of.get(order.order_id, ()))
+        named = [row.tracking_number or f"parcel {row.parcel}" for row in ours if row.names_person]
         check.equal(order.order_id, "parcels that say where they went", "none", _listed(named), order.order_id)
 
 

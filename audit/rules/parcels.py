@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 
 from audit.books import OrderRow, ParcelRow, Source
 from audit.rule import rule
-from audit.verdict import Check
-from audit.world import BEFORE_DISPATCH, NEVER_WENT, World, by_trouble, parcel_of
+from audit.verdict import Check, InFlight
+from audit.world import BEFORE_DISPATCH, NEVER_WENT, World, by_trouble, parcel_of, return_of
 from contracts.orders import OrderStatus
 from contracts.parcels import ParcelStatus, Trouble
+from contracts.returns import FINAL_RETURN_STATUSES, ReturnStatus
 from contracts.shipments import ShipmentStatus
 
 _S, _T, _D, _P = OrderStatus, Trouble, ShipmentStatus, ParcelStatus
@@ -110,10 +111,53 @@ def parcels_agree(world: World, check: Check) -> None:
             check.fails(order_id, "tracking number", carried.tracking_number, str(shipment.tracking_number), order_id)
     for row in world.books.parcels:
         parcel = parcel_of(row.reference)
-        if parcel not in ours:
+        if parcel not in ours and return_of(row.reference) is None:
             check.compared += 1
             if not world.is_fresh(row.created_at):
                 check.fails(row.reference, "our shipment", row.status, "none", parcel[0] if parcel else None)
+
+
+@rule("A return that has ended has no parcel that may still be sent", Source.ORDER, Source.SHIPPING)
+def label_fits(world: World, check: Check) -> None:
+    for key, label in world.labels.items():
+        row = world.returns.get(key)
+        if row is None:
+            check.compared += 1
+            if not world.is_fresh(label.created_at):
+                check.fails(f"return {key[1]} of {key[0]}", "return of this label", label.status, "none", label.order_id)
+            continue
+        if world.is_fresh(row.updated_at):
+            continue
+        name = f"return {row.number} of {row.order_id}"
+        if row.status in FINAL_RETURN_STATUSES:
+            check.compared += 1
+            if label.status in BEFORE_DISPATCH:
+                check.fails(name, f"{row.status}: label", "not live", label.status, row.order_id)
+        if row.status == ReturnStatus.CANCELLED:
+            check.among(name, "CANCELLED: label", (*NEVER_WENT, ShipmentStatus.RETURNED), label.status, row.order_id)
+        if row.tracking_number is not None:
+            check.equal(name, "tracking number", row.tracking_number, label.tracking_number, row.order_id)
+
+
+@rule("A return's parcel is the carrier's", Source.SHIPPING, Source.CARRIER)
+def labels_agree(world: World, check: Check) -> None:
+    for key, label in world.labels.items():
+        carried = world.carried_back.get(key)
+        status = carried.status if carried else None
+        name = f"return {key[1]} of {key[0]}"
+        if status in CARRIER_AHEAD.get(label.status, frozenset()) or label.asked != "nothing":
+            check.in_flight.append(InFlight(name, "news of its parcel is under way", label.created_at, label.order_id))
+            continue
+        allowed: frozenset[str | None] = SAME_PARCEL.get(label.status, frozenset())
+        if label.is_tombstone:
+            allowed |= {None}
+        check.among(name, f"our label is {label.status}; the carrier's", allowed, status, label.order_id)
+        if carried and carried.tracking_number and label.tracking_number not in (None, carried.tracking_number):
+            check.fails(name, "tracking number", carried.tracking_number, str(label.tracking_number), label.order_id)
+    for key, row in world.carried_back.items():
+        check.compared += 1
+        if key not in world.labels and not world.is_fresh(row.created_at):
+            check.fails(row.reference, "our label", row.status, "none", key[0])
 
 
 def _fits(

@@ -9,7 +9,7 @@ from audit.books import NO_RESULT, OrderRow, Source
 from audit.rule import rule
 from audit.rules.words import at, money
 from audit.verdict import Check
-from audit.world import ALIVE, COMPLETED, RUNNING, START_GRACE, World, parcel_of
+from audit.world import ALIVE, COMPLETED, RUNNING, START_GRACE, World, parcel_of, return_of
 from contracts.inventory import ReservationStatus
 from contracts.orders import FINAL_STATUSES, NEXT_STATUS, OrderStatus
 from contracts.payments import PaymentStatus
@@ -28,7 +28,7 @@ NEXT = {status.value: following for status, following in NEXT_STATUS.items()}
 def nothing_without_an_order(world: World, check: Check) -> None:
     """Each order is written down before anything is done for it; only one that was placed after the look may be missing."""
     books = world.books
-    carried = ((parcel_of(row.reference), row) for row in books.parcels)
+    carried = ((parcel_of(row.reference) or return_of(row.reference), row) for row in books.parcels)
     tables: list[tuple[str, Iterable[tuple[UUID | None, str, datetime | None]]]] = [
         ("payment", ((row.order_id, row.status, None) for row in books.payments)),
         ("reservation", ((row.order_id, row.status, row.created_at) for row in books.reservations)),

@@ -6,11 +6,12 @@ from datetime import timedelta
 
 from audit.books import OrderRow, ReservationRow, Source
 from audit.rule import rule
-from audit.verdict import Check
-from audit.world import World, by_trouble
+from audit.verdict import Check, InFlight
+from audit.world import Returned, World, by_trouble
 from contracts.inventory import ReservationStatus
 from contracts.orders import OrderStatus
 from contracts.parcels import OrderParcel, ParcelStatus, Trouble
+from contracts.returns import ReturnStatus
 
 _S, _T, _R, _P = OrderStatus, Trouble, ReservationStatus, ParcelStatus
 RESERVATION_OF: Mapping[str, frozenset[str | None]] = {
@@ -46,11 +47,45 @@ def stock_is_its_movements(world: World, check: Check) -> None:
         check.equal(f"{row.warehouse_id}/{row.product_id}", "on hand", row.moved, row.on_hand or 0)
 
 
-@rule("Stock on hand = received - shipped + restocked + corrected + transferred", Source.INVENTORY)
+@rule("Stock on hand = received - shipped + restocked + returned + corrected + transferred", Source.INVENTORY)
 def stock_is_received_less_shipped(world: World, check: Check) -> None:
     for row in world.books.stock:
-        expected = row.received - row.shipped + row.restocked + row.corrected + row.transferred
+        expected = row.received - row.shipped + row.restocked + row.returned + row.corrected + row.transferred
         check.equal(f"{row.warehouse_id}/{row.product_id}", "on hand", expected, row.on_hand or 0)
+
+
+@rule("What came back damaged is written off", Source.INVENTORY)
+def damage_is_written_off(world: World, check: Check) -> None:
+    for row in world.books.stock:
+        check.equal(f"{row.warehouse_id}/{row.product_id}", "written off", row.damaged, row.written_off)
+
+
+@rule("No more comes back by returns than was shipped", Source.INVENTORY)
+def no_more_back_than_shipped(world: World, check: Check) -> None:
+    for row in world.books.back:
+        check.compared += 1
+        if row.back > row.shipped:
+            what = f"{row.product_id}, come back by returns"
+            check.fails(row.order_id, what, f"{row.shipped} at most", str(row.back), row.order_id)
+
+
+@rule("Inventory received what each return says came", Source.ORDER, Source.INVENTORY)
+def returns_were_received(world: World, check: Check) -> None:
+    received = {(row.order_id, row.number): row for row in world.books.received}
+    for key, row in world.returns.items():
+        found = received.pop(key, None)
+        if world.is_fresh(row.updated_at) or (found and world.is_fresh(found.received_at)):
+            continue
+        if found is None and row.status == ReturnStatus.RECEIVED:
+            why = "its goods are to be received"
+            check.in_flight.append(InFlight(_name(key), why, row.updated_at, row.order_id))
+            continue
+        lines = found.lines if found else None
+        check.equal(_name(key), f"{row.status}: received", row.came or "nothing", lines or "nothing", row.order_id)
+    for key, extra in received.items():
+        check.compared += 1
+        if not world.is_fresh(extra.received_at):
+            check.fails(_name(key), "return that was received", "none", extra.lines or "nothing", extra.order_id)
 
 
 @rule("What leaves a warehouse for another arrives there", Source.INVENTORY)
@@ -135,6 +170,10 @@ def _each_fits(check: Check, order: OrderRow, rows: list[ReservationRow]) -> Non
         if row.status in _OPEN:
             what = f"reservation of parcel {number}, of which the order does not know"
             check.fails(order.order_id, what, "not open", row.status, order.order_id)
+
+
+def _name(key: Returned) -> str:
+    return f"return {key[1]} of {key[0]}"
 
 
 def _lines_of(parcel: OrderParcel) -> str:

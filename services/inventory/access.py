@@ -30,6 +30,7 @@ ACCESS = AccessTable(
         "release": _SAGA,
         "ship": _SAGA,
         "restock": _SAGA,
+        "receive_return": _SAGA,
         "split": _SAGA,
         "get_reservation": _SAGA,
     }

@@ -16,6 +16,7 @@ from contracts import inventory as contract
 from contracts.base import ParcelNumber, ProductId, ShortText, WarehouseId
 from contracts.inventory import (
     MovementKind,
+    ReceiveReturn,
     ReleaseInventory,
     ReserveInventory,
     RestockInventory,
@@ -25,7 +26,7 @@ from contracts.inventory import (
 from contracts.paging import Page
 from services.inventory import queries
 from services.inventory.access import ACCESS
-from services.inventory.commands import announcing, reservations, warehousing
+from services.inventory.commands import announcing, reservations, returns, warehousing
 from services.inventory.commands.reservations import Reservations
 from services.inventory.model import ExpectedStatus, Stock
 from services.inventory.schemas import (
@@ -237,7 +238,12 @@ async def ship(db: Db, command: ShipInventory) -> contract.Reservation:
 
 @internal.post("/reservations/restock", summary="The goods have come back")
 async def restock(db: Db, command: RestockInventory) -> contract.Reservation:
-    return await reservations.restock_inventory(db, command)
+    return await returns.restock_inventory(db, command)
+
+
+@internal.post("/inventory/receive-return", summary="Some goods have come back by a return")
+async def receive_return(db: Db, command: ReceiveReturn) -> contract.ReturnReceived:
+    return await returns.receive_return(db, command)
 
 
 @internal.post("/reservations/split", summary="Some of what a parcel was promised goes in a parcel of its own")

@@ -20,6 +20,8 @@ ACCESS = AccessTable(
         "carrier_webhook": Open.PROOF,
         "create": _SAGA,
         "cancel": _SAGA,
+        "create_return_label": _SAGA,
+        "cancel_return_label": _SAGA,
         "get_shipment_of_order": _SAGA,
         "look_up_tariff": _SAGA,
     }

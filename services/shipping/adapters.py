@@ -11,7 +11,7 @@ from contracts.base import Contract
 from contracts.budgets import BREAKER_OPENS_AFTER, BREAKER_S, PROVIDER_CALL_S
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Currency, Money
-from services.shipping.ports import Booking, Parcel
+from services.shipping.ports import Booking, Parcel, ReturnParcel
 
 SHIPMENTS = "/v1/shipments"
 NAME = "carrier"
@@ -21,6 +21,7 @@ _REFUSALS: Mapping[str, Mapping[str, tuple[ErrorCode, str]]] = {
     "book": {
         "address_undeliverable": (ErrorCode.ADDRESS_UNDELIVERABLE, "The carrier does not deliver to this address."),
         "parcel_too_heavy": (ErrorCode.PARCEL_TOO_HEAVY, "The parcel is heavier than the carrier takes."),
+        "depot_unknown": (ErrorCode.WAREHOUSE_UNKNOWN, "The carrier does not go to this warehouse."),
         **_CANCELLED,
     },
     "pickup": _CANCELLED,
@@ -74,13 +75,12 @@ class HttpCarrier:
             NAME, url, http, timeout_s=timeout_s, breaker_threshold=breaker_threshold, breaker_seconds=breaker_seconds
         )
 
-    async def book(self, parcel: Parcel) -> Booking:
+    async def book(self, parcel: Parcel | ReturnParcel) -> Booking:
         body = {
             "reference": parcel.reference,
             "service": parcel.service,
-            "to": parcel.to.model_dump(exclude_none=True),
             "weight_grams": parcel.weight_grams,
-        }
+        } | _way(parcel)
         booked = await self._call("book", SHIPMENTS, body, _Booked)
         return Booking(booked.tracking_number, Money.from_minor(booked.cost.amount, booked.cost.currency))
 
@@ -111,6 +111,13 @@ def _failure(call: str, answer: Answer) -> Refusal | Unavailable:
     if code in _REFUSALS[call]:
         return Refusal(*_REFUSALS[call][code])
     return fault(NAME, answer, f"it refused the request itself, {code}")
+
+
+def _way(parcel: Parcel | ReturnParcel) -> dict[str, Any]:
+    """From where to where it travels; the carrier knows where we send from."""
+    if isinstance(parcel, Parcel):
+        return {"to": parcel.to.model_dump(exclude_none=True)}
+    return {"from": parcel.origin.model_dump(exclude_none=True), "depot": parcel.depot}
 
 
 def _path(reference: str) -> str:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
@@ -16,7 +16,16 @@ from chassis.webhooks import WebhookSecret, verify_signature
 from contracts import shipments as contract
 from contracts.base import ParcelNumber
 from contracts.paging import Page
-from contracts.shipments import CancelShipment, CreateShipment, LookUpTariff, ShipmentStatus, Tariff
+from contracts.shipments import (
+    CancelReturnLabel,
+    CancelShipment,
+    CreateReturnLabel,
+    CreateShipment,
+    Direction,
+    LookUpTariff,
+    ShipmentStatus,
+    Tariff,
+)
 from services.shipping import commands, queries
 from services.shipping.access import ACCESS
 from services.shipping.model.rates import tariff_of
@@ -66,10 +75,15 @@ async def list_shipments(
     caller: Caller,
     order_id: UUID | None = None,
     status: ShipmentStatus | None = None,
+    direction: Annotated[
+        Direction, Query(description="`inbound`: those in which returns come back to a warehouse.")
+    ] = Direction.OUTBOUND,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[ShipmentView]:
-    return await queries.list_shipments(db, caller, order_id=order_id, status=status, cursor=cursor, limit=limit)
+    return await queries.list_shipments(
+        db, caller, direction=direction, order_id=order_id, status=status, cursor=cursor, limit=limit
+    )
 
 
 @public.get("/shipments/{shipment_id}", summary="Get a shipment")
@@ -113,6 +127,16 @@ async def create(db: Db, carrier: TheCarrier, command: CreateShipment) -> contra
 @internal.post("/shipments/cancel", summary="Undo a booking")
 async def cancel(db: Db, carrier: TheCarrier, command: CancelShipment) -> contract.Shipment:
     return await commands.cancel_shipment(db, carrier, command)
+
+
+@internal.post("/shipping/create-return-label", summary="Book the parcel in which a return comes back")
+async def create_return_label(db: Db, carrier: TheCarrier, command: CreateReturnLabel) -> contract.ReturnLabel:
+    return await commands.create_return_label(db, carrier, command)
+
+
+@internal.post("/shipping/cancel-return-label", summary="Undo that booking")
+async def cancel_return_label(db: Db, carrier: TheCarrier, command: CancelReturnLabel) -> contract.ReturnLabel:
+    return await commands.cancel_return_label(db, carrier, command)
 
 
 @internal.post("/shipping/tariff", summary="What parcels to a place cost")

@@ -17,8 +17,7 @@ from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts import shipments as contract
 from contracts.errors import Refusal
 from contracts.events import Event, OrderForgotten
-from contracts.ids import parcel_reference
-from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
+from contracts.shipments import CancelReturnLabel, CancelShipment, CreateReturnLabel, CreateShipment, ShipmentStatus
 from services.shipping.model import Asked, Shipment, TrackingEvent, inbox, outbox, unknown_shipment
 from services.shipping.ports import Carrier, CarrierNews
 
@@ -26,6 +25,8 @@ SETTLE_AFTER = timedelta(seconds=30)
 """What was asked of the carrier this long ago, and has no answer, is asked again: whoever asked has probably died."""
 CARRIER_NEWS = UUID("3b0f2a4e-8a53-5f0e-9a56-5d1c1a7f6f2b")
 """Namespace of the inbox ids of carrier news."""
+_IN_OUR_WORDS = {"PICKED_UP": ShipmentStatus.DISPATCHED}
+"""What the carrier says otherwise. All other words are the same, or its own."""
 log = logger(__name__)
 _OF_REFERENCE = locked(Shipment, col(Shipment.reference) == bindparam("reference"))
 _OF_ORDER = locked(Shipment, col(Shipment.order_id) == bindparam("order"))
@@ -40,30 +41,23 @@ _OVERDUE = locked(
 
 async def create_shipment(database: Database, carrier: Carrier, command: CreateShipment) -> contract.Shipment:
     """Book a parcel of an order. Refusals: address_undeliverable, parcel_too_heavy, shipment_cancelled. Raises Unavailable."""
-    try:
-        shipment = await _to_book(database, command)
-    except AlreadyThere:
-        shipment = await _existing(database, parcel_reference(command.order_id, command.parcel))
-    shipment.require_not_undone()
-    if shipment.status != ShipmentStatus.PENDING:
-        return shipment.reply()
-    try:
-        booking = await carrier.book(shipment.as_booked)
-    except Refusal as refusal:
-        answer = refusal
-        await _change(database, shipment, lambda shipment: shipment.refused(answer))
-        raise
-    shipment = await _change(database, shipment, lambda shipment: shipment.booked(booking))
-    shipment.require_not_undone()
-    return shipment.reply()
+    return (await _create(database, carrier, lambda: Shipment.to_book(command))).reply()
+
+
+async def create_return_label(database: Database, carrier: Carrier, command: CreateReturnLabel) -> contract.ReturnLabel:
+    """Book the parcel in which a return comes back. Refusals: address_undeliverable, parcel_too_heavy, warehouse_unknown,
+    shipment_cancelled. Raises Unavailable."""
+    return (await _create(database, carrier, lambda: Shipment.label_to_book(command))).label_reply()
 
 
 async def cancel_shipment(database: Database, carrier: Carrier, command: CancelShipment) -> contract.Shipment:
     """Undo of create, also of one that has not arrived yet. Refusal: already_dispatched. Raises Unavailable."""
-    shipment = await _ask_to_cancel(database, command)
-    if shipment.asked == Asked.CANCEL:
-        shipment = await _cancel(database, carrier, shipment)
-    return shipment.reply()
+    return (await _call_off(database, carrier, lambda: Shipment.tombstone(command))).reply()
+
+
+async def cancel_return_label(database: Database, carrier: Carrier, command: CancelReturnLabel) -> contract.ReturnLabel:
+    """Undo of create, also of one that has not arrived yet. Refusal: already_dispatched. Raises Unavailable."""
+    return (await _call_off(database, carrier, lambda: Shipment.label_tombstone(command))).label_reply()
 
 
 async def dispatch_shipment(
@@ -97,7 +91,7 @@ async def apply_carrier_news(work: UnitOfWork, news: CarrierNews) -> None:
         return
     if not await inbox.claim(work, [uuid5(CARRIER_NEWS, news.id)]):
         return
-    status = news.status.upper()
+    status = _IN_OUR_WORDS.get(news.status.upper(), news.status.upper())
     events = shipment.reported(status, news.occurred_at, news.tracking_number)
     _publish(work, shipment, events)
     if not events:
@@ -117,15 +111,43 @@ async def settle_asked(database: Database, carrier: Carrier, *, after: timedelta
 
 
 async def forget_order(work: UnitOfWork, event: OrderForgotten) -> None:
-    """Within the consumer's transaction: blank where the parcels of an order went."""
+    """Within the consumer's transaction: blank where the parcels of an order went, and its returns were fetched."""
     for shipment in await work.all(_OF_ORDER, order=event.order_id):
         shipment.forget_person()
 
 
+async def _create(database: Database, carrier: Carrier, wanted: Callable[[], Shipment]) -> Shipment:
+    """Book a parcel, once. `wanted` makes the row. Refusals: what it was refused for, shipment_cancelled. Raises Unavailable."""
+    try:
+        shipment = await _to_book(database, wanted)
+    except AlreadyThere:
+        shipment = await _existing(database, wanted().reference)
+    shipment.require_not_undone()
+    if shipment.status != ShipmentStatus.PENDING:
+        return shipment
+    try:
+        booking = await carrier.book(shipment.as_booked)
+    except Refusal as refusal:
+        answer = refusal
+        await _change(database, shipment, lambda shipment: shipment.refused(answer))
+        raise
+    shipment = await _change(database, shipment, lambda shipment: shipment.booked(booking))
+    shipment.require_not_undone()
+    return shipment
+
+
+async def _call_off(database: Database, carrier: Carrier, tombstone: Callable[[], Shipment]) -> Shipment:
+    """Cancel a parcel, or leave a tombstone of it. Refusal: already_dispatched. Raises Unavailable."""
+    shipment = await _ask_to_cancel(database, tombstone)
+    if shipment.asked == Asked.CANCEL:
+        shipment = await _cancel(database, carrier, shipment)
+    return shipment
+
+
 @transaction
-async def _to_book(work: UnitOfWork, command: CreateShipment) -> Shipment:
+async def _to_book(work: UnitOfWork, wanted: Callable[[], Shipment]) -> Shipment:
     """Raises AlreadyThere."""
-    shipment = Shipment.to_book(command)
+    shipment = wanted()
     work.add(shipment)
     return shipment
 
@@ -136,9 +158,9 @@ async def _existing(work: UnitOfWork, reference: str) -> Shipment:
 
 
 @transaction
-async def _ask_to_cancel(work: UnitOfWork, command: CancelShipment) -> Shipment:
+async def _ask_to_cancel(work: UnitOfWork, tombstone: Callable[[], Shipment]) -> Shipment:
     """Refusal: already_dispatched."""
-    shipment, _ = await work.get_or_add(Shipment.tombstone(command), "reference")
+    shipment, _ = await work.get_or_add(tombstone(), "reference")
     shipment.ask_to_cancel()
     return shipment
 

@@ -19,6 +19,19 @@ class Parcel:
 
 
 @dataclass(frozen=True)
+class ReturnParcel:
+    """What is to be carried back. `reference` as of a Parcel."""
+
+    reference: str
+    service: str
+    origin: Address
+    """Where it is fetched, or who hands it in."""
+    depot: str
+    """The warehouse that it goes to, by the id that the carrier knows it by too."""
+    weight_grams: int
+
+
+@dataclass(frozen=True)
 class Booking:
     """What the carrier made of it."""
 
@@ -46,8 +59,8 @@ class Carrier(Protocol):
     A definite "no" is a Refusal; Unavailable means that nobody knows whether it was done.
     """
 
-    async def book(self, parcel: Parcel) -> Booking:
-        """Refusals: address_undeliverable, parcel_too_heavy, shipment_cancelled."""
+    async def book(self, parcel: Parcel | ReturnParcel) -> Booking:
+        """Refusals: address_undeliverable, parcel_too_heavy, shipment_cancelled; warehouse_unknown of a return."""
 
     async def cancel(self, reference: str) -> None:
         """Also of a reference that it does not know: then it will not book it any more. Refusal: already_dispatched."""

@@ -11,7 +11,7 @@ from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.replica import may_lag
 from contracts import shipments as contract
 from contracts.paging import Page
-from contracts.shipments import ShipmentStatus
+from contracts.shipments import Direction, ShipmentStatus
 from services.shipping.model import Shipment, TrackingEvent, addresses, rates, unknown_shipment
 from services.shipping.schemas import (
     AddressCheckView,
@@ -53,7 +53,9 @@ async def get_shipment(database: Database, caller: Grant, shipment_id: UUID) -> 
 
 async def get_shipment_of_order(database: Database, order_id: UUID, parcel: int = 1) -> contract.Shipment:
     """One of an order's parcels. Refusal: not_found."""
-    query = select(Shipment).where(Shipment.order_id == order_id, Shipment.parcel == parcel)
+    query = select(Shipment).where(
+        Shipment.order_id == order_id, Shipment.direction == Direction.OUTBOUND, Shipment.parcel == parcel
+    )
     async with database.reading() as session:
         shipment = (await session.exec(query)).one_or_none()
     if shipment is None:
@@ -66,13 +68,14 @@ async def list_shipments(
     database: Reader,
     caller: Grant,
     *,
+    direction: Direction,
     order_id: UUID | None,
     status: ShipmentStatus | None,
     cursor: str | None,
     limit: int,
 ) -> Page[ShipmentView]:
-    """Parcels within the caller's reach, newest first."""
-    query = select(Shipment).order_by(col(Shipment.shipment_id).desc()).limit(limit + 1)
+    """Parcels within the caller's reach that travel one way, newest first."""
+    query = select(Shipment).where(Shipment.direction == direction).order_by(col(Shipment.shipment_id).desc()).limit(limit + 1)
     before = decode_cursor(cursor, KeyPart.ID)
     if before:
         query = query.where(col(Shipment.shipment_id) < before[0])
@@ -107,6 +110,7 @@ async def track(database: Reader, caller: Grant, tracking_number: str) -> Tracki
     return TrackingView(
         tracking_number=tracking_number,
         order_id=shipment.order_id,
+        direction=shipment.direction,
         parcel=shipment.parcel,
         shipment_id=shipment.shipment_id,
         status=shipment.status,

@@ -9,7 +9,7 @@ from contracts.address import Address, Line
 from contracts.base import NO_CONTROLS, Command, Contract, Request, Timestamp, WarehouseId
 from contracts.errors import ErrorCode, FieldError
 from contracts.money import Money
-from contracts.shipments import ShipmentStatus
+from contracts.shipments import Direction, ShipmentStatus
 from services.shipping.model.rates import Rate, Zone
 from services.shipping.ports import CarrierNews
 
@@ -102,12 +102,17 @@ class ShipmentView(Contract):
     shipment_id: UUID
     order_id: UUID
     parcel: int
-    """1, and the next number each time the order is sent again."""
+    """1, and the next number each time the order is sent again; of an inbound one the number of the return."""
+    direction: Direction
+    """Whether it goes to the customer, or comes back to a warehouse."""
     customer_id: UUID | None
     warehouse_id: str | None
     status: ShipmentStatus
     tracking_number: str | None
     ship_to: Address | None
+    """Absent of an inbound one: that goes to its warehouse."""
+    ship_from: Address | None
+    """Of an inbound one: where it is fetched."""
     weight_grams: int
     refusal: ErrorCode | None
     """Why it was not taken; only with status REFUSED."""
@@ -122,11 +127,13 @@ class ShipmentView(Contract):
             shipment_id=shipment.shipment_id,
             order_id=shipment.order_id,
             parcel=shipment.parcel,
+            direction=shipment.direction,
             customer_id=shipment.customer_id,
             warehouse_id=shipment.warehouse_id,
             status=shipment.status,
             tracking_number=shipment.tracking_number,
             ship_to=Address.model_validate(shipment.ship_to) if shipment.ship_to else None,
+            ship_from=Address.model_validate(shipment.ship_from) if shipment.ship_from else None,
             weight_grams=shipment.weight_grams,
             refusal=ErrorCode(shipment.refusal_code) if shipment.refusal_code else None,
             carrier_cost=shipment.carrier_cost if for_staff else None,
@@ -152,7 +159,9 @@ class TrackingView(Contract):
 
     tracking_number: str
     order_id: UUID
+    direction: Direction
     parcel: int
+    """Of an inbound one: the number of the return."""
     shipment_id: UUID
     status: ShipmentStatus
     events: list[TrackingEntry]

@@ -1,5 +1,6 @@
 """Stock and what is promised of it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -8,12 +9,14 @@ from uuid import UUID
 
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import (
+    ReceiveReturn,
     ReleaseInventory,
     Reservation,
     ReservationStatus,
     ReservedParcel,
     ReserveInventory,
     RestockInventory,
+    ReturnReceived,
     ShipInventory,
     ShortLine,
     SplitReservation,
@@ -35,11 +38,14 @@ Sent = dict[str, dict[str, int]]
 
 @dataclass
 class Shelf:
-    """One product at one warehouse. `received` and `shipped` add up all that ever came and went; what came back was received."""
+    """One product at one warehouse. `received` and `shipped` add up all that ever came and went."""
 
     received: int = 0
     shipped: int = 0
     restocked: int = 0
+    """Came back, whole parcels or by returns, and is good."""
+    damaged: int = 0
+    """Came back by returns, and was written off."""
     reserved: int = 0
 
     @property
@@ -74,6 +80,8 @@ class Inventory:
         self.shelves: dict[str, dict[str, Shelf]] = {}
         self.promises: dict[Key, Promise] = {}
         """In the order in which they were made, which is the order in which those who wait are filled."""
+        self.returns: dict[Key, ReceiveReturn] = {}
+        """By order and number of the return."""
         self.news: list[tuple[UUID, StockUpdate]] = []
         """What sagas are to be told of parcels that wait, by order."""
 
@@ -207,11 +215,45 @@ class Inventory:
             return self._reply(key)
         if promise.status != ReservationStatus.SHIPPED:
             raise Refusal(ErrorCode.CONFLICT, "Only what was shipped can come back.")
+        self._require_still_out(command.order_id, Counter({line.product_id: line.quantity for line in promise.lines}))
         for shelf, line in self._of(promise):
             shelf.restocked += line.quantity
         promise.status = ReservationStatus.RESTOCKED
         self._fill()
         return self._reply(key)
+
+    def receive_return(self, command: ReceiveReturn) -> ReturnReceived:
+        """Refusals: warehouse_unknown, conflict."""
+        key = (command.order_id, command.number)
+        known = self.returns.get(key, command)
+        if known != command:
+            raise Refusal(ErrorCode.CONFLICT, "Other goods were received by this return before.")
+        if key not in self.returns:
+            if command.warehouse_id not in self.shelves:
+                raise Refusal(ErrorCode.WAREHOUSE_UNKNOWN, f"There is no warehouse {command.warehouse_id}.")
+            self._require_still_out(command.order_id, _units_of(command))
+            self.returns[key] = command
+            for line in command.lines:
+                if line.good or line.damaged:
+                    shelf = self.shelves[command.warehouse_id].setdefault(line.product_id, Shelf())
+                    shelf.restocked += line.good
+                    shelf.damaged += line.damaged
+            self._fill()
+        return ReturnReceived(
+            order_id=command.order_id, number=command.number, warehouse_id=command.warehouse_id, lines=command.lines
+        )
+
+    def _require_still_out(self, order_id: UUID, back: Counter[str]) -> None:
+        """Refusal: conflict."""
+        out: Counter[str] = Counter()
+        for (owner, _), promise in self.promises.items():
+            if owner == order_id and promise.status == ReservationStatus.SHIPPED:
+                out.update({line.product_id: line.quantity for line in promise.lines})
+        for (owner, _), received in self.returns.items():
+            if owner == order_id:
+                out.subtract(_units_of(received))
+        if any(units > out[product_id] for product_id, units in back.items()):
+            raise Refusal(ErrorCode.CONFLICT, "More would have come back than was shipped.")
 
     def _promise(self, key: tuple[UUID, int]) -> Promise:
         promise = self.promises.get(key)
@@ -323,6 +365,14 @@ class Inventory:
             ),
             dropped=promise.dropped,
         )
+
+
+def _units_of(received: ReceiveReturn) -> Counter[str]:
+    """What came back, by product."""
+    units: Counter[str] = Counter()
+    for line in received.lines:
+        units[line.product_id] += line.good + line.damaged
+    return units
 
 
 def _out_of_stock(short: Sequence[ShortLine]) -> Refusal:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from audit.books import (
     LISTENERS,
     PRODUCERS,
+    BackRow,
     Books,
     ChargeRow,
     DiscountUsesRow,
@@ -25,6 +26,7 @@ from audit.books import (
     ParcelRow,
     PaymentRow,
     PriceRow,
+    ReceivedRow,
     RedemptionRow,
     RefundRow,
     ReservationRow,
@@ -53,7 +55,7 @@ from contracts.events import (
     ShipmentLost,
     ShipmentReturned,
 )
-from contracts.ids import order_workflow_id, parcel_reference, payment_reference
+from contracts.ids import order_workflow_id, parcel_reference, payment_reference, return_reference
 from contracts.orders import FINAL_STATUSES, OrderStatus
 from contracts.parcels import Trouble
 
@@ -172,6 +174,24 @@ class Shop:
         )  # fmt: skip
         return order_id
 
+    def come_back(self, order_id: UUID) -> None:
+        """A return of one unit that came back damaged, one that is expected, and one that was cancelled."""
+        back = f"{PLACE[1]}: 0 + 1"
+        self._add("received", ReceivedRow(order_id, 1, back, EARLIER))
+        self._add("return_facts", ReturnFactRow(order_id, 1, "USD", 0))
+        self._add("back", BackRow(order_id, PLACE[1], QUANTITY, 1))
+        ways = (
+            ("COMPLETED", back, "DELIVERED", "delivered"),
+            ("APPROVED", None, "BOOKED", "booked"),
+            ("CANCELLED", None, "CANCELLED", "cancelled"),
+        )
+        for number, (status, came, ours, carried) in enumerate(ways, start=1):
+            tracking = f"RET{number} {order_id.hex}"
+            known = tracking if status != "CANCELLED" else None
+            self._add("returns", ReturnRow(order_id, number, "return", status, known, came, EARLIER))
+            self._add("labels", ShipmentRow(order_id, number, ours, "nothing", tracking, False, EARLIER))
+            self._add("parcels", ParcelRow(return_reference(order_id, number), carried, tracking, EARLIER))
+
     def forget(self) -> None:
         """A customer with an order that was delivered and one that was refused is forgotten."""
         customer = uuid4()
@@ -200,7 +220,7 @@ class Shop:
         self._add("refunds", refund)
         self._add("provider_refunds", refund._replace(state="succeeded", key=""))
         value = Decimal(back) / 100
-        self._add("returns", ReturnRow(order_id, 1, "return", "COMPLETED", "USD", value, back, None, at))
+        self._add("returns", ReturnRow(order_id, 1, "return", "COMPLETED", None, None, at, "USD", value, back))
         self._add("return_refunds", ReturnRefundRow(order_id, "return-1", back, back))
         self._add("return_facts", ReturnFactRow(order_id, 1, "USD", back))
 
@@ -211,6 +231,7 @@ class Shop:
         open_, back = counts["RESERVED"] * QUANTITY, counts["RESTOCKED"] * QUANTITY
         gone = counts["SHIPPED"] * QUANTITY + back
         received = open_ + gone + 50
+        damaged = len(rows.get("received", ()))
         on_hand = received - gone + back + CORRECTED - TRANSFERRED
         sums = self._counts
         kept = [
@@ -227,7 +248,9 @@ class Shop:
             **tables,
             discount_uses=[DiscountUsesRow(CODE, sums["uses"], sums["uses"]), DiscountUsesRow("UNUSED", 0, 0)],
             stock=[
-                StockRow(*PLACE, on_hand, open_, on_hand, received, CORRECTED, -TRANSFERRED, open_, gone, back),
+                StockRow(
+                    *PLACE, on_hand, open_, on_hand, received, CORRECTED, -TRANSFERRED, open_, gone, back, 0, damaged, damaged
+                ),
                 StockRow(*ELSEWHERE, TRANSFERRED, 0, TRANSFERRED, 0, 0, TRANSFERRED, 0, 0, 0),
             ],
             events={producer: list(events) for producer, events in self._events.items()},
@@ -344,6 +367,7 @@ def every_kind() -> Books:
     shop.place(S.CANCELLED, declined=True)
     shop.give_back(shop.place(S.COMPLETED))
     shop.forget()
+    shop.come_back(shop.place(S.COMPLETED))
     return shop.books()
 
 

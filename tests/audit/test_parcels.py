@@ -1,5 +1,7 @@
 """Parcels: none lives that should not, and the carrier's ledger is ours."""
 
+from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -75,7 +77,63 @@ def carrier_lost_what_we_think_is_back(books: Books) -> None:
     change(books.parcels, by_reference(the(books, S.REFUNDED, trouble=Trouble.RETURNED).order_id), status="lost")
 
 
+def return_at(status: str) -> Callable[[Any], bool]:
+    """The label of the shop's one return at this status."""
+    number = {"COMPLETED": 1, "APPROVED": 2, "CANCELLED": 3}[status]
+    return lambda row: bool(row.parcel == number)
+
+
+def cancelled_return_has_a_live_label(books: Books) -> None:
+    change(books.labels, return_at("CANCELLED"), status="BOOKED")
+
+
+def expired_return_has_a_live_label(books: Books) -> None:
+    change(books.returns, lambda row: row.status == "APPROVED", status="EXPIRED")
+
+
+def cancelled_return_is_on_its_way(books: Books) -> None:
+    change(books.labels, return_at("CANCELLED"), status="IN_TRANSIT")
+
+
+def label_of_no_return(books: Books) -> None:
+    remove(books.returns, lambda row: row.status == "APPROVED")
+
+
+def return_has_another_tracking_number(books: Books) -> None:
+    change(books.returns, lambda row: row.status == "APPROVED", tracking_number="RETOTHER")
+
+
+def label_has_another_tracking_number(books: Books) -> None:
+    change(books.labels, return_at("APPROVED"), tracking_number="RETOTHER")
+
+
+def carrier_never_heard_of_a_label(books: Books) -> None:
+    remove(books.parcels, lambda row: row.reference.endswith("-return-2"))
+
+
+def carrier_fetches_what_nobody_returns(books: Books) -> None:
+    add(books.parcels, ParcelRow(f"{books.returns[0].order_id}-return-9", "booked", "RET9", EARLIER))
+
+
+def carrier_moves_a_cancelled_return(books: Books) -> None:
+    change(books.parcels, lambda row: row.reference.endswith("-return-3"), status="in_transit")
+
+
 TAMPERINGS: Tamperings = {
+    "label_fits": [
+        cancelled_return_has_a_live_label,
+        expired_return_has_a_live_label,
+        cancelled_return_is_on_its_way,
+        label_of_no_return,
+        return_has_another_tracking_number,
+    ],
+    "labels_agree": [
+        cancelled_return_is_on_its_way,
+        label_has_another_tracking_number,
+        carrier_never_heard_of_a_label,
+        carrier_fetches_what_nobody_returns,
+        carrier_moves_a_cancelled_return,
+    ],
     "shipment_fits": [
         cancelled_order_has_a_live_shipment,
         shipped_order_has_no_shipment,
@@ -195,3 +253,13 @@ def test_a_cancelled_order_may_have_lost_a_parcel_before() -> None:
     add(books.shipments, ShipmentRow(order_id, 2, "CANCELLED", "nothing", "TRK2", False, EARLIER))
     add(books.parcels, ParcelRow(f"{order_id}-2", "cancelled", "TRK2", EARLIER))
     assert not judge(books).violations
+
+
+@pytest.mark.parametrize(("ours", "carried"), [("BOOKED", "picked_up"), ("PENDING", "booked"), ("IN_TRANSIT", "delivered")])
+def test_news_of_a_returns_parcel_may_be_under_way(ours: str, carried: str) -> None:
+    books = every_kind()
+    change(books.labels, return_at("APPROVED"), status=ours)
+    change(books.parcels, lambda row: row.reference.endswith("-return-2"), status=carried)
+    judgement = judge(books)
+    assert not judgement.violations
+    assert any("return 2" in each.subject for each in judgement.in_flight)

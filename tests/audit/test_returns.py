@@ -1,10 +1,11 @@
 """Returns: tampering with what they gave back is seen."""
 
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
 
-from audit.books import Books, ReturnRefundRow, ReturnRow
+from audit.books import Books, ReturnFactRow, ReturnRefundRow, ReturnRow
 from audit.rules import returns
 from tests.audit.rules import Tamper, Tamperings, assert_complete, assert_seen, cases, found
 from tests.audit.shop import EARLIER, add, change, every_kind, of, remove
@@ -75,10 +76,9 @@ def test_what_returns_gave_back_is_owed_no_more() -> None:
 def test_credit_goes_back_from_the_payment_that_holds_it() -> None:
     books = every_kind()
     replacement = uuid4()
-    add(
-        books.returns,
-        ReturnRow(replacement, 2, "return", "COMPLETED", "USD", books.returns[0].value, 300, returned(books), EARLIER),
-    )
+    of_credit = ReturnRow(replacement, 2, "return", "COMPLETED", None, None, EARLIER, "USD", Decimal(3), 300, returned(books))
+    add(books.returns, of_credit)
+    add(books.return_facts, ReturnFactRow(replacement, 2, "USD", 300))
     key = f"return-2-of-{replacement.hex[:8]}"
     add(books.return_refunds, ReturnRefundRow(returned(books), key, 300, 0))
     assert not found(books, "returns_gave_back")

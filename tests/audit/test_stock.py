@@ -103,9 +103,46 @@ def part_of_a_completed_order_waits(books: Books) -> None:
     add(books.reservations, ReservationRow(order_id, 2, "AWAITED", EARLIER, "milk x 1", 1))
 
 
+def damage_is_still_on_the_shelf(books: Books) -> None:
+    change(books.stock, at_place, written_off=0)
+
+
+def a_return_was_not_put_on_the_shelf(books: Books) -> None:
+    change(books.stock, at_place, returned=1, damaged=0, written_off=0)
+
+
+def more_came_back_than_was_sent(books: Books) -> None:
+    change(books.back, everything, back=QUANTITY + 1)
+
+
+def inventory_never_heard_of_a_return(books: Books) -> None:
+    remove(books.received, everything)
+
+
+def inventory_received_other_goods(books: Books) -> None:
+    change(books.received, everything, lines="milk: 1 + 0")
+
+
+def inventory_received_what_never_came(books: Books) -> None:
+    change(books.returns, everything, came=None)
+
+
+def inventory_received_a_return_of_nobody(books: Books) -> None:
+    remove(books.returns, everything)
+
+
 TAMPERINGS: Tamperings = {
+    "damage_is_written_off": [damage_is_still_on_the_shelf],
+    "no_more_back_than_shipped": [more_came_back_than_was_sent],
+    "returns_were_received": [
+        inventory_never_heard_of_a_return,
+        inventory_received_other_goods,
+        inventory_received_what_never_came,
+        inventory_received_a_return_of_nobody,
+    ],
     "stock_is_its_movements": [a_unit_vanished, movement_without_goods, stock_row_is_gone],
     "stock_is_received_less_shipped": [
+        a_return_was_not_put_on_the_shelf,
         a_unit_vanished,
         receipt_was_changed,
         adjustment_was_changed,

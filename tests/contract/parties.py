@@ -13,12 +13,12 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from contracts.errors import ErrorCode, Refusal
-from contracts.ids import parcel_reference
+from contracts.ids import parcel_reference, return_reference
 from contracts.inventory import StockLine
 from contracts.orders import PlaceOrder
 from contracts.payments import ProcessPayment
-from contracts.shipments import CreateShipment, ShipmentStatus
-from services.inventory.commands import reservations, warehousing
+from contracts.shipments import CreateReturnLabel, CreateShipment, ShipmentStatus
+from services.inventory.commands import reservations, returns, warehousing
 from services.notification import commands as notification
 from services.order import commands as order
 from services.payment import commands as payment
@@ -50,6 +50,9 @@ class Party(Protocol):
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         """What the carrier does to a parcel, and tells of it."""
 
+    async def carry_back(self, order_id: UUID, number: int, to: ShipmentStatus) -> None:
+        """The same of a parcel in which a return comes back."""
+
 
 class Model:
     """The services in memory. What the simulators know cards and addresses by, it is told beforehand."""
@@ -64,15 +67,18 @@ class Model:
         if isinstance(command, ProcessPayment):
             self._world.payments.bank.declines = command.payment_token.startswith("tok_declined")
             self._world.payments.bank.holds = command.payment_token.startswith("tok_review")
-        if isinstance(command, CreateShipment):
+        if isinstance(command, CreateShipment | CreateReturnLabel):
             too_heavy = command.weight_grams > rates.HEAVIEST_GRAMS
-            nowhere = command.ship_to.city == "Nowhere"
+            nowhere = (command.ship_to if isinstance(command, CreateShipment) else command.ship_from).city == "Nowhere"
             refuses = ErrorCode.PARCEL_TOO_HEAVY if too_heavy else ErrorCode.ADDRESS_UNDELIVERABLE if nowhere else None
             self._world.shipping.refuses = refuses
         return self._world.handle(command)
 
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         assert self._world.shipping.move(order_id, parcel, to)
+
+    async def carry_back(self, order_id: UUID, number: int, to: ShipmentStatus) -> None:
+        assert self._world.shipping.move_label(order_id, number, to)
 
 
 class RealServices:
@@ -85,7 +91,8 @@ class RealServices:
             "ReserveInventory": lambda command: reservations.reserve_inventory(databases["inventory"], command),
             "ReleaseInventory": lambda command: reservations.release_inventory(databases["inventory"], command),
             "ShipInventory": lambda command: reservations.ship_inventory(databases["inventory"], command),
-            "RestockInventory": lambda command: reservations.restock_inventory(databases["inventory"], command),
+            "RestockInventory": lambda command: returns.restock_inventory(databases["inventory"], command),
+            "ReceiveReturn": lambda command: returns.receive_return(databases["inventory"], command),
             "ProcessPayment": lambda command: payment.process_payment(databases["payment"], provider, command),
             "CapturePayment": lambda command: payment.capture_payment(databases["payment"], provider, command),
             "RefundPayment": lambda command: payment.refund_payment(databases["payment"], provider, command),
@@ -93,6 +100,8 @@ class RealServices:
             "ReleaseHold": lambda command: payment.release_hold(databases["payment"], provider, command),
             "CreateShipment": lambda command: shipping.create_shipment(databases["shipping"], carrier, command),
             "CancelShipment": lambda command: shipping.cancel_shipment(databases["shipping"], carrier, command),
+            "CreateReturnLabel": lambda command: shipping.create_return_label(databases["shipping"], carrier, command),
+            "CancelReturnLabel": lambda command: shipping.cancel_return_label(databases["shipping"], carrier, command),
             "AdvanceOrder": lambda command: order.advance_order(databases["order"], command),
             "SendNotification": lambda command: notification.send_notification(databases["notification"], command),
         }
@@ -107,6 +116,13 @@ class RealServices:
         reference = parcel_reference(order_id, parcel)
         if to == ShipmentStatus.DISPATCHED:
             assert await self._simulator.post(reference, "pickup") == 200
+        news = CarrierNews(id=f"evt_{uuid4().hex}", reference=reference, status=to.lower(), occurred_at=utc_now())
+        await shipping.apply_carrier_news(self._databases["shipping"], news)
+
+    async def carry_back(self, order_id: UUID, number: int, to: ShipmentStatus) -> None:
+        reference = return_reference(order_id, number)
+        if to == ShipmentStatus.DISPATCHED:
+            await self._simulator.advance("picked_up", reference)
         news = CarrierNews(id=f"evt_{uuid4().hex}", reference=reference, status=to.lower(), occurred_at=utc_now())
         await shipping.apply_carrier_news(self._databases["shipping"], news)
 

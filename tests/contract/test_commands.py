@@ -11,7 +11,16 @@ from pydantic import BaseModel
 from chassis.clock import utc_now
 from contracts.address import Address
 from contracts.errors import ErrorCode
-from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
+from contracts.inventory import (
+    ReceiveReturn,
+    ReleaseInventory,
+    ReserveInventory,
+    RestockInventory,
+    ReturnedLine,
+    ReturnReceived,
+    ShipInventory,
+    StockLine,
+)
 from contracts.inventory import ReservationStatus as R
 from contracts.money import Money
 from contracts.notifications import NotificationKind, SendNotification
@@ -20,7 +29,7 @@ from contracts.orders import OrderStatus as O
 from contracts.parcels import Trouble
 from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment, ReleaseHold
 from contracts.payments import PaymentStatus as P
-from contracts.shipments import CancelShipment, CreateShipment
+from contracts.shipments import CancelReturnLabel, CancelShipment, CreateReturnLabel, CreateShipment
 from contracts.shipments import ShipmentStatus as S
 from tests.contract.parties import Party, answer
 
@@ -58,6 +67,73 @@ def cancel(parcel: int = 1) -> Callable[[UUID], BaseModel]:
     return lambda order: CancelShipment(order_id=order, parcel=parcel, reason="test")
 
 
+def back(number: int = 1, milk: tuple[int, int] = (0, 0), cheese: int = 0, warehouse: str = "410") -> Callable[[UUID], BaseModel]:
+    """A return: good and damaged milk, good cheese."""
+    good, damaged = milk
+    lines = (
+        ReturnedLine(product_id="milk", good=good, damaged=damaged),
+        ReturnedLine(product_id="cheese", good=cheese, damaged=0),
+    )
+    return lambda order: ReceiveReturn(order_id=order, number=number, warehouse_id=warehouse, lines=lines)
+
+
+def create_label(number: int = 1, city: str = "Cincinnati", grams: int = 2500) -> Callable[[UUID], BaseModel]:
+    ship_from = TO.model_copy(update={"city": city})
+    return lambda order: CreateReturnLabel(
+        order_id=order, number=number, customer_id=order, ship_from=ship_from, warehouse_id="410", weight_grams=grams
+    )
+
+
+def cancel_label(number: int = 1) -> Callable[[UUID], BaseModel]:
+    return lambda order: CancelReturnLabel(order_id=order, number=number, reason="test")
+
+
+CAME = "received"
+RETURNS: dict[str, Sequence[Step]] = {
+    "received, repeated": [
+        (reserve(), R.RESERVED), (ship(), R.SHIPPED), (back(milk=(1, 0)), CAME), (back(milk=(1, 0)), CAME),
+        (back(2, milk=(0, 1), cheese=1), CAME), (back(3, milk=(1, 0)), E.CONFLICT), (ship(), R.SHIPPED),
+    ],
+    "another body under its number": [
+        (reserve(), R.RESERVED), (ship(), R.SHIPPED), (back(milk=(1, 0)), CAME), (back(milk=(0, 1)), E.CONFLICT),
+        (back(milk=(1, 0), warehouse="999"), E.CONFLICT), (back(milk=(1, 0)), CAME),
+    ],
+    "more than was sent": [
+        (reserve(), R.RESERVED), (ship(), R.SHIPPED), (back(milk=(2, 1)), E.CONFLICT), (back(milk=(2, 0)), CAME),
+    ],
+    "nothing of it": [(reserve(), R.RESERVED), (ship(), R.SHIPPED), (back(), CAME), (back(2, milk=(2, 0), cheese=1), CAME)],
+    "before it was sent": [(back(milk=(1, 0)), E.CONFLICT), (reserve(), R.RESERVED), (back(milk=(1, 0)), E.CONFLICT)],
+    "no such warehouse": [
+        (reserve(), R.RESERVED), (ship(), R.SHIPPED), (back(milk=(1, 0), warehouse="999"), E.WAREHOUSE_UNKNOWN),
+        (back(milk=(1, 0)), CAME),
+    ],
+    "the parcel came back whole": [
+        (reserve(), R.RESERVED), (ship(), R.SHIPPED), (restock(), R.RESTOCKED), (back(milk=(1, 0)), E.CONFLICT),
+        (restock(), R.RESTOCKED),
+    ],
+    "some of the parcel came back": [
+        (reserve(), R.RESERVED), (ship(), R.SHIPPED), (back(milk=(0, 1)), CAME), (restock(), E.CONFLICT),
+        (reserve(2), R.RESERVED), (ship(2), R.SHIPPED), (restock(), R.RESTOCKED), (back(2, milk=(1, 0), cheese=1), CAME),
+        (restock(2), E.CONFLICT),
+    ],
+}  # fmt: skip
+LABELS: dict[str, Sequence[Step]] = {
+    "booked, repeated": [(create_label(), S.BOOKED), (create_label(), S.BOOKED)],
+    "undone, repeated": [(create_label(), S.BOOKED), (cancel_label(), S.CANCELLED), (cancel_label(), S.CANCELLED)],
+    "undone before": [
+        (cancel_label(), S.CANCELLED), (create_label(), E.SHIPMENT_CANCELLED), (cancel_label(), S.CANCELLED),
+    ],
+    "step after undo": [(create_label(), S.BOOKED), (cancel_label(), S.CANCELLED), (create_label(), E.SHIPMENT_CANCELLED)],
+    "nobody fetches there, repeated": [
+        (create_label(city="Nowhere"), E.ADDRESS_UNDELIVERABLE), (create_label(city="Nowhere"), E.ADDRESS_UNDELIVERABLE),
+        (cancel_label(), S.REFUSED),
+    ],
+    "too heavy, undone": [(create_label(grams=10_000_000), E.PARCEL_TOO_HEAVY), (cancel_label(), S.REFUSED)],
+    "apart from parcels": [
+        (create(), S.BOOKED), (cancel_label(), S.CANCELLED), (create(), S.BOOKED), (create_label(2), S.BOOKED),
+        (cancel(2), S.CANCELLED), (create_label(2), S.BOOKED), (cancel(), S.CANCELLED), (cancel_label(2), S.CANCELLED),
+    ],
+}  # fmt: skip
 STOCK: dict[str, Sequence[Step]] = {
     "reserved, repeated": [(reserve(), R.RESERVED), (reserve(), R.RESERVED)],
     "undone, repeated": [(reserve(), R.RESERVED), (release(), R.RELEASED), (release(), R.RELEASED)],
@@ -107,6 +183,26 @@ async def test_parcels(party: Party, case: str) -> None:
     await play(party, PARCELS[case])
 
 
+@pytest.mark.parametrize("case", RETURNS)
+async def test_goods_that_come_back(party: Party, case: str) -> None:
+    order_id = uuid4()
+    for command, expected in RETURNS[case]:
+        reply = await answer(party, command(order_id))
+        if expected != CAME:
+            assert getattr(reply, "status", reply) == expected
+            continue
+        assert isinstance(reply, ReturnReceived)
+        assert reply.model_dump() == command(order_id).model_dump()
+
+
+@pytest.mark.parametrize("case", LABELS)
+async def test_labels_of_returns(party: Party, case: str) -> None:
+    order_id = uuid4()
+    for command, expected in LABELS[case]:
+        reply = await answer(party, command(order_id))
+        assert getattr(reply, "status", reply) == expected
+
+
 async def play(party: Party, steps: Sequence[Step]) -> None:
     order_id = uuid4()
     for command, expected in steps:
@@ -134,6 +230,16 @@ async def test_a_parcel_that_has_left_cannot_be_cancelled(party: Party, journey:
         await party.carry(order_id, parcel, status)
     assert await answer(party, cancel(parcel)(order_id)) == E.ALREADY_DISPATCHED
     assert (await answer(party, create(parcel)(order_id))).status == journey[-1]
+
+
+@pytest.mark.parametrize("journey", JOURNEYS, ids="-".join)
+async def test_a_return_that_was_handed_in_cannot_be_called_off(party: Party, journey: tuple[S, ...]) -> None:
+    order_id = uuid4()
+    await party.handle(create_label()(order_id))
+    for status in journey:
+        await party.carry_back(order_id, 1, status)
+    assert await answer(party, cancel_label()(order_id)) == E.ALREADY_DISPATCHED
+    assert (await answer(party, create_label()(order_id))).status == journey[-1]
 
 
 AMOUNTS = {"USD": "12.50", "EUR": "12.50", "JPY": "1250", "KWD": "1.250"}

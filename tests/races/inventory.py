@@ -9,8 +9,16 @@ from uuid import UUID
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from contracts.errors import Refusal
-from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
-from services.inventory.commands import reservations, warehousing
+from contracts.inventory import (
+    ReceiveReturn,
+    ReleaseInventory,
+    ReserveInventory,
+    RestockInventory,
+    ReturnedLine,
+    ShipInventory,
+    StockLine,
+)
+from services.inventory.commands import reservations, returns, warehousing
 from tests.conftest import ADMIN
 from tests.races.machine import Command, Rows, Subject, seeded_uuid
 
@@ -93,7 +101,22 @@ def ship(shop: Shop, random: Random) -> Command:
 
 def restock(shop: Shop, random: Random) -> Command:
     command = RestockInventory(order_id=shop.order(random), reason="test")
-    return lambda database: reservations.restock_inventory(database, command)
+    return lambda database: returns.restock_inventory(database, command)
+
+
+def receive_return(shop: Shop, random: Random) -> Command:
+    """Of an order that has perhaps been sent, or is being sent, or comes back whole."""
+    back = tuple(
+        ReturnedLine(product_id=product, good=random.randint(0, 1), damaged=random.randint(0, 1))
+        for product in random.sample(PRODUCTS, random.choice((1, 2)))
+    )
+    command = ReceiveReturn(
+        order_id=random.choice(shop.orders[:2]),
+        number=random.choice((1, 1, 2)),
+        warehouse_id=random.choice((*WAREHOUSES, "w3")),
+        lines=back,
+    )
+    return lambda database: returns.receive_return(database, command)
 
 
 def put(shop: Shop, random: Random) -> Command:
@@ -131,6 +154,7 @@ COMMANDS: dict[str, Callable[[Shop, Random], Command]] = {
     "release": release,
     "ship": ship,
     "restock": restock,
+    "receive return": receive_return,
     "put warehouse": put,
     "receive": receive,
     "adjust": adjust,
@@ -181,8 +205,22 @@ def broken(rows: Rows, shop: Shop) -> Sequence[str]:
             wrong.append(f"{place}: {stock['on_hand']} are there, and {moved[place]} by the ledger")
         if (stock["on_hand"], stock["on_hand"]) != (told_there[place], last_level.get(place, 0)):
             wrong.append(f"{place}: {stock['on_hand']} are there, and {told_there[place]} by the events")
+    wrong += [f"more of {product} came back to {order} than it was sent" for order, product in _too_much_back(rows)]
     wrong += [f"{kind} of {order} was told {times} times" for (kind, order, _), times in ends.items() if times > 1]
     return wrong
+
+
+def _too_much_back(rows: Rows) -> Sequence[tuple[str, str]]:
+    """Orders and products of which more units came back by returns than were shipped and did not come back whole."""
+    out: Counter[tuple[str, str]] = Counter()
+    for reservation in rows["reservations"]:
+        if reservation["status"] == "SHIPPED":
+            for line in reservation["lines"]:
+                out[reservation["order_id"], line["product_id"]] += line["quantity"]
+    for received in rows["received_returns"]:
+        for line in received["lines"]:
+            out[received["order_id"], line["product_id"]] -= line["good"] + line["damaged"]
+    return [key for key, units in out.items() if units < 0]
 
 
 SUBJECT = Subject("inventory", prepare, COMMANDS, broken)

@@ -17,11 +17,11 @@ from chassis.store import in_transaction
 from contracts.address import Address
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import OrderForgotten
-from contracts.ids import parcel_reference
+from contracts.ids import parcel_reference, return_reference
 from contracts.money import Money
-from contracts.shipments import CancelShipment, CreateShipment
+from contracts.shipments import CancelReturnLabel, CancelShipment, CreateReturnLabel, CreateShipment
 from services.shipping import commands
-from services.shipping.ports import Booking, Carrier, CarrierNews, Parcel
+from services.shipping.ports import Booking, Carrier, CarrierNews, Parcel, ReturnParcel
 from tests.conftest import ADMIN
 from tests.races.machine import Command, Rows, Subject, seeded_uuid, stop
 
@@ -38,9 +38,9 @@ class Van(Carrier):
     taken: set[str] = field(default_factory=set)
     random: Random | None = None
 
-    async def book(self, parcel: Parcel) -> Booking:
+    async def book(self, parcel: Parcel | ReturnParcel) -> Booking:
         await stop("the carrier is asked to book")
-        if parcel.to.city == "Nowhere":
+        if (parcel.to if isinstance(parcel, Parcel) else parcel.origin).city == "Nowhere":
             raise Refusal(ErrorCode.ADDRESS_UNDELIVERABLE, "no")
         if parcel.reference in self.cancelled:
             raise Refusal(ErrorCode.SHIPMENT_CANCELLED, "no")
@@ -75,7 +75,7 @@ class Van(Carrier):
 
 @dataclass(frozen=True)
 class Dock:
-    """Orders with a parcel each: the first is booked, the second has left, the others are new."""
+    """Orders with a parcel each: the first is booked, the second has left and has a label for its return, the others are new."""
 
     orders: tuple[UUID, ...]
     shipments: tuple[UUID, ...]
@@ -87,10 +87,18 @@ def to_create(order_id: UUID, city: str = "Cincinnati") -> CreateShipment:
     return CreateShipment(order_id=order_id, customer_id=order_id, warehouse_id="w1", ship_to=ship_to, weight_grams=1000)
 
 
+def to_label(order_id: UUID, number: int = 1, city: str = "Cincinnati") -> CreateReturnLabel:
+    ship_from = TO.model_copy(update={"city": city})
+    return CreateReturnLabel(
+        order_id=order_id, number=number, customer_id=order_id, ship_from=ship_from, warehouse_id="w2", weight_grams=1000
+    )
+
+
 async def prepare(database: Database, random: Random) -> Dock:
     van, orders = Van(), tuple(seeded_uuid(random) for _ in range(4))
     shipments = [(await commands.create_shipment(database, van, to_create(order_id))).shipment_id for order_id in orders[:2]]
     await commands.dispatch_shipment(database, van, ADMIN, shipments[1])
+    await commands.create_return_label(database, van, to_label(orders[1]))
     van.random = Random(random.random())
     return Dock(orders, tuple(shipments), van)
 
@@ -118,8 +126,9 @@ def deliver(dock: Dock, random: Random) -> Command:
 
 def report(dock: Dock, random: Random) -> Command:
     """The carrier takes a parcel, if it may, and tells that it is on its way, at the door, lost or on its way back."""
-    reference = parcel_reference(random.choice(dock.orders[:2]), 1)
-    status = random.choice(("dispatched", "in_transit", "delivered", "lost", "returned"))
+    order_id, other = dock.orders[:2]
+    reference = random.choice((parcel_reference(order_id, 1), parcel_reference(other, 1), return_reference(other, 1)))
+    status = random.choice(("picked_up", "dispatched", "in_transit", "delivered", "lost", "returned"))
     news = CarrierNews(id=f"evt_{random.randint(1, 3)}", reference=reference, status=status, occurred_at=utc_now())
 
     async def tell(database: Database) -> None:
@@ -127,6 +136,16 @@ def report(dock: Dock, random: Random) -> Command:
             await commands.apply_carrier_news(database, news)
 
     return tell
+
+
+def create_label(dock: Dock, random: Random) -> Command:
+    command = to_label(dock.orders[1], random.choice((1, 2)), random.choice(("Cincinnati", "Cincinnati", "Nowhere")))
+    return lambda database: commands.create_return_label(database, dock.van, command)
+
+
+def cancel_label(dock: Dock, random: Random) -> Command:
+    command = CancelReturnLabel(order_id=dock.orders[1], number=random.choice((1, 1, 2)), reason="test")
+    return lambda database: commands.cancel_return_label(database, dock.van, command)
 
 
 def settle(dock: Dock, random: Random) -> Command:
@@ -145,10 +164,13 @@ COMMANDS: dict[str, Callable[[Dock, Random], Command]] = {
     "dispatch": dispatch,
     "deliver": deliver,
     "report": report,
+    "create label": create_label,
+    "cancel label": cancel_label,
     "settle": settle,
     "forget": forget,
 }
 
+_ONCE_OF_A_LABEL = ("BOOKED", "DISPATCHED", "DELIVERED", "RETURNED")
 _ONCE = ("ShipmentCreated", "ShipmentDispatched", "ShipmentDelivered", "ShipmentReturned")
 
 
@@ -156,8 +178,13 @@ def broken(rows: Rows, dock: Dock) -> Sequence[str]:
     """What is cancelled has not left, what has left is not cancelled, and each stage was told once and in its turn."""
     wrong = []
     told: dict[str, list[str]] = defaultdict(list)
+    labels = {(row["order_id"], row["parcel"]): row["shipment_id"] for row in rows["shipments"] if row["direction"] == "inbound"}
     for event in rows["outbox"]:
-        told[event["envelope"]["data"]["shipment_id"]].append(event["envelope"]["type"])
+        data = event["envelope"]["data"]
+        if event["envelope"]["type"] == "ReturnLabelUpdated":
+            told[labels[data["order_id"], data["number"]]].append(data["status"])
+        else:
+            told[data["shipment_id"]].append(event["envelope"]["type"])
     if doubled := [key for key, times in Counter(row["reference"] for row in rows["shipments"]).items() if times > 1]:
         wrong.append(f"more than one parcel of {doubled}")
     for parcel in rows["shipments"]:
@@ -172,10 +199,11 @@ def broken(rows: Rows, dock: Dock) -> Sequence[str]:
             wrong.append(f"{reference}: {parcel['asked']} was asked at {parcel['asked_at']}")
         if status not in ("PENDING", "BOOKED") and parcel["asked"] != "nothing":
             wrong.append(f"{reference} is {status}, and {parcel['asked']} is asked still")
-        stages = [kind for kind in events if kind in _ONCE]
-        if stages != sorted(set(stages), key=_ONCE.index) and "ShipmentLost" not in events:
+        once = _ONCE_OF_A_LABEL if parcel["direction"] == "inbound" else _ONCE
+        stages = [kind for kind in events if kind in once]
+        if stages != sorted(set(stages), key=once.index) and not {"ShipmentLost", "LOST"} & set(events):
             wrong.append(f"{reference}: the events are {events}")
-        if status in HAS_LEFT and stages[:2] != list(_ONCE[:2]):
+        if status in HAS_LEFT and stages[:2] != list(once[:2]):
             wrong.append(f"{reference} is {status}, and the events are {events}")
         lines = sum(row["shipment_id"] == parcel["shipment_id"] for row in rows["tracking_events"])
         if lines < len(events):
@@ -196,7 +224,7 @@ SUBJECT = Subject(
     prepare,
     COMMANDS,
     broken,
-    loose=frozenset({"create", "cancel", "dispatch", "report", "settle"}),
+    loose=frozenset({"create", "cancel", "dispatch", "report", "create label", "cancel label", "settle"}),
     save=save,
     restore=restore,
 )

@@ -15,11 +15,13 @@ from pydantic import BaseModel
 from chassis.clock import utc_now
 from chassis.idempotency import IdempotencyKey
 from contracts.errors import ErrorCode, Refusal
-from contracts.ids import parcel_reference
+from contracts.ids import parcel_reference, return_reference
 from contracts.inventory import (
+    ReceiveReturn,
     ReleaseInventory,
     ReserveInventory,
     RestockInventory,
+    ReturnedLine,
     ShipInventory,
     SplitReservation,
     StockLine,
@@ -29,8 +31,8 @@ from contracts.money import Money
 from contracts.orders import AdvanceOrder, OrderStatus, PlaceOrder
 from contracts.parcels import Trouble
 from contracts.payments import CapturePayment, GiveBack, ProcessPayment, RefundPayment, ReleaseHold
-from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
-from services.inventory.commands import reservations, warehousing
+from contracts.shipments import CancelReturnLabel, CancelShipment, CreateShipment, ShipmentStatus
+from services.inventory.commands import reservations, returns, warehousing
 from services.order import commands as order_commands
 from services.payment import commands as payment_commands
 from services.shipping import commands as shipping_commands
@@ -48,6 +50,7 @@ order_ids = st.sampled_from(ORDERS)
 parcels = st.integers(1, 2)
 COMPARED = {
     *("status", "parcel", "warehouse_id", "lines", "parcels", "dropped", "amount", "refunded", "captured", "moved", "outcome"),
+    "number",
 }
 """What of a reply is compared: not ids, which the service makes up."""
 
@@ -152,7 +155,20 @@ class InventoryMachine(Both):
     @rule(order_id=order_ids, parcel=numbers)
     def restock(self, order_id: UUID, parcel: int) -> None:
         command = RestockInventory(order_id=order_id, parcel=parcel, reason="test")
-        self.compare(lambda: self.model.restock(command), reservations.restock_inventory(self.database, command))
+        self.compare(lambda: self.model.restock(command), returns.restock_inventory(self.database, command))
+
+    @rule(
+        order_id=order_ids,
+        number=numbers,
+        warehouse=st.sampled_from([*inventory.WAREHOUSES, "nowhere"]),
+        lines=st.dictionaries(
+            st.sampled_from([*inventory.PRODUCTS, "new"]), st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1
+        ),
+    )
+    def receive_return(self, order_id: UUID, number: int, warehouse: str, lines: dict[str, tuple[int, int]]) -> None:
+        back = tuple(ReturnedLine(product_id=product, good=good, damaged=damaged) for product, (good, damaged) in lines.items())
+        command = ReceiveReturn(order_id=order_id, number=number, warehouse_id=warehouse, lines=back)
+        self.compare(lambda: self.model.receive_return(command), returns.receive_return(self.database, command))
 
     @rule(
         order_id=order_ids,
@@ -331,11 +347,43 @@ class ShippingMachine(Both):
         news = CarrierNews(id=f"evt_{self.news}", reference=reference, status=to.lower(), occurred_at=utc_now())
         self.do(shipping_commands.apply_carrier_news(self.database, news))
 
+    @rule(order_id=order_ids, number=parcels, city=st.sampled_from(["Cincinnati", "Cincinnati", "Nowhere"]))
+    def create_label(self, order_id: UUID, number: int, city: str) -> None:
+        command = shipping.to_label(order_id, number, city)
+        self.model.refuses = ErrorCode.ADDRESS_UNDELIVERABLE if city == "Nowhere" else None
+        doing = shipping_commands.create_return_label(self.database, self.van, command)
+        self.compare(lambda: self.model.create_label(command), doing)
+
+    @rule(order_id=order_ids, number=parcels)
+    def cancel_label(self, order_id: UUID, number: int) -> None:
+        command = CancelReturnLabel(order_id=order_id, number=number, reason="test")
+        doing = shipping_commands.cancel_return_label(self.database, self.van, command)
+        self.compare(lambda: self.model.cancel_label(command), doing)
+
+    @rule(
+        order_id=order_ids,
+        number=parcels,
+        to=st.sampled_from(
+            [*3 * [ShipmentStatus.DISPATCHED], *map(ShipmentStatus, ("IN_TRANSIT", "DELIVERED", "LOST", "RETURNED"))]
+        ),
+    )
+    def carry_back(self, order_id: UUID, number: int, to: ShipmentStatus) -> None:
+        """The customer hands a return in, and the carrier tells where it is."""
+        if not self.model.move_label(order_id, number, to):
+            return
+        reference = return_reference(order_id, number)
+        self.news += 1
+        assert self.van.take(reference)
+        news = CarrierNews(id=f"evt_{self.news}", reference=reference, status=to.lower(), occurred_at=utc_now())
+        self.do(shipping_commands.apply_carrier_news(self.database, news))
+
     def teardown(self) -> None:
         super().teardown()
         rows = self.do(self.arena.rows())["shipments"]
-        statuses = {(UUID(row["order_id"]), row["parcel"]): row["status"] for row in rows}
-        assert statuses == {key: parcel.status for key, parcel in self.model.parcels.items()}
+        for direction, expected in (("outbound", self.model.parcels), ("inbound", self.model.labels)):
+            found = [row for row in rows if row["direction"] == direction]
+            statuses = {(UUID(row["order_id"]), row["parcel"]): row["status"] for row in found}
+            assert statuses == {key: parcel.status for key, parcel in expected.items()}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

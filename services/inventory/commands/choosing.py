@@ -1,11 +1,12 @@
-"""The stock that an order's lines are taken from: at which warehouses, and its rows, locked in the order of their keys."""
+"""The stock that an order's lines are taken from, or that goods come to: at which warehouses, and its rows, locked in the order
+of their keys."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy import ARRAY, String, any_, bindparam, func, tuple_
 from sqlmodel import col, select
 
-from chassis.statements import locked, prepared
+from chassis.statements import locked, prepared, sql
 from chassis.store import UnitOfWork
 from contracts.inventory import Place, ReserveInventory, StockLine, WhenShort
 from services.inventory.model import Reservation, Stock, Warehouse, out_of_stock, place_of
@@ -35,6 +36,21 @@ _AT_PLACES = locked(
     ),
 )
 """At the n-th warehouse the n-th product."""
+_AT_THESE = locked(
+    Stock,
+    (col(Stock.warehouse_id) == any_(bindparam("warehouses", type_=ARRAY(String))))
+    & (col(Stock.product_id) == any_(bindparam("products", type_=ARRAY(String)))),
+)
+_ADD_MISSING = sql("""
+    insert into stock (warehouse_id, product_id, on_hand, reserved, low_stock_threshold)
+    select warehouse_id, product_id, 0, 0, 0
+    from unnest(cast(:warehouses as text[])) as warehouse_id, unnest(cast(:products as text[])) as product_id
+    order by warehouse_id, product_id
+    on conflict do nothing
+""")
+"""In the order of their keys, so that two who add the same never wait for each other."""
+ShelfKey = tuple[str, str]
+"""Warehouse and product."""
 Shelves = Mapping[str, Mapping[str, Stock]]
 """Stock by warehouse and product."""
 
@@ -135,6 +151,13 @@ async def stock_at_all(work: UnitOfWork, wanted: Iterable[tuple[str, Sequence[St
     if warehouses[0] == warehouses[-1]:
         return by_warehouse(await work.all(_HERE, warehouse=warehouses[0], products=products))
     return by_warehouse(await work.all(_AT_PLACES, warehouses=warehouses, products=products))
+
+
+async def stock_added(work: UnitOfWork, warehouses: Collection[str], products: Collection[str]) -> dict[ShelfKey, Stock]:
+    """The stock of the products at each of the warehouses, locked; added where there was none."""
+    where = {"warehouses": list(warehouses), "products": list(products)}
+    await work.rows(_ADD_MISSING, **where)
+    return {(item.warehouse_id, item.product_id): item for item in await work.all(_AT_THESE, **where)}
 
 
 def by_warehouse(stock: Sequence[Stock]) -> dict[str, dict[str, Stock]]:

@@ -1,4 +1,4 @@
-"""Reservations: what an order's saga reserves, gives back, ships and puts on the shelf again.
+"""Reservations: what an order's saga reserves, gives back and ships.
 
 Every command about a reservation locks its row first, then (to reserve) the customer, then stock in the order of its keys, as
 whoever moves stock does: they never wait for each other in a circle, and what one of them reads of the row stays true until it
@@ -26,7 +26,6 @@ from contracts.inventory import (
     ReservationStatus,
     ReservedParcel,
     ReserveInventory,
-    RestockInventory,
     ShipInventory,
     SplitReservation,
     WhenShort,
@@ -273,22 +272,6 @@ async def ship_inventory(work: UnitOfWork, command: ShipInventory) -> contract.R
         stock = (await stock_of(work, reservation))[reservation.warehouse_id or ""]
         cause = Cause(MovementKind.SHIPMENT, reservation.reference)
         record(work, [stock[line.product_id].ship(line.quantity, cause) for line in reservation.stock_lines])
-    return reservation.reply()
-
-
-@transaction
-async def restock_inventory(work: UnitOfWork, command: RestockInventory) -> contract.Reservation:
-    """Put what was shipped, and has come back, on the shelf again. Refusals: conflict, not_found."""
-    reservation = await _existing(work, command.order_id, command.parcel)
-    event = reservation.restock(command.reason)
-    if event is not None:
-        stock = await stock_of(work, reservation)
-        waiting = await who_waits(work, stock)
-        cause = Cause(MovementKind.RETURN, f"return of {reservation.reference}")
-        shelf = stock[reservation.warehouse_id or ""]
-        record(work, [shelf[line.product_id].move(line.quantity, cause) for line in event.lines])
-        outbox.add(work, event)
-        await fill(work, stock, waiting)
     return reservation.reply()
 
 

@@ -5,16 +5,16 @@ from dataclasses import replace
 from types import MappingProxyType
 from uuid import UUID
 
-from sqlalchemy import ARRAY, String, Uuid, any_, bindparam
+from sqlalchemy import ARRAY, Uuid, any_, bindparam
 from sqlmodel import col
 
 from chassis.access import Grant
 from chassis.idempotency import IdempotencyKey
-from chassis.statements import locked, sql
+from chassis.statements import locked
 from chassis.store import UnitOfWork, transaction
 from contracts import inventory as contract
 from contracts.inventory import MovementKind, StockLine
-from services.inventory.commands.choosing import by_warehouse
+from services.inventory.commands.choosing import ShelfKey, by_warehouse, stock_added
 from services.inventory.commands.ledger import record
 from services.inventory.commands.waiting import fill, who_waits
 from services.inventory.model import (
@@ -30,22 +30,7 @@ from services.inventory.model import (
     unknown_warehouse,
 )
 
-_AT_THESE = locked(
-    Stock,
-    (col(Stock.warehouse_id) == any_(bindparam("warehouses", type_=ARRAY(String))))
-    & (col(Stock.product_id) == any_(bindparam("products", type_=ARRAY(String)))),
-)
 _ANNOUNCED = locked(ExpectedReceipt, col(ExpectedReceipt.receipt_id) == any_(bindparam("receipts", type_=ARRAY(Uuid))))
-_ADD_MISSING = sql("""
-    insert into stock (warehouse_id, product_id, on_hand, reserved, low_stock_threshold)
-    select warehouse_id, product_id, 0, 0, 0
-    from unnest(cast(:warehouses as text[])) as warehouse_id, unnest(cast(:products as text[])) as product_id
-    order by warehouse_id, product_id
-    on conflict do nothing
-""")
-"""In the order of their keys, so that two who add the same never wait for each other."""
-Place = tuple[str, str]
-"""Warehouse and product."""
 Versions = Mapping[str, int]
 """By product: the version of its stock that the caller has seen. What is not in it may have changed since."""
 NOTHING_SEEN: Versions = MappingProxyType({})
@@ -212,18 +197,16 @@ async def _earlier_levels(work: UnitOfWork, key: IdempotencyKey) -> list[Stock] 
 
 async def _stock_to_move(
     work: UnitOfWork, warehouses: Sequence[str], products: Collection[str], seen: Versions
-) -> dict[Place, Stock]:
+) -> dict[ShelfKey, Stock]:
     """The stock of the products at each of the warehouses, locked; added where there was none. `seen`: versions of what is at the
     first warehouse. Refusal: stale_version."""
-    where = {"warehouses": list(warehouses), "products": list(products)}
-    await work.rows(_ADD_MISSING, **where)
-    stock = {(item.warehouse_id, item.product_id): item for item in await work.all(_AT_THESE, **where)}
+    stock = await stock_added(work, warehouses, products)
     for product, version in seen.items():
         stock[warehouses[0], product].require_version(version)
     return stock
 
 
-def _move(stock: Mapping[Place, Stock], warehouse_id: str, changes: Mapping[str, int], cause: Cause) -> list[Moved]:
+def _move(stock: Mapping[ShelfKey, Stock], warehouse_id: str, changes: Mapping[str, int], cause: Cause) -> list[Moved]:
     """Refusals: stock_promised, conflict."""
     changing = [(stock[warehouse_id, product], change) for product, change in changes.items()]
     require_unpromised(changing)  # all of them at once, so that who counted a hundred products is told all that is wrong
@@ -231,7 +214,7 @@ def _move(stock: Mapping[Place, Stock], warehouse_id: str, changes: Mapping[str,
 
 
 async def _levels_after(
-    work: UnitOfWork, key: IdempotencyKey, moved: Sequence[Moved], stock: Mapping[Place, Stock]
+    work: UnitOfWork, key: IdempotencyKey, moved: Sequence[Moved], stock: Mapping[ShelfKey, Stock]
 ) -> list[Stock]:
     """Record what moved, and let those have it who wait for it; the levels after that, also for retries."""
     record(work, moved)

@@ -1,5 +1,5 @@
 """Inventory's state and rules: stock (stock.py), what of it is promised (reservation.py), from where an order is sent
-(planning.py), and who waits for goods (waiting.py)."""
+(planning.py), who waits for goods (waiting.py), and what came back by returns (returned.py)."""
 
 from services.inventory.model.reservation import (
     HAS_LEFT,
@@ -8,6 +8,7 @@ from services.inventory.model.reservation import (
     require_within_limit,
     unknown_reservation,
 )
+from services.inventory.model.returned import ReceivedReturn, require_still_out, units_of
 from services.inventory.model.stock import (
     Cause,
     Moved,
@@ -34,6 +35,7 @@ __all__ = [
     "ExpectedStatus",
     "Moved",
     "Movement",
+    "ReceivedReturn",
     "Reservation",
     "Stock",
     "Warehouse",
@@ -44,8 +46,10 @@ __all__ = [
     "out_of_stock",
     "outbox",
     "place_of",
+    "require_still_out",
     "require_unpromised",
     "require_within_limit",
+    "units_of",
     "unknown_receipt",
     "unknown_reservation",
     "unknown_warehouse",

@@ -108,10 +108,23 @@ class Stock(Table, Aggregate, table=True):
         """Some arrives, or (a negative change) some of what is promised to nobody leaves.
 
         Refusals: stock_promised; conflict, if that is more than a shelf can hold."""
-        if self.on_hand + change > LARGEST_QUANTITY:
-            raise Refusal(ErrorCode.CONFLICT, f"No more than {LARGEST_QUANTITY} of a product can be at one warehouse.")
+        self._require_room(change)
         require_unpromised([(self, change)])
         return self._moved(change, cause, self._change(on_hand=change))
+
+    def take_back(self, good: int, damaged: int, reference: str) -> list[Moved]:
+        """Some has come back from a customer; what of it is damaged is written off at once. Refusal: conflict, as `move`."""
+        self._require_room(good + damaged)
+        self.on_hand += good + damaged
+        moved = [self._moved(good + damaged, Cause(MovementKind.RETURN, reference), None)]
+        if damaged:  # no alert: less is there than a moment ago, and no less than before that
+            self.on_hand -= damaged
+            moved.append(self._moved(-damaged, Cause(MovementKind.WRITE_OFF, reference, "It came back damaged."), None))
+        return moved
+
+    def _require_room(self, change: int) -> None:
+        if self.on_hand + change > LARGEST_QUANTITY:
+            raise Refusal(ErrorCode.CONFLICT, f"No more than {LARGEST_QUANTITY} of a product can be at one warehouse.")
 
     def _change(self, *, on_hand: int = 0, reserved: int = 0) -> LowStockAlert | None:
         before = self.available
@@ -144,7 +157,8 @@ class Movement(Table, table=True):
     __tablename__ = "stock_movements"
     __table_args__ = (
         CheckConstraint(
-            "kind in ('RECEIPT', 'SHIPMENT', 'RETURN') or (reason is not null and actor is not null)", name="says_who_and_why"
+            "kind in ('RECEIPT', 'SHIPMENT', 'RETURN', 'WRITE_OFF') or (reason is not null and actor is not null)",
+            name="says_who_and_why",
         ),
         Index("ix_stock_movements_place", "warehouse_id", "product_id", "movement_id"),
     )
@@ -156,7 +170,8 @@ class Movement(Table, table=True):
     """Zero for a count that found what was expected."""
     kind: MovementKind = Field(sa_column=enum_column(MovementKind))
     reference: str | None = Field(default=None, max_length=200)
-    """`order <id>`, `return of order <id>`, or what the person who did it calls it, e.g. the number of a delivery note."""
+    """`order <id>`, `return of order <id>`, `return <number> of order <id>`, or what the person who did it calls it, e.g. the
+    number of a delivery note."""
     reason: str | None = Field(default=None, max_length=500)
     """What that person said why; always there for adjustments, counts and transfers."""
     actor: UUID | None = None

@@ -1,4 +1,4 @@
-"""Parcels: their state, their rules, and the events that tell of a change.
+"""Parcels: their state, their rules, and the events that tell of a change. Those in which returns come back are among them.
 
 Who wins when a cancel meets a dispatch is decided in one place, by the carrier: it lets a parcel be picked up or cancelled,
 never both, and says the same again when it is asked again. So a wish is written down first (`asked`), then the carrier is
@@ -29,6 +29,7 @@ from contracts.address import Address
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import (
     Event,
+    ReturnLabelUpdated,
     ShipmentCreated,
     ShipmentDelivered,
     ShipmentDispatched,
@@ -36,11 +37,18 @@ from contracts.events import (
     ShipmentReturned,
     TrackingUpdated,
 )
-from contracts.ids import parcel_reference
+from contracts.ids import parcel_reference, return_reference
 from contracts.money import Money
-from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
+from contracts.shipments import (
+    CancelReturnLabel,
+    CancelShipment,
+    CreateReturnLabel,
+    CreateShipment,
+    Direction,
+    ShipmentStatus,
+)
 from services.shipping.model import rates
-from services.shipping.ports import Booking, Parcel
+from services.shipping.ports import Booking, Parcel, ReturnParcel
 
 metadata = new_metadata()
 outbox = Outbox("shipping", metadata)
@@ -78,14 +86,14 @@ class Table(Record):
 
 
 class Shipment(Table, Aggregate, table=True):
-    """One parcel of an order: the first, or one that was sent again.
+    """One parcel of an order: the first, one that was sent again, or one in which a return comes back.
 
     Without a customer it is a tombstone: the undo overtook the step, and the late step is refused.
     """
 
     __tablename__ = "shipments"
     __table_args__ = (
-        UniqueConstraint("order_id", "parcel"),
+        UniqueConstraint("order_id", "direction", "parcel"),
         Index("ix_shipments_customer", "customer_id", "shipment_id"),
         Index("ix_shipments_warehouse", "warehouse_id", "shipment_id"),
         Index("ix_shipments_status", "status", "shipment_id"),
@@ -94,15 +102,22 @@ class Shipment(Table, Aggregate, table=True):
 
     shipment_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
     order_id: UUID
+    direction: Direction = Field(
+        default=Direction.OUTBOUND, sa_column=enum_column(Direction, server_default=Direction.OUTBOUND.value)
+    )
     parcel: int = 1
+    """Of what is INBOUND: the number of the return."""
     parcels: int = 1
     """How many the order is sent in, as far as was known when it was booked."""
     reference: str = Field(max_length=60, unique=True)
-    """The carrier's name for it, made of the two: one parcel, whatever is repeated."""
+    """The carrier's name for it, made of the three: one parcel, whatever is repeated."""
     customer_id: UUID | None = None
     warehouse_id: str | None = Field(default=None, max_length=40)
+    """Where it comes from, or, if it is INBOUND, goes to."""
     ship_to: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
-    """An Address."""
+    """The customer's Address; None if it is INBOUND."""
+    ship_from: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
+    """The customer's Address; None if it is OUTBOUND."""
     weight_grams: int = Field(default=0, sa_type=BigInteger)
     service: str = Field(default=rates.ServiceLevel.STANDARD, max_length=40, sa_column_kwargs={"server_default": "standard"})
     """How fast it travels: a ServiceLevel."""
@@ -123,7 +138,6 @@ class Shipment(Table, Aggregate, table=True):
     @classmethod
     def to_book(cls, command: CreateShipment) -> "Shipment":
         """The parcel that a command asks for: PENDING, or REFUSED at once where our own tariff has no price for it."""
-        ship_to = command.ship_to
         shipment = cls(
             order_id=command.order_id,
             parcel=command.parcel,
@@ -131,16 +145,30 @@ class Shipment(Table, Aggregate, table=True):
             reference=parcel_reference(command.order_id, command.parcel),
             customer_id=command.customer_id,
             warehouse_id=command.warehouse_id,
-            ship_to=ship_to.model_dump(),
+            ship_to=command.ship_to.model_dump(),
             weight_grams=max(command.weight_grams, 1),
             service=command.service,
             status=ShipmentStatus.PENDING,
         )
-        if rates.zone_of(ship_to.country, ship_to.region, ship_to.postal_code) is None:
-            shipment.refused(rates.not_served())
-        elif shipment.weight_grams > rates.HEAVIEST_GRAMS:
-            shipment.refused(rates.too_heavy())
+        shipment._refuse_what_has_no_price(command.ship_to)
         return shipment
+
+    @classmethod
+    def label_to_book(cls, command: CreateReturnLabel) -> "Shipment":
+        """The parcel in which a return comes back: PENDING, or REFUSED as `to_book` says."""
+        label = cls(
+            order_id=command.order_id,
+            direction=Direction.INBOUND,
+            parcel=command.number,
+            reference=return_reference(command.order_id, command.number),
+            customer_id=command.customer_id,
+            warehouse_id=command.warehouse_id,
+            ship_from=command.ship_from.model_dump(),
+            weight_grams=max(command.weight_grams, 1),
+            status=ShipmentStatus.PENDING,
+        )
+        label._refuse_what_has_no_price(command.ship_from)
+        return label
 
     @classmethod
     def tombstone(cls, command: CancelShipment) -> "Shipment":
@@ -152,9 +180,28 @@ class Shipment(Table, Aggregate, table=True):
             status=ShipmentStatus.CANCELLED,
         )
 
+    @classmethod
+    def label_tombstone(cls, command: CancelReturnLabel) -> "Shipment":
+        """As `tombstone`."""
+        return cls(
+            order_id=command.order_id,
+            direction=Direction.INBOUND,
+            parcel=command.number,
+            reference=return_reference(command.order_id, command.number),
+            status=ShipmentStatus.CANCELLED,
+        )
+
     @property
-    def as_booked(self) -> Parcel:
+    def as_booked(self) -> Parcel | ReturnParcel:
         """It as the carrier is told of it."""
+        if self.direction == Direction.INBOUND:
+            return ReturnParcel(
+                reference=self.reference,
+                service=self.service,
+                origin=Address.model_validate(self.ship_from),
+                depot=self.warehouse_id or "",
+                weight_grams=self.weight_grams,
+            )
         return Parcel(
             reference=self.reference,
             service=self.service,
@@ -170,11 +217,13 @@ class Shipment(Table, Aggregate, table=True):
         return Money.from_minor(self.carrier_cost_minor, self.carrier_currency)
 
     def forget_person(self) -> None:
-        """Blank where it went and what the carrier said of that, once its order has ended. The order, the customer's id, the
-        status, the weight, the tracking number and the country stay. What is added to a parcel later and names a person belongs
-        here."""
+        """Blank where it went or was fetched, and what the carrier said of that, once its order has ended. The order, the
+        customer's id, the status, the weight, the tracking number and the country stay. What is added to a parcel later and
+        names a person belongs here."""
         if self.ship_to is not None:
             self.ship_to = Address.model_validate(self.ship_to).without_person().model_dump()
+        if self.ship_from is not None:
+            self.ship_from = Address.model_validate(self.ship_from).without_person().model_dump()
         self.refusal_detail = None
 
     def is_within(self, caller: Grant) -> bool:
@@ -214,9 +263,10 @@ class Shipment(Table, Aggregate, table=True):
 
     def already_dispatched(self) -> Refusal:
         """The refusal of a cancel that comes too late, with what finds the parcel."""
+        is_return = self.direction == Direction.INBOUND
         return Refusal(
             ErrorCode.ALREADY_DISPATCHED,
-            "The parcel has left; it can only be returned.",
+            "The carrier has the parcel." if is_return else "The parcel has left; it can only be returned.",
             extra={"tracking_number": self.tracking_number},
         )
 
@@ -225,10 +275,13 @@ class Shipment(Table, Aggregate, table=True):
         if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
             return []
         self._move(ShipmentStatus.CANCELLED)
-        return [self._tracking_updated(ShipmentStatus.CANCELLED, utc_now())] if self.customer_id else []
+        return [self._event_of_status(utc_now())] if self.customer_id else []
 
     def ask_to_dispatch(self) -> None:
-        """Write down that it is handed over; nothing if it has left. Refusals: shipment_cancelled, illegal_transition."""
+        """Write down that it is handed over; nothing if it has left. Refusals: shipment_cancelled, illegal_transition (also of
+        what comes back: that its customer hands over)."""
+        if self.direction == Direction.INBOUND:
+            raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The customer hands over what comes back; the carrier tells of it.")
         if self.status in HAS_LEFT:
             return
         self._require_no_cancel()
@@ -276,6 +329,18 @@ class Shipment(Table, Aggregate, table=True):
             tracking_number=self.tracking_number,
         )
 
+    def label_reply(self) -> contract.ReturnLabel:
+        """`reply` of what is INBOUND."""
+        return contract.ReturnLabel(
+            order_id=self.order_id, number=self.parcel, status=self.status, tracking_number=self.tracking_number
+        )
+
+    def _refuse_what_has_no_price(self, address: Address) -> None:
+        if rates.zone_of(address.country, address.region, address.postal_code) is None:
+            self.refused(rates.not_served())
+        elif self.weight_grams > rates.HEAVIEST_GRAMS:
+            self.refused(rates.too_heavy())
+
     def _advance_to(self, to: ShipmentStatus, at: datetime) -> list[Event]:
         """Go on to where the carrier has it, through the stages before that; nothing if it is past that. Refusal:
         illegal_transition, if it will never leave."""
@@ -289,6 +354,14 @@ class Shipment(Table, Aggregate, table=True):
         return events
 
     def _event_of_status(self, at: datetime) -> Event:
+        if self.direction == Direction.INBOUND:
+            return ReturnLabelUpdated(
+                order_id=self.order_id,
+                number=self.parcel,
+                status=self.status,
+                tracking_number=self.tracking_number,
+                occurred_at=at,
+            )
         match self.status:
             case ShipmentStatus.BOOKED:
                 return ShipmentCreated(**self._common_fields(), warehouse_id=self.warehouse_id or "")
@@ -301,10 +374,7 @@ class Shipment(Table, Aggregate, table=True):
             case ShipmentStatus.RETURNED:
                 return ShipmentReturned(**self._common_fields(), occurred_at=at)
             case other:
-                return self._tracking_updated(other, at)
-
-    def _tracking_updated(self, status: str, at: datetime) -> TrackingUpdated:
-        return TrackingUpdated(**self._common_fields(), status=status, occurred_at=at)
+                return TrackingUpdated(**self._common_fields(), status=other, occurred_at=at)
 
     def _common_fields(self) -> dict[str, Any]:
         return {
@@ -360,7 +430,7 @@ class TrackingEvent(Table, table=True):
                 status, at = str(ShipmentStatus.LOST), event.occurred_at
             case ShipmentReturned():
                 status, at = str(ShipmentStatus.RETURNED), event.occurred_at
-            case TrackingUpdated():
+            case TrackingUpdated() | ReturnLabelUpdated():
                 status, at = event.status, event.occurred_at
             case _:
                 raise TypeError(f"{type(event).__name__} is not about a parcel")

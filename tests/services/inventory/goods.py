@@ -8,7 +8,15 @@ from sqlmodel import col, select
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from contracts.events import Event
-from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
+from contracts.inventory import (
+    ReceiveReturn,
+    ReleaseInventory,
+    ReserveInventory,
+    RestockInventory,
+    ReturnedLine,
+    ShipInventory,
+    StockLine,
+)
 from services.inventory.commands import warehousing
 from services.inventory.model import Movement, Stock, outbox
 from tests.conftest import ADMIN
@@ -42,6 +50,12 @@ def ship(buy: ReserveInventory) -> ShipInventory:
 
 def restock(buy: ReserveInventory) -> RestockInventory:
     return RestockInventory(order_id=buy.order_id, parcel=buy.parcel, reason="returned")
+
+
+def back(buy: ReserveInventory, number: int = 1, warehouse_id: str = "w1", **lines: tuple[int, int]) -> ReceiveReturn:
+    """A return of an order: of each product how many are good, and how many damaged."""
+    returned = [ReturnedLine(product_id=product, good=good, damaged=damaged) for product, (good, damaged) in lines.items()]
+    return ReceiveReturn(order_id=buy.order_id, number=number, warehouse_id=warehouse_id, lines=tuple(returned))
 
 
 async def level(database: Database, warehouse_id: str, product_id: str) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from contracts.inventory import (
     WhenShort,
 )
 from services.inventory import queries
-from services.inventory.commands import announcing, reservations, waiting, warehousing
+from services.inventory.commands import announcing, reservations, returns, waiting, warehousing
 from services.inventory.model import ExpectedReceipt
 from services.inventory.model import Reservation as Row
 from tests.conftest import ADMIN, changing
@@ -160,7 +160,7 @@ async def test_a_transfer_a_count_and_what_comes_back_fill_too(database: Databas
     back, counted, moved = wanting(milk=1), wanting(milk=1), wanting("w2", bread=1)
     for buy in (back, counted, moved):
         assert [parcel[1] for parcel in await reserve(database, buy)] == [AWAITED]
-    await reservations.restock_inventory(database, restock(sold))
+    await returns.restock_inventory(database, restock(sold))
     assert [[one[1] for one in await now(database, buy)] for buy in (back, counted)] == [[RESERVED], [AWAITED]]
     await warehousing.count_stock(database, ADMIN, "w1", {"milk": 2}, IdempotencyKey("test", "count", ""), reason="counted")
     assert await now(database, counted) == [(1, RESERVED, "w1", {"milk": 1})]

@@ -9,7 +9,7 @@ from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import Reservation, ReservationStatus
 from services.inventory import queries
-from services.inventory.commands import reservations
+from services.inventory.commands import reservations, returns
 from tests.services.inventory.goods import event_types, level, movements, order, release, restock, ship, stock
 
 ORDERS = 30
@@ -81,7 +81,7 @@ async def test_i1_i2_every_command_about_one_reservation_at_once(database: Datab
     for buy in buys:
         racing += [reservations.reserve_inventory(database, buy, limit=UNITS) for _ in range(2)]
         racing += [reservations.ship_inventory(database, ship(buy)), reservations.release_inventory(database, release(buy))]
-        racing += [reservations.restock_inventory(database, restock(buy))]
+        racing += [returns.restock_inventory(database, restock(buy))]
     random.Random(1).shuffle(racing)
     await answers(racing)
     open_, gone = 0, 0

@@ -9,7 +9,7 @@ from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import Reservation, ReservationStatus, ReserveInventory
 from services.inventory import queries
-from services.inventory.commands import reservations
+from services.inventory.commands import reservations, returns
 from services.inventory.model import PROMISED_UNITS
 from tests.services.inventory.goods import event_types, level, movements, order, release, restock, ship, stock
 
@@ -133,7 +133,7 @@ async def test_what_was_released_cannot_be_shipped_and_what_was_never_reserved_i
         assert refused.value.code == ErrorCode.RESERVATION_RELEASED
     for command in (
         reservations.ship_inventory(database, ship(unheard_of)),
-        reservations.restock_inventory(database, restock(unheard_of)),
+        returns.restock_inventory(database, restock(unheard_of)),
     ):
         with pytest.raises(Refusal) as refused:
             await command
@@ -145,12 +145,12 @@ async def test_s10_what_came_back_is_on_the_shelf_again_once(database: Database)
     buy = order(milk=2, bread=1)
     await reservations.reserve_inventory(database, buy)
     with pytest.raises(Refusal) as refused:
-        await reservations.restock_inventory(database, restock(buy))
+        await returns.restock_inventory(database, restock(buy))
     assert refused.value.code == ErrorCode.CONFLICT
     await reservations.ship_inventory(database, ship(buy))
     told = await event_types(database)
     for _ in range(3):
-        restocked = await reservations.restock_inventory(database, restock(buy))
+        restocked = await returns.restock_inventory(database, restock(buy))
         assert (restocked.status, restocked.warehouse_id) == (ReservationStatus.RESTOCKED, "w1")
     assert await level(database, "w1", "milk") == await level(database, "w1", "bread") == (5, 0)
     assert (await movements(database, "milk"))[1:] == [(-2, f"order {buy.order_id}"), (2, f"return of order {buy.order_id}")]
@@ -175,7 +175,7 @@ async def test_s10_what_is_sent_again_is_a_reservation_of_its_own(database: Data
     assert await level(database, "w1", "milk") == (3, 2)
     await reservations.ship_inventory(database, ship(second))
     assert (await movements(database, "milk"))[1:] == [(-2, f"order {first.order_id}"), (-2, f"order {first.order_id}-2")]
-    await reservations.restock_inventory(database, restock(first))
+    await returns.restock_inventory(database, restock(first))
     statuses = [(await queries.get_reservation(database, first.order_id, parcel)).status for parcel in (1, 2)]
     assert statuses == [ReservationStatus.RESTOCKED, ReservationStatus.SHIPPED]
     with pytest.raises(Refusal) as refused:

@@ -10,8 +10,8 @@ from sqlmodel import col, select
 from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.address import Address
-from contracts.ids import parcel_reference
-from contracts.shipments import CancelShipment, CreateShipment
+from contracts.ids import parcel_reference, return_reference
+from contracts.shipments import CancelReturnLabel, CancelShipment, CreateReturnLabel, CreateShipment, Direction
 from services.shipping import queries
 from services.shipping.model import Shipment, outbox
 from services.shipping.ports import CarrierNews
@@ -38,12 +38,35 @@ def undo(order: CreateShipment) -> CancelShipment:
     return CancelShipment(order_id=order.order_id, parcel=order.parcel, reason="the customer changed their mind")
 
 
+def label(order: CreateShipment | None = None, number: int = 1, weight_grams: int = 2500, **ship_from: Any) -> CreateReturnLabel:
+    """The parcel in which a return of an order comes back, to another warehouse than sent it."""
+    return CreateReturnLabel(
+        order_id=order.order_id if order else uuid4(),
+        number=number,
+        customer_id=order.customer_id if order else uuid4(),
+        ship_from=ADDRESS.model_copy(update=ship_from),
+        warehouse_id="367",
+        weight_grams=weight_grams,
+    )
+
+
+def undo_label(label: CreateReturnLabel) -> CancelReturnLabel:
+    return CancelReturnLabel(order_id=label.order_id, number=label.number, reason="the customer keeps it")
+
+
+def return_of(label: CreateReturnLabel) -> str:
+    """The carrier's name for it."""
+    return return_reference(label.order_id, label.number)
+
+
 def reference_of(order: CreateShipment) -> str:
     return parcel_reference(order.order_id, order.parcel)
 
 
-async def shipment_of(database: Database, order_id: UUID, parcel: int = 1) -> Shipment:
-    query = select(Shipment).where(col(Shipment.order_id) == order_id, col(Shipment.parcel) == parcel)
+async def shipment_of(database: Database, order_id: UUID, parcel: int = 1, direction: Direction = Direction.OUTBOUND) -> Shipment:
+    query = select(Shipment).where(
+        col(Shipment.order_id) == order_id, col(Shipment.direction) == direction, col(Shipment.parcel) == parcel
+    )
     async with database.reading() as session:
         return (await session.exec(query)).one()
 

@@ -7,12 +7,13 @@ from chassis.store import in_transaction
 from contracts.address import FORGOTTEN
 from contracts.errors import Refusal
 from contracts.events import OrderForgotten
+from contracts.shipments import Direction
 from services.shipping import commands
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import Shipment
 from tests.conftest import ADMIN
 from tests.personal import found_in
-from tests.services.shipping.parcels import order, shipment_of
+from tests.services.shipping.parcels import label, order, shipment_of
 
 PERSONAL = ("A. Customer", "Main Street", "Cincinnati", "45202")
 
@@ -34,6 +35,16 @@ async def test_where_parcels_went_is_blanked_and_what_became_of_them_stays(datab
     assert (await shipment_of(database, of_another.order_id)).ship_to == of_another.ship_to.model_dump()
 
 
+async def test_where_a_return_was_fetched_is_blanked_too(database: Database, carrier: HttpCarrier) -> None:
+    command = label()
+    booked = await commands.create_return_label(database, carrier, command)
+    event = OrderForgotten(order_id=command.order_id, customer_id=command.customer_id)
+    await in_transaction(database, lambda work: commands.forget_order(work, event))
+    assert await found_in(database.url, PERSONAL) == []
+    row = await shipment_of(database, command.order_id, direction=Direction.INBOUND)
+    assert (row.tracking_number, row.ship_from and row.ship_from["country"]) == (booked.tracking_number, "US")
+
+
 async def test_what_the_carrier_said_of_an_address_is_blanked(database: Database, carrier: HttpCarrier) -> None:
     command = order(country="ZZ")
     with pytest.raises(Refusal):
@@ -50,11 +61,13 @@ def test_whatever_is_added_to_a_shipment_is_forgotten_or_named_here() -> None:
         *("shipment_id", "order_id", "parcel", "reference", "customer_id", "warehouse_id", "weight_grams", "status", "asked"),
         *("asked_at", "reported_at", "tracking_number", "carrier_cost_minor", "carrier_currency", "refusal_code", "created_at"),
         "version",
-        *("service", "parcels"),
+        *("service", "parcels", "direction"),
     }
-    blanked = {"ship_to", "refusal_detail"}
+    blanked = {"ship_to", "ship_from", "refusal_detail"}
     assert set(Shipment.model_fields) == kept | blanked
-    row = Shipment.to_book(order(country="ZZ"))
-    before = row.model_dump()
-    row.forget_person()
-    assert {name for name in before if before[name] != row.model_dump()[name]} == blanked
+    changed = set()
+    for row in (Shipment.to_book(order(country="ZZ")), Shipment.label_to_book(label(country="ZZ"))):
+        before = row.model_dump()
+        row.forget_person()
+        changed |= {name for name in before if before[name] != row.model_dump()[name]}
+    assert changed == blanked

@@ -23,7 +23,7 @@ from services.shipping import commands
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import Shipment
 from services.shipping.model.shipment import HAS_LEFT
-from services.shipping.ports import Booking, Carrier, Parcel
+from services.shipping.ports import Booking, Carrier, Parcel, ReturnParcel
 from tests.conftest import ADMIN
 from tests.services.shipping.conftest import CarrierSimulator
 from tests.services.shipping.parcels import events_of, news, order, shipment_of, undo
@@ -80,7 +80,7 @@ class Actor:
             return None
         return self._task.exception() or self._task.result()
 
-    async def book(self, parcel: Parcel) -> Booking:
+    async def book(self, parcel: Parcel | ReturnParcel) -> Booking:
         return await self._between_pauses(lambda: self._carrier.book(parcel))
 
     async def cancel(self, reference: str) -> None:
