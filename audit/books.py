@@ -92,7 +92,12 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
             *(ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCompleted, ReturnExpired),
         }
     ),
-    Source.ANALYTICS: frozenset({OrderCreated, OrderConfirmed, OrderCancelled, OrderRefunded, OrderCompleted}),
+    Source.ANALYTICS: frozenset(
+        {
+            *(OrderCreated, OrderConfirmed, OrderPartCancelled, OrderCancelled, OrderRefunded, OrderCompleted),
+            ReturnCompleted,
+        }
+    ),
 }
 """Which events must have had an effect where. A test holds this against the services' own subscriptions."""
 
@@ -180,6 +185,12 @@ class ReturnRow(NamedTuple):
     came: str | None
     """What came back, as `ReceivedRow.lines` has it; None: nothing."""
     updated_at: datetime
+    currency: str = "USD"
+    value: Decimal | None = None
+    """What it came to; None as long as that is not certain."""
+    refunded_minor: int = 0
+    credit_order_id: UUID | None = None
+    """Whose payments hold the credit that its order was paid with."""
 
 
 class ForgottenRow(NamedTuple):
@@ -508,6 +519,26 @@ class DeadLetterRow(NamedTuple):
     parked_at: datetime
 
 
+class ReturnRefundRow(NamedTuple):
+    """What went back of an order's payments under one key of a return, in minor units."""
+
+    order_id: UUID
+    key: str
+    told: int
+    """What the return's saga was told that went back, whether or not it arrived."""
+    moved: int
+    """What went back, or is on its way."""
+
+
+class ReturnFactRow(NamedTuple):
+    """A completed return, as analytics knows it."""
+
+    order_id: UUID
+    number: int
+    currency: str
+    refunded_minor: int
+
+
 class FactRow(NamedTuple):
     """An order, as analytics knows it."""
 
@@ -552,6 +583,8 @@ class Books:
     refunds: Sequence[RefundRow] = ()
     """Ours."""
     provider_refunds: Sequence[RefundRow] = ()
+    return_refunds: Sequence[ReturnRefundRow] = ()
+    return_facts: Sequence[ReturnFactRow] = ()
     disputes: Sequence[DisputeRow] = ()
     """Ours."""
     provider_disputes: Sequence[DisputeRow] = ()

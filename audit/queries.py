@@ -22,14 +22,16 @@ from orders o, lateral (
            sum((l->'amounts'->>'items')::bigint) as items, sum((l->'amounts'->>'discount')::bigint) as discount,
            sum((l->'amounts'->>'shipping')::bigint) as shipping, sum((l->'amounts'->>'tax')::bigint) as tax,
            sum((l->'amounts'->>'items')::bigint - (l->'amounts'->>'discount')::bigint + (l->'amounts'->>'shipping')::bigint
-               + case when (l->'amounts'->>'tax_included')::boolean then 0 else (l->'amounts'->>'tax')::bigint end) as paid,
+               + case when (l->'amounts'->>'tax_included')::boolean then 0 else (l->'amounts'->>'tax')::bigint end
+               - coalesce((l->'amounts'->>'credit')::bigint, 0)) as paid,
            string_agg((l->>'product_id') || ' x ' || (l->>'quantity'), ', ' order by (l->>'product_id') collate "C") as lines
     from jsonb_array_elements(o.lines) as l
 ) as line
 """
 RETURNS = """
-select r.order_id, r.number, r.kind, r.status, r.tracking_number, units.lines, r.updated_at
-from returns r left join lateral (
+select r.order_id, r.number, r.kind, r.status, r.tracking_number, units.lines, r.updated_at, r.currency,
+       (r.settlement->'value'->>'amount')::numeric, r.refunded_minor, (o.replaces->>'order_id')::uuid
+from returns r join orders o using (order_id) left join lateral (
     select string_agg(product_id || ': ' || good || ' + ' || damaged, ', ' order by product_id collate "C") as lines
     from (select u->'line'->>'product_id' as product_id,
                  coalesce(sum((u->'line'->>'quantity')::int) filter (where u->>'condition' = 'good'), 0) as good,
@@ -110,6 +112,18 @@ select p.provider_reference, m.provider_id, m.state, m.amount_minor, m.currency,
        coalesce(m.settled_at, m.accepted_at, m.asked_at), split_part(m.key, ':', 1), m.failure
 from movements m join payments p using (payment_id) where m.kind = 'refund'
 """
+RETURN_REFUNDS = """
+select p.order_id, split_part(tried.key, ':', 1), sum(tried.told)::bigint, sum(tried.moved)::bigint
+from payments p join (
+    select payment_id, split_part(key, ':', 1) as key,
+           coalesce(sum(amount_minor) filter (where state = 'SUCCEEDED' or (state = 'PENDING' and accepted_at is not null)), 0)
+               as moved,
+           coalesce(max(amount_minor) filter (where movement_id in (select movement_id from ledger_entries)), 0) as told
+    from movements where kind = 'refund' and key like 'return-%' group by 1, 2
+) as tried using (payment_id)
+group by 1, 2
+"""
+RETURN_FACTS = "select order_id, number, currency, refunded_minor from returns"
 DISPUTES = """
 select p.provider_reference, d.provider_id, d.state, d.amount_minor, d.currency, coalesce(d.closed_at, d.opened_at)
 from disputes d join payments p using (payment_id)
@@ -223,24 +237,37 @@ with fact as (
                where confirmed_at is not null and coalesce(cancelled_at, refunded_at, completed_at) is not null
            ), 0) as refunds
     from orders group by currency
+), back as (
+    select currency, count(*) as returned, sum(refunded_minor) as refunds from returns group by currency
 ), sold as (
-    select o.currency, sum(l.quantity) as quantity, sum(l.revenue_minor) as revenue
-    from orders o, jsonb_to_recordset(o.lines) as l (quantity int, revenue_minor bigint)
+    select o.currency, sum(l.quantity - gone.units) as quantity, sum(l.revenue - gone.revenue) as revenue,
+           sum(gone.returned) as returned
+    from orders o, lateral (
+        select coalesce((line->>'line_id')::int, place) as line_id, (line->>'quantity')::int as quantity,
+               (line->>'revenue_minor')::bigint as revenue
+        from jsonb_array_elements(o.lines) with ordinality as each (line, place)
+    ) as l, lateral (
+        select coalesce(sum(units), 0) as units, coalesce(sum(units) filter (where is_returned), 0) as returned,
+               coalesce(sum(l.revenue * (start + units) / l.quantity - l.revenue * start / l.quantity), 0) as revenue
+        from jsonb_to_recordset(o.less) as u (line_id int, start int, units int, is_returned bool)
+        where u.line_id = l.line_id
+    ) as gone
     where o.confirmed_at is not null and o.cancelled_at is null and o.refunded_at is null group by o.currency
 ), day as (
     select currency, sum(placed) as placed, sum(confirmed) as confirmed, sum(completed) as completed,
            sum(cancelled) as cancelled, sum(undelivered) as undelivered, sum(gross_minor) as gross,
-           sum(refunds_minor) as refunds
+           sum(refunds_minor) as refunds, sum(returned) as returned, sum(returned_minor) as back
     from sales_by_day group by currency
 ), customer as (
     select currency, sum(orders) as placed, sum(revenue_minor) as gross, sum(refunds_minor) as refunds
     from customers group by currency
 ), product as (
-    select currency, sum(quantity) as quantity, sum(revenue_minor) as revenue from products_by_day group by currency
+    select currency, sum(quantity) as quantity, sum(revenue_minor) as revenue, sum(returned) as returned
+    from products_by_day group by currency
 )
 select v.kept_in, v.what, currency, coalesce(v.kept, 0)::bigint, coalesce(v.of_facts, 0)::bigint
-from fact full join sold using (currency) full join day using (currency) full join customer using (currency)
-     full join product using (currency),
+from fact full join back using (currency) full join sold using (currency) full join day using (currency)
+     full join customer using (currency) full join product using (currency),
 lateral (values
     ('sales_by_day', 'orders placed', day.placed, fact.placed),
     ('sales_by_day', 'orders confirmed', day.confirmed, fact.confirmed),
@@ -248,12 +275,15 @@ lateral (values
     ('sales_by_day', 'orders cancelled', day.cancelled, fact.cancelled),
     ('sales_by_day', 'orders undelivered', day.undelivered, fact.undelivered),
     ('sales_by_day', 'revenue (minor units)', day.gross, fact.gross),
-    ('sales_by_day', 'refunds (minor units)', day.refunds, fact.refunds),
+    ('sales_by_day', 'refunds (minor units)', day.refunds, coalesce(fact.refunds, 0) + coalesce(back.refunds, 0)),
+    ('sales_by_day', 'returns completed', day.returned, back.returned),
+    ('sales_by_day', 'refunds by returns (minor units)', day.back, back.refunds),
     ('customers', 'orders placed', customer.placed, fact.placed),
     ('customers', 'revenue (minor units)', customer.gross, fact.gross),
-    ('customers', 'refunds (minor units)', customer.refunds, fact.refunds),
+    ('customers', 'refunds (minor units)', customer.refunds, coalesce(fact.refunds, 0) + coalesce(back.refunds, 0)),
     ('products_by_day', 'units sold', product.quantity, sold.quantity),
-    ('products_by_day', 'revenue (minor units)', product.revenue, sold.revenue)
+    ('products_by_day', 'revenue (minor units)', product.revenue, sold.revenue),
+    ('products_by_day', 'units returned', product.returned, sold.returned)
 ) as v (kept_in, what, kept, of_facts)
 """
 KEYS = "select customer_id, wrapped, master_key_id from customer_keys where customer_id = any($1)"

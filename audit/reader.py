@@ -49,6 +49,8 @@ from audit.books import (
     RedemptionRow,
     RefundRow,
     ReservationRow,
+    ReturnFactRow,
+    ReturnRefundRow,
     ReturnRow,
     ShipmentRow,
     Source,
@@ -153,17 +155,18 @@ class Reader:
     async def _read_order(self, books: Books) -> None:
         async with self._snapshot(Source.ORDER) as database:
             books.orders = await _rows(database, OrderRow._make, queries.ORDERS)
-            books.returns = await _rows(database, ReturnRow._make, queries.RETURNS)
             books.lines = await _rows(database, LineRow._make, queries.LINES)
             books.discount_uses = await _rows(database, DiscountUsesRow._make, queries.DISCOUNT_USES)
             books.redemptions = await _rows(database, RedemptionRow._make, queries.REDEMPTIONS)
             books.keys = await _rows(database, KeyRow._make, queries.KEYS_TO_DESTROY)
+            books.returns = await _rows(database, ReturnRow._make, queries.RETURNS)
             await self._read_outbox(database, Source.ORDER, books)
 
     async def _read_payment(self, books: Books) -> None:
         async with self._snapshot(Source.PAYMENT) as database:
             books.payments = await _rows(database, PaymentRow._make, queries.PAYMENTS)
             books.refunds = await _rows(database, RefundRow._make, queries.REFUNDS)
+            books.return_refunds = await _rows(database, ReturnRefundRow._make, queries.RETURN_REFUNDS)
             books.disputes = await _rows(database, DisputeRow._make, queries.DISPUTES)
             books.debts = await _rows(database, DebtRow._make, queries.DEBTS)
             await self._read_outbox(database, Source.PAYMENT, books)
@@ -201,6 +204,7 @@ class Reader:
     async def _read_analytics(self, books: Books) -> None:
         async with self._snapshot(Source.ANALYTICS) as database:
             books.facts = await _rows(database, FactRow._make, queries.FACTS)
+            books.return_facts = await _rows(database, ReturnFactRow._make, queries.RETURN_FACTS)
             books.sums = await _rows(database, SumRow._make, queries.SUMS)
             await self._read_inbox(database, Source.ANALYTICS, books)
 

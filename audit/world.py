@@ -4,7 +4,7 @@ An order that is on its way from one state to the next is in flight: its books m
 lost is not at rest either: all that is wrong with it is told at once, by `audit.rules.sagas`.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
@@ -30,6 +30,7 @@ from contracts.ids import parcel_reference, payment_reference, return_reference
 from contracts.inventory import ReservationStatus
 from contracts.orders import FINAL_STATUSES, OrderStatus
 from contracts.parcels import OrderParcel, ParcelStatus, Trouble
+from contracts.returns import FINAL_RETURN_STATUSES, ReturnKind, ReturnStatus
 from contracts.shipments import ShipmentStatus
 
 SETTLE = timedelta(seconds=2)
@@ -58,6 +59,8 @@ NEWS: Mapping[str, frozenset[str]] = {
 }
 """By the status of an order with one parcel, that of one of several, or a parcel's trouble: which words of our shipment or of the
 carrier it has not heard yet."""
+_EARLY_RETURN = frozenset({ReturnStatus.REQUESTED, ReturnStatus.APPROVED})
+"""Its goods have not come."""
 Returned = tuple[UUID, int]
 """An order, and the number of one of its returns."""
 _NO_PARCEL = (UUID(int=0), 0)
@@ -80,6 +83,12 @@ class World:
                     self.workflows[run.order_id] = run
         self.payments: dict[UUID, list[PaymentRow]] = _by(books.payments, lambda row: row.order_id)
         self.charges: dict[UUID, list[ChargeRow]] = _by(books.charges, lambda row: order_of(row.reference))
+        self.returned: Counter[UUID] = Counter()
+        """What returns gave back of an order's payments, in minor units, as our books say."""
+        for refund in books.return_refunds:
+            self.returned[refund.order_id] += refund.moved
+        self.settling = set(self._settling())
+        """Orders of whose payments a return may give back something right now."""
         self.reservations = _parcel_by_parcel(books.reservations)
         self.shipments = _parcel_by_parcel(books.shipments)
         self.carried: dict[UUID, dict[int, ParcelRow]] = defaultdict(dict)
@@ -108,6 +117,13 @@ class World:
             if (why := self._why_moving(order))
         }
         self.settled = [order for order in books.orders if self.is_at_rest(order.order_id)]
+
+    def _settling(self) -> Iterator[UUID]:
+        for row in self.books.returns:
+            is_settled_next = row.status == ReturnStatus.APPROVED and row.kind == ReturnKind.CLAIM
+            rests = row.status in FINAL_RETURN_STATUSES or (row.status in _EARLY_RETURN and not is_settled_next)
+            if not rests or self.is_fresh(row.updated_at):
+                yield from (order for order in (row.order_id, row.credit_order_id) if order)
 
     def is_fresh(self, at: datetime | None) -> bool:
         """Whether it happened so shortly before (or after) the look that the other books may not show it yet."""

@@ -24,6 +24,7 @@ from audit.rules import (
     parcels,
     prices,
     reports,
+    returns,
     sagas,
     stock,
 )
@@ -32,7 +33,22 @@ from audit.verdict import Check, InFlight, Judgement, RuleResult, Violation
 from audit.world import World
 
 SUBJECTS = (
-    *(money, disputes, prices, discounts, stock, parcels, sagas, outcomes, events, dead_letters, reports, mails, forgetting),
+    *(
+        money,
+        returns,
+        disputes,
+        prices,
+        discounts,
+        stock,
+        parcels,
+        sagas,
+        outcomes,
+        events,
+        dead_letters,
+        reports,
+        mails,
+        forgetting,
+    ),
 )
 
 

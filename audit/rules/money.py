@@ -42,6 +42,8 @@ def money_in_our_ledger(world: World, check: Check) -> None:
 @rule("Provider: captured - refunded = what is owed", Source.ORDER, Source.PROVIDER)
 def money_at_the_provider(world: World, check: Check) -> None:
     for order, owed in _owing(world):
+        if order.order_id in world.settling:  # the provider was read later than our refunds
+            continue
         rows = world.charges.get(order.order_id, ())
         net = sum(row.captured - row.refunded for row in rows)
         check.equal(order.order_id, f"{order.status}: net of its charges", owed, net, order.order_id, money_in(order.currency))
@@ -146,7 +148,7 @@ def movements_are_answered(world: World, check: Check) -> None:
 @rule("An order says what went back to the customer", Source.ORDER, Source.PAYMENT)
 def refund_is_told(world: World, check: Check) -> None:
     for order in world.settled:
-        back = sum(row.refunded_moved for row in world.payments.get(order.order_id, ()))
+        back = sum(row.refunded_moved for row in world.payments.get(order.order_id, ())) - world.returned[order.order_id]
         check.equal(
             order.order_id, "refunded, as the order says", back, order.refunded_minor, order.order_id, money_in(order.currency)
         )
@@ -169,12 +171,12 @@ def total_is_the_lines(world: World, check: Check) -> None:
 
 
 def _owing(world: World) -> Iterator[tuple[OrderRow, int]]:
-    """The orders at rest, each with what its customer should have paid."""
+    """The orders at rest, each with what its customer should have paid, less what returns gave back of it."""
     for order in world.settled:
         if order.status in OWING:
-            yield order, order.owed_minor
+            yield order, order.owed_minor - world.returned[order.order_id]
         elif order.status in OWING_NOTHING:
-            yield order, 0
+            yield order, -world.returned[order.order_id]
 
 
 def _statuses(row: PaymentRow) -> tuple[str, ...]:

@@ -2,10 +2,13 @@
 
 The statement first writes what is told of each order into the order's row. What was not known of it before drives the sums; so
 whoever tells a fact a second time changes nothing. An order's products are counted as long as it is confirmed, and neither
-cancelled nor refunded.
+cancelled nor refunded, less the units of which parts were cancelled or returns completed.
+
+What went back for cancelled parts is in what the order says at its end; what went back by its returns never is.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -13,9 +16,18 @@ from uuid import UUID
 
 from chassis.statements import sql
 from chassis.store import UnitOfWork
-from contracts.events import Event, OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded
+from contracts.events import (
+    Event,
+    OrderCancelled,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderPartCancelled,
+    OrderRefunded,
+    ReturnCompleted,
+)
 from contracts.money import Money, minor_units
 from contracts.orders import OrderLine
+from contracts.parcels import ParcelLine
 
 
 class OrderCreated(Event):
@@ -26,7 +38,9 @@ class OrderCreated(Event):
     total: Money
 
 
-OrderEvent = OrderCreated | OrderConfirmed | OrderCancelled | OrderRefunded | OrderCompleted
+OrderEvent = (
+    OrderCreated | OrderConfirmed | OrderPartCancelled | OrderCancelled | OrderRefunded | OrderCompleted | ReturnCompleted
+)
 
 # Rows are locked in the order of their keys in each table, and the tables always in the same sequence: two processes that add to
 # the sums of one day wait for each other, and never in a circle.
@@ -36,17 +50,22 @@ _TAKE_IN = sql(
         select * from jsonb_to_recordset(cast(:told as jsonb)) as told (
             order_id uuid, customer_id uuid, currency text, total_minor bigint, lines jsonb,
             placed_at timestamptz, confirmed_at timestamptz, completed_at timestamptz,
-            cancelled_at timestamptz, cancel_code text, refunded_at timestamptz, refunded_minor bigint, lost_minor bigint
+            cancelled_at timestamptz, cancel_code text, refunded_at timestamptz, refunded_minor bigint, lost_minor bigint,
+            less jsonb, returns jsonb
         )
     ), known as (
         insert into orders as known (
             order_id, customer_id, currency, total_minor, lines, placed_at, confirmed_at, completed_at,
-            cancelled_at, cancel_code, refunded_at, refunded_minor
+            cancelled_at, cancel_code, refunded_at, refunded_minor, less
         )
-        select order_id, customer_id, currency, total_minor, lines, placed_at, confirmed_at, completed_at,
-               cancelled_at, cancel_code, refunded_at, coalesce(refunded_minor, 0)
+        select order_id, customer_id, currency, coalesce(total_minor, 0), lines, placed_at, confirmed_at, completed_at,
+               cancelled_at, cancel_code, refunded_at, coalesce(refunded_minor, 0), coalesce(less, '[]')
         from told order by order_id
         on conflict (order_id) do update set
+            total_minor = greatest(known.total_minor, excluded.total_minor),
+            less = case when excluded.less = '[]' then known.less else (
+                select jsonb_agg(distinct units) from jsonb_array_elements(known.less || excluded.less) as each (units)
+            ) end,
             placed_at = coalesce(known.placed_at, excluded.placed_at),
             confirmed_at = coalesce(known.confirmed_at, excluded.confirmed_at),
             lines = coalesce(known.lines, excluded.lines),
@@ -57,6 +76,23 @@ _TAKE_IN = sql(
             refunded_minor = case when coalesce(known.cancelled_at, known.refunded_at, known.completed_at) is null
                                   then excluded.refunded_minor else known.refunded_minor end
         returning new.*, old as before
+    ), back as (
+        insert into returns (order_id, number, customer_id, currency, kind, completed_at, refunded_minor, reasons)
+        select known.order_id, number, known.customer_id, known.currency, kind, back.completed_at, back.refunded_minor, reasons
+        from known join told using (order_id), jsonb_to_recordset(told.returns) as back (
+            number int, kind text, completed_at timestamptz, refunded_minor bigint, reasons jsonb
+        )
+        order by known.order_id, number
+        on conflict do nothing
+        returning *
+    ), reason as (
+        insert into returns_by_day as known (currency, day, kind, reason, returns, units)
+        select currency, cast(completed_at at time zone 'utc' as date) as day, kind, reason, count(*), sum(units)
+        from back, jsonb_to_recordset(reasons) as each (reason text, units int)
+        group by currency, day, kind, reason order by currency, day, kind, reason
+        on conflict (currency, day, kind, reason) do update set
+            returns = known.returns + excluded.returns,
+            units = known.units + excluded.units
     ), news as (
         select known.customer_id, known.currency, fact.*, cast(fact.at at time zone 'utc' as date) as day
         from known join told using (order_id), lateral (values
@@ -67,21 +103,43 @@ _TAKE_IN = sql(
             ('undelivered', known.refunded_at, (before).refunded_at, 0, told.lost_minor)
         ) as fact (what, at, known_at, gain, loss)
         where fact.at is not null and fact.known_at is null
+        union all
+        select customer_id, currency, 'returned', completed_at, null, 0, refunded_minor,
+               cast(completed_at at time zone 'utc' as date)
+        from back
     ), sold as (
-        select currency, cast(confirmed_at at time zone 'utc' as date) as day, lines,
-               cast(confirmed_at is not null and cancelled_at is null and refunded_at is null as int)
-               - cast((before).confirmed_at is not null and (before).cancelled_at is null and (before).refunded_at is null as int)
-               as times
-        from known
+        select currency, cast(confirmed_at at time zone 'utc' as date) as day, state.*
+        from (
+            select *, confirmed_at is not null and cancelled_at is null and refunded_at is null as is_sold,
+                   (before).confirmed_at is not null and (before).cancelled_at is null and (before).refunded_at is null
+                   as was_sold
+            from known
+        ) as known, lateral (values
+            (1, is_sold, known.lines, known.less), (-1, was_sold, (before).lines, (before).less)
+        ) as state (times, counts, lines, less)
+        where counts and (is_sold <> was_sold or known.less <> (before).less)
     ), product as (
-        insert into products_by_day as known (currency, day, product_id, name, quantity, revenue_minor)
-        select currency, day, line.product_id, max(line.name), sum(times * line.quantity), sum(times * line.revenue_minor)
-        from sold, jsonb_to_recordset(lines) as line (product_id text, name text, quantity int, revenue_minor bigint)
-        where times <> 0
-        group by currency, day, line.product_id order by currency, day, line.product_id
+        insert into products_by_day as known (currency, day, product_id, name, quantity, revenue_minor, returned)
+        select currency, day, product_id, max(name), sum(times * (quantity - gone.units)),
+               sum(times * (revenue_minor - gone.revenue)), sum(times * gone.returned)
+        from sold, lateral (
+            select coalesce(cast(line->>'line_id' as int), place) as line_id, line->>'product_id' as product_id,
+                   line->>'name' as name, cast(line->>'quantity' as int) as quantity,
+                   cast(line->>'revenue_minor' as bigint) as revenue_minor
+            from jsonb_array_elements(lines) with ordinality as each (line, place)
+        ) as line, lateral (
+            select coalesce(sum(units), 0) as units, coalesce(sum(units) filter (where is_returned), 0) as returned,
+                   coalesce(sum(revenue_minor * (start + units) / quantity - revenue_minor * start / quantity), 0) as revenue
+            from jsonb_to_recordset(less) as units (line_id int, start int, units int, is_returned bool)
+            where units.line_id = line.line_id
+        ) as gone
+        group by currency, day, product_id
+        having (sum(times * quantity), sum(times * gone.units), sum(times * gone.returned)) <> (0, 0, 0)
+        order by currency, day, product_id
         on conflict (currency, day, product_id) do update set
             quantity = known.quantity + excluded.quantity,
             revenue_minor = known.revenue_minor + excluded.revenue_minor,
+            returned = known.returned + excluded.returned,
             name = greatest(known.name, excluded.name)
     ), customer as (
         insert into customers as known (
@@ -99,11 +157,13 @@ _TAKE_IN = sql(
             last_order_at = greatest(known.last_order_at, excluded.last_order_at)
     )
     insert into sales_by_day as known (
-        currency, day, placed, confirmed, completed, cancelled, undelivered, gross_minor, refunds_minor
+        currency, day, placed, confirmed, completed, cancelled, undelivered, returned, gross_minor, refunds_minor,
+        returned_minor
     )
     select currency, day, count(*) filter (where what = 'placed'), count(*) filter (where what = 'confirmed'),
            count(*) filter (where what = 'completed'), count(*) filter (where what = 'cancelled'),
-           count(*) filter (where what = 'undelivered'), sum(gain), sum(loss)
+           count(*) filter (where what = 'undelivered'), count(*) filter (where what = 'returned'), sum(gain), sum(loss),
+           coalesce(sum(loss) filter (where what = 'returned'), 0)
     from news group by currency, day order by currency, day
     on conflict (currency, day) do update set
         placed = known.placed + excluded.placed,
@@ -111,8 +171,10 @@ _TAKE_IN = sql(
         completed = known.completed + excluded.completed,
         cancelled = known.cancelled + excluded.cancelled,
         undelivered = known.undelivered + excluded.undelivered,
+        returned = known.returned + excluded.returned,
         gross_minor = known.gross_minor + excluded.gross_minor,
-        refunds_minor = known.refunds_minor + excluded.refunds_minor
+        refunds_minor = known.refunds_minor + excluded.refunds_minor,
+        returned_minor = known.returned_minor + excluded.returned_minor
     """
 )
 
@@ -121,33 +183,42 @@ async def take_in(work: UnitOfWork, told: Sequence[tuple[OrderEvent, datetime]])
     """What events tell of orders, each with the time at which it happened."""
     by_order: dict[UUID, dict[str, Any]] = {}
     for event, at in told:
-        by_order[event.order_id] = _told(event, at) | by_order.get(event.order_id, {})  # what was told first stands
+        new, before = _told(event, at), by_order.get(event.order_id, {})
+        # What was told first stands, and what may happen several times is added.
+        by_order[event.order_id] = new | before | {name: _both(new, before, name) for name in ("less", "returns")}
     await work.rows(_TAKE_IN, told=json.dumps(list(by_order.values())))
+
+
+def _both(new: dict[str, Any], before: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Entries of either, each once."""
+    known: list[dict[str, Any]] = before.get(name, [])
+    return known + [entry for entry in new.get(name, []) if entry not in known]
 
 
 def _told(event: OrderEvent, at: datetime) -> dict[str, Any]:
     """One event's share of an order's row. `lost_minor`: what went back of what had been counted as revenue."""
-    order = {
-        "order_id": str(event.order_id),
-        "customer_id": str(event.customer_id),
-        "currency": event.total.currency,
-        "total_minor": event.total.minor,
-    }
+    order: dict[str, Any] = {"order_id": str(event.order_id), "customer_id": str(event.customer_id)}
     when = at.isoformat()
+    if isinstance(event, ReturnCompleted):
+        return order | {"currency": event.refunded.currency, **_returned(event, when)}
+    order |= {"currency": event.total.currency, "total_minor": event.total.minor}
     match event:
         case OrderCreated():
             return order | {"placed_at": when}
         case OrderConfirmed():
             lines = [
                 {
+                    "line_id": line.line_id or place,
                     "product_id": line.product_id,
                     "name": line.name,
                     "quantity": line.quantity,
                     "revenue_minor": _revenue(line),
                 }
-                for line in event.lines
+                for place, line in enumerate(event.lines, start=1)
             ]
             return order | {"confirmed_at": when, "lines": lines}
+        case OrderPartCancelled():  # its money is in what the order says at its end
+            return order | {"less": [_units(line, is_returned=False) for line in event.lines]}
         case OrderCompleted():
             back = event.refunded.minor if event.refunded else 0
             return order | {"completed_at": when, "refunded_minor": back, "lost_minor": back}
@@ -158,6 +229,25 @@ def _told(event: OrderEvent, at: datetime) -> dict[str, Any]:
         case OrderRefunded():
             back = event.refunded.minor
             return order | {"refunded_at": when, "refunded_minor": back, "lost_minor": back}
+
+
+def _returned(event: ReturnCompleted, when: str) -> dict[str, Any]:
+    """A return's share of its order's row, and the return itself."""
+    by_reason = Counter[str]()
+    for line in event.lines:
+        by_reason[line.reason] += line.quantity
+    returned: dict[str, Any] = {
+        "number": event.number,
+        "kind": event.kind,
+        "completed_at": when,
+        "refunded_minor": event.refunded.minor,
+        "reasons": [{"reason": reason, "units": units} for reason, units in sorted(by_reason.items())],
+    }
+    return {"less": [_units(line, is_returned=True) for line in event.lines], "returns": [returned]}
+
+
+def _units(line: ParcelLine, *, is_returned: bool) -> dict[str, Any]:
+    return {"line_id": line.line_id, "start": line.first, "units": line.quantity, "is_returned": is_returned}
 
 
 def _revenue(line: OrderLine) -> int:

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 
 from chassis.consumer import Subscription
 from chassis.store import UnitOfWork
-from contracts.events import ORDER, CloudEvent, OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded
+from contracts.events import (
+    ORDER,
+    CloudEvent,
+    OrderCancelled,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderPartCancelled,
+    OrderRefunded,
+    ReturnCompleted,
+)
 from services.analytics import commands
 from services.analytics.commands import OrderCreated, OrderEvent
 
@@ -15,5 +24,8 @@ async def on_orders(work: UnitOfWork, events: Sequence[tuple[OrderEvent, CloudEv
 
 subscription = Subscription(
     (ORDER,),
-    batch=dict.fromkeys((OrderCreated, OrderConfirmed, OrderCancelled, OrderRefunded, OrderCompleted), on_orders),
+    batch=dict.fromkeys(
+        (OrderCreated, OrderConfirmed, OrderPartCancelled, OrderCancelled, OrderRefunded, OrderCompleted, ReturnCompleted),
+        on_orders,
+    ),
 )

@@ -54,7 +54,13 @@ class OrderFact(Table, table=True):
     """When it ended because its parcel did not arrive."""
     cancel_code: str | None = Field(default=None, max_length=40)
     lines: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
-    """What was sold: product_id, name, quantity, revenue_minor. Known once it is confirmed."""
+    """What was sold: line_id, product_id, name, quantity, revenue_minor. Known once it is confirmed. Those of
+    before lines had ids are counted from 1."""
+    less: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(JSONB, nullable=False, server_default=text("'[]'::jsonb"))
+    )
+    """Units that are not sold any more, each once: line_id, start (the first of them in its line, from 0), units, is_returned
+    (by a completed return or claim; else they were cancelled)."""
 
     @property
     def status(self) -> OrderStatus:
@@ -81,14 +87,19 @@ class SalesDay(Table, table=True):
     completed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     undelivered: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """Orders that ended because their parcel did not arrive."""
+    returned: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """Returns and claims that were completed."""
     gross_minor: int = Field(default=0, sa_column=amount_column())
     """Totals of the orders confirmed."""
     refunds_minor: int = Field(default=0, sa_column=amount_column())
-    """What went back of orders that had been confirmed; of parts of an order, on the day on which the order was completed."""
+    """What went back of orders that had been confirmed; of parts of an order, on the day on which the order was completed. And
+    what went back by returns and claims, on the day on which they were completed."""
+    returned_minor: int = Field(default=0, sa_column=amount_column())
+    """How much of that by returns and claims."""
 
 
 class ProductDay(Table, table=True):
-    """What was sold of one product to orders confirmed on one UTC day, and neither cancelled nor refunded since."""
+    """What was sold of one product to orders confirmed on one UTC day, and neither cancelled, refunded nor returned since."""
 
     __tablename__ = "products_by_day"
 
@@ -98,6 +109,39 @@ class ProductDay(Table, table=True):
     name: str
     quantity: int
     revenue_minor: int = Field(sa_column=amount_column())
+    returned: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """Units of it that were sold, and for which a return or claim was completed since; they are not in `quantity` any more."""
+
+
+class ReturnFact(Table, table=True):
+    """A return or claim that was completed."""
+
+    __tablename__ = "returns"
+
+    order_id: UUID = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    customer_id: UUID
+    currency: str = Field(max_length=3)
+    kind: str = Field(max_length=40)
+    completed_at: datetime = Field(sa_column=time_column())
+    refunded_minor: int = Field(default=0, sa_column=amount_column())
+    reasons: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
+    """How many units for which reason: reason, units."""
+
+
+class ReturnsDay(Table, table=True):
+    """Returns or claims that were completed on one UTC day, by why units of them were returned."""
+
+    __tablename__ = "returns_by_day"
+
+    currency: str = Field(primary_key=True, max_length=3)
+    """Of their orders."""
+    day: date = Field(primary_key=True)
+    kind: str = Field(primary_key=True, max_length=40)
+    reason: str = Field(primary_key=True, max_length=40)
+    returns: int
+    """Those with any unit returned for this reason; one with several reasons counts under each."""
+    units: int
 
 
 class CustomerValue(Table, table=True):

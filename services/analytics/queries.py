@@ -1,5 +1,6 @@
 """Reports."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -15,7 +16,8 @@ from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.replica import may_lag
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
-from services.analytics.model import CustomerValue, OrderFact, ProductDay, SalesDay
+from contracts.returns import ReturnKind, ReturnReason
+from services.analytics.model import CustomerValue, OrderFact, ProductDay, ReturnFact, ReturnsDay, SalesDay
 from services.analytics.schemas import (
     Cancellations,
     CustomerDetail,
@@ -23,6 +25,7 @@ from services.analytics.schemas import (
     OrderReport,
     ProductOrder,
     ProductReport,
+    ReturnReasons,
     SalesDayReport,
     SalesSummary,
     Summary,
@@ -70,14 +73,21 @@ async def top_products(
     database: Reader, period: Period, *, currency: str, by: ProductOrder, cursor: str | None, limit: int
 ) -> Page[ProductReport]:
     """Products by what was sold of them in a period, the best first."""
-    quantity, revenue = _sum(ProductDay.quantity), _sum(ProductDay.revenue_minor)
+    quantity, revenue, returned = _sum(ProductDay.quantity), _sum(ProductDay.revenue_minor), _sum(ProductDay.returned)
     rank = revenue if by is ProductOrder.REVENUE else quantity
     names = func.array_agg(aggregate_order_by(col(ProductDay.name), col(ProductDay.day).desc()))
+    columns: Any = (
+        col(ProductDay.product_id),
+        names.label("names"),
+        quantity.label("quantity"),
+        revenue.label("revenue_minor"),
+        returned.label("returned"),
+    )
     query = (
-        select(ProductDay.product_id, names.label("names"), quantity.label("quantity"), revenue.label("revenue_minor"))
+        select(*columns)
         .where(ProductDay.currency == currency, col(ProductDay.day).between(period.first, period.last))
         .group_by(col(ProductDay.product_id))
-        .having(quantity > 0)
+        .having(or_(quantity > 0, returned > 0))
         .order_by(rank.desc(), col(ProductDay.product_id))
         .limit(limit + 1)
     )
@@ -89,7 +99,9 @@ async def top_products(
     return page_of(
         rows,
         limit,
-        lambda row: ProductReport.of({**row, "name": row["names"][0], "currency": currency}),
+        lambda row: ProductReport.of(
+            {**row, "name": row["names"][0], "currency": currency, "return_rate": _rate(row["returned"], row["quantity"])}
+        ),
         lambda row: (row["revenue_minor" if by is ProductOrder.REVENUE else "quantity"], row["product_id"]),
     )
 
@@ -111,8 +123,13 @@ async def customers(database: Reader, *, currency: str, cursor: str | None, limi
 async def customer(database: Reader, customer_id: UUID) -> CustomerDetail:
     """One customer. Refusal: not_found."""
     values = select(CustomerValue).where(CustomerValue.customer_id == customer_id).order_by(col(CustomerValue.currency))
+    returned = (
+        select(func.coalesce(_sum(ReturnFact.refunded_minor), 0))
+        .where(col(ReturnFact.order_id) == col(OrderFact.order_id))
+        .scalar_subquery()
+    )
     orders = (
-        select(OrderFact)
+        select(OrderFact, returned)
         .where(OrderFact.customer_id == customer_id)
         .order_by(col(OrderFact.placed_at).desc().nulls_last(), col(OrderFact.order_id))
         .limit(RECENT_ORDERS)
@@ -125,14 +142,15 @@ async def customer(database: Reader, customer_id: UUID) -> CustomerDetail:
     return CustomerDetail(
         customer_id=customer_id,
         values=[_customer(row) for row in known],
-        recent_orders=[OrderReport.of(row.model_dump() | {"status": row.status}) for row in recent],
+        recent_orders=[OrderReport.of(row.model_dump() | {"status": row.status, "returned_minor": back}) for row, back in recent],
     )
 
 
 @may_lag
 async def summary(database: Reader, period: Period) -> Summary:
     """A period at a glance."""
-    names = ("placed", "confirmed", "cancelled", "completed", "undelivered", "gross_minor", "refunds_minor")
+    counts = ("placed", "confirmed", "cancelled", "completed", "undelivered", "returned")
+    names = (*counts, "gross_minor", "refunds_minor", "returned_minor")
     sums = [_sum(getattr(SalesDay, name)).label(name) for name in names]
     sales = (
         select(SalesDay.currency, *sums)
@@ -146,16 +164,23 @@ async def summary(database: Reader, period: Period) -> Summary:
         .group_by(col(OrderFact.cancel_code))
         .order_by(func.count().desc(), col(OrderFact.cancel_code))
     )
+    returns = (
+        select(ReturnsDay.kind, ReturnsDay.reason, _sum(ReturnsDay.returns), _sum(ReturnsDay.units))
+        .where(col(ReturnsDay.day).between(period.first, period.last))
+        .group_by(col(ReturnsDay.kind), col(ReturnsDay.reason))
+        .order_by(_sum(ReturnsDay.units).desc(), col(ReturnsDay.kind), col(ReturnsDay.reason))
+    )
     async with database.reading() as session:
         sold = (await session.execute(sales)).mappings().all()
         cancelled = (await session.exec(cancellations)).all()
+        returned = (await session.exec(returns)).all()
     return Summary(
         first_day=period.first,
         last_day=period.last,
         sales=[
             SalesSummary.of(
                 {
-                    **row,
+                    **_renamed(dict(row)),
                     "net_minor": row["gross_minor"] - row["refunds_minor"],
                     "average_order_minor": round(Decimal(row["gross_minor"]) / row["confirmed"]) if row["confirmed"] else None,
                 }
@@ -163,11 +188,24 @@ async def summary(database: Reader, period: Period) -> Summary:
             for row in sold
         ],
         cancellations=[Cancellations(code=code, orders=count) for code, count in cancelled],
+        returns=[
+            ReturnReasons(kind=ReturnKind(kind), reason=ReturnReason(reason), returns=count, units=units)
+            for kind, reason, count, units in returned
+        ],
     )
 
 
 def _sales_day(row: SalesDay) -> SalesDayReport:
-    return SalesDayReport.of(row.model_dump() | {"net_minor": row.gross_minor - row.refunds_minor})
+    return SalesDayReport.of(_renamed(row.model_dump()) | {"net_minor": row.gross_minor - row.refunds_minor})
+
+
+def _renamed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of sales, in which the returns' number and their amount have names of their own."""
+    return {"returned_amount_minor" if name == "returned_minor" else name: value for name, value in row.items()}
+
+
+def _rate(returned: int, kept: int) -> Decimal | None:
+    return round(Decimal(returned) / (returned + kept), 4) if returned + kept else None
 
 
 def _customer(row: CustomerValue) -> CustomerReport:

@@ -10,6 +10,7 @@ from uuid import UUID
 from contracts.base import Contract
 from contracts.money import MINOR_DIGITS
 from contracts.orders import OrderStatus
+from contracts.returns import ReturnKind, ReturnReason
 
 
 class ProductOrder(StrEnum):
@@ -43,11 +44,17 @@ class Sales(_Report):
     completed: int
     undelivered: int
     """Orders that ended because their parcel did not arrive."""
+    returned: int
+    """Returns and claims that were completed."""
     gross: Decimal
-    """Totals of the orders that were confirmed."""
+    """Totals of the orders that were confirmed. What an order was paid with by the credit of an exchange is not in its total."""
     refunds: Decimal
-    """What went back of confirmed orders that were cancelled, or did not arrive."""
+    """What went back of confirmed orders that were cancelled or did not arrive, and for parts of orders, on the day on which the
+    order ended; and by returns and claims, on the day on which they were completed."""
+    returned_amount: Decimal
+    """How much of the refunds by returns and claims."""
     net: Decimal
+    """Gross less refunds."""
 
 
 class SalesDayReport(Sales):
@@ -57,17 +64,26 @@ class SalesDayReport(Sales):
 
 
 class ProductReport(_Report):
-    """What was sold of a product to orders that were confirmed, and neither cancelled nor refunded."""
+    """What was sold of a product to orders that were confirmed, and neither cancelled nor refunded: less units that were
+    cancelled, and units for which a return or claim was completed. All of it counts on the day on which its order was confirmed.
+    """
 
     product_id: str
     name: str
     """At the latest sale."""
     quantity: int
+    """Units that are still sold."""
     revenue: Decimal
+    """What these were sold for: their price less discount, without shipping. What the shop kept of a return, e.g. for restocking,
+    is not in it."""
+    returned: int
+    """Units for which a return or claim was completed."""
+    return_rate: Decimal | None
+    """Returned / (quantity + returned), from 0 to 1, with four digits; null if there is neither."""
 
 
 class CustomerReport(_Report):
-    """What a customer's orders are worth to the shop."""
+    """What a customer's orders are worth to the shop. Returns and claims take off what went back by them."""
 
     customer_id: UUID
     orders: int
@@ -90,6 +106,8 @@ class OrderReport(_Report):
     placed_at: datetime | None
     cancel_code: str | None
     """Why it was cancelled."""
+    returned: Decimal
+    """What went back by its returns and claims; it is not in `refunded`."""
 
 
 class CustomerDetail(Contract):
@@ -114,6 +132,16 @@ class Cancellations(Contract):
     orders: int
 
 
+class ReturnReasons(Contract):
+    """How many returns, or claims, were completed for one reason."""
+
+    kind: ReturnKind
+    reason: ReturnReason
+    returns: int
+    """Those with any unit returned for it; one with several reasons counts under each."""
+    units: int
+
+
 class Summary(Contract):
     """A period at a glance."""
 
@@ -121,3 +149,4 @@ class Summary(Contract):
     last_day: date
     sales: list[SalesSummary]
     cancellations: list[Cancellations]
+    returns: list[ReturnReasons]

@@ -6,7 +6,6 @@ from uuid import UUID
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import ReceiveReturn, ReturnReceived
 from contracts.money import Money
-from contracts.payments import GiveBack, GivenBack
 from contracts.returns import (
     NEXT_RETURN_STATUS,
     AdvanceReturn,
@@ -53,8 +52,17 @@ class Returns:
         self.replacements: dict[UUID, PlaceReplacement] = {}
         self.price: Money | None = None
         """What the next replacement costs; None: as much as its credit."""
-        self.given: dict[tuple[UUID, str], Money] = {}
-        """What went back, by order and key."""
+
+    @property
+    def given(self) -> dict[tuple[UUID, str], Money]:
+        """What went back under the keys of returns, by order and key."""
+        found: dict[tuple[UUID, str], Money] = {}
+        for (order_id, _), payment in self._payments.payments.items():
+            for key, minor in payment.refunds.items():
+                if key.startswith("return-"):
+                    before = found.get((order_id, key), payment.money(0))
+                    found[order_id, key] = before + payment.money(minor)
+        return found
 
     def accept(self, run: ReturnRun) -> ReturnRecord:
         """The row that exists before the saga does."""
@@ -104,28 +112,6 @@ class Returns:
             raise Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel is with the carrier.")
         self.labels[key] = _S.CANCELLED
         return self._label(key)
-
-    def give_back(self, command: GiveBack) -> GivenBack:
-        """Of the newest attempt first. Refusals: not_found, conflict."""
-        attempts = sorted((number for of, number in self._payments.payments if of == command.order_id), reverse=True)
-        paid = [self._payments.payments[command.order_id, number] for number in attempts]
-        if not paid:
-            raise Refusal(ErrorCode.NOT_FOUND, "Nothing was paid for this order.")
-        earlier = self.given.get((command.order_id, command.key))
-        if earlier not in (None, command.amount):
-            raise Refusal(ErrorCode.CONFLICT, "Another amount was asked for under this key.")
-        if earlier is None:
-            left = command.amount.minor
-            if left > sum(payment.captured_minor - payment.refunded_minor for payment in paid):
-                raise Refusal(ErrorCode.CONFLICT, "Less was taken and not given back.")
-            for payment in paid:
-                part = min(left, payment.captured_minor - payment.refunded_minor)
-                payment.refunded_minor, left = payment.refunded_minor + part, left - part
-            self.given[command.order_id, command.key] = command.amount
-        refunded = sum(payment.refunded_minor for payment in paid)
-        return GivenBack(
-            order_id=command.order_id, amount=command.amount, refunded=Money.from_minor(refunded, command.amount.currency)
-        )
 
     def place_replacement(self, command: PlaceReplacement) -> ReplacementPlaced:
         """Refusals: those that a test scripts."""

@@ -30,6 +30,8 @@ from audit.books import (
     RedemptionRow,
     RefundRow,
     ReservationRow,
+    ReturnFactRow,
+    ReturnRefundRow,
     ReturnRow,
     ShipmentRow,
     Source,
@@ -176,6 +178,7 @@ class Shop:
         """A return of one unit that came back damaged, one that is expected, and one that was cancelled."""
         back = f"{PLACE[1]}: 0 + 1"
         self._add("received", ReceivedRow(order_id, 1, back, EARLIER))
+        self._add("return_facts", ReturnFactRow(order_id, 1, "USD", 0))
         self._add("back", BackRow(order_id, PLACE[1], QUANTITY, 1))
         ways = (
             ("COMPLETED", back, "DELIVERED", "delivered"),
@@ -202,6 +205,25 @@ class Shop:
                 if any(row.order_id == order_id for row in self._rows[table]):
                     change(self._rows[table], of(order_id), names_person=False)
 
+    def give_back(self, order_id: UUID, back: int = 500, *, at: datetime = EARLIER) -> None:
+        """A return of a completed order, which is completed, too."""
+        reference = payment_reference(order_id, 1)
+        payments, charges = self._rows["payments"], self._rows["charges"]
+        for n, row in enumerate(payments):
+            if row.order_id == order_id:
+                provider = row.ledger_provider - back
+                payments[n] = row._replace(refunded=back, refunded_moved=back, ledger_provider=provider)
+        for n, row in enumerate(charges):
+            if row.reference == reference:
+                charges[n] = row._replace(refunded=back)
+        refund = RefundRow(reference, f"re_{order_id.hex}", "SUCCEEDED", back, "USD", at, "return-1")
+        self._add("refunds", refund)
+        self._add("provider_refunds", refund._replace(state="succeeded", key=""))
+        value = Decimal(back) / 100
+        self._add("returns", ReturnRow(order_id, 1, "return", "COMPLETED", None, None, at, "USD", value, back))
+        self._add("return_refunds", ReturnRefundRow(order_id, "return-1", back, back))
+        self._add("return_facts", ReturnFactRow(order_id, 1, "USD", back))
+
     def books(self) -> Books:
         """What an audit would read."""
         rows = self._rows
@@ -219,7 +241,7 @@ class Shop:
             ("customers", "refunds (minor units)", sums["refunds"]),
             ("products_by_day", "units sold", sums["units"]),
         ]
-        tables: dict[str, Any] = {name: [] for name in ("disputes", "provider_disputes", "debts")}
+        tables: dict[str, Any] = {name: [] for name in ("disputes", "provider_disputes", "debts", "returns", "return_refunds")}
         tables |= {name: list(found) for name, found in rows.items()}
         return Books(
             NOW,
@@ -343,6 +365,7 @@ def every_kind() -> Books:
         shop.place(S.REFUNDED, trouble=trouble)
     shop.place(S.CANCELLED, was_confirmed=True)
     shop.place(S.CANCELLED, declined=True)
+    shop.give_back(shop.place(S.COMPLETED))
     shop.forget()
     shop.come_back(shop.place(S.COMPLETED))
     return shop.books()

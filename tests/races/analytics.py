@@ -11,14 +11,16 @@ from uuid import UUID
 from chassis.database import Database
 from chassis.store import UnitOfWork, transaction
 from contracts.events import CloudEvent
+from contracts.returns import ReturnReason
 from services.analytics.consumers import subscription
 from services.analytics.model import inbox
 from tests.races.machine import Command, Rows, Subject, seeded_uuid
 from tests.services.analytics.conftest import Order, at, line
 
-KINDS = ("OrderCreated", "OrderConfirmed", "OrderCompleted", "OrderCancelled", "OrderRefunded")
-FACTS = dict(zip(KINDS, ("placed_at", "confirmed_at", "completed_at", "cancelled_at", "refunded_at"), strict=True))
-COUNTS = dict(zip(KINDS, ("placed", "confirmed", "completed", "cancelled", "undelivered"), strict=True))
+FATES = ("OrderCreated", "OrderConfirmed", "OrderCompleted", "OrderCancelled", "OrderRefunded")
+FACTS = dict(zip(FATES, ("placed_at", "confirmed_at", "completed_at", "cancelled_at", "refunded_at"), strict=True))
+KINDS = (*FATES, "OrderPartCancelled", "ReturnCompleted")
+COUNTS = dict(zip(FATES, ("placed", "confirmed", "completed", "cancelled", "undelivered"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,12 @@ async def prepare(database: Database, random: Random) -> Ledger:
         told = [order.created(at(day))]
         if end != "refused":
             told.append(order.confirmed(at(day, 13)))
+        if end != "refused":
+            told.append(order.part_cancelled(at(day, 14), 1, 0, 1, "1.50"))
         if end == "completed":
             told.append(order.completed(at(day + 1)))
+            told.append(order.returned(at(day + 2), 1, [(2, 0, 1, ReturnReason.DEFECTIVE)], "1.25"))
+            told.append(order.returned(at(day + 2), 2, [], "0"))
         elif end in ("cancelled", "refused"):
             back = order.total if end == "cancelled" else None
             told.append(order.cancelled(at(day + 1), was_confirmed=end == "cancelled", refunded=back))
@@ -79,6 +85,8 @@ COMMANDS: dict[str, Callable[[Ledger, Random], Command]] = {
     "completed": lambda ledger, random: ledger.some(random, "OrderCompleted"),
     "cancelled": lambda ledger, random: ledger.some(random, "OrderCancelled"),
     "refunded": lambda ledger, random: ledger.some(random, "OrderRefunded"),
+    "part cancelled": lambda ledger, random: ledger.some(random, "OrderPartCancelled"),
+    "returned": lambda ledger, random: ledger.some(random, "ReturnCompleted"),
     "all kinds": lambda ledger, random: ledger.some(random, *KINDS),
 }
 
@@ -94,6 +102,18 @@ def broken(rows: Rows, ledger: Ledger) -> Sequence[str]:
     days: defaultdict[Any, Counter[str]] = defaultdict(Counter)
     products: defaultdict[Any, Counter[str]] = defaultdict(Counter)
     customers: defaultdict[Any, Counter[str]] = defaultdict(Counter)
+    reasons: defaultdict[Any, Counter[str]] = defaultdict(Counter)
+    parts = {
+        (row["order_id"], "ReturnCompleted" if units["is_returned"] else "OrderPartCancelled")
+        for row in rows["orders"]
+        for units in row["less"]
+    }
+    told = Counter(event.type for event in ledger.events if event.id in taken)
+    if (
+        len(rows["returns"]) < told["ReturnCompleted"]
+        or sum(kind == "OrderPartCancelled" for _, kind in parts) < told["OrderPartCancelled"]
+    ):
+        wrong.append(f"{told} were told, and {rows['returns']} and {parts} are known")
     for (order_id, kind), time in facts.items():
         order = ledger.orders[order_id]
         gain = order.total.minor if kind == "OrderConfirmed" else 0
@@ -103,12 +123,22 @@ def broken(rows: Rows, ledger: Ledger) -> Sequence[str]:
             {"orders": int(kind == "OrderCreated"), "revenue_minor": gain, "refunds_minor": loss}
         )
         is_sold = kind == "OrderConfirmed" and not {(order_id, "OrderCancelled"), (order_id, "OrderRefunded")} & facts.keys()
-        for each in order.lines if is_sold else ():
-            sold = {"quantity": each.quantity, "revenue_minor": each.total.minor}
+        for place, each in enumerate(order.lines if is_sold else (), start=1):
+            is_part_cancelled = place == 1 and (order_id, "OrderPartCancelled") in parts
+            is_returned = place == 2 and (order_id, "ReturnCompleted") in parts
+            units = each.quantity - is_part_cancelled - is_returned
+            sold = {"quantity": units, "revenue_minor": each.unit_price.minor * units, "returned": int(is_returned)}
             products[str(time.date()), each.product_id].update(sold)
+    for row in rows["returns"]:
+        back, day = row["refunded_minor"], str(_time(row["completed_at"]).date())
+        days[day].update({"returned": 1, "refunds_minor": back, "returned_minor": back})
+        customers[row["customer_id"]].update({"refunds_minor": back})
+        for reason in row["reasons"]:
+            reasons[day, reason["reason"]].update({"returns": 1, "units": reason["units"]})
     for table, sums, key in (
         ("sales_by_day", days, lambda row: row["day"]),
         ("customers", customers, lambda row: row["customer_id"]),
+        ("returns_by_day", reasons, lambda row: (row["day"], row["reason"])),
         ("products_by_day", products, lambda row: (row["day"], row["product_id"])),
     ):
         kept = {key(row): row for row in rows[table]}
@@ -121,7 +151,7 @@ def broken(rows: Rows, ledger: Ledger) -> Sequence[str]:
 
 
 def _facts(events: Sequence[CloudEvent]) -> dict[tuple[str, str], datetime]:
-    return {(str(event.subject), event.type): event.time for event in events}
+    return {(str(event.subject), event.type): event.time for event in events if event.type in FACTS}
 
 
 def _time(text: str) -> datetime:

@@ -12,10 +12,21 @@ from aiokafka import ConsumerRecord
 from chassis.consumer import Consumer
 from chassis.database import Database
 from contracts.errors import ErrorCode
-from contracts.events import CloudEvent, Event, OrderCancelled, OrderCompleted, OrderConfirmed, OrderCreated, OrderRefunded
+from contracts.events import (
+    CloudEvent,
+    Event,
+    OrderCancelled,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderCreated,
+    OrderPartCancelled,
+    OrderRefunded,
+    ReturnCompleted,
+)
 from contracts.money import Money
 from contracts.orders import OrderLine
-from contracts.parcels import Trouble
+from contracts.parcels import ParcelLine, Trouble
+from contracts.returns import Resolution, ReturnKind, ReturnLine, ReturnReason, Settlement
 from services.analytics.app import AnalyticsSettings, build
 from services.analytics.consumers import subscription
 from services.analytics.model import inbox
@@ -71,6 +82,47 @@ class Order:
 
     def completed(self, time: datetime, refunded: Money | None = None) -> CloudEvent:
         event = OrderCompleted(order_id=self.order_id, customer_id=self.customer_id, total=self.total, refunded=refunded)
+        return envelope(event, time)
+
+    def part_cancelled(self, time: datetime, place: int, first: int, units: int, refunded: str) -> CloudEvent:
+        """Some units of a line, by its place from 1."""
+        line = ParcelLine(line_id=place, product_id=self.lines[place - 1].product_id, quantity=units, first=first)
+        event = OrderPartCancelled(
+            order_id=self.order_id,
+            customer_id=self.customer_id,
+            total=self.total,
+            parcel=1,
+            lines=(line,),
+            refunded=Money(amount=refunded, currency=self.total.currency),
+        )
+        return envelope(event, time)
+
+    def returned(
+        self,
+        time: datetime,
+        number: int,
+        units: Sequence[tuple[int, int, int, ReturnReason]],
+        refunded: str,
+        kind: ReturnKind = ReturnKind.RETURN,
+    ) -> CloudEvent:
+        """Units: place of the line from 1, first, how many, why."""
+        lines = tuple(
+            ReturnLine(
+                line_id=place, product_id=self.lines[place - 1].product_id, quantity=many, first=first, parcel=1, reason=reason
+            )
+            for place, first, many, reason in units
+        )
+        back, nothing = Money(amount=refunded, currency=self.total.currency), Money.zero(self.total.currency)
+        event = ReturnCompleted(
+            order_id=self.order_id,
+            customer_id=self.customer_id,
+            number=number,
+            kind=kind,
+            resolution=Resolution.REFUND,
+            lines=lines,
+            settlement=Settlement(goods=back, restocking=nothing, label=nothing, value=back, of_credit=nothing),
+            refunded=back,
+        )
         return envelope(event, time)
 
     def refunded(self, time: datetime) -> CloudEvent:

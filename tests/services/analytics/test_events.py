@@ -19,6 +19,7 @@ from contracts.errors import ErrorCode
 from contracts.events import CloudEvent, UserRegistered, event_of
 from contracts.money import Money
 from contracts.pricing import LineAmounts
+from contracts.returns import ReturnKind, ReturnReason
 from services.analytics import queries
 from services.analytics.queries import Period
 from services.analytics.schemas import ProductOrder
@@ -110,7 +111,64 @@ async def test_a_month_adds_up(database: Database) -> None:
     assert sales == {"EUR": ("36.00", "45.00"), "USD": ("12.00", "12.67")}
 
 
-MONTH = a_month()
+def returns_and_parts() -> list[CloudEvent]:
+    """A part is cancelled of an order, and of the rest some is returned and some claimed; of another all is cancelled then."""
+    eve = UUID(int=3)
+    bought = order(line("milk", 4, "2.00", "EUR"), line("wine", 2, "10.00", "EUR"), customer_id=eve)
+    regretted = order(line("bread", 3, "1.00", "EUR"), customer_id=eve)
+    two_reasons = [(1, 0, 1, ReturnReason.WRONG_SIZE), (1, 1, 1, ReturnReason.DEFECTIVE)]
+    return [
+        bought.created(at(10)), bought.confirmed(at(10)), bought.part_cancelled(at(11), 1, 3, 1, "2.00"),
+        bought.completed(at(12), refunded=Money(amount="2.00", currency="EUR")),
+        bought.returned(at(15), 1, two_reasons, "3.50"),
+        bought.returned(at(20), 2, [(2, 0, 1, ReturnReason.DAMAGED)], "10.00", ReturnKind.CLAIM),
+        bought.returned(at(21), 3, [], "0"),
+        regretted.created(at(13)), regretted.confirmed(at(13)), regretted.part_cancelled(at(13), 1, 0, 1, "1.00"),
+        regretted.cancelled(at(14), was_confirmed=True, refunded=Money(amount="3.00", currency="EUR")),
+    ]  # fmt: skip
+
+
+async def test_i10_revenue_and_units_are_net_of_returns_and_of_parts_that_were_cancelled(database: Database) -> None:
+    await consume(database, returns_and_parts())
+    told = await reports(database)
+    [sales] = told["summary"]["sales"]
+    counts = (sales["confirmed"], sales["completed"], sales["cancelled"], sales["returned"])
+    assert counts == (2, 1, 1, 3)
+    # Of the parts nothing counts twice: 2.00 at the completion, 3.00 at the cancellation, and 13.50 by returns.
+    assert [str(sales[name]) for name in ("gross", "refunds", "returned_amount", "net")] == ["31.00", "18.50", "13.50", "12.50"]
+    days = {str(item["day"])[-2:]: (str(item["refunds"]), str(item["returned_amount"])) for item in told["days"]["items"]}
+    assert {day: sums for day, sums in days.items() if sums[0] != "0.00"} == {
+        "12": ("2.00", "0.00"), "14": ("3.00", "0.00"), "15": ("3.50", "3.50"), "20": ("10.00", "10.00"),
+    }  # fmt: skip
+    rates = {
+        item["product_id"]: (item["quantity"], str(item["revenue"]), item["returned"], str(item["return_rate"]))
+        for item in told["products"][2]["items"]
+    }
+    assert rates == {"milk": (1, "2.00", 2, "0.6667"), "wine": (1, "10.00", 1, "0.5000")}
+    assert {(row["kind"], row["reason"]): (row["returns"], row["units"]) for row in told["summary"]["returns"]} == {
+        ("return", "wrong_size"): (1, 1), ("return", "defective"): (1, 1), ("claim", "damaged"): (1, 1),
+    }  # fmt: skip
+    [eve] = told["details"]
+    assert [str(value["value"]) for value in eve["values"]] == ["12.50"]
+    backs = {(str(each["refunded"]), str(each["returned"])) for each in eve["recent_orders"]}
+    assert backs == {("2.00", "13.50"), ("3.00", "0.00")}
+
+
+async def test_i10_units_of_a_line_are_taken_off_at_their_share_of_what_it_was_sold_for(database: Database) -> None:
+    amounts = LineAmounts(items=300, discount=100, shipping=0, tax=0)
+    sold = order(line("milk", 3, "1.00").model_copy(update={"line_id": 1, "amounts": amounts}), customer_id=UUID(int=1))
+    revenues = []
+    for event in (
+        sold.confirmed(at(1)),
+        *(sold.returned(at(2), n + 1, [(1, n, 1, ReturnReason.DEFECTIVE)], "0.66") for n in range(3)),
+    ):
+        await consume(database, [event])
+        [milk] = (await reports(database))["products"][0]["items"]
+        revenues.append((milk["quantity"], str(milk["revenue"]), milk["returned"]))
+    assert revenues == [(3, "2.00", 0), (2, "1.34", 1), (1, "0.67", 2), (0, "0.00", 3)]
+
+
+MONTH = a_month() + returns_and_parts()
 
 
 @given(st.permutations(range(len(MONTH))), st.lists(st.integers(0, len(MONTH) - 1), max_size=6), st.integers(1, len(MONTH)))
@@ -127,7 +185,7 @@ async def test_any_order_any_batches_and_any_duplicates_give_the_same_reports(
     told = []
     for order_of_telling in ([*range(len(MONTH))], [*places, *duplicates]):
         async with changing(database) as work:
-            await work.rows(sql("truncate orders, sales_by_day, products_by_day, customers, inbox"))
+            await work.rows(sql("truncate orders, sales_by_day, products_by_day, customers, returns, returns_by_day, inbox"))
         envelopes = [MONTH[place] for place in order_of_telling]
         for start in range(0, len(envelopes), batch):
             await consume(database, envelopes[start : start + batch])
@@ -214,7 +272,8 @@ async def test_events_it_does_not_need_are_passed_over(database: Database) -> No
 
 def test_the_month_tells_of_real_events() -> None:
     assert {type(event_of(each)).__name__ for each in MONTH} == {
-        "OrderCreated", "OrderConfirmed", "OrderCancelled", "OrderRefunded", "OrderCompleted",
+        "OrderCreated", "OrderConfirmed", "OrderPartCancelled", "OrderCancelled", "OrderRefunded", "OrderCompleted",
+        "ReturnCompleted",
     }  # fmt: skip
 
 
