@@ -1,10 +1,10 @@
-"""Returns: their records, the goods that come back, the labels that they come by, and the orders that they bring."""
+"""Returns: their records, the money that goes back, and the orders that they bring. Their goods are inventory's, their labels
+shipping's."""
 
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from contracts.errors import ErrorCode, Refusal
-from contracts.inventory import ReceiveReturn, ReturnReceived
 from contracts.money import Money
 from contracts.payments import GiveBack, GivenBack
 from contracts.returns import (
@@ -16,13 +16,10 @@ from contracts.returns import (
     ReturnRun,
     ReturnStatus,
 )
-from contracts.shipments import CancelReturnLabel, CreateReturnLabel, ReturnLabel, ShipmentStatus
-from testing.model.inventory import Inventory
 from testing.model.payment import Payments
 
 Key = tuple[UUID, int]
 """Order, and number of the return."""
-_S = ShipmentStatus
 
 
 @dataclass
@@ -43,13 +40,11 @@ class ReturnRecord:
 
 
 class Returns:
-    """What the services do for returns."""
+    """What the order and the payment service do for returns."""
 
-    def __init__(self, inventory: Inventory, payments: Payments) -> None:
-        self._inventory, self._payments = inventory, payments
+    def __init__(self, payments: Payments) -> None:
+        self._payments = payments
         self.records: dict[Key, ReturnRecord] = {}
-        self.received: dict[Key, ReceiveReturn] = {}
-        self.labels: dict[Key, ShipmentStatus] = {}
         self.replacements: dict[UUID, PlaceReplacement] = {}
         self.price: Money | None = None
         """What the next replacement costs; None: as much as its credit."""
@@ -74,36 +69,6 @@ class Returns:
         if not record.words or command.as_of > record.last.as_of or command.path != record.last.path:
             record.words.append(command)
         return ReturnAdvanced(order_id=command.order_id, number=command.number, status=record.status)
-
-    def receive(self, command: ReceiveReturn) -> ReturnReceived:
-        """Refusals: warehouse_unknown, conflict."""
-        shelves = self._inventory.shelves.get(command.warehouse_id)
-        if shelves is None:
-            raise Refusal(ErrorCode.WAREHOUSE_UNKNOWN, f"There is no warehouse {command.warehouse_id}.")
-        earlier = self.received.setdefault((command.order_id, command.number), command)
-        if earlier is command:
-            for line in command.lines:
-                shelves[line.product_id].restocked += line.good
-        elif earlier.lines != command.lines:
-            raise Refusal(ErrorCode.CONFLICT, "Other goods came by this return.")
-        return ReturnReceived(
-            order_id=command.order_id, number=command.number, warehouse_id=earlier.warehouse_id, lines=earlier.lines
-        )
-
-    def create_label(self, command: CreateReturnLabel) -> ReturnLabel:
-        """Refusal: shipment_cancelled."""
-        key = (command.order_id, command.number)
-        if self.labels.setdefault(key, _S.BOOKED) == _S.CANCELLED:
-            raise Refusal(ErrorCode.SHIPMENT_CANCELLED, "The label was called off.")
-        return self._label(key)
-
-    def cancel_label(self, command: CancelReturnLabel) -> ReturnLabel:
-        """Refusal: already_dispatched."""
-        key = (command.order_id, command.number)
-        if self.labels.setdefault(key, _S.CANCELLED) not in (_S.BOOKED, _S.CANCELLED):
-            raise Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel is with the carrier.")
-        self.labels[key] = _S.CANCELLED
-        return self._label(key)
 
     def give_back(self, command: GiveBack) -> GivenBack:
         """Of the newest attempt first. Refusals: not_found, conflict."""
@@ -137,8 +102,3 @@ class Returns:
             total=Money.from_minor(price.minor - taken, price.currency),
             credit=Money.from_minor(taken, price.currency),
         )
-
-    def _label(self, key: Key) -> ReturnLabel:
-        status = self.labels[key]
-        tracking = None if status == _S.CANCELLED else f"RET{key[1]}"
-        return ReturnLabel(order_id=key[0], number=key[1], status=status, tracking_number=tracking)
