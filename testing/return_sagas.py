@@ -12,6 +12,7 @@ from temporalio.worker import Worker
 
 from activities import all_activities
 from contracts.ids import return_workflow_id
+from contracts.inventory import ReserveInventory, ShipInventory, StockLine
 from contracts.money import Money
 from contracts.orders import PlaceOrder
 from contracts.payments import ProcessPayment
@@ -168,11 +169,19 @@ def paid(world: World, order_id: UUID, customer_id: UUID, minor: int = 2340) -> 
     world.payments.process(command)
 
 
+def sent(world: World, run: ReturnRun) -> None:
+    """The order's goods have left."""
+    lines = tuple(StockLine(product_id=line.product_id, quantity=line.quantity) for line in run.order_lines)
+    world.inventory.reserve(ReserveInventory(order_id=run.order_id, customer_id=run.customer_id, lines=lines))
+    world.inventory.ship(ShipInventory(order_id=run.order_id))
+
+
 @asynccontextmanager
 async def returning(env: WorkflowEnvironment, world: World, run: ReturnRun) -> AsyncIterator[ReturnSaga]:
     """A worker runs inside. Time passes when the play says so."""
     world.returns.accept(run)
     paid(world, run.order_id, run.customer_id)
+    sent(world, run)
     queue = f"returns-{uuid4()}"
     async with Worker(
         env.client,

@@ -1,10 +1,10 @@
-"""Returns: their records, the goods that come back, the labels that they come by, and the orders that they bring."""
+"""Returns: their records, the money that goes back, and the orders that they bring. Their goods are inventory's, their labels
+shipping's."""
 
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from contracts.errors import ErrorCode, Refusal
-from contracts.inventory import ReceiveReturn, ReturnReceived
 from contracts.money import Money
 from contracts.returns import (
     NEXT_RETURN_STATUS,
@@ -15,13 +15,10 @@ from contracts.returns import (
     ReturnRun,
     ReturnStatus,
 )
-from contracts.shipments import CancelReturnLabel, CreateReturnLabel, ReturnLabel, ShipmentStatus
-from testing.model.inventory import Inventory
 from testing.model.payment import Payments
 
 Key = tuple[UUID, int]
 """Order, and number of the return."""
-_S = ShipmentStatus
 
 
 @dataclass
@@ -42,13 +39,11 @@ class ReturnRecord:
 
 
 class Returns:
-    """What the services do for returns."""
+    """What the order and the payment service do for returns."""
 
-    def __init__(self, inventory: Inventory, payments: Payments) -> None:
-        self._inventory, self._payments = inventory, payments
+    def __init__(self, payments: Payments) -> None:
+        self._payments = payments
         self.records: dict[Key, ReturnRecord] = {}
-        self.received: dict[Key, ReceiveReturn] = {}
-        self.labels: dict[Key, ShipmentStatus] = {}
         self.replacements: dict[UUID, PlaceReplacement] = {}
         self.price: Money | None = None
         """What the next replacement costs; None: as much as its credit."""
@@ -83,36 +78,6 @@ class Returns:
             record.words.append(command)
         return ReturnAdvanced(order_id=command.order_id, number=command.number, status=record.status)
 
-    def receive(self, command: ReceiveReturn) -> ReturnReceived:
-        """Refusals: warehouse_unknown, conflict."""
-        shelves = self._inventory.shelves.get(command.warehouse_id)
-        if shelves is None:
-            raise Refusal(ErrorCode.WAREHOUSE_UNKNOWN, f"There is no warehouse {command.warehouse_id}.")
-        earlier = self.received.setdefault((command.order_id, command.number), command)
-        if earlier is command:
-            for line in command.lines:
-                shelves[line.product_id].restocked += line.good
-        elif earlier.lines != command.lines:
-            raise Refusal(ErrorCode.CONFLICT, "Other goods came by this return.")
-        return ReturnReceived(
-            order_id=command.order_id, number=command.number, warehouse_id=earlier.warehouse_id, lines=earlier.lines
-        )
-
-    def create_label(self, command: CreateReturnLabel) -> ReturnLabel:
-        """Refusal: shipment_cancelled."""
-        key = (command.order_id, command.number)
-        if self.labels.setdefault(key, _S.BOOKED) == _S.CANCELLED:
-            raise Refusal(ErrorCode.SHIPMENT_CANCELLED, "The label was called off.")
-        return self._label(key)
-
-    def cancel_label(self, command: CancelReturnLabel) -> ReturnLabel:
-        """Refusal: already_dispatched."""
-        key = (command.order_id, command.number)
-        if self.labels.setdefault(key, _S.CANCELLED) not in (_S.BOOKED, _S.CANCELLED):
-            raise Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel is with the carrier.")
-        self.labels[key] = _S.CANCELLED
-        return self._label(key)
-
     def place_replacement(self, command: PlaceReplacement) -> ReplacementPlaced:
         """Refusals: those that a test scripts."""
         self.replacements.setdefault(command.replacement_id, command)
@@ -123,8 +88,3 @@ class Returns:
             total=Money.from_minor(price.minor - taken, price.currency),
             credit=Money.from_minor(taken, price.currency),
         )
-
-    def _label(self, key: Key) -> ReturnLabel:
-        status = self.labels[key]
-        tracking = None if status == _S.CANCELLED else f"RET{key[1]}"
-        return ReturnLabel(order_id=key[0], number=key[1], status=status, tracking_number=tracking)

@@ -33,7 +33,7 @@ class World:
         self.shipping = Shipping()
         self.notifications = Notifications()
         self.orders = Orders()
-        self.returns = Returns(self.inventory, self.payments)
+        self.returns = Returns(self.payments)
         self.inventory.receive(WAREHOUSE, milk=1000, cheese=1000)
         self._commands: dict[str, Callable[..., BaseModel]] = {
             "ReserveInventory": self.inventory.reserve,
@@ -73,6 +73,10 @@ class World:
     def parcels_of(self, order_id: UUID) -> dict[int, str]:
         """Status of each parcel of an order, by its number."""
         return {number: parcel.status for (owner, number), parcel in self.shipping.parcels.items() if owner == order_id}
+
+    def labels_of(self, order_id: UUID) -> dict[int, str]:
+        """The same of those in which its returns come back, by the return's number."""
+        return {number: label.status for (owner, number), label in self.shipping.labels.items() if owner == order_id}
 
 
 def unavailable() -> None:

@@ -37,7 +37,7 @@ from temporal.refusals import RefusalInterceptor
 from temporal.returns import ReturnSagas
 from testing.model import World
 from testing.model.world import WAREHOUSE, unavailable
-from testing.return_sagas import paid, return_run
+from testing.return_sagas import paid, return_run, sent
 from testing.sagas import place_order
 from tests.conftest import eventually
 from tests.services.order.conftest import codec_for
@@ -60,6 +60,7 @@ class Desk:
     async def start(self, run: ReturnRun) -> bool:
         self.world.returns.accept(run)
         paid(self.world, run.order_id, run.customer_id)
+        sent(self.world, run)
         return await self.returns.start(run)
 
     async def has(self, run: ReturnRun, status: ReturnStatus) -> None:

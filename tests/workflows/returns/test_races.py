@@ -144,7 +144,7 @@ async def test_the_carrier_turns_out_to_have_the_parcel(begin: BeginReturn) -> N
     world = World()
     async with begin(world, return_run()) as saga:
         due = (await saga.waits_for(WAITS_FOR_GOODS)).due_at
-        world.returns.labels[saga.run.order_id, 1] = ShipmentStatus.DISPATCHED
+        world.shipping.move_label(saga.run.order_id, 1, ShipmentStatus.DISPATCHED)
         assert (await refusal_of(saga, "cancel", {"reason": "no"})).type == ErrorCode.RETURN_NOT_OPEN
         assert ((await saga.waits_for("the carrier to bring")).due_at or due) != due
         assert (await refusal_of(saga, "cancel", {"reason": "no"})).type == ErrorCode.RETURN_NOT_OPEN
@@ -188,7 +188,7 @@ async def test_it_would_expire_and_the_carrier_turns_out_to_have_the_parcel(begi
     world = World()
     async with begin(world, return_run(terms=ReturnTerms(arrival_seconds=DAY))) as saga:
         await saga.waits_for(WAITS_FOR_GOODS)
-        world.returns.labels[saga.run.order_id, 1] = ShipmentStatus.DISPATCHED
+        world.shipping.move_label(saga.run.order_id, 1, ShipmentStatus.DISPATCHED)
         await saga.later(DAY)
         await saga.waits_for("the carrier to bring")
         await saga.later(DAY)
@@ -207,7 +207,7 @@ async def test_nobody_waits_for_a_label_that_cannot_be_booked(begin: BeginReturn
         else:
             await saga.cancel()
             await ends(saga, _S.REQUESTED, _S.APPROVED, _S.CANCELLED)
-    assert world.returns.labels == {(saga.run.order_id, 1): ShipmentStatus.CANCELLED}  # nor can it be booked any more
+    assert world.labels_of(saga.run.order_id) == {1: ShipmentStatus.CANCELLED}  # nor can it be booked any more
 
 
 # ── Steps that do not succeed ────────────────────────────────────────────────────────────────────────────────────────────

@@ -58,7 +58,7 @@ async def test_a_return_comes_back_and_its_price_goes_back(begin: BeginReturn) -
     assert saga.given == {"return-1": "23.40"}
     assert saga.record.last.refunded == usd("23.40")
     assert {shelf: it.restocked for shelf, it in world.inventory.shelves[WAREHOUSE].items()} == {"milk": 2, "cheese": 1}
-    assert world.returns.labels == {(saga.run.order_id, 1): ShipmentStatus.CANCELLED}  # nothing came by it
+    assert world.labels_of(saga.run.order_id) == {1: ShipmentStatus.CANCELLED}  # nothing came by it
 
 
 async def test_fees_are_kept_and_damage_is_written_off(begin: BeginReturn) -> None:
@@ -124,7 +124,7 @@ async def test_a_label_that_cannot_be_booked_for_an_hour_may_have_been_booked_al
         await saga.waits_for(WAITS_FOR_GOODS)
         await saga.cancel()
         await ends(saga, _S.REQUESTED, _S.APPROVED, _S.CANCELLED)
-    assert world.returns.labels == {(saga.run.order_id, 1): ShipmentStatus.CANCELLED}
+    assert world.labels_of(saga.run.order_id) == {1: ShipmentStatus.CANCELLED}
 
 
 # ── Decisions and deadlines ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -182,7 +182,7 @@ async def test_its_customer_is_reminded_once_and_then_it_expires(begin: BeginRet
         await ends(saga, _S.REQUESTED, _S.APPROVED, _S.EXPIRED)
     assert [word.is_reminder for word in saga.record.words].count(True) == 1
     assert saga.given == {}
-    assert world.returns.labels == {(saga.run.order_id, 1): ShipmentStatus.CANCELLED}
+    assert world.labels_of(saga.run.order_id) == {1: ShipmentStatus.CANCELLED}
 
 
 # ── What the carrier reports ─────────────────────────────────────────────────────────────────────────────────────────────
