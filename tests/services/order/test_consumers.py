@@ -18,6 +18,7 @@ from contracts.events import (
     BackorderFilled,
     CloudEvent,
     Event,
+    ReturnLabelUpdated,
     ShipmentCreated,
     ShipmentDelivered,
     ShipmentDispatched,
@@ -25,13 +26,13 @@ from contracts.events import (
     ShipmentReturned,
     TrackingUpdated,
 )
-from contracts.ids import order_workflow_id
+from contracts.ids import order_workflow_id, return_workflow_id
 from embedded.ports import free_port
 from embedded.temporal import TemporalServer
 from services.order import consumers
 from services.order.model import inbox
 from temporal.client import TemporalSettings
-from temporal.names import ORDER_WORKFLOW
+from temporal.names import ORDER_WORKFLOW, RETURN_WORKFLOW
 from temporal.orders import OrderSagas
 from temporal.returns import ReturnSagas
 from tests.services.order.conftest import Catalogue, new_order, settings_for
@@ -120,3 +121,28 @@ async def test_a_report_waits_for_temporal_to_come_back(database: Database, cata
         assert not done
     async with database.reading() as session:
         assert (await session.execute(select(inbox.table.c.event_id))).all() == []
+
+
+async def test_what_the_carrier_reports_of_a_label_goes_to_the_saga_of_its_return(
+    database: Database, catalogue: Catalogue, temporal_server: TemporalServer, temporal_client: Client
+) -> None:
+    order = new_order()
+    workflow_id = return_workflow_id(order.order_id, 2)
+    await temporal_client.start_workflow(RETURN_WORKFLOW, order, id=workflow_id, task_queue="nobody-works-here")
+    facts = {"customer_id": order.customer_id, "tracking_number": "T1", "occurred_at": WHEN}
+    events = [
+        received(ReturnLabelUpdated(order_id=order.order_id, number=number, status=status, **facts))
+        for number, status in ((1, "DISPATCHED"), (2, "DISPATCHED"), (2, "CANCELLED"), (2, "DELIVERED"))
+    ]
+    reached = TemporalSettings(temporal_address=temporal_server.address)
+    async with OrderSagas(reached) as sagas, ReturnSagas(reached) as returns:
+        settings = settings_for(database, catalogue, temporal_server.address)
+        await Consumer("order", consumers.subscription(sagas, returns), database, inbox, settings).apply(events)
+    history = await temporal_client.get_workflow_handle(workflow_id).fetch_history()
+    told: list[dict[str, Any]] = []
+    for event in history.events:
+        if event.HasField("workflow_execution_signaled_event_attributes"):
+            signal = event.workflow_execution_signaled_event_attributes
+            assert signal.signal_name == "label_updated"
+            told += await temporal_client.data_converter.decode(signal.input.payloads)
+    assert [update["status"] for update in told] == ["DISPATCHED", "DELIVERED"]
