@@ -187,6 +187,8 @@ class Player(Playing):
         self._cards = 1
         self._declines = 0
         self._is_asked = self._is_split = False
+        self._heard: list[AdvanceOrder] = []
+        """Words by which the record was told that the order is confirmed."""
         self._decided: set[tuple[int | None, Trouble]] = set()
         self._wrong: list[str] = []
         self._in_trouble: set[int] = set()
@@ -399,7 +401,9 @@ class Player(Playing):
             self._in_trouble.add(max((number for _, number in self.world.shipping.parcels), default=0))
         if record.status == OrderStatus.UNDELIVERED:
             self._decide(command)
-        if OrderStatus.CONFIRMED in command.path and OrderStatus.UNDELIVERED not in record.history:
+        # The same word may arrive once more, late: it was judged when it came first.
+        if OrderStatus.CONFIRMED in command.path and OrderStatus.UNDELIVERED not in record.history and command not in self._heard:
+            self._heard.append(command)
             self._confirmed(command)
 
     def _decide(self, command: AdvanceOrder) -> None:

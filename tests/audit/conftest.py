@@ -30,7 +30,14 @@ from cli.operators import history_codec
 from contracts.accounts import AccountMail
 from contracts.address import Address
 from contracts.ids import parcel_reference
-from contracts.inventory import ReleaseInventory, ReserveInventory, RestockInventory, ShipInventory, StockLine
+from contracts.inventory import (
+    ReleaseInventory,
+    ReserveInventory,
+    RestockInventory,
+    ShipInventory,
+    SplitReservation,
+    StockLine,
+)
 from contracts.money import Money
 from contracts.notifications import SendNotification
 from contracts.orders import AdvanceOrder, CancelReply, CancelRequest, OrderLine, Outcome, PlaceOrder
@@ -245,6 +252,8 @@ class Shop:
                 return returns.restock_inventory(databases["inventory"], body)
             case ReleaseInventory():
                 return reservations.release_inventory(databases["inventory"], body)
+            case SplitReservation():
+                return reservations.split_reservation(databases["inventory"], body)
             case ShipInventory():
                 return reservations.ship_inventory(databases["inventory"], body)
             case ProcessPayment():
