@@ -3,7 +3,15 @@
 from temporalio import activity
 
 from activities.calls import ServiceActivities
-from contracts.inventory import ReleaseInventory, Reservation, ReserveInventory, RestockInventory, ShipInventory, SplitReservation
+from contracts.inventory import (
+    MoveReservation,
+    ReleaseInventory,
+    Reservation,
+    ReserveInventory,
+    RestockInventory,
+    ShipInventory,
+    SplitReservation,
+)
 
 
 class InventoryActivities(ServiceActivities):
@@ -23,6 +31,11 @@ class InventoryActivities(ServiceActivities):
     async def split(self, command: SplitReservation) -> Reservation:
         """Some of what a parcel was promised goes in another one."""
         return await self._calls.post("/internal/v1/reservations/split", command, Reservation)
+
+    @activity.defn(name="MoveReservation")
+    async def move(self, command: MoveReservation) -> Reservation:
+        """What a parcel was promised goes under another number."""
+        return await self._calls.post("/internal/v1/reservations/move", command, Reservation)
 
     @activity.defn(name="ShipInventory")
     async def ship(self, command: ShipInventory) -> Reservation:

@@ -257,6 +257,24 @@ class OrderCompleted(_OrderEvent):
     """What went back for parts that did not arrive, or were called off; None: nothing."""
 
 
+class OrderAmended(_OrderEvent):
+    """An order was changed before anything of it had left. `total`, `lines` and `charges` are those from now on; `refunded` counts
+    anew from here: what had gone back before, and what goes back with it, is no part of the new total."""
+
+    topic = ORDER
+    customer_id: UUID
+    number: int
+    lines: tuple[OrderLine, ...]
+    total: Money
+    charges: OrderCharges | None = None
+    lines_before: tuple[OrderLine, ...]
+    total_before: Money
+    """What the order cost before: its total, less what had gone back of it by then."""
+    charges_before: OrderCharges | None = None
+    charged: Money
+    given_back: Money
+
+
 class OrderPartCancelled(_OrderEvent):
     """Some of a confirmed order was cancelled; the rest goes on. `lines`: what, without prices; `refunded`: what goes back."""
 

@@ -31,6 +31,7 @@ ACCESS = AccessTable(
         "ship": _SAGA,
         "restock": _SAGA,
         "split": _SAGA,
+        "move": _SAGA,
         "get_reservation": _SAGA,
     }
 )

@@ -39,6 +39,7 @@ class World:
             "ShipInventory": self.inventory.ship,
             "RestockInventory": self.inventory.restock,
             "SplitReservation": self.inventory.split,
+            "MoveReservation": self.inventory.move,
             "ProcessPayment": self.payments.process,
             "CapturePayment": self.payments.capture,
             "RefundPayment": self.payments.refund,
