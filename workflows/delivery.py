@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from contracts.money import Money
     from contracts.orders import CancelRequest, OrderRun, OrderStatus, Outcome, UndoSettlement
     from contracts.parcels import CHOICES, ParcelChoice, ParcelStatus, Trouble
-    from contracts.payments import Payment
+    from contracts.payments import GivenBack, Payment
     from contracts.shipments import CreateShipment, Shipment, ShipmentStatus, ShipmentUpdate
     from temporal.refusals import reason_of, words_of
     from workflows import order_steps as steps
@@ -31,7 +31,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.shields import shielded
     from workflows.steps import Step
 
-from workflows.messages import NOT_TO_BE_SPLIT, OrderMessages, Split
+from workflows.messages import NOT_TO_BE_SPLIT, AmendmentWish, OrderMessages, Split
 
 ON_THE_WAY = frozenset({ShipmentStatus.DISPATCHED, ShipmentStatus.IN_TRANSIT, ShipmentStatus.DELIVERED})
 WHAT_HAPPENED = {
@@ -55,6 +55,10 @@ class Delivery(OrderMessages):
 
     async def _cancel(self, reason: Refusal, for_staff: str) -> None:
         """Undo everything; or, if parcels turn out to have left, what has not, and go on."""
+        raise NotImplementedError
+
+    async def _amend(self, wish: AmendmentWish) -> None:
+        """Carry it out, or undo what was done for it."""
         raise NotImplementedError
 
     async def _deliver(self) -> None:
@@ -93,6 +97,8 @@ class Delivery(OrderMessages):
             await self._carry_out(self._parcel_meant(decision), decision.choice, f"{decision.by}: {decision.reason}")
         elif self._splits:
             await self._split(self._splits.pop(0))
+        elif self._amendment:
+            await self._amend(self._amendment)
         elif self._shortage_answer:
             answer, self._shortage_answer = self._shortage_answer, None
             await self._carry_out_shortage(answer.choice)
@@ -374,12 +380,16 @@ class Delivery(OrderMessages):
             return [Undo(steps.refund_payment(order, attempt, why))]
         key = "-".join(["parcel", *(str(parcel.number) for parcel in parcels)])
         price = self._parcels.price_of(parcels)
+        if self._progress.amendment and price.minor:  # several attempts may have taken it
+            return [Undo(steps.give_back(order, price, key, why))]
         return [Undo(steps.refund_part(order, attempt, price, key, why))] if price.minor else []
 
     def _note_refund(self, done: Mapping[str, Any]) -> None:
         """Keep what went back, by the results of undos."""
-        progress = self._progress
-        progress.refunded = refunded_of(done, progress.refunded or Money.zero(self._order.total.currency))
+        progress, nothing = self._progress, Money.zero(self._order.total.currency)
+        closed = progress.closed or nothing
+        told = refunded_of(done, (progress.refunded or nothing) + closed)
+        progress.refunded = told - closed if told >= closed else nothing
 
     async def _settle_status(self) -> None:
         """An order whose last open parcel has ended is over."""
@@ -434,7 +444,7 @@ class Delivery(OrderMessages):
     # ── What wakes it ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _has_message(self) -> bool:
-        told = self._reports or self._stock_news or self._shortage_answer or self._splits
+        told = self._reports or self._stock_news or self._shortage_answer or self._splits or self._amendment
         return bool(told or self._cancellation or self._parcel_decision or self._is_overdue)
 
     def _has_something_to_do(self) -> bool:
@@ -460,7 +470,7 @@ class Delivery(OrderMessages):
             attempt=self._attempt,
             quiet_since=(current.quiet_since if current else None) or self._began,
         )
-        workflow.continue_as_new(self._order.model_copy(update={"so_far": so_far}))
+        workflow.continue_as_new(self._order.model_copy(update={"so_far": so_far, "payment_token": self._card}))
 
     def _is_decided(self) -> bool:
         return self._progress.status == OrderStatus.IN_REVIEW and self._approval is not None
@@ -512,7 +522,7 @@ def refunded_of(undone: Mapping[str, Any], before: Money) -> Money:
     """What the customer got back in all, by the results of the undos; `before`: before them."""
     refunds = [result for name, result in undone.items() if name.startswith("refund-")]
     by_hand = [result.refunded for result in refunds if isinstance(result, UndoSettlement) and result.refunded]
-    by_provider = [result.refunded for result in refunds if isinstance(result, Payment)]
+    by_provider = [result.refunded for result in refunds if isinstance(result, Payment | GivenBack)]
     told = reduce(add, by_provider) if by_provider else before
     return reduce(add, by_hand, told if told >= before else before)
 

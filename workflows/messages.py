@@ -14,6 +14,8 @@ with workflow.unsafe.imports_passed_through():
     from contracts.errors import ErrorCode, Refusal
     from contracts.inventory import StockUpdate
     from contracts.orders import (
+        Amendment,
+        AmendReply,
         CancelReply,
         CancelRequest,
         Decision,
@@ -61,6 +63,14 @@ class Split:
         self.answer: Refusal | Literal["done"] | None = None
 
 
+class AmendmentWish:
+    """A wish to amend the order."""
+
+    def __init__(self, amendment: Amendment) -> None:
+        self.amendment = amendment
+        self.answer: AmendReply | Refusal | None = None
+
+
 class OrderMessages:
     """The messages of one order, until the story takes them."""
 
@@ -85,6 +95,7 @@ class OrderMessages:
         """Which attempt to pay is the newest."""
         self._parcels = self._progress.parcels
         self._splits: list[Split] = []
+        self._amendment: AmendmentWish | None = None
         self._reports: list[ShipmentUpdate] = []
         self._stock_news: list[StockUpdate] = []
         self._is_signalled = False
@@ -251,6 +262,11 @@ class OrderMessages:
     @workflow.query(description="All that happened to the order; `for_staff` is not for its customer")
     def timeline(self) -> list[TimelineEntry]:
         return self._progress.timeline()
+
+    @property
+    def _card(self) -> str:
+        """The one that was tried last."""
+        return self._other_card or self._order.payment_token
 
     # ── What may be accepted ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,8 +3,8 @@
     reserve inventory → process payment (→ review) → create shipments → confirm → notify → dispatched → delivered
 
 Whatever stops it before it is confirmed, and a customer who cancels before dispatch, makes the undos run. Once a parcel has
-left, nothing of it is undone by itself any more. How it is paid for is in payment.py, what happens once it is confirmed in
-delivery.py, what may be asked of it in messages.py, what its parcels are in parcels.py.
+left, nothing of it is undone by itself any more. How it is paid for is in payment.py, how it is amended in amending.py, what
+happens once it is confirmed in delivery.py, what may be asked of it in messages.py, what its parcels are in parcels.py.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ with workflow.unsafe.imports_passed_through():
     from workflows.shields import shielded
     from workflows.waits import waits_of
 
+from workflows.amending import Amending
 from workflows.messages import TOO_LATE
-from workflows.payment import Paying
 
 _S = OrderStatus
 PLACING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID, _S.CANCELLING})
 
 
 @workflow.defn(name=ORDER_WORKFLOW)
-class OrderWorkflow(Paying):
+class OrderWorkflow(Amending):
     """One order's saga. It lives until the parcel is delivered, or the order is cancelled or refunded and all is settled."""
 
     @workflow.init

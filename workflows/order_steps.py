@@ -8,6 +8,7 @@ from activities.shipping import ShippingActivities
 from contracts.errors import ErrorCode
 from contracts.ids import step_key
 from contracts.inventory import (
+    MoveReservation,
     Place,
     ReleaseInventory,
     Reservation,
@@ -21,7 +22,7 @@ from contracts.inventory import (
 from contracts.money import Money
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
 from contracts.orders import AdvanceOrder, OrderAdvanced, PlaceOrder
-from contracts.payments import CapturePayment, Payment, ProcessPayment, RefundPayment
+from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment
 from contracts.shipments import CancelShipment, CreateShipment, Shipment
 from temporal.retries import BEST_EFFORT, HAS_TO_SUCCEED
 from workflows.parcels import Parcel
@@ -69,6 +70,19 @@ def reserve_again(order: PlaceOrder, parcel: Parcel) -> Step[ReserveInventory, R
     return Step(InventoryActivities.reserve, command, "Reserve inventory")
 
 
+def reserve_more(order: PlaceOrder, parcel: Parcel) -> Step[ReserveInventory, Reservation]:
+    """What an order gets in addition, at one warehouse."""
+    command = ReserveInventory(
+        order_id=order.order_id,
+        parcel=parcel.number,
+        customer_id=order.customer_id,
+        lines=parcel.stock_lines,
+        warehouse_id=order.warehouse_id,
+        is_more=True,
+    )
+    return Step(InventoryActivities.reserve, command, "Reserve inventory")
+
+
 def release_plan(order: PlaceOrder) -> Undo:
     """Undo of `reserve_inventory`, whatever was planned."""
     command = ReleaseInventory(order_id=order.order_id, planned=is_planned(order), reason="order cancelled")
@@ -85,6 +99,12 @@ def split_reservation(order: PlaceOrder, parcel: Parcel, other: Parcel) -> Step[
     """What `other` has was promised to `parcel` before."""
     command = SplitReservation(order_id=order.order_id, parcel=parcel.number, into=other.number, lines=other.stock_lines)
     return Step(InventoryActivities.split, command, "Split reservation", HAS_TO_SUCCEED.ends_on(CANNOT_BE_SPLIT))
+
+
+def move_reservation(order: PlaceOrder, parcel: Parcel, other: Parcel) -> Step[MoveReservation, Reservation]:
+    """All that `parcel` was promised is promised to `other`."""
+    command = MoveReservation(order_id=order.order_id, parcel=parcel.number, into=other.number)
+    return Step(InventoryActivities.move, command, "Move reservation", HAS_TO_SUCCEED)
 
 
 def ship_inventory(order: PlaceOrder, parcel: Parcel) -> Step[ShipInventory, Reservation]:
@@ -110,6 +130,20 @@ def process_payment(order: PlaceOrder, amount: Money, card: str, attempt: int = 
     return Step(PaymentActivities.process, command, "Process payment")
 
 
+def hold_payment(order: PlaceOrder, amount: Money, card: str, attempt: int) -> Step[ProcessPayment, Payment]:
+    """Hold it; what is held is taken by `capture_payment`."""
+    command = ProcessPayment(
+        order_id=order.order_id,
+        attempt=attempt,
+        customer_id=order.customer_id,
+        amount=amount,
+        payment_token=card,
+        ship_to_fingerprint=order.ship_to.fingerprint,
+        capture=False,
+    )
+    return Step(PaymentActivities.process, command, "Hold payment")
+
+
 def capture_payment(order: PlaceOrder, attempt: int = 1) -> Step[CapturePayment, Payment]:
     return Step(PaymentActivities.capture, CapturePayment(order_id=order.order_id, attempt=attempt), "Capture payment")
 
@@ -127,6 +161,12 @@ def refund_part(order: PlaceOrder, attempt: int, amount: Money, key: str, reason
         order_id=order.order_id, attempt=attempt, amount=amount, key=key, currency=order.total.currency, reason=reason
     )
     return Step(PaymentActivities.refund, command, f"Refund {key}", HAS_TO_SUCCEED)
+
+
+def give_back(order: PlaceOrder, amount: Money, key: str, reason: str) -> Step[GiveBack, GivenBack]:
+    """Some of what was taken, whichever attempts took it. `key`: names it for ever."""
+    command = GiveBack(order_id=order.order_id, amount=amount, key=key, reason=reason)
+    return Step(PaymentActivities.give_back, command, f"Refund {key}", HAS_TO_SUCCEED)
 
 
 def create_shipment(order: PlaceOrder, parcel: Parcel, weight_grams: int, parcels: int = 1) -> Step[CreateShipment, Shipment]:

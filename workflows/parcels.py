@@ -130,6 +130,11 @@ class Parcels:
         return any(parcel.has_left for parcel in self._all)
 
     @property
+    def never_left(self) -> bool:
+        """Whether none of them has ever left."""
+        return all(parcel.is_in_the_house or parcel.status == _S.CANCELLED for parcel in self._all)
+
+    @property
     def can_be_called_off(self) -> bool:
         return not self.may_leave or any(parcel.is_in_the_house for parcel in self._all)
 
@@ -205,6 +210,38 @@ class Parcels:
         self.is_parted = True
         self._add(other)
 
+    def new(self, lines: Iterable[ParcelLine], like: Parcel | None = None) -> Parcel:
+        """One with the next number, not yet among the others; `like`: its goods were promised to that one."""
+        self._tried += 1
+        other = Parcel(self._tried, tuple(lines))
+        if like:
+            other.status, other.warehouse_id, other.quiet_since = like.status, like.warehouse_id, like.quiet_since
+            other.expected_on, other.answer_until = like.expected_on, like.answer_until
+        return other
+
+    def put_apart(self, parcel: Parcel, other: Parcel) -> None:
+        """The other one is among them, and has the first units of each line of the parcel, or all of them."""
+        if parcel.lines == other.lines:
+            parcel.status, parcel.resent_as = _S.CANCELLED, other.number
+        else:
+            moved = {line.line_id: line.quantity for line in other.lines}
+            parcel.lines = tuple(filter(None, (_last(line, line.quantity - moved.get(line.line_id, 0)) for line in parcel.lines)))
+        self.is_parted = True
+        self._add(other)
+
+    def amended(self, order: PlaceOrder, more: Parcel | None) -> None:
+        """It is that order from here on, with what it has in addition. The units of its lines are numbered anew."""
+        self._order, self.is_parted = order, True
+        if more:
+            self._add(more)
+        units: Counter[int] = Counter()
+        for parcel in self.counting:
+            numbered = []
+            for line in parcel.lines:
+                numbered.append(line.model_copy(update={"first": units[line.line_id]}))
+                units[line.line_id] += line.quantity
+            parcel.lines = tuple(numbered)
+
     def replace(self, parcel: Parcel, other: Parcel) -> None:
         """The other takes its place."""
         parcel.status, parcel.resent_as = _S.RESENT, other.number
@@ -230,8 +267,7 @@ class Parcels:
 
     def weight_of(self, parcel: Parcel) -> int:
         """In grams, at least one."""
-        lines = lines_by_id(self._order)
-        return max(sum(lines[part.line_id].weight_grams * part.quantity for part in parcel.lines), 1)
+        return weight_of(self._order, parcel)
 
     def as_told(self) -> tuple[OrderParcel, ...]:
         """All of them, if there is more to tell than one parcel of everything."""
@@ -277,14 +313,20 @@ def lines_by_id(order: PlaceOrder) -> dict[int, OrderLine]:
     return {line.line_id or place: line for place, line in enumerate(order.lines, start=1)}
 
 
+def weight_of(order: PlaceOrder, parcel: Parcel) -> int:
+    """Of a parcel of this order; in grams, at least one."""
+    lines = lines_by_id(order)
+    return max(sum(lines[part.line_id].weight_grams * part.quantity for part in parcel.lines), 1)
+
+
 def price_of_units(line: OrderLine, part: ParcelLine) -> int:
     """What these units of the line cost their customer, in minor units."""
     return line.share_of(part.first, part.quantity).total
 
 
 def _last(line: ParcelLine, quantity: int) -> ParcelLine | None:
-    """The last units of a line; None if it has not so many."""
-    if quantity > line.quantity:
+    """The last units of a line; None if it has not so many, or if these are none."""
+    if not 0 < quantity <= line.quantity:
         return None
     return line.model_copy(update={"quantity": quantity, "first": line.first + line.quantity - quantity})
 

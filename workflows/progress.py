@@ -11,10 +11,12 @@ from temporalio.common import SearchAttributeUpdate
 from temporalio.exceptions import FailureError
 
 from contracts.errors import ErrorCode, Refusal
+from contracts.money import Money
 from contracts.orders import (
     FINAL_STATUSES,
     NEXT_STATUS,
     AdvanceOrder,
+    AmendmentOutcome,
     OrderRun,
     OrderSoFar,
     OrderState,
@@ -59,6 +61,10 @@ class Progress:
         """What its client is told while another card may be tried."""
         self.refunded = known.refunded
         """What went back to the customer; None: nothing that has to be told."""
+        self.closed = known.closed
+        """What went back and is no part of `refunded`, because the order was amended since; None: nothing."""
+        self.amendment = known.amendment
+        """The number of the last amendment that an answer was found for."""
         self._told_facts = self._facts()
         self._stuck: tuple[str, ...] = ()
         self._given_up = known.given_up
@@ -108,6 +114,17 @@ class Progress:
         self.declined = refused.model_copy(update={"pay_until": until})
         return self.declined
 
+    def amended(self, order: OrderRun, number: int, closed: Money) -> None:
+        """It is that order from here on. `closed`: what has gone back, and goes back with it; `refunded` counts anew."""
+        self._order, self.refunded = order, None
+        self.not_amended(number, closed)
+
+    def not_amended(self, number: int, closed: Money) -> None:
+        """An amendment has its answer. `closed`: what was taken for it and went back."""
+        self.amendment = number
+        if closed.minor:
+            self.closed = closed + (self.closed or Money.zero(closed.currency))
+
     def gave_up(self, undo: str, why: str) -> None:
         """Keep that an undo was ended by hand without being done."""
         self._given_up = (*self._given_up, f"{undo}: {why}")
@@ -123,12 +140,12 @@ class Progress:
 
         return await step.run(on_slow)
 
-    async def tell(self, *, durably: bool = False) -> None:
+    async def tell(self, *, durably: bool = False, amendment: AmendmentOutcome | None = None) -> None:
         """Let the order's record catch up, and operators find the order under its status.
 
-        `durably`: where what led here may not be in the history yet."""
+        `durably`: where what led here may not be in the history yet. `amendment`: what came of one."""
         facts = self._facts()
-        if not self._untold and facts == self._told_facts:
+        if not self._untold and facts == self._told_facts and amendment is None:
             return
         self._told_facts = facts
         path, self._untold = tuple(self._untold), []
@@ -136,7 +153,7 @@ class Progress:
         command = AdvanceOrder(
             order_id=self._order.order_id,
             after=after,
-            as_of=workflow.now() if self.parcels.is_parted or self.declined else None,
+            as_of=workflow.now() if self.parcels.is_parted or self.declined or amendment else None,
             path=path,
             code=self.reason.code if self.reason else None,
             detail=self.reason.detail if self.reason else None,
@@ -149,6 +166,7 @@ class Progress:
             parcels=self.parcels.as_told(),
             pay_until=self.declined.pay_until if self.declined else None,
             outcome=self.outcome or self.declined,
+            amendment=amendment,
         )
         step = steps.advance_order(command)
 
@@ -262,5 +280,7 @@ class Progress:
             refunded=self.refunded,
             declined=self.declined,
             given_up=self._given_up,
+            amendment=self.amendment,
+            closed=self.closed,
             **more,
         )
