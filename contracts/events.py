@@ -191,6 +191,9 @@ class OrderPaymentDue(_OrderEvent):
     customer_id: UUID
     total: Money
     pay_until: datetime
+    was_confirmed: bool = False
+    """Whether the order goes on: its money is taken as its parcels leave, and some of it could not be held or taken then. What has
+    not left is called off if no other card is tried."""
 
 
 class OrderConfirmed(_OrderEvent):
