@@ -192,8 +192,8 @@ class OrderPaymentDue(_OrderEvent):
     total: Money
     pay_until: datetime
     was_confirmed: bool = False
-    """Whether the order goes on: its money is taken as its parcels leave, and some of it could not be held or taken then. What has
-    not left is called off if no other card is tried."""
+    """Whether the order goes on: its money is taken as its parcels leave, and some of it could not be held or taken then. If no
+    other card is tried, what has not left is called off."""
 
 
 class OrderConfirmed(_OrderEvent):
