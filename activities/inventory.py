@@ -1,14 +1,16 @@
-"""Stock: reserve, release, split, ship, restock."""
+"""Stock: reserve, release, split, ship, restock, and what customers return."""
 
 from temporalio import activity
 
 from activities.calls import ServiceActivities
 from contracts.inventory import (
     MoveReservation,
+    ReceiveReturn,
     ReleaseInventory,
     Reservation,
     ReserveInventory,
     RestockInventory,
+    ReturnReceived,
     ShipInventory,
     SplitReservation,
 )
@@ -46,3 +48,8 @@ class InventoryActivities(ServiceActivities):
     async def restock(self, command: RestockInventory) -> Reservation:
         """What was shipped has come back."""
         return await self._calls.post("/internal/v1/reservations/restock", command, Reservation)
+
+    @activity.defn(name="ReceiveReturn")
+    async def receive_return(self, command: ReceiveReturn) -> ReturnReceived:
+        """What a customer has sent back: what is good goes on the shelf."""
+        return await self._calls.post("/internal/v1/inventory/receive-return", command, ReturnReceived)

@@ -191,6 +191,9 @@ class OrderPaymentDue(_OrderEvent):
     customer_id: UUID
     total: Money
     pay_until: datetime
+    was_confirmed: bool = False
+    """Whether the order goes on: its money is taken as its parcels leave, and some of it could not be held or taken then. If no
+    other card is tried, what has not left is called off."""
 
 
 class OrderConfirmed(_OrderEvent):

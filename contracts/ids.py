@@ -35,6 +35,11 @@ def order_id_of(workflow_id: str) -> UUID:
     return UUID(workflow_id.removeprefix("order-"))
 
 
+def return_number_of(workflow_id: str) -> int | None:
+    """Which of an order's returns has a saga with this workflow id; None: it is the order's own."""
+    return int(workflow_id.rpartition("-")[2]) if workflow_id.startswith("return-") else None
+
+
 def replacement_id_for(order_id: UUID, number: int) -> UUID:
     """The id of the order that a return brings."""
     return uuid5(ORDERS, f"{order_id}/return/{number}")

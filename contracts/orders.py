@@ -265,7 +265,8 @@ class AdvanceOrder(Command):
     parcels: Annotated[tuple[OrderParcel, ...], Field(max_length=20)] = ()
     """All parcels as they are now; none: they are not told now."""
     pay_until: Timestamp | None = None
-    """Until when another card may be tried, while its status is PAYMENT_DUE."""
+    """Until when another card may be tried: while its status is PAYMENT_DUE, or of an order whose money is taken as its parcels
+    leave, and of which less could be held or taken than it needs."""
     outcome: "Outcome | None" = None
     """What the client that placed the order is told: kept, and told again to whoever repeats the request."""
     amendment: "AmendmentOutcome | None" = None
@@ -585,6 +586,34 @@ class ParcelSoFar(OrderParcel):
     """Until when its customer is asked whether to wait for its goods."""
 
 
+class TakenSoFar(Contract):
+    """What was taken for a parcel that has left; nothing, if that was given up."""
+
+    parcel: ParcelNumber
+    amount: Money
+
+
+class CardDue(Contract):
+    """The card was declined after the order was confirmed, and another one may be tried."""
+
+    until: datetime
+    parcel: ParcelNumber | None = None
+    """It has left, and is not paid for; None: what has not left is to be held."""
+
+
+class HoldSoFar(Contract):
+    """What is held of an order whose money is taken as its parcels leave, for a saga that goes on in another run."""
+
+    attempt: Annotated[int, Field(ge=1, le=20)] | None = None
+    """Which attempt to pay holds it; None: none does any more."""
+    until: datetime | None = None
+    renew_at: datetime | None = None
+    card: PaymentToken | None = None
+    """Which is charged; None: the one that came with the order."""
+    taken: Annotated[tuple[TakenSoFar, ...], Field(max_length=20)] = ()
+    due: Annotated[tuple[CardDue, ...], Field(max_length=20)] = ()
+
+
 class OrderSoFar(Contract):
     """What a saga that goes on in another run of its workflow has to know: after many events, or when it is repaired."""
 
@@ -607,6 +636,8 @@ class OrderSoFar(Contract):
     """Which attempt to pay it came to last."""
     declined: Outcome | None = None
     """While another card may be tried: what the client was told, with until when."""
+    hold: HoldSoFar | None = None
+    """Of an order whose money is taken as its parcels leave; None then: it is not known."""
     refunded: Money | None = None
     """What went back to the customer so far."""
     warehouse_id: str | None = None

@@ -338,6 +338,16 @@ class AdvanceReturn(Command):
     """What went back to the customer so far."""
     replacement_id: UUID | None = None
     """The order that brings other goods, or the same once more."""
+    is_reminder: bool = False
+    """Nothing has come yet, and its customer is to be reminded of it, once: a word that is repeated has the same `as_of`."""
+
+
+class ReturnAdvanced(Contract):
+    """Reply of the return's record to its saga."""
+
+    order_id: UUID
+    number: ReturnNumber
+    status: ReturnStatus
 
 
 class ReturnState(Contract):

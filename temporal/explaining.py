@@ -1,4 +1,4 @@
-"""All that Temporal knows of one order's saga: what the saga says itself, what it is trying, and who should work on it.
+"""All that Temporal knows of one saga: what the saga says itself, what it is trying, and who should work on it.
 
 Each question has a short time limit of its own, and a missing answer is a fact like another: a saga cannot be asked while no
 worker is up, but what is pending, since when, and who asks for work is still known.
@@ -7,6 +7,7 @@ worker is up, but what is pending, since when, and who asks for work is still kn
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Generic
 from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -26,10 +27,12 @@ from temporalio.client import (
 from temporalio.common import SearchAttributeKey
 from temporalio.converter import WorkflowSerializationContext
 from temporalio.service import RPCStatusCode
+from typing_extensions import TypeVar
 
 from chassis.clients import Unavailable
-from contracts.ids import order_workflow_id
+from contracts.ids import order_workflow_id, return_workflow_id
 from contracts.orders import OrderState
+from contracts.returns import ReturnState
 from temporal.deployments import POLLS, build_of
 from temporal.keys import KeyDestroyed
 from temporal.refusals import words_of
@@ -40,6 +43,8 @@ EVENTS = 500
 """So much of a history is looked at."""
 PROBLEMS = SearchAttributeKey.for_keyword_list("TemporalReportedProblems")
 """Set by the server when a saga's tasks fail again and again."""
+State = TypeVar("State", default=OrderState)
+"""What a saga tells of itself."""
 UNREADABLE = (KeyDestroyed, Unavailable)
 """What is raised for a payload whose key is not at hand."""
 
@@ -89,8 +94,9 @@ class WorkerSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class SagaSeen:
-    """One order's saga. Without any of it, Temporal knows no such saga: it was never started, or its history is gone."""
+class SagaSeen(Generic[State]):
+    """The saga of an order, or of a return. Without any of it, Temporal knows no such saga: it was never started, or its history
+    is gone."""
 
     exists: bool = False
     runs: bool = False
@@ -105,16 +111,25 @@ class SagaSeen:
     task: PendingTask | None = None
     problems: tuple[str, ...] = ()
     """Why its tasks fail, as the server puts it."""
-    state: OrderState | None = None
+    state: State | None = None
     """What it says of itself; None if it has ended, or does not answer."""
     silence: str | None = None
     """Why it does not answer."""
 
 
-async def saga_seen(client: Client, order_id: UUID) -> SagaSeen:
-    """What is known now. Fault: Unavailable, if Temporal itself does not answer."""
+async def saga_seen(client: Client, order_id: UUID) -> SagaSeen[OrderState]:
+    """What is known now of an order's. Fault: Unavailable, if Temporal itself does not answer."""
+    return await _seen(client, order_workflow_id(order_id), OrderState)
+
+
+async def return_seen(client: Client, order_id: UUID, number: int) -> SagaSeen[ReturnState]:
+    """The same of one of its returns."""
+    return await _seen(client, return_workflow_id(order_id, number), ReturnState)
+
+
+async def _seen(client: Client, workflow_id: str, kind: type[State]) -> SagaSeen[State]:
     try:
-        described = await client.get_workflow_handle(order_workflow_id(order_id)).describe(rpc_timeout=PATIENCE)
+        described = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=PATIENCE)
     except (RPCError, RuntimeError) as error:
         if isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND:
             return SagaSeen()
@@ -125,7 +140,7 @@ async def saga_seen(client: Client, order_id: UUID) -> SagaSeen:
         return SagaSeen(exists=True, ended_as=ended_as, ended_at=described.close_time, build=build)
     raw = described.raw_description
     (state, silence), workers, steps = await asyncio.gather(
-        _state(client, order_id),
+        _state(client, workflow_id, kind),
         _workers(client, described.task_queue, build),
         pending_steps(client, described),
     )
@@ -150,11 +165,11 @@ async def pending_steps(client: Client, described: WorkflowExecutionDescription)
     return tuple(sorted(steps, key=lambda step: step.since))
 
 
-async def _state(client: Client, order_id: UUID) -> tuple[OrderState | None, str | None]:
-    handle = client.get_workflow_handle(order_workflow_id(order_id))
+async def _state(client: Client, workflow_id: str, kind: type[State]) -> tuple[State | None, str | None]:
+    handle = client.get_workflow_handle(workflow_id)
     try:
         async with asyncio.timeout(PATIENCE.total_seconds()):
-            return await handle.query("status", result_type=OrderState, rpc_timeout=PATIENCE), None
+            return await handle.query("status", result_type=kind, rpc_timeout=PATIENCE), None
     except TimeoutError:
         return None, "no worker answered in time"
     except (RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError, *UNREADABLE, ValueError) as error:

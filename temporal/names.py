@@ -16,7 +16,8 @@ ORDER_TOTAL = SearchAttributeKey.for_float("OrderTotal")
 FAILURE_REASON = SearchAttributeKey.for_keyword("FailureReason")
 STUCK_UNDO = SearchAttributeKey.for_keyword("StuckUndo")
 PARCEL_TROUBLE = SearchAttributeKey.for_keyword("ParcelTrouble")
-SEARCH_ATTRIBUTES = (ORDER_STATUS, CUSTOMER_ID, ORDER_TOTAL, FAILURE_REASON, STUCK_UNDO, PARCEL_TROUBLE)
+RETURN_STATUS = SearchAttributeKey.for_keyword("ReturnStatus")
+SEARCH_ATTRIBUTES = (ORDER_STATUS, CUSTOMER_ID, ORDER_TOTAL, FAILURE_REASON, STUCK_UNDO, PARCEL_TROUBLE, RETURN_STATUS)
 """Each must be registered in the namespace before the first order. They are never encrypted: ids, states and sums only."""
 
 PLACED_BY = "PlacedBy"

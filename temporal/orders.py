@@ -4,20 +4,14 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any
 from uuid import UUID
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetActivityRequest
 from temporalio.client import (
-    Client,
-    RPCError,
     WithStartWorkflowOperation,
-    WorkflowExecutionStatus,
     WorkflowHandle,
-    WorkflowQueryFailedError,
-    WorkflowQueryRejectedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
     WorkflowUpdateStage,
@@ -29,11 +23,10 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCStatusCode
 
 from chassis.clients import Unavailable
 from contracts.errors import ErrorCode, Refusal
-from contracts.ids import order_id_of, order_workflow_id
+from contracts.ids import order_id_of, order_workflow_id, return_number_of, return_workflow_id
 from contracts.inventory import StockUpdate
 from contracts.orders import (
     CancelReply,
@@ -53,10 +46,7 @@ from contracts.orders import (
     UndoSettlement,
 )
 from contracts.shipments import ShipmentUpdate
-from temporal.client import TemporalSettings, connect
-from temporal.codec import HistoryCodec
 from temporal.explaining import SagaSeen, pending_steps, saga_seen
-from temporal.keys import KeyDestroyed
 from temporal.names import (
     CUSTOMER_ID,
     ORDER_QUEUE,
@@ -68,16 +58,12 @@ from temporal.names import (
     STUCK_UNDO,
 )
 from temporal.refusals import as_refusal
+from temporal.sagas import FAULTS, QUERY, RPC, Sagas, fault_of, is_gone
 
-RPC = timedelta(seconds=5)
-QUERY = timedelta(seconds=2)
 STUCK = f"{STUCK_UNDO.name} IS NOT NULL AND ExecutionStatus = 'Running'"
 IN_REVIEW = f"{ORDER_STATUS.name} = '{OrderStatus.IN_REVIEW}' AND ExecutionStatus = 'Running'"
 UNDECIDED_PARCEL = f"{PARCEL_TROUBLE.name} IS NOT NULL AND ExecutionStatus = 'Running'"
 """Visibility queries."""
-FAULTS = (RPCError, RuntimeError, KeyDestroyed)
-"""What goes wrong before a saga could answer."""
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -94,22 +80,12 @@ class StuckUndo:
     attempt: int
     last_error: str
     since: datetime
+    of_return: int | None = None
+    """Which of the order's returns it is of; None: of the order itself."""
 
 
-class OrderSagas:
-    """All order sagas. An async context manager, for symmetry with other resources; it holds one lazy client."""
-
-    def __init__(self, settings: TemporalSettings, codec: HistoryCodec | None = None) -> None:
-        """Without a codec: in clear."""
-        self._settings, self._codec = settings, codec
-        self._client: Client
-
-    async def __aenter__(self) -> Self:
-        self._client = await connect(self._settings, self._codec, lazy=True)
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Nothing to close: the client's connection ends with it."""
+class OrderSagas(Sagas):
+    """All order sagas."""
 
     async def place(self, order: PlaceOrder, update_id: str, wait: timedelta) -> Outcome | None:
         """Start the order's saga, or join it under the same `update_id`; its outcome, or None if there is none after `wait`.
@@ -124,7 +100,7 @@ class OrderSagas:
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             return None
         except FAULTS as error:
-            raise _fault(error) from error
+            raise fault_of(error) from error
 
     async def _start_and_wait(
         self, order: PlaceOrder, started_with: dict[str, Any], update_id: str, wait: timedelta
@@ -154,9 +130,9 @@ class OrderSagas:
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             return None
         except FAULTS as error:
-            if _is_gone(error):
+            if is_gone(error):
                 return None
-            raise _fault(error) from error
+            raise fault_of(error) from error
 
     async def start(self, order: PlaceOrder, update_id: str, so_far: OrderSoFar | None = None) -> bool:
         """Start the order's saga; False if it was started before. With `so_far` it goes on where a lost one was.
@@ -169,7 +145,7 @@ class OrderSagas:
         except WorkflowAlreadyStartedError:
             return False
         except FAULTS as error:
-            raise _fault(error) from error
+            raise fault_of(error) from error
         return True
 
     async def cancel(
@@ -186,28 +162,28 @@ class OrderSagas:
             raise as_refusal(error.cause) or Unavailable(str(error.cause)) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             # Temporal may forget an update that no worker has accepted yet, but never a signal.
-            return CancelPending() if await self._signal(order_id, "cancel", request) else None
+            return CancelPending() if await self._signal(order_workflow_id(order_id), "cancel", request) else None
         except FAULTS as error:
-            if _is_gone(error):
+            if is_gone(error):
                 return None
-            raise _fault(error) from error
+            raise fault_of(error) from error
         return CancelReply.model_validate(reply)
 
     async def decide(self, order_id: UUID, approve: bool, decision: Decision) -> OrderState | None:
         """Approve or reject a held order; None if no saga runs. Refusals: not_in_review, own_order. Fault: Unavailable."""
-        return await self._update(order_id, "approve" if approve else "reject", decision)
+        return await self._decide(order_id, "approve" if approve else "reject", decision)
 
     async def decide_parcel(self, order_id: UUID, decision: ParcelDecision) -> OrderState | None:
         """Decide about a parcel in trouble; None if no saga runs.
 
         Refusals: no_decision_pending, choice_not_possible, own_order. Fault: Unavailable."""
-        return await self._update(order_id, "decide_parcel", decision)
+        return await self._decide(order_id, "decide_parcel", decision)
 
     async def split_parcel(self, order_id: UUID, split: ParcelSplit, update_id: str) -> OrderState | None:
         """Send some of a parcel in another one, or join the request of the same `update_id`; None if no saga runs.
 
         Refusals: conflict, reservation_released, reservation_shipped, own_order. Fault: Unavailable."""
-        return await self._update(order_id, "split_parcel", split, update_id)
+        return await self._decide(order_id, "split_parcel", split, update_id)
 
     async def pay(self, order_id: UUID, request: PayAgain, update_id: str, wait: timedelta) -> Outcome | None:
         """Try another card for an order whose payment is due, or join the request of the same `update_id`; its outcome, or None
@@ -226,9 +202,9 @@ class OrderSagas:
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
             raise Unavailable("no worker has taken the card yet; ask again") from error
         except FAULTS as error:
-            if _is_gone(error):
+            if is_gone(error):
                 raise Refusal(ErrorCode.PAYMENT_NOT_DUE, "The order does not wait for another card.") from error
-            raise _fault(error) from error
+            raise fault_of(error) from error
         try:
             return Outcome.model_validate(await taken.result(rpc_timeout=wait))
         except WorkflowUpdateFailedError as error:
@@ -236,50 +212,48 @@ class OrderSagas:
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             return None
         except FAULTS as error:
-            raise _fault(error) from error
+            raise fault_of(error) from error
 
     async def answer_shortage(self, order_id: UUID, answer: ShortageAnswer) -> OrderState | None:
         """Say what becomes of goods that are out of stock; None if no saga runs.
 
         Refusal: no_decision_pending. Fault: Unavailable."""
-        return await self._update(order_id, "answer_shortage", answer)
+        return await self._decide(order_id, "answer_shortage", answer)
 
     async def settle_undo(self, order_id: UUID, settlement: UndoSettlement) -> OrderState | None:
         """End a stuck undo by hand; None if no saga runs. Refusals: undo_not_stuck, own_order. Fault: Unavailable."""
-        return await self._update(order_id, "settle_undo", settlement)
+        return await self._decide(order_id, "settle_undo", settlement)
 
-    async def retry_undo(self, order_id: UUID, undo: str) -> bool:
-        """Try a pending undo (or another durable step) now, from attempt 1; False if none of that name is pending.
-
-        Fault: Unavailable."""
+    async def retry_undo(self, order_id: UUID, undo: str, of_return: int | None = None) -> bool:
+        """Try a pending undo (or another durable step) of an order, or of one of its returns, now, from attempt 1; False if none
+        of that name is pending. Fault: Unavailable."""
+        workflow_id = return_workflow_id(order_id, of_return) if of_return else order_workflow_id(order_id)
         request = ResetActivityRequest(
-            namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=order_workflow_id(order_id)),
-            id=undo,
+            namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=workflow_id), id=undo
         )
         try:
             await self._client.workflow_service.reset_activity(request, timeout=RPC)
         except FAULTS as error:
-            if _is_gone(error):
+            if is_gone(error):
                 return False
-            raise _fault(error) from error
+            raise fault_of(error) from error
         return True
 
     async def stuck(self) -> list[StuckUndo]:
-        """The undos that do not succeed, of all orders. Fault: Unavailable."""
+        """The undos that do not succeed, of all orders and their returns. Fault: Unavailable."""
         found: list[StuckUndo] = []
         try:
             async for execution in self._client.list_workflows(STUCK):
-                order_id = order_id_of(execution.id)
+                order_id, number = order_id_of(execution.id), return_number_of(execution.id)
                 names = (execution.typed_search_attributes.get(STUCK_UNDO) or "").split(", ")
                 description = await self._client.get_workflow_handle(execution.id).describe(rpc_timeout=RPC)
                 found += [
-                    StuckUndo(order_id, step.step, step.attempt, step.last_error or "", step.since)
+                    StuckUndo(order_id, step.step, step.attempt, step.last_error or "", step.since, number)
                     for step in await pending_steps(self._client, description)
                     if step.step in names
                 ]
         except FAULTS as error:
-            raise _fault(error) from error
+            raise fault_of(error) from error
         return found
 
     async def count(self, query: str) -> int:
@@ -287,37 +261,31 @@ class OrderSagas:
         try:
             return (await self._client.count_workflows(query, rpc_timeout=RPC)).count
         except FAULTS as error:
-            raise _fault(error) from error
+            raise fault_of(error) from error
 
     async def shipment_updated(self, order_id: UUID, update: ShipmentUpdate) -> bool:
         """Tell what the carrier reported; False if no saga runs. Repeating it is harmless."""
-        return await self._signal(order_id, "shipment_updated", update)
+        return await self._signal(order_workflow_id(order_id), "shipment_updated", update)
 
     async def stock_updated(self, order_id: UUID, update: StockUpdate) -> bool:
         """Tell what became of goods that a parcel waits for; False if no saga runs. Repeating it is harmless."""
-        return await self._signal(order_id, "stock_updated", update)
+        return await self._signal(order_workflow_id(order_id), "stock_updated", update)
 
     async def state(self, order_id: UUID) -> OrderState | None:
         """Where the saga is; None if there is none. Fault: Unavailable (no worker answers)."""
-        return await self._query(order_id, "status", OrderState)
+        return await self._query(order_workflow_id(order_id), "status", OrderState)
 
     async def timeline(self, order_id: UUID) -> list[TimelineEntry] | None:
         """What the saga did; None if there is none. Fault: Unavailable."""
-        return await self._query(order_id, "timeline", list[TimelineEntry])
+        return await self._query(order_workflow_id(order_id), "timeline", list[TimelineEntry])
 
-    async def seen(self, order_id: UUID) -> SagaSeen:
+    async def seen(self, order_id: UUID) -> SagaSeen[OrderState]:
         """All that Temporal knows of it, whether a worker is up or not. Fault: Unavailable, if Temporal does not answer."""
         return await saga_seen(self._client, order_id)
 
     async def is_running(self, order_id: UUID) -> bool:
         """Whether a saga works on it, or may still have to write its end down. Fault: Unavailable."""
-        try:
-            found = await self._handle(order_id).describe(rpc_timeout=RPC)
-        except (RPCError, RuntimeError) as error:
-            if _is_gone(error):
-                return False
-            raise _fault(error) from error
-        return found.status == WorkflowExecutionStatus.RUNNING
+        return await self._runs(order_workflow_id(order_id))
 
     def _options(self, order: PlaceOrder, update_id: str, so_far: OrderSoFar | None = None) -> dict[str, Any]:
         if self._codec:
@@ -327,41 +295,10 @@ class OrderSagas:
     def _handle(self, order_id: UUID) -> WorkflowHandle[Any, Any]:
         return self._client.get_workflow_handle(order_workflow_id(order_id))
 
-    async def _update(
+    async def _decide(
         self, order_id: UUID, name: str, argument: Decision | ShortageAnswer, update_id: str | None = None
     ) -> OrderState | None:
-        handle = self._handle(order_id)
-        try:
-            state = await handle.execute_update(name, argument, id=update_id, result_type=OrderState, rpc_timeout=RPC)
-        except WorkflowUpdateFailedError as error:
-            raise as_refusal(error.cause) or Unavailable(str(error.cause)) from error
-        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-            raise Unavailable("no worker has taken the decision yet; ask again") from error
-        except FAULTS as error:
-            if _is_gone(error):
-                return None
-            raise _fault(error) from error
-        return OrderState.model_validate(state)
-
-    async def _signal(self, order_id: UUID, name: str, argument: object) -> bool:
-        try:
-            await self._handle(order_id).signal(name, argument, rpc_timeout=RPC)
-        except FAULTS as error:
-            if _is_gone(error):
-                return False
-            raise _fault(error) from error
-        return True
-
-    async def _query(self, order_id: UUID, name: str, kind: type[Answer]) -> Answer | None:
-        try:
-            answer: Answer = await self._handle(order_id).query(name, result_type=kind, rpc_timeout=QUERY)
-        except FAULTS as error:
-            if _is_gone(error):
-                return None
-            raise _fault(error) from error
-        except (WorkflowQueryFailedError, WorkflowQueryRejectedError) as error:
-            raise Unavailable(f"the saga cannot be asked: {error}") from error
-        return answer
+        return await self._update(order_workflow_id(order_id), name, argument, OrderState, update_id)
 
 
 def start_options(order: PlaceOrder, update_id: str, so_far: OrderSoFar | None = None) -> dict[str, Any]:
@@ -394,13 +331,3 @@ async def _quietly(start: WithStartWorkflowOperation[Any, Any]) -> None:
     with suppress(Exception):
         async with asyncio.timeout(0.01):
             await start.workflow_handle()
-
-
-def _is_gone(error: Exception) -> bool:
-    """Whether no saga runs. That of a customer who was forgotten has ended: a key is destroyed after that only."""
-    return isinstance(error, KeyDestroyed) or (isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND)
-
-
-def _fault(error: Exception) -> Unavailable:
-    """A lazy client that cannot connect raises RuntimeError."""
-    return Unavailable(f"Temporal: {error.status.name if isinstance(error, RPCError) else error}")

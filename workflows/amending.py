@@ -22,7 +22,6 @@ with workflow.unsafe.imports_passed_through():
         Amendment,
         AmendmentOutcome,
         AmendReply,
-        CaptureAt,
         Delivery,
         OrderRun,
         OrderStatus,
@@ -56,6 +55,8 @@ class _Undertaking:
     more: Parcel | None
     """What it has in addition; not among the order's parcels before the order is amended."""
     undos: list[Undo] = field(default_factory=list)
+    payment: Payment | None = None
+    """What holds the difference; or all of it, if the money is taken as the parcels leave."""
     used_up: set[int] = field(default_factory=set)
     """Parcels whose labels were called off: a number is booked with the carrier once only."""
     not_sent: list[Parcel] = field(default_factory=list)
@@ -94,7 +95,7 @@ class Amending(Paying):
         parcels, order = self._parcels, self._order
         if parcels.may_leave:
             return TOO_LATE
-        busy = self._cancellation or self._splits or self._parcel_decision or self._shortage_answer
+        busy = self._cancellation or self._splits or self._parcel_decision or self._shortage_answer or self._offer or self._hold.due
         if self._progress.status != OrderStatus.CONFIRMED or busy or not parcels.never_left or order.replaces:
             return NOT_NOW
         if amendment.number <= self._progress.amendment or amendment.owed_before != parcels.owed():
@@ -130,7 +131,7 @@ class Amending(Paying):
 
     async def _reserve_and_hold(self, what: _Undertaking) -> Refusal | None:
         """The goods and the money that it needs in addition; why they are not to be had."""
-        more, card = what.more, what.amendment.payment_token or self._card
+        more, card = what.more, self._card_for(what.amendment)
         try:
             if more:
                 what.undos.append(steps.release_inventory(what.amended, more, _named(more)))
@@ -139,12 +140,18 @@ class Amending(Paying):
             if what.due.minor > 0:
                 self._attempt += 1
                 what.undos.append(Undo(steps.refund_payment(what.amended, self._attempt, "the order is not amended")))
-                payment = await steps.hold_payment(what.amended, what.due, card, self._attempt).run_durably()
-                if payment.review and not what.amendment.by_staff:
+                # One attempt holds all that is taken as the parcels leave.
+                amount = what.amendment.total if self._hold.is_by_parcel else what.due
+                what.payment = await steps.hold_payment(what.amended, amount, card, self._attempt).run_durably()
+                if what.payment.review and not what.amendment.by_staff:
                     return NEEDS_STAFF
         except FailureError as failure:
             return reason_of(failure)
         return None
+
+    def _card_for(self, amendment: Amendment) -> str:
+        """What pays the difference: another card, or the one that paid for the order."""
+        return amendment.payment_token or self._card
 
     async def _call_off_labels(self, what: _Undertaking) -> Refusal | None:
         """Those that have to be other ones; why not, if a parcel has left."""
@@ -154,7 +161,7 @@ class Amending(Paying):
 
     async def _take_difference(self, what: _Undertaking) -> Refusal | None:
         """Unless it is taken when the parcels leave; why not."""
-        if what.due.minor > 0 and what.amended.capture_at == CaptureAt.CONFIRMATION:
+        if what.payment and not self._hold.is_by_parcel:
             try:
                 await steps.capture_payment(what.amended, self._attempt).run_durably()
             except FailureError as failure:
@@ -252,9 +259,8 @@ class Amending(Paying):
         """The order is the amended one from here on: everybody is told, and what is too much goes back."""
         amendment, progress, saga = what.amendment, self._progress, self._saga
         nothing = Money.zero(amendment.total.currency)
-        is_taken = what.amended.capture_at == CaptureAt.CONFIRMATION
         charged = what.due if what.due.minor > 0 else nothing
-        given_back = nothing - what.due if what.due.minor < 0 and is_taken else nothing
+        given_back = nothing - what.due if what.due.minor < 0 and not self._hold.is_by_parcel else nothing
         removed = [change.parcel for change in what.plan.changes if change.removed]
         for parcel in removed:
             parcel.status = ParcelStatus.CANCELLED
@@ -276,6 +282,9 @@ class Amending(Paying):
             saga.add(Undo(steps.give_back(self._order, given_back, key, "the order was amended")))
         self._note_refund(await saga.compensate())
         self._register_undos()
+        if what.payment and self._hold.is_by_parcel:
+            await self._let_go("the amended order is held by another attempt")
+            self._hold.begin(self._attempt, self._card_for(amendment), what.payment.held_until, workflow.now())
         if what.not_sent:
             await self._give_back(what.not_sent, "The parcel could not be sent.")
         await progress.tell(durably=True)

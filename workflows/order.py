@@ -79,12 +79,14 @@ class OrderWorkflow(Amending):
 
         if progress.status in (OrderStatus.RESERVED, OrderStatus.PAYMENT_DUE) and self._parcels.owed().minor:
             payment = await self._pay()
-            if payment.status == PaymentStatus.AUTHORIZED:
+            if self._is_to_be_reviewed(payment):
                 await self._hold_for_review(payment)
         if progress.status == OrderStatus.IN_REVIEW:
             await self._review()
-            await steps.capture_payment(order, self._attempt).run_durably()
-        progress.become(OrderStatus.PAID, f"Paid {self._parcels.owed()}")
+            if not self._hold.is_by_parcel:
+                await steps.capture_payment(order, self._attempt).run_durably()
+        paid = "Payment authorised:" if self._hold.attempt else "Paid"
+        progress.become(OrderStatus.PAID, f"{paid} {self._parcels.owed()}")
 
         for parcel in self._parcels.to_book():
             saga.add(steps.cancel_shipment(order, parcel.number, self._label(parcel)))
@@ -94,6 +96,13 @@ class OrderWorkflow(Amending):
             shipment = await progress.do(step) if is_first else await step.run_durably()
             parcel.tracking_number, parcel.status = shipment.tracking_number, ParcelStatus.BOOKED
         await self._confirm()
+
+    def _is_to_be_reviewed(self, payment: Payment) -> bool:
+        """Whether somebody has to look at it before any money is taken, or anything leaves. What was to be held only is held in
+        any case."""
+        if self._hold.is_by_parcel:
+            return self._order.needs_review or bool(payment.review)
+        return payment.status == PaymentStatus.AUTHORIZED
 
     async def _hold_for_review(self, payment: Payment) -> None:
         progress = self._progress
@@ -106,7 +115,9 @@ class OrderWorkflow(Amending):
 
     def _waits(self) -> tuple[Wait, ...]:
         until = self._pay_until if self._progress.status == OrderStatus.PAYMENT_DUE else self._review_until
-        return waits_of(self._progress.state(), self._progress.timeline()[-1].at, until, self._parcels, self._due_of)
+        return waits_of(
+            self._progress.state(), self._progress.timeline()[-1].at, until, self._parcels, self._due_of, self._hold.due
+        )
 
     async def _review(self) -> None:
         """Wait until an operator decides. Raises the refusal if that is a no, or does not come in time."""
@@ -173,6 +184,8 @@ class OrderWorkflow(Amending):
         self._parcels.recall(undone)
         for parcel in self._parcels.counting:
             parcel.status = ParcelStatus.CANCELLED
+        self._hold.end()
+        self._hold.due.clear()
         progress.become(OrderStatus.CANCELLED, f"Cancelled; refunded {progress.refunded}", reason.detail)
         progress.list_as_cancelled(reason)
         await progress.tell()
@@ -204,6 +217,8 @@ class OrderWorkflow(Amending):
                 parcel.tracking_number = parcel.tracking_number or refusal.extra.get("tracking_number")
         if not self._is_confirmed:
             progress.pass_through(OrderStatus.RESERVED, OrderStatus.PAID)
+            if self._hold.is_by_parcel:
+                self._hold.begin(self._attempt, self._hold.card, None, workflow.now())
         if called_off:
             before = progress.refunded or Money.zero(order.total.currency)
             await self._give_back(called_off, reason.detail)

@@ -21,8 +21,8 @@ from contracts.inventory import (
 )
 from contracts.money import Money
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
-from contracts.orders import AdvanceOrder, OrderAdvanced, PlaceOrder
-from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment
+from contracts.orders import AdvanceOrder, CaptureAt, OrderAdvanced, PlaceOrder
+from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment, ReleaseHold
 from contracts.shipments import CancelShipment, CreateShipment, Shipment
 from temporal.retries import BEST_EFFORT, HAS_TO_SUCCEED
 from workflows.parcels import Parcel
@@ -35,6 +35,14 @@ CANNOT_BE_SPLIT = (
     ErrorCode.RESERVATION_RELEASED,
     ErrorCode.RESERVATION_SHIPPED,
 )
+CANNOT_BE_TAKEN = (
+    ErrorCode.PAYMENT_DECLINED,
+    ErrorCode.NOT_HELD,
+    ErrorCode.PAYMENT_REVERSED,
+    ErrorCode.CONFLICT,
+    ErrorCode.NOT_FOUND,
+)
+"""What is held is gone, was never held, or is not taken in parts by this provider; or a card is declined."""
 
 
 def reserve_inventory(order: PlaceOrder) -> Step[ReserveInventory, Reservation]:
@@ -118,34 +126,57 @@ def restock_inventory(order: PlaceOrder, parcel: Parcel) -> Step[RestockInventor
 
 
 def process_payment(order: PlaceOrder, amount: Money, card: str, attempt: int = 1) -> Step[ProcessPayment, Payment]:
-    command = ProcessPayment(
+    capture = order.capture_at == CaptureAt.CONFIRMATION and not order.needs_review
+    return Step(PaymentActivities.process, _payment(order, amount, card, attempt, capture), "Process payment")
+
+
+def pay_anew(order: PlaceOrder, amount: Money, card: str, attempt: int, *, capture: bool) -> Step[ProcessPayment, Payment]:
+    """Take, or hold, some of a confirmed order's price as another attempt, however long that takes to be answered."""
+    command = _payment(order, amount, card, attempt, capture)
+    return Step(PaymentActivities.process, command, f"Process payment {attempt}", HAS_TO_SUCCEED.ends_on(CANNOT_BE_TAKEN))
+
+
+def _payment(order: PlaceOrder, amount: Money, card: str, attempt: int, capture: bool) -> ProcessPayment:
+    return ProcessPayment(
         order_id=order.order_id,
         attempt=attempt,
         customer_id=order.customer_id,
         amount=amount,
         payment_token=card,
         ship_to_fingerprint=order.ship_to.fingerprint,
-        capture=not order.needs_review,
+        capture=capture,
     )
-    return Step(PaymentActivities.process, command, "Process payment")
 
 
 def hold_payment(order: PlaceOrder, amount: Money, card: str, attempt: int) -> Step[ProcessPayment, Payment]:
-    """Hold it; what is held is taken by `capture_payment`."""
-    command = ProcessPayment(
-        order_id=order.order_id,
-        attempt=attempt,
-        customer_id=order.customer_id,
-        amount=amount,
-        payment_token=card,
-        ship_to_fingerprint=order.ship_to.fingerprint,
-        capture=False,
-    )
-    return Step(PaymentActivities.process, command, "Hold payment")
+    """Hold it; what is held is taken by `capture_payment`, or as parcels leave."""
+    return Step(PaymentActivities.process, _payment(order, amount, card, attempt, capture=False), f"Hold payment {attempt}")
 
 
 def capture_payment(order: PlaceOrder, attempt: int = 1) -> Step[CapturePayment, Payment]:
     return Step(PaymentActivities.capture, CapturePayment(order_id=order.order_id, attempt=attempt), "Capture payment")
+
+
+def capture_part(
+    order: PlaceOrder, attempt: int, amount: Money, parcel: Parcel, *, is_last: bool
+) -> Step[CapturePayment, Payment]:
+    """What a parcel costs that has left. `is_last`: what is held beyond that is let go."""
+    command = CapturePayment(
+        order_id=order.order_id,
+        attempt=attempt,
+        amount=amount,
+        key=f"parcel-{parcel.number}",
+        is_last=is_last,
+        purpose=f"parcel {parcel.number} has left",
+    )
+    summary = f"Capture payment of parcel {parcel.number}"
+    return Step(PaymentActivities.capture, command, summary, HAS_TO_SUCCEED.ends_on(CANNOT_BE_TAKEN))
+
+
+def release_hold(order: PlaceOrder, attempt: int, reason: str) -> Step[ReleaseHold, Payment]:
+    """What is held and not taken."""
+    command = ReleaseHold(order_id=order.order_id, attempt=attempt, reason=reason)
+    return Step(PaymentActivities.release_hold, command, f"Release hold {attempt}", HAS_TO_SUCCEED)
 
 
 def refund_payment(order: PlaceOrder, attempt: int = 1, reason: str = "order cancelled") -> Step[RefundPayment, Payment]:
@@ -164,7 +195,7 @@ def refund_part(order: PlaceOrder, attempt: int, amount: Money, key: str, reason
 
 
 def give_back(order: PlaceOrder, amount: Money, key: str, reason: str) -> Step[GiveBack, GivenBack]:
-    """Some of what was taken, whichever attempts took it. `key`: names it for ever."""
+    """Some of what was taken, by whichever attempts. `key`: names it for ever."""
     command = GiveBack(order_id=order.order_id, amount=amount, key=key, reason=reason)
     return Step(PaymentActivities.give_back, command, f"Refund {key}", HAS_TO_SUCCEED)
 

@@ -13,11 +13,11 @@ with workflow.unsafe.imports_passed_through():
     from workflows import order_steps as steps
     from workflows.saga import Undo
 
-from workflows.delivery import Delivery
+from workflows.capture import Capturing
 
 
-class Paying(Delivery):
-    """The part of an order's workflow that takes the money."""
+class Paying(Capturing):
+    """The part of an order's workflow that takes the money, or holds it."""
 
     def __init__(self, order: OrderRun) -> None:
         super().__init__(order)
@@ -26,12 +26,15 @@ class Paying(Delivery):
         """Until when another card may be tried."""
 
     async def _pay(self) -> Payment:
-        """Take the money. If the card is declined, and the shop waits for that, the goods are kept until another one is tried."""
+        """Take the money, or hold it. If the card is declined, and the shop waits for that, the goods are kept until another one
+        is tried."""
         order, progress, amount = self._order, self._progress, self._parcels.owed()
         if progress.status == OrderStatus.RESERVED:
             self._saga.add(Undo(steps.refund_payment(order)))
             try:
-                return await progress.do(steps.process_payment(order, amount, order.payment_token))
+                return self._held(
+                    await progress.do(steps.process_payment(order, amount, order.payment_token)), order.payment_token
+                )
             except FailureError as failure:
                 declined = self._declined(failure)
             await self._ask_for_another_card(declined, workflow.now() + timedelta(seconds=order.pay_again_seconds))
@@ -41,11 +44,17 @@ class Paying(Delivery):
             self._saga.add(Undo(steps.refund_payment(order, self._attempt)))
             try:
                 # Durably, because it follows from a message: that it was tried is in the history before the card is charged.
-                return await steps.process_payment(order, amount, card, self._attempt).run_durably()
+                return self._held(await steps.process_payment(order, amount, card, self._attempt).run_durably(), card)
             except FailureError as failure:
                 declined = self._declined(failure)
             assert self._pay_until is not None
             await self._ask_for_another_card(declined, self._pay_until)
+
+    def _held(self, payment: Payment, card: str) -> Payment:
+        """Keep what is held of an order whose money is taken as its parcels leave."""
+        if self._hold.is_by_parcel:
+            self._hold.begin(self._attempt, card, payment.held_until, workflow.now())
+        return payment
 
     def _declined(self, failure: FailureError) -> Refusal:
         """Why the card was declined. Raises what failed, if it was anything else, or if no other card can be tried."""

@@ -25,9 +25,11 @@ from contracts.orders import (
     TimelineEntry,
 )
 from contracts.parcels import CHOICES, Trouble
+from contracts.payments import FailedRefund
 from temporal.names import FAILURE_REASON, ORDER_STATUS, PARCEL_TROUBLE, STUCK_UNDO
 from temporal.refusals import words_of
 from workflows import order_steps as steps
+from workflows.holds import Hold
 from workflows.parcels import Parcels
 from workflows.shields import finished_first
 from workflows.steps import Argument, Result, Step
@@ -55,6 +57,7 @@ class Progress:
         self.reason_for_staff: str | None = None
         self.review_reason = known.review_reason
         self.parcels = Parcels(order, order.so_far)
+        self.hold = Hold(order, self.parcels)
         self.trouble = known.trouble
         """Why a parcel does not arrive: what operators find the order under."""
         self.declined = known.declined
@@ -129,6 +132,14 @@ class Progress:
         """Keep that an undo was ended by hand without being done."""
         self._given_up = (*self._given_up, f"{undo}: {why}")
 
+    def owes(self, refund: FailedRefund) -> None:
+        """Keep that money which was given back has not arrived: its payment service goes on owing it. Told once, however often it
+        is heard."""
+        debt = f"refund {refund.key} of attempt {refund.attempt}: {refund.amount} did not arrive ({refund.failure})"
+        if debt not in self._given_up:
+            self._given_up = (*self._given_up, debt)
+            self.note("A refund has not arrived", for_staff=debt)
+
     # ── Who is told ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def do(self, step: Step[Argument, Result]) -> Result:
@@ -153,7 +164,9 @@ class Progress:
         command = AdvanceOrder(
             order_id=self._order.order_id,
             after=after,
-            as_of=workflow.now() if self.parcels.is_parted or self.declined or amendment else None,
+            as_of=workflow.now()
+            if self.parcels.is_parted or self.declined or self.hold.is_by_parcel or amendment
+            else None,
             path=path,
             code=self.reason.code if self.reason else None,
             detail=self.reason.detail if self.reason else None,
@@ -164,7 +177,7 @@ class Progress:
             tracking_number=self.tracking_number,
             refunded=self.refunded,
             parcels=self.parcels.as_told(),
-            pay_until=self.declined.pay_until if self.declined else None,
+            pay_until=self.declined.pay_until if self.declined else self.hold.pay_until,
             outcome=self.outcome or self.declined,
             amendment=amendment,
         )
@@ -181,7 +194,7 @@ class Progress:
 
     def _facts(self) -> tuple[Any, ...]:
         """What the record is told beside statuses."""
-        return self.trouble, self.outcome or self.declined, self.parcels.as_told()
+        return self.trouble, self.outcome or self.declined, self.parcels.as_told(), self.hold.pay_until
 
     def list_as(self, *more: SearchAttributeUpdate[Any]) -> None:
         """Let operators find the order under its status."""
@@ -279,6 +292,7 @@ class Progress:
             trouble=self.trouble,
             refunded=self.refunded,
             declined=self.declined,
+            hold=self.hold.so_far(),
             given_up=self._given_up,
             amendment=self.amendment,
             closed=self.closed,

@@ -15,6 +15,7 @@ until temporal operator search-attribute create --namespace "$namespace" \
     --name OrderTotal --type Double \
     --name FailureReason --type Keyword \
     --name StuckUndo --type Keyword \
-    --name ParcelTrouble --type Keyword; do
+    --name ParcelTrouble --type Keyword \
+    --name ReturnStatus --type Keyword; do
     sleep 2 # a new namespace is known to all parts of the server after some seconds
 done
