@@ -261,8 +261,8 @@ class OrderCompleted(_OrderEvent):
 
 
 class OrderAmended(_OrderEvent):
-    """An order was changed before anything of it had left. `total`, `lines` and `charges` are those from now on; `refunded` counts
-    anew from here: what had gone back before, and what goes back with it, is no part of the new total."""
+    """An order was changed before anything of it had left. `total`, `lines` and `charges` are those from now on; what is told as
+    refunded later counts anew from here: what had gone back before, and goes back with it, is no part of the new total."""
 
     topic = ORDER
     customer_id: UUID

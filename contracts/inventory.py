@@ -117,10 +117,11 @@ class RestockInventory(Command):
 
 class SplitReservation(Command):
     """Some of what a parcel was promised goes in a parcel of its own, from the same warehouse: there was less on the shelf than
-    planned. Idempotent by order and `into`.
+    planned, or some of it is to be cancelled. Of a parcel that waits for its goods, the new one waits in the same place of the
+    queue, until the same day. Idempotent by order and `into`.
 
-    The reply is about the new parcel. Refusals: not_found, reservation_released, reservation_shipped, conflict (it waits for its
-    goods, has not so many, or nothing would be left; or there is another parcel with this number)."""
+    The reply is about the new parcel. Refusals: not_found, reservation_released, reservation_shipped, conflict (it has not so
+    many, or nothing would be left; or there is another parcel with this number)."""
 
     order_id: UUID
     parcel: ParcelNumber

@@ -306,6 +306,9 @@ class CancelRequest(Request):
     lines: Annotated[tuple["LineUnits", ...], Field(max_length=100, exclude_if=lambda lines: not lines)] = ()
     """Only so many units of these lines; none: all of the order. Left out where there are none: builds before 1.0 refuse what
     they do not know."""
+    key: Annotated[ShortText | None, Field(exclude_if=lambda key: key is None)] = None
+    """Names a wish for some units for ever: however often it is told, by update or signal, it is carried out once. None: the id
+    of its update."""
 
 
 class CancelReply(Contract):
@@ -614,6 +617,13 @@ class HoldSoFar(Contract):
     due: Annotated[tuple[CardDue, ...], Field(max_length=20)] = ()
 
 
+class UnitsCancelled(Contract):
+    """A wish for some units that was carried out."""
+
+    request: CancelRequest
+    reply: CancelReply
+
+
 class OrderSoFar(Contract):
     """What a saga that goes on in another run of its workflow has to know: after many events, or when it is repaired."""
 
@@ -653,6 +663,8 @@ class OrderSoFar(Contract):
     """The number of the last amendment that was carried out or refused; 0: there was none."""
     closed: Money | None = None
     """What had gone back when the order was amended: `refunded` counts anew since."""
+    cancelled_units: Annotated[tuple[UnitsCancelled, ...], Field(max_length=20)] = ()
+    """Wishes for some units that were carried out: whoever repeats one is told the same."""
 
 
 class OrderRun(PlaceOrder):

@@ -36,7 +36,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.saga import Undo
 
 from workflows.messages import MOST_ATTEMPTS, MOST_PARCELS, TOO_LATE, AmendmentWish
-from workflows.payment import Paying
+from workflows.units import CancellingUnits
 
 NOT_NOW = Refusal(ErrorCode.NOT_AMENDABLE, "Only an order that is confirmed, and that nothing else is done with, can be amended.")
 UNDER_WAY = Refusal(ErrorCode.CONFLICT, "Another amendment of the order is being carried out.")
@@ -68,7 +68,7 @@ class _Undertaking:
         return self.amendment.total - self.amendment.owed_before
 
 
-class Amending(Paying):
+class Amending(CancellingUnits):
     """The part of an order's workflow that amends it."""
 
     @workflow.update(description="Amend an order before anything of it has left: number, lines, total, ship_to, shipping, by")
@@ -95,12 +95,13 @@ class Amending(Paying):
         parcels, order = self._parcels, self._order
         if parcels.may_leave:
             return TOO_LATE
-        busy = self._cancellation or self._splits or self._parcel_decision or self._shortage_answer or self._offer or self._hold.due
+        decided = self._parcel_decision or self._shortage_answer or self._splits or self._units
+        busy = decided or self._cancellation or self._offer or self._hold.due
         if self._progress.status != OrderStatus.CONFIRMED or busy or not parcels.never_left or order.replaces:
             return NOT_NOW
         if amendment.number <= self._progress.amendment or amendment.owed_before != parcels.owed():
             return CHANGED
-        has_room = parcels.tried + plan_of(order, parcels.counting, amendment).numbers <= MOST_PARCELS
+        has_room = parcels.tried + plan_of(order, parcels, amendment).numbers <= MOST_PARCELS
         return None if has_room and self._attempt < MOST_ATTEMPTS else TOO_OFTEN
 
     async def _amend(self, wish: AmendmentWish) -> None:
@@ -116,7 +117,7 @@ class Amending(Paying):
 
     async def _carry_out_amendment(self, amendment: Amendment) -> AmendReply | Refusal:
         order = self._order
-        plan = plan_of(order, self._parcels.counting, amendment)
+        plan = plan_of(order, self._parcels, amendment)
         more = self._parcels.new(plan.more) if plan.more else None
         what = _Undertaking(amendment, _amended(order, amendment), plan, more)
         refusal = await self._reserve_and_hold(what)

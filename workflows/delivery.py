@@ -25,13 +25,14 @@ with workflow.unsafe.imports_passed_through():
     from contracts.payments import GivenBack, Payment
     from contracts.shipments import CreateShipment, Shipment, ShipmentStatus, ShipmentUpdate
     from temporal.refusals import reason_of, words_of
+    from temporal.retries import FORWARD, Preset
     from workflows import order_steps as steps
     from workflows.parcels import Parcel
     from workflows.saga import Undo
     from workflows.shields import shielded
     from workflows.steps import Step
 
-from workflows.messages import NOT_TO_BE_SPLIT, AmendmentWish, CardOffer, OrderMessages, Split
+from workflows.messages import MOST_PARCELS, NOT_TO_BE_SPLIT, AmendmentWish, CardOffer, OrderMessages, Split, UnitsWish
 
 ON_THE_WAY = frozenset({ShipmentStatus.DISPATCHED, ShipmentStatus.IN_TRANSIT, ShipmentStatus.DELIVERED})
 WHAT_HAPPENED = {
@@ -55,6 +56,10 @@ class Delivery(OrderMessages):
 
     async def _cancel(self, reason: Refusal, for_staff: str) -> None:
         """Undo everything; or, if parcels turn out to have left, what has not, and go on."""
+        raise NotImplementedError
+
+    async def _cancel_units(self, wish: UnitsWish) -> None:
+        """Some units of it are not wanted any more."""
         raise NotImplementedError
 
     async def _amend(self, wish: AmendmentWish) -> None:
@@ -118,6 +123,8 @@ class Delivery(OrderMessages):
             await self._carry_out(self._parcel_meant(decision), decision.choice, f"{decision.by}: {decision.reason}")
         elif self._splits:
             await self._split(self._splits.pop(0))
+        elif self._units:
+            await self._cancel_units(self._units.pop(0))
         elif self._amendment:
             await self._amend(self._amendment)
         elif self._shortage_answer:
@@ -223,13 +230,13 @@ class Delivery(OrderMessages):
         self._register_undos()
         await self._book_what_may_leave()
 
-    async def _book_what_may_leave(self) -> None:
+    async def _book_what_may_leave(self, preset: Preset = FORWARD) -> None:
         """Book what was waiting. One that the carrier refuses is called off, and its price goes back. Nothing is booked while it
         cannot be held."""
         progress = self._progress
         for parcel in self._parcels.to_book() if not self._hold.is_due else ():
             try:
-                shipment = await self._booking_of(parcel).run_durably()
+                shipment = await self._booking_of(parcel, preset).run_durably()
             except FailureError as failure:
                 progress.note("The parcel could not be sent", for_staff=f"parcel {parcel.number}: {words_of(failure)}")
                 await self._call_off([parcel], "The parcel could not be sent.", words_of(failure))
@@ -243,7 +250,7 @@ class Delivery(OrderMessages):
         """Fewer units than planned can be sent: the others go in a parcel of their own."""
         parcel = self._parcels.find(wish.request.parcel)
         other = parcel and parcel.is_in_the_house and self._parcels.part_of(parcel, wish.request.lines)
-        if not parcel or not other:
+        if not parcel or not other or self._parcels.tried >= MOST_PARCELS:
             wish.answer = NOT_TO_BE_SPLIT
             return
         try:
@@ -301,6 +308,8 @@ class Delivery(OrderMessages):
         progress.note("Decided about the parcel", for_staff=f"{choice}, {why}")
         if choice == ParcelChoice.WAIT:
             await self._wait_longer(parcel, trouble)
+        elif choice == ParcelChoice.RESEND and self._parcels.tried >= MOST_PARCELS:
+            progress.note("It cannot be sent again", f"An order has no more than {MOST_PARCELS} parcels.")
         elif choice == ParcelChoice.RESEND:
             await self._resend(parcel, trouble)
         elif trouble == Trouble.NOT_PICKED_UP:
@@ -476,9 +485,9 @@ class Delivery(OrderMessages):
         """Let operators find the order by what is wrong with its parcels."""
         self._progress.list_trouble(next((parcel.trouble for parcel in self._parcels.in_trouble), None))
 
-    def _booking_of(self, parcel: Parcel) -> Step[CreateShipment, Shipment]:
+    def _booking_of(self, parcel: Parcel, preset: Preset = FORWARD) -> Step[CreateShipment, Shipment]:
         parcels = self._parcels
-        return steps.create_shipment(self._order, parcel, parcels.weight_of(parcel), len(parcels.counting))
+        return steps.create_shipment(self._order, parcel, parcels.weight_of(parcel), len(parcels.counting), preset)
 
     def _label(self, parcel: Parcel) -> str:
         """What tells its steps from those of others."""
@@ -487,8 +496,9 @@ class Delivery(OrderMessages):
     # ── What wakes it ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _has_message(self) -> bool:
-        told = self._reports or self._stock_news or self._shortage_answer or self._splits or self._offer or self._amendment
-        return bool(told or self._cancellation or self._parcel_decision or self._is_overdue)
+        told = self._reports or self._stock_news or self._shortage_answer or self._splits or self._units
+        wished = self._offer or self._amendment or self._cancellation
+        return bool(told or wished or self._parcel_decision or self._is_overdue)
 
     def _has_something_to_do(self) -> bool:
         is_delivered = self._progress.status == OrderStatus.DELIVERED and not self._hold.due
@@ -513,6 +523,7 @@ class Delivery(OrderMessages):
             review_until=review_until,
             attempt=self._attempt,
             quiet_since=(current.quiet_since if current else None) or self._began,
+            cancelled_units=self._units_cancelled(),
         )
         workflow.continue_as_new(self._order.model_copy(update={"so_far": so_far, "payment_token": self._card}))
 

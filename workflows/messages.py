@@ -4,8 +4,8 @@ Handlers only keep what they were told and wake the story; nothing is done withi
 `decide_parcel` are aliases of the updates for the command line: what cannot be accepted is noted in the timeline.
 """
 
-from collections.abc import Callable
-from typing import Literal, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -29,16 +29,19 @@ with workflow.unsafe.imports_passed_through():
         ShortageAnswer,
         TimelineEntry,
         UndoSettlement,
+        UnitsCancelled,
         Wait,
     )
     from contracts.parcels import CHOICES, ParcelChoice, ParcelStatus
     from contracts.payments import FailedRefund
     from contracts.shipments import ShipmentUpdate
     from temporal.refusals import as_failure
-    from workflows.parcels import Parcel
+    from workflows.parcels import Parcel, lines_by_id, units_by_line
     from workflows.progress import Progress
     from workflows.saga import Saga
 
+_S = OrderStatus
+PLACING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID, _S.CANCELLING})
 AnyDecision = TypeVar("AnyDecision", bound=Decision)
 TOO_LATE = Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel has left; it can only be returned.")
 NOT_TO_BE_SPLIT = Refusal(ErrorCode.CONFLICT, "Only a parcel that has not left can be split.")
@@ -63,6 +66,14 @@ class Split:
     def __init__(self, request: ParcelSplit) -> None:
         self.request = request
         self.answer: Refusal | Literal["done"] | None = None
+
+
+class UnitsWish:
+    """A wish to cancel some units. It waits until the order is confirmed. Who repeats it gets the same answer."""
+
+    def __init__(self, request: CancelRequest, answer: CancelReply | None = None) -> None:
+        self.request = request
+        self.answer: CancelReply | Refusal | None = answer
 
 
 class AmendmentWish:
@@ -108,6 +119,12 @@ class OrderMessages:
         self._offer: CardOffer | None = None
         self._splits: list[Split] = []
         self._amendment: AmendmentWish | None = None
+        self._units: list[UnitsWish] = []
+        """Wishes for some units that are to be carried out."""
+        self._units_by_key: dict[str, UnitsWish] = {}
+        """All that came, and those that an earlier run of the workflow has carried out."""
+        for told in so_far.cancelled_units if so_far else ():
+            self._units_by_key[told.request.key or ""] = UnitsWish(told.request, told.reply)
         self._reports: list[ShipmentUpdate] = []
         self._stock_news: list[StockUpdate] = []
         self._is_signalled = False
@@ -124,18 +141,20 @@ class OrderMessages:
 
     @workflow.update(description="Cancel: before dispatch everything is settled; after it, refused with the reason")
     async def cancel(self, request: CancelRequest) -> CancelReply:
-        """Returns what was settled. Raises already_dispatched if the parcel has left."""
-        cancellation = self._wish_to_cancel(request)
-        await workflow.wait_condition(lambda: cancellation.answer is not None or self._over)
-        answer = cancellation.answer or self._settled or TOO_LATE
+        """Returns what was settled. Raises already_dispatched if the parcel has left, or the units have; conflict if there are
+        not so many. With lines: once the order is confirmed, or is over."""
+        wish = self._wish_for_units(request) if request.lines else self._wish_to_cancel(request)
+        await workflow.wait_condition(lambda: wish.answer is not None or self._over)
+        answer = wish.answer or self._settled or TOO_LATE
         if isinstance(answer, Refusal):
             raise as_failure(answer)
         return answer
 
     @cancel.validator
     def _validate_cancel(self, request: CancelRequest) -> None:
-        if self._has_left():
-            raise as_failure(TOO_LATE)
+        refusal = self._why_no_units(request) if request.lines else TOO_LATE if self._has_left() else None
+        if refusal:
+            raise as_failure(refusal)
 
     @workflow.update(name="approve", description="Approve an order that is held for review: by, reason")
     def approve_now(self, decision: Decision) -> OrderState:
@@ -263,7 +282,12 @@ class OrderMessages:
     @workflow.signal(name="cancel", description="Cancel: what comes of it stands in the timeline")
     def cancel_signalled(self, request: CancelRequest) -> None:
         self._is_signalled = True
-        if not self._has_left() and self._settled is None:
+        if request.lines:
+            if refusal := self._why_no_units(request):
+                self._progress.note("A wish to cancel some of it was not taken", refusal.detail, for_staff=_who_asks(request))
+            else:
+                self._wish_for_units(request)
+        elif not self._has_left() and self._settled is None:
             self._wish_to_cancel(request)
 
     @workflow.signal(description="What the carrier reported: status, parcel")
@@ -358,10 +382,76 @@ class OrderMessages:
             self._cancellation = Cancellation(request)
             self._cancellation.answer = self._settled
             if self._settled is None:
-                self._progress.note("Somebody wants to cancel", for_staff=f"{request.requested_by}: {request.reason}")
+                self._progress.note("Somebody wants to cancel", for_staff=_who_asks(request))
         return self._cancellation
+
+    def _wish_for_units(self, request: CancelRequest) -> UnitsWish:
+        """A new one, or the earlier one of the same key."""
+        key = _key_of(request)
+        if key in self._units_by_key:
+            return self._units_by_key[key]
+        wish = UnitsWish(request.model_copy(update={"key": key}))
+        if key:
+            self._units_by_key[key] = wish
+        self._units.append(wish)
+        self._progress.note("Somebody wants to cancel some of it", for_staff=_who_asks(request))
+        return wish
+
+    def _units_cancelled(self) -> tuple[UnitsCancelled, ...]:
+        """The wishes for some units that were carried out, for the next run of the workflow."""
+        wishes = self._units_by_key.values()
+        return tuple(
+            UnitsCancelled(request=wish.request, reply=wish.answer) for wish in wishes if isinstance(wish.answer, CancelReply)
+        )
+
+    def _why_no_units(self, request: CancelRequest) -> Refusal | None:
+        """Why a wish for some units cannot be taken now; None if it can, or was taken before."""
+        if _key_of(request) in self._units_by_key:
+            return None
+        if len(self._units) >= MOST_PARCELS:
+            return Refusal(ErrorCode.CONFLICT, "Others wait to be carried out; ask again in a while.")
+        wanted, ordered = units_by_line(request.lines), lines_by_id(self._order)
+        if any(line_id not in ordered or units > ordered[line_id].quantity for line_id, units in wanted.items()):
+            return not_so_many({line_id: line.quantity for line_id, line in ordered.items()})
+        is_settling = self._progress.status in PLACING or self._cancellation is not None
+        return None if is_settling else self._why_not(wanted)
+
+    def _why_not(self, wanted: Mapping[int, int]) -> Refusal | None:
+        """Why so many units of each line cannot be cancelled. Refusals: already_dispatched, conflict."""
+        can, left = self._parcels.cancellable(), self._parcels.left()
+        missing = {line_id: units - can.get(line_id, 0) for line_id, units in wanted.items() if units > can.get(line_id, 0)}
+        if not missing:
+            return None
+        if all(units <= left.get(line_id, 0) for line_id, units in missing.items()):
+            return Refusal(TOO_LATE.code, "These units have left; they can only be returned.", extra=_cancellable(can))
+        return not_so_many(can)
 
     def _answer_cancellation(self, answer: CancelReply | Refusal) -> None:
         if self._cancellation:
             self._cancellation.answer = answer
             self._cancellation = None
+
+
+def not_so_many(can: Mapping[int, int]) -> Refusal:
+    """Refusal of a wish to cancel more than there is. `can`: how many units of each line can be cancelled."""
+    return Refusal(ErrorCode.CONFLICT, "So many units cannot be cancelled.", extra=_cancellable(can))
+
+
+def told_of(request: CancelRequest) -> tuple[Refusal, str]:
+    """Why something ends that somebody wants to be cancelled, and the same for staff."""
+    told = f"Cancelled: {request.reason}" if request.requested_by == "customer" else "Cancelled by the shop."
+    return Refusal(ErrorCode.CANCELLED_BY_REQUEST, told), _who_asks(request)
+
+
+def _who_asks(request: CancelRequest) -> str:
+    return f"{request.requested_by}: {request.reason}"
+
+
+def _cancellable(can: Mapping[int, int]) -> dict[str, Any]:
+    return {"cancellable": [{"line_id": line_id, "quantity": units} for line_id, units in sorted(can.items()) if units]}
+
+
+def _key_of(request: CancelRequest) -> str | None:
+    """What names a wish for some units; None only of a signal without a key."""
+    update = workflow.current_update_info()
+    return request.key or (update.id if update else None)

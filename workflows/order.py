@@ -18,7 +18,7 @@ from temporalio.exceptions import FailureError
 with workflow.unsafe.imports_passed_through():
     from contracts.errors import ErrorCode, Refusal
     from contracts.money import Money
-    from contracts.orders import CancelReply, CancelRequest, OrderRun, OrderState, OrderStatus, Outcome, PlaceOrder, Wait
+    from contracts.orders import CancelReply, OrderRun, OrderState, OrderStatus, Outcome, PlaceOrder, Wait
     from contracts.parcels import ParcelStatus
     from contracts.payments import Payment, PaymentStatus
     from temporal.names import ORDER_WORKFLOW
@@ -28,10 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.waits import waits_of
 
 from workflows.amending import Amending
-from workflows.messages import TOO_LATE
-
-_S = OrderStatus
-PLACING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID, _S.CANCELLING})
+from workflows.messages import PLACING, TOO_LATE, told_of
 
 
 @workflow.defn(name=ORDER_WORKFLOW)
@@ -50,8 +47,11 @@ class OrderWorkflow(Amending):
             self._answer(self._progress.declined)
         if order.so_far is not None:
             self._register_undos()
-            if order.so_far.cancel is not None:
-                self._wish_to_cancel(order.so_far.cancel)
+            if wish := order.so_far.cancel:
+                if wish.lines:
+                    self._wish_for_units(wish)
+                else:
+                    self._wish_to_cancel(wish)
 
     @workflow.run
     async def run(self, order: OrderRun) -> OrderState:
@@ -167,7 +167,7 @@ class OrderWorkflow(Amending):
         """Undo everything; or, if parcels turn out to have left, what has not, and go on."""
         progress = self._progress
         if self._cancellation:
-            reason, for_staff = _wish(self._cancellation.request)
+            reason, for_staff = told_of(self._cancellation.request)
         reason = progress.reason or reason  # of an order that is repaired: what its client was told stays true
         if self._is_confirmed and self._parcels.is_parted:
             self._register_undos()  # of what has left meanwhile, nothing is undone
@@ -259,9 +259,3 @@ def _why_held(order: PlaceOrder, payment: Payment) -> str:
     """For operators."""
     by_total = ["total: reached the threshold"] if order.needs_review else []
     return "; ".join([*by_total, *payment.review]) or "the payment provider wants it to be looked at"
-
-
-def _wish(request: CancelRequest) -> tuple[Refusal, str]:
-    """Why an order ends that somebody wants to be cancelled, and the same for staff."""
-    told = f"Cancelled: {request.reason}" if request.requested_by == "customer" else "Cancelled by the shop."
-    return Refusal(ErrorCode.CANCELLED_BY_REQUEST, told), f"{request.requested_by}: {request.reason}"

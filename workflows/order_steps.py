@@ -24,11 +24,12 @@ from contracts.notifications import NotificationKind, NotificationQueued, SendNo
 from contracts.orders import AdvanceOrder, CaptureAt, OrderAdvanced, PlaceOrder
 from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment, ReleaseHold
 from contracts.shipments import CancelShipment, CreateShipment, Shipment
-from temporal.retries import BEST_EFFORT, HAS_TO_SUCCEED
+from temporal.retries import BEST_EFFORT, FORWARD, HAS_TO_SUCCEED, Preset
 from workflows.parcels import Parcel
 from workflows.saga import Undo
 from workflows.steps import Step
 
+CANNOT_BE_SENT = (ErrorCode.ADDRESS_UNDELIVERABLE, ErrorCode.PARCEL_TOO_HEAVY, ErrorCode.SHIPMENT_CANCELLED)
 CANNOT_BE_SPLIT = (
     ErrorCode.NOT_FOUND,
     ErrorCode.CONFLICT,
@@ -103,10 +104,10 @@ def release_inventory(order: PlaceOrder, parcel: Parcel, label: str = "") -> Und
     return Undo(Step(InventoryActivities.release, command, f"Release inventory{label}", HAS_TO_SUCCEED))
 
 
-def split_reservation(order: PlaceOrder, parcel: Parcel, other: Parcel) -> Step[SplitReservation, Reservation]:
-    """What `other` has was promised to `parcel` before."""
+def split_reservation(order: PlaceOrder, parcel: Parcel, other: Parcel, label: str = "") -> Step[SplitReservation, Reservation]:
+    """What `other` has was promised to `parcel` before. `label`: tells it from others that are done at the same time."""
     command = SplitReservation(order_id=order.order_id, parcel=parcel.number, into=other.number, lines=other.stock_lines)
-    return Step(InventoryActivities.split, command, "Split reservation", HAS_TO_SUCCEED.ends_on(CANNOT_BE_SPLIT))
+    return Step(InventoryActivities.split, command, f"Split reservation{label}", HAS_TO_SUCCEED.ends_on(CANNOT_BE_SPLIT))
 
 
 def move_reservation(order: PlaceOrder, parcel: Parcel, other: Parcel) -> Step[MoveReservation, Reservation]:
@@ -200,7 +201,9 @@ def give_back(order: PlaceOrder, amount: Money, key: str, reason: str) -> Step[G
     return Step(PaymentActivities.give_back, command, f"Refund {key}", HAS_TO_SUCCEED)
 
 
-def create_shipment(order: PlaceOrder, parcel: Parcel, weight_grams: int, parcels: int = 1) -> Step[CreateShipment, Shipment]:
+def create_shipment(
+    order: PlaceOrder, parcel: Parcel, weight_grams: int, parcels: int = 1, preset: Preset = FORWARD
+) -> Step[CreateShipment, Shipment]:
     """`parcels`: how many the order is sent in."""
     command = CreateShipment(
         order_id=order.order_id,
@@ -212,7 +215,7 @@ def create_shipment(order: PlaceOrder, parcel: Parcel, weight_grams: int, parcel
         service=order.shipping,
         parcels=parcels,
     )
-    return Step(ShippingActivities.create, command, "Create shipment")
+    return Step(ShippingActivities.create, command, "Create shipment", preset)
 
 
 def cancel_shipment(order: PlaceOrder, parcel: int = 1, label: str = "") -> Undo:

@@ -16,6 +16,8 @@ from contracts.orders import Delivery, LineUnits, OrderLine, OrderSoFar, OrderSt
 from contracts.parcels import HAS_LEFT, OrderParcel, ParcelLine, ParcelStatus, Trouble
 
 _S = ParcelStatus
+_TAKEN_FIRST = {_S.AWAITED: 0, _S.RESERVED: 1}
+"""Of which parcels units are cancelled first; of all others last."""
 STATUS_BEFORE_PARTS: dict[OrderStatus, ParcelStatus] = {
     OrderStatus.CONFIRMED: _S.BOOKED,
     OrderStatus.SHIPPED: _S.SHIPPED,
@@ -62,6 +64,11 @@ class Parcel:
         return self.counts and not self.has_left
 
     @property
+    def has_label(self) -> bool:
+        """Whether the carrier knows of it, and does not have it yet."""
+        return self.is_in_the_house and self.status not in (_S.AWAITED, _S.RESERVED)
+
+    @property
     def stock_lines(self) -> tuple[StockLine, ...]:
         return tuple(StockLine(product_id=line.product_id, quantity=line.quantity) for line in self.lines)
 
@@ -88,6 +95,19 @@ class Parcel:
             expected_on=self.expected_on,
             resent_as=self.resent_as,
         )
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Units that are taken out of a parcel to be cancelled."""
+
+    parcel: Parcel
+    lines: tuple[ParcelLine, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing else is in the parcel."""
+        return sum(line.quantity for line in self.lines) == sum(line.quantity for line in self.parcel.lines)
 
 
 class Parcels:
@@ -193,9 +213,7 @@ class Parcels:
     def part_of(self, parcel: Parcel, lines: Iterable[LineUnits]) -> Parcel | None:
         """A new one for some of the units of a parcel that has not left, not yet among the others; None if it has not so many, or
         nothing would be left of it."""
-        wanted: Counter[int] = Counter()
-        for line in lines:
-            wanted[line.line_id] += line.quantity
+        wanted = units_by_line(lines)
         taken = tuple(_last(line, wanted.pop(line.line_id)) for line in parcel.lines if line.line_id in wanted)
         has_all = not wanted and None not in taken
         if not has_all or sum(part.quantity for part in taken if part) == sum(line.quantity for line in parcel.lines):
@@ -204,9 +222,7 @@ class Parcels:
 
     def split(self, parcel: Parcel, other: Parcel) -> None:
         """The other one is among them, and what it has is not in the parcel any more."""
-        moved = {line.line_id: line.quantity for line in other.lines}
-        rest = [line.model_copy(update={"quantity": line.quantity - moved.get(line.line_id, 0)}) for line in parcel.lines]
-        parcel.lines = tuple(line for line in rest if line.quantity)
+        parcel.lines = rest_of(parcel.lines, other.lines)
         self.is_parted = True
         self._add(other)
 
@@ -224,8 +240,7 @@ class Parcels:
         if parcel.lines == other.lines:
             parcel.status, parcel.resent_as = _S.CANCELLED, other.number
         else:
-            moved = {line.line_id: line.quantity for line in other.lines}
-            parcel.lines = tuple(filter(None, (_last(line, line.quantity - moved.get(line.line_id, 0)) for line in parcel.lines)))
+            parcel.lines = rest_of(parcel.lines, other.lines)
         self.is_parted = True
         self._add(other)
 
@@ -241,6 +256,35 @@ class Parcels:
                 numbered.append(line.model_copy(update={"first": units[line.line_id]}))
                 units[line.line_id] += line.quantity
             parcel.lines = tuple(numbered)
+
+    def cancellable(self) -> dict[int, int]:
+        """Units of each line that can be cancelled, because they have not left."""
+        return self._units(parcel for parcel in self._all if parcel.is_in_the_house)
+
+    def left(self) -> dict[int, int]:
+        """Units of each line that have left, and may be with the customer."""
+        return self._units(parcel for parcel in self._all if parcel.counts and parcel.has_left)
+
+    def last_units(self, lines: Iterable[LineUnits]) -> list[Taken]:
+        """Where so many units of each line are taken from, of those that can be cancelled: what is awaited first, then what is
+        not booked; of these the last units."""
+        taken: dict[int, list[ParcelLine]] = {}
+        for line_id, quantity in units_by_line(lines).items():
+            parts = [(each, part) for each in self._all if each.is_in_the_house for part in each.lines if part.line_id == line_id]
+            for parcel, part in sorted(parts, key=lambda it: (_TAKEN_FIRST.get(it[0].status, 2), -it[1].first)):
+                units = min(quantity, part.quantity)
+                quantity -= units
+                if last := _last(part, units) if units else None:
+                    taken.setdefault(parcel.number, []).append(last)
+        return [Taken(parcel, tuple(taken[parcel.number])) for parcel in self._all if parcel.number in taken]
+
+    def apart(self, taken: Taken, number: int) -> Parcel:
+        """The new parcel, not yet among the others, by which units are taken out of one: it has them, or, if the parcel has a
+        label, which stands for what is cancelled, all the others."""
+        parcel = taken.parcel
+        if parcel.has_label:
+            return Parcel(number, rest_of(parcel.lines, taken.lines), warehouse_id=parcel.warehouse_id)
+        return Parcel(number, taken.lines, parcel.status, warehouse_id=parcel.warehouse_id)
 
     def replace(self, parcel: Parcel, other: Parcel) -> None:
         """The other takes its place."""
@@ -281,6 +325,13 @@ class Parcels:
             ParcelSoFar(**dict(parcel.as_told()), quiet_since=parcel.quiet_since, answer_until=parcel.answer_until)
             for parcel in self._all
         )
+
+    def _units(self, parcels: Iterable[Parcel]) -> dict[int, int]:
+        units: Counter[int] = Counter()
+        for parcel in parcels:
+            for line in parcel.lines:
+                units[line.line_id] += line.quantity
+        return dict(units)
 
     def _add(self, parcel: Parcel) -> None:
         self._all.append(parcel)
@@ -325,10 +376,31 @@ def price_of_units(line: OrderLine, part: ParcelLine) -> int:
 
 
 def _last(line: ParcelLine, quantity: int) -> ParcelLine | None:
-    """The last units of a line; None if it has not so many, or if these are none."""
-    if not 0 < quantity <= line.quantity:
+    """The last units of a line; None if it has not so many."""
+    if quantity > line.quantity:
         return None
     return line.model_copy(update={"quantity": quantity, "first": line.first + line.quantity - quantity})
+
+
+def rest_of(lines: Iterable[ParcelLine], moved: Iterable[ParcelLine]) -> tuple[ParcelLine, ...]:
+    """What is left of lines of which the first or the last units were moved."""
+    of_line = {line.line_id: line for line in moved}
+    rest = []
+    for line in lines:
+        gone = of_line.get(line.line_id)
+        quantity = line.quantity - (gone.quantity if gone else 0)
+        first = line.first + gone.quantity if gone and gone.first == line.first else line.first
+        if quantity:
+            rest.append(line.model_copy(update={"quantity": quantity, "first": first}))
+    return tuple(rest)
+
+
+def units_by_line(lines: Iterable[LineUnits]) -> Counter[int]:
+    """Units of each line; who names a line twice means both."""
+    units: Counter[int] = Counter()
+    for line in lines:
+        units[line.line_id] += line.quantity
+    return units
 
 
 def _missing(line: ShortLine) -> StockLine:

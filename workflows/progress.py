@@ -164,9 +164,7 @@ class Progress:
         command = AdvanceOrder(
             order_id=self._order.order_id,
             after=after,
-            as_of=workflow.now()
-            if self.parcels.is_parted or self.declined or self.hold.is_by_parcel or amendment
-            else None,
+            as_of=workflow.now() if self.parcels.is_parted or self.declined or self.hold.is_by_parcel or amendment else None,
             path=path,
             code=self.reason.code if self.reason else None,
             detail=self.reason.detail if self.reason else None,

@@ -173,15 +173,23 @@ class Inventory:
         left = {line.product_id: line.quantity for line in source.lines}
         for line in command.lines:
             left[line.product_id] = left.get(line.product_id, 0) - line.quantity
-        if source.status == ReservationStatus.AWAITED or min(left.values()) < 0 or not any(left.values()):
+        if min(left.values()) < 0 or not any(left.values()):
             raise Refusal(ErrorCode.CONFLICT, "A parcel is split into two that both have something, and no more than it had.")
         source.plan = source.plan or command.parcel
         source.lines = tuple(
             StockLine(product_id=product_id, quantity=quantity) for product_id, quantity in left.items() if quantity
         )
-        self.promises[key] = Promise(
-            source.status, source.warehouse_id, command.lines, source.customer_id, source.plan, split_from=command.parcel
+        new = Promise(
+            source.status,
+            source.warehouse_id,
+            command.lines,
+            source.customer_id,
+            source.plan,
+            split_from=command.parcel,
+            expected_on=source.expected_on,
         )
+        self.promises = self._with(new, key, behind=(command.order_id, command.parcel))
+        self._fill()
         return self._reply(key, is_planned=True)
 
     def move(self, command: MoveReservation) -> Reservation:
@@ -210,6 +218,18 @@ class Inventory:
             split_from=command.parcel,
         )
         return self._reply(key, source.plan is not None)
+
+    def _with(self, new: Promise, key: Key, behind: Key) -> dict[Key, Promise]:
+        """All promises with a new one, which has waited as long as the one that it is split from. Of those that have waited
+        equally long, the first is the one with the lower number."""
+        with_new: dict[Key, Promise] = {}
+        for other, promise in self.promises.items():
+            if other == behind and key < behind:
+                with_new[key] = new
+            with_new[other] = promise
+            if other == behind and key > behind:
+                with_new[key] = new
+        return with_new
 
     def ship(self, command: ShipInventory) -> Reservation:
         """Refusals: reservation_released, conflict, not_found."""

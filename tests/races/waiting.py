@@ -54,10 +54,12 @@ def release(shop: Shop, random: Random) -> Command:
 
 
 def split(shop: Shop, random: Random) -> Command:
-    """From the last number, since two plans of one order never race: the saga asks for one after the other."""
+    """From the last number, since two plans of one order never race: the saga asks for one after the other. Of orders that wait
+    as well as of those that were promised their goods."""
     [line, *_] = lines(random)
     goods = (line.model_copy(update={"quantity": 1}),)
-    command = SplitReservation(order_id=shop.order(random), parcel=1, into=random.choice((9, 9, 10)), lines=goods)
+    parcel = random.choice((1, 1, 2))
+    command = SplitReservation(order_id=shop.order(random), parcel=parcel, into=random.choice((9, 9, 10)), lines=goods)
     return lambda database: reservations.split_reservation(database, command)
 
 

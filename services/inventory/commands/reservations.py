@@ -34,7 +34,7 @@ from contracts.inventory import (
 )
 from services.inventory.commands.choosing import Overtaken, chosen, stock_at_all, stock_of
 from services.inventory.commands.ledger import record
-from services.inventory.commands.waiting import day_for_next, fill, who_waits
+from services.inventory.commands.waiting import day_for_next, fill, fill_parts, who_waits
 from services.inventory.model import (
     HAS_LEFT,
     PROMISED_UNITS,
@@ -295,13 +295,14 @@ async def restock_inventory(work: UnitOfWork, command: RestockInventory) -> cont
 
 @transaction
 async def split_reservation(work: UnitOfWork, command: SplitReservation) -> contract.Reservation:
-    """Let some of what a parcel was promised go in a parcel of its own. The stock stays promised.
+    """Let some of what a parcel was promised go in a parcel of its own. The stock stays promised; who waits, waits on.
 
     Refusals: not_found, reservation_released, reservation_shipped, conflict."""
     source = await _existing(work, command.order_id, command.parcel)
     new, is_new = await work.get_or_add(Reservation.beside(source, command.into))
     if is_new:
         outbox.add(work, source.split(command, new))
+        await fill_parts(work, [source, new])
     elif new.split_from != command.parcel:
         new.require_not_released()
         raise Refusal(ErrorCode.CONFLICT, f"There is another parcel {command.into}.")

@@ -65,8 +65,16 @@ async def who_waits(work: UnitOfWork, stock: Shelves) -> list[Reservation]:
     return await work.all(_WHO_WAITS, products=products, warehouses=sorted(stock))
 
 
-async def fill(work: UnitOfWork, stock: Shelves, waiting: Sequence[Reservation]) -> None:
-    """Promise to those who wait, and wait still, what has become available of this stock."""
+async def fill_parts(work: UnitOfWork, parts: Sequence[Reservation]) -> None:
+    """Promise to these, into which a parcel was split that waited, what there is: each of them needs less than all of it did."""
+    waiting = [parcel for parcel in parts if parcel.status == ReservationStatus.AWAITED]
+    if waiting:
+        free = await _free(work, sorted({line.product_id for parcel in waiting for line in parcel.stock_lines}))
+        await fill(work, free, sorted(waiting, key=lambda parcel: parcel.parcel))
+
+
+async def fill(work: UnitOfWork, stock: Collection[str], waiting: Sequence[Reservation]) -> None:
+    """Promise to those who wait, and wait still, what has become available. `stock`: at which warehouses."""
     waiting = [parcel for parcel in waiting if parcel.status == ReservationStatus.AWAITED]
     if not waiting:
         return

@@ -162,12 +162,11 @@ class Reservation(Table, Aggregate, table=True):
         return BackorderDelayed(order_id=self.order_id, parcel=self.parcel, expected_on=on, was_expected_on=before)
 
     def split(self, command: SplitReservation, new: "Reservation") -> ReservationSplit:
-        """Some of what it was promised goes to `new` instead.
+        """Some of what it was promised, or waits for, goes to `new` instead.
 
-        Refusals: reservation_released, reservation_shipped, conflict (it waits, has not so many, or nothing would be left)."""
+        Refusals: reservation_released, reservation_shipped, conflict (it has not so many, or nothing would be left)."""
         self.require_not_released()
         self.require_not_left()
-        self.require_arrived()
         left = {line.product_id: line.quantity for line in self.stock_lines}
         for line in command.lines:
             left[line.product_id] = left.get(line.product_id, 0) - line.quantity
@@ -177,7 +176,11 @@ class Reservation(Table, Aggregate, table=True):
         self.lines = [line | {"quantity": left[line["product_id"]]} for line in self.lines]
         self.plan = new.plan = self.plan or self.parcel
         new.split_from = self.parcel
-        new.promise(self.warehouse_id or "", command.lines)
+        if self.status == ReservationStatus.AWAITED:
+            new.wait(self.warehouse_id, command.lines, self.expected_on)
+            new.created_at = self.created_at  # it has waited as long
+        else:
+            new.promise(self.warehouse_id or "", command.lines)
         return ReservationSplit(**self._common_fields() | {"lines": new.stock_lines}, into=new.parcel)
 
     def move(self, new: "Reservation") -> tuple[InventoryReleased, InventoryReserved]:

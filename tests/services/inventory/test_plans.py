@@ -275,6 +275,50 @@ async def test_the_limit_holds_for_what_an_order_gets_in_addition(database: Data
     assert await level(database, "w1", "milk") == (20, 6)
 
 
+async def test_some_of_a_parcel_that_waits_waits_in_one_of_its_own(database: Database) -> None:
+    await stock(database, "w1", milk=2, oil=1)
+    await announce(database, 3, many=4)
+    buy, behind = wanting(milk=6), wanting(milk=4)
+    assert await reserve(database, buy) == [(1, RESERVED, "w1", {"milk": 2}), (2, AWAITED, None, {"milk": 4})]
+    await reserve(database, behind)
+    goods = (StockLine(product_id="milk", quantity=3),)
+    command = SplitReservation(order_id=buy.order_id, parcel=2, into=3, lines=goods)
+    parts = [(1, RESERVED, "w1", {"milk": 2}), (2, AWAITED, None, {"milk": 1}), (3, AWAITED, None, {"milk": 3})]
+    for _ in range(2):
+        reply = await reservations.split_reservation(database, command)
+        assert (reply.parcel, shown(reply)) == (3, parts)
+        assert [parcel.expected_on for parcel in reply.parcels] == [None, in_days(3), in_days(3)]
+    [event] = await events(database, ReservationSplit)
+    assert (event.parcel, event.into, units(event.lines)) == (2, 3, {"milk": 3})
+    for wrong in (1, 4):
+        all_of_it = command.model_copy(update={"into": 4, "lines": (StockLine(product_id="milk", quantity=wrong),)})
+        assert await refused(reservations.split_reservation(database, all_of_it)) == ErrorCode.CONFLICT
+    await stock(database, "w1", milk=4)  # who was split keeps its place in the queue
+    assert [parcel[1] for parcel in await now(database, buy)] == [RESERVED] * 3
+    assert await now(database, behind) == [(1, AWAITED, None, {"milk": 4})]
+    await reservations.release_inventory(database, release(buy).model_copy(update={"parcel": 3}))
+    assert await level(database, "w1", "milk") == (6, 3)
+
+
+async def test_what_there_is_goes_to_the_smaller_part_of_a_parcel_that_waits(database: Database) -> None:
+    await stock(database, "w1", milk=3, oil=1)
+    buy = wanting("w1", milk=9)
+    await reserve(database, buy)
+    other = order("w1", milk=1)
+    assert await refused(reserve(database, other)) == ErrorCode.OUT_OF_STOCK
+    await stock(database, "w1", milk=2)
+    goods = (StockLine(product_id="milk", quantity=4),)
+    await reservations.split_reservation(database, SplitReservation(order_id=buy.order_id, parcel=2, into=3, lines=goods))
+    assert await now(database, buy) == [
+        (1, RESERVED, "w1", {"milk": 3}),
+        (2, RESERVED, "w1", {"milk": 2}),
+        (3, AWAITED, "w1", {"milk": 4}),
+    ]
+    assert await level(database, "w1", "milk") == (5, 5)
+    [event] = await events(database, BackorderFilled)
+    assert (event.parcel, units(event.lines)) == (2, {"milk": 2})
+
+
 async def test_who_waits_is_told_when_to_expect_the_goods_and_that_it_will_be_later(database: Database) -> None:
     await stock(database, "w1", oil=1)
     receipt = await announce(database, 3, many=3)
