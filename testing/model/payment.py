@@ -9,7 +9,7 @@ from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import ORDERS
 from contracts.money import Money
-from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
+from contracts.payments import CapturePayment, GiveBack, GivenBack, PaymentStatus, ProcessPayment, RefundPayment, ReleaseHold
 
 FINAL = frozenset({PaymentStatus.DECLINED, PaymentStatus.VOIDED, PaymentStatus.REFUNDED})
 
@@ -173,6 +173,40 @@ class Payments:
     def held(self, order_id: UUID) -> int:
         """What is held and not taken, in minor units, by all attempts of an order."""
         return sum(payment.held_minor for (payer, _), payment in self.payments.items() if payer == order_id)
+
+    def give_back(self, command: GiveBack) -> GivenBack:
+        """Of the newest attempt first. Refusals: not_found, conflict, validation_failed."""
+        attempts = [
+            payment
+            for (order_id, _), payment in sorted(self.payments.items(), key=lambda item: -item[0][1])
+            if order_id == command.order_id and payment.captured_minor
+        ]
+        if not attempts:
+            raise Refusal(ErrorCode.NOT_FOUND, "Nothing was taken for this order.")
+        left = _of_same_currency(command.amount, attempts[0])
+        if before := sum(payment.refunds.get(command.key, 0) for payment in attempts):
+            if before != left:
+                raise Refusal(ErrorCode.CONFLICT, "Another amount was asked for under this key.")
+        elif left > sum(payment.captured_minor - payment.refunded_minor for payment in attempts):
+            raise Refusal(ErrorCode.CONFLICT, "Less was taken and not given back.")
+        else:
+            for payment in attempts:
+                if part := min(left, payment.captured_minor - payment.refunded_minor):
+                    payment.refunds[command.key] = part
+                    payment.refunded_minor += part
+                    left -= part
+        back = sum((payment.refunded for payment in attempts), Money.zero(command.amount.currency))
+        return GivenBack(order_id=command.order_id, amount=command.amount, refunded=back)
+
+    def release_hold(self, command: ReleaseHold) -> contract.Payment:
+        """Refusal: not_found."""
+        payment = self.payments.get((command.order_id, command.attempt))
+        if payment is None:
+            raise Refusal(ErrorCode.NOT_FOUND, "No payment was asked for under this order and attempt.")
+        if payment.is_asked:
+            raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
+        payment.voided_minor += payment.held_minor
+        return self._reply(command.order_id, command.attempt)
 
     def net(self, order_id: UUID, currency: str) -> Money:
         """Captured - refunded of all attempts of an order."""

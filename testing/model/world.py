@@ -43,6 +43,8 @@ class World:
             "ProcessPayment": self.payments.process,
             "CapturePayment": self.payments.capture,
             "RefundPayment": self.payments.refund,
+            "GiveBack": self.payments.give_back,
+            "ReleaseHold": self.payments.release_hold,
             "CreateShipment": self.shipping.create,
             "CancelShipment": self.shipping.cancel,
             "AdvanceOrder": self.orders.advance,
