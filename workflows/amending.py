@@ -10,6 +10,7 @@ decides who was first, the amendment or the warehouse. All of it follows from an
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from temporalio import workflow
@@ -19,12 +20,14 @@ with workflow.unsafe.imports_passed_through():
     from contracts.errors import ErrorCode, Refusal
     from contracts.money import Money
     from contracts.orders import (
+        Actor,
         Amendment,
         AmendmentOutcome,
         AmendReply,
         Delivery,
         OrderRun,
         OrderStatus,
+        Wait,
     )
     from contracts.parcels import ParcelLine, ParcelStatus
     from contracts.payments import Payment
@@ -127,6 +130,13 @@ class Amending(CancellingUnits):
         if refusal is None:
             return await self._settle_amendment(what)
         return await self._restore(what, refusal)
+
+    def _waits_of_amendment(self, since: datetime) -> tuple[Wait, ...]:
+        """That one is under way; nothing, if none is."""
+        if self._amendment is None:
+            return ()
+        what = f"amendment {self._amendment.amendment.number} to be carried out, or undone"
+        return (Wait(part="order", waiting_for=what, since=since, who=(Actor.PLATFORM,)),)
 
     # ── While it can be undone ───────────────────────────────────────────────────────────────────────────────────────────
 

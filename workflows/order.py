@@ -115,9 +115,9 @@ class OrderWorkflow(Amending):
 
     def _waits(self) -> tuple[Wait, ...]:
         until = self._pay_until if self._progress.status == OrderStatus.PAYMENT_DUE else self._review_until
-        return waits_of(
-            self._progress.state(), self._progress.timeline()[-1].at, until, self._parcels, self._due_of, self._hold.due
-        )
+        since = self._progress.timeline()[-1].at
+        waits = waits_of(self._progress.state(), since, until, self._parcels, self._due_of, self._hold.due)
+        return (*self._waits_of_amendment(since), *waits)
 
     async def _review(self) -> None:
         """Wait until an operator decides. Raises the refusal if that is a no, or does not come in time."""
