@@ -23,11 +23,11 @@ from contracts.budgets import PLACE_WAIT_S
 from contracts.money import Money
 from contracts.platform import local_url
 from contracts.returns import Percent
-from services.order import api, commands, consumers, figures, queries, returns_api
+from services.order import amendments_api, api, commands, consumers, figures, queries, returns_api
 from services.order.access import ACCESS
 from services.order.adapters import TaxTable
 from services.order.cache import Tariffs
-from services.order.commands import OrderService, ReturnService, StoredKeys
+from services.order.commands import AmendmentService, OrderService, ReturnService, StoredKeys
 from services.order.model import inbox, metadata
 from services.order.model.placing import Terms
 from services.order.model.returns import ReturnRules
@@ -116,7 +116,7 @@ def build(settings: OrderSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     routers = [api.public, api.discounts, api.customers, api.internal, api.internal_keys]
-    routers += [returns_api.of_orders, returns_api.public, returns_api.internal]
+    routers += [amendments_api.router, returns_api.of_orders, returns_api.public, returns_api.internal]
     app = new_app("Orders", "Place, follow and cancel orders.", routers, {"database": database.ping}, ACCESS)
     stored, master = StoredKeys(database), settings.master_keys()
     keys = OwnDataKeys(stored, master) if master else None
@@ -149,6 +149,7 @@ def build(settings: OrderSettings) -> Service:
     returns = ReturnService(database, orders, sagas_of_returns, settings.return_rules())
     provide(app, OrderService, orders)
     provide(app, ReturnService, returns)
+    provide(app, AmendmentService, AmendmentService(database, orders))
     provide(app, KeySource, keys or stored)
     taken = _figures(database, sagas, orders.terms)
     return Service(

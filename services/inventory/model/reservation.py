@@ -184,7 +184,9 @@ class Reservation(Table, Aggregate, table=True):
         return ReservationSplit(**self._common_fields() | {"lines": new.stock_lines}, into=new.parcel)
 
     def move(self, new: "Reservation") -> tuple[InventoryReleased, InventoryReserved]:
-        """All that it was promised goes to `new` instead. Refusals: reservation_released, reservation_shipped, conflict (it waits)."""
+        """All that it was promised goes to `new` instead.
+
+        Refusals: reservation_released, reservation_shipped, conflict (it waits)."""
         self.require_not_released()
         self.require_not_left()
         self.require_arrived()
