@@ -53,7 +53,7 @@ class AmendmentPreview(Contract):
     @classmethod
     def of(cls, previewed: "PreviewedAmendment") -> Self:
         order, amended = previewed.order, previewed.amended
-        nothing, difference = Money.zero(order.currency), amended.difference
+        nothing, difference = Money.from_minor(0, order.currency), amended.difference
         return cls(
             order_id=order.order_id,
             lines=amended.priced.lines,

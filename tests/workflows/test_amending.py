@@ -1,7 +1,6 @@
 """An order is amended before anything of it has left: all of it, or nothing; whoever comes in between."""
 
 import asyncio
-from typing import Any
 
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
@@ -12,6 +11,7 @@ from contracts.inventory import ReservationStatus, WhenShort
 from contracts.money import Money
 from contracts.orders import Amendment, AmendReply, CaptureAt, OrderLine, OrderStatus, PlaceOrder, Speed
 from contracts.parcels import ParcelStatus
+from contracts.payments import Payment, ProcessPayment
 from contracts.pricing import LineAmounts
 from contracts.shipments import ShipmentStatus
 from testing.model import World
@@ -396,14 +396,19 @@ async def test_staff_make_what_the_payment_service_wants_to_be_looked_at(begin: 
 
 async def test_another_card_pays_the_difference(begin: Begin) -> None:
     world, order = World(), place_order(pay_again_seconds=900)
-    cards: list[Any] = []
+    cards: list[str] = []
     async with begin(world, order) as saga:
         with saga.env.with_time_skipping_disabled():
             world.before["ProcessPayment"] = [refused(ErrorCode.PAYMENT_DECLINED)]
             await saga.place()
             await saga.handle.execute_update("pay", {"payment_token": "tok_other"})
-            process = world._commands["ProcessPayment"]
-            world._commands["ProcessPayment"] = lambda command: (cards.append(command.payment_token), process(command))[1]
+            process = world.payments.process
+
+            def with_card(command: ProcessPayment) -> Payment:
+                cards.append(command.payment_token)
+                return process(command)
+
+            world._commands["ProcessPayment"] = with_card
             await amend(saga, world, amendment(order, milk=3))
             await amend(saga, world, amendment(order, 2, owed=2610, milk=4).model_copy(update={"payment_token": "tok_third"}))
     assert cards == ["tok_other", "tok_third"]

@@ -457,7 +457,9 @@ async def test_a_wish_waits_until_the_order_is_confirmed_or_falls_with_it(begin:
 
             async def noted() -> bool:
                 timeline = await saga.handle.query("timeline")
-                return [entry["what"] for entry in timeline].count("Somebody wants to cancel some of it") == 2 or len(timeline) > 5
+                return [entry["what"] for entry in timeline].count("Somebody wants to cancel some of it") == 2 or len(
+                    timeline
+                ) > 5
 
             await eventually(noted)
             assert not waiting.done()
