@@ -24,9 +24,16 @@ from contracts.events import (
     OrderCreated,
     OrderDelayed,
     OrderForgotten,
+    OrderPartCancelled,
     OrderPaymentDue,
     OrderRefunded,
     OrderUndelivered,
+    ReturnApproved,
+    ReturnCompleted,
+    ReturnExpired,
+    ReturnReceived,
+    ReturnRejected,
+    ReturnReminded,
     ShipmentDelivered,
     ShipmentDispatched,
     ShipmentLost,
@@ -80,7 +87,8 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
     Source.NOTIFICATION: frozenset(
         {
             *(AccountMailRequested, CustomerForgotten, EmailVerified, ShipmentDispatched, ShipmentDelivered),
-            *(OrderPaymentDue, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded),
+            *(OrderPaymentDue, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderPartCancelled),
+            *(ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCompleted, ReturnExpired),
         }
     ),
     Source.ANALYTICS: frozenset({OrderCreated, OrderConfirmed, OrderCancelled, OrderRefunded, OrderCompleted}),

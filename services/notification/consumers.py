@@ -21,7 +21,7 @@ from contracts.events import (
 from contracts.ids import parcel_reference
 from contracts.notifications import NotificationKind
 from contracts.parcels import Trouble
-from services.notification import commands
+from services.notification import commands, returns
 
 TROUBLES_MAILED = frozenset({Trouble.LOST, Trouble.RETURNED})
 """The customer is told of these; what the other troubles are, nobody knows yet."""
@@ -148,5 +148,6 @@ subscription = Subscription(
         OrderCancelled: on_cancelled,
         OrderUndelivered: on_undelivered,
         OrderRefunded: on_refunded,
+        **returns.HANDLERS,
     },
 )

@@ -19,6 +19,7 @@ LONGEST_BODY = 20_000
 
 _ORDER = {"order_id": "6f1c2a52-6d0b-5d0e-9c0e-2f6f4a0f7c11"}
 _PART = {"tracking_number": "TRK123456", "parcel": "2", "parcels": "3"}
+_RETURN = _ORDER | {"number": "1", "is_claim": ""}
 _LINK = {"link": "https://shop.example/api/v1/auth/links/verify-email?token=2Fq9"}
 _KIND = NotificationKind
 SAMPLES: Mapping[NotificationKind, Mapping[str, str]] = {
@@ -32,6 +33,14 @@ SAMPLES: Mapping[NotificationKind, Mapping[str, str]] = {
     _KIND.ORDER_CANCELLED: _ORDER | {"total": "42.50 USD", "refunded": "42.50 USD"},
     _KIND.ORDER_UNDELIVERED: _ORDER | {"trouble": "lost"},
     _KIND.ORDER_REFUNDED: _ORDER | {"total": "42.50 USD", "refunded": "42.50 USD"},
+    _KIND.PART_CANCELLED: _ORDER | {"units": "2", "refunded": "12.50 USD"},
+    _KIND.RETURN_APPROVED: _RETURN | {"tracking_number": "RET123456", "warehouse": "410", "until": "2026-12-22"},
+    _KIND.RETURN_REJECTED: _RETURN,
+    _KIND.RETURN_REMINDER: _RETURN | {"until": "2026-12-22"},
+    _KIND.RETURN_RECEIVED: _RETURN,
+    _KIND.RETURN_COMPLETED: _RETURN
+    | {"refunded": "12.50 USD", "replacement_id": "0d4a0c2e-6a5c-5d34-8a5b-2f8f6b0e3c55", "is_resend": ""},
+    _KIND.RETURN_EXPIRED: _RETURN,
     _KIND.VERIFY_EMAIL: _LINK,
     _KIND.ACCOUNT_EXISTS: _LINK,
     _KIND.PASSWORD_RESET: _LINK,

@@ -1,7 +1,6 @@
 """Money: one payment for each order and attempt, and the ledger of all that moved."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from uuid import UUID, uuid5
 
 from chassis.clients import Unavailable
@@ -33,7 +32,6 @@ class Paid:
     captures: dict[str, int] = field(default_factory=dict)
     """By key."""
     refunds: dict[str, int] = field(default_factory=dict)
-    held_until: datetime | None = None
 
     @property
     def status(self) -> PaymentStatus:
@@ -77,8 +75,6 @@ class Bank:
     """It answers "authorized", and wants a review."""
     multi_capture: bool = True
     """It can take what it holds in several captures; if not, the first one is the last."""
-    held_until: datetime | None = None
-    """When it lets go of what it holds from now on, as it says; None: it says nothing."""
 
 
 @dataclass
@@ -108,7 +104,7 @@ class Payments:
             payment.is_asked = False
             payment.is_declined = self.bank.declines
             if not payment.is_declined:
-                payment.authorized_minor, payment.held_until = payment.amount.minor, self.bank.held_until
+                payment.authorized_minor = payment.amount.minor
                 if payment.wants_capture and not self.bank.holds:
                     payment.captured_minor = payment.amount.minor
         return self._taken(command.order_id, command.attempt)
@@ -151,6 +147,39 @@ class Payments:
         payment.refunded_minor = payment.captured_minor
         return self._reply(command.order_id, command.attempt)
 
+    def give_back(self, command: GiveBack) -> GivenBack:
+        """Refusals: not_found, conflict, validation_failed."""
+        attempts = sorted((attempt for order_id, attempt in self.payments if order_id == command.order_id), reverse=True)
+        of_order = [self.payments[command.order_id, attempt] for attempt in attempts]
+        if not of_order:
+            raise Refusal(ErrorCode.NOT_FOUND, "No payment was asked for under this order.")
+        wanted = _of_same_currency(command.amount, of_order[0])
+        asked = [payment.refunds[command.key] for payment in of_order if command.key in payment.refunds]
+        if asked and sum(asked) != wanted:
+            raise Refusal(ErrorCode.CONFLICT, "Another amount was asked for under this key.")
+        if not asked:
+            left = sum(payment.captured_minor - payment.refunded_minor for payment in of_order)
+            if wanted > left and any(payment.is_asked for payment in of_order):
+                raise Unavailable("It is not known yet whether more was taken; the charge must be repeated first.")
+            if wanted > left:
+                raise Refusal(ErrorCode.CONFLICT, "Less was taken and not given back.")
+            for payment in of_order:
+                minor = min(wanted, payment.captured_minor - payment.refunded_minor)
+                if minor:
+                    payment.refunds[command.key] = minor
+                    payment.refunded_minor += minor
+                    wanted -= minor
+        refunded = of_order[0].money(sum(payment.refunded_minor for payment in of_order))
+        return GivenBack(order_id=command.order_id, amount=command.amount, refunded=refunded)
+
+    def release(self, command: ReleaseHold) -> contract.Payment:
+        """Let go of what is held and not taken. Refusal: not_found."""
+        payment = self._known(command)
+        if payment.is_asked:
+            raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
+        payment.voided_minor += payment.held_minor
+        return self._reply(command.order_id, command.attempt)
+
     def _refund_part(self, command: RefundPayment, amount: Money) -> contract.Payment:
         payment = self._known(command)
         if payment.is_asked:
@@ -165,49 +194,6 @@ class Payments:
             payment.refunded_minor += minor
         return self._reply(command.order_id, command.attempt, amount)
 
-    def expire(self, order_id: UUID, attempt: int) -> None:
-        """The bank has held it long enough."""
-        payment = self.payments[order_id, attempt]
-        payment.voided_minor += payment.held_minor
-
-    def held(self, order_id: UUID) -> int:
-        """What is held and not taken, in minor units, by all attempts of an order."""
-        return sum(payment.held_minor for (payer, _), payment in self.payments.items() if payer == order_id)
-
-    def give_back(self, command: GiveBack) -> GivenBack:
-        """Of the newest attempt first. Refusals: not_found, conflict, validation_failed."""
-        attempts = [
-            payment
-            for (order_id, _), payment in sorted(self.payments.items(), key=lambda item: -item[0][1])
-            if order_id == command.order_id and payment.captured_minor
-        ]
-        if not attempts:
-            raise Refusal(ErrorCode.NOT_FOUND, "Nothing was taken for this order.")
-        left = _of_same_currency(command.amount, attempts[0])
-        if before := sum(payment.refunds.get(command.key, 0) for payment in attempts):
-            if before != left:
-                raise Refusal(ErrorCode.CONFLICT, "Another amount was asked for under this key.")
-        elif left > sum(payment.captured_minor - payment.refunded_minor for payment in attempts):
-            raise Refusal(ErrorCode.CONFLICT, "Less was taken and not given back.")
-        else:
-            for payment in attempts:
-                if part := min(left, payment.captured_minor - payment.refunded_minor):
-                    payment.refunds[command.key] = part
-                    payment.refunded_minor += part
-                    left -= part
-        back = sum((payment.refunded for payment in attempts), Money.zero(command.amount.currency))
-        return GivenBack(order_id=command.order_id, amount=command.amount, refunded=back)
-
-    def release_hold(self, command: ReleaseHold) -> contract.Payment:
-        """Refusal: not_found."""
-        payment = self.payments.get((command.order_id, command.attempt))
-        if payment is None:
-            raise Refusal(ErrorCode.NOT_FOUND, "No payment was asked for under this order and attempt.")
-        if payment.is_asked:
-            raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
-        payment.voided_minor += payment.held_minor
-        return self._reply(command.order_id, command.attempt)
-
     def net(self, order_id: UUID, currency: str) -> Money:
         """Captured - refunded of all attempts of an order."""
         total = Money.zero(currency)
@@ -216,7 +202,7 @@ class Payments:
                 total = total + payment.captured - payment.refunded if payment.captured_minor else total
         return total
 
-    def _known(self, command: CapturePayment | RefundPayment) -> Paid:
+    def _known(self, command: CapturePayment | RefundPayment | ReleaseHold) -> Paid:
         payment = self.payments.get((command.order_id, command.attempt))
         if payment is None:
             raise Refusal(ErrorCode.NOT_FOUND, "No payment was asked for under this order and attempt.")
@@ -243,7 +229,6 @@ class Payments:
             refunded=payment.refunded,
             captured=payment.captured,
             moved=moved,
-            held_until=payment.held_until if payment.held_minor else None,
             review=payment.review,
         )
 

@@ -44,7 +44,7 @@ class World:
             "CapturePayment": self.payments.capture,
             "RefundPayment": self.payments.refund,
             "GiveBack": self.payments.give_back,
-            "ReleaseHold": self.payments.release_hold,
+            "ReleaseHold": self.payments.release,
             "CreateShipment": self.shipping.create,
             "CancelShipment": self.shipping.cancel,
             "AdvanceOrder": self.orders.advance,

@@ -583,8 +583,10 @@ class Return(Table, Aggregate, table=True):
         """The event that tells of reaching a status, if others are told of it."""
         who = self._who
         if status == S.APPROVED:
-            due_at = self.due_at if self.kind == ReturnKind.RETURN else None
-            return ReturnApproved(**who, tracking_number=self.tracking_number, due_at=due_at)
+            if self.kind == ReturnKind.CLAIM:
+                return ReturnApproved(**who)
+            to = {"warehouse_id": self.warehouse_id, "due_at": self.due_at}
+            return ReturnApproved(**who, **to, tracking_number=self.tracking_number)
         if status == S.REJECTED:
             return ReturnRejected(**who, code=ErrorCode(self.code) if self.code else None)
         if status == S.RECEIVED:

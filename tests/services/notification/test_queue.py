@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, date, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 from aiokafka import ConsumerRecord
@@ -16,15 +17,33 @@ from contracts.events import (
     Event,
     OrderCancelled,
     OrderDelayed,
+    OrderPartCancelled,
     OrderPaymentDue,
     OrderRefunded,
     OrderUndelivered,
+    ReturnApproved,
+    ReturnCancelled,
+    ReturnCompleted,
+    ReturnExpired,
+    ReturnReceived,
+    ReturnRejected,
+    ReturnReminded,
+    ReturnRequested,
     ShipmentDelivered,
     ShipmentDispatched,
 )
 from contracts.money import Money
 from contracts.notifications import NotificationKind
-from contracts.parcels import Trouble
+from contracts.parcels import ParcelLine, Trouble
+from contracts.returns import (
+    Condition,
+    Resolution,
+    ReturnedUnits,
+    ReturnKind,
+    ReturnLine,
+    ReturnReason,
+    Settlement,
+)
 from services.notification import commands
 from services.notification.app import NotificationSettings
 from services.notification.consumers import subscription
@@ -172,4 +191,66 @@ async def test_i10_a_declined_card_and_each_delay_are_told(database: Database) -
         ("payment_due", {"total": "12.50 USD", "pay_until": "2026-12-01 14:30 UTC"}),
         ("goods_delayed", {"expected_on": "2026-12-08", "was_expected_on": "2026-12-01"}),
         ("goods_delayed", {"expected_on": "", "was_expected_on": "2026-12-08"}),
+    ]
+
+
+async def test_i10_a_return_is_told_step_by_step_once(database: Database) -> None:
+    who: dict[str, Any] = {
+        "order_id": uuid4(), "customer_id": uuid4(), "number": 2, "kind": ReturnKind.RETURN, "resolution": Resolution.REFUND,
+    }  # fmt: skip
+    due = datetime(2026, 12, 22, 14, 30, tzinfo=UTC)
+    line = ReturnLine(line_id=1, product_id="milk", quantity=1, first=0, parcel=1, reason=ReturnReason.WRONG_SIZE)
+    came = (ReturnedUnits(line=line, condition=Condition.GOOD),)
+    money = {name: Money(amount="5.00") for name in ("goods", "value")}
+    settlement = Settlement(**money, **{name: Money.zero() for name in ("restocking", "label", "of_credit")})
+    events = [
+        ReturnRequested(**who, lines=(line,)),
+        ReturnApproved(**who, tracking_number="RET1", warehouse_id="410", due_at=due),
+        ReturnReminded(**who, due_at=due),
+        ReturnReceived(**who, warehouse_id="410", came=came),
+        ReturnCompleted(**who, lines=(line,), settlement=settlement, refunded=Money(amount="5.00")),
+    ]
+    await consume(database, *events)
+    await consume(database, *events)  # other events, the same facts
+    about = {"number": "2", "is_claim": ""}
+    assert [(row.kind, row.values) for row in await notifications(database)] == [
+        ("return_approved", about | {"tracking_number": "RET1", "warehouse": "410", "until": "2026-12-22"}),
+        ("return_reminder", about | {"until": "2026-12-22"}),
+        ("return_received", about),
+        ("return_completed", about | {"refunded": "5.00 USD", "replacement_id": "", "is_resend": ""}),
+    ]
+
+
+async def test_i10_other_ends_of_returns_and_claims_are_told(database: Database) -> None:
+    order, replacement = uuid4(), uuid4()
+
+    def who(number: int, kind: ReturnKind, resolution: Resolution = Resolution.REFUND) -> dict[str, Any]:
+        return {"order_id": order, "customer_id": order, "number": number, "kind": kind, "resolution": resolution}
+
+    nothing = Settlement(**{name: Money.zero() for name in ("goods", "restocking", "label", "value", "of_credit")})
+    resent = who(5, ReturnKind.CLAIM, Resolution.RESEND)
+    await consume(
+        database,
+        ReturnRejected(**who(1, ReturnKind.CLAIM)),
+        ReturnExpired(**who(2, ReturnKind.RETURN)),
+        ReturnCancelled(**who(3, ReturnKind.RETURN)),
+        ReturnReceived(**who(4, ReturnKind.RETURN), warehouse_id="410", came=()),
+        ReturnApproved(**resent),
+        ReturnCompleted(**resent, lines=(), settlement=nothing, refunded=Money.zero(), replacement_id=replacement),
+    )
+    assert [(row.kind, row.values["number"], row.values["is_claim"]) for row in await notifications(database)] == [
+        ("return_rejected", "1", "yes"), ("return_expired", "2", ""), ("return_approved", "5", "yes"),
+        ("return_completed", "5", "yes"),
+    ]  # fmt: skip
+
+
+async def test_i10_each_part_that_is_cancelled_is_told(database: Database) -> None:
+    who: dict[str, Any] = {"order_id": uuid4(), "customer_id": uuid4(), "total": Money(amount="12.50"), "parcel": 1}
+    lines = (ParcelLine(line_id=1, product_id="milk", quantity=2, first=0),)
+    first = OrderPartCancelled(**who, lines=lines, refunded=Money(amount="5.00"))
+    second = OrderPartCancelled(**who, lines=lines, refunded=Money.zero())
+    await consume(database, first, second)
+    assert [(row.kind, row.values) for row in await notifications(database)] == [
+        ("part_cancelled", {"units": "2", "refunded": "5.00 USD"}),
+        ("part_cancelled", {"units": "2", "refunded": ""}),
     ]

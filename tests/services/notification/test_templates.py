@@ -91,6 +91,51 @@ async def test_s10_a_parcel_in_trouble_is_told_of_in_plain_words(database: Datab
     assert body.endswith("Order: 7\n")
 
 
+RETURNS: dict[str, tuple[NotificationKind, dict[str, str], list[str]]] = {
+    "with a label": (
+        NotificationKind.RETURN_APPROVED,
+        {"tracking_number": "RET1", "warehouse": "410", "until": "2026-12-22"},
+        ["is with us by 2026-12-22", "tracking number: RET1"],
+    ),
+    "brought": (
+        NotificationKind.RETURN_APPROVED,
+        {"number": "2", "warehouse": "410", "until": "2026-12-22"},
+        ["to our warehouse 410; they have to be there by 2026-12-22", "return 2 of the order"],
+    ),
+    "a claim": (NotificationKind.RETURN_APPROVED, {"is_claim": "yes"}, ["accepted your claim", "need not send anything back"]),
+    "a claim refused": (NotificationKind.RETURN_REJECTED, {"is_claim": "yes"}, ["could not accept your claim"]),
+    "a return refused": (NotificationKind.RETURN_REJECTED, {}, ["Please do not send anything back"]),
+    "a reminder": (NotificationKind.RETURN_REMINDER, {"until": "2026-12-22"}, ["have to be with us by 2026-12-22"]),
+    "come": (NotificationKind.RETURN_RECEIVED, {}, ["has come to us"]),
+    "refunded": (NotificationKind.RETURN_COMPLETED, {"refunded": "5.00 USD"}, ["return is settled", "5.00 USD are on their way"]),
+    "exchanged": (NotificationKind.RETURN_COMPLETED, {"replacement_id": "8"}, ["instead comes as an order of its own: 8"]),
+    "sent again": (
+        NotificationKind.RETURN_COMPLETED,
+        {"is_claim": "yes", "is_resend": "yes", "replacement_id": "8"},
+        ["claim is settled", "send you the goods once more as an order of its own: 8"],
+    ),
+    "for nothing": (NotificationKind.RETURN_COMPLETED, {}, ["Nothing goes back to you"]),
+    "too late": (NotificationKind.RETURN_EXPIRED, {}, ["did not come to us in time"]),
+    "one unit cancelled": (NotificationKind.PART_CANCELLED, {"units": "1"}, ["cancelled: 1 unit. The rest"]),
+    "units cancelled": (
+        NotificationKind.PART_CANCELLED,
+        {"units": "2", "refunded": "5.00 USD"},
+        ["cancelled: 2 units. The rest", "5.00 USD are on their way"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RETURNS)
+async def test_i10_returns_and_parts_are_told_of_in_plain_words(database: Database, case: str) -> None:
+    kind, values, words = RETURNS[case]
+    text = (await queries.texts(database))[kind]
+    rendered = templates.render(kind, text.subject, text.body, {"order_id": "7"} | values)
+    assert [word for word in words if word not in rendered.body] == []
+    assert "\n\n\n" not in rendered.body
+    assert rendered.body.endswith("\n\nOrder: 7\n")
+    assert ("claim" in rendered.subject) == ("is_claim" in values)
+
+
 async def test_s10_a_refund_is_told_with_its_amount(database: Database) -> None:
     kind = NotificationKind.ORDER_REFUNDED
     text = (await queries.texts(database))[kind]
