@@ -9,7 +9,7 @@ from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import ORDERS
 from contracts.money import Money
-from contracts.payments import CapturePayment, PaymentStatus, ProcessPayment, RefundPayment
+from contracts.payments import CapturePayment, GiveBack, GivenBack, PaymentStatus, ProcessPayment, RefundPayment, ReleaseHold
 
 FINAL = frozenset({PaymentStatus.DECLINED, PaymentStatus.VOIDED, PaymentStatus.REFUNDED})
 
@@ -151,6 +151,39 @@ class Payments:
         payment.refunded_minor = payment.captured_minor
         return self._reply(command.order_id, command.attempt)
 
+    def give_back(self, command: GiveBack) -> GivenBack:
+        """Refusals: not_found, conflict, validation_failed."""
+        attempts = sorted((attempt for order_id, attempt in self.payments if order_id == command.order_id), reverse=True)
+        of_order = [self.payments[command.order_id, attempt] for attempt in attempts]
+        if not of_order:
+            raise Refusal(ErrorCode.NOT_FOUND, "No payment was asked for under this order.")
+        wanted = _of_same_currency(command.amount, of_order[0])
+        asked = [payment.refunds[command.key] for payment in of_order if command.key in payment.refunds]
+        if asked and sum(asked) != wanted:
+            raise Refusal(ErrorCode.CONFLICT, "Another amount was asked for under this key.")
+        if not asked:
+            left = sum(payment.captured_minor - payment.refunded_minor for payment in of_order)
+            if wanted > left and any(payment.is_asked for payment in of_order):
+                raise Unavailable("It is not known yet whether more was taken; the charge must be repeated first.")
+            if wanted > left:
+                raise Refusal(ErrorCode.CONFLICT, "Less was taken and not given back.")
+            for payment in of_order:
+                minor = min(wanted, payment.captured_minor - payment.refunded_minor)
+                if minor:
+                    payment.refunds[command.key] = minor
+                    payment.refunded_minor += minor
+                    wanted -= minor
+        refunded = of_order[0].money(sum(payment.refunded_minor for payment in of_order))
+        return GivenBack(order_id=command.order_id, amount=command.amount, refunded=refunded)
+
+    def release(self, command: ReleaseHold) -> contract.Payment:
+        """Let go of what is held and not taken. Refusal: not_found."""
+        payment = self._known(command)
+        if payment.is_asked:
+            raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
+        payment.voided_minor += payment.held_minor
+        return self._reply(command.order_id, command.attempt)
+
     def _refund_part(self, command: RefundPayment, amount: Money) -> contract.Payment:
         payment = self._known(command)
         if payment.is_asked:
@@ -182,7 +215,7 @@ class Payments:
                 total = total + payment.captured - payment.refunded if payment.captured_minor else total
         return total
 
-    def _known(self, command: CapturePayment | RefundPayment) -> Paid:
+    def _known(self, command: CapturePayment | RefundPayment | ReleaseHold) -> Paid:
         payment = self.payments.get((command.order_id, command.attempt))
         if payment is None:
             raise Refusal(ErrorCode.NOT_FOUND, "No payment was asked for under this order and attempt.")

@@ -42,6 +42,8 @@ class World:
             "ProcessPayment": self.payments.process,
             "CapturePayment": self.payments.capture,
             "RefundPayment": self.payments.refund,
+            "GiveBack": self.payments.give_back,
+            "ReleaseHold": self.payments.release,
             "CreateShipment": self.shipping.create,
             "CancelShipment": self.shipping.cancel,
             "AdvanceOrder": self.orders.advance,
