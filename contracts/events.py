@@ -31,7 +31,9 @@ BACKORDER = "backorder-events"
 NOTIFICATION = "notification-events"
 FORGETTING = "forgetting-events"
 """Few: who keeps something personal of orders hears of them, and need not read all that happens to orders."""
-TOPICS = (IDENTITY, CATALOG, ORDER, PAYMENT, INVENTORY, BACKORDER, SHIPPING, NOTIFICATION, FORGETTING)
+OWED = "owed-events"
+"""Few: the order service hears of money that has not arrived, and need not read all that happens to payments."""
+TOPICS = (IDENTITY, CATALOG, ORDER, PAYMENT, INVENTORY, BACKORDER, SHIPPING, NOTIFICATION, FORGETTING, OWED)
 
 
 class Event(Contract):
@@ -371,6 +373,20 @@ class RefundFailed(_MovementEvent):
     """Whether `RefundProcessed` had told of it: then that is undone by this."""
 
 
+class RefundOwed(_OrderEvent):
+    """A refund that had been accepted has failed: `amount`, of which the order's saga was told that it went back, is owed.
+
+    The same is told to everybody by `RefundFailed`."""
+
+    topic = OWED
+    attempt: int
+    movement_key: str
+    """As the refund was asked for, whichever try of it failed."""
+    amount: Money
+    failure: str
+    """The provider's code."""
+
+
 class _DisputeEvent(_PaymentEvent):
     dispute_id: UUID
 
@@ -549,7 +565,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         ReturnRequested, ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCancelled, ReturnExpired,
         ReturnCompleted, ReturnLabelUpdated, ReturnShelved,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,
-        RefundFailed, PaymentDisputed, DisputeClosed,
+        RefundFailed, RefundOwed, PaymentDisputed, DisputeClosed,
         InventoryReserved, InventoryReleased, InventoryRestocked, ReservationSplit, BackorderFilled, BackorderDelayed,
         StockLevelChanged, LowStockAlert,
         ShipmentCreated, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated,

@@ -365,6 +365,16 @@ class Charges:
                 self._tell_of_charge(row, answered=True)
             return row, last
 
+    def release(self, reference: str) -> sqlite3.Row:
+        """Let go of what is held; what was taken stays. The charge."""
+        with transaction(self._ledger):
+            row = self._expire(self.get(reference), time.time())
+            if row["held_amount"]:
+                self._let_go(row, "release")
+                row = self._restated(reference)
+                self._tell_of_charge(row, answered=True)
+            return row
+
     # ── What nobody of the shop asked for ────────────────────────────────────────────────────────────────────────────────
 
     def settle(self) -> None:

@@ -89,7 +89,7 @@ HOLD_S = 7 * 86_400.0
 @dataclass(slots=True)
 class PaymentFaults(HttpFaults):
     fail_reversals: bool = False
-    """503 to every reversal and refund, which then has done nothing."""
+    """503 to every reversal, release and refund, which then has done nothing."""
     refund_ms: int = 2_000
     """How long a refund takes that does not succeed at once, or that fails after it has."""
     webhooks_of_answers: bool = False
@@ -130,6 +130,7 @@ class PaymentProvider:
             Route(f"{one}/capture", self.capture, methods=["POST"]),
             Route(f"{one}/refunds", self.refund, methods=["POST"]),
             Route(f"{one}/reversals", self.reverse, methods=["POST"]),
+            Route(f"{one}/releases", self.release, methods=["POST"]),
             Route(one, self.show, methods=["GET"]),
             Route(f"{dashboard}/refunds", self.refund_by_hand, methods=["POST"]),
             Route(f"{dashboard}/disputes", self.dispute, methods=["POST"]),
@@ -187,6 +188,13 @@ class PaymentProvider:
         row, refund = self._charges.reverse(path_reference(request), reason)
         await self._tell_first()
         return JSONResponse({**shown(row), "movement": shown_refund(refund) if refund is not None else None})
+
+    async def release(self, request: Request) -> JSONResponse:
+        if self._faults.fail_reversals:
+            raise Unavailable
+        row = self._charges.release(path_reference(request))
+        await self._tell_first()
+        return JSONResponse(shown(row))
 
     async def show(self, request: Request) -> JSONResponse:
         return JSONResponse(shown_in_full(self._charges.get(path_reference(request))))

@@ -24,5 +24,7 @@ ACCESS = AccessTable(
         "process": _SAGA,
         "capture": _SAGA,
         "refund": _SAGA,
+        "give_back": _SAGA,
+        "release_hold": _SAGA,
     }
 )

@@ -140,6 +140,11 @@ class HttpPaymentProvider:
             unanswered.add(ProviderStatus.CAPTURED)
         return _definite(answer, frozenset(ProviderStatus) - unanswered)
 
+    async def release(self, reference: str, reason: str) -> ProviderCharge:
+        body = {"reason": reason[:LONGEST_REASON]}
+        answer = await self._call("release", "POST", f"{_path(reference)}/releases", _charge, body)
+        return _definite(answer, frozenset(ProviderStatus) - {ProviderStatus.AUTHORIZED})
+
     async def look(self, reference: str) -> ProviderCharge | None:
         return await self._call("look", "GET", _path(reference), _found)
 

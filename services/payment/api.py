@@ -15,7 +15,16 @@ from chassis.webhooks import WebhookSecret, verify_signature
 from contracts import payments as contract
 from contracts.errors import Problem
 from contracts.paging import Page
-from contracts.payments import CapturePayment, MovementKey, PaymentStatus, ProcessPayment, RefundPayment
+from contracts.payments import (
+    CapturePayment,
+    GiveBack,
+    GivenBack,
+    MovementKey,
+    PaymentStatus,
+    ProcessPayment,
+    RefundPayment,
+    ReleaseHold,
+)
 from services.payment import commands, queries
 from services.payment.access import ACCESS
 from services.payment.model import Account, DebtKind, NewsState, Velocity
@@ -159,3 +168,13 @@ async def capture(db: Db, provider: Provider, command: CapturePayment) -> contra
 @internal.post("/refund", summary="Give some of it back, or undo a payment")
 async def refund(db: Db, provider: Provider, command: RefundPayment) -> contract.Payment:
     return await commands.refund_payment(db, provider, command)
+
+
+@internal.post("/give-back", summary="Give back so much of an order, whichever attempt took it")
+async def give_back(db: Db, provider: Provider, command: GiveBack) -> GivenBack:
+    return await commands.give_back(db, provider, command)
+
+
+@internal.post("/release-hold", summary="Let go of what is held and not taken")
+async def release_hold(db: Db, provider: Provider, command: ReleaseHold) -> contract.Payment:
+    return await commands.release_hold(db, provider, command)

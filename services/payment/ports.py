@@ -158,5 +158,9 @@ class PaymentProvider(Protocol):
         """Refund what was taken and did not go back, void what is held, or forbid a charge that has not arrived yet. Never
         AUTHORIZED, and CAPTURED only with a `movement` that FAILED: the refund was refused, e.g. while a dispute is open."""
 
+    async def release(self, reference: str, reason: str) -> ProviderCharge:
+        """Let go of what is held and not taken; what was taken stays. Never AUTHORIZED. However often it is asked for, and if the
+        hold had ended before, e.g. with the last capture, the answer is where the charge is then."""
+
     async def look(self, reference: str) -> ProviderCharge | None:
         """What the provider knows of a reference; None if it knows nothing. Moves no money."""

@@ -89,6 +89,8 @@ class RealServices:
             "ProcessPayment": lambda command: payment.process_payment(databases["payment"], provider, command),
             "CapturePayment": lambda command: payment.capture_payment(databases["payment"], provider, command),
             "RefundPayment": lambda command: payment.refund_payment(databases["payment"], provider, command),
+            "GiveBack": lambda command: payment.give_back(databases["payment"], provider, command),
+            "ReleaseHold": lambda command: payment.release_hold(databases["payment"], provider, command),
             "CreateShipment": lambda command: shipping.create_shipment(databases["shipping"], carrier, command),
             "CancelShipment": lambda command: shipping.cancel_shipment(databases["shipping"], carrier, command),
             "AdvanceOrder": lambda command: order.advance_order(databases["order"], command),

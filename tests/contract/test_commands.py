@@ -18,7 +18,7 @@ from contracts.notifications import NotificationKind, SendNotification
 from contracts.orders import AdvanceOrder, OrderLine, PlaceOrder
 from contracts.orders import OrderStatus as O
 from contracts.parcels import Trouble
-from contracts.payments import CapturePayment, Payment, ProcessPayment, RefundPayment
+from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment, ReleaseHold
 from contracts.payments import PaymentStatus as P
 from contracts.shipments import CancelShipment, CreateShipment
 from contracts.shipments import ShipmentStatus as S
@@ -166,9 +166,18 @@ class Card:
         currency = self.amount.currency
         return await self._answer(RefundPayment(order_id=self.order_id, attempt=attempt, currency=currency, reason="test"))
 
-    async def capture_part(self, minor: int, key: str, *, is_last: bool = False) -> Any:
+    async def give_back(self, minor: int, key: str) -> Any:
+        """What the key gave back, and all that went back, in minor units."""
         amount = Money.from_minor(minor, self.amount.currency)
-        command = CapturePayment(order_id=self.order_id, amount=amount, key=key, is_last=is_last)
+        reply = await answer(self._party, GiveBack(order_id=self.order_id, amount=amount, key=key, reason="test"))
+        return (reply.amount.minor, reply.refunded.minor) if isinstance(reply, GivenBack) else reply
+
+    async def release(self, attempt: int = 1) -> Any:
+        return await self._answer(ReleaseHold(order_id=self.order_id, attempt=attempt, reason="test"))
+
+    async def capture_part(self, minor: int, key: str, *, is_last: bool = False, attempt: int = 1) -> Any:
+        amount = Money.from_minor(minor, self.amount.currency)
+        command = CapturePayment(order_id=self.order_id, attempt=attempt, amount=amount, key=key, is_last=is_last)
         return await self._sums(command)
 
     async def refund_part(self, minor: int, key: str) -> Any:
@@ -212,6 +221,45 @@ async def test_money_moves_in_parts_under_keys(party: Party, currency: str) -> N
     assert await card.capture_part(1, "parcel-4") == E.PAYMENT_REVERSED
     assert await card.capture_part(3, "parcel-2") == (P.REFUNDED, 5, 5, 3)
     assert await card.refund_part(1, "line-3") == E.CONFLICT
+
+
+@pytest.mark.parametrize("currency", AMOUNTS)
+async def test_an_amount_goes_back_whichever_attempt_took_it(party: Party, currency: str) -> None:
+    card = Card(party, currency)
+    all_of_it = card.amount.minor
+    assert await card.give_back(1, "return-1") == E.NOT_FOUND
+    await card.process(capture=False)
+    assert await card.give_back(1, "return-1") == E.CONFLICT
+    await card.capture_part(3, "parcel-1")
+    await card.process(attempt=2)
+    for _ in range(2):
+        assert await card.give_back(all_of_it - 1, "return-1") == (all_of_it - 1, all_of_it - 1)
+    assert await card.give_back(all_of_it, "return-1") == E.CONFLICT
+    assert await card.give_back(5, "return-2") == E.CONFLICT
+    for _ in range(2):
+        assert await card.give_back(3, "return-2") == (3, all_of_it + 2)
+    assert await card.refund_part(2, "line-1") == E.CONFLICT
+    assert await card.refund_part(1, "line-1") == (P.AUTHORIZED, 3, 3, 1)
+    assert await card.give_back(0, "return-3") == E.VALIDATION_FAILED
+    assert await card.refund(1) == (P.REFUNDED, card.amount, Money.from_minor(3, currency))
+    assert await card.give_back(3, "return-2") == (3, all_of_it + 3)
+
+
+@pytest.mark.parametrize("currency", AMOUNTS)
+async def test_what_is_held_and_not_taken_is_let_go(party: Party, currency: str) -> None:
+    card = Card(party, currency)
+    assert await card.release() == E.NOT_FOUND
+    await card.process(capture=False)
+    await card.capture_part(3, "parcel-1")
+    for _ in range(2):
+        assert await card.release() == (P.CAPTURED, card.amount, card.nothing)
+    assert await card.capture_part(1, "parcel-2") == E.NOT_HELD
+    assert await card.capture_part(3, "parcel-1") == (P.CAPTURED, 3, 0, 3)
+    await card.process(attempt=2, capture=False)
+    for _ in range(2):
+        assert await card.release(2) == (P.VOIDED, card.amount, card.nothing)
+    assert await card.capture_part(1, "parcel-2", attempt=2) == E.PAYMENT_REVERSED
+    assert await card.process(attempt=2, capture=False) == E.PAYMENT_REVERSED
 
 
 @pytest.mark.parametrize("currency", AMOUNTS)

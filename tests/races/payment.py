@@ -16,7 +16,7 @@ from chassis.database import Database
 from chassis.store import in_transaction
 from contracts.events import OrderForgotten
 from contracts.money import Money
-from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
+from contracts.payments import CapturePayment, GiveBack, ProcessPayment, RefundPayment, ReleaseHold
 from services.payment import commands
 from services.payment.model import Velocity
 from services.payment.ports import (
@@ -134,6 +134,12 @@ class Bank(PaymentProvider):
             account.refunded = account.captured
         return await self._answered(account.told(account.moves.get(("refund", "reversal"))))
 
+    async def release(self, reference: str, reason: str) -> ProviderCharge:
+        await stop("the bank is asked to let go")
+        account = self.accounts[reference]
+        account.held = 0
+        return await self._answered(account.told())
+
     async def look(self, reference: str) -> ProviderCharge | None:
         account = self.accounts.get(reference)
         return account.told() if account else None
@@ -151,15 +157,17 @@ def _usd(minor: int) -> Money:
 
 @dataclass(frozen=True)
 class Till:
-    """Orders of one customer: the first is charged for, of the second the money is held, and the others are new."""
+    """Orders of one customer: the first is charged for, of the second the money is held, the others are new. Of the third another
+    attempt was charged."""
 
     customer: UUID
     orders: tuple[UUID, ...]
     bank: Bank
 
-    def process(self, random: Random, order_id: UUID, *, capture: bool) -> ProcessPayment:
+    def process(self, random: Random, order_id: UUID, *, capture: bool, attempt: int = 1) -> ProcessPayment:
         return ProcessPayment(
             order_id=order_id,
+            attempt=attempt,
             customer_id=self.customer,
             amount=Money(amount=Decimal("12.50")),
             payment_token=random.choice(("tok_visa", "tok_visa", "tok_declined")),
@@ -170,8 +178,9 @@ class Till:
 
 async def prepare(database: Database, random: Random) -> Till:
     till = Till(seeded_uuid(random), tuple(seeded_uuid(random) for _ in range(5)), Bank())
-    for order_id, capture in zip(till.orders, (True, False), strict=False):
-        command = till.process(random, order_id, capture=capture).model_copy(update={"payment_token": "tok_visa"})
+    for order_id, attempt, capture in zip(till.orders, (1, 1, 2), (True, False, True), strict=False):
+        command = till.process(random, order_id, capture=capture, attempt=attempt)
+        command = command.model_copy(update={"payment_token": "tok_visa"})
         await commands.process_payment(database, till.bank, command, velocity=VELOCITY)
     till.bank.random = Random(random.random())
     return till
@@ -212,6 +221,21 @@ def refund_part(till: Till, random: Random) -> Command:
     return lambda database: commands.refund_payment(database, till.bank, command)
 
 
+def give_back(till: Till, random: Random) -> Command:
+    command = GiveBack(
+        order_id=random.choice(till.orders[:3]),
+        amount=_usd(random.choice((500, 750, 1500))),
+        key=random.choice(("line-1", "return-1", "return-2")),
+        reason="test",
+    )
+    return lambda database: commands.give_back(database, till.bank, command)
+
+
+def release(till: Till, random: Random) -> Command:
+    command = ReleaseHold(order_id=random.choice(till.orders[:3]), attempt=1, reason="test")
+    return lambda database: commands.release_hold(database, till.bank, command)
+
+
 def forget(till: Till, random: Random) -> Command:
     event = OrderForgotten(order_id=random.choice(till.orders), customer_id=till.customer)
     return lambda database: in_transaction(database, lambda work: commands.forget_order(work, event))
@@ -223,6 +247,8 @@ COMMANDS: dict[str, Callable[[Till, Random], Command]] = {
     "capture_part": capture_part,
     "refund": refund,
     "refund_part": refund_part,
+    "give_back": give_back,
+    "release": release,
     "forget": forget,
 }
 

@@ -28,7 +28,7 @@ from contracts.inventory import (
 from contracts.money import Money
 from contracts.orders import AdvanceOrder, OrderStatus, PlaceOrder
 from contracts.parcels import Trouble
-from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
+from contracts.payments import CapturePayment, GiveBack, ProcessPayment, RefundPayment, ReleaseHold
 from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from services.inventory.commands import reservations, warehousing
 from services.order import commands as order_commands
@@ -273,6 +273,16 @@ class PaymentMachine(Both):
         command = CapturePayment(order_id=order_id, attempt=attempt, amount=amount, key=key, is_last=is_last)
         self.model.bank.declines = False
         self.compare(lambda: self.model.capture(command), payment_commands.capture_payment(self.database, self.bank, command))
+
+    @rule(order_id=order_ids, minor=amounts, key=keys)
+    def give_back(self, order_id: UUID, minor: int, key: str) -> None:
+        command = GiveBack(order_id=order_id, amount=Money.from_minor(minor, "USD"), key=key, reason="test")
+        self.compare(lambda: self.model.give_back(command), payment_commands.give_back(self.database, self.bank, command))
+
+    @rule(order_id=order_ids, attempt=parcels)
+    def release(self, order_id: UUID, attempt: int) -> None:
+        command = ReleaseHold(order_id=order_id, attempt=attempt, reason="test")
+        self.compare(lambda: self.model.release(command), payment_commands.release_hold(self.database, self.bank, command))
 
     @rule(order_id=order_ids, attempt=parcels, minor=amounts, key=keys)
     def refund_part(self, order_id: UUID, attempt: int, minor: int, key: str) -> None:

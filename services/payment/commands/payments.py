@@ -23,7 +23,7 @@ from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import OrderForgotten
-from contracts.payments import CapturePayment, MovementKind, PaymentStatus, ProcessPayment, RefundPayment
+from contracts.payments import CapturePayment, MovementKind, PaymentStatus, ProcessPayment, RefundPayment, ReleaseHold
 from services.payment import figures
 from services.payment.model import (
     NEVER_TAKEN,
@@ -119,6 +119,16 @@ async def refund_payment(database: Database, provider: PaymentProvider, command:
     return payment.refunded_by(movement)
 
 
+async def release_hold(database: Database, provider: PaymentProvider, command: ReleaseHold) -> contract.Payment:
+    """Let go of what is held and not taken.
+
+    Refusal: not_found. Fault: Unavailable."""
+    payment, movement = await _to_release(database, command)
+    if movement is not None:
+        payment, _ = await _release_asked(database, provider, payment, movement)
+    return payment.reply()
+
+
 # ── Before the provider is asked ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -168,6 +178,16 @@ async def _to_refund(work: UnitOfWork, command: RefundPayment) -> tuple[Payment,
 
 
 @transaction
+async def _to_release(work: UnitOfWork, command: ReleaseHold) -> tuple[Payment, Movement | None]:
+    payment = await _existing(work, command.order_id, command.attempt)
+    movements = await movements_of(work, payment)
+    movement = payment.release(command, movements)
+    if movement is not None and movement not in movements:
+        work.add(movement)
+    return payment, movement
+
+
+@transaction
 async def _to_undo(work: UnitOfWork, command: RefundPayment) -> tuple[Payment, list[Movement]]:
     """The payment, and those of its movements whose answer is unknown. Where the tombstone finds room, no charge is under way:
     each leaves its row before the provider is asked."""
@@ -192,6 +212,11 @@ async def _existing(work: UnitOfWork, order_id: UUID, attempt: int) -> Payment:
     return payment
 
 
+async def attempts_of(work: UnitOfWork, order_id: UUID) -> list[Payment]:
+    """All of an order's, locked."""
+    return await work.all(_OF_ORDER, order=order_id)
+
+
 async def movements_of(work: UnitOfWork, payment: Payment) -> list[Movement]:
     """All of a payment's, locked."""
     return await work.all(_MOVEMENTS, payment=payment.payment_id)
@@ -207,8 +232,7 @@ async def _undo(database: Database, provider: PaymentProvider, command: RefundPa
     answer = await provider.reverse(payment.provider_reference, command.reason)
     # From here on nothing more is captured or refunded under this reference: who asks again hears what it has come to.
     for movement in unanswered:
-        again = _capture_asked if movement.kind == MovementKind.CAPTURE else refund_asked
-        await again(database, provider, payment, movement)
+        await _ASK[movement.kind](database, provider, payment, movement)
     payment = await _record_undo(database, payment, answer, command)
     if not payment.is_final:
         raise Unavailable("The payment provider does not give all of it back yet.")
@@ -231,6 +255,16 @@ async def refund_asked(
     reason = movement.purpose or ""
     answer = await provider.refund(payment.provider_reference, amount=movement.amount, key=movement.key, reason=reason)
     return await _record_refund(database, payment, movement, answer)
+
+
+async def _release_asked(
+    database: Database, provider: PaymentProvider, payment: Payment, movement: Movement
+) -> tuple[Payment, Movement]:
+    answer = await provider.release(payment.provider_reference, movement.purpose or "")
+    return await _record_release(database, payment, movement, answer)
+
+
+_ASK = {MovementKind.CAPTURE: _capture_asked, MovementKind.REFUND: refund_asked, MovementKind.VOID: _release_asked}
 
 
 # ── Its answer is recorded, unless somebody knew it, or better, before ───────────────────────────────────────────────────────
@@ -259,6 +293,14 @@ async def _record_refund(work: UnitOfWork, asked: Payment, wanted: Movement, sai
     """Raises LedgerMismatch."""
     payment, movement = await work.get_again(asked), await work.get_again(wanted)
     await record(work, payment, payment.settle_refund(movement, said))
+    return payment, movement
+
+
+@transaction
+async def _record_release(work: UnitOfWork, asked: Payment, wanted: Movement, answer: ProviderCharge) -> tuple[Payment, Movement]:
+    """Raises LedgerMismatch."""
+    payment, movement = await work.get_again(asked), await work.get_again(wanted)
+    await record(work, payment, payment.settle_release(movement, answer))
     return payment, movement
 
 
@@ -308,7 +350,7 @@ async def _recent(work: UnitOfWork, payment: Payment, velocity: Velocity) -> dic
 async def forget_order(work: UnitOfWork, event: OrderForgotten) -> None:
     """Within the consumer's transaction: blank what the payments of an order know of its customer's card and address,
     why money moved, and how debts were settled: words in which somebody may have named the customer."""
-    for payment in await work.all(_OF_ORDER, order=event.order_id):
+    for payment in await attempts_of(work, event.order_id):
         payment.forget_person()
         for movement in await movements_of(work, payment):
             movement.forget_person()

@@ -18,6 +18,9 @@ from services.payment.model.tables import Table
 CHARGE = "charge"
 """The key of what the charge itself moved: it held the money, or took it at once."""
 
+PROVIDERS = "provider-"
+"""How the keys begin of what was made at the provider."""
+
 
 def base_of(key: str) -> str:
     """The key of a refund without the number of its tries: a refund that failed is tried again as another one, `undo:2`."""
@@ -77,6 +80,11 @@ class Movement(Table, Aggregate, table=True):
     def is_unanswered(self) -> bool:
         """Whether it may or may not have been done: the provider is to be asked again under the same key."""
         return self.is_pending and self.accepted_at is None
+
+    @property
+    def is_made_at_provider(self) -> bool:
+        """Whether nobody asked for it here, but somebody in the provider's dashboard."""
+        return self.key.startswith(PROVIDERS)
 
     def is_of(self, kind: MovementKind, key: str) -> bool:
         return (self.kind, self.key) == (kind, key)

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import httpx2
@@ -19,7 +19,6 @@ from sqlmodel import col, select
 from chassis.clients import HttpSession, Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
-from contracts import payments as contract
 from contracts.errors import Refusal
 from contracts.money import Money
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
@@ -31,6 +30,7 @@ from simulators._webhooks import WebhookTarget
 from simulators.payment_provider import SIGNATURE, Options, create_app
 from tests.conftest import Databases, TokenMint, eventually, running_api
 
+Answer = TypeVar("Answer")
 API_KEY = "test-key"
 WEBHOOK_SECRET = "secret-of-the-tests-0123456789"
 CARD = 64 * "0"
@@ -194,7 +194,7 @@ def news_of(
     )
 
 
-async def persist(call: Callable[[], Awaitable[contract.Payment]], *, tries: int = 20) -> contract.Payment | Refusal:
+async def persist(call: Callable[[], Awaitable[Answer]], *, tries: int = 20) -> Answer | Refusal:
     """Repeat a command until it has a definite answer, as the saga does."""
     for _ in range(tries):
         try:

@@ -130,6 +130,10 @@ async def test_a_refund_s_news_in_every_order_ends_alike(
     assert types.count("RefundFailed") == 1
     [failed] = [each["data"] for each in await events_of(database, payment.order_id) if each["type"] == "RefundFailed"]
     assert failed["was_processed"] == ("RefundProcessed" in types)
+    # The order's saga asked for it and was told that it is under way; of the dashboard's it knows nothing.
+    owes = [each["data"] for each in await events_of(database, payment.order_id) if each["type"] == "RefundOwed"]
+    told_of = [(data["attempt"], data["movement_key"], data["amount"]["amount"], data["failure"]) for data in owes]
+    assert told_of == ([(1, "undo", "12.50", "expired_or_canceled_card")] if ours else [])
 
 
 async def test_what_fails_before_the_answer_is_recorded_stays_failed(

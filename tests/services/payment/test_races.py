@@ -116,6 +116,9 @@ class Stepped:
     async def refund(self, reference: str, *, amount: Money, key: str, reason: str) -> ProviderMovement:
         return await self._through(partial(self._provider.refund, reference, amount=amount, key=key, reason=reason))
 
+    async def release(self, reference: str, reason: str) -> ProviderCharge:
+        return await self._through(partial(self._provider.release, reference, reason))
+
     async def look(self, reference: str) -> ProviderCharge | None:
         return await self._through(partial(self._provider.look, reference))
 
