@@ -1,8 +1,9 @@
-"""The Temporal worker: runs the order workflow and its activities. Its composition root; `python -m worker`."""
+"""The Temporal worker: runs the workflows of orders and returns, and their activities. `python -m worker`."""
 
 import asyncio
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 
 from fastapi import APIRouter
 from pydantic import Field, SecretStr
@@ -27,8 +28,9 @@ from temporal.refusals import RefusalInterceptor
 from temporal.step_log import StepLog
 from temporal.versions import VersionSettings
 from workflows.order import OrderWorkflow
+from workflows.returns.story import ReturnWorkflow
 
-WORKFLOWS = [OrderWorkflow]
+WORKFLOWS: list[type[Any]] = [OrderWorkflow, ReturnWorkflow]
 
 SANDBOX = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules(
@@ -39,6 +41,9 @@ SANDBOX = SandboxedWorkflowRunner(
         "workflows.order_steps",
         "workflows.parcels",
         "workflows.progress",
+        "workflows.returns.progress",
+        "workflows.returns.rules",
+        "workflows.returns.steps",
         "workflows.saga",
         "workflows.shields",
         "workflows.steps",

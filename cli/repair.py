@@ -163,7 +163,7 @@ def repair_of(books: OrderBooks, *, was_started: bool, by: str, reason: str, go_
         all_parcels=tuple(ParcelSoFar(**dict(parcel)) for parcel in order.told_parcels),
         attempt=books.attempts,
         declined=order.outcome_so_far if order.pay_until else None,
-        refunded=order.refunded if order.refunded_minor else None,
+        refunded=order.refunded_without_returns if order.refunded_without_returns.minor else None,
         cancel=None if follows else wish,
     )
     return Repair(_placement(order), so_far, books.reports, books.filled)
@@ -180,6 +180,7 @@ def _placement(order: Order) -> PlaceOrder:
         payment_token=NO_CARD,
         warehouse_id=order.warehouse_id,
         needs_review=order.needs_review,
+        replaces=order.replaced,
         placed_at=order.placed_at,
         fingerprint=order.fingerprint,
     )

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 from uuid import UUID
 
 from pydantic import Field, StringConstraints, model_validator
@@ -270,15 +270,22 @@ class AdvanceOrder(Command):
     """What the client that placed the order is told: kept, and told again to whoever repeats the request."""
 
     def new_to(self, reached: Sequence[OrderStatus]) -> tuple[OrderStatus, ...]:
-        """The statuses of `path` that an order which has `reached` these, oldest first, has not been told yet.
+        """The statuses of `path` that an order which has `reached` these, oldest first, has not been told yet."""
+        return untold(self.path, reached[self.after :])
 
-        None, of a word that is repeated. A word of a workflow's task that was lost may have gone further than the one that
-        follows it: what they have in common was told, and the order goes on from where it is."""
-        since = list(reached[self.after :])
-        common = next((n for n, (old, new) in enumerate(zip(since, self.path, strict=False)) if old != new), None)
-        if common is None:
-            return self.path[len(since) :]
-        return tuple(status for status in self.path[common:] if status not in since[common:])
+
+Status = TypeVar("Status", bound=StrEnum)
+
+
+def untold(path: tuple[Status, ...], since: Sequence[Status]) -> tuple[Status, ...]:
+    """What of a path was not told yet to a record that has reached `since` from where the path begins, both oldest first. Pure.
+
+    None, of a word that is repeated. A word of a workflow's task that was lost may have gone further than the one that follows
+    it: what they have in common was told, and the record goes on from where it is."""
+    common = next((n for n, (old, new) in enumerate(zip(since, path, strict=False)) if old != new), None)
+    if common is None:
+        return path[len(since) :]
+    return tuple(status for status in path[common:] if status not in since[common:])
 
 
 class OrderProgress(Contract):

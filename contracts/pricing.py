@@ -47,12 +47,24 @@ class LineAmounts(Contract):
         return self.price - self.credit
 
     def of(self, quantity: int, first: int, units: int) -> "LineAmounts":
-        """The share of some of its `quantity` units. The shares of all of them add up to this, field by field and in total."""
+        """The share of some of its `quantity` units. The shares of all of them add up to this, field by field and in total. None
+        has more credit than it costs."""
         amounts = {name: share(getattr(self, name), quantity, first, units) for name in _SHARED}
+        part = LineAmounts(**amounts, tax_included=self.tax_included)
+        if not self.credit:
+            return part
+        # By what the units cost, not by how many they are: a share of the price is rounded, too.
+        before = self.of_first(quantity, first).price if first else 0
+        credit = (before + part.price) * self.credit // self.price - before * self.credit // self.price
+        return part.model_copy(update={"credit": credit})
+
+    def of_first(self, quantity: int, units: int) -> "LineAmounts":
+        """The share of its first units, without credit."""
+        amounts = {name: share(getattr(self, name), quantity, 0, units) for name in _SHARED}
         return LineAmounts(**amounts, tax_included=self.tax_included)
 
 
-_SHARED = ("items", "discount", "shipping", "tax", "credit")
+_SHARED = ("items", "discount", "shipping", "tax")
 
 
 class DiscountKind(StrEnum):

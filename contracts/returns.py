@@ -17,7 +17,7 @@ from contracts.address import Address
 from contracts.base import Command, Contract, ParcelNumber, Request, ReturnNumber, Seconds, Timestamp, Told, WarehouseId
 from contracts.errors import ErrorCode
 from contracts.money import Currency, Money
-from contracts.orders import Decision, LineRequest, OrderLine, OrderStatus, PaymentToken
+from contracts.orders import Decision, LineRequest, OrderLine, OrderStatus, PaymentToken, untold
 from contracts.parcels import LineId, ParcelLine, Units
 from contracts.shipments import ShipmentStatus
 
@@ -332,6 +332,8 @@ class AdvanceReturn(Command):
     """Of its label."""
     came: Annotated[tuple[ReturnedUnits, ...], Field(max_length=400)] | None = None
     """None: nothing was received yet."""
+    warehouse_id: WarehouseId | None = None
+    """Where they came to; None: where they were expected."""
     settlement: Settlement | None = None
     """What it comes to, once that is certain."""
     refunded: Money | None = None
@@ -340,6 +342,10 @@ class AdvanceReturn(Command):
     """The order that brings other goods, or the same once more."""
     is_reminder: bool = False
     """Nothing has come yet, and its customer is to be reminded of it, once: a word that is repeated has the same `as_of`."""
+
+    def new_to(self, reached: Sequence[ReturnStatus]) -> tuple[ReturnStatus, ...]:
+        """The statuses of `path` that a return which has `reached` these, oldest first, has not been told yet."""
+        return untold(self.path, reached[self.after :])
 
 
 class ReturnAdvanced(Contract):

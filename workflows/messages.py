@@ -223,14 +223,7 @@ class OrderMessages:
     @settle_undo.validator
     def _validate_settle_undo(self, settlement: UndoSettlement) -> None:
         self._require_colleague(settlement)
-        if settlement.undo not in self._saga.stuck:
-            raise as_failure(
-                Refusal(
-                    ErrorCode.UNDO_NOT_STUCK,
-                    "No undo of that name is waiting to succeed.",
-                    extra={"stuck_undos": list(self._saga.stuck)},
-                )
-            )
+        self._saga.require_stuck(settlement)
 
     # ── Signals ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -17,7 +17,7 @@ from temporalio.exceptions import FailureError
 
 from contracts.errors import ErrorCode, Refusal
 from contracts.orders import UndoSettlement
-from temporal.refusals import as_refusal
+from temporal.refusals import as_failure, as_refusal
 from temporal.retries import HAS_TO_SUCCEED
 from workflows.steps import Step
 
@@ -81,6 +81,12 @@ class Saga:
         results = await self._run(list(reversed(self._undos)))
         self._undos.clear()
         return results
+
+    def require_stuck(self, settlement: UndoSettlement) -> None:
+        """Raises undo_not_stuck if there is no such undo to be ended by hand."""
+        if settlement.undo not in self.stuck:
+            detail = "No undo of that name is waiting to succeed."
+            raise as_failure(Refusal(ErrorCode.UNDO_NOT_STUCK, detail, extra={"stuck_undos": list(self.stuck)}))
 
     def settle(self, settlement: UndoSettlement) -> None:
         """End an undo by hand. It must be one of `stuck`."""

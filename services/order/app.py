@@ -1,6 +1,6 @@
-"""What runs in the order process: the API, the relay, the consumer of shipping's and identity's events, and four jobs: one hands
-over to sagas what was accepted while they could not be told, one forgets customers, one deletes old quotes, one takes the
-figures of all orders."""
+"""What runs in the order process: the API, the relay, the consumer of shipping's and identity's events, and five jobs: two hand
+over to the sagas of orders and returns what was accepted while they could not be told, one forgets customers, one deletes old
+quotes, one takes the figures of all orders."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -22,17 +22,20 @@ from contracts.base import Seconds
 from contracts.budgets import PLACE_WAIT_S
 from contracts.money import Money
 from contracts.platform import local_url
-from services.order import api, commands, consumers, figures, queries
+from contracts.returns import Percent
+from services.order import api, commands, consumers, figures, queries, returns_api
 from services.order.access import ACCESS
 from services.order.adapters import TaxTable
 from services.order.cache import Tariffs
-from services.order.commands import OrderService, StoredKeys
+from services.order.commands import OrderService, ReturnService, StoredKeys
 from services.order.model import inbox, metadata
 from services.order.model.placing import Terms
+from services.order.model.returns import ReturnRules
 from temporal.client import TemporalSettings
 from temporal.codec import HistoryCodec
 from temporal.keys import HistorySettings, KeySource, OwnDataKeys
 from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
+from temporal.returns import ReturnSagas
 
 HAND_OVER_SECONDS = 1.0
 FORGET_SECONDS = 5.0
@@ -73,18 +76,52 @@ class OrderSettings(ServiceSettings, TemporalSettings, HistorySettings):
     """How long a booked parcel may lie in the warehouse before somebody is asked about it."""
     silence_seconds: Seconds = 10 * 86_400
     """How long the carrier may tell nothing of a parcel before somebody is asked about it."""
+    return_days: Annotated[int, Field(ge=0, le=3650)] = 30
+    """For how long after their delivery goods may be returned."""
+    claim_days: Annotated[int, Field(ge=0, le=3650)] = 60
+    """For how long after its delivery a customer may claim that something was damaged, wrong or missing."""
+    return_approval_from: Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=3)] = Decimal(250)
+    """In USD: a return of goods that cost at least this much has to be approved; every claim has."""
+    return_decision_seconds: Seconds = 3 * 86_400
+    """How long a return waits for that; then a return is approved, and a claim rejected."""
+    return_remind_seconds: Seconds = 7 * 86_400
+    """How long after the approval of a return its customer is reminded that nothing has come."""
+    return_arrival_seconds: Seconds = 21 * 86_400
+    """How long after the approval of a return its goods may take to come."""
+    return_restocking_percent: Percent = 0
+    """What is kept of the price of goods that were returned for no fault of the shop's."""
+    return_damaged_percent: Percent = 100
+    """What of their price goes back for goods that came back damaged for no fault of the shop's."""
+    return_label_cost: Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=3)] = Decimal(0)
+    """In USD: kept for a label, unless all of the return is the shop's fault."""
     place_wait_seconds: Annotated[float, Field(ge=0, le=25)] = PLACE_WAIT_S
     """How long a client waits for the outcome of its order, or of its cancellation; after that the answer is 202."""
+
+    def return_rules(self) -> ReturnRules:
+        """For how long goods may come back, and on what terms."""
+        return ReturnRules(
+            return_days=self.return_days,
+            claim_days=self.claim_days,
+            approval_from=Money(amount=self.return_approval_from),
+            decision_seconds=self.return_decision_seconds,
+            remind_seconds=self.return_remind_seconds,
+            arrival_seconds=self.return_arrival_seconds,
+            restocking_percent=self.return_restocking_percent,
+            damaged_percent=self.return_damaged_percent,
+            label_cost=Money(amount=self.return_label_cost) if self.return_label_cost else None,
+        )
 
 
 def build(settings: OrderSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     routers = [api.public, api.discounts, api.customers, api.internal, api.internal_keys]
+    routers += [returns_api.of_orders, returns_api.public, returns_api.internal]
     app = new_app("Orders", "Place, follow and cancel orders.", routers, {"database": database.ping}, ACCESS)
     stored, master = StoredKeys(database), settings.master_keys()
     keys = OwnDataKeys(stored, master) if master else None
-    sagas = OrderSagas(settings, HistoryCodec(keys, writes_in_clear=settings.histories_in_clear) if keys else None)
+    codec = HistoryCodec(keys, writes_in_clear=settings.histories_in_clear) if keys else None
+    sagas, sagas_of_returns = OrderSagas(settings, codec), ReturnSagas(settings, codec)
     http = HttpSession()
     tokens = ServiceTokens(http, settings.identity_url, "order", settings.service_client_secret)
     orders = OrderService(
@@ -109,7 +146,9 @@ def build(settings: OrderSettings) -> Service:
         wait=timedelta(seconds=settings.place_wait_seconds),
         keys=None if settings.histories_in_clear else keys,
     )
+    returns = ReturnService(database, orders, sagas_of_returns, settings.return_rules())
     provide(app, OrderService, orders)
+    provide(app, ReturnService, returns)
     provide(app, KeySource, keys or stored)
     taken = _figures(database, sagas, orders.terms)
     return Service(
@@ -119,14 +158,19 @@ def build(settings: OrderSettings) -> Service:
         api=app,
         database=database,
         inbox=inbox,
-        subscription=consumers.subscription(sagas),
+        subscription=consumers.subscription(sagas, sagas_of_returns),
         jobs=[
             Job("hand over to sagas", orders.hand_over, every_s=HAND_OVER_SECONDS, longest_pause_s=LONGEST_PAUSE_SECONDS),
-            Job("forget customers", partial(commands.forget_customers, database, sagas), every_s=FORGET_SECONDS),
+            Job("start sagas of returns", returns.hand_over, every_s=HAND_OVER_SECONDS, longest_pause_s=LONGEST_PAUSE_SECONDS),
+            Job(
+                "forget customers",
+                partial(commands.forget_customers, database, sagas, sagas_of_returns),
+                every_s=FORGET_SECONDS,
+            ),
             Job("purge quotes", partial(commands.purge_quotes, database), every_s=PURGE_SECONDS),
             taken.job(),
         ],
-        resources=[http, sagas, taken],
+        resources=[http, sagas, sagas_of_returns, taken],
     )
 
 

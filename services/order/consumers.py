@@ -21,6 +21,7 @@ from contracts.events import (
     CloudEvent,
     CustomerForgotten,
     Event,
+    ReturnLabelUpdated,
     ShipmentDelivered,
     ShipmentDispatched,
     ShipmentLost,
@@ -28,6 +29,7 @@ from contracts.events import (
     TrackingUpdated,
 )
 from contracts.inventory import ReservationStatus, StockUpdate
+from contracts.returns import ReturnLabelUpdate
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from services.order import commands
 
@@ -54,12 +56,20 @@ class ParcelSignals(Protocol):
         ...
 
 
+class LabelSignals(Protocol):
+    """What of `temporal.returns.ReturnSagas` is needed here."""
+
+    async def label_updated(self, order_id: UUID, number: int, update: ReturnLabelUpdate) -> bool:
+        """Tell a return's saga; False if none runs. Raises Unavailable."""
+        ...
+
+
 async def on_customer_forgotten(work: UnitOfWork, event: CustomerForgotten, _: CloudEvent) -> None:
     await commands.wish_to_forget(work, event)
 
 
-def subscription(sagas: ParcelSignals) -> Subscription:
-    """What a saga waits for of shipping and inventory, and who is to be forgotten."""
+def subscription(sagas: ParcelSignals, returns: LabelSignals) -> Subscription:
+    """What the sagas of orders and returns wait for of shipping and inventory, and who is to be forgotten."""
 
     async def signal(order_id: UUID, update: ShipmentUpdate) -> None:
         is_told = await sagas.shipment_updated(order_id, update)
@@ -86,6 +96,14 @@ def subscription(sagas: ParcelSignals) -> Subscription:
         update = StockUpdate(parcel=event.parcel, status=ReservationStatus.AWAITED, expected_on=event.expected_on)
         await on_stock(event.order_id, update)
 
+    async def on_label(event: ReturnLabelUpdated, _: CloudEvent) -> None:
+        if event.status == ShipmentStatus.CANCELLED:  # that is the saga's own doing
+            return
+        update = ReturnLabelUpdate(status=event.status, occurred_at=event.occurred_at)
+        is_told = await returns.label_updated(event.order_id, event.number, update)
+        action = "saga_told" if is_told else "label_update_without_saga"
+        log.info(action, order_id=event.order_id, status=update.status, number=event.number)
+
     return Subscription(
         topics=(IDENTITY, SHIPPING, BACKORDER),
         handlers={CustomerForgotten: on_customer_forgotten},
@@ -94,6 +112,7 @@ def subscription(sagas: ParcelSignals) -> Subscription:
             TrackingUpdated: on_tracking,
             BackorderFilled: on_filled,
             BackorderDelayed: on_delayed,
+            ReturnLabelUpdated: on_label,
         },
     )
 

@@ -70,7 +70,7 @@ async def get_order(database: Database, sagas: OrderSagas, order_id: UUID, calle
     """The order as the caller may see it. Refusal: not_found."""
     order = await _order(database, order_id, caller)
     asks_saga = _is_staff_of(order, caller) and not order.is_over
-    return as_seen_by(caller, order, await _in_time(sagas.state(order_id)) if asks_saga else None)
+    return as_seen_by(caller, order, await in_time(sagas.state(order_id)) if asks_saga else None)
 
 
 def as_seen_by(caller: Grant, order: Order, state: OrderState | None = None) -> StaffOrderView | CurrentOrderView:
@@ -142,7 +142,7 @@ async def get_timeline(
 ) -> OrderTimeline | StaffOrderTimeline:
     """What happened to an order, as the caller may know it. Refusal: not_found."""
     order = await _order(database, order_id, caller)
-    of_saga = await _in_time(sagas.timeline(order_id))
+    of_saga = await in_time(sagas.timeline(order_id))
     source: Literal["workflow", "history"] = "history" if of_saga is None else "workflow"
     entries = order.timeline() if of_saga is None else of_saga
     if _is_staff_of(order, caller):
@@ -246,7 +246,7 @@ def _is_staff_of(order: Order, caller: Grant) -> bool:
     return caller.is_staff and caller.subject != order.customer_id
 
 
-async def _in_time(answer: Awaitable[Answer | None]) -> Answer | None:
+async def in_time(answer: Awaitable[Answer | None]) -> Answer | None:
     """What a saga answers, or None if it cannot be asked now."""
     try:
         async with asyncio.timeout(ASK_SECONDS):

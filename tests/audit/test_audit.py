@@ -27,6 +27,7 @@ from services.payment import consumers as payment_consumers
 from services.shipping import consumers as shipping_consumers
 from temporal.client import TemporalSettings
 from temporal.orders import OrderSagas
+from temporal.returns import ReturnSagas
 from tests.audit.conftest import PATIENCE, Shop, place_order
 from tests.audit.tampering import long_ago, tamperings, tamperings_of_codes, tamperings_of_the_forgotten
 from tests.conftest import eventually
@@ -36,7 +37,7 @@ RUN = "import sys, typer; from audit import audit_command; app = typer.Typer(); 
 
 def test_the_auditor_expects_an_effect_of_just_those_events_that_the_services_listen_to() -> None:
     subscriptions = {
-        Source.ORDER: order_consumers.subscription(OrderSagas(TemporalSettings())),
+        Source.ORDER: order_consumers.subscription(OrderSagas(TemporalSettings()), ReturnSagas(TemporalSettings())),
         Source.NOTIFICATION: notification_consumers.subscription,
         Source.PAYMENT: payment_consumers.subscription,
         Source.SHIPPING: shipping_consumers.subscription,

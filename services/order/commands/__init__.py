@@ -13,18 +13,22 @@ from services.order.commands.records import (
     take_to_hand_over,
     wish_to_cancel,
 )
+from services.order.commands.returns import ReturnService, advance_return, find_return, take_returns_to_hand_over
 
 __all__ = [
     "OrderService",
     "Placed",
+    "ReturnService",
     "StoredKeys",
     "accept_order",
     "add_key",
     "advance_order",
+    "advance_return",
     "canceller",
     "disable_discount",
     "find_order",
     "find_quote",
+    "find_return",
     "forget_customers",
     "forget_keys",
     "forget_orders",
@@ -33,6 +37,7 @@ __all__ = [
     "purge_quotes",
     "put_discount",
     "standings_of",
+    "take_returns_to_hand_over",
     "take_to_hand_over",
     "wish_to_cancel",
     "wish_to_forget",

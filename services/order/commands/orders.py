@@ -117,7 +117,7 @@ class OrderService:
         is_new = await take_payment_key(self.database, order_id, caller, key, seen)
         log.info("card_offered", order_id=order_id, by=str(caller.subject), repeated=not is_new)
         try:
-            outcome = await self.sagas.pay(order_id, request, _id_of("pay", key), self.wait)
+            outcome = await self.sagas.pay(order_id, request, update_id("pay", key), self.wait)
         except Refusal as refusal:
             if is_new:
                 await note_payment_not_due(self.database, key)
@@ -156,7 +156,7 @@ class OrderService:
         quote_id, priced_by = quote_id_for(caller.subject, key.key), request.priced_by
         quote = await find_quote(self.database, quote_id)
         if quote is None:
-            priced = await self._priced(request, caller.subject)
+            priced = await self.priced(request, caller.subject)
             valid = timedelta(seconds=self.terms.quote_seconds)
             quote = await keep_quote(self.database, quote_id, caller.subject, priced_by, priced, valid)
         quote.require_asked_by(priced_by)
@@ -175,7 +175,7 @@ class OrderService:
         request = CancelRequest(reason=reason, requested_by=canceller(order.customer_id, caller))
         log.info("cancel_asked", order_id=order_id, status=order.status, by=request.requested_by)
         try:
-            await self._start(order)
+            await self.start(order)
             reply = await self.sagas.cancel(order_id, request, _cancel_id(request), self.wait)
         except Unavailable as error:
             log.warning("cancel_waits_for_saga", order_id=order_id, error=str(error))
@@ -240,7 +240,7 @@ class OrderService:
             raise Refusal(ErrorCode.NOT_FOUND, "There is no such parcel.")
         order.require_version(seen)
         split = ParcelSplit(by=str(caller.subject), reason=reason, parcel=parcel, lines=tuple(lines))
-        state = await self.sagas.split_parcel(order_id, split, _id_of("split", key))
+        state = await self.sagas.split_parcel(order_id, split, update_id("split", key))
         if state is None:
             raise Refusal(ErrorCode.CONFLICT, "Only a parcel that has not left can be split.")
         log.info("parcel_split", order_id=order_id, parcel=parcel, by=str(caller.subject))
@@ -257,13 +257,13 @@ class OrderService:
             raise failure
         return len(orders) == HAND_OVER_BATCH
 
-    async def _start(self, order: Order) -> None:
+    async def start(self, order: Order) -> None:
         """Start its saga, unless it is known to run; one that runs already is not started again."""
         if placement := order.to_start:
             await self.sagas.start(placement, _place_id(order))
 
     async def _hand_over(self, order: Order) -> None:
-        await self._start(order)
+        await self.start(order)
         wish = order.wish_to_cancel
         if wish:
             try:
@@ -292,7 +292,7 @@ class OrderService:
             if request.quote_id:
                 priced = orderable(await find_quote(self.database, request.quote_id), caller.subject, request)
             else:
-                priced = await self._priced(request, caller.subject)
+                priced = await self.priced(request, caller.subject)
         except (Refusal, Unavailable):
             order = await find_order(self.database, order_id)
             if order is None:
@@ -308,7 +308,7 @@ class OrderService:
         )
         return await accept_order(self.database, placed, request.discount_codes)
 
-    async def _priced(self, request: QuoteRequest, customer_id: UUID) -> Priced:
+    async def priced(self, request: QuoteRequest, customer_id: UUID) -> Priced:
         """What it costs this customer now. Refusals: validation_failed, product_unknown, discount_refused, address_undeliverable.
         Raises Unavailable."""
         destination = self.places.get(request.ship_to)
@@ -378,7 +378,7 @@ def _place_id(order: Order) -> str:
     return f"place-{order.fingerprint}"
 
 
-def _id_of(what: str, key: IdempotencyKey) -> str:
+def update_id(what: str, key: IdempotencyKey) -> str:
     """Of the update that a request asks for: a repeated request joins it."""
     return f"{what}-{hashlib.sha256(f'{key.scope} {key.key}'.encode()).hexdigest()}"
 

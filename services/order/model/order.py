@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
@@ -43,6 +44,7 @@ from contracts.orders import (
     OrderStatus,
     Outcome,
     PlaceOrder,
+    Replaces,
     TimelineEntry,
 )
 from contracts.parcels import OrderParcel, ParcelLine, ParcelStatus, Trouble
@@ -136,6 +138,11 @@ class Order(Table, Aggregate, table=True):
     """OrderCharges; null only of orders that cost the sum of their lines."""
     total_minor: int = Field(sa_column=Column(BigInteger, nullable=False))
     refunded_minor: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    """All that went back to the customer from its payment."""
+    returned_minor: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
+    """What of that went back for returns."""
+    replaces: dict[str, Any] | None = Field(default=None, sa_column=json_column())
+    """Replaces: the return that brings it, if one does."""
     ship_to: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     """Address."""
     warehouse_id: str | None = Field(default=None, max_length=40)
@@ -176,10 +183,11 @@ class Order(Table, Aggregate, table=True):
             charges=placement["charges"],
             total_minor=order.total.minor,
             refunded_minor=0,
+            replaces=placement["replaces"],
             ship_to=placement["ship_to"],
             warehouse_id=order.warehouse_id,
             needs_review=order.needs_review,
-            history=[_entry(OrderStatus.PENDING, now, None, None)],
+            history=[history_entry(OrderStatus.PENDING, now, None, None)],
             placed_at=order.placed_at,
             updated_at=now,
         )
@@ -191,6 +199,16 @@ class Order(Table, Aggregate, table=True):
     @property
     def refunded(self) -> Money:
         return Money.from_minor(self.refunded_minor, self.currency)
+
+    @property
+    def refunded_without_returns(self) -> Money:
+        """What its own saga gave back."""
+        return Money.from_minor(self.refunded_minor - self.returned_minor, self.currency)
+
+    @property
+    def replaced(self) -> Replaces | None:
+        """The return that brought it, if one did."""
+        return Replaces.model_validate(self.replaces) if self.replaces else None
 
     @property
     def order_lines(self) -> tuple[OrderLine, ...]:
@@ -264,6 +282,17 @@ class Order(Table, Aggregate, table=True):
             trouble=Trouble(self.trouble) if self.trouble else None,
         )
         return (only,)
+
+    def delivery_of(self, parcel: OrderParcel) -> datetime:
+        """When a parcel that was delivered was. Of what was told without a time, when the order was delivered, or the last was
+        heard of it."""
+        delivered = [entry["at"] for entry in self.history if entry["status"] == OrderStatus.DELIVERED]
+        return parcel.delivered_at or (datetime.fromisoformat(delivered[0]) if delivered else self.updated_at)
+
+    def give_back_for_return(self, minor: int) -> None:
+        """So much more went back from its payment for a return."""
+        self.returned_minor += minor
+        self.refunded_minor += minor
 
     @property
     def is_over(self) -> bool:
@@ -373,7 +402,7 @@ class Order(Table, Aggregate, table=True):
         if status not in NEXT_STATUS[self.status]:
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"An order that is {self.status} cannot become {status}.")
         self.status = status
-        self.history = [*self.history, _entry(status, now, detail, for_staff)]
+        self.history = [*self.history, history_entry(status, now, detail, for_staff)]
 
     def _note(self, command: AdvanceOrder, *, moved: bool) -> bool:
         """Keep what came with a word; whether any of it is new."""
@@ -389,7 +418,7 @@ class Order(Table, Aggregate, table=True):
             "as_of": command.as_of or self.as_of,
         }
         if command.refunded is not None:
-            told["refunded_minor"] = (Money.zero(self.currency) + command.refunded).minor
+            told["refunded_minor"] = (Money.zero(self.currency) + command.refunded).minor + self.returned_minor
         if command.parcels:
             told["parcels"] = [parcel.model_dump(mode="json") for parcel in command.parcels]
         news = {name: value for name, value in told.items() if getattr(self, name) != value}
@@ -416,7 +445,7 @@ class Order(Table, Aggregate, table=True):
         if status == OrderStatus.CANCELLED:
             return OrderCancelled(
                 **who,
-                refunded=self.refunded,
+                refunded=self.refunded_without_returns,
                 was_confirmed=self.confirmed_at is not None,
                 code=ErrorCode(self.code) if self.code else None,
                 reason=self.code.replace("_", " ").capitalize() if self.code else None,
@@ -424,9 +453,10 @@ class Order(Table, Aggregate, table=True):
         if status == OrderStatus.UNDELIVERED and command.trouble and not command.parcels:  # one that is over needs no telling
             return OrderUndelivered(**who, trouble=command.trouble)
         if status == OrderStatus.REFUNDED and self.trouble:
-            return OrderRefunded(**who, refunded=self.refunded, trouble=Trouble(self.trouble))
+            return OrderRefunded(**who, refunded=self.refunded_without_returns, trouble=Trouble(self.trouble))
         if status == OrderStatus.COMPLETED:
-            return OrderCompleted(**who, refunded=self.refunded if self.refunded_minor else None)
+            refunded = self.refunded_without_returns
+            return OrderCompleted(**who, refunded=refunded if refunded.minor else None)
         return None
 
     def _events_of_parcels(self, told_before: Sequence[OrderParcel]) -> list[Event]:
@@ -471,5 +501,6 @@ def _unknown() -> Refusal:
     return Refusal(ErrorCode.NOT_FOUND, "There is no such order.")
 
 
-def _entry(status: OrderStatus, at: datetime, detail: str | None, for_staff: str | None) -> dict[str, Any]:
+def history_entry(status: StrEnum, at: datetime, detail: str | None, for_staff: str | None) -> dict[str, Any]:
+    """What is kept of a status that was reached."""
     return {"status": status.value, "at": at.isoformat(), "detail": detail, "for_staff": for_staff}

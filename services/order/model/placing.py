@@ -11,13 +11,19 @@ from chassis.clock import utc_now
 from contracts.address import Address
 from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, FieldError, Refusal
+from contracts.inventory import WhenShort
 from contracts.money import Money
-from contracts.orders import LineRequest, OrderLine, PlaceOrder, PlaceOrderRequest, QuoteRequest, Speed
+from contracts.orders import LineRequest, OrderLine, PlaceOrder, PlaceOrderRequest, QuoteRequest, Replaces, Speed
+from contracts.returns import PlaceReplacement
 from contracts.shipments import LookUpTariff, Tariff
 from services.order.model import pricing
 from services.order.model.discounts import NO_CODES, Standing, reductions
+from services.order.model.order import Order
 from services.order.model.pricing import PlannedParcel, Priced, Reduction
 from services.order.ports import TaxRate
+
+NO_CARD = "paid_with_credit"
+"""In place of the payment token of an order that costs its customer nothing."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,38 @@ def placement(
         pay_again_seconds=terms.pay_again_seconds,
         answer_seconds=terms.answer_seconds,
         needs_review=terms.needs_review(total),
+        review_seconds=terms.review_seconds,
+        decision_seconds=terms.decision_seconds,
+        dispatch_seconds=terms.dispatch_seconds,
+        silence_seconds=terms.silence_seconds,
+        placed_at=utc_now(),
+        fingerprint=fingerprint,
+    )
+
+
+def replacement(
+    order: Order, command: PlaceReplacement, priced: Priced, shipping: Speed, terms: Terms, fingerprint: str
+) -> PlaceOrder:
+    """The order that a return of `order` brings, as its saga gets it: to the same address, and refused if anything is out of
+    stock. `priced`: with the credit. Refusal: conflict, if it costs more than that, and there is no card for the rest."""
+    total = priced.charges.total
+    if total.minor and command.payment_token is None:
+        raise Refusal(ErrorCode.CONFLICT, f"It costs {total} more than the return is worth, and there is no card for that.")
+    return PlaceOrder(
+        order_id=command.replacement_id,
+        customer_id=order.customer_id,
+        lines=priced.lines,
+        total=total,
+        charges=priced.charges,
+        ship_to=Address.model_validate(order.ship_to),
+        payment_token=command.payment_token or NO_CARD,
+        when_short=WhenShort.REFUSE,
+        shipping=shipping,
+        replaces=Replaces(order_id=order.order_id, number=command.number),
+        may_split=terms.splits,
+        pay_again_seconds=terms.pay_again_seconds,
+        answer_seconds=terms.answer_seconds,
+        needs_review=total.minor > 0 and terms.needs_review(total),
         review_seconds=terms.review_seconds,
         decision_seconds=terms.decision_seconds,
         dispatch_seconds=terms.dispatch_seconds,

@@ -20,6 +20,7 @@ from decimal import Decimal
 from contracts.money import Money
 from contracts.orders import OrderLine
 from contracts.pricing import AppliedDiscount, AppliedTax, DiscountKind, LineAmounts, OrderCharges, ShippingCharge
+from contracts.returns import ReturnLine
 from services.order.ports import TaxRate
 
 
@@ -128,6 +129,69 @@ def price(
             for n, line in enumerate(lines)
         ),
         charges,
+    )
+
+
+def with_credit(priced: Priced, credit: int) -> Priced:
+    """The same, of which so many minor units are paid with the credit of a return: at most all of it. It is spread over the lines
+    by what they cost."""
+    costs = [line.amounts.price if line.amounts else line.total.minor for line in priced.lines]
+    used = min(credit, sum(costs))
+    if used == 0:
+        return priced
+    currency = priced.charges.total.currency
+    lines = [
+        line.model_copy(
+            update={"amounts": (line.amounts or LineAmounts(items=line.total.minor)).model_copy(update={"credit": part})}
+        )
+        for line, part in zip(priced.lines, spread(used, costs), strict=True)
+    ]
+    paid = {"credit": Money.from_minor(used, currency), "total": Money.from_minor(sum(costs) - used, currency)}
+    return Priced(tuple(lines), priced.charges.model_copy(update=paid))
+
+
+def as_it_was(lines: Sequence[OrderLine], units: Sequence[ReturnLine], charges: OrderCharges | None) -> Priced:
+    """What some units of an order cost then, as an order of their own. `lines` and `charges`: of the order, the lines with their
+    ids. LookupError: units of another order."""
+    by_id = {line.line_id: line for line in lines}
+    shares: dict[int, list[LineAmounts]] = {}
+    quantities: dict[int, int] = {}
+    for part in units:
+        shares.setdefault(part.line_id, []).append(by_id[part.line_id].share_of(part.first, part.quantity))
+        quantities[part.line_id] = quantities.get(part.line_id, 0) + part.quantity
+    currency = lines[0].unit_price.currency
+    includes_tax = bool(charges and charges.prices_include_tax)
+    again = [
+        by_id[line_id].model_copy(
+            update={
+                "line_id": n,
+                "quantity": quantities[line_id],
+                "amounts": LineAmounts(
+                    items=sum(share.items for share in of_line),
+                    discount=sum(share.discount for share in of_line),
+                    shipping=sum(share.shipping for share in of_line),
+                    tax=sum(share.tax for share in of_line),
+                    tax_included=of_line[0].tax_included,
+                ),
+            }
+        )
+        for n, (line_id, of_line) in enumerate(shares.items(), start=1)
+    ]
+    amounts = [line.amounts for line in again if line.amounts]
+
+    def money(minor: int) -> Money:
+        return Money.from_minor(minor, currency)
+
+    return Priced(
+        tuple(again),
+        OrderCharges(
+            items=money(sum(each.items for each in amounts)),
+            discount=money(sum(each.discount for each in amounts)),
+            shipping=money(sum(each.shipping for each in amounts)),
+            tax=money(sum(each.tax for each in amounts)),
+            total=money(sum(each.price for each in amounts)),
+            prices_include_tax=includes_tax,
+        ),
     )
 
 

@@ -28,13 +28,14 @@ from embedded import temporal
 from embedded.ports import free_port
 from services.order import commands
 from services.order.app import OrderSettings, build
-from services.order.commands import OrderService, StoredKeys
+from services.order.commands import OrderService, ReturnService, StoredKeys
 from temporal.client import TemporalSettings, connect
 from temporal.codec import HistoryCodec
 from temporal.keys import EnvironmentMasterKeys, OwnDataKeys
 from temporal.names import ORDER_QUEUE
+from temporal.returns import ReturnSagas
 from tests.conftest import Databases, TokenMint, running_api
-from tests.services.order.scripted import ScriptedOrder
+from tests.services.order.scripted import ScriptedOrder, ScriptedReturn
 
 SHIP_TO = Address(
     name="Ada Lovelace", line1="1 Market Street", city="San Francisco", region="CA", postal_code="94105", country="US"
@@ -79,7 +80,7 @@ async def temporal_client(temporal_server: temporal.TemporalServer, database: Da
 async def worker(temporal_client: Client) -> AsyncIterator[None]:
     """Somebody works on orders' sagas: they answer what their test says."""
     runner = UnsandboxedWorkflowRunner()
-    async with Worker(temporal_client, task_queue=ORDER_QUEUE, workflows=[ScriptedOrder], workflow_runner=runner):
+    async with Worker(temporal_client, task_queue=ORDER_QUEUE, workflows=[ScriptedOrder, ScriptedReturn], workflow_runner=runner):
         yield
 
 
@@ -189,6 +190,21 @@ async def orders(
     service = build(settings_for(database, catalogue, temporal_server.address, wait_s=25))
     async with service.opened(frozenset()):
         yield provided(service.api, OrderService)
+
+
+@pytest_asyncio.fixture
+async def returns(
+    database: Database, catalogue: Catalogue, temporal_server: temporal.TemporalServer, worker: None
+) -> AsyncIterator[ReturnService]:
+    """What the API and the jobs of such a process work with, for returns."""
+    service = build(settings_for(database, catalogue, temporal_server.address, wait_s=25))
+    async with service.opened(frozenset()):
+        yield provided(service.api, ReturnService)
+
+
+@pytest_asyncio.fixture
+async def sagas_of_returns(returns: ReturnService) -> ReturnSagas:
+    return returns.sagas
 
 
 @pytest_asyncio.fixture

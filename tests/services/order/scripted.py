@@ -1,5 +1,5 @@
-"""An order's saga that answers what a test says, on a real Temporal server: what the order service makes of the answers is tested
-with it, and what Temporal makes of the messages is real."""
+"""The sagas of orders and returns that answer what a test says, on a real Temporal server: what the order service makes of the
+answers is tested with them, and what Temporal makes of the messages is real."""
 
 from temporalio import workflow
 
@@ -19,7 +19,8 @@ from contracts.orders import (
     ShortageAnswer,
     TimelineEntry,
 )
-from temporal.names import ORDER_WORKFLOW
+from contracts.returns import ReturnLabelUpdate, ReturnReceipt, ReturnRun, ReturnState, ReturnStatus, ReturnTimelineEntry
+from temporal.names import ORDER_WORKFLOW, RETURN_WORKFLOW
 from temporal.refusals import as_failure
 
 
@@ -126,3 +127,74 @@ class ScriptedOrder:
     def _refuse(self) -> None:
         if self._script.refusal:
             raise as_failure(Refusal(self._script.refusal, "No."))
+
+
+class ReturnScript(Contract):
+    """What the saga of a return answers from now on."""
+
+    refusal: ErrorCode | None = None
+    over: bool = False
+
+
+@workflow.defn(name=RETURN_WORKFLOW)
+class ScriptedReturn:
+    @workflow.init
+    def __init__(self, run: ReturnRun) -> None:
+        self._run, self._script, self._status = run, ReturnScript(), ReturnStatus.REQUESTED
+        self._asked: list[str] = []
+
+    @workflow.run
+    async def run(self, run: ReturnRun) -> None:
+        await workflow.wait_condition(lambda: self._script.over)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    @workflow.signal
+    def script(self, script: ReturnScript) -> None:
+        self._script = script
+
+    @workflow.signal
+    def label_updated(self, update: ReturnLabelUpdate) -> None:
+        self._asked.append(f"label {update.status}")
+
+    @workflow.update
+    async def approve(self, decision: Decision) -> ReturnState:
+        return self._become(ReturnStatus.APPROVED, f"approve {decision.by}: {decision.reason}")
+
+    @workflow.update
+    async def reject(self, decision: Decision) -> ReturnState:
+        return self._become(ReturnStatus.REJECTED, f"reject {decision.by}: {decision.reason}")
+
+    @workflow.update
+    async def cancel(self, request: CancelRequest) -> ReturnState:
+        return self._become(ReturnStatus.CANCELLED, f"cancel {request.requested_by}: {request.reason}")
+
+    @workflow.update
+    async def receive(self, receipt: ReturnReceipt) -> ReturnState:
+        came = ", ".join(f"{line.quantity} {line.condition} of line {line.line_id}" for line in receipt.lines)
+        return self._become(ReturnStatus.RECEIVED, f"receive at {receipt.warehouse_id}: {came}")
+
+    @workflow.query
+    def status(self) -> ReturnState:
+        return self._state()
+
+    @workflow.query
+    def timeline(self) -> list[ReturnTimelineEntry]:
+        return [
+            ReturnTimelineEntry(at=self._run.requested_at, what="Return asked for", status=self._status, for_staff="by its saga")
+        ]
+
+    @workflow.query
+    def asked(self) -> list[str]:
+        """What it was told."""
+        return self._asked
+
+    def _become(self, status: ReturnStatus, what: str) -> ReturnState:
+        if self._script.refusal:
+            raise as_failure(Refusal(self._script.refusal, "No."))
+        self._asked.append(what)
+        self._status = status
+        return self._state()
+
+    def _state(self) -> ReturnState:
+        run = self._run
+        return ReturnState(order_id=run.order_id, number=run.number, status=self._status, waiting_for="the goods to come")

@@ -33,6 +33,7 @@ from services.order.model import inbox
 from temporal.client import TemporalSettings
 from temporal.names import ORDER_WORKFLOW
 from temporal.orders import OrderSagas
+from temporal.returns import ReturnSagas
 from tests.services.order.conftest import Catalogue, new_order, settings_for
 
 WHEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
@@ -79,9 +80,10 @@ async def test_each_report_is_signalled_once_and_in_order(
             BackorderFilled(order_id=order.order_id, parcel=4, warehouse_id="w2", lines=()),
         )
     ]
-    async with OrderSagas(TemporalSettings(temporal_address=temporal_server.address)) as sagas:
+    reached = TemporalSettings(temporal_address=temporal_server.address)
+    async with OrderSagas(reached) as sagas, ReturnSagas(reached) as returns:
         settings = settings_for(database, catalogue, temporal_server.address)
-        consumer = Consumer("order", consumers.subscription(sagas), database, inbox, settings)
+        consumer = Consumer("order", consumers.subscription(sagas, returns), database, inbox, settings)
         await consumer.apply(events)
         await consumer.apply(events)  # delivered again after a rebalance
     history = await temporal_client.get_workflow_handle(workflow_id).fetch_history()
@@ -109,8 +111,9 @@ async def test_a_report_waits_for_temporal_to_come_back(database: Database, cata
     """It is not the event's fault: it must not become a dead letter."""
     nowhere = f"127.0.0.1:{free_port()}"
     settings = settings_for(database, catalogue, nowhere).model_copy(update={"consumer_attempts": 1})
-    async with OrderSagas(TemporalSettings(temporal_address=nowhere)) as sagas:
-        consumer = Consumer("order", consumers.subscription(sagas), database, inbox, settings)
+    unreachable = TemporalSettings(temporal_address=nowhere)
+    async with OrderSagas(unreachable) as sagas, ReturnSagas(unreachable) as returns:
+        consumer = Consumer("order", consumers.subscription(sagas, returns), database, inbox, settings)
         applying = asyncio.create_task(consumer.apply([received(ShipmentDelivered(**parcel(uuid4()), occurred_at=WHEN))]))
         done, _ = await asyncio.wait([applying], timeout=0.5)
         applying.cancel()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from contracts.money import Money
 from contracts.orders import OrderLine
 from contracts.pricing import DiscountKind, LineAmounts
-from services.order.model.pricing import PlannedParcel, Priced, Reduction, price, spread
+from contracts.returns import ReturnLine, ReturnReason
+from services.order.model.pricing import PlannedParcel, Priced, Reduction, as_it_was, price, spread, with_credit
 from services.order.ports import TaxRate
 
 VAT = TaxRate("VAT 19 %", Decimal("0.19"))
@@ -174,3 +175,53 @@ def test_the_units_of_a_line_add_up_to_it_however_they_are_parted(priced: Priced
         parts = [fields(line.amounts.of(line.quantity, first, after - first)) for first, after in pairwise(cuts)]
         assert {name: sum(part[name] for part in parts) for name in parts[0]} == fields(line.amounts)
         assert all(value >= 0 for part in parts for value in part.values())
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 9)), min_size=1, max_size=5),
+    st.integers(0, 2000),
+    st.integers(0, 100),
+    st.booleans(),
+    st.integers(0, 60_000),
+)
+def test_credit_adds_up_and_no_unit_has_more_of_it_than_it_costs(
+    goods: list[tuple[int, int]], shipping: int, off: int, included: bool, credit: int
+) -> None:
+    lines = [line(cents, quantity) for cents, quantity in goods]
+    priced = price(
+        lines,
+        parcels=[parcel(shipping, *[quantity for _, quantity in goods])],
+        reductions=[percent(str(off))],
+        taxes=[VAT],
+        prices_include_tax=included,
+    )
+    paid = with_credit(priced, credit)
+    used = min(credit, priced.charges.total.minor)
+    assert (paid.charges.credit.minor if paid.charges.credit else 0) == used
+    assert paid.charges.total.minor == priced.charges.total.minor - used >= 0
+    assert sum(shares(paid, "credit")) == used
+    assert sum(shares(paid, "total")) == paid.charges.total.minor
+    for each in paid.lines:
+        assert each.amounts
+        units = [each.share_of(n, 1) for n in range(each.quantity)]
+        assert all(0 <= unit.credit <= unit.price for unit in units)
+        assert sum(unit.credit for unit in units) == each.amounts.credit
+        assert sum(unit.total for unit in units) == each.amounts.total
+
+
+@given(st.integers(1, 5000), st.integers(2, 9), st.data())
+def test_what_is_sent_once_more_costs_what_it_cost(cents: int, quantity: int, data: st.DataObject) -> None:
+    sold = price([line(cents, quantity), line(700, 3)], parcels=[parcel(590, quantity, 3)], reductions=[amount(99)], taxes=[VAT])
+    first = data.draw(st.integers(0, quantity - 1))
+    units = data.draw(st.integers(1, quantity - first))
+    parts = [
+        ReturnLine(line_id=n, product_id="p", quantity=many, first=start, parcel=1, reason=ReturnReason.DAMAGED)
+        for n, start, many in ((1, first, units), (2, 0, 1), (2, 2, 1))
+    ]
+    again = as_it_was(sold.lines, parts, sold.charges)
+    worth = sum(sold.lines[part.line_id - 1].share_of(part.first, part.quantity).price for part in parts)
+    assert again.charges.total.minor == worth == sum(shares(again, "total"))
+    assert [line.quantity for line in again.lines] == [units, 2]
+    free = with_credit(again, worth)
+    assert free.charges.total == Money.zero()
+    assert set(shares(free, "total")) == {0}
