@@ -25,7 +25,8 @@ from services.payment.model import Payment
 from services.shipping.model import Shipment
 
 NO_CARD = "repaired_order_has_no_card"
-"""In place of the payment token, which the shop does not keep. It could not be charged; a repaired saga never charges."""
+"""In place of the payment token, which the shop does not keep. It could not be charged: where a repaired saga has to, because
+what was held is gone, its customer is asked for another card."""
 _S, _D = OrderStatus, ShipmentStatus
 BEFORE_CONFIRMED = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID})
 ON_ITS_WAY = frozenset({_S.SHIPPED, _S.DELIVERED})
@@ -162,7 +163,7 @@ def repair_of(books: OrderBooks, *, was_started: bool, by: str, reason: str, go_
         trouble=Trouble(order.trouble) if order.trouble else None,
         all_parcels=tuple(ParcelSoFar(**dict(parcel)) for parcel in order.told_parcels),
         attempt=books.attempts,
-        declined=order.outcome_so_far if order.pay_until else None,
+        declined=order.outcome_so_far if order.status == _S.PAYMENT_DUE and order.pay_until else None,
         refunded=order.refunded_without_returns if order.refunded_without_returns.minor else None,
         cancel=None if follows else wish,
     )
@@ -179,6 +180,7 @@ def _placement(order: Order) -> PlaceOrder:
         ship_to=Address.model_validate(order.ship_to),
         payment_token=NO_CARD,
         warehouse_id=order.warehouse_id,
+        capture_at=order.is_paid_at,
         needs_review=order.needs_review,
         replaces=order.replaced,
         placed_at=order.placed_at,

@@ -47,6 +47,7 @@ from contracts.orders import (
     TimelineEntry,
     UndoSettlement,
 )
+from contracts.payments import FailedRefund
 from contracts.shipments import ShipmentUpdate
 from temporal.explaining import SagaSeen, pending_steps, saga_seen
 from temporal.names import (
@@ -310,6 +311,10 @@ class OrderSagas(Sagas):
     async def stock_updated(self, order_id: UUID, update: StockUpdate) -> bool:
         """Tell what became of goods that a parcel waits for; False if no saga runs. Repeating it is harmless."""
         return await self._signal(order_workflow_id(order_id), "stock_updated", update)
+
+    async def refund_failed(self, order_id: UUID, refund: FailedRefund) -> bool:
+        """Tell of money that was given back and has not arrived; False if no saga runs. Repeating it is harmless."""
+        return await self._signal(order_workflow_id(order_id), "refund_failed", refund)
 
     async def state(self, order_id: UUID) -> OrderState | None:
         """Where the saga is; None if there is none. Fault: Unavailable (no worker answers)."""

@@ -580,9 +580,10 @@ def refunded_of(undone: Mapping[str, Any], before: Money) -> Money:
     """What the customer got back in all, by the results of the undos; `before`: before them."""
     refunds = [result for name, result in undone.items() if name.startswith("refund-")]
     by_hand = [result.refunded for result in refunds if isinstance(result, UndoSettlement) and result.refunded]
-    by_provider = [result.refunded for result in refunds if isinstance(result, Payment | GivenBack)]
+    given_back = [result.amount for result in refunds if isinstance(result, GivenBack)]
+    by_provider = [result.refunded for result in refunds if isinstance(result, Payment)]
     told = reduce(add, by_provider) if by_provider else before
-    return reduce(add, by_hand, told if told >= before else before)
+    return reduce(add, [*by_hand, *given_back], told if told >= before else before)
 
 
 def _on(news: StockUpdate) -> str:

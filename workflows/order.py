@@ -79,6 +79,8 @@ class OrderWorkflow(Amending):
 
         if progress.status in (OrderStatus.RESERVED, OrderStatus.PAYMENT_DUE) and self._parcels.owed().minor:
             payment = await self._pay()
+            if self._hold.is_by_parcel:
+                self._hold.begin(self._attempt, self._hold.card, payment.held_until, workflow.now())
             if self._is_to_be_reviewed(payment):
                 await self._hold_for_review(payment)
         if progress.status == OrderStatus.IN_REVIEW:

@@ -198,7 +198,7 @@ def refund_part(order: PlaceOrder, attempt: int, amount: Money, key: str, reason
 def give_back(order: PlaceOrder, amount: Money, key: str, reason: str) -> Step[GiveBack, GivenBack]:
     """Some of what was taken, by whichever attempts. `key`: names it for ever."""
     command = GiveBack(order_id=order.order_id, amount=amount, key=key, reason=reason)
-    return Step(PaymentActivities.give_back, command, f"Refund {key}", HAS_TO_SUCCEED)
+    return Step(PaymentActivities.give_back, command, f"Refund order {key}", HAS_TO_SUCCEED)
 
 
 def create_shipment(

@@ -32,29 +32,21 @@ class Paying(Capturing):
         if progress.status == OrderStatus.RESERVED:
             self._saga.add(Undo(steps.refund_payment(order)))
             try:
-                return self._held(
-                    await progress.do(steps.process_payment(order, amount, order.payment_token)), order.payment_token
-                )
+                return await progress.do(steps.process_payment(order, amount, order.payment_token))
             except FailureError as failure:
                 declined = self._declined(failure)
             await self._ask_for_another_card(declined, workflow.now() + timedelta(seconds=order.pay_again_seconds))
         while True:
-            card = await self._another_card()
+            card = self._hold.card = await self._another_card()
             self._attempt += 1
             self._saga.add(Undo(steps.refund_payment(order, self._attempt)))
             try:
                 # Durably, because it follows from a message: that it was tried is in the history before the card is charged.
-                return self._held(await steps.process_payment(order, amount, card, self._attempt).run_durably(), card)
+                return await steps.process_payment(order, amount, card, self._attempt).run_durably()
             except FailureError as failure:
                 declined = self._declined(failure)
             assert self._pay_until is not None
             await self._ask_for_another_card(declined, self._pay_until)
-
-    def _held(self, payment: Payment, card: str) -> Payment:
-        """Keep what is held of an order whose money is taken as its parcels leave."""
-        if self._hold.is_by_parcel:
-            self._hold.begin(self._attempt, card, payment.held_until, workflow.now())
-        return payment
 
     def _declined(self, failure: FailureError) -> Refusal:
         """Why the card was declined. Raises what failed, if it was anything else, or if no other card can be tried."""

@@ -305,6 +305,10 @@ ACTIVITIES: Mapping[str, _Activity] = {
     "ProcessPayment": _Activity("the payment", "payment", "payment"),
     "CapturePayment": _Activity("the money that is held to be taken", "payment", "payment"),
     "RefundPayment": _Activity("the money to go back", "payment", is_undo=True),
+    "GiveBack": _Activity("the money to go back", "payment", is_undo=True),
+    "ReleaseHold": _Activity(
+        "what is held of the money and not needed to be let go", "payment", is_undo=True, for_customer=False
+    ),
     "CreateShipment": _Activity("the parcel to be booked with the carrier", "shipping", "parcel"),
     "CancelShipment": _Activity("the carrier to call the parcel off", "shipping", is_undo=True),
     "SendNotification": _Activity("the confirmation to be queued for sending", "notification", for_customer=False, blocks=False),
@@ -732,6 +736,16 @@ def _usual_waits(order: Order, state: OrderState | None, status: OrderStatus) ->
             then="it is tried until it succeeds",
             who=(A.PLATFORM, A.SUPPORT),
             updates=("settle_undo",),
+        )
+    if order.pay_until and status != S.PAYMENT_DUE:
+        yield Wait(
+            part="payment",
+            waiting_for="another card, since less could be held or taken than the order needs",
+            since=order.since,
+            until=order.pay_until,
+            then="what has not left is called off, and what has left stays owed",
+            who=(A.CUSTOMER,),
+            updates=("pay",),
         )
     if state is None and status in AFTER_CONFIRMED and order.told_parcels:
         for parcel in order.told_parcels:

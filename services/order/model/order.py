@@ -38,6 +38,7 @@ from contracts.orders import (
     NEXT_STATUS,
     AdvanceOrder,
     CancelRequest,
+    CaptureAt,
     OrderAdvanced,
     OrderLine,
     OrderProgress,
@@ -73,6 +74,8 @@ WHAT_HAPPENED = {
     OrderStatus.CANCELLING: "Cancellation started",
     OrderStatus.CANCELLED: "Order cancelled",
 }
+AUTHORISED = "Payment authorised"
+"""In place of "Payment taken", of an order whose money is taken as its parcels leave."""
 
 ON_ITS_WAY = frozenset(
     {OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_SHIPPED, OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED}
@@ -127,7 +130,7 @@ class Order(Table, Aggregate, table=True):
     outcome: dict[str, Any] | None = Field(default=None, sa_column=json_column())
     """Outcome: the first definite one, which whoever repeats the request is told again."""
     declined: dict[str, Any] | None = Field(default=None, sa_column=json_column())
-    """Outcome that its client is told while another card may be tried."""
+    """Outcome, with until when another card may be tried; while the order is PAYMENT_DUE its client is told it."""
     as_of: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     """When its saga knew what is known here, by the saga's clock; null: it has never said."""
     status: OrderStatus = Field(sa_column=enum_column(OrderStatus))
@@ -143,6 +146,8 @@ class Order(Table, Aggregate, table=True):
     """What of that went back for returns."""
     replaces: dict[str, Any] | None = Field(default=None, sa_column=json_column())
     """Replaces: the return that brings it, if one does."""
+    capture_at: str | None = Field(default=None, max_length=20)
+    """When its money is taken: a CaptureAt; null of orders of before that could be said, which are paid when confirmed."""
     ship_to: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     """Address."""
     warehouse_id: str | None = Field(default=None, max_length=40)
@@ -184,6 +189,7 @@ class Order(Table, Aggregate, table=True):
             total_minor=order.total.minor,
             refunded_minor=0,
             replaces=placement["replaces"],
+            capture_at=order.capture_at,
             ship_to=placement["ship_to"],
             warehouse_id=order.warehouse_id,
             needs_review=order.needs_review,
@@ -199,6 +205,11 @@ class Order(Table, Aggregate, table=True):
     @property
     def refunded(self) -> Money:
         return Money.from_minor(self.refunded_minor, self.currency)
+
+    @property
+    def is_paid_at(self) -> CaptureAt:
+        """When its money is taken."""
+        return CaptureAt(self.capture_at) if self.capture_at else CaptureAt.CONFIRMATION
 
     @property
     def refunded_without_returns(self) -> Money:
@@ -254,9 +265,9 @@ class Order(Table, Aggregate, table=True):
 
     @property
     def pay_until(self) -> datetime | None:
-        """Until when another card may be tried, while its status is PAYMENT_DUE."""
-        outcome = self.outcome_so_far
-        return outcome.pay_until if outcome else None
+        """Until when another card may be tried: while its status is PAYMENT_DUE, or of an order whose money is taken as its
+        parcels leave, and of which less could be held or taken than it needs."""
+        return Outcome.model_validate(self.declined).pay_until if self.declined else None
 
     @property
     def told_parcels(self) -> tuple[OrderParcel, ...]:
@@ -335,7 +346,7 @@ class Order(Table, Aggregate, table=True):
             self.outcome = command.outcome.model_dump(mode="json")
         if not ahead and not self._is_news(command):
             return []
-        now, parcels_before = utc_now(), self.told_parcels
+        now, parcels_before, due_before = utc_now(), self.told_parcels, self.pay_until
         was_confirmed = self.confirmed_at is not None
         for status in ahead[:-1]:
             self._become(status, now)
@@ -346,7 +357,7 @@ class Order(Table, Aggregate, table=True):
         if self._note(command, moved=bool(ahead)):
             self.updated_at = now
         events = [self._event_of(status, command) for status in ahead if status != OrderStatus.CONFIRMED or not was_confirmed]
-        return [*filter(None, events), *self._events_of_parcels(parcels_before)]
+        return [*filter(None, events), *self._events_of_payment(due_before), *self._events_of_parcels(parcels_before)]
 
     def forget_person(self) -> OrderForgotten | None:
         """Blank what names its customer or was written by or about a person, once it has ended; the event, unless that was done
@@ -368,7 +379,9 @@ class Order(Table, Aggregate, table=True):
         return [
             TimelineEntry(
                 at=entry["at"],
-                what=WHAT_HAPPENED[status],
+                what=AUTHORISED
+                if status == OrderStatus.PAID and self.is_paid_at == CaptureAt.DISPATCH
+                else WHAT_HAPPENED[status],
                 status=status,
                 detail=entry["detail"],
                 for_staff=entry.get("for_staff"),
@@ -430,7 +443,12 @@ class Order(Table, Aggregate, table=True):
 
     def _declined_by(self, command: AdvanceOrder) -> dict[str, Any] | None:
         if self.status != OrderStatus.PAYMENT_DUE:
-            return None
+            if command.pay_until is None or self.is_over:
+                return None
+            due = Outcome(
+                order_id=self.order_id, status=self.status, code=ErrorCode.PAYMENT_DECLINED, pay_until=command.pay_until
+            )
+            return due.model_dump(mode="json")
         declined = command.outcome if command.outcome and command.outcome.pay_until else None
         return declined.model_dump(mode="json") if declined else self.declined
 
@@ -458,6 +476,14 @@ class Order(Table, Aggregate, table=True):
             refunded = self.refunded_without_returns
             return OrderCompleted(**who, refunded=refunded if refunded.minor else None)
         return None
+
+    def _events_of_payment(self, due_before: datetime | None) -> list[Event]:
+        """The event that tells of a confirmed order that another card is asked for."""
+        due = self.pay_until
+        if due is None or due == due_before or self.confirmed_at is None:
+            return []
+        who = {"order_id": self.order_id, "customer_id": self.customer_id, "total": self.total}
+        return [OrderPaymentDue(**who, pay_until=due, was_confirmed=True)]
 
     def _events_of_parcels(self, told_before: Sequence[OrderParcel]) -> list[Event]:
         """The events that tell of parcels in trouble, and of those whose goods come later than was told before."""

@@ -13,7 +13,7 @@ from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, FieldError, Refusal
 from contracts.inventory import WhenShort
 from contracts.money import Money
-from contracts.orders import LineRequest, OrderLine, PlaceOrder, PlaceOrderRequest, QuoteRequest, Replaces, Speed
+from contracts.orders import CaptureAt, LineRequest, OrderLine, PlaceOrder, PlaceOrderRequest, QuoteRequest, Replaces, Speed
 from contracts.returns import PlaceReplacement
 from contracts.shipments import LookUpTariff, Tariff
 from services.order.model import pricing
@@ -44,6 +44,8 @@ class Terms:
     """How long a quote may be ordered."""
     pay_again_seconds: int = 0
     answer_seconds: int = 86_400
+    capture_at: CaptureAt = CaptureAt.CONFIRMATION
+    """When the money is taken."""
     splits: bool = False
     """Whether an order that names no warehouse may come from several."""
 
@@ -159,6 +161,7 @@ def placement(
         when_short=request.when_short,
         shipping=request.shipping,
         may_split=terms.splits and request.warehouse_id is None,
+        capture_at=terms.capture_at,
         pay_again_seconds=terms.pay_again_seconds,
         answer_seconds=terms.answer_seconds,
         needs_review=terms.needs_review(total),
@@ -191,6 +194,7 @@ def replacement(
         shipping=shipping,
         replaces=Replaces(order_id=order.order_id, number=command.number),
         may_split=terms.splits,
+        capture_at=terms.capture_at,
         pay_again_seconds=terms.pay_again_seconds,
         answer_seconds=terms.answer_seconds,
         needs_review=total.minor > 0 and terms.needs_review(total),
