@@ -66,6 +66,25 @@ def audit(
 
 
 @app.command()
+def cancel(
+    order: Annotated[UUID, typer.Argument(help="The order's id.")],
+    reason: Annotated[
+        str, typer.Option(help="Why, for those who come after. The same units for the same reason are cancelled once.")
+    ],
+    by: Annotated[str, typer.Option(help="Your name.")],
+    line: Annotated[
+        list[str] | None,
+        typer.Option(help="Only so many units of a line, as LINE:UNITS, e.g. 2:3; may be repeated. None: all of the order."),
+    ] = None,
+    data: DataDir = DEFAULT_DATA,
+) -> None:
+    """Cancel an order, or some units of it, as far as it has not left; what was taken for it goes back."""
+    from cli.cancel import cancel_order
+
+    cancel_order(order, line or (), reason=reason, by=by, data=data)
+
+
+@app.command()
 def explain(
     order: Annotated[UUID, typer.Argument(help="The order's id.")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON, as the API gives it to staff.")] = False,

@@ -156,15 +156,19 @@ class OrderSagas(Sagas):
     async def cancel(
         self, order_id: UUID, request: CancelRequest, update_id: str, wait: timedelta
     ) -> CancelReply | CancelPending | None:
-        """Cancel an order; None if no saga runs, CancelPending if it is not settled after `wait` but will be.
+        """Cancel an order, or some units of it; None if no saga runs, CancelPending if it is not settled after `wait` but will
+        be. A wish for units needs a key: its saga may be told twice.
 
-        Refusal: already_dispatched. Fault: Unavailable."""
+        Refusals: already_dispatched; of units also conflict. Fault: Unavailable."""
         try:
             reply = await self._handle(order_id).execute_update(
                 "cancel", request, id=update_id, result_type=CancelReply, rpc_timeout=wait
             )
         except WorkflowUpdateFailedError as error:
-            raise as_refusal(error.cause) or Unavailable(str(error.cause)) from error
+            refusal = as_refusal(error.cause)
+            if refusal is None and request.lines:  # its saga runs on a build that does not know such a wish
+                refusal = Refusal(ErrorCode.CONFLICT, "This order can only be cancelled as a whole.")
+            raise refusal or Unavailable(str(error.cause)) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             # Temporal may forget an update that no worker has accepted yet, but never a signal.
             return CancelPending() if await self._signal(order_workflow_id(order_id), "cancel", request) else None

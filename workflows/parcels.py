@@ -238,21 +238,22 @@ class Parcels:
     def put_apart(self, parcel: Parcel, other: Parcel) -> None:
         """The other one is among them, and has the first units of each line of the parcel, or all of them."""
         if parcel.lines == other.lines:
-            parcel.status, parcel.resent_as = _S.CANCELLED, other.number
+            parcel.status, parcel.resent_as, parcel.lines = _S.CANCELLED, other.number, ()
         else:
             parcel.lines = rest_of(parcel.lines, other.lines)
         self.is_parted = True
         self._add(other)
 
     def amended(self, order: PlaceOrder, more: Parcel | None) -> None:
-        """It is that order from here on, with what it has in addition. The units of its lines are numbered anew."""
+        """It is that order from here on, with what it has in addition. The units of its lines are numbered anew; what is in parcels
+        that came to nothing is no part of it."""
         self._order, self.is_parted = order, True
         if more:
             self._add(more)
         units: Counter[int] = Counter()
-        for parcel in self.counting:
+        for parcel in self._all:
             numbered = []
-            for line in parcel.lines:
+            for line in parcel.lines if parcel.counts else ():
                 numbered.append(line.model_copy(update={"first": units[line.line_id]}))
                 units[line.line_id] += line.quantity
             parcel.lines = tuple(numbered)

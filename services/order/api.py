@@ -14,7 +14,7 @@ from chassis.database import Database
 from chassis.dependencies import Db, from_app, provided
 from chassis.etags import OptionalSeenVersion, etag, showing, tagged
 from chassis.freshness import MayLag
-from chassis.idempotency import RequiredKey
+from chassis.idempotency import OptionalKey, RequiredKey
 from chassis.logs import logger
 from chassis.paging import Cursor, Limit
 from chassis.problems import problem_response
@@ -48,6 +48,7 @@ from services.order.schemas import (
     QUOTE_EXAMPLES,
     SHORTAGE_EXAMPLES,
     SPLIT_EXAMPLES,
+    CancelBody,
     CurrentOrderView,
     DiscountBody,
     DiscountView,
@@ -80,7 +81,7 @@ internal_keys = ACCESS.router(prefix="/internal/v1/customer-keys", tags=["intern
 Reply = TypeVar("Reply")
 Orders = Annotated[OrderService, from_app(OrderService)]
 Keys = Annotated[KeySource, from_app(KeySource)]
-ReasonOfCancel = Annotated[ReasonBody, Body(openapi_examples=CANCEL_EXAMPLES)]
+WhatToCancel = Annotated[CancelBody, Body(openapi_examples=CANCEL_EXAMPLES)]
 ReasonOfDecision = Annotated[ReasonBody, Body(openapi_examples=DECISION_EXAMPLES)]
 DecisionOfParcel = Annotated[ParcelDecisionBody, Body(openapi_examples=PARCEL_DECISION_EXAMPLES)]
 PLACED: dict[int | str, dict[str, Any]] = {
@@ -121,6 +122,13 @@ ONLY_IF_UNCHANGED = (
 )
 CANCELLED_BEFORE = (
     "An order that is cancelled, or is being cancelled, is no reason for 412: who repeats the request is told how far that got."
+)
+SOME_UNITS = (
+    " With `lines`, only so many units of these: what waits for goods first, then what is not booked, then what is; a parcel "
+    "that has left keeps all that is in it, and the answer says so. The shares of the units go back, to the cent. Of an order "
+    "that is not confirmed yet, once it is. 409 `already_dispatched`: they have left; `conflict`: there are not so many, and "
+    "`cancellable` says how many units of each line can be cancelled. Who wants the same units with the same reason once more "
+    "sends another `Idempotency-Key`."
 )
 STILL_BEING_SETTLED: dict[int | str, dict[str, Any]] = {
     202: {
@@ -189,19 +197,21 @@ async def explain_order(db: Db, orders: Orders, caller: Caller, order_id: UUID) 
 @public.post(
     "/{order_id}/cancel",
     responses=STILL_BEING_SETTLED | CHANGED,
-    summary="Cancel an order before it is dispatched",
-    description=ONLY_IF_UNCHANGED + CANCELLED_BEFORE,
+    summary="Cancel an order, or some units of it, before they are dispatched",
+    description=ONLY_IF_UNCHANGED + CANCELLED_BEFORE + SOME_UNITS,
 )
 async def cancel_order(
     db: Db,
     orders: Orders,
     caller: Caller,
     order_id: UUID,
-    body: ReasonOfCancel,
+    body: WhatToCancel,
     response: Response,
     seen: OptionalSeenVersion,
+    key: OptionalKey,
 ) -> CancelReply | OrderProgress:
-    reply = await _changed(db, caller, order_id, response, orders.cancel(order_id, body.reason, caller, seen))
+    cancelling = orders.cancel(order_id, body.reason, caller, seen, lines=body.lines or (), key=key)
+    reply = await _changed(db, caller, order_id, response, cancelling)
     if isinstance(reply, OrderProgress):
         response.status_code = 202
         response.headers["Location"] = _location(order_id)

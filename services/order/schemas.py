@@ -95,6 +95,13 @@ class ReasonBody(Request):
     reason: Reason
 
 
+class CancelBody(ReasonBody):
+    """Why somebody cancels, and what of the order."""
+
+    lines: Annotated[list[LineUnits], Field(min_length=1, max_length=100)] | None = None
+    """Only so many units of these lines; left out: all of the order."""
+
+
 class ParcelDecisionBody(ReasonBody):
     """What is done about a parcel that does not arrive, and why."""
 
@@ -118,7 +125,10 @@ SHORTAGE_EXAMPLES: Any = {
     "without them": {"value": {"choice": "drop"}},
     "not at all": {"value": {"choice": "refuse"}},
 }
-CANCEL_EXAMPLES: Any = {"changed mind": {"value": {"reason": "Ordered by mistake"}}}
+CANCEL_EXAMPLES: Any = {
+    "changed mind": {"value": {"reason": "Ordered by mistake"}},
+    "one unit less": {"value": {"reason": "One is enough", "lines": [{"line_id": 1, "quantity": 1}]}},
+}
 DECISION_EXAMPLES: Any = {"known customer": {"value": {"reason": "Known customer, called back"}}}
 PARCEL_DECISION_EXAMPLES: Any = {
     "send it again": {"value": {"choice": "resend", "reason": "Asked the customer, who still wants it"}}
@@ -212,6 +222,8 @@ class CurrentOrderView(OrderView):
     """What it is sent in; none before its goods are reserved."""
     capture_at: CaptureAt
     """When its money is taken: when it is confirmed, or for each parcel when that leaves."""
+    cancelled: tuple[LineUnits, ...] = ()
+    """How many units of which of its lines were cancelled, or left out because they were out of stock."""
     pay_until: datetime | None = None
     """Until when another card may be tried: while its status is PAYMENT_DUE, or, of an order whose money is taken as its parcels
     leave, while less could be held or taken than it needs."""
@@ -238,6 +250,7 @@ class CurrentOrderView(OrderView):
             updated_at=order.updated_at,
             version=order.version,
             capture_at=order.is_paid_at,
+            cancelled=tuple(LineUnits(line_id=line_id, quantity=units) for line_id, units in order.cancelled_units.items()),
             pay_until=order.pay_until,
             **more,
         )

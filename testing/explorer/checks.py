@@ -1,5 +1,6 @@
 """What must hold after every run (design.md, section 7), whatever the adversary did."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,6 +18,8 @@ from testing.explorer.run import Played
 _O, _S, _R = OrderStatus, ShipmentStatus, ReservationStatus
 TOMBSTONES = frozenset({ErrorCode.RESERVATION_RELEASED, ErrorCode.PAYMENT_REVERSED, ErrorCode.SHIPMENT_CANCELLED})
 """Refusals of a step whose undo came first: never a reason why an order ended."""
+UNITS, GOODS = re.compile(r"cancel \d"), re.compile(r"(\d+) of (Milk|Cheese)")
+"""A wish for some units; what its answer says of them."""
 CANCELS = frozenset({"cancel", "cancel by signal", "cancel the workflow"})
 PATIENCE_S = 600.0
 """So long a saga may need for what came before, until it takes up a wish to cancel."""
@@ -37,6 +40,7 @@ def violations(played: Played) -> list[str]:
         *_outcomes(played),
         *_reason(played),
         *_messages(played),
+        *_wishes_for_units(played),
     ]
 
 
@@ -262,7 +266,7 @@ def _reason(played: Played) -> Iterator[str]:
     possible = given - TOMBSTONES
     if played.in_trouble:
         possible |= {code} if code else set()
-    if asked & CANCELS or _may_end_by_itself(played):
+    if any(message.startswith("cancel") for message in asked) or _may_end_by_itself(played):
         possible |= BY_REQUEST
     has_lapsed = _lapsed(history) and not _lost_a_task(played)
     if has_lapsed and not asked & CANCELS:
@@ -294,6 +298,35 @@ def _lost_a_task(played: Played) -> bool:
 def _lapsed(history: Sequence[OrderStatus]) -> bool:
     """Whether no other card came, or none that was taken."""
     return _O.PAYMENT_DUE in history and history[history.index(_O.PAYMENT_DUE) + 1] == _O.CANCELLING
+
+
+def _wishes_for_units(played: Played) -> Iterator[str]:
+    """What was told to be cancelled is, and went back; a wish that is repeated was carried out once."""
+    status, _ = _record(played)
+    replies = [(told, told.answer) for told in played.told if UNITS.match(told.message) and isinstance(told.answer, dict)]
+    carried_out = {("once" if "once" in told.message else str(place)): reply for place, (told, reply) in enumerate(replies)}
+    for told, reply in replies:
+        if "once" in told.message and reply != carried_out["once"]:
+            yield f"{told.message} is answered in two ways: {reply}, {carried_out['once']}"
+        if reply["status"] == _O.CANCELLED and status != _O.CANCELLED:
+            yield f"{told.message} was answered with CANCELLED; the order is {status}"
+    odd = {told.answer for told in played.told if UNITS.match(told.message) and isinstance(told.answer, str)}
+    if odd - {ErrorCode.CONFLICT, ErrorCode.ALREADY_DISPATCHED}:
+        yield f"a wish for units is answered with a failure: {odd}"
+    told_units: Counter[str] = Counter()
+    told_minor = 0
+    for reply in carried_out.values():
+        told_minor += Money.model_validate(reply["refunded"]).minor if reply["status"] != _O.CANCELLED else 0
+        for quantity, goods in GOODS.findall(reply["detail"].partition(" Not cancelled")[0]):
+            told_units[goods.lower()] += int(quantity)
+    cancelled: Counter[str] = Counter()
+    for line in (line for each in _told(played) if each.status == ParcelStatus.CANCELLED for line in each.lines):
+        cancelled[line.product_id] += line.quantity
+    if not told_units <= cancelled:
+        yield f"the customer was told that {dict(told_units)} are cancelled; it was {dict(cancelled)}"
+    refunded = sum(paid.refunded_minor for paid in played.world.payments.payments.values())
+    if told_minor > refunded:
+        yield f"the customer was told that {told_minor} went back for units; it was {refunded}"
 
 
 def _messages(played: Played) -> Iterator[str]:

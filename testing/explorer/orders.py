@@ -42,6 +42,7 @@ GOODS: Mapping[str, Sequence[tuple[float, Stock]]] = {
     "bit by bit": ((1800.0, {"cheese": 1}), (DAY, {"milk": 1}), (5 * DAY, {"milk": 10, "cheese": 10})),
 }
 """What arrives at every warehouse, each that long after the order was placed."""
+CHARGES = ("discount, shipping and tax", "the cheese is free", "everything is free")
 CARDS = {USUAL: 0, "the first is declined": 1, "two are declined": 2, "five are declined": 5, "all are declined": 100}
 
 
@@ -63,7 +64,7 @@ def plot(choices: Choices) -> Plot:
     share = choices.mood("parts", (0.0, 0.0, 0.9))
     shelves = choices.choose("shelves", share, [name for name in SHELVES if name != USUAL])
     in_parts = shelves != USUAL
-    lines = _lines(currency, charges=choices.choose("charges", 0.3, ["discount, shipping and tax", "the cheese is free"]))
+    lines = _lines(currency, charges=choices.choose("charges", 0.4, CHARGES))
     patience = choices.choose("pay again", 0.3, ["for 15 minutes"]) != USUAL
     cards = choices.choose("cards", 0.6 if patience else 0.0, [name for name in CARDS if name != USUAL])
     when_short = choices.choose("when short", 0.8 if in_parts else 0.0, ["drop", "wait", "wait", "ask", "ask"])
@@ -114,10 +115,13 @@ def _everything() -> tuple[ParcelLine, ...]:
 
 def _lines(currency: str, *, charges: str) -> tuple[OrderLine, ...]:
     """With `charges` no unit has an even share of its line's amounts."""
-    shared, is_free = charges != USUAL, charges == "the cheese is free"
+    shared, is_free = charges != USUAL, charges in ("the cheese is free", "everything is free")
     milk, cheese = (Money(amount=Decimal(price), currency=currency) for price in PRICES[currency])
     cheese_amounts = LineAmounts(items=cheese.minor * CHEESE, shipping=100, tax=131)
+    milk_amounts = LineAmounts(items=milk.minor * MILK, discount=100, shipping=199, tax=50)
     free = LineAmounts(items=cheese.minor * CHEESE, discount=cheese.minor * CHEESE)
+    if charges == "everything is free":
+        milk_amounts = LineAmounts(items=milk.minor * MILK, discount=milk.minor * MILK)
     return (
         OrderLine(
             line_id=1,
@@ -126,7 +130,7 @@ def _lines(currency: str, *, charges: str) -> tuple[OrderLine, ...]:
             quantity=MILK,
             unit_price=milk,
             weight_grams=1000,
-            amounts=LineAmounts(items=milk.minor * MILK, discount=100, shipping=199, tax=50) if shared else None,
+            amounts=milk_amounts if shared else None,
         ),
         OrderLine(
             line_id=2,

@@ -88,6 +88,15 @@ MESSAGES = (
     "kill the worker",
     "kill the worker",
     "split the milk of parcel 1",
+    "cancel 1 milk",
+    "cancel 2 milk",
+    "cancel 3 milk",
+    "cancel 1 cheese",
+    "cancel 1 milk and 1 cheese",
+    "cancel 1 milk by signal",
+    "cancel 1 milk once",
+    "cancel 1 milk once",
+    "cancel 1 milk once by signal",
     "ask",
 )
 OF_PARTS = (
@@ -109,6 +118,8 @@ OF_PARTS = (
     "pay",
 )
 """Beside the others, of orders that are not one parcel paid for with one card."""
+FEWER = ("1 milk", "1 milk once", "2 milk", "3 milk", "1 cheese", "1 milk and 1 cheese", "3 milk and 1 cheese")
+"""What a customer cancels of an order that is confirmed."""
 AFTER_A_DECLINE = {
     USUAL: (60.0,),
     "does nothing": (),
@@ -319,6 +330,8 @@ class Player:
             case ["cancel", "the", "workflow"]:
                 if self.engine.cancel():
                     self.told.append(Told(message, self.clock.seconds))
+            case ["cancel", quantity, goods, *more] if quantity.isdigit():
+                self._send_wish_for_units(message, int(quantity), goods, more)
             case ["cancel", "by", "signal"]:
                 if self.engine.signal("cancel", CancelRequest(reason="changed my mind", requested_by="operator")):
                     self.told.append(Told(message, self.clock.seconds))
@@ -364,6 +377,18 @@ class Player:
                 self.engine.kill_worker()
             case _:
                 self._ask()
+
+    def _send_wish_for_units(self, message: str, quantity: int, goods: str, more: Sequence[str]) -> None:
+        """E.g. `cancel 2 milk and 1 cheese`; `once`: whoever says so again means the same wish."""
+        units = [LineUnits(line_id=1 if goods == "milk" else 2, quantity=quantity)]
+        if more[:1] == ["and"]:
+            units.append(LineUnits(line_id=2, quantity=int(more[1])))
+        key = "once" if "once" in more else None
+        wish = CancelRequest(reason="too many", requested_by="customer", lines=tuple(units), key=key)
+        if "signal" not in more:
+            self._send_update(message, "cancel", None, [wish])
+        elif self.engine.signal("cancel", wish):
+            self.told.append(Told(message, self.clock.seconds))
 
     def _ask(self) -> None:
         """What the query tells of an order under way: something that it waits for, and of its parcels what follows from them."""
@@ -507,7 +532,13 @@ class Player:
             chosen = self.choices.choose("the warehouse sends apart", 0.15, splits)
             if chosen != USUAL:
                 units, _, moment = chosen.partition(", ")
-                self.clock.after(float(moment.split()[1]), lambda: self._send(f"split {units}"))
+                self.clock.after(float(moment.split()[1]), partial(self._send, f"split {units}"))
+            for wish in (1, 2):
+                wishes = [f"{units}, after {after} s" for units in FEWER for after in (0, 0.001, 0.01, 5, 3599.999)]
+                chosen = self.choices.choose(f"the customer wants less, {wish}", 0.2, wishes)
+                if chosen != USUAL:
+                    units, _, moment = chosen.partition(", ")
+                    self.clock.after(float(moment.split()[1]), partial(self._send, f"cancel {units}"))
         waits = any(each.status == ParcelStatus.AWAITED for each in command.parcels)
         if waits and not self._is_asked:
             self._is_asked = True

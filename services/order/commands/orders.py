@@ -163,24 +163,41 @@ class OrderService:
         quote.require_asked_by(priced_by)
         return quote
 
-    async def cancel(self, order_id: UUID, reason: str, caller: Grant, seen: int | None = None) -> CancelReply | OrderProgress:
-        """Cancel an order and settle what was taken; where it is, if that is still being done after a while.
+    async def cancel(
+        self,
+        order_id: UUID,
+        reason: str,
+        caller: Grant,
+        seen: int | None = None,
+        *,
+        lines: Sequence[LineUnits] = (),
+        key: IdempotencyKey | None = None,
+    ) -> CancelReply | OrderProgress:
+        """Cancel an order, or only so many units of these lines, and settle what was taken; where it is, if that is still being
+        done after a while. `key`: tells a new wish for the same units, with the same words, from one that is repeated.
 
-        Refusals: not_found, stale_version, already_dispatched, conflict.
+        Refusals: not_found, stale_version, already_dispatched, conflict; of units also validation_failed. Raises Unavailable, if
+        neither the saga can be told now nor the wish be kept; then the same request may be sent again.
         """
         order = await order_for(self.database, order_id, caller)
         if not order.is_to_be_cancelled:  # otherwise what is asked for is being done or done: a repeated request is told so
             order.require_version(seen)
-        if order.status in DISPATCHED or order.is_over:
+        order.require_units(lines)
+        if not lines and (order.status in DISPATCHED or order.is_over):
             return settled_before(order)
-        request = CancelRequest(reason=reason, requested_by=canceller(order.customer_id, caller))
+        request = CancelRequest(reason=reason, requested_by=canceller(order.customer_id, caller), lines=tuple(lines))
+        if lines:
+            request = request.model_copy(update={"key": _units_id(request, key)})
         log.info("cancel_asked", order_id=order_id, status=order.status, by=request.requested_by)
         try:
             await self.start(order)
             reply = await self.sagas.cancel(order_id, request, _cancel_id(request), self.wait)
         except Unavailable as error:
             log.warning("cancel_waits_for_saga", order_id=order_id, error=str(error))
-            return await wish_to_cancel(self.database, order_id, request)
+            kept = None if order.is_over else await wish_to_cancel(self.database, order_id, request)
+            if kept is None:
+                raise
+            return kept
         if isinstance(reply, CancelReply):
             return reply
         order = await order_for(self.database, order_id, caller)
@@ -390,5 +407,14 @@ def update_id(what: str, key: IdempotencyKey) -> str:
 
 
 def _cancel_id(request: CancelRequest) -> str:
-    """The same person with the same reason asks the same thing: a retry joins the cancellation that is under way."""
-    return f"cancel-{hashlib.sha256(f'{request.requested_by} {request.reason}'.encode()).hexdigest()}"
+    """The same person with the same reason asks the same thing: a retry joins the cancellation that is under way. Of units, its
+    key tells."""
+    return request.key or f"cancel-{hashlib.sha256(f'{request.requested_by} {request.reason}'.encode()).hexdigest()}"
+
+
+def _units_id(request: CancelRequest, key: IdempotencyKey | None) -> str:
+    """What names a wish for some units: the same person who wants the same units with the same reason asks the same thing, unless
+    its requests have keys that differ."""
+    units = " ".join(f"{line.line_id}:{line.quantity}" for line in sorted(request.lines, key=lambda line: line.line_id))
+    words = f"{request.requested_by} {request.reason} {units} {key.key if key else ''}"
+    return f"cancel-{hashlib.sha256(words.encode()).hexdigest()}"

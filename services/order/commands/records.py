@@ -128,11 +128,10 @@ async def advance_order(work: UnitOfWork, command: AdvanceOrder) -> OrderAdvance
 
 
 @transaction
-async def wish_to_cancel(work: UnitOfWork, order_id: UUID, request: CancelRequest) -> OrderProgress:
-    """Keep a wish to cancel until its saga can be told. Refusal: not_found."""
+async def wish_to_cancel(work: UnitOfWork, order_id: UUID, request: CancelRequest) -> OrderProgress | None:
+    """Keep a wish to cancel until its saga can be told; None if another one waits for that. Refusal: not_found."""
     order = existing(await work.get(Order, order_id))
-    order.keep_wish_to_cancel(request)
-    return order.progress()
+    return order.progress() if order.keep_wish_to_cancel(request) else None
 
 
 @transaction

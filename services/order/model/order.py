@@ -19,7 +19,7 @@ from chassis.outbox import Outbox
 from chassis.statements import Record
 from chassis.store import Aggregate
 from contracts.address import Address
-from contracts.errors import ErrorCode, Refusal
+from contracts.errors import ErrorCode, FieldError, Refusal
 from contracts.events import (
     Event,
     OrderCancelled,
@@ -28,6 +28,7 @@ from contracts.events import (
     OrderCreated,
     OrderDelayed,
     OrderForgotten,
+    OrderPartCancelled,
     OrderPaymentDue,
     OrderRefunded,
     OrderUndelivered,
@@ -39,6 +40,7 @@ from contracts.orders import (
     AdvanceOrder,
     CancelRequest,
     CaptureAt,
+    LineUnits,
     OrderAdvanced,
     OrderLine,
     OrderProgress,
@@ -312,19 +314,49 @@ class Order(Table, Aggregate, table=True):
 
     @property
     def is_to_be_cancelled(self) -> bool:
-        """Whether it is cancelled, or is going to be, or somebody has asked for that already."""
-        return self.status in (OrderStatus.CANCELLING, OrderStatus.CANCELLED) or self.cancel_wish is not None
+        """Whether all of it is cancelled, or is going to be, or somebody has asked for that already."""
+        wish = self.wish_to_cancel
+        return self.status in (OrderStatus.CANCELLING, OrderStatus.CANCELLED) or (wish is not None and not wish.lines)
 
     def require_placed_by(self, fingerprint: str) -> None:
         """Refusal: idempotency_key_reused, if another request placed it."""
         if self.fingerprint != fingerprint:
             raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another body.")
 
-    def keep_wish_to_cancel(self, request: CancelRequest) -> None:
-        """Keep a wish for the job to pass on; the first one counts. Of an order that names nobody any more none is kept."""
-        if self.cancel_wish is None and self.forgotten_at is None:
+    def keep_wish_to_cancel(self, request: CancelRequest) -> bool:
+        """Keep a wish for the job to pass on; False if another one is kept, which does not include it. Of wishes for all of the
+        order the first one counts; it takes the place of one for some units. Of an order that names nobody any more none is
+        kept."""
+        kept = self.wish_to_cancel
+        if self.forgotten_at is None and (kept is None or (kept.lines and not request.lines)):
             self.cancel_wish = request.model_dump(mode="json")
             self.hand_over_at = utc_now()
+            return True
+        return kept is None or not kept.lines or kept.key == request.key
+
+    def require_units(self, wanted: Sequence[LineUnits]) -> None:
+        """Refusal: validation_failed, naming the fields, if it has no such lines or was not for so many units."""
+        ordered = {line.line_id or place: line.quantity for place, line in enumerate(self.order_lines, start=1)}
+        errors = []
+        for place, line in enumerate(wanted):
+            if line.line_id not in ordered:
+                errors.append(_field_error(place, "line_id", "unknown", "The order has no such line."))
+                continue
+            ordered[line.line_id] -= line.quantity
+            if ordered[line.line_id] < 0:
+                errors.append(_field_error(place, "quantity", "more_than_ordered", "So many were not ordered."))
+        if errors:
+            told = {"errors": [error.model_dump(mode="json") for error in errors]}
+            raise Refusal(ErrorCode.VALIDATION_FAILED, "The order has not what is to be cancelled.", extra=told)
+
+    @property
+    def cancelled_units(self) -> dict[int, int]:
+        """How many units of each line were cancelled or left out, by line id."""
+        units: dict[int, int] = {}
+        for parcel in self.order_parcels:
+            for line in parcel.lines if parcel.status == ParcelStatus.CANCELLED else ():
+                units[line.line_id] = units.get(line.line_id, 0) + line.quantity
+        return dict(sorted(units.items()))
 
     def handed_over(self, wish: CancelRequest | None) -> None:
         """Its saga runs, and knows this wish, if there was one."""
@@ -346,7 +378,7 @@ class Order(Table, Aggregate, table=True):
             self.outcome = command.outcome.model_dump(mode="json")
         if not ahead and not self._is_news(command):
             return []
-        now, parcels_before, due_before = utc_now(), self.told_parcels, self.pay_until
+        now, parcels_before, refunded_before, due_before = utc_now(), self.told_parcels, self.refunded_minor, self.pay_until
         was_confirmed = self.confirmed_at is not None
         for status in ahead[:-1]:
             self._become(status, now)
@@ -357,7 +389,9 @@ class Order(Table, Aggregate, table=True):
         if self._note(command, moved=bool(ahead)):
             self.updated_at = now
         events = [self._event_of(status, command) for status in ahead if status != OrderStatus.CONFIRMED or not was_confirmed]
-        return [*filter(None, events), *self._events_of_payment(due_before), *self._events_of_parcels(parcels_before)]
+        called_off = self._events_of_cancelled_parts(parcels_before, refunded_before) if was_confirmed else []
+        of_parcels = self._events_of_parcels(parcels_before)
+        return [*called_off, *filter(None, events), *self._events_of_payment(due_before), *of_parcels]
 
     def forget_person(self) -> OrderForgotten | None:
         """Blank what names its customer or was written by or about a person, once it has ended; the event, unless that was done
@@ -501,6 +535,34 @@ class Order(Table, Aggregate, table=True):
                     events.append(OrderDelayed(**who, parcel=parcel.parcel, expected_on=expected, was_expected_on=was))
         return events
 
+    def _events_of_cancelled_parts(self, told_before: Sequence[OrderParcel], refunded_before: int) -> list[Event]:
+        """The events that tell of parcels which were called off while the rest of the order goes on, or has arrived. Each tells
+        the price of its units, as far as so much went back."""
+        if self.status in (OrderStatus.CANCELLING, OrderStatus.CANCELLED, OrderStatus.REFUNDED):
+            return []
+        before = {parcel.parcel for parcel in told_before if parcel.status == ParcelStatus.CANCELLED}
+        lines = {line.line_id or place: line for place, line in enumerate(self.order_lines, start=1)}
+        events: list[Event] = []
+        went_back = self.refunded_minor - refunded_before
+        for parcel in self.told_parcels:
+            if parcel.status != ParcelStatus.CANCELLED or parcel.parcel in before or not parcel.lines:
+                continue
+            parts = [(lines[part.line_id], part) for part in parcel.lines if part.line_id in lines]
+            price = sum(line.share_of(part.first, part.quantity).total for line, part in parts)
+            refunded = min(price, went_back)
+            went_back -= refunded
+            events.append(
+                OrderPartCancelled(
+                    order_id=self.order_id,
+                    customer_id=self.customer_id,
+                    total=self.total,
+                    parcel=parcel.parcel,
+                    lines=parcel.lines,
+                    refunded=Money.from_minor(refunded, self.currency),
+                )
+            )
+        return events
+
 
 def created(order: PlaceOrder) -> OrderCreated:
     """The event that tells of a new order."""
@@ -521,6 +583,10 @@ def within_reach(order: Order | None, caller: Grant) -> Order:
     if order is None or not caller.reaches(owner=order.customer_id):
         raise _unknown()
     return order
+
+
+def _field_error(place: int, field: str, code: str, detail: str) -> FieldError:
+    return FieldError(field=f"lines.{place}.{field}", code=code, detail=detail)
 
 
 def _unknown() -> Refusal:

@@ -62,7 +62,8 @@ class ScriptedOrder:
 
     @workflow.update
     async def cancel(self, request: CancelRequest) -> CancelReply:
-        self._asked.append(f"cancel {request.requested_by}: {request.reason}")
+        units = "".join(f" {line.quantity} of line {line.line_id}," for line in request.lines)
+        self._asked.append(f"cancel{units} {request.requested_by}: {request.reason}")
         await workflow.wait_condition(lambda: self._script.reply is not None or self._script.refusal is not None)
         self._refuse()
         assert self._script.reply

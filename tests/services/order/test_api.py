@@ -469,6 +469,67 @@ async def test_s12_a_cancel_that_is_being_settled_says_so(
     assert await asked(temporal_client, order_id) == ["cancel customer: mistake"]
 
 
+async def test_some_units_are_cancelled_and_a_repeated_request_joins_the_first(
+    patient_client: httpx2.AsyncClient, mint: TokenMint, temporal_client: Client, worker: None
+) -> None:
+    order_id, customer = await at_work(patient_client, mint, temporal_client)
+    headers = mint.headers(Role.CUSTOMER, subject=customer)
+
+    async def cancel(*lines: tuple[int, int], key: str | None = None) -> httpx2.Response:
+        units = [{"line_id": line_id, "quantity": quantity} for line_id, quantity in lines]
+        more = {"Idempotency-Key": key} if key else {}
+        body = {"reason": "too many", "lines": units}
+        return await patient_client.post(f"/api/v1/orders/{order_id}/cancel", json=body, headers=headers | more)
+
+    reply = CancelReply(order_id=UUID(order_id), status=S.CONFIRMED, refunded=Money.zero(), detail="Cancelled: 1 of Milk.")
+    await script(temporal_client, order_id, reply=reply)
+    for _ in range(2):
+        response = await cancel((1, 1))
+        assert (response.status_code, response.json()) == (200, reply.model_dump(mode="json"))
+    for _ in range(2):
+        assert (await cancel((1, 1), key="once-more")).status_code == 200
+    assert (await cancel()).status_code == 422  # nothing is not everything
+    for wrong, field in (((9, 1), "lines.0.line_id"), ((1, 1000), "lines.0.quantity"), ((1, 1001), "lines.0.quantity")):
+        refused = await cancel(wrong)
+        assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+        assert [error["field"] for error in refused.json()["errors"]] == [field]
+    twice = await cancel((1, 1), (1, 1000))
+    assert [error["field"] for error in twice.json()["errors"]] == ["lines.1.quantity"]
+    assert await asked(temporal_client, order_id) == ["cancel 1 of line 1, customer: too many"] * 2
+
+
+async def test_a_wish_for_some_units_waits_while_temporal_is_away_and_is_passed_on_once(
+    lonely_client: httpx2.AsyncClient,
+    patient_client: httpx2.AsyncClient,
+    database: Database,
+    mint: TokenMint,
+    temporal_client: Client,
+    orders: OrderService,
+) -> None:
+    customer = uuid4()
+    headers = mint.headers(Role.CUSTOMER, subject=customer)
+    order_id = order_id_for(customer, "k1")
+    assert (await place(lonely_client, headers, key="k1")).status_code == 202
+
+    async def wish(reason: str) -> httpx2.Response:
+        body = {"reason": reason, "lines": [{"line_id": 1, "quantity": 1}]}
+        return await lonely_client.post(f"/api/v1/orders/{order_id}/cancel", json=body, headers=headers)
+
+    for _ in range(2):
+        assert (await wish("too many")).status_code == 202
+    another = await wish("still too many")
+    assert (another.status_code, another.json()["code"]) == (503, "service_unavailable")
+    await let_all_be_due(database)
+    reply = CancelReply(order_id=order_id, status=S.CONFIRMED, refunded=Money.zero(), detail="-")
+    answering = asyncio.create_task(script(temporal_client, str(order_id), reply=reply))
+    await asyncio.gather(*[orders.hand_over() for _ in range(3)])
+    await answering
+    assert await asked(temporal_client, str(order_id)) == ["cancel 1 of line 1, customer: too many"]
+    row = await commands.find_order(database, order_id)
+    assert row
+    assert (row.cancel_wish, row.hand_over_at) == (None, None)
+
+
 async def test_s12_a_cancel_that_comes_too_late_is_refused(
     client: httpx2.AsyncClient, mint: TokenMint, temporal_client: Client, worker: None
 ) -> None:

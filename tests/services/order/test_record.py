@@ -11,7 +11,7 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
-from contracts.orders import NEXT_STATUS, AdvanceOrder, CancelRequest, OrderStatus, Outcome, PlaceOrder
+from contracts.orders import NEXT_STATUS, AdvanceOrder, CancelRequest, LineUnits, OrderStatus, Outcome, PlaceOrder
 from contracts.parcels import OrderParcel, ParcelLine, ParcelStatus, Trouble
 from services.order import commands
 from services.order.model import Order, outbox
@@ -151,6 +151,60 @@ async def test_a_cancellation_says_its_code_and_what_went_back(database: Databas
     data = (await events(database))[-1]["data"]
     assert data["refunded"] == data["total"] == {"amount": "3.00", "currency": "USD"}
     assert (data["was_confirmed"], data["code"], data["reason"]) == (True, "cancelled_by_request", "Cancelled by request")
+
+
+def part(number: int, status: ParcelStatus, quantity: int, first: int = 0) -> OrderParcel:
+    lines = (ParcelLine(line_id=1, product_id="milk", quantity=quantity, first=first),)
+    return OrderParcel(parcel=number, status=status, lines=lines, warehouse_id="w1")
+
+
+async def test_what_is_called_off_of_an_order_that_goes_on_is_told_once(database: Database) -> None:
+    at = utc_now()
+    order = await stored(database, *TO_CONFIRMED, warehouse_id="w1")
+    price = order.lines[0].unit_price
+    parcels = (part(1, ParcelStatus.CANCELLED, 1, first=1), part(2, ParcelStatus.BOOKED, 1))
+    for _ in range(2):
+        await advance(database, order, as_of=at, parcels=parcels, refunded=price)
+    assert await event_types(database) == ["OrderCreated", "OrderConfirmed", "OrderPartCancelled"]
+    told = (await events(database))[-1]["data"]
+    assert (told["parcel"], told["lines"][0]["quantity"], told["refunded"]["amount"]) == (1, 1, str(price.amount))
+    assert (await record(database, order)).cancelled_units == {1: 1}
+    ended = (parcels[0], part(2, ParcelStatus.CANCELLED, 1))
+    later = at + timedelta(seconds=1)
+    await advance(database, order, S.CANCELLING, S.CANCELLED, as_of=later, refunded=order.total, parcels=ended)
+    assert (await event_types(database)).count("OrderPartCancelled") == 1  # all of it: that is another event
+
+
+async def test_what_is_called_off_and_was_not_paid_for_yet_brings_nothing_back(database: Database) -> None:
+    order = await stored(database, *TO_CONFIRMED, warehouse_id="w1")
+    parcels = (part(1, ParcelStatus.CANCELLED, 1, first=1), part(2, ParcelStatus.BOOKED, 1))
+    await advance(database, order, as_of=utc_now(), parcels=parcels)
+    assert (await events(database))[-1]["data"]["refunded"]["amount"] == "0.00"
+
+
+async def test_what_was_left_out_when_it_was_planned_is_not_told_as_cancelled(database: Database) -> None:
+    parcels = (part(1, ParcelStatus.BOOKED, 1), part(2, ParcelStatus.CANCELLED, 1, first=1))
+    order = await stored(database, S.RESERVED, S.PAID)
+    await advance(database, order, S.CONFIRMED, as_of=utc_now(), parcels=parcels)
+    assert await event_types(database) == ["OrderCreated", "OrderConfirmed"]
+    assert (await record(database, order)).cancelled_units == {1: 1}
+
+
+async def test_a_wish_for_all_of_the_order_takes_the_place_of_one_for_some_units(database: Database) -> None:
+    order = await stored(database)
+
+    def some(key: str) -> CancelRequest:
+        return CancelRequest(reason="one", lines=(LineUnits(line_id=1, quantity=1),), key=key)
+
+    everything = CancelRequest(reason="mistake")
+    assert await commands.wish_to_cancel(database, order.order_id, some("a"))
+    assert await commands.wish_to_cancel(database, order.order_id, some("a"))
+    assert await commands.wish_to_cancel(database, order.order_id, some("b")) is None
+    assert not (await record(database, order)).is_to_be_cancelled
+    assert await commands.wish_to_cancel(database, order.order_id, everything)
+    assert await commands.wish_to_cancel(database, order.order_id, some("b"))  # it falls with the order
+    assert (await record(database, order)).wish_to_cancel == everything
+    assert (await record(database, order)).is_to_be_cancelled
 
 
 async def test_a_refused_order_was_never_confirmed(database: Database) -> None:
