@@ -18,6 +18,7 @@ from contracts.events import (
     CustomerForgotten,
     EmailVerified,
     Event,
+    OrderAmended,
     OrderCancelled,
     OrderCompleted,
     OrderConfirmed,
@@ -88,10 +89,11 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
         {
             *(AccountMailRequested, CustomerForgotten, EmailVerified, ShipmentDispatched, ShipmentDelivered),
             *(OrderPaymentDue, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderPartCancelled),
+            OrderAmended,
             *(ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCompleted, ReturnExpired),
         }
     ),
-    Source.ANALYTICS: frozenset({OrderCreated, OrderConfirmed, OrderCancelled, OrderRefunded, OrderCompleted}),
+    Source.ANALYTICS: frozenset({OrderCreated, OrderConfirmed, OrderAmended, OrderCancelled, OrderRefunded, OrderCompleted}),
 }
 """Which events must have had an effect where. A test holds this against the services' own subscriptions."""
 

@@ -180,7 +180,7 @@ with fact as (
     from orders group by currency
 ), sold as (
     select o.currency, sum(l.quantity) as quantity, sum(l.revenue_minor) as revenue
-    from orders o, jsonb_to_recordset(o.lines) as l (quantity int, revenue_minor bigint)
+    from orders o, jsonb_to_recordset(o.lines || o.amended_lines) as l (quantity int, revenue_minor bigint)
     where o.confirmed_at is not null and o.cancelled_at is null and o.refunded_at is null group by o.currency
 ), day as (
     select currency, sum(placed) as placed, sum(confirmed) as confirmed, sum(completed) as completed,

@@ -274,7 +274,6 @@ class OrderAmended(_OrderEvent):
     charges: OrderCharges | None = None
     lines_before: tuple[OrderLine, ...]
     total_before: Money
-    """What the order cost before: its total, less what had gone back of it by then."""
     charges_before: OrderCharges | None = None
     charged: Money
     given_back: Money

@@ -291,7 +291,7 @@ class Amending(CancellingUnits):
         if given_back.minor:
             key = f"amendment-{amendment.number}"
             saga.add(Undo(steps.give_back(self._order, given_back, key, "the order was amended")))
-        self._note_refund(await saga.compensate())
+        await saga.compensate()
         self._register_undos()
         if what.payment and self._hold.is_by_parcel:
             await self._let_go("the amended order is held by another attempt")

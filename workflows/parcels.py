@@ -245,8 +245,8 @@ class Parcels:
         self._add(other)
 
     def amended(self, order: PlaceOrder, more: Parcel | None) -> None:
-        """It is that order from here on, with what it has in addition. The units of its lines are numbered anew; what is in parcels
-        that came to nothing is no part of it."""
+        """It is that order from here on, with what it has in addition. The units of its lines are numbered anew; what was in
+        parcels that came to nothing is no part of it."""
         self._order, self.is_parted = order, True
         if more:
             self._add(more)

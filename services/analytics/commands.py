@@ -7,15 +7,16 @@ cancelled nor refunded.
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from chassis.statements import sql
 from chassis.store import UnitOfWork
-from contracts.events import Event, OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded
+from contracts.events import Event, OrderAmended, OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded
 from contracts.money import Money, minor_units
 from contracts.orders import OrderLine
+from services.analytics.model import OrderFact
 
 
 class OrderCreated(Event):
@@ -68,7 +69,7 @@ _TAKE_IN = sql(
         ) as fact (what, at, known_at, gain, loss)
         where fact.at is not null and fact.known_at is null
     ), sold as (
-        select currency, cast(confirmed_at at time zone 'utc' as date) as day, lines,
+        select currency, cast(confirmed_at at time zone 'utc' as date) as day, lines || amended_lines as lines,
                cast(confirmed_at is not null and cancelled_at is null and refunded_at is null as int)
                - cast((before).confirmed_at is not null and (before).cancelled_at is null and (before).refunded_at is null as int)
                as times
@@ -117,6 +118,64 @@ _TAKE_IN = sql(
 )
 
 
+_PRODUCTS = sql("""
+    insert into products_by_day as known (currency, day, product_id, name, quantity, revenue_minor)
+    select :currency, cast(:day as date), product_id, max(name), sum(quantity), sum(revenue_minor)
+    from jsonb_to_recordset(cast(:lines as jsonb)) as line (product_id text, name text, quantity int, revenue_minor bigint)
+    group by product_id order by product_id
+    on conflict (currency, day, product_id) do update set
+        quantity = known.quantity + excluded.quantity,
+        revenue_minor = known.revenue_minor + excluded.revenue_minor
+""")
+_CUSTOMER = sql("""
+    update customers set revenue_minor = revenue_minor + :gain where customer_id = :customer_id and currency = :currency
+""")
+_DAY = sql("""
+    insert into sales_by_day as known (currency, day, gross_minor) values (:currency, cast(:day as date), :gain)
+    on conflict (currency, day) do update set gross_minor = known.gross_minor + excluded.gross_minor
+""")
+
+
+async def amend(work: UnitOfWork, event: OrderAmended, at: datetime) -> None:
+    """An order was changed: what it comes to differs from that day on; its products are those sold when it was confirmed. Of an
+    order that is not known to be confirmed, that is counted when it is."""
+    fact, _ = await work.get_or_add(
+        OrderFact(
+            order_id=event.order_id,
+            customer_id=event.customer_id,
+            currency=event.total.currency,
+            total_minor=event.total_before.minor,
+        ),
+        "order_id",
+    )
+    if event.number in fact.amendments:
+        return
+    gain = event.total.minor - event.total_before.minor
+    lines = [*map(_sold, event.lines), *({**sold, **_less(sold)} for sold in map(_sold, event.lines_before))]
+    fact.amendments, fact.amended_lines = [*fact.amendments, event.number], [*fact.amended_lines, *lines]
+    fact.total_minor += gain
+    if fact.confirmed_at is None:
+        return
+    if fact.cancelled_at is None and fact.refunded_at is None:
+        sold_on = fact.confirmed_at.astimezone(UTC).date()
+        await work.rows(_PRODUCTS, currency=fact.currency, day=sold_on, lines=json.dumps(lines))
+    await work.rows(_CUSTOMER, customer_id=fact.customer_id, currency=fact.currency, gain=gain)
+    await work.rows(_DAY, currency=fact.currency, day=at.astimezone(UTC).date(), gain=gain)
+
+
+def _sold(line: OrderLine) -> dict[str, Any]:
+    return {
+        "product_id": line.product_id,
+        "name": line.name,
+        "quantity": line.quantity,
+        "revenue_minor": _revenue(line),
+    }
+
+
+def _less(sold: dict[str, Any]) -> dict[str, int]:
+    return {"quantity": -sold["quantity"], "revenue_minor": -sold["revenue_minor"]}
+
+
 async def take_in(work: UnitOfWork, told: Sequence[tuple[OrderEvent, datetime]]) -> None:
     """What events tell of orders, each with the time at which it happened."""
     by_order: dict[UUID, dict[str, Any]] = {}
@@ -138,16 +197,7 @@ def _told(event: OrderEvent, at: datetime) -> dict[str, Any]:
         case OrderCreated():
             return order | {"placed_at": when}
         case OrderConfirmed():
-            lines = [
-                {
-                    "product_id": line.product_id,
-                    "name": line.name,
-                    "quantity": line.quantity,
-                    "revenue_minor": _revenue(line),
-                }
-                for line in event.lines
-            ]
-            return order | {"confirmed_at": when, "lines": lines}
+            return order | {"confirmed_at": when, "lines": [*map(_sold, event.lines)]}
         case OrderCompleted():
             back = event.refunded.minor if event.refunded else 0
             return order | {"completed_at": when, "refunded_minor": back, "lost_minor": back}

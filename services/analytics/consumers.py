@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from chassis.consumer import Subscription
 from chassis.store import UnitOfWork
-from contracts.events import ORDER, CloudEvent, OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded
+from contracts.events import ORDER, CloudEvent, OrderAmended, OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded
 from services.analytics import commands
 from services.analytics.commands import OrderCreated, OrderEvent
 
@@ -13,7 +13,12 @@ async def on_orders(work: UnitOfWork, events: Sequence[tuple[OrderEvent, CloudEv
     await commands.take_in(work, [(event, envelope.time) for event, envelope in events])
 
 
+async def on_amended(work: UnitOfWork, event: OrderAmended, envelope: CloudEvent) -> None:
+    await commands.amend(work, event, envelope.time)
+
+
 subscription = Subscription(
     (ORDER,),
+    {OrderAmended: on_amended},
     batch=dict.fromkeys((OrderCreated, OrderConfirmed, OrderCancelled, OrderRefunded, OrderCompleted), on_orders),
 )

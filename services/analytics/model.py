@@ -55,6 +55,12 @@ class OrderFact(Table, table=True):
     cancel_code: str | None = Field(default=None, max_length=40)
     lines: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
     """What was sold: product_id, name, quantity, revenue_minor. Known once it is confirmed."""
+    amendments: list[int] = Field(default_factory=list, sa_column=Column(JSONB, nullable=False, server_default=text("'[]'")))
+    """Numbers of the amendments that are counted."""
+    amended_lines: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(JSONB, nullable=False, server_default=text("'[]'"))
+    )
+    """What they add to `lines`, and, with negative quantities, what they take away."""
 
     @property
     def status(self) -> OrderStatus:

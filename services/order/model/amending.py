@@ -146,7 +146,7 @@ class OrderAmendment(Table, table=True):
 
     def apply_to(self, order: Order) -> OrderAmended:
         """The order is what this says from now on; the event that tells so."""
-        amendment = self.amendment
+        amendment, total_before = self.amendment, order.total
         order.lines, order.charges, order.ship_to = self.terms["lines"], self.terms["charges"], self.terms["ship_to"]
         order.total_minor, order.refunded_minor = amendment.total.minor, 0
         order.updated_at = utc_now()
@@ -158,7 +158,7 @@ class OrderAmendment(Table, table=True):
             total=amendment.total,
             charges=amendment.charges,
             lines_before=self.lines_before,
-            total_before=amendment.owed_before,
+            total_before=total_before,
             charges_before=self.charges_before,
             charged=Money.from_minor(self.charged_minor, order.currency),
             given_back=Money.from_minor(self.given_back_minor, order.currency),
