@@ -52,7 +52,8 @@ class CancellingUnits(Paying):
         before = progress.refunded or Money.zero(self._order.total.currency)
         await self._give_back(await self._set_apart(stayed), reason.detail)
         refunded = (progress.refunded or before) - before
-        await self._book_what_may_leave(HAS_TO_SUCCEED.ends_on(steps.CANNOT_BE_SENT))
+        if self._parcels.to_book():
+            await self._book_what_may_leave(HAS_TO_SUCCEED.ends_on(steps.CANNOT_BE_SENT))
         await self._settle_status()
         if left:
             words += (
