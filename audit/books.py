@@ -32,6 +32,7 @@ from contracts.events import (
     ReturnApproved,
     ReturnCompleted,
     ReturnExpired,
+    ReturnLabelUpdated,
     ReturnReceived,
     ReturnRejected,
     ReturnReminded,
@@ -80,7 +81,7 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
     Source.ORDER: frozenset(
         {
             *(CustomerForgotten, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated),
-            *(BackorderFilled, BackorderDelayed),
+            *(BackorderFilled, BackorderDelayed, ReturnLabelUpdated),
         }
     ),
     Source.PAYMENT: frozenset({OrderForgotten}),

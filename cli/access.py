@@ -29,7 +29,7 @@ def page() -> str:
 
 
 def _table(service: str) -> Iterator[str]:
-    import_module(f"services.{service}.api")  # it gives the table its operations
+    import_module(f"services.{service}.app")  # its endpoints give the table its operations
     access: AccessTable = import_module(f"services.{service}.access").ACCESS
     yield f"| operation | without a token | {' | '.join(Role)} |\n"
     yield "|---|---|" + "---|" * len(Role) + "\n"

@@ -8,11 +8,12 @@ from uuid import UUID
 
 import typer
 
-from cli.operators import DONE, REFUSED, at, database_url, fail, plain, run
+from cli.operators import DONE, REFUSED, at, database_url, fail, plain, run_with_returns
 
 if TYPE_CHECKING:
     from services.order.explaining import StaffCall, StaffExplanation, StaffPart
     from temporal.orders import OrderSagas
+    from temporal.returns import ReturnSagas
 
 
 def explain_order(env: Mapping[str, str], order_id: UUID, *, as_json: bool) -> NoReturn:
@@ -23,10 +24,10 @@ def explain_order(env: Mapping[str, str], order_id: UUID, *, as_json: bool) -> N
 
     url = database_url(env, "order")
 
-    async def work(sagas: "OrderSagas") -> int:
+    async def work(sagas: "OrderSagas", sagas_of_returns: "ReturnSagas") -> int:
         database = Database(url, pool_size=2)
         try:
-            told = await explain_to_operator(database, sagas, order_id)
+            told = await explain_to_operator(database, sagas, sagas_of_returns, order_id)
         except Refusal:
             fail(f"There is no order {order_id}.", REFUSED)
         finally:
@@ -38,7 +39,7 @@ def explain_order(env: Mapping[str, str], order_id: UUID, *, as_json: bool) -> N
                 typer.echo(line)
         return DONE
 
-    run(env, work)
+    run_with_returns(env, work)
 
 
 def lines(told: "StaffExplanation") -> Iterator[str]:

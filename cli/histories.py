@@ -1,4 +1,4 @@
-"""`commerce histories record`: plays every branch of the order saga and keeps its history, for `tests/replay`.
+"""`commerce histories record`: plays every branch of the sagas and keeps its history, for `tests/replay`.
 
 The workflow runs on a real Temporal server with skipped time, its activities call the model of the services. A change of the
 workflow must be able to go on with each of these histories: see docs/changing-the-saga.md.
@@ -15,9 +15,10 @@ from rich.console import Console
 from temporalio.client import WorkflowExecutionStatus, WorkflowHistory
 from temporalio.testing import WorkflowEnvironment
 
-from cli.branches import BRANCHES, WITHIN_S, Stage
+from cli.branches import BRANCHES, RETURNS, WITHIN_S, Stage
 from cli.release.releases import LOCAL
 from cli.release.replaying import replay
+from testing.return_sagas import return_run, returning
 from testing.sagas import Saga, place_order, playing, skipping_time
 from testing.shop import until
 
@@ -30,27 +31,28 @@ FIRST_RUN = "_first_run"
 
 def history_names() -> set[str]:
     """What `record_histories` writes."""
-    return {*BRANCHES, *(f"{name}{FIRST_RUN}" for name, branch in BRANCHES.items() if branch.is_long)}
+    return {*BRANCHES, *RETURNS, *(f"{name}{FIRST_RUN}" for name, branch in BRANCHES.items() if branch.is_long)}
 
 
 def record_histories(out: Path, only: Sequence[str]) -> int:
     """Play the branches, all or only some, and write their histories; returns the exit code."""
-    if unknown := set(only) - set(BRANCHES):
-        Console(stderr=True).print(f"No branch {', '.join(sorted(unknown))}. There are: {', '.join(BRANCHES)}")
+    known = [*BRANCHES, *RETURNS]
+    if unknown := set(only) - set(known):
+        Console(stderr=True).print(f"No branch {', '.join(sorted(unknown))}. There are: {', '.join(known)}")
         return 2
     (out / LOCAL).mkdir(parents=True, exist_ok=True)
-    asyncio.run(_record(out, list(only) or list(BRANCHES), Console()))
+    asyncio.run(_record(out, list(only) or known, Console()))
     return 0
 
 
 async def _record(out: Path, names: Sequence[str], console: Console) -> None:
     for is_long in (False, True):
-        chosen = [name for name in names if BRANCHES[name].is_long == is_long]
+        chosen = [name for name in names if (name in BRANCHES and BRANCHES[name].is_long) == is_long]
         if not chosen:
             continue
         async with skipping_time(long=SHORT if is_long else 1000) as env:
             for name in chosen:
-                for file, history in (await play(env, name)).items():
+                for file, history in (await (play if name in BRANCHES else play_return)(env, name)).items():
                     (out / f"{file}.json").write_text(_text(history))
                     (out / LOCAL / f"{file}.json").write_text(_text(await _asked_locally(history)))
                 console.print(f"{name}")
@@ -73,6 +75,16 @@ async def play(env: WorkflowEnvironment, name: str) -> dict[str, Any]:
             runs[f"{name}{FIRST_RUN}"] = env.client.get_workflow_handle(saga.handle.id, run_id=stage.first_run_id)
         found = {file: json.loads((await run.fetch_history()).to_json()) for file, run in runs.items()}
     return {file: _without_machine(history) for file, history in found.items()}
+
+
+async def play_return(env: WorkflowEnvironment, name: str) -> dict[str, Any]:
+    """The same for one branch of the saga of a return."""
+    branch = RETURNS[name]
+    async with returning(env, branch.world(), return_run(**branch.options)) as saga:
+        await branch.play(saga)
+        async with asyncio.timeout(WITHIN_S):
+            await saga.handle.result()
+        return {name: _without_machine(json.loads((await saga.handle.fetch_history()).to_json()))}
 
 
 async def _asked_locally(history: dict[str, Any]) -> list[Any]:

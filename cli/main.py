@@ -15,6 +15,7 @@ from cli.keys import keys_app
 from cli.operators import DEFAULT_DATA
 from cli.orders import orders_app
 from cli.release import release_app
+from cli.returns import returns_app
 from cli.undo import undo_app
 
 app = typer.Typer(name="commerce", no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
@@ -25,6 +26,7 @@ app.add_typer(discounts_app, name="discounts")
 app.add_typer(events_app, name="events")
 app.add_typer(keys_app, name="keys")
 app.add_typer(orders_app, name="orders")
+app.add_typer(returns_app, name="returns")
 app.add_typer(release_app, name="release")
 app.add_typer(undo_app, name="undo")
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from temporal.codec import HistoryCodec
     from temporal.orders import OrderSagas
+    from temporal.returns import ReturnSagas
 
 Settings = TypeVar("Settings", bound="BaseSettings")
 
@@ -76,7 +77,13 @@ async def history_codec(env: Mapping[str, str]) -> "AsyncIterator[HistoryCodec |
 
 
 def run(env: Mapping[str, str], work: "Callable[[OrderSagas], Awaitable[int]]") -> NoReturn:
-    """Do some work with the sagas, and exit: 0 done, 1 refused or there is no such thing, 2 something cannot be reached."""
+    """Do some work with the sagas of orders, and exit: 0 done, 1 refused or there is no such thing, 2 something cannot be
+    reached."""
+    run_with_returns(env, lambda sagas, _: work(sagas))
+
+
+def run_with_returns(env: Mapping[str, str], work: "Callable[[OrderSagas, ReturnSagas], Awaitable[int]]") -> NoReturn:
+    """The same with those of returns."""
     from pydantic import ValidationError
 
     from chassis.clients import Unavailable
@@ -84,10 +91,16 @@ def run(env: Mapping[str, str], work: "Callable[[OrderSagas], Awaitable[int]]") 
     from temporal.client import TemporalSettings
     from temporal.keys import HistorySettings
     from temporal.orders import OrderSagas
+    from temporal.returns import ReturnSagas
 
     async def main() -> int:
-        async with history_codec(env) as codec, OrderSagas(settings_from(env, TemporalSettings), codec) as sagas:
-            return await work(sagas)
+        settings = settings_from(env, TemporalSettings)
+        async with (
+            history_codec(env) as codec,
+            OrderSagas(settings, codec) as sagas,
+            ReturnSagas(settings, codec) as sagas_of_returns,
+        ):
+            return await work(sagas, sagas_of_returns)
 
     try:
         settings_from(env, HistorySettings)

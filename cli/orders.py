@@ -168,7 +168,7 @@ def _print(
             typer.echo(f"{name:<20} {plain(value)}")
     if stuck:
         typer.echo("")
-        undos = [(undo.undo, undo.attempt, at(undo.since), undo.last_error) for undo in stuck]
+        undos = [(_undo(undo), undo.attempt, at(undo.since), undo.last_error) for undo in stuck]
         columns(("STUCK UNDO", "ATTEMPT", "SINCE (UTC)", "LAST ERROR"), undos)
     if parcels:
         typer.echo("")
@@ -176,6 +176,10 @@ def _print(
     typer.echo("")
     rows = [(at(entry.at), entry.status, entry.what, entry.detail or "", entry.for_staff or "") for entry in timeline]
     columns(("TIME (UTC)", "STATUS", "WHAT", "DETAIL", "FOR STAFF ONLY"), rows)
+
+
+def _undo(undo: "StuckUndo") -> str:
+    return f"{undo.undo} of return {undo.of_return}" if undo.of_return else undo.undo
 
 
 def _as_json(

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 undo_app = typer.Typer(no_args_is_help=True, help="Undos that do not succeed: see them, try them now, or end them by hand.")
 
 _Order = Annotated[UUID, typer.Argument(help="The order's id.")]
+_Return = Annotated[int | None, typer.Option("--return", min=1, help="Which of the order's returns; left out: the order itself.")]
 
 
 @undo_app.command("list")
 def list_stuck(as_json: AsJson = False, data: Data = DEFAULT_DATA) -> None:
-    """List the undos that do not succeed, of all orders."""
+    """List the undos that do not succeed, of all orders and their returns."""
 
     async def work(sagas: "OrderSagas") -> int:
         _print(await sagas.stuck(), as_json)
@@ -31,12 +32,12 @@ def list_stuck(as_json: AsJson = False, data: Data = DEFAULT_DATA) -> None:
 
 
 @undo_app.command()
-def show(order: _Order, as_json: AsJson = False, data: Data = DEFAULT_DATA) -> None:
-    """Show one order's undos that do not succeed, and what it waits for."""
+def show(order: _Order, of_return: _Return = None, as_json: AsJson = False, data: Data = DEFAULT_DATA) -> None:
+    """Show the undos that do not succeed of one order, or of one of its returns, and what it waits for."""
 
     async def work(sagas: "OrderSagas") -> int:
-        found = await _stuck(sagas, order)
-        state = await sagas.state(order)
+        found = await _stuck(sagas, order, of_return)
+        state = await (sagas.state_of_return(order, of_return) if of_return else sagas.state(order))
         _print(found, as_json)
         if state and not as_json:
             given_up = [("given up", undo) for undo in state.given_up]
@@ -49,20 +50,20 @@ def show(order: _Order, as_json: AsJson = False, data: Data = DEFAULT_DATA) -> N
 @undo_app.command()
 def retry(
     order: _Order,
-    undo: Annotated[str | None, typer.Argument(help="Its name, e.g. refund-payment; all of the order's if left out.")] = None,
+    undo: Annotated[str | None, typer.Argument(help="Its name, e.g. refund-payment; all that are stuck if left out.")] = None,
+    of_return: _Return = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Try undos now, instead of when their time has come. To try one again does no harm."""
 
     async def work(sagas: "OrderSagas") -> int:
-        names = [undo] if undo else [stuck.undo for stuck in await _stuck(sagas, order)]
-        tried = [name for name in names if await sagas.retry_undo(order, name)]
+        names = [undo] if undo else [stuck.undo for stuck in await _stuck(sagas, order, of_return)]
+        tried = [name for name in names if await sagas.retry_undo(order, name, of_return)]
         for name in tried:
             typer.echo(f"{name} is tried now.")
         if not tried:
-            fail(
-                f"Nothing of that name is pending for order {order}." if undo else f"No undo of order {order} is stuck.", REFUSED
-            )
+            what = _named(order, of_return)
+            fail(f"Nothing of that name is pending for {what}." if undo else f"No undo of {what} is stuck.", REFUSED)
         return DONE
 
     run(environment(data), work)
@@ -80,6 +81,7 @@ def settle(
     refunded: Annotated[
         str | None, typer.Option(help="What the customer got back by hand, e.g. 12.34, in the order's currency.")
     ] = None,
+    of_return: _Return = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """End an undo that can never succeed. The services' books do not know it: `commerce audit` goes on telling what they lack."""
@@ -95,17 +97,24 @@ def settle(
             settlement = UndoSettlement(undo=undo, done=done, reason=reason, by=by, refunded=money)
         except ValidationError as error:
             fail("; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors()), REFUSED)
-        state = await sagas.settle_undo(order, settlement)
+        what = _named(order, of_return)
+        state = await sagas.settle_undo(order, settlement, of_return)
         if state is None:
-            fail(f"No workflow of order {order} runs.", REFUSED)
-        typer.echo(f"{undo} is {'done by hand' if done else 'given up'}. The order is {state.status}.")
+            fail(f"No workflow of {what} runs.", REFUSED)
+        typer.echo(
+            f"{undo} is {'done by hand' if done else 'given up'}. The {'return' if of_return else 'order'} is {state.status}."
+        )
         return DONE
 
     run(env, work)
 
 
-async def _stuck(sagas: "OrderSagas", order: UUID) -> "list[StuckUndo]":
-    return [stuck for stuck in await sagas.stuck() if stuck.order_id == order]
+async def _stuck(sagas: "OrderSagas", order: UUID, of_return: int | None) -> "list[StuckUndo]":
+    return [stuck for stuck in await sagas.stuck() if (stuck.order_id, stuck.of_return) == (order, of_return)]
+
+
+def _named(order: UUID, of_return: int | None) -> str:
+    return f"return {of_return} of order {order}" if of_return else f"order {order}"
 
 
 def _print(found: "list[StuckUndo]", as_json: bool) -> None:
@@ -113,8 +122,11 @@ def _print(found: "list[StuckUndo]", as_json: bool) -> None:
         typer.echo(json.dumps([asdict(stuck) for stuck in found], default=str, indent=2))
     elif found:
         columns(
-            ("ORDER", "UNDO", "ATTEMPT", "SINCE (UTC)", "LAST ERROR"),
-            [(stuck.order_id, stuck.undo, stuck.attempt, at(stuck.since), stuck.last_error) for stuck in found],
+            ("ORDER", "RETURN", "UNDO", "ATTEMPT", "SINCE (UTC)", "LAST ERROR"),
+            [
+                (stuck.order_id, stuck.of_return or "", stuck.undo, stuck.attempt, at(stuck.since), stuck.last_error)
+                for stuck in found
+            ],
         )
     else:
         typer.echo("No undo is stuck.")

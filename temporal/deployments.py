@@ -35,13 +35,14 @@ from chassis.clients import Unavailable
 from contracts.ids import order_id_of, order_workflow_id
 from contracts.orders import OrderStatus
 from contracts.parcels import Trouble
-from temporal.names import ORDER_QUEUE, ORDER_STATUS, ORDER_WORKFLOW, PARCEL_TROUBLE, STUCK_UNDO
+from temporal.names import ORDER_QUEUE, ORDER_STATUS, ORDER_WORKFLOW, PARCEL_TROUBLE, RETURN_WORKFLOW, STUCK_UNDO
 
 RPC = timedelta(seconds=20)
 """A server that carries a change to all partitions of a queue takes seconds for it when it is busy."""
 POLLS = timedelta(seconds=70)
 """A worker that has not asked for work for so long is gone: a poll waits for a minute at most."""
 RUNNING = f"WorkflowType = '{ORDER_WORKFLOW}' AND ExecutionStatus = 'Running'"
+RETURNING = f"WorkflowType = '{RETURN_WORKFLOW}' AND ExecutionStatus = 'Running'"
 Response = TypeVar("Response")
 
 
@@ -133,6 +134,8 @@ class InFlight:
     """By what is wrong with a parcel."""
     stuck: int
     """Those with an undo that does not succeed."""
+    returns: int = 0
+    """Returns in flight, which are not among the orders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +221,16 @@ class Deployment:
         of = self._of(build_id)
         statuses = [f"{of} AND {ORDER_STATUS.name} = '{status}'" for status in OrderStatus]
         troubles = [f"{of} AND {PARCEL_TROUBLE.name} = '{trouble}'" for trouble in Trouble]
-        total, stuck, *counts = await asyncio.gather(
-            *(self._count(query) for query in (of, f"{of} AND {STUCK_UNDO.name} IS NOT NULL", *statuses, *troubles))
+        with_stuck, returning = f"{of} AND {STUCK_UNDO.name} IS NOT NULL", self._of(build_id, RETURNING)
+        total, stuck, returns, *counts = await asyncio.gather(
+            *(self._count(query) for query in (of, with_stuck, returning, *statuses, *troubles))
         )
         return InFlight(
             total,
             {status: count for status, count in zip(OrderStatus, counts, strict=False) if count},
             {trouble: count for trouble, count in zip(Trouble, counts[len(statuses) :], strict=True) if count},
             stuck,
+            returns,
         )
 
     async def orders(self, build_id: str | None, limit: int) -> list[FlyingOrder]:
@@ -316,9 +321,9 @@ class Deployment:
             )
         )
 
-    def _of(self, build_id: str | None) -> str:
+    def _of(self, build_id: str | None, running: str = RUNNING) -> str:
         version = "IS NULL" if build_id is None else f"= '{self.name}:{build_id}'"
-        return f"{RUNNING} AND TemporalWorkerDeploymentVersion {version}"
+        return f"{running} AND TemporalWorkerDeploymentVersion {version}"
 
     async def _pollers(self) -> dict[str, int]:
         request = DescribeTaskQueueRequest(

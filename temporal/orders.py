@@ -48,6 +48,7 @@ from contracts.orders import (
     UndoSettlement,
 )
 from contracts.payments import FailedRefund
+from contracts.returns import ReturnState
 from contracts.shipments import ShipmentUpdate
 from temporal.explaining import SagaSeen, pending_steps, saga_seen
 from temporal.names import (
@@ -265,8 +266,14 @@ class OrderSagas(Sagas):
         Refusal: no_decision_pending. Fault: Unavailable."""
         return await self._decide(order_id, "answer_shortage", answer)
 
-    async def settle_undo(self, order_id: UUID, settlement: UndoSettlement) -> OrderState | None:
-        """End a stuck undo by hand; None if no saga runs. Refusals: undo_not_stuck, own_order. Fault: Unavailable."""
+    async def settle_undo(
+        self, order_id: UUID, settlement: UndoSettlement, of_return: int | None = None
+    ) -> OrderState | ReturnState | None:
+        """End a stuck undo of an order, or of one of its returns, by hand; None if no saga runs.
+
+        Refusals: undo_not_stuck, own_order. Fault: Unavailable."""
+        if of_return is not None:
+            return await self._update(return_workflow_id(order_id, of_return), "settle_undo", settlement, ReturnState)
         return await self._decide(order_id, "settle_undo", settlement)
 
     async def retry_undo(self, order_id: UUID, undo: str, of_return: int | None = None) -> bool:
@@ -323,6 +330,10 @@ class OrderSagas(Sagas):
     async def state(self, order_id: UUID) -> OrderState | None:
         """Where the saga is; None if there is none. Fault: Unavailable (no worker answers)."""
         return await self._query(order_workflow_id(order_id), "status", OrderState)
+
+    async def state_of_return(self, order_id: UUID, number: int) -> ReturnState | None:
+        """Where the saga of one of its returns is; None if there is none. Fault: Unavailable."""
+        return await self._query(return_workflow_id(order_id, number), "status", ReturnState)
 
     async def timeline(self, order_id: UUID) -> list[TimelineEntry] | None:
         """What the saga did; None if there is none. Fault: Unavailable."""

@@ -170,7 +170,7 @@ class Delivery(OrderMessages):
             self._list_troubles()
             await self._progress.tell()
         if status == ShipmentStatus.DELIVERED:
-            parcel.status = ParcelStatus.DELIVERED
+            parcel.status, parcel.delivered_at = ParcelStatus.DELIVERED, workflow.now()
             if self._parcels.status == OrderStatus.DELIVERED:
                 await self._complete()
             else:

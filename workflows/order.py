@@ -17,10 +17,21 @@ from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from contracts.errors import ErrorCode, Refusal
+    from contracts.ids import return_workflow_id
     from contracts.money import Money
-    from contracts.orders import CancelReply, OrderRun, OrderState, OrderStatus, Outcome, PlaceOrder, Wait
+    from contracts.orders import (
+        CancelReply,
+        OrderRun,
+        OrderState,
+        OrderStatus,
+        Outcome,
+        PlaceOrder,
+        Replaces,
+        Wait,
+    )
     from contracts.parcels import ParcelStatus
     from contracts.payments import Payment, PaymentStatus
+    from contracts.returns import ReplacementEnded
     from temporal.names import ORDER_WORKFLOW
     from temporal.refusals import as_failure, as_refusal, reason_of, words_of
     from workflows import order_steps as steps
@@ -65,6 +76,8 @@ class OrderWorkflow(Amending):
                     self._register_undos()
                 await shielded(self._cancel(reason_of(stop), words_of(stop)))
         await self._deliver()
+        if order.replaces is not None:
+            await shielded(self._tell_its_return(order.replaces))
         self._over = True
         await shielded(workflow.wait_condition(workflow.all_handlers_finished))
         return self._progress.state()
@@ -242,6 +255,15 @@ class OrderWorkflow(Amending):
         progress.outcome = progress.outcome or Outcome.refused(self._order.order_id, progress.status, reason)
         await progress.tell(durably=True)
         self._answer(progress.outcome)
+
+    async def _tell_its_return(self, replaces: Replaces) -> None:
+        """The return that brought the order gives back what of its credit paid for goods that did not arrive."""
+        returning = workflow.get_external_workflow_handle(return_workflow_id(replaces.order_id, replaces.number))
+        ended = ReplacementEnded(status=self._progress.status, credit_back=self._parcels.credit_left())
+        try:
+            await returning.signal("replacement_ended", ended)
+        except FailureError as failure:
+            self._progress.note("The return that brought it is over", for_staff=words_of(failure))
 
     async def _until_cancelled(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work`; a wish to cancel, or the workflow's own cancellation, interrupts it. One that came before keeps it from

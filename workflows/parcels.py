@@ -43,6 +43,7 @@ class Parcel:
     """Kept when it is over: why it never arrived."""
     expected_on: date | None = None
     resent_as: int | None = None
+    delivered_at: datetime | None = None
     quiet_since: datetime | None = None
     """When it was last heard of, or last decided about."""
     answer_until: datetime | None = None
@@ -94,6 +95,7 @@ class Parcel:
             trouble=self.trouble,
             expected_on=self.expected_on,
             resent_as=self.resent_as,
+            delivered_at=self.delivered_at,
         )
 
 
@@ -304,6 +306,18 @@ class Parcels:
         minor = sum(price_of_units(lines[part.line_id], part) for parcel in parcels for part in parcel.lines)
         return Money.from_minor(minor, currency)
 
+    def credit_of(self, parcels: Iterable[Parcel]) -> Money:
+        """What of the price of what is in these parcels was paid with the credit of a return."""
+        lines, currency = lines_by_id(self._order), self._order.total.currency
+        shares = (lines[part.line_id].share_of(part.first, part.quantity) for parcel in parcels for part in parcel.lines)
+        return Money.from_minor(sum(share.credit for share in shares), currency)
+
+    def credit_left(self) -> Money:
+        """What of the credit paid for goods that are not with the customer."""
+        credit = sum(line.amounts.credit for line in self._order.lines if line.amounts)
+        delivered = [parcel for parcel in self._all if parcel.status == _S.DELIVERED]
+        return Money.from_minor(credit, self._order.total.currency) - self.credit_of(delivered)
+
     def owed(self) -> Money:
         """What the customer pays for the parcels that count; all of the order while none is planned."""
         if not self.is_parted:
@@ -421,6 +435,7 @@ def _from(order: PlaceOrder, so_far: OrderSoFar) -> Sequence[Parcel]:
                 trouble=told.trouble,
                 expected_on=told.expected_on,
                 resent_as=told.resent_as,
+                delivered_at=told.delivered_at,
                 quiet_since=told.quiet_since,
                 answer_until=told.answer_until,
             )

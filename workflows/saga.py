@@ -85,8 +85,8 @@ class Saga:
     def require_stuck(self, settlement: UndoSettlement) -> None:
         """Raises undo_not_stuck if there is no such undo to be ended by hand."""
         if settlement.undo not in self.stuck:
-            detail = "No undo of that name is waiting to succeed."
-            raise as_failure(Refusal(ErrorCode.UNDO_NOT_STUCK, detail, extra={"stuck_undos": list(self.stuck)}))
+            stuck = {"stuck_undos": list(self.stuck)}
+            raise as_failure(Refusal(ErrorCode.UNDO_NOT_STUCK, "No undo of that name is waiting to succeed.", extra=stuck))
 
     def settle(self, settlement: UndoSettlement) -> None:
         """End an undo by hand. It must be one of `stuck`."""

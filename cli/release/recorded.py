@@ -7,7 +7,7 @@ from typing import Any
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 
-from cli.release.replaying import Command, attributes, other_queue, seconds, value_of, values
+from cli.release.replaying import Command, attributes, name_in, other_queue, seconds, value_of, values
 from cli.release.surface import Kind, Part, Place
 
 LOCAL_ACTIVITY = "core_local_activity"
@@ -44,11 +44,11 @@ def commands_in(history: WorkflowHistory) -> Iterator[Command]:
                     yield Command("update", name, {"result": values(outcome.success.payloads)})
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
                 ended = event.workflow_execution_completed_event_attributes
-                yield Command("result", "", {"result": values(ended.result.payloads)})
+                yield Command("result", name_in(_workflow_of(history)), {"result": values(ended.result.payloads)})
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
                 run = event.workflow_execution_continued_as_new_event_attributes
                 content = {"queue": other_queue(run.task_queue.name, queue), "argument": values(run.input.payloads)}
-                yield Command("next run", "", content)
+                yield Command("next run", name_in(_workflow_of(history)), content)
 
 
 def ends_within_a_task(history: WorkflowHistory) -> bool:
@@ -66,7 +66,7 @@ def ends_within_a_task(history: WorkflowHistory) -> bool:
 
 def payloads_in(history: WorkflowHistory) -> Iterator[tuple[Place, Any]]:
     """Every value that the history stores, with where it belongs: whoever goes on with the order has to read them."""
-    activities, updates = dict(_activity_names(history)), dict(_update_names(history))
+    activities, updates, workflow = dict(_activity_names(history)), dict(_update_names(history)), _workflow_of(history)
     for event in history.events:
         match event.event_type:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
@@ -75,10 +75,10 @@ def payloads_in(history: WorkflowHistory) -> Iterator[tuple[Place, Any]]:
                 yield from ((Place(Kind.MEMO, name, Part.VALUE), value_of(it)) for name, it in begun.memo.fields.items())
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
                 told = event.workflow_execution_signaled_event_attributes
-                yield from _each(Kind.SIGNAL, told.signal_name, Part.ARGUMENT, told.input.payloads)
+                yield from _each(Kind.SIGNAL, name_in(workflow, told.signal_name), Part.ARGUMENT, told.input.payloads)
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
                 asked = event.workflow_execution_update_accepted_event_attributes.accepted_request.input
-                yield from _each(Kind.UPDATE, asked.name, Part.ARGUMENT, asked.args.payloads)
+                yield from _each(Kind.UPDATE, name_in(workflow, asked.name), Part.ARGUMENT, asked.args.payloads)
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
                 done = event.workflow_execution_update_completed_event_attributes
                 yield from _each(Kind.UPDATE, updates.get(done.meta.update_id, ""), Part.RESULT, done.outcome.success.payloads)
@@ -96,8 +96,7 @@ def payloads_in(history: WorkflowHistory) -> Iterator[tuple[Place, Any]]:
                     yield from _each(Kind.ACTIVITY, about["activity_type"], Part.RESULT, marker.details["result"].payloads)
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
                 ended = event.workflow_execution_completed_event_attributes
-                kind = history.events[0].workflow_execution_started_event_attributes.workflow_type.name
-                yield from _each(Kind.WORKFLOW, kind, Part.RESULT, ended.result.payloads)
+                yield from _each(Kind.WORKFLOW, workflow, Part.RESULT, ended.result.payloads)
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
                 run = event.workflow_execution_continued_as_new_event_attributes
                 yield from _each(Kind.WORKFLOW, run.workflow_type.name, Part.ARGUMENT, run.input.payloads)
@@ -117,4 +116,9 @@ def _update_names(history: WorkflowHistory) -> Iterator[tuple[str, str]]:
     for event in history.events:
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
             request = event.workflow_execution_update_accepted_event_attributes.accepted_request
-            yield request.meta.update_id, request.input.name
+            yield request.meta.update_id, name_in(_workflow_of(history), request.input.name)
+
+
+def _workflow_of(history: WorkflowHistory) -> str:
+    """The type of the workflow whose history it is."""
+    return history.events[0].workflow_execution_started_event_attributes.workflow_type.name

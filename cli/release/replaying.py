@@ -33,6 +33,7 @@ from temporalio.worker import (
 )
 
 from temporal.client import data_converter
+from temporal.names import ORDER_WORKFLOW
 from worker import WORKFLOWS
 
 Json = dict[str, Any]
@@ -125,26 +126,27 @@ class _Listening(WorkflowRunner):
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         instance = self._runner.create_instance(det)
-        activate, queue = instance.activate, det.info.task_queue
+        activate, of, queue = instance.activate, det.info.workflow_type, det.info.task_queue
 
         def heard(act: WorkflowActivation) -> WorkflowActivationCompletion:
             if any(job.HasField("remove_from_cache") for job in act.jobs) and self.failure is None:
                 self._ask(act, activate, det.defn.queries)
             completion = activate(act)
-            self._hear(act, completion, queue)
+            self._hear(act, completion, of, queue)
             return completion
 
         instance.activate = heard  # type: ignore[method-assign]
         return instance
 
-    def _hear(self, act: WorkflowActivation, completion: WorkflowActivationCompletion, queue: str) -> None:
+    def _hear(self, act: WorkflowActivation, completion: WorkflowActivationCompletion, of: str, queue: str) -> None:
         if completion.HasField("failed"):
             self.failure = self.failure or _words_of(completion.failed.failure)
         if act.history_length != self._task:
             self._task, self._of_task = act.history_length, set()
-        self._updates |= {job.do_update.protocol_instance_id: job.do_update.name for job in act.jobs if job.HasField("do_update")}
+        updates = [job.do_update for job in act.jobs if job.HasField("do_update")]
+        self._updates |= {update.protocol_instance_id: name_in(of, update.name) for update in updates}
         for command in completion.successful.commands:
-            self._keep(command, queue)
+            self._keep(command, of, queue)
 
     def _ask(self, last: WorkflowActivation, activate: Activate, queries: Iterable[str | None]) -> None:
         """Where the history ends, every query of the saga has an answer: operators ask old orders, too."""
@@ -156,7 +158,7 @@ class _Listening(WorkflowRunner):
                 if answer.HasField("failed"):
                     self.failure = f"query {name}: {_words_of(answer.failed)}"
 
-    def _keep(self, command: WorkflowCommand, queue: str) -> None:
+    def _keep(self, command: WorkflowCommand, of: str, queue: str) -> None:
         """What is begun and cancelled within one task is never told to Temporal."""
         kind = command.WhichOneof("variant")
         if kind in _CANCELS:
@@ -164,7 +166,7 @@ class _Listening(WorkflowRunner):
             if begun in self._of_task:
                 del self._commands[begun]
             return
-        asked = command_of(command, queue, self._updates)
+        asked = command_of(command, of, queue, self._updates)
         if asked is not None:
             name = f"{kind} {getattr(getattr(command, str(kind)), 'seq', len(self._commands))}"
             self._commands[name] = asked
@@ -174,8 +176,16 @@ class _Listening(WorkflowRunner):
 _CANCELS = {"cancel_timer": "start_timer", "request_cancel_activity": "schedule_activity"}
 
 
-def command_of(command: WorkflowCommand, queue: str, updates: Mapping[str, str]) -> Command | None:
-    """What one command of a workflow asks for; None, for one without content. `queue` is the workflow's own."""
+def name_in(workflow: str, name: str = "") -> str:
+    """What a handler of a workflow is called where those of all workflows are listed, or its end without a `name`: the order's
+    have their own names, as they have had since there was no other workflow."""
+    if workflow == ORDER_WORKFLOW:
+        return name
+    return f"{workflow}.{name}" if name else workflow
+
+
+def command_of(command: WorkflowCommand, of: str, queue: str, updates: Mapping[str, str]) -> Command | None:
+    """What one command of a workflow of the type `of` asks for; None, for one without content. `queue` is the workflow's own."""
     match command.WhichOneof("variant"):
         case "schedule_activity":
             it = command.schedule_activity
@@ -199,10 +209,12 @@ def command_of(command: WorkflowCommand, queue: str, updates: Mapping[str, str])
             if answer.HasField("rejected"):
                 return Command("update", name, {"refused": answer.rejected.application_failure_info.type})
         case "complete_workflow_execution":
-            return Command("result", "", {"result": values([command.complete_workflow_execution.result])})
+            return Command("result", name_in(of), {"result": values([command.complete_workflow_execution.result])})
         case "continue_as_new_workflow_execution":
             run = command.continue_as_new_workflow_execution
-            return Command("next run", "", {"queue": other_queue(run.task_queue, queue), "argument": values(run.arguments)})
+            return Command(
+                "next run", name_in(of), {"queue": other_queue(run.task_queue, queue), "argument": values(run.arguments)}
+            )
     return None
 
 

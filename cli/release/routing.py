@@ -119,12 +119,14 @@ async def _drain(deployment: Deployment, build_id: str, until: float | None) -> 
         standing = (await deployment.builds())[build_id].standing
         if standing in (Standing.CURRENT, Standing.RAMPING):
             raise ReleaseError(f"Build {build_id} gets new orders again: somebody promoted or ramped it.")
-        if not counted.total and standing != Standing.DRAINING:
+        if not counted.total and not counted.returns and standing != Standing.DRAINING:
             return True
         states = ", ".join(f"{count} {status}" for status, count in counted.by_status.items())
+        returns = [f"returns in flight: {counted.returns}"] if counted.returns else []
+        orders = [f"{_orders(counted.total)} of build {build_id} in flight: {states}"] if counted.total else []
         line = (
-            f"{_orders(counted.total)} of build {build_id} in flight: {states}"
-            if counted.total
+            "; ".join([*orders, *returns])
+            if orders or returns
             else f"No order of build {build_id} is listed any more; Temporal waits whether one turns up late."
         )
         if line != told:

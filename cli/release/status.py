@@ -63,7 +63,8 @@ class _Row:
     @property
     def stands_still(self) -> bool:
         """Whether orders wait for a worker that is not there."""
-        return bool(self.build and self.in_flight.total and not self.build.pollers)
+        in_flight = self.in_flight.total + self.in_flight.returns
+        return bool(self.build and in_flight and not self.build.pollers)
 
 
 async def show_status(deployment: Deployment, limit: int, *, sample: int | None, as_json: bool) -> None:
@@ -74,7 +75,7 @@ async def show_status(deployment: Deployment, limit: int, *, sample: int | None,
     for build in (*builds, None):
         build_id = build.build_id if build else None
         counted = await deployment.in_flight_by_state(build_id)
-        if build or counted.total:
+        if build or counted.total or counted.returns:
             rows.append(_Row(build, counted, await deployment.orders(build_id, limit) if limit else []))
     if sample is not None:
         rows = await _judged(deployment, rows, sample)
@@ -108,7 +109,8 @@ async def show_status(deployment: Deployment, limit: int, *, sample: int | None,
         columns(("BUILD", "ORDER", "IS", "TROUBLE", "PLACED (UTC)"), named)
     for row in rows:
         if row.stands_still:
-            typer.echo(f"\nNo worker of build {row.name} runs: its {row.in_flight.total} in flight stand still. Start one again.")
+            in_flight = row.in_flight.total + row.in_flight.returns
+            typer.echo(f"\nNo worker of build {row.name} runs: its {in_flight} in flight stand still. Start one again.")
 
 
 async def _judged(deployment: Deployment, rows: list[_Row], sample: int) -> list[_Row]:
@@ -127,6 +129,8 @@ def _waiting(counted: InFlight) -> Iterator[tuple[int, str, str]]:
         yield counted.stuck, "stuck", "an undo that does not succeed (commerce undo list)"
     for trouble, count in counted.in_trouble.items():
         yield count, TROUBLES[trouble], "somebody to decide about the parcel"
+    if counted.returns:
+        yield counted.returns, "returns", "their goods, or their end (commerce returns)"
 
 
 def _cells(order: FlyingOrder) -> tuple[object, ...]:
@@ -146,6 +150,7 @@ def _as_json(row: _Row) -> dict[str, object]:
         "by_status": row.in_flight.by_status,
         "stuck": row.in_flight.stuck,
         "in_trouble": row.in_flight.in_trouble,
+        "returns": row.in_flight.returns,
         "stands_still": row.stands_still,
         "could_be_taken": row.could_be_taken and asdict(row.could_be_taken),
         "takes_new_orders": bool(build and build.standing in (Standing.CURRENT, Standing.RAMPING)),

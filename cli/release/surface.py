@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import cache, cached_property
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
@@ -19,19 +19,24 @@ from temporalio import activity, workflow
 
 from activities import all_activities
 from activities.calls import Reply
+from cli.release.replaying import name_in
 from contracts import ids
 from contracts.address import Address
 from contracts.events import EVENT_TYPES
 from contracts.money import Money
 from contracts.orders import OrderLine, PlaceOrder
 from contracts.parcels import ParcelLine
+from contracts.payments import GiveBack
+from contracts.returns import Condition, Resolution, ReturnedUnits, ReturnKind, ReturnLine, ReturnReason, ReturnRun, ReturnTerms
 from temporal import retries
 from temporal.names import SEARCH_ATTRIBUTES, search_attribute_kind
 from temporal.orders import start_options
 from temporal.retries import Preset
+from temporal.returns import return_start_options
 from worker import WORKFLOWS
 from workflows import order_steps
 from workflows.parcels import Parcel
+from workflows.returns import steps as return_steps
 from workflows.saga import Undo
 from workflows.steps import Step
 
@@ -112,6 +117,7 @@ def facts() -> Json:
         "workflows": {name: {} for name in _definitions()},
         "handlers": {str(kind): sorted(names) for kind, names in _handlers().items()},
         "start": _start(),
+        "start_of_return": _start_of_return(),
         "ids": dict(_id_samples()),
         "search_attributes": {key.name: search_attribute_kind(key) for key in SEARCH_ATTRIBUTES},
         "activities": {name: _call_of(function) for name, function in _activities().items()},
@@ -127,11 +133,11 @@ def _types() -> Iterator[tuple[Place, Any]]:
     for name, definition in _definitions().items():
         yield from _signature(Kind.WORKFLOW, name, definition.arg_types, definition.ret_type)
         for update in definition.updates.values():
-            yield from _signature(Kind.UPDATE, str(update.name), update.arg_types, update.ret_type)
+            yield from _signature(Kind.UPDATE, name_in(name, str(update.name)), update.arg_types, update.ret_type)
         for signal in definition.signals.values():
-            yield from _signature(Kind.SIGNAL, str(signal.name), signal.arg_types, None)
+            yield from _signature(Kind.SIGNAL, name_in(name, str(signal.name)), signal.arg_types, None)
         for query in definition.queries.values():
-            yield from _signature(Kind.QUERY, str(query.name), query.arg_types, query.ret_type)
+            yield from _signature(Kind.QUERY, name_in(name, str(query.name)), query.arg_types, query.ret_type)
     for name, function in _activities().items():
         does = activity._Definition.must_from_callable(function)  # noqa: SLF001 (the SDK has no public name for it)
         yield from _signature(Kind.ACTIVITY, name, does.arg_types, does.ret_type)
@@ -156,11 +162,11 @@ def _definitions() -> dict[str, "workflow._Definition"]:
 
 
 def _handlers() -> dict[Kind, list[str]]:
-    definitions = _definitions().values()
+    definitions = _definitions().items()
     return {
-        Kind.UPDATE: [str(name) for each in definitions for name in each.updates],
-        Kind.SIGNAL: [str(name) for each in definitions for name in each.signals],
-        Kind.QUERY: [str(name) for each in definitions for name in each.queries],
+        Kind.UPDATE: [name_in(of, str(name)) for of, each in definitions for name in each.updates],
+        Kind.SIGNAL: [name_in(of, str(name)) for of, each in definitions for name in each.signals],
+        Kind.QUERY: [name_in(of, str(name)) for of, each in definitions for name in each.queries],
     }
 
 
@@ -210,9 +216,13 @@ def _arguments_of(function: Callable[..., Any]) -> list[Any]:
 
 def _steps() -> Iterator[tuple[Step[Any, Any], list[str]]]:
     """Each step with the refusals that end it for good."""
-    for _, make in inspect.getmembers(order_steps, inspect.isfunction):
-        if make.__module__ != order_steps.__name__ or make.__name__.startswith("_"):
-            continue
+    makers = [
+        make
+        for module in (order_steps, return_steps)
+        for _, make in inspect.getmembers(module, inspect.isfunction)
+        if make.__module__ == module.__name__ and not make.__name__.startswith("_")
+    ]
+    for make in makers:
         required = [
             name for name, parameter in inspect.signature(make).parameters.items() if parameter.default is parameter.empty
         ]
@@ -246,13 +256,24 @@ def _preset(preset: Preset) -> Json:
 
 
 def _start() -> Json:
-    """How the order service starts a saga."""
+    """How the order service starts the saga of an order."""
     options = start_options(SAMPLE_ORDER, "update")
     attributes = options["search_attributes"]
     return {
         "id": options["id"],
         "task_queue": options["task_queue"],
         "memo": options["memo"],
+        "search_attributes": sorted(pair.key.name for pair in attributes.search_attributes),
+    }
+
+
+def _start_of_return() -> Json:
+    """How it starts that of a return."""
+    options = return_start_options(SAMPLE_RETURN)
+    attributes = options["search_attributes"]
+    return {
+        "id": options["id"],
+        "task_queue": options["task_queue"],
         "search_attributes": sorted(pair.key.name for pair in attributes.search_attributes),
     }
 
@@ -280,11 +301,34 @@ SAMPLE_ORDER = PlaceOrder(
     placed_at=datetime(2026, 1, 1, tzinfo=UTC),
 )
 
+SAMPLE_RETURN = ReturnRun(
+    order_id=SAMPLE_ID,
+    number=2,
+    customer_id=UUID(int=2),
+    kind=ReturnKind.RETURN,
+    resolution=Resolution.REFUND,
+    order_lines=(SAMPLE_ORDER.lines[0].model_copy(update={"line_id": 1}),),
+    lines=(ReturnLine(line_id=1, product_id="sample", quantity=1, parcel=1, reason=ReturnReason.CHANGED_MIND),),
+    ship_from=SAMPLE_ORDER.ship_to,
+    warehouse_id="sample",
+    currency=SAMPLE_PRICE.currency,
+    terms=ReturnTerms(),
+    requested_at=SAMPLE_ORDER.placed_at,
+)
+
 
 def sample(kind: Any) -> Any:
     """Something of this type that names and paths can be read off; a contract other than an order has no fields."""
     if kind is PlaceOrder:
         return SAMPLE_ORDER
+    if kind is ReturnRun:
+        return SAMPLE_RETURN
+    if kind is GiveBack:
+        return GiveBack(order_id=SAMPLE_ID, amount=SAMPLE_PRICE, key="sample", reason="sample")
+    if kind is ReturnedUnits:
+        return ReturnedUnits(line=SAMPLE_RETURN.lines[0], condition=Condition.GOOD)
+    if get_origin(kind) is tuple:
+        return (sample(get_args(kind)[0]),)
     if kind is UUID:
         return SAMPLE_ID
     if kind is Parcel:

@@ -36,7 +36,7 @@ from contracts.orders import (
 from contracts.paging import Page
 from services.order import commands, queries
 from services.order.access import ACCESS
-from services.order.commands import OrderService, Placed
+from services.order.commands import OrderService, Placed, ReturnService
 from services.order.explaining import EXPLAIN_EXAMPLES, Explanation, StaffExplanation
 from services.order.schemas import (
     CANCEL_EXAMPLES,
@@ -80,6 +80,7 @@ internal_keys = ACCESS.router(prefix="/internal/v1/customer-keys", tags=["intern
 
 Reply = TypeVar("Reply")
 Orders = Annotated[OrderService, from_app(OrderService)]
+Returns = Annotated[ReturnService, from_app(ReturnService)]
 Keys = Annotated[KeySource, from_app(KeySource)]
 WhatToCancel = Annotated[CancelBody, Body(openapi_examples=CANCEL_EXAMPLES)]
 ReasonOfDecision = Annotated[ReasonBody, Body(openapi_examples=DECISION_EXAMPLES)]
@@ -190,8 +191,10 @@ async def get_timeline(db: Db, orders: Orders, caller: Caller, order_id: UUID) -
 
 
 @public.get("/{order_id}/explain", summary="Where an order is and why, and who may act", responses=EXPLAINED)
-async def explain_order(db: Db, orders: Orders, caller: Caller, order_id: UUID) -> StaffExplanation | Explanation:
-    return await queries.explain(db, orders.sagas, order_id, caller)
+async def explain_order(
+    db: Db, orders: Orders, returns: Returns, caller: Caller, order_id: UUID
+) -> StaffExplanation | Explanation:
+    return await queries.explain(db, orders.sagas, returns.sagas, order_id, caller)
 
 
 @public.post(

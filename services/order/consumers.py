@@ -117,7 +117,7 @@ def subscription(sagas: ParcelSignals, returns: LabelSignals) -> Subscription:
         update = ReturnLabelUpdate(status=event.status, occurred_at=event.occurred_at)
         is_told = await returns.label_updated(event.order_id, event.number, update)
         action = "saga_told" if is_told else "label_update_without_saga"
-        log.info(action, order_id=event.order_id, status=update.status, number=event.number)
+        log.info(action, order_id=event.order_id, status=update.status, return_number=event.number)
 
     return Subscription(
         topics=(IDENTITY, SHIPPING, BACKORDER, OWED),

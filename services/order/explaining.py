@@ -311,6 +311,12 @@ ACTIVITIES: Mapping[str, _Activity] = {
     ),
     "CreateShipment": _Activity("the parcel to be booked with the carrier", "shipping", "parcel"),
     "CancelShipment": _Activity("the carrier to call the parcel off", "shipping", is_undo=True),
+    "AdvanceReturn": _Activity("the return's record to take down how far it is", "order", for_customer=False),
+    "CreateReturnLabel": _Activity("the label of the return to be booked with the carrier", "shipping"),
+    "CancelReturnLabel": _Activity("the carrier to call the return's parcel off", "shipping", is_undo=True),
+    "ReceiveReturn": _Activity("the goods that came back to be put on the shelf", "inventory", for_customer=False),
+    "GiveBack": _Activity("the money to go back", "payment"),
+    "PlaceReplacement": _Activity("the order that the return brings to be placed", "order"),
     "SendNotification": _Activity("the confirmation to be queued for sending", "notification", for_customer=False, blocks=False),
 }
 """Everything that a saga tries, by the activity's type."""
@@ -405,7 +411,7 @@ class _Explaining:
 
     def to_customer(self) -> Explanation:
         order = self._order
-        parts = tuple(_as_customer(found.part, found.to_customer) for found in self._found if found.to_customer)
+        parts = tuple(as_customer(found.part, found.to_customer) for found in self._found if found.to_customer)
         return Explanation(
             order_id=order.order_id,
             status=self._status,
@@ -792,7 +798,8 @@ def _sentence(part: StaffPart) -> str:
     return "; ".join(words)
 
 
-def _as_customer(part: StaffPart, waiting_for: str) -> Part:
+def as_customer(part: StaffPart, waiting_for: str) -> Part:
+    """A part as its customer is told of it, in these words."""
     name = part.part
     if name.startswith("undo "):
         name = "payment" if name.startswith("undo refund-") else "parcel"

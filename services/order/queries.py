@@ -27,10 +27,12 @@ from services.order.model import (
     DiscountUses,
     Order,
     Redemption,
+    Return,
     existing,
     no_such_discount,
     within_reach,
 )
+from services.order.returns_explaining import ReturnSeen, with_returns, with_returns_for_staff
 from services.order.schemas import (
     CurrentOrderView,
     ErasureProgress,
@@ -45,6 +47,7 @@ from services.order.schemas import (
 )
 from temporal.explaining import SagaSeen
 from temporal.orders import OrderSagas
+from temporal.returns import ReturnSagas
 
 ASK_SECONDS = 1.0
 """How long a saga may take to answer a question before the record answers it."""
@@ -150,19 +153,24 @@ async def get_timeline(
     return OrderTimeline(order_id=order_id, source=source, entries=tuple(map(TimelineItem.of, entries)))
 
 
-async def explain(database: Database, sagas: OrderSagas, order_id: UUID, caller: Grant) -> Explanation | StaffExplanation:
-    """Where an order is and why, as the caller may know it. Refusal: not_found."""
+async def explain(
+    database: Database, sagas: OrderSagas, sagas_of_returns: ReturnSagas, order_id: UUID, caller: Grant
+) -> Explanation | StaffExplanation:
+    """Where an order is and why, with its open returns, as the caller may know it. Refusal: not_found."""
     order = await _order(database, order_id, caller)
-    is_staff = _is_staff_of(order, caller)
-    order, seen, fault = await _seen(database, sagas, order)
-    return explained(order, seen, fault) if is_staff else explained_to_customer(order, seen)
+    if _is_staff_of(order, caller):
+        return await _explain_to_staff(database, sagas, sagas_of_returns, order)
+    order, seen, _ = await _seen(database, sagas, order)
+    return with_returns(explained_to_customer(order, seen), await _open_returns(database, order_id))
 
 
-async def explain_to_operator(database: Database, sagas: OrderSagas, order_id: UUID) -> StaffExplanation:
+async def explain_to_operator(
+    database: Database, sagas: OrderSagas, sagas_of_returns: ReturnSagas, order_id: UUID
+) -> StaffExplanation:
     """The same for whoever has the platform's own databases at hand. Refusal: not_found."""
     async with database.reading() as session:
         order = existing(await session.get(Order, order_id))
-    return explained(*await _seen(database, sagas, order))
+    return await _explain_to_staff(database, sagas, sagas_of_returns, order)
 
 
 @may_lag
@@ -226,6 +234,26 @@ async def refunds_owed(database: Database) -> Sequence[asyncpg.Record]:
 async def _order(database: Database, order_id: UUID, caller: Grant) -> Order:
     async with database.reading() as session:
         return within_reach(await session.get(Order, order_id), caller)
+
+
+async def _explain_to_staff(
+    database: Database, sagas: OrderSagas, sagas_of_returns: ReturnSagas, order: Order
+) -> StaffExplanation:
+    async def look_at(found: Return) -> ReturnSeen:
+        try:
+            return ReturnSeen(found, await sagas_of_returns.seen(found.order_id, found.number))
+        except Unavailable as error:
+            return ReturnSeen(found, fault=str(error))
+
+    told = explained(*await _seen(database, sagas, order))
+    returns = await asyncio.gather(*map(look_at, await _open_returns(database, order.order_id)))
+    return with_returns_for_staff(told, returns)
+
+
+async def _open_returns(database: Database, order_id: UUID) -> Sequence[Return]:
+    query = select(Return).where(Return.order_id == order_id).order_by(col(Return.number))
+    async with database.reading() as session:
+        return [found for found in (await session.exec(query)).all() if not found.is_over]
 
 
 async def _seen(database: Database, sagas: OrderSagas, order: Order) -> tuple[Order, SagaSeen | None, str | None]:

@@ -12,7 +12,7 @@ from chassis.database import Database, Reader
 from chassis.paging import KeyPart, decode_cursor, page_of
 from chassis.replica import may_lag
 from contracts.paging import Page
-from contracts.returns import ReturnState, ReturnStatus
+from contracts.returns import FINAL_RETURN_STATUSES, ReturnState, ReturnStatus
 from services.order.commands.returns import find_return, with_returns
 from services.order.model import Return, return_within_reach
 from services.order.queries import in_time
@@ -80,6 +80,14 @@ async def list_returns(
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
     return page_of(rows, limit, ReturnSummary.of, lambda row: (row.requested_at.isoformat(), row.order_id, row.number))
+
+
+async def newest_returns(database: Database, status: ReturnStatus | None, limit: int = 200) -> list[Return]:
+    """Returns in this status, the newest first; None: all that are open."""
+    query = select(Return).order_by(col(Return.requested_at).desc()).limit(limit)
+    statuses = [status] if status else [each for each in ReturnStatus if each not in FINAL_RETURN_STATUSES]
+    async with database.reading() as session:
+        return list((await session.exec(query.where(col(Return.status).in_(statuses)))).all())
 
 
 async def get_timeline(

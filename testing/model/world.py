@@ -13,6 +13,7 @@ from testing.model.inventory import Inventory
 from testing.model.notification import Notifications
 from testing.model.orders import Orders
 from testing.model.payment import Payments
+from testing.model.returns import Returns
 from testing.model.shipping import Shipping
 
 Fault = Callable[[], None]
@@ -32,6 +33,7 @@ class World:
         self.shipping = Shipping()
         self.notifications = Notifications()
         self.orders = Orders()
+        self.returns = Returns(self.inventory, self.payments)
         self.inventory.receive(WAREHOUSE, milk=1000, cheese=1000)
         self._commands: dict[str, Callable[..., BaseModel]] = {
             "ReserveInventory": self.inventory.reserve,
@@ -49,6 +51,12 @@ class World:
             "CancelShipment": self.shipping.cancel,
             "AdvanceOrder": self.orders.advance,
             "SendNotification": self.notifications.send,
+            "AdvanceReturn": self.returns.advance,
+            "PlaceReplacement": self.returns.place_replacement,
+            "ReceiveReturn": self.returns.receive,
+            "CreateReturnLabel": self.returns.create_label,
+            "CancelReturnLabel": self.returns.cancel_label,
+            "GiveBack": self.returns.give_back,
         }
 
     async def post(self, path: str, body: BaseModel, reply: type[Reply]) -> Reply:

@@ -75,6 +75,7 @@ from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
 from temporal.orders import OrderSagas
 from temporal.refusals import RefusalInterceptor
+from temporal.returns import ReturnSagas
 from tests.conftest import ADMIN, Databases, changing, eventually
 from worker import SANDBOX, WORKFLOWS
 
@@ -102,8 +103,8 @@ class Directory:
 class Shop:
     """The small platform. `env` is what a platform would put into the environment."""
 
-    def __init__(self, env: dict[str, str], http: HttpSession, sagas: OrderSagas) -> None:
-        self.env, self.sagas, self.customer_id = env, sagas, uuid4()
+    def __init__(self, env: dict[str, str], http: HttpSession, sagas: OrderSagas, returns: ReturnSagas) -> None:
+        self.env, self.sagas, self.returns, self.customer_id = env, sagas, returns, uuid4()
         self.databases = {name: Database(env[f"DATABASE_URL_{name.upper()}"]) for name in SERVICE_NAMES}
         key = SecretStr(API_KEY)
         self._provider = HttpPaymentProvider(http, env["PAYMENT_PROVIDER_URL"], key, breaker_threshold=1_000_000)
@@ -112,7 +113,7 @@ class Shop:
         directory = Directory(self.databases["identity"])
         self._delivery = Delivery(self.databases["notification"], directory, SmtpMailer(smtp), asyncio.Event(), attempts=3)
         self._consumers = {
-            "order": self._consumer("order", order_consumers.subscription(sagas), order_inbox),
+            "order": self._consumer("order", order_consumers.subscription(sagas, returns), order_inbox),
             "notification": self._consumer("notification", notification_consumers.subscription, notification_inbox),
             "payment": self._consumer("payment", payment_consumers.subscription, payment_inbox),
             "shipping": self._consumer("shipping", shipping_consumers.subscription, shipping_inbox),
@@ -198,12 +199,12 @@ class Shop:
         await self.spread_news()
 
         async def is_forgotten() -> bool:
-            await order.forget_customers(self.databases["order"], self.sagas)
+            await order.forget_customers(self.databases["order"], self.sagas, self.returns)
             row = await order.find_order(self.databases["order"], command.order_id)
             return row is not None and row.forgotten_at is not None
 
         await eventually(is_forgotten, what="the order's saga to close")
-        await order.forget_customers(self.databases["order"], self.sagas)
+        await order.forget_customers(self.databases["order"], self.sagas, self.returns)
         await self.spread_news()
         return command.order_id
 
@@ -325,7 +326,8 @@ async def shop(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
         http = await stack.enter_async_context(HttpSession())
         codec = await stack.enter_async_context(history_codec(env))
         sagas = await stack.enter_async_context(OrderSagas(settings, codec))
-        shop = Shop(env, http, sagas)
+        returns = await stack.enter_async_context(ReturnSagas(settings, codec))
+        shop = Shop(env, http, sagas, returns)
         stack.push_async_callback(shop.close)
         await stack.enter_async_context(
             Worker(

@@ -13,9 +13,11 @@ from temporalio.testing import WorkflowEnvironment
 
 from contracts.errors import ErrorCode
 from contracts.orders import CancelReply, CancelRequest, OrderState, OrderStatus
+from contracts.returns import ReturnKind, ReturnReason
 from embedded import temporal as embedded_temporal
 from testing.model import World
 from testing.model.world import refused
+from testing.return_sagas import return_run, returning
 from testing.sagas import Saga, assert_settled, place_order
 from tests.cli.conftest import Command
 from tests.conftest import ROOT, eventually
@@ -178,3 +180,30 @@ async def test_temporal_s_own_command_line_does_what_the_docs_say(
         state = OrderState.model_validate(await saga.handle.result())
         assert state.status == OrderStatus.CANCELLED
         assert bool(state.given_up) == (end == "settle_undo")
+
+
+async def test_a_return_s_stuck_step_is_listed_tried_and_settled(commerce: Command, env: WorkflowEnvironment) -> None:
+    world, run = World(), return_run(kind=ReturnKind.CLAIM, reason=ReturnReason.DAMAGED, number=2)
+    world.before["GiveBack"] = [refused(ErrorCode.REFUND_FAILED)] * 100_000
+    step, which = "give-back-return-2", ("--return", 2)
+    async with returning(env, world, run) as saga:
+        await saga.start()
+        await saga.calls("GiveBack")
+        await saga.later(60)
+        await saga.waits_for(step)
+
+        async def is_listed() -> bool:
+            found = json.loads((await commerce(address(env), "undo", "list", "--json")).stdout)
+            return [(each["undo"], each["of_return"]) for each in found if each["order_id"] == str(run.order_id)] == [(step, 2)]
+
+        await eventually(is_listed, timeout_s=60, what="the stuck step in the list")
+        shown = await commerce(address(env), "undo", "show", run.order_id, *which)
+        assert f"these steps to succeed: {step}" in shown.stdout
+        assert (await commerce(address(env), "undo", "show", run.order_id)).stdout.startswith("No undo is stuck.")
+        assert (await commerce(address(env), "undo", "retry", run.order_id, step, *which)).exit_code == 0
+        assert (await commerce(address(env), "undo", "retry", run.order_id, step)).exit_code == 1
+        settled = await commerce(address(env), "undo", "settle", run.order_id, step, *which, *WHY, "--give-up")
+        assert settled.exit_code == 0, settled.output
+        assert "given up. The return is" in settled.stdout
+        state = await saga.handle.result()
+    assert state.given_up == (f"{step}: by ann: the charge is disputed",)

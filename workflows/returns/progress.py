@@ -48,6 +48,8 @@ class ReturnProgress:
         """Until when its goods may come."""
         self.tracking_number: str | None = None
         self.came: tuple[ReturnedUnits, ...] | None = None
+        self.warehouse_id: str | None = None
+        """Where they came to; None: where they were expected."""
         self.settlement: Settlement | None = None
         self.refunded: Money | None = None
         self.is_replaced = False
@@ -110,6 +112,7 @@ class ReturnProgress:
             due_at=self.due_at if self.status == ReturnStatus.APPROVED else None,
             tracking_number=self.tracking_number,
             came=self.came,
+            warehouse_id=self.warehouse_id,
             settlement=self.settlement,
             refunded=self.refunded,
             replacement_id=self._replacement_id,

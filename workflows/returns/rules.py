@@ -102,13 +102,14 @@ def came_of(lines: Sequence[ReturnLine], received: Sequence[ReceivedLine]) -> tu
         announced[line.line_id] += line.quantity
     for receipt in received:
         came[receipt.line_id] += receipt.quantity
-    too_many = sorted((came - announced).keys())
-    if too_many:
-        numbers = ", ".join(str(line_id) for line_id in too_many)
-        raise Refusal(
-            ErrorCode.NOT_RETURNABLE, f"More came than was announced of line {numbers}.", extra={"line_ids": list(too_many)}
-        )
+    if too_many := sorted(came - announced):
+        raise _too_many(too_many)
     return units_that_came(lines, received)
+
+
+def _too_many(lines: list[int]) -> Refusal:
+    numbers = ", ".join(map(str, lines))
+    return Refusal(ErrorCode.NOT_RETURNABLE, f"More came than was announced of line {numbers}.", extra={"line_ids": lines})
 
 
 def shelved(came: Iterable[ReturnedUnits]) -> tuple[ReturnedLine, ...]:

@@ -224,7 +224,7 @@ class ReturnWorkflow(ReturnMessages):
         if self._receipt is None or self._came is None:
             return
         at, by = self._receipt.warehouse_id, f"{self._receipt.by}: {self._receipt.reason}"
-        self._progress.came = self._came
+        self._progress.came, self._progress.warehouse_id = self._came, at
         self._reach(ReturnStatus.RECEIVED, "Goods have come", for_staff=f"at warehouse {at}, by {by}")
         await self._progress.tell()
         if self._came:

@@ -92,11 +92,11 @@ class ReturnService:
             cost = error  # who repeats a request that was accepted is told so, whatever would be wrong with it now
         accepted, is_new = await request_return(self.database, order_id, request, caller, key, self.rules, cost)
         if is_new:
-            log.info("return_requested", order_id=order_id, number=accepted.number, by=str(caller.subject))
+            log.info("return_requested", order_id=order_id, return_number=accepted.number, by=str(caller.subject))
         try:
             await self._start(accepted)
         except Unavailable as error:
-            log.warning("return_waits_for_saga", order_id=order_id, number=accepted.number, error=str(error))
+            log.warning("return_waits_for_saga", order_id=order_id, return_number=accepted.number, error=str(error))
         return accepted, not is_new
 
     async def preview(self, order_id: UUID, request: ReturnRequest, caller: Grant) -> Previewed:
@@ -125,7 +125,7 @@ class ReturnService:
         decision, what = Decision(by=str(caller.subject), reason=reason), "approve" if approve else "reject"
         tell = self.sagas.approve if approve else self.sagas.reject
         state = _told(await tell(order_id, number, decision, _same_again(what, decision.by, reason)))
-        log.info("return_decided", order_id=order_id, number=number, decision=what, by=decision.by)
+        log.info("return_decided", order_id=order_id, return_number=number, decision=what, by=decision.by)
         return state
 
     async def cancel(self, order_id: UUID, number: int, reason: str, caller: Grant, seen: int | None) -> ReturnState:
@@ -135,7 +135,7 @@ class ReturnService:
         request = CancelRequest(reason=reason, requested_by=canceller(found.customer_id, caller))
         again = _same_again("cancel", request.requested_by, reason)
         state = _told(await self.sagas.cancel(order_id, number, request, again))
-        log.info("return_cancelled", order_id=order_id, number=number, by=request.requested_by)
+        log.info("return_cancelled", order_id=order_id, return_number=number, by=request.requested_by)
         return state
 
     async def receive(
@@ -161,7 +161,7 @@ class ReturnService:
         found.require_announced(lines)
         receipt = ReturnReceipt(by=str(caller.subject), reason=reason, lines=lines, warehouse_id=where)
         state = _told(await self.sagas.receive(order_id, number, receipt, update_id("receive", key)))
-        log.info("return_received", order_id=order_id, number=number, by=str(caller.subject))
+        log.info("return_received", order_id=order_id, return_number=number, by=str(caller.subject))
         return state
 
     async def replace(self, command: PlaceReplacement) -> ReplacementPlaced:
@@ -303,7 +303,7 @@ async def advance_return(work: UnitOfWork, command: AdvanceReturn) -> ReturnAdva
         if order.replaced and (of_credit := found.refunded_minor - before - of_own):
             existing(await work.get(Order, order.replaced.order_id)).give_back_for_return(of_credit)
     work.when_committed(
-        partial(log.info, "return_status_reached", order_id=command.order_id, number=command.number, status=found.status)
+        partial(log.info, "return_status_reached", order_id=command.order_id, return_number=command.number, status=found.status)
     )
     return found.advanced()
 

@@ -8,13 +8,14 @@ from chassis.database import Database
 from chassis.store import in_transaction
 from contracts.events import CustomerForgotten
 from contracts.identity import Role
-from contracts.orders import OrderStatus
 from contracts.pricing import DiscountKind
+from contracts.returns import ReturnStatus
 from services.order import commands
 from services.order.model import DiscountTerms
 from tests.access import Rows, assert_access
 from tests.conftest import TokenMint
 from tests.services.order.conftest import Catalogue, stored
+from tests.services.order.test_returns import asked, delivered, tell
 
 
 async def test_everybody_may_what_the_table_says(
@@ -30,8 +31,13 @@ async def test_everybody_may_what_the_table_says(
     await commands.put_discount(database, "SPRING", DiscountTerms(kind=DiscountKind.FREE_SHIPPING))
 
     async def an_order() -> Rows:
-        order = await stored(database, OrderStatus.RESERVED, warehouse_id="410")
-        values = {"order_id": str(order.order_id), "customer_id": str(forgotten), "code": "SPRING", "parcel": 1}
+        """It was delivered, and a part of it is expected back."""
+        order = await delivered(database, warehouse="410")
+        await tell(database, order, await asked(database, order), ReturnStatus.APPROVED)
+        values = {
+            "order_id": str(order.order_id), "customer_id": str(forgotten), "code": "SPRING", "parcel": 1, "number": 1,
+            "warehouse_id": "410", "line_id": 1,
+        }
         return Rows(values, owner=order.customer_id, warehouse="410")
 
     await assert_access("order", client, mint, an_order)

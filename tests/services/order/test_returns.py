@@ -70,9 +70,9 @@ def placement(*lines: tuple[str, int, int], customer_id: UUID | None = None, cre
     return new_order(customer_id).model_copy(update={"lines": made, "total": total, **facts})
 
 
-async def delivered(database: Database, *lines: tuple[str, int, int], **facts: Any) -> PlaceOrder:
+async def delivered(database: Database, *lines: tuple[str, int, int], warehouse: str = "367", **facts: Any) -> PlaceOrder:
     """An order that was delivered in one parcel just now."""
-    return await stored(database, *DELIVERED, order=placement(*lines, **facts), warehouse_id="367")
+    return await stored(database, *DELIVERED, order=placement(*lines, **facts), warehouse_id=warehouse)
 
 
 def asking(quantity: int = 1, line_id: int = 1, **facts: Any) -> ReturnRequest:
