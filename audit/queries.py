@@ -16,7 +16,8 @@ select o.order_id, o.customer_id, o.status, o.currency, o.total_minor, o.refunde
         from unnest(array['items', 'discount', 'shipping', 'tax', 'total']) with ordinality as parts (part, nth)
         where o.charges is not null),
        array[line.items, line.discount, line.shipping, line.tax, line.paid], o.parcels::text,
-       case when o.parcels is not null then o.lines::text end
+       case when o.parcels is not null then o.lines::text end, o.capture_at is not distinct from 'dispatch',
+       o.declined is not null
 from orders o, lateral (
     select sum((l->'unit_price'->>'amount')::numeric * (l->>'quantity')::int) as total,
            sum((l->'amounts'->>'items')::bigint) as items, sum((l->'amounts'->>'discount')::bigint) as discount,

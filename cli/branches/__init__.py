@@ -3,6 +3,8 @@ operator, a carrier or a failing service does to one of them."""
 
 from collections.abc import Mapping
 
+from cli.branches.amending import AMENDED
+from cli.branches.capture import AT_DISPATCH
 from cli.branches.one_parcel import ONE_PARCEL
 from cli.branches.parts import IN_SEVERAL
 from cli.branches.replacing import REPLACING
@@ -11,4 +13,4 @@ from cli.branches.stage import WITHIN_S, Branch, Stage
 
 __all__ = ["BRANCHES", "RETURNS", "WITHIN_S", "Branch", "Stage"]
 
-BRANCHES: Mapping[str, Branch] = {**ONE_PARCEL, **IN_SEVERAL, **REPLACING}
+BRANCHES: Mapping[str, Branch] = {**ONE_PARCEL, **IN_SEVERAL, **AT_DISPATCH, **REPLACING, **AMENDED}

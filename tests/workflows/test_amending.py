@@ -334,7 +334,13 @@ async def test_money_that_does_not_go_back_is_visible_and_the_order_is_amended(b
 
             await eventually(stuck, timeout_s=120)
             assert world.orders.records[order.order_id].total == usd(2070)
-            by_hand = {"by": "ann", "reason": "paid in cash", "undo": "refund-order-amendment-1", "done": True, "refunded": usd(270)}
+            by_hand = {
+                "by": "ann",
+                "reason": "paid in cash",
+                "undo": "refund-order-amendment-1",
+                "done": True,
+                "refunded": usd(270),
+            }
             await saga.handle.execute_update("settle_undo", by_hand)
             assert (await amending).given_back == usd(270)
             assert await deliver(saga, 2) == OrderStatus.COMPLETED

@@ -35,8 +35,13 @@ async def test_everybody_may_what_the_table_says(
         order = await delivered(database, warehouse="410")
         await tell(database, order, await asked(database, order), ReturnStatus.APPROVED)
         values = {
-            "order_id": str(order.order_id), "customer_id": str(forgotten), "code": "SPRING", "parcel": 1, "number": 1,
-            "warehouse_id": "410", "line_id": 1,
+            "order_id": str(order.order_id),
+            "customer_id": str(forgotten),
+            "code": "SPRING",
+            "parcel": 1,
+            "number": 1,
+            "warehouse_id": "410",
+            "line_id": 1,
         }
         return Rows(values, owner=order.customer_id, warehouse="410")
 
