@@ -141,6 +141,8 @@ class OrderRow(NamedTuple):
     """Whether its money is taken as its parcels leave."""
     is_due: bool = False
     """Whether another card is waited for."""
+    closed_minor: int = 0
+    """What went back and is not counted as refunded, because the order was amended since."""
 
     @property
     def parcels(self) -> tuple[OrderParcel, ...]:
@@ -215,6 +217,8 @@ class LineRow(NamedTuple):
     product_id: str
     amount: Decimal
     currency: str
+    amended_at: datetime | None = None
+    """When the amendment was priced that brought it; None: it was ordered in the first place."""
 
 
 class DiscountUsesRow(NamedTuple):

@@ -11,13 +11,18 @@ select o.order_id, o.customer_id, o.status, o.currency, o.total_minor, o.refunde
        or o.placement is not null or o.cancel_wish is not null
        or exists (
            select from jsonb_array_elements(o.history) as said where coalesce(said->>'detail', said->>'for_staff') is not null
+       )
+       or exists (
+           select from amendments a where a.order_id = o.order_id
+           and (a.terms->'ship_to'->>'name' <> '(forgotten)' or a.fingerprint is not null or a.detail is not null)
        ),
        (select array_agg((o.charges->part->>'amount')::numeric order by nth)
         from unnest(array['items', 'discount', 'shipping', 'tax', 'total']) with ordinality as parts (part, nth)
         where o.charges is not null),
        array[line.items, line.discount, line.shipping, line.tax, line.paid], o.parcels::text,
        case when o.parcels is not null then o.lines::text end, o.capture_at is not distinct from 'dispatch',
-       o.declined is not null
+       o.declined is not null,
+       (select coalesce(sum(a.closed_minor), 0)::bigint from amendments a where a.order_id = o.order_id)
 from orders o, lateral (
     select sum((l->'unit_price'->>'amount')::numeric * (l->>'quantity')::int) as total,
            sum((l->'amounts'->>'items')::bigint) as items, sum((l->'amounts'->>'discount')::bigint) as discount,
@@ -46,8 +51,12 @@ select user_id, forgotten_at, nullif(concat_ws(', ',
 from users u where forgotten_at is not null
 """
 LINES = """
-select order_id, l->>'product_id', (l->'unit_price'->>'amount')::numeric, l->'unit_price'->>'currency'
-from orders, jsonb_array_elements(lines) as l
+select o.order_id, l->>'product_id', (l->'unit_price'->>'amount')::numeric, l->'unit_price'->>'currency', (
+           select min(a.asked_at) from amendments a
+           where a.order_id = o.order_id and a.status = 'APPLIED' and (l->>'line_id')::int >= a.first_new_line_id
+           and exists (select from jsonb_array_elements(a.terms->'lines') as new where new->>'line_id' = l->>'line_id')
+       )
+from orders o, jsonb_array_elements(o.lines) as l
 """
 DISCOUNT_USES = """
 select code, coalesce(times_used, 0), coalesce(held, 0)

@@ -154,7 +154,7 @@ def hold_has_order(world: World, check: Check) -> None:
 @rule("An order says what went back to the customer", Source.ORDER, Source.PAYMENT)
 def refund_is_told(world: World, check: Check) -> None:
     for order in world.settled:
-        back = sum(row.refunded_moved for row in world.payments.get(order.order_id, ()))
+        back = sum(row.refunded_moved for row in world.payments.get(order.order_id, ())) - order.closed_minor
         check.equal(
             order.order_id, "refunded, as the order says", back, order.refunded_minor, order.order_id, money_in(order.currency)
         )

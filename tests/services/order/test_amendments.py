@@ -1,7 +1,9 @@
 """Amendments: what an order is and costs with one, its record, and the endpoints with the real saga."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlmodel import select
 from temporalio.client import Client
+from typer.testing import CliRunner
 
 from chassis.database import Database
+from cli.main import app
 from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
@@ -42,7 +46,7 @@ from services.order.model.pricing import Reduction, price
 from services.order.ports import TaxRate
 from testing.model.world import refused, unavailable
 from tests.conftest import TokenMint, running_api
-from tests.services.order.conftest import SHIP_TO, TARIFF, Catalogue, settings_for
+from tests.services.order.conftest import MASTER_KEY, SHIP_TO, TARIFF, Catalogue, settings_for
 from tests.services.order.test_api import body
 from tests.services.order.test_record import events
 from tests.services.order.test_with_saga import Customer, RecordedWorld, worker_in
@@ -369,3 +373,38 @@ async def test_who_asks_while_its_saga_cannot_be_told_may_ask_again(
 
 def world_order_of(url: str) -> UUID:
     return UUID(url.rpartition("/")[2])
+
+
+async def test_commerce_tells_what_it_would_come_to_and_makes_it(
+    api: httpx2.AsyncClient,
+    mint: TokenMint,
+    database: Database,
+    catalogue: Catalogue,
+    temporal_server: TemporalServer,
+    tmp_path: Path,
+) -> None:
+    ann, url = await placed(api, mint)
+    env = {
+        "DATABASE_URL_ORDER": database.url,
+        "CATALOG_URL": catalogue.url,
+        "SHIPPING_URL": catalogue.url,
+        "IDENTITY_URL": catalogue.url,
+        "TEMPORAL_ADDRESS": temporal_server.address,
+        "SERVICE_CLIENT_SECRET_ORDER": "secret",
+        "CUSTOMER_KEYS_MASTER": MASTER_KEY,
+    }
+
+    async def commerce(*words: str) -> tuple[int, str]:
+        arguments = ["amend", url.rpartition("/")[2], "--by", "ann", "--data", str(tmp_path), *words]
+        result = await asyncio.to_thread(lambda: CliRunner().invoke(app, arguments, env=env))
+        return result.exit_code, result.output
+
+    before = (await ann.see(url)).json()
+    code, told = await commerce("--line", "1:3", "--add", "bread:1")
+    assert (code, "instead of" in told, "--apply" in told) == (0, True, True)
+    assert (await ann.see(url)).json() == before
+    code, told = await commerce("--line", "1:3", "--add", "bread:1", "--apply")
+    assert (code, "Amendment 1 is APPLIED" in told) == (0, True), told
+    assert [line["quantity"] for line in (await ann.see(url)).json()["lines"]] == [3, 1]
+    assert await commerce("--line", "9:3") == (1, "validation_failed: The order cannot be amended so.\n")
+    assert (await commerce("--line", "x"))[0] == 1
