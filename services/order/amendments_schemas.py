@@ -13,8 +13,8 @@ from contracts.pricing import OrderCharges
 from services.order.model.amending import AmendmentStatus
 
 if TYPE_CHECKING:
-    from services.order.commands.amendments import PreviewedAmendment
     from services.order.model import OrderAmendment
+    from services.order.model.amending import PreviewedAmendment
 
 PREVIEW_EXAMPLES: Any = {
     "three instead of two": {"value": {"lines": [{"line_id": 1, "quantity": 3}]}},

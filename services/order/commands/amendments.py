@@ -23,20 +23,10 @@ from services.order.commands.amendment_records import (
 from services.order.commands.orders import OrderService, update_id
 from services.order.commands.records import order_for
 from services.order.model import Order, OrderAmendment
-from services.order.model.amending import Amended, AmendmentStatus, amended, require_amendable
+from services.order.model.amending import AmendmentStatus, PreviewedAmendment, amended, require_amendable
 
 log = logger(__name__)
 CUSTOMER = "customer"
-
-
-@dataclass(frozen=True)
-class PreviewedAmendment:
-    """What an amendment would come to now."""
-
-    order: Order
-    amended: Amended
-    needs_staff: bool
-    """Whether only staff may make it: it reaches the threshold of review, and the order was not reviewed."""
 
 
 @dataclass(frozen=True)

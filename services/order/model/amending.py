@@ -196,6 +196,16 @@ class Amended:
         return self.priced.charges.total - self.owed_before
 
 
+@dataclass(frozen=True)
+class PreviewedAmendment:
+    """What an amendment would come to now."""
+
+    order: Order
+    amended: Amended
+    needs_staff: bool
+    """Whether only staff may make it: it reaches the threshold of review, and the order was not reviewed."""
+
+
 def require_amendable(order: Order) -> None:
     """Refusals: already_dispatched, not_amendable. Its saga may know more; its word is the last."""
     if order.status in _DISPATCHED or any(_has_left(parcel.status) for parcel in order.told_parcels):
