@@ -300,6 +300,7 @@ ACTIVITIES: Mapping[str, _Activity] = {
     "SplitReservation": _Activity(
         "some of the parcel's goods to be kept for another one", "inventory", "parcel", for_customer=False
     ),
+    "MoveReservation": _Activity("the goods to be promised to another parcel", "inventory", "parcel", for_customer=False),
     "ShipInventory": _Activity("the goods that have left to be taken off the stock", "inventory", "parcel", for_customer=False),
     "RestockInventory": _Activity("the goods that came back to be put on the shelf", "inventory", "parcel", for_customer=False),
     "ProcessPayment": _Activity("the payment", "payment", "payment"),
@@ -315,7 +316,6 @@ ACTIVITIES: Mapping[str, _Activity] = {
     "CreateReturnLabel": _Activity("the label of the return to be booked with the carrier", "shipping"),
     "CancelReturnLabel": _Activity("the carrier to call the return's parcel off", "shipping", is_undo=True),
     "ReceiveReturn": _Activity("the goods that came back to be put on the shelf", "inventory", for_customer=False),
-    "GiveBack": _Activity("the money to go back", "payment"),
     "PlaceReplacement": _Activity("the order that the return brings to be placed", "order"),
     "SendNotification": _Activity("the confirmation to be queued for sending", "notification", for_customer=False, blocks=False),
 }
