@@ -10,6 +10,7 @@ from fastapi import APIRouter
 
 from chassis.service import new_app
 from contracts.platform import SERVICE_NAMES
+from tests.conftest import ROOT
 
 Json = dict[str, Any]
 BOUNDED_FORMATS = {"uuid", "date", "date-time"}
@@ -17,8 +18,11 @@ BOUNDED_FORMATS = {"uuid", "date", "date-time"}
 
 def document(service: str) -> Json:
     """What a service says about all its endpoints, the internal ones too."""
-    module = importlib.import_module(f"services.{service}.api")
-    routers = getattr(module, "ROUTERS", None) or [value for value in vars(module).values() if isinstance(value, APIRouter)]
+    routers: list[APIRouter] = []
+    for name in sorted({path.stem for path in (ROOT / "services" / service).glob("*api*") if path.suffix in ("", ".py")}):
+        module = importlib.import_module(f"services.{service}.{name}")
+        own = [value for value in vars(module).values() if isinstance(value, APIRouter)]
+        routers += getattr(module, "ROUTERS", None) or own
     access = importlib.import_module(f"services.{service}.access").ACCESS
     return new_app(service, "", routers, {}, access).openapi()
 
