@@ -350,6 +350,14 @@ UPDATES: Mapping[str, _Way] = {
     "split_parcel": _Way(
         "Send some of it in another parcel", (A.WAREHOUSE, A.SUPPORT), "parcels/{parcel}/split", WHY, headers=NEW_KEY
     ),
+    "amend": _Way(
+        "Amend it before anything of it has left",
+        (A.CUSTOMER, A.SUPPORT),
+        "amendments",
+        {"lines": [{"line_id": 1, "quantity": 2}]},
+        signed=False,
+        headers=NEW_KEY,
+    ),
     "settle_undo": _Way("End the undo by hand, done or given up", (A.SUPPORT, A.OPERATOR), None, WHY),
 }
 """All updates by which somebody brings an order on."""

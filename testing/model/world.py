@@ -45,7 +45,6 @@ class World:
             "ProcessPayment": self.payments.process,
             "CapturePayment": self.payments.capture,
             "RefundPayment": self.payments.refund,
-            "GiveBack": self.payments.give_back,
             "ReleaseHold": self.payments.release,
             "CreateShipment": self.shipping.create,
             "CancelShipment": self.shipping.cancel,
