@@ -4,6 +4,7 @@ from temporalio import activity
 
 from activities.calls import ServiceActivities
 from contracts.inventory import (
+    MoveReservation,
     ReceiveReturn,
     ReleaseInventory,
     Reservation,
@@ -32,6 +33,11 @@ class InventoryActivities(ServiceActivities):
     async def split(self, command: SplitReservation) -> Reservation:
         """Some of what a parcel was promised goes in another one."""
         return await self._calls.post("/internal/v1/reservations/split", command, Reservation)
+
+    @activity.defn(name="MoveReservation")
+    async def move(self, command: MoveReservation) -> Reservation:
+        """What a parcel was promised goes under another number."""
+        return await self._calls.post("/internal/v1/reservations/move", command, Reservation)
 
     @activity.defn(name="ShipInventory")
     async def ship(self, command: ShipInventory) -> Reservation:

@@ -3,7 +3,7 @@
 from temporalio import activity
 
 from activities.calls import ServiceActivities
-from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment
+from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment, ReleaseHold
 
 
 class PaymentActivities(ServiceActivities):
@@ -28,3 +28,8 @@ class PaymentActivities(ServiceActivities):
     async def give_back(self, command: GiveBack) -> GivenBack:
         """Give back some of what was taken for an order, whichever of its attempts took it."""
         return await self._calls.post("/internal/v1/payments/give-back", command, GivenBack)
+
+    @activity.defn(name="ReleaseHold")
+    async def release_hold(self, command: ReleaseHold) -> Payment:
+        """Let go of what is held and not taken."""
+        return await self._calls.post("/internal/v1/payments/release-hold", command, Payment)

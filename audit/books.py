@@ -18,6 +18,7 @@ from contracts.events import (
     CustomerForgotten,
     EmailVerified,
     Event,
+    OrderAmended,
     OrderCancelled,
     OrderCompleted,
     OrderConfirmed,
@@ -41,8 +42,8 @@ from contracts.events import (
     ShipmentReturned,
     TrackingUpdated,
 )
-from contracts.orders import OrderLine
-from contracts.parcels import OrderParcel, ParcelLine
+from contracts.orders import OrderLine, OrderStatus
+from contracts.parcels import HAS_LEFT, OrderParcel, ParcelLine, ParcelStatus, Trouble
 
 _PARCELS = TypeAdapter(tuple[OrderParcel, ...])
 _LINES = TypeAdapter(tuple[OrderLine, ...])
@@ -89,12 +90,13 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
         {
             *(AccountMailRequested, CustomerForgotten, EmailVerified, ShipmentDispatched, ShipmentDelivered),
             *(OrderPaymentDue, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderPartCancelled),
+            OrderAmended,
             *(ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCompleted, ReturnExpired),
         }
     ),
     Source.ANALYTICS: frozenset(
         {
-            *(OrderCreated, OrderConfirmed, OrderPartCancelled, OrderCancelled, OrderRefunded, OrderCompleted),
+            *(OrderCreated, OrderConfirmed, OrderAmended, OrderPartCancelled, OrderCancelled, OrderRefunded, OrderCompleted),
             ReturnCompleted,
         }
     ),
@@ -140,6 +142,12 @@ class OrderRow(NamedTuple):
     """Its parcels, as its saga told them, in JSON; None, if it is sent in one parcel of everything."""
     priced_lines: str | None = None
     """Its lines with their prices, in JSON, if it has several parcels."""
+    at_dispatch: bool = False
+    """Whether its money is taken as its parcels leave."""
+    is_due: bool = False
+    """Whether another card is waited for."""
+    closed_minor: int = 0
+    """What went back and is not counted as refunded, because the order was amended since."""
 
     @property
     def parcels(self) -> tuple[OrderParcel, ...]:
@@ -148,11 +156,27 @@ class OrderRow(NamedTuple):
 
     @property
     def owed_minor(self) -> int:
-        """What its customer has to pay if it goes on: for the parcels that count, each unit at its share of its line."""
+        """What its customer has to pay if it goes on: for the parcels that count, each unit at its share of its line. Where money
+        is taken as parcels leave: what has to be paid by now."""
         if not self.parcels:
-            return self.total_minor
+            return self.total_minor if self.status in PARCEL_HAS_LEFT or not self.at_dispatch or self._is_away else 0
         lines = {line.line_id or place: line for place, line in enumerate(_lines_in(self.priced_lines or "[]"), start=1)}
-        return sum(_price_of(lines[part.line_id], part) for parcel in self.parcels if parcel.counts for part in parcel.lines)
+        owed = [parcel for parcel in self.parcels if parcel.counts and (_has_left(parcel) or not self.at_dispatch)]
+        return sum(_price_of(lines[part.line_id], part) for parcel in owed for part in parcel.lines)
+
+    @property
+    def _is_away(self) -> bool:
+        """Whether its only parcel has left, and is in trouble."""
+        return self.status == OrderStatus.UNDELIVERED and self.trouble != Trouble.NOT_PICKED_UP
+
+
+PARCEL_HAS_LEFT = frozenset({OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
+"""What an order is that is sent in one parcel, when that has left."""
+
+
+def _has_left(parcel: OrderParcel) -> bool:
+    is_away = parcel.status == ParcelStatus.UNDELIVERED and parcel.trouble != Trouble.NOT_PICKED_UP
+    return parcel.status in HAS_LEFT or is_away
 
 
 @lru_cache(maxsize=10_000)
@@ -219,6 +243,8 @@ class LineRow(NamedTuple):
     product_id: str
     amount: Decimal
     currency: str
+    amended_at: datetime | None = None
+    """When the amendment was priced that brought it; None: it was ordered in the first place."""
 
 
 class DiscountUsesRow(NamedTuple):

@@ -11,12 +11,18 @@ select o.order_id, o.customer_id, o.status, o.currency, o.total_minor, o.refunde
        or o.placement is not null or o.cancel_wish is not null
        or exists (
            select from jsonb_array_elements(o.history) as said where coalesce(said->>'detail', said->>'for_staff') is not null
+       )
+       or exists (
+           select from amendments a where a.order_id = o.order_id
+           and (a.terms->'ship_to'->>'name' <> '(forgotten)' or a.fingerprint is not null or a.detail is not null)
        ),
        (select array_agg((o.charges->part->>'amount')::numeric order by nth)
         from unnest(array['items', 'discount', 'shipping', 'tax', 'total']) with ordinality as parts (part, nth)
         where o.charges is not null),
        array[line.items, line.discount, line.shipping, line.tax, line.paid], o.parcels::text,
-       case when o.parcels is not null then o.lines::text end
+       case when o.parcels is not null then o.lines::text end, o.capture_at is not distinct from 'dispatch',
+       o.declined is not null,
+       (select coalesce(sum(a.closed_minor), 0)::bigint from amendments a where a.order_id = o.order_id)
 from orders o, lateral (
     select sum((l->'unit_price'->>'amount')::numeric * (l->>'quantity')::int) as total,
            sum((l->'amounts'->>'items')::bigint) as items, sum((l->'amounts'->>'discount')::bigint) as discount,
@@ -57,8 +63,12 @@ select user_id, forgotten_at, nullif(concat_ws(', ',
 from users u where forgotten_at is not null
 """
 LINES = """
-select order_id, l->>'product_id', (l->'unit_price'->>'amount')::numeric, l->'unit_price'->>'currency'
-from orders, jsonb_array_elements(lines) as l
+select o.order_id, l->>'product_id', (l->'unit_price'->>'amount')::numeric, l->'unit_price'->>'currency', (
+           select min(a.asked_at) from amendments a
+           where a.order_id = o.order_id and a.status = 'APPLIED' and (l->>'line_id')::int >= a.first_new_line_id
+           and exists (select from jsonb_array_elements(a.terms->'lines') as new where new->>'line_id' = l->>'line_id')
+       )
+from orders o, jsonb_array_elements(o.lines) as l
 """
 DISCOUNT_USES = """
 select code, coalesce(times_used, 0), coalesce(held, 0)
@@ -224,14 +234,17 @@ select letter_id, state = 'REPLAY', type, subject, topic, error, coalesce(failed
 where state in ('OPEN', 'REPLAY')
 """
 FACTS = """
-select order_id, currency, total_minor, refunded_minor, placed_at, confirmed_at is not null, completed_at is not null,
+select order_id, currency,
+       total_minor + coalesce((select sum(gain) from jsonb_to_recordset(amendments) as each (gain bigint)), 0)::bigint,
+       refunded_minor, placed_at, confirmed_at is not null, completed_at is not null,
        cancelled_at is not null, refunded_at is not null, cancel_code
 from orders
 """
 SUMS = """
 with fact as (
     select currency, count(placed_at) as placed, count(confirmed_at) as confirmed, count(completed_at) as completed,
-           count(cancelled_at) as cancelled, coalesce(sum(total_minor) filter (where confirmed_at is not null), 0) as gross,
+           count(cancelled_at) as cancelled, coalesce(sum(total_minor) filter (where confirmed_at is not null), 0)
+           + coalesce(sum((select sum(gain) from jsonb_to_recordset(amendments) as each (gain bigint))), 0) as gross,
            count(refunded_at) as undelivered,
            coalesce(sum(refunded_minor) filter (
                where confirmed_at is not null and coalesce(cancelled_at, refunded_at, completed_at) is not null
@@ -242,15 +255,17 @@ with fact as (
 ), sold as (
     select o.currency, sum(l.quantity - gone.units) as quantity, sum(l.revenue - gone.revenue) as revenue,
            sum(gone.returned) as returned
-    from orders o, lateral (
+    from orders o left join lateral (
+        select number, lines from jsonb_to_recordset(o.amendments) as each (number int, lines jsonb) order by number desc limit 1
+    ) as newest on true, lateral (
         select coalesce((line->>'line_id')::int, place) as line_id, (line->>'quantity')::int as quantity,
                (line->>'revenue_minor')::bigint as revenue
-        from jsonb_array_elements(o.lines) with ordinality as each (line, place)
+        from jsonb_array_elements(coalesce(newest.lines, o.lines)) with ordinality as each (line, place)
     ) as l, lateral (
         select coalesce(sum(units), 0) as units, coalesce(sum(units) filter (where is_returned), 0) as returned,
                coalesce(sum(l.revenue * (start + units) / l.quantity - l.revenue * start / l.quantity), 0) as revenue
-        from jsonb_to_recordset(o.less) as u (line_id int, start int, units int, is_returned bool)
-        where u.line_id = l.line_id
+        from jsonb_to_recordset(o.less) as u (line_id int, start int, units int, is_returned bool, amended int)
+        where u.line_id = l.line_id and (is_returned or coalesce(u.amended, 0) = coalesce(newest.number, 0))
     ) as gone
     where o.confirmed_at is not null and o.cancelled_at is null and o.refunded_at is null group by o.currency
 ), day as (

@@ -87,6 +87,37 @@ def cancel(
 
 
 @app.command()
+def amend(
+    order: Annotated[UUID, typer.Argument(help="The order's id.")],
+    by: Annotated[str, typer.Option(help="Your name.")],
+    line: Annotated[
+        list[str] | None,
+        typer.Option(help="How many units a line has from now on, as LINE:UNITS, e.g. 2:3; 0: it goes. May be repeated."),
+    ] = None,
+    add: Annotated[list[str] | None, typer.Option(help="A new line, as PRODUCT:UNITS. May be repeated.")] = None,
+    speed: Annotated[str | None, typer.Option(help="How fast it travels: standard or express.")] = None,
+    ship_to: Annotated[str | None, typer.Option(help="Another address: all of it, as JSON.")] = None,
+    card: Annotated[str | None, typer.Option(help="Token of the card that pays a difference; else the one that paid.")] = None,
+    makes_it: Annotated[bool, typer.Option("--apply", help="Make it; else only what it would come to is told.")] = False,
+    data: DataDir = DEFAULT_DATA,
+) -> None:
+    """Amend an order before anything of it has left: all of it, or nothing. Without --apply: tell what that would come to."""
+    from cli.amend import amend_order
+
+    amend_order(
+        order,
+        lines=line or (),
+        add=add or (),
+        speed=speed,
+        ship_to=ship_to,
+        card=card,
+        by=by,
+        makes_it=makes_it,
+        data=data,
+    )
+
+
+@app.command()
 def explain(
     order: Annotated[UUID, typer.Argument(help="The order's id.")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON, as the API gives it to staff.")] = False,

@@ -15,17 +15,20 @@ from chassis.database import Database
 from contracts.address import Address
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import StockUpdate
+from contracts.money import Money
 from contracts.orders import CancelRequest, OrderSoFar, OrderStatus, ParcelSoFar, PlaceOrder, TimelineEntry
 from contracts.parcels import HAS_LEFT, ParcelStatus, Trouble
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from services.inventory.model import Reservation
 from services.order.commands import find_order
-from services.order.model import Order
+from services.order.commands.amendment_records import amendments_of
+from services.order.model import Order, OrderAmendment
 from services.payment.model import Payment
 from services.shipping.model import Shipment
 
 NO_CARD = "repaired_order_has_no_card"
-"""In place of the payment token, which the shop does not keep. It could not be charged; a repaired saga never charges."""
+"""In place of the payment token, which the shop does not keep. It could not be charged: where a repaired saga has to, because
+what was held is gone, its customer is asked for another card."""
 _S, _D = OrderStatus, ShipmentStatus
 BEFORE_CONFIRMED = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID})
 ON_ITS_WAY = frozenset({_S.SHIPPED, _S.DELIVERED})
@@ -44,6 +47,8 @@ class OrderBooks:
     reservations: Sequence[Reservation]
     attempts: int = 1
     """How often it was tried to pay."""
+    amendments: Sequence[OrderAmendment] = ()
+    """All that were asked for."""
 
     @property
     def shipment(self) -> Shipment | None:
@@ -122,7 +127,8 @@ async def read_books(urls: tuple[str, str, str, str], order_id: UUID) -> OrderBo
             attempts = (await session.exec(select(func.max(Payment.attempt)).where(Payment.order_id == order_id))).one() or 1
         async with inventory_db.reading() as session:
             reservations = select(Reservation).where(Reservation.order_id == order_id).order_by(col(Reservation.parcel))
-            return OrderBooks(order, found, list((await session.exec(reservations)).all()), attempts)
+            reserved = list((await session.exec(reservations)).all())
+        return OrderBooks(order, found, reserved, attempts, await amendments_of(order_db, order_id))
     finally:
         for database in databases:
             await database.close()
@@ -147,6 +153,7 @@ def repair_of(books: OrderBooks, *, was_started: bool, by: str, reason: str, go_
     # Before it is confirmed, the saga's own undo finds out whether the parcel has left; then it goes on.
     follows = go_on or (books.has_left and order.status not in BEFORE_CONFIRMED)
     wish = CancelRequest(reason=f"Its workflow was lost: {reason}"[:500], requested_by=by)
+    closed = sum(each.closed_minor for each in books.amendments)
     so_far = OrderSoFar(
         status=order.status,
         reached=len(order.history),
@@ -162,9 +169,11 @@ def repair_of(books: OrderBooks, *, was_started: bool, by: str, reason: str, go_
         trouble=Trouble(order.trouble) if order.trouble else None,
         all_parcels=tuple(ParcelSoFar(**dict(parcel)) for parcel in order.told_parcels),
         attempt=books.attempts,
-        declined=order.outcome_so_far if order.pay_until else None,
+        declined=order.outcome_so_far if order.status == _S.PAYMENT_DUE and order.pay_until else None,
         refunded=order.refunded_without_returns if order.refunded_without_returns.minor else None,
         cancel=None if follows else wish,
+        amendment=max((each.number for each in books.amendments), default=0),
+        closed=Money.from_minor(closed, order.currency) if closed else None,
     )
     return Repair(_placement(order), so_far, books.reports, books.filled)
 
@@ -179,6 +188,7 @@ def _placement(order: Order) -> PlaceOrder:
         ship_to=Address.model_validate(order.ship_to),
         payment_token=NO_CARD,
         warehouse_id=order.warehouse_id,
+        capture_at=order.is_paid_at,
         needs_review=order.needs_review,
         replaces=order.replaced,
         placed_at=order.placed_at,

@@ -60,6 +60,8 @@ ParcelNumber = Annotated[int, Field(ge=1, le=20)]
 
 ReturnNumber = Annotated[int, Field(ge=1, le=20)]
 """Of one order's returns: the first is 1."""
+AmendmentNumber = Annotated[int, Field(ge=1, le=1000)]
+"""Of one order's amendments: the first is 1. Numbers rise; one that came to nothing keeps its own."""
 
 
 def told(text: str, longest: int = 500) -> str:

@@ -77,6 +77,8 @@ class ErrorCode(StrEnum):
     QUOTE_MISMATCH = "quote_mismatch"
     NOT_RETURNABLE = "not_returnable"
     RETURN_NOT_OPEN = "return_not_open"
+    NOT_AMENDABLE = "not_amendable"
+    AMENDMENT_NEEDS_STAFF = "amendment_needs_staff"
     # notification
     TEMPLATE_INVALID = "template_invalid"
     # faults, not refusals: these may go through later

@@ -193,6 +193,9 @@ class OrderPaymentDue(_OrderEvent):
     customer_id: UUID
     total: Money
     pay_until: datetime
+    was_confirmed: bool = False
+    """Whether the order goes on: its money is taken as its parcels leave, and some of it could not be held or taken then. If no
+    other card is tried, what has not left is called off."""
 
 
 class OrderConfirmed(_OrderEvent):
@@ -259,6 +262,23 @@ class OrderCompleted(_OrderEvent):
     """What went back for parts that did not arrive, or were called off; None: nothing."""
 
 
+class OrderAmended(_OrderEvent):
+    """An order was changed before anything of it had left. `total`, `lines` and `charges` are those from now on; what is told as
+    refunded later counts anew from here: what had gone back before, and goes back with it, is no part of the new total."""
+
+    topic = ORDER
+    customer_id: UUID
+    number: int
+    lines: tuple[OrderLine, ...]
+    total: Money
+    charges: OrderCharges | None = None
+    lines_before: tuple[OrderLine, ...]
+    total_before: Money
+    charges_before: OrderCharges | None = None
+    charged: Money
+    given_back: Money
+
+
 class OrderPartCancelled(_OrderEvent):
     """Some of a confirmed order was cancelled; the rest goes on. `lines`: what, without prices; `refunded`: what goes back."""
 
@@ -268,6 +288,8 @@ class OrderPartCancelled(_OrderEvent):
     parcel: int
     lines: tuple[ParcelLine, ...]
     refunded: Money
+    amended: int = 0
+    """The number of the last amendment that had changed the order: `lines` are of the order as it was then."""
 
 
 class _ReturnEvent(_OrderEvent):

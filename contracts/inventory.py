@@ -85,6 +85,8 @@ class ReserveInventory(Command):
     """Whether it may come from several warehouses, in a parcel each, if no single one has all."""
     when_short: WhenShort = WhenShort.REFUSE
     ship_to: Place | None = None
+    is_more: bool = False
+    """Whether it is more than the order had before: it counts against the purchase limit, as a first parcel does."""
 
 
 class ReleaseInventory(Command):
@@ -128,6 +130,18 @@ class SplitReservation(Command):
     into: ParcelNumber
     lines: Annotated[tuple[StockLine, ...], Field(min_length=1, max_length=100)]
     """What the new parcel gets."""
+
+
+class MoveReservation(Command):
+    """What a parcel was promised is promised to another number, at the same warehouse: its label was called off, and a number is
+    booked with the carrier once only. Idempotent by order and `into`.
+
+    The reply is about the new parcel. Refusals: not_found, reservation_released, reservation_shipped, conflict (it waits for its
+    goods; or there is another parcel with this number)."""
+
+    order_id: UUID
+    parcel: ParcelNumber
+    into: ParcelNumber
 
 
 class ReturnedLine(Contract):

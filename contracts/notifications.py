@@ -27,6 +27,8 @@ class NotificationKind(StrEnum):
     """The parcel is lost, or came back."""
     ORDER_REFUNDED = "order_refunded"
     """It did not arrive, and the money goes back."""
+    ORDER_AMENDED = "order_amended"
+    """It was changed before anything of it had left."""
     PART_CANCELLED = "part_cancelled"
     """Some of the order was cancelled."""
     RETURN_APPROVED = "return_approved"

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from contracts.address import Address
 from contracts.base import (
+    AmendmentNumber,
     Command,
     Contract,
     ParcelNumber,
@@ -264,9 +265,12 @@ class AdvanceOrder(Command):
     parcels: Annotated[tuple[OrderParcel, ...], Field(max_length=20)] = ()
     """All parcels as they are now; none: they are not told now."""
     pay_until: Timestamp | None = None
-    """Until when another card may be tried, while its status is PAYMENT_DUE."""
+    """Until when another card may be tried: while its status is PAYMENT_DUE, or of an order whose money is taken as its parcels
+    leave, and of which less could be held or taken than it needs."""
     outcome: "Outcome | None" = None
     """What the client that placed the order is told: kept, and told again to whoever repeats the request."""
+    amendment: "AmendmentOutcome | None" = None
+    """What came of an amendment, if that is told now."""
 
     def new_to(self, reached: Sequence[OrderStatus]) -> tuple[OrderStatus, ...]:
         """The statuses of `path` that an order which has `reached` these, oldest first, has not been told yet."""
@@ -395,6 +399,94 @@ class LineUnits(Request):
     quantity: Units
 
 
+class AmendedLine(Request):
+    """What becomes of one line of an order."""
+
+    line_id: LineId | None = None
+    """A line that the order has; None: a new one, of a product."""
+    product_id: ProductId | None = None
+    """Of a new line."""
+    quantity: Annotated[int, Field(ge=0, le=1000, strict=True)]
+    """How many units it has from now on; 0: the line goes."""
+
+    @model_validator(mode="after")
+    def _is_one_or_the_other(self) -> Self:
+        if (self.line_id is None) == (self.product_id is None):
+            raise ValueError("a line is named by its line_id, a new one by its product_id")
+        if self.line_id is None and self.quantity == 0:
+            raise ValueError("a new line has one unit at least")
+        return self
+
+
+class AmendmentTerms(Request):
+    """Body of `POST /api/v1/orders/{order_id}/amendments/preview`: what is to be different. What is not named stays."""
+
+    lines: Annotated[list[AmendedLine], Field(max_length=100)] = Field(default_factory=list)
+    ship_to: Address | None = None
+    shipping: Speed | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.lines and self.ship_to is None and self.shipping is None:
+            raise ValueError("an amendment names lines, an address or a speed")
+        for named in ([line.line_id for line in self.lines], [line.product_id for line in self.lines]):
+            given = [name for name in named if name is not None]
+            if len(set(given)) != len(given):
+                raise ValueError("each line and each product may be named once only")
+        return self
+
+
+class AmendmentRequest(AmendmentTerms):
+    """Body of `POST /api/v1/orders/{order_id}/amendments`."""
+
+    payment_token: PaymentToken | None = None
+    """What pays if it costs more; None: the card that paid for the order."""
+
+
+class Amendment(Request):
+    """Argument of the workflow's `amend` update: the order as it is from then on, complete and priced."""
+
+    number: AmendmentNumber
+    lines: Annotated[tuple[OrderLine, ...], Field(min_length=1, max_length=100)]
+    """Of units that are cancelled already there is nothing in it."""
+    total: Money
+    charges: OrderCharges | None = None
+    ship_to: Address
+    shipping: Speed = Speed.STANDARD
+    owed_before: Money
+    """What the order cost when the amendment was priced. It is refused if that has changed since."""
+    payment_token: PaymentToken | None = None
+    """What pays if it costs more; None: the card that paid for the order."""
+    by: ShortText
+    by_staff: bool = False
+    """Whether staff have made it, whose call is the review of it."""
+
+
+class AmendReply(Contract):
+    """What came of an amendment that was carried out."""
+
+    order_id: UUID
+    number: AmendmentNumber
+    status: OrderStatus
+    total: Money
+    charged: Money
+    """What was taken, or is held, in addition."""
+    given_back: Money
+
+
+class AmendmentOutcome(Contract):
+    """What the saga tells the order's record of an amendment."""
+
+    number: AmendmentNumber
+    code: ErrorCode | None = None
+    """Why it came to nothing; None: it was carried out, and the record takes it over."""
+    detail: Told | None = None
+    charged: Money
+    given_back: Money
+    closed: Money
+    """All that had gone back of the order until then, with what goes back by this: from now on `refunded` counts anew."""
+
+
 class ParcelSplit(Decision):
     """Argument of the workflow's `split_parcel` update: some of a parcel goes in another one, because fewer units than planned
     can be sent now."""
@@ -504,6 +596,34 @@ class ParcelSoFar(OrderParcel):
     """Until when its customer is asked whether to wait for its goods."""
 
 
+class TakenSoFar(Contract):
+    """What was taken for a parcel that has left; nothing, if that was given up."""
+
+    parcel: ParcelNumber
+    amount: Money
+
+
+class CardDue(Contract):
+    """The card was declined after the order was confirmed, and another one may be tried."""
+
+    until: datetime
+    parcel: ParcelNumber | None = None
+    """It has left, and is not paid for; None: what has not left is to be held."""
+
+
+class HoldSoFar(Contract):
+    """What is held of an order whose money is taken as its parcels leave, for a saga that goes on in another run."""
+
+    attempt: Annotated[int, Field(ge=1, le=20)] | None = None
+    """Which attempt to pay holds it; None: none does any more."""
+    until: datetime | None = None
+    renew_at: datetime | None = None
+    card: PaymentToken | None = None
+    """Which is charged; None: the one that came with the order."""
+    taken: Annotated[tuple[TakenSoFar, ...], Field(max_length=20)] = ()
+    due: Annotated[tuple[CardDue, ...], Field(max_length=20)] = ()
+
+
 class UnitsCancelled(Contract):
     """A wish for some units that was carried out."""
 
@@ -533,6 +653,8 @@ class OrderSoFar(Contract):
     """Which attempt to pay it came to last."""
     declined: Outcome | None = None
     """While another card may be tried: what the client was told, with until when."""
+    hold: HoldSoFar | None = None
+    """Of an order whose money is taken as its parcels leave; None then: it is not known."""
     refunded: Money | None = None
     """What went back to the customer so far."""
     warehouse_id: str | None = None
@@ -544,6 +666,10 @@ class OrderSoFar(Contract):
     """When the parcel was last heard of, or last decided about."""
     cancel: CancelRequest | None = None
     """A wish to cancel that has to be carried out."""
+    amendment: Annotated[int, Field(ge=0, le=1000)] = 0
+    """The number of the last amendment that was carried out or refused; 0: there was none."""
+    closed: Money | None = None
+    """What had gone back when the order was amended: `refunded` counts anew since."""
     cancelled_units: Annotated[tuple[UnitsCancelled, ...], Field(max_length=20)] = ()
     """Wishes for some units that were carried out: whoever repeats one is told the same."""
 

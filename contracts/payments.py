@@ -132,6 +132,16 @@ class GivenBack(Contract):
     """All that went back of the order so far."""
 
 
+class FailedRefund(Contract):
+    """Argument of the order workflow's `refund_failed` signal: money that was given back has not arrived, and is still owed."""
+
+    attempt: Attempt
+    key: MovementKey
+    amount: Money
+    failure: Told
+    """The provider's word."""
+
+
 class Payment(Contract):
     """Reply to each of the commands that name an attempt."""
 

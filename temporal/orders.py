@@ -29,6 +29,8 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.ids import order_id_of, order_workflow_id, return_number_of, return_workflow_id
 from contracts.inventory import StockUpdate
 from contracts.orders import (
+    Amendment,
+    AmendReply,
     CancelReply,
     CancelRequest,
     Decision,
@@ -45,6 +47,7 @@ from contracts.orders import (
     TimelineEntry,
     UndoSettlement,
 )
+from contracts.payments import FailedRefund
 from contracts.returns import ReturnState
 from contracts.shipments import ShipmentUpdate
 from temporal.explaining import SagaSeen, pending_steps, saga_seen
@@ -65,6 +68,8 @@ STUCK = f"{STUCK_UNDO.name} IS NOT NULL AND ExecutionStatus = 'Running'"
 IN_REVIEW = f"{ORDER_STATUS.name} = '{OrderStatus.IN_REVIEW}' AND ExecutionStatus = 'Running'"
 UNDECIDED_PARCEL = f"{PARCEL_TROUBLE.name} IS NOT NULL AND ExecutionStatus = 'Running'"
 """Visibility queries."""
+UNKNOWN_UPDATE = "expected but not found"
+"""What the SDK says of an update that the saga's build does not have."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +224,42 @@ class OrderSagas(Sagas):
         except FAULTS as error:
             raise fault_of(error) from error
 
+    async def amend(self, order_id: UUID, amendment: Amendment, update_id: str, wait: timedelta) -> AmendReply | None:
+        """Amend an order, or join the request of the same `update_id`; what came of it, or None if that is open after `wait`,
+        though its saga has taken it.
+
+        Refusals: not_amendable (also if no saga runs, or one of before there were amendments), already_dispatched, out_of_stock,
+        purchase_limit, payment_declined, address_undeliverable, parcel_too_heavy, amendment_needs_staff, conflict (the order has
+        changed since). Fault: Unavailable (it was not taken, as far as is known)."""
+        try:
+            taken = await self._handle(order_id).start_update(
+                "amend",
+                amendment,
+                wait_for_stage=WorkflowUpdateStage.ACCEPTED,
+                id=update_id,
+                result_type=AmendReply,
+                rpc_timeout=RPC,
+            )
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise Unavailable("no worker has taken the amendment yet; ask again") from error
+        except FAULTS as error:
+            if is_gone(error):
+                raise Refusal(ErrorCode.NOT_AMENDABLE, "Nothing works on this order any more.") from error
+            raise fault_of(error) from error
+        try:
+            return AmendReply.model_validate(await taken.result(rpc_timeout=wait))
+        except WorkflowUpdateFailedError as error:
+            if refusal := as_refusal(error.cause):
+                raise refusal from error
+            if UNKNOWN_UPDATE in str(error.cause):
+                too_old = "The order was placed before orders could be amended; cancel it, and order anew."
+                raise Refusal(ErrorCode.NOT_AMENDABLE, too_old) from error
+            raise Unavailable(str(error.cause)) from error
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            return None
+        except FAULTS as error:
+            raise fault_of(error) from error
+
     async def answer_shortage(self, order_id: UUID, answer: ShortageAnswer) -> OrderState | None:
         """Say what becomes of goods that are out of stock; None if no saga runs.
 
@@ -281,6 +322,10 @@ class OrderSagas(Sagas):
     async def stock_updated(self, order_id: UUID, update: StockUpdate) -> bool:
         """Tell what became of goods that a parcel waits for; False if no saga runs. Repeating it is harmless."""
         return await self._signal(order_workflow_id(order_id), "stock_updated", update)
+
+    async def refund_failed(self, order_id: UUID, refund: FailedRefund) -> bool:
+        """Tell of money that was given back and has not arrived; False if no saga runs. Repeating it is harmless."""
+        return await self._signal(order_workflow_id(order_id), "refund_failed", refund)
 
     async def state(self, order_id: UUID) -> OrderState | None:
         """Where the saga is; None if there is none. Fault: Unavailable (no worker answers)."""

@@ -154,6 +154,7 @@ def assert_settled(world: World, order: PlaceOrder) -> None:
     promises = {promise.status for (of, _), promise in world.inventory.promises.items() if of == order_id}
     parcels = {parcel.status for (of, _), parcel in world.shipping.parcels.items() if of == order_id}
     assert ReservationStatus.RESERVED not in promises
+    assert world.payments.held(order_id) == 0
     if status == OrderStatus.CANCELLED:
         assert balance == nothing
         assert promises <= {ReservationStatus.RELEASED}

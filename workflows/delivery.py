@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from contracts.money import Money
     from contracts.orders import CancelRequest, OrderRun, OrderStatus, Outcome, UndoSettlement
     from contracts.parcels import CHOICES, ParcelChoice, ParcelStatus, Trouble
-    from contracts.payments import Payment
+    from contracts.payments import GivenBack, Payment
     from contracts.shipments import CreateShipment, Shipment, ShipmentStatus, ShipmentUpdate
     from temporal.refusals import reason_of, words_of
     from temporal.retries import FORWARD, Preset
@@ -32,7 +32,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.shields import shielded
     from workflows.steps import Step
 
-from workflows.messages import MOST_PARCELS, NOT_TO_BE_SPLIT, OrderMessages, Split, UnitsWish
+from workflows.messages import MOST_PARCELS, NOT_TO_BE_SPLIT, AmendmentWish, CardOffer, OrderMessages, Split, UnitsWish
 
 ON_THE_WAY = frozenset({ShipmentStatus.DISPATCHED, ShipmentStatus.IN_TRANSIT, ShipmentStatus.DELIVERED})
 WHAT_HAPPENED = {
@@ -62,6 +62,26 @@ class Delivery(OrderMessages):
         """Some units of it are not wanted any more."""
         raise NotImplementedError
 
+    async def _amend(self, wish: AmendmentWish) -> None:
+        """Carry it out, or undo what was done for it."""
+        raise NotImplementedError
+
+    async def _take(self, parcel: Parcel) -> None:
+        """A parcel has left: take what it costs, if that is not taken already."""
+        raise NotImplementedError
+
+    async def _try_another_card(self, offer: CardOffer) -> None:
+        """For what could not be held or taken."""
+        raise NotImplementedError
+
+    async def _mind_the_hold(self) -> None:
+        """Do what is due by now about what is held."""
+        raise NotImplementedError
+
+    async def _settle_the_hold(self) -> None:
+        """Nothing is held, and nobody asked to pay, that is needed no more."""
+        raise NotImplementedError
+
     async def _deliver(self) -> None:
         """Follow the parcels, or a wish to cancel, until nothing more can happen."""
         for parcel in self._parcels:
@@ -75,6 +95,8 @@ class Delivery(OrderMessages):
             except asyncio.CancelledError:
                 self._heed_workflow_cancellation()
             await shielded(self._do_next())
+            if not self._progress.is_final:
+                await shielded(self._keep_the_hold())
             self._is_signalled = False
             if self._is_long() and not self._has_message() and self._is_notified():
                 await self._go_on_in_another_run()
@@ -85,7 +107,7 @@ class Delivery(OrderMessages):
             await shielded(_finished(self._notifying))
 
     async def _do_next(self) -> None:
-        if self._progress.status == OrderStatus.DELIVERED:
+        if self._progress.status == OrderStatus.DELIVERED and not self._hold.due:
             await self._complete()
         elif self._reports:
             await self._heed(self._reports.pop(0))
@@ -93,6 +115,9 @@ class Delivery(OrderMessages):
             await self._hear_of_stock(self._stock_news.pop(0))
         elif self._cancellation:
             await self._cancel(Refusal(ErrorCode.CANCELLED_BY_REQUEST, "Cancelled."), "")
+        elif self._offer:
+            offer, self._offer = self._offer, None
+            await self._try_another_card(offer)
         elif self._parcel_decision:
             decision, self._parcel_decision = self._parcel_decision, None
             await self._carry_out(self._parcel_meant(decision), decision.choice, f"{decision.by}: {decision.reason}")
@@ -100,6 +125,8 @@ class Delivery(OrderMessages):
             await self._split(self._splits.pop(0))
         elif self._units:
             await self._cancel_units(self._units.pop(0))
+        elif self._amendment:
+            await self._amend(self._amendment)
         elif self._shortage_answer:
             answer, self._shortage_answer = self._shortage_answer, None
             await self._carry_out_shortage(answer.choice)
@@ -108,6 +135,8 @@ class Delivery(OrderMessages):
             for parcel in [*self._parcels]:
                 if self._due_of(parcel) <= workflow.now() and not self._progress.is_final:
                     await self._nothing_happened(parcel)
+            if not self._progress.is_final:
+                await self._mind_the_hold()
 
     # ── What the carrier reports ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -149,10 +178,13 @@ class Delivery(OrderMessages):
                 await self._progress.tell()
 
     async def _complete(self) -> None:
-        """Every parcel that counts has arrived."""
+        """Every parcel that counts has arrived. It is over, unless another card is still waited for."""
         progress = self._progress
         if progress.status != OrderStatus.DELIVERED:
             progress.become(OrderStatus.DELIVERED, "Parcel delivered")
+        if self._hold.due:
+            await progress.tell(durably=True)
+            return
         progress.become(OrderStatus.COMPLETED, "Completed")
         progress.list_as()
         await progress.tell()
@@ -168,10 +200,17 @@ class Delivery(OrderMessages):
         self._list_troubles()
         await self._progress.tell()
 
+    async def _keep_the_hold(self) -> None:
+        """Whatever has happened: nothing is held, and nobody asked to pay, that is needed no more."""
+        await self._settle_the_hold()
+        if self._hold.is_by_parcel:
+            await self._progress.tell(durably=True)
+
     async def _require_shipped(self, parcel: Parcel) -> None:
-        """What has left is no longer reserved."""
+        """What has left is no longer reserved, and is to be paid."""
         if not parcel.has_left:
             await self._progress.do(steps.ship_inventory(self._order, parcel))
+            await self._take(parcel)
 
     # ── Goods that arrive late ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -192,9 +231,10 @@ class Delivery(OrderMessages):
         await self._book_what_may_leave()
 
     async def _book_what_may_leave(self, preset: Preset = FORWARD) -> None:
-        """Book what was waiting. One that the carrier refuses is called off, and its price goes back."""
+        """Book what was waiting. One that the carrier refuses is called off, and its price goes back. Nothing is booked while it
+        cannot be held."""
         progress = self._progress
-        for parcel in self._parcels.to_book():
+        for parcel in self._parcels.to_book() if not self._hold.is_due else ():
             try:
                 shipment = await self._booking_of(parcel, preset).run_durably()
             except FailureError as failure:
@@ -313,6 +353,7 @@ class Delivery(OrderMessages):
             other.warehouse_id = other.warehouse_id or parcel.warehouse_id
         other.status, other.quiet_since = ParcelStatus.BOOKED, workflow.now()
         self._parcels.replace(parcel, other)
+        self._hold.replace(parcel, other)
         self._register_undos()
         self._derive("Another parcel is sent", other, for_staff=f"parcel {other.number}: {other.tracking_number}")
         self._list_troubles()
@@ -325,6 +366,7 @@ class Delivery(OrderMessages):
     async def _refund(self, parcel: Parcel, trouble: Trouble, *, restock: bool) -> None:
         """Give the money back for goods that did not arrive; those that came back go on the shelf."""
         saga = self._saga
+        worth = self._paid_for([parcel])
         saga.forget()
         saga.add(*self._refunds_of([parcel], f"parcel {trouble}"))
         if restock:
@@ -334,7 +376,7 @@ class Delivery(OrderMessages):
         self._note_refund(done)
         if self._parcels.counting:
             self._register_undos()
-            self._derive(f"Refunded {self._parcels.price_of([parcel])}", parcel)
+            self._derive(f"Refunded {worth}", parcel)
             self._list_troubles()
         else:
             self._progress.become(OrderStatus.REFUNDED, f"Refunded {self._progress.refunded}")
@@ -364,7 +406,7 @@ class Delivery(OrderMessages):
         if not parcels:
             self._register_undos()
             return
-        saga = self._saga
+        saga, worth = self._saga, self._paid_for(parcels)
         saga.forget()
         saga.add(*[steps.release_inventory(self._order, parcel, self._label(parcel)) for parcel in parcels])
         saga.add(*self._refunds_of(parcels, why))
@@ -373,25 +415,36 @@ class Delivery(OrderMessages):
             parcel.status, parcel.answer_until = ParcelStatus.CANCELLED, None  # nobody is asked about it any more
         self._note_refund(done)
         self._register_undos()
-        self._derive(f"{_named(parcels)} cancelled; refunded {self._parcels.price_of(parcels)}", None, detail=why)
+        self._derive(f"{_named(parcels)} cancelled; refunded {worth}", None, detail=why)
         self._list_troubles()
 
     def _refunds_of(self, parcels: Sequence[Parcel], why: str) -> list[Undo]:
         """What gives back the price of these parcels, or all that was paid if there are no others; nothing, if they were free."""
         order, attempt = self._order, self._attempt
-        if not self._parcels.is_parted:
+        if not self._parcels.is_parted and not self._hold.is_by_parcel:
             return [Undo(steps.refund_payment(order, attempt, why))]
         key = "-".join(["parcel", *(str(parcel.number) for parcel in parcels)])
-        price = self._parcels.price_of(parcels)
-        return [Undo(steps.refund_part(order, attempt, price, key, why))] if price.minor else []
+        price = self._paid_for(parcels)
+        if not price.minor:
+            return []
+        if self._hold.is_by_parcel or self._progress.amendment:  # several attempts may have taken it
+            return [Undo(steps.give_back(order, price, key, why))]
+        return [Undo(steps.refund_part(order, attempt, price, key, why))]
+
+    def _paid_for(self, parcels: Sequence[Parcel]) -> Money:
+        """What the customer has paid for them so far."""
+        return self._hold.taken_of(parcels) if self._hold.is_by_parcel else self._parcels.price_of(parcels)
 
     def _note_refund(self, done: Mapping[str, Any]) -> None:
         """Keep what went back, by the results of undos."""
-        progress = self._progress
-        progress.refunded = refunded_of(done, progress.refunded or Money.zero(self._order.total.currency))
+        progress, nothing = self._progress, Money.zero(self._order.total.currency)
+        closed = progress.closed or nothing
+        told = refunded_of(done, (progress.refunded or nothing) + closed)
+        progress.refunded = told - closed if told >= closed else nothing
 
     async def _settle_status(self) -> None:
         """An order whose last open parcel has ended is over."""
+        await self._settle_the_hold()
         if self._progress.is_final:
             await self._progress.tell()
         elif self._parcels.status == OrderStatus.DELIVERED:
@@ -444,10 +497,12 @@ class Delivery(OrderMessages):
 
     def _has_message(self) -> bool:
         told = self._reports or self._stock_news or self._shortage_answer or self._splits or self._units
-        return bool(told or self._cancellation or self._parcel_decision or self._is_overdue)
+        wished = self._offer or self._amendment or self._cancellation
+        return bool(told or wished or self._parcel_decision or self._is_overdue)
 
     def _has_something_to_do(self) -> bool:
-        return self._has_message() or self._is_signalled or self._progress.status == OrderStatus.DELIVERED
+        is_delivered = self._progress.status == OrderStatus.DELIVERED and not self._hold.due
+        return self._has_message() or self._is_signalled or is_delivered
 
     def _is_notified(self) -> bool:
         return self._notifying is None or self._notifying.done()
@@ -470,7 +525,7 @@ class Delivery(OrderMessages):
             quiet_since=(current.quiet_since if current else None) or self._began,
             cancelled_units=self._units_cancelled(),
         )
-        workflow.continue_as_new(self._order.model_copy(update={"so_far": so_far}))
+        workflow.continue_as_new(self._order.model_copy(update={"so_far": so_far, "payment_token": self._card}))
 
     def _is_decided(self) -> bool:
         return self._progress.status == OrderStatus.IN_REVIEW and self._approval is not None
@@ -492,14 +547,17 @@ class Delivery(OrderMessages):
             )
 
     def _due(self) -> datetime:
-        """When somebody has to look at one of the parcels."""
-        return min(map(self._due_of, self._parcels), default=self._began + AFTER_A_YEAR)
+        """When somebody has to look at one of the parcels, or at what is held for them."""
+        of_parcels = min(map(self._due_of, self._parcels), default=self._began + AFTER_A_YEAR)
+        return min(of_parcels, self._hold.wakes_at or of_parcels)
 
     def _due_of(self, parcel: Parcel) -> datetime:
         due = None if self._progress.status == OrderStatus.CANCELLING else parcel.due(self._order)
         return due or (parcel.quiet_since or self._began) + AFTER_A_YEAR
 
     def _what_it_waits_for(self) -> str:
+        if until := self._hold.pay_until:
+            return f"the customer to pay with another card by {until:%Y-%m-%d %H:%M} UTC"
         if troubled := self._parcels.in_trouble:
             first = min(troubled, key=self._due_of)
             return f"somebody to decide about the parcel ({first.trouble}) by {self._due_of(first):%Y-%m-%d %H:%M} UTC"
@@ -522,9 +580,10 @@ def refunded_of(undone: Mapping[str, Any], before: Money) -> Money:
     """What the customer got back in all, by the results of the undos; `before`: before them."""
     refunds = [result for name, result in undone.items() if name.startswith("refund-")]
     by_hand = [result.refunded for result in refunds if isinstance(result, UndoSettlement) and result.refunded]
+    given_back = [result.amount for result in refunds if isinstance(result, GivenBack)]
     by_provider = [result.refunded for result in refunds if isinstance(result, Payment)]
     told = reduce(add, by_provider) if by_provider else before
-    return reduce(add, by_hand, told if told >= before else before)
+    return reduce(add, [*by_hand, *given_back], told if told >= before else before)
 
 
 def _on(news: StockUpdate) -> str:

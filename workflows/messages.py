@@ -14,6 +14,8 @@ with workflow.unsafe.imports_passed_through():
     from contracts.errors import ErrorCode, Refusal
     from contracts.inventory import StockUpdate
     from contracts.orders import (
+        Amendment,
+        AmendReply,
         CancelReply,
         CancelRequest,
         Decision,
@@ -31,6 +33,7 @@ with workflow.unsafe.imports_passed_through():
         Wait,
     )
     from contracts.parcels import CHOICES, ParcelChoice, ParcelStatus
+    from contracts.payments import FailedRefund
     from contracts.shipments import ShipmentUpdate
     from temporal.refusals import as_failure
     from workflows.parcels import Parcel, lines_by_id, units_by_line
@@ -46,6 +49,7 @@ NOT_SO_MUCH = Refusal(ErrorCode.CONFLICT, "A parcel is split into two that both 
 ON_ITS_WAY = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_SHIPPED, OrderStatus.UNDELIVERED})
 MOST_PARCELS = 20
 MOST_ATTEMPTS = 20
+NOT_DUE = Refusal(ErrorCode.PAYMENT_NOT_DUE, "The order does not wait for another card.")
 
 
 class Cancellation:
@@ -72,6 +76,22 @@ class UnitsWish:
         self.answer: CancelReply | Refusal | None = answer
 
 
+class AmendmentWish:
+    """A wish to amend the order."""
+
+    def __init__(self, amendment: Amendment) -> None:
+        self.amendment = amendment
+        self.answer: AmendReply | Refusal | None = None
+
+
+class CardOffer:
+    """Another card for a confirmed order of which less could be held or taken than it needs."""
+
+    def __init__(self, card: str) -> None:
+        self.card = card
+        self.answer: Outcome | Refusal | None = None
+
+
 class OrderMessages:
     """The messages of one order, until the story takes them."""
 
@@ -95,7 +115,10 @@ class OrderMessages:
         self._attempt = so_far.attempt if so_far else 1
         """Which attempt to pay is the newest."""
         self._parcels = self._progress.parcels
+        self._hold = self._progress.hold
+        self._offer: CardOffer | None = None
         self._splits: list[Split] = []
+        self._amendment: AmendmentWish | None = None
         self._units: list[UnitsWish] = []
         """Wishes for some units that are to be carried out."""
         self._units_by_key: dict[str, UnitsWish] = {}
@@ -163,15 +186,26 @@ class OrderMessages:
     @workflow.update(description="Try another card for an order whose payment is due: payment_token")
     async def pay(self, request: PayAgain) -> Outcome:
         """The order's outcome with that card: confirmed, held for review, or declined again."""
+        if self._progress.status != OrderStatus.PAYMENT_DUE:
+            return await self._offered(CardOffer(request.payment_token))
         self._other_card, self._answered = request.payment_token, None
         await workflow.wait_condition(lambda: self._answered is not None or self._over)
         return self._answered or self._progress.outcome or self._progress.outcome_confirmed()
 
     @pay.validator
     def _validate_pay(self, request: PayAgain) -> None:
-        due = self._progress.status == OrderStatus.PAYMENT_DUE and self._cancellation is None
-        if not due or self._other_card is not None or self._attempt == MOST_ATTEMPTS:
-            raise as_failure(Refusal(ErrorCode.PAYMENT_NOT_DUE, "The order does not wait for another card."))
+        is_due = self._progress.status == OrderStatus.PAYMENT_DUE or self._hold.due
+        is_taken = self._other_card is not None or self._offer is not None or self._cancellation is not None
+        if not is_due or is_taken or self._attempt == MOST_ATTEMPTS:
+            raise as_failure(NOT_DUE)
+
+    async def _offered(self, offer: CardOffer) -> Outcome:
+        """What came of it. Raises payment_not_due, if the order ended first, or what it was for."""
+        self._offer = offer
+        await workflow.wait_condition(lambda: offer.answer is not None or self._over)
+        if isinstance(offer.answer, Outcome):
+            return offer.answer
+        raise as_failure(offer.answer or NOT_DUE)
 
     @workflow.update(
         name="answer_shortage", description="What becomes of goods that are out of stock: choice (wait, drop, refuse)"
@@ -259,6 +293,11 @@ class OrderMessages:
         self._is_signalled = True
         self._stock_news.append(update)
 
+    @workflow.signal(description="Money that was given back has not arrived, and is still owed: attempt, key, amount, failure")
+    def refund_failed(self, refund: FailedRefund) -> None:
+        self._is_signalled = True
+        self._progress.owes(refund)
+
     # ── Queries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @workflow.query(description="Where the order is, and what it waits for")
@@ -268,6 +307,11 @@ class OrderMessages:
     @workflow.query(description="All that happened to the order; `for_staff` is not for its customer")
     def timeline(self) -> list[TimelineEntry]:
         return self._progress.timeline()
+
+    @property
+    def _card(self) -> str:
+        """The one that was tried last."""
+        return self._hold.card if self._hold.is_by_parcel else self._other_card or self._order.payment_token
 
     # ── What may be accepted ─────────────────────────────────────────────────────────────────────────────────────────────
 

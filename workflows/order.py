@@ -3,8 +3,8 @@
     reserve inventory → process payment (→ review) → create shipments → confirm → notify → dispatched → delivered
 
 Whatever stops it before it is confirmed, and a customer who cancels before dispatch, makes the undos run. Once a parcel has
-left, nothing of it is undone by itself any more. How it is paid for is in payment.py, what happens once it is confirmed in
-delivery.py, what may be asked of it in messages.py, what its parcels are in parcels.py.
+left, nothing of it is undone by itself any more. How it is paid for is in payment.py, how it is amended in amending.py, what
+happens once it is confirmed in delivery.py, what may be asked of it in messages.py, what its parcels are in parcels.py.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ with workflow.unsafe.imports_passed_through():
     from workflows.shields import shielded
     from workflows.waits import waits_of
 
+from workflows.amending import Amending
 from workflows.messages import PLACING, TOO_LATE, told_of
-from workflows.units import CancellingUnits
 
 
 @workflow.defn(name=ORDER_WORKFLOW)
-class OrderWorkflow(CancellingUnits):
+class OrderWorkflow(Amending):
     """One order's saga. It lives until the parcel is delivered, or the order is cancelled or refunded and all is settled."""
 
     @workflow.init
@@ -83,12 +83,16 @@ class OrderWorkflow(CancellingUnits):
 
         if progress.status in (OrderStatus.RESERVED, OrderStatus.PAYMENT_DUE) and self._parcels.owed().minor:
             payment = await self._pay()
-            if payment.status == PaymentStatus.AUTHORIZED:
+            if self._hold.is_by_parcel:
+                self._hold.begin(self._attempt, self._hold.card, payment.held_until, workflow.now())
+            if self._is_to_be_reviewed(payment):
                 await self._hold_for_review(payment)
         if progress.status == OrderStatus.IN_REVIEW:
             await self._review()
-            await steps.capture_payment(order, self._attempt).run_durably()
-        progress.become(OrderStatus.PAID, f"Paid {self._parcels.owed()}")
+            if not self._hold.is_by_parcel:
+                await steps.capture_payment(order, self._attempt).run_durably()
+        paid = "Payment authorised:" if self._hold.attempt else "Paid"
+        progress.become(OrderStatus.PAID, f"{paid} {self._parcels.owed()}")
 
         for parcel in self._parcels.to_book():
             saga.add(steps.cancel_shipment(order, parcel.number, self._label(parcel)))
@@ -98,6 +102,13 @@ class OrderWorkflow(CancellingUnits):
             shipment = await progress.do(step) if is_first else await step.run_durably()
             parcel.tracking_number, parcel.status = shipment.tracking_number, ParcelStatus.BOOKED
         await self._confirm()
+
+    def _is_to_be_reviewed(self, payment: Payment) -> bool:
+        """Whether somebody has to look at it before any money is taken, or anything leaves. What was to be held only is held in
+        any case."""
+        if self._hold.is_by_parcel:
+            return self._order.needs_review or bool(payment.review)
+        return payment.status == PaymentStatus.AUTHORIZED
 
     async def _hold_for_review(self, payment: Payment) -> None:
         progress = self._progress
@@ -110,7 +121,9 @@ class OrderWorkflow(CancellingUnits):
 
     def _waits(self) -> tuple[Wait, ...]:
         until = self._pay_until if self._progress.status == OrderStatus.PAYMENT_DUE else self._review_until
-        return waits_of(self._progress.state(), self._progress.timeline()[-1].at, until, self._parcels, self._due_of)
+        since = self._progress.timeline()[-1].at
+        waits = waits_of(self._progress.state(), since, until, self._parcels, self._due_of, self._hold.due)
+        return (*self._waits_of_amendment(since), *waits)
 
     async def _review(self) -> None:
         """Wait until an operator decides. Raises the refusal if that is a no, or does not come in time."""
@@ -177,6 +190,8 @@ class OrderWorkflow(CancellingUnits):
         self._parcels.recall(undone)
         for parcel in self._parcels.counting:
             parcel.status = ParcelStatus.CANCELLED
+        self._hold.end()
+        self._hold.due.clear()
         progress.become(OrderStatus.CANCELLED, f"Cancelled; refunded {progress.refunded}", reason.detail)
         progress.list_as_cancelled(reason)
         await progress.tell()
@@ -208,6 +223,8 @@ class OrderWorkflow(CancellingUnits):
                 parcel.tracking_number = parcel.tracking_number or refusal.extra.get("tracking_number")
         if not self._is_confirmed:
             progress.pass_through(OrderStatus.RESERVED, OrderStatus.PAID)
+            if self._hold.is_by_parcel:
+                self._hold.begin(self._attempt, self._hold.card, None, workflow.now())
         if called_off:
             before = progress.refunded or Money.zero(order.total.currency)
             await self._give_back(called_off, reason.detail)

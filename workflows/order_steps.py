@@ -8,6 +8,7 @@ from activities.shipping import ShippingActivities
 from contracts.errors import ErrorCode
 from contracts.ids import step_key
 from contracts.inventory import (
+    MoveReservation,
     Place,
     ReleaseInventory,
     Reservation,
@@ -20,8 +21,8 @@ from contracts.inventory import (
 )
 from contracts.money import Money
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
-from contracts.orders import AdvanceOrder, OrderAdvanced, PlaceOrder
-from contracts.payments import CapturePayment, Payment, ProcessPayment, RefundPayment
+from contracts.orders import AdvanceOrder, CaptureAt, OrderAdvanced, PlaceOrder
+from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment, ReleaseHold
 from contracts.shipments import CancelShipment, CreateShipment, Shipment
 from temporal.retries import BEST_EFFORT, FORWARD, HAS_TO_SUCCEED, Preset
 from workflows.parcels import Parcel
@@ -35,6 +36,14 @@ CANNOT_BE_SPLIT = (
     ErrorCode.RESERVATION_RELEASED,
     ErrorCode.RESERVATION_SHIPPED,
 )
+CANNOT_BE_TAKEN = (
+    ErrorCode.PAYMENT_DECLINED,
+    ErrorCode.NOT_HELD,
+    ErrorCode.PAYMENT_REVERSED,
+    ErrorCode.CONFLICT,
+    ErrorCode.NOT_FOUND,
+)
+"""What is held is gone, was never held, or is not taken in parts by this provider; or a card is declined."""
 
 
 def reserve_inventory(order: PlaceOrder) -> Step[ReserveInventory, Reservation]:
@@ -70,6 +79,19 @@ def reserve_again(order: PlaceOrder, parcel: Parcel) -> Step[ReserveInventory, R
     return Step(InventoryActivities.reserve, command, "Reserve inventory")
 
 
+def reserve_more(order: PlaceOrder, parcel: Parcel) -> Step[ReserveInventory, Reservation]:
+    """What an order gets in addition, at one warehouse."""
+    command = ReserveInventory(
+        order_id=order.order_id,
+        parcel=parcel.number,
+        customer_id=order.customer_id,
+        lines=parcel.stock_lines,
+        warehouse_id=order.warehouse_id,
+        is_more=True,
+    )
+    return Step(InventoryActivities.reserve, command, "Reserve inventory")
+
+
 def release_plan(order: PlaceOrder) -> Undo:
     """Undo of `reserve_inventory`, whatever was planned."""
     command = ReleaseInventory(order_id=order.order_id, planned=is_planned(order), reason="order cancelled")
@@ -88,6 +110,12 @@ def split_reservation(order: PlaceOrder, parcel: Parcel, other: Parcel, label: s
     return Step(InventoryActivities.split, command, f"Split reservation{label}", HAS_TO_SUCCEED.ends_on(CANNOT_BE_SPLIT))
 
 
+def move_reservation(order: PlaceOrder, parcel: Parcel, other: Parcel) -> Step[MoveReservation, Reservation]:
+    """All that `parcel` was promised is promised to `other`."""
+    command = MoveReservation(order_id=order.order_id, parcel=parcel.number, into=other.number)
+    return Step(InventoryActivities.move, command, "Move reservation", HAS_TO_SUCCEED)
+
+
 def ship_inventory(order: PlaceOrder, parcel: Parcel) -> Step[ShipInventory, Reservation]:
     command = ShipInventory(order_id=order.order_id, parcel=parcel.number)
     return Step(InventoryActivities.ship, command, "Ship inventory", HAS_TO_SUCCEED)
@@ -99,20 +127,57 @@ def restock_inventory(order: PlaceOrder, parcel: Parcel) -> Step[RestockInventor
 
 
 def process_payment(order: PlaceOrder, amount: Money, card: str, attempt: int = 1) -> Step[ProcessPayment, Payment]:
-    command = ProcessPayment(
+    capture = order.capture_at == CaptureAt.CONFIRMATION and not order.needs_review
+    return Step(PaymentActivities.process, _payment(order, amount, card, attempt, capture), "Process payment")
+
+
+def pay_anew(order: PlaceOrder, amount: Money, card: str, attempt: int, *, capture: bool) -> Step[ProcessPayment, Payment]:
+    """Take, or hold, some of a confirmed order's price as another attempt, however long that takes to be answered."""
+    command = _payment(order, amount, card, attempt, capture)
+    return Step(PaymentActivities.process, command, f"Process payment {attempt}", HAS_TO_SUCCEED.ends_on(CANNOT_BE_TAKEN))
+
+
+def _payment(order: PlaceOrder, amount: Money, card: str, attempt: int, capture: bool) -> ProcessPayment:
+    return ProcessPayment(
         order_id=order.order_id,
         attempt=attempt,
         customer_id=order.customer_id,
         amount=amount,
         payment_token=card,
         ship_to_fingerprint=order.ship_to.fingerprint,
-        capture=not order.needs_review,
+        capture=capture,
     )
-    return Step(PaymentActivities.process, command, "Process payment")
+
+
+def hold_payment(order: PlaceOrder, amount: Money, card: str, attempt: int) -> Step[ProcessPayment, Payment]:
+    """Hold it; what is held is taken by `capture_payment`, or as parcels leave."""
+    return Step(PaymentActivities.process, _payment(order, amount, card, attempt, capture=False), f"Hold payment {attempt}")
 
 
 def capture_payment(order: PlaceOrder, attempt: int = 1) -> Step[CapturePayment, Payment]:
     return Step(PaymentActivities.capture, CapturePayment(order_id=order.order_id, attempt=attempt), "Capture payment")
+
+
+def capture_part(
+    order: PlaceOrder, attempt: int, amount: Money, parcel: Parcel, *, is_last: bool
+) -> Step[CapturePayment, Payment]:
+    """What a parcel costs that has left. `is_last`: what is held beyond that is let go."""
+    command = CapturePayment(
+        order_id=order.order_id,
+        attempt=attempt,
+        amount=amount,
+        key=f"parcel-{parcel.number}",
+        is_last=is_last,
+        purpose=f"parcel {parcel.number} has left",
+    )
+    summary = f"Capture payment of parcel {parcel.number}"
+    return Step(PaymentActivities.capture, command, summary, HAS_TO_SUCCEED.ends_on(CANNOT_BE_TAKEN))
+
+
+def release_hold(order: PlaceOrder, attempt: int, reason: str) -> Step[ReleaseHold, Payment]:
+    """What is held and not taken."""
+    command = ReleaseHold(order_id=order.order_id, attempt=attempt, reason=reason)
+    return Step(PaymentActivities.release_hold, command, f"Release hold {attempt}", HAS_TO_SUCCEED)
 
 
 def refund_payment(order: PlaceOrder, attempt: int = 1, reason: str = "order cancelled") -> Step[RefundPayment, Payment]:
@@ -128,6 +193,12 @@ def refund_part(order: PlaceOrder, attempt: int, amount: Money, key: str, reason
         order_id=order.order_id, attempt=attempt, amount=amount, key=key, currency=order.total.currency, reason=reason
     )
     return Step(PaymentActivities.refund, command, f"Refund {key}", HAS_TO_SUCCEED)
+
+
+def give_back(order: PlaceOrder, amount: Money, key: str, reason: str) -> Step[GiveBack, GivenBack]:
+    """Some of what was taken, by whichever attempts. `key`: names it for ever."""
+    command = GiveBack(order_id=order.order_id, amount=amount, key=key, reason=reason)
+    return Step(PaymentActivities.give_back, command, f"Refund order {key}", HAS_TO_SUCCEED)
 
 
 def create_shipment(

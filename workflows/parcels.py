@@ -152,6 +152,11 @@ class Parcels:
         return any(parcel.has_left for parcel in self._all)
 
     @property
+    def never_left(self) -> bool:
+        """Whether none of them has ever left."""
+        return all(parcel.is_in_the_house or parcel.status == _S.CANCELLED for parcel in self._all)
+
+    @property
     def can_be_called_off(self) -> bool:
         return not self.may_leave or any(parcel.is_in_the_house for parcel in self._all)
 
@@ -219,9 +224,41 @@ class Parcels:
 
     def split(self, parcel: Parcel, other: Parcel) -> None:
         """The other one is among them, and what it has is not in the parcel any more."""
-        parcel.lines = _rest(parcel.lines, other.lines)
+        parcel.lines = rest_of(parcel.lines, other.lines)
         self.is_parted = True
         self._add(other)
+
+    def new(self, lines: Iterable[ParcelLine], like: Parcel | None = None) -> Parcel:
+        """One with the next number, not yet among the others; `like`: its goods were promised to that one."""
+        self._tried += 1
+        other = Parcel(self._tried, tuple(lines))
+        if like:
+            other.status, other.warehouse_id, other.quiet_since = like.status, like.warehouse_id, like.quiet_since
+            other.expected_on, other.answer_until = like.expected_on, like.answer_until
+        return other
+
+    def put_apart(self, parcel: Parcel, other: Parcel) -> None:
+        """The other one is among them, and has the first units of each line of the parcel, or all of them."""
+        if parcel.lines == other.lines:
+            parcel.status, parcel.resent_as, parcel.lines = _S.CANCELLED, other.number, ()
+        else:
+            parcel.lines = rest_of(parcel.lines, other.lines)
+        self.is_parted = True
+        self._add(other)
+
+    def amended(self, order: PlaceOrder, more: Parcel | None) -> None:
+        """It is that order from here on, with what it has in addition. The units of its lines are numbered anew; what was in
+        parcels that came to nothing is no part of it."""
+        self._order, self.is_parted = order, True
+        if more:
+            self._add(more)
+        units: Counter[int] = Counter()
+        for parcel in self._all:
+            numbered = []
+            for line in parcel.lines if parcel.counts else ():
+                numbered.append(line.model_copy(update={"first": units[line.line_id]}))
+                units[line.line_id] += line.quantity
+            parcel.lines = tuple(numbered)
 
     def cancellable(self) -> dict[int, int]:
         """Units of each line that can be cancelled, because they have not left."""
@@ -249,7 +286,7 @@ class Parcels:
         label, which stands for what is cancelled, all the others."""
         parcel = taken.parcel
         if parcel.has_label:
-            return Parcel(number, _rest(parcel.lines, taken.lines), warehouse_id=parcel.warehouse_id)
+            return Parcel(number, rest_of(parcel.lines, taken.lines), warehouse_id=parcel.warehouse_id)
         return Parcel(number, taken.lines, parcel.status, warehouse_id=parcel.warehouse_id)
 
     def replace(self, parcel: Parcel, other: Parcel) -> None:
@@ -289,8 +326,7 @@ class Parcels:
 
     def weight_of(self, parcel: Parcel) -> int:
         """In grams, at least one."""
-        lines = lines_by_id(self._order)
-        return max(sum(lines[part.line_id].weight_grams * part.quantity for part in parcel.lines), 1)
+        return weight_of(self._order, parcel)
 
     def as_told(self) -> tuple[OrderParcel, ...]:
         """All of them, if there is more to tell than one parcel of everything."""
@@ -343,6 +379,12 @@ def lines_by_id(order: PlaceOrder) -> dict[int, OrderLine]:
     return {line.line_id or place: line for place, line in enumerate(order.lines, start=1)}
 
 
+def weight_of(order: PlaceOrder, parcel: Parcel) -> int:
+    """Of a parcel of this order; in grams, at least one."""
+    lines = lines_by_id(order)
+    return max(sum(lines[part.line_id].weight_grams * part.quantity for part in parcel.lines), 1)
+
+
 def price_of_units(line: OrderLine, part: ParcelLine) -> int:
     """What these units of the line cost their customer, in minor units."""
     return line.share_of(part.first, part.quantity).total
@@ -355,7 +397,7 @@ def _last(line: ParcelLine, quantity: int) -> ParcelLine | None:
     return line.model_copy(update={"quantity": quantity, "first": line.first + line.quantity - quantity})
 
 
-def _rest(lines: Iterable[ParcelLine], moved: Iterable[ParcelLine]) -> tuple[ParcelLine, ...]:
+def rest_of(lines: Iterable[ParcelLine], moved: Iterable[ParcelLine]) -> tuple[ParcelLine, ...]:
     """What is left of lines of which the first or the last units were moved."""
     of_line = {line.line_id: line for line in moved}
     rest = []

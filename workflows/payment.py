@@ -13,11 +13,11 @@ with workflow.unsafe.imports_passed_through():
     from workflows import order_steps as steps
     from workflows.saga import Undo
 
-from workflows.delivery import Delivery
+from workflows.capture import Capturing
 
 
-class Paying(Delivery):
-    """The part of an order's workflow that takes the money."""
+class Paying(Capturing):
+    """The part of an order's workflow that takes the money, or holds it."""
 
     def __init__(self, order: OrderRun) -> None:
         super().__init__(order)
@@ -26,7 +26,8 @@ class Paying(Delivery):
         """Until when another card may be tried."""
 
     async def _pay(self) -> Payment:
-        """Take the money. If the card is declined, and the shop waits for that, the goods are kept until another one is tried."""
+        """Take the money, or hold it. If the card is declined, and the shop waits for that, the goods are kept until another one
+        is tried."""
         order, progress, amount = self._order, self._progress, self._parcels.owed()
         if progress.status == OrderStatus.RESERVED:
             self._saga.add(Undo(steps.refund_payment(order)))
@@ -36,7 +37,7 @@ class Paying(Delivery):
                 declined = self._declined(failure)
             await self._ask_for_another_card(declined, workflow.now() + timedelta(seconds=order.pay_again_seconds))
         while True:
-            card = await self._another_card()
+            card = self._hold.card = await self._another_card()
             self._attempt += 1
             self._saga.add(Undo(steps.refund_payment(order, self._attempt)))
             try:

@@ -11,10 +11,12 @@ from temporalio.common import SearchAttributeUpdate
 from temporalio.exceptions import FailureError
 
 from contracts.errors import ErrorCode, Refusal
+from contracts.money import Money
 from contracts.orders import (
     FINAL_STATUSES,
     NEXT_STATUS,
     AdvanceOrder,
+    AmendmentOutcome,
     OrderRun,
     OrderSoFar,
     OrderState,
@@ -23,9 +25,11 @@ from contracts.orders import (
     TimelineEntry,
 )
 from contracts.parcels import CHOICES, Trouble
+from contracts.payments import FailedRefund
 from temporal.names import FAILURE_REASON, ORDER_STATUS, PARCEL_TROUBLE, STUCK_UNDO
 from temporal.refusals import words_of
 from workflows import order_steps as steps
+from workflows.holds import Hold
 from workflows.parcels import Parcels
 from workflows.shields import finished_first
 from workflows.steps import Argument, Result, Step
@@ -53,12 +57,17 @@ class Progress:
         self.reason_for_staff: str | None = None
         self.review_reason = known.review_reason
         self.parcels = Parcels(order, order.so_far)
+        self.hold = Hold(order, self.parcels)
         self.trouble = known.trouble
         """Why a parcel does not arrive: what operators find the order under."""
         self.declined = known.declined
         """What its client is told while another card may be tried."""
         self.refunded = known.refunded
         """What went back to the customer; None: nothing that has to be told."""
+        self.closed = known.closed
+        """What went back and is no part of `refunded`, because the order was amended since; None: nothing."""
+        self.amendment = known.amendment
+        """The number of the last amendment that an answer was found for."""
         self._told_facts = self._facts()
         self._stuck: tuple[str, ...] = ()
         self._given_up = known.given_up
@@ -108,9 +117,28 @@ class Progress:
         self.declined = refused.model_copy(update={"pay_until": until})
         return self.declined
 
+    def amended(self, order: OrderRun, number: int, closed: Money) -> None:
+        """It is that order from here on. `closed`: what has gone back, and goes back with it; `refunded` counts anew."""
+        self._order, self.refunded = order, None
+        self.not_amended(number, closed)
+
+    def not_amended(self, number: int, closed: Money) -> None:
+        """An amendment has its answer. `closed`: what was taken for it and went back."""
+        self.amendment = number
+        if closed.minor:
+            self.closed = closed + (self.closed or Money.zero(closed.currency))
+
     def gave_up(self, undo: str, why: str) -> None:
         """Keep that an undo was ended by hand without being done."""
         self._given_up = (*self._given_up, f"{undo}: {why}")
+
+    def owes(self, refund: FailedRefund) -> None:
+        """Keep that money which was given back has not arrived: its payment service goes on owing it. Told once, however often it
+        is heard."""
+        debt = f"refund {refund.key} of attempt {refund.attempt}: {refund.amount} did not arrive ({refund.failure})"
+        if debt not in self._given_up:
+            self._given_up = (*self._given_up, debt)
+            self.note("A refund has not arrived", for_staff=debt)
 
     # ── Who is told ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -123,12 +151,12 @@ class Progress:
 
         return await step.run(on_slow)
 
-    async def tell(self, *, durably: bool = False) -> None:
+    async def tell(self, *, durably: bool = False, amendment: AmendmentOutcome | None = None) -> None:
         """Let the order's record catch up, and operators find the order under its status.
 
-        `durably`: where what led here may not be in the history yet."""
+        `durably`: where what led here may not be in the history yet. `amendment`: what came of one."""
         facts = self._facts()
-        if not self._untold and facts == self._told_facts:
+        if not self._untold and facts == self._told_facts and amendment is None:
             return
         self._told_facts = facts
         path, self._untold = tuple(self._untold), []
@@ -136,7 +164,7 @@ class Progress:
         command = AdvanceOrder(
             order_id=self._order.order_id,
             after=after,
-            as_of=workflow.now() if self.parcels.is_parted or self.declined else None,
+            as_of=workflow.now() if self.parcels.is_parted or self.declined or self.hold.is_by_parcel or amendment else None,
             path=path,
             code=self.reason.code if self.reason else None,
             detail=self.reason.detail if self.reason else None,
@@ -147,8 +175,9 @@ class Progress:
             tracking_number=self.tracking_number,
             refunded=self.refunded,
             parcels=self.parcels.as_told(),
-            pay_until=self.declined.pay_until if self.declined else None,
+            pay_until=self.declined.pay_until if self.declined else self.hold.pay_until,
             outcome=self.outcome or self.declined,
+            amendment=amendment,
         )
         step = steps.advance_order(command)
 
@@ -163,7 +192,7 @@ class Progress:
 
     def _facts(self) -> tuple[Any, ...]:
         """What the record is told beside statuses."""
-        return self.trouble, self.outcome or self.declined, self.parcels.as_told()
+        return self.trouble, self.outcome or self.declined, self.parcels.as_told(), self.hold.pay_until
 
     def list_as(self, *more: SearchAttributeUpdate[Any]) -> None:
         """Let operators find the order under its status."""
@@ -261,6 +290,9 @@ class Progress:
             trouble=self.trouble,
             refunded=self.refunded,
             declined=self.declined,
+            hold=self.hold.so_far(),
             given_up=self._given_up,
+            amendment=self.amendment,
+            closed=self.closed,
             **more,
         )

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 
-from contracts.orders import FINAL_STATUSES, Actor, OrderState, OrderStatus, Wait
+from contracts.orders import FINAL_STATUSES, Actor, CardDue, OrderState, OrderStatus, Wait
 from contracts.parcels import CHOICES, ParcelChoice, ParcelStatus, Trouble
 from workflows.parcels import Parcel
 
@@ -22,15 +23,37 @@ CARRIED_OUT = {
 
 
 def waits_of(
-    state: OrderState, since: datetime, until: datetime | None, parcels: Iterable[Parcel], due: Callable[[Parcel], datetime]
+    state: OrderState,
+    since: datetime,
+    until: datetime | None,
+    parcels: Iterable[Parcel],
+    due: Callable[[Parcel], datetime],
+    cards_due: Iterable[CardDue] = (),
 ) -> tuple[Wait, ...]:
     """Everything that an order waits for; nothing, once it is over. `since`: when the last thing happened. `until`: when nobody
-    may decide about all of it any more. `due`: when somebody has to look at a parcel."""
+    may decide about all of it any more. `due`: when somebody has to look at a parcel. `cards_due`: for what
+    another card is waited for since it was confirmed."""
     if state.status in FINAL_STATUSES:
         return ()
     order = _wait_of_order(state.status, state.waiting_for, since, until)
     alone = [] if order else filter(None, (_wait_of_parcel(parcel, due, since) for parcel in parcels))
-    return (*filter(None, [order]), *_waits_of_undos(state.stuck_undos, since), *alone)
+    cards = [] if order else map(partial(_wait_for_card, since), cards_due)
+    return (*filter(None, [order]), *_waits_of_undos(state.stuck_undos, since), *cards, *alone)
+
+
+def _wait_for_card(since: datetime, due: CardDue) -> Wait:
+    """For what could not be held, or taken."""
+    has_left = due.parcel is not None
+    about = f"parcel {due.parcel}, which has left" if has_left else "what has not left yet"
+    return Wait(
+        part="payment",
+        waiting_for=f"another card for {about}, since the last one was declined",
+        since=since,
+        until=due.until,
+        then="it stays owed, and the order goes on" if has_left else "what has not left is called off",
+        who=(Actor.CUSTOMER,),
+        updates=("pay",) if has_left else ("pay", "cancel"),
+    )
 
 
 def _wait_of_order(status: OrderStatus, working_on: str, since: datetime, until: datetime | None) -> Wait | None:

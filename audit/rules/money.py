@@ -9,7 +9,7 @@ from audit.rules.words import minor, money, money_in
 from audit.verdict import Check
 from audit.world import World, order_of
 from contracts.ids import payment_reference
-from contracts.orders import OrderStatus
+from contracts.orders import FINAL_STATUSES, OrderStatus
 from contracts.payments import PaymentStatus
 
 _S = OrderStatus
@@ -145,10 +145,19 @@ def movements_are_answered(world: World, check: Check) -> None:
         check.equal(order.order_id, f"{order.status}: movements whose outcome is not known", 0, unknown, order.order_id)
 
 
+@rule("Nothing is held for an order that is over", Source.ORDER, Source.PAYMENT)
+def hold_has_order(world: World, check: Check) -> None:
+    for order in world.settled:
+        if order.status in FINAL_STATUSES:
+            held = sum(row.held_moved for row in world.payments.get(order.order_id, ()))
+            check.equal(order.order_id, f"{order.status}: still held", 0, held, order.order_id, money_in(order.currency))
+
+
 @rule("An order says what went back to the customer", Source.ORDER, Source.PAYMENT)
 def refund_is_told(world: World, check: Check) -> None:
     for order in world.settled:
-        back = sum(row.refunded_moved for row in world.payments.get(order.order_id, ())) - world.returned[order.order_id]
+        moved = sum(row.refunded_moved for row in world.payments.get(order.order_id, ()))
+        back = moved - world.returned[order.order_id] - order.closed_minor
         check.equal(
             order.order_id, "refunded, as the order says", back, order.refunded_minor, order.order_id, money_in(order.currency)
         )
@@ -171,8 +180,11 @@ def total_is_the_lines(world: World, check: Check) -> None:
 
 
 def _owing(world: World) -> Iterator[tuple[OrderRow, int]]:
-    """The orders at rest, each with what its customer should have paid, less what returns gave back of it."""
+    """The orders at rest, each with what its customer should have paid, less what returns gave back of it; without those that
+    wait for another card."""
     for order in world.settled:
+        if order.is_due and order.status in OWING:
+            continue
         if order.status in OWING:
             yield order, order.owed_minor - world.returned[order.order_id]
         elif order.status in OWING_NOTHING:

@@ -1,4 +1,4 @@
-"""Prices: a line has the price that the catalogue's own history says its product had when the order was placed."""
+"""Prices: a line has the price that the catalogue's own history says its product had when it was ordered."""
 
 from collections import defaultdict
 from datetime import timedelta
@@ -22,15 +22,15 @@ def price_was_the_catalogues(world: World, check: Check) -> None:
         order = world.orders.get(line.order_id)
         if order is None or world.is_fresh(order.placed_at):
             continue
+        priced_at = line.amended_at or order.placed_at
         had = {
             money(price.amount, price.currency)
             for price in periods[line.product_id]
-            if price.valid_from - PRICE_LAG <= order.placed_at
-            and (price.valid_to is None or order.placed_at <= price.valid_to + PRICE_LAG)
+            if price.valid_from - PRICE_LAG <= priced_at and (price.valid_to is None or priced_at <= price.valid_to + PRICE_LAG)
         }
         check.among(
             line.order_id,
-            f"price of {line.product_id} at {at(order.placed_at)}",
+            f"price of {line.product_id} at {at(priced_at)}",
             had or {None},
             money(minor(line.amount, line.currency), line.currency),
             line.order_id,

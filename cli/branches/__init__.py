@@ -3,6 +3,8 @@ operator, a carrier or a failing service does to one of them."""
 
 from collections.abc import Mapping
 
+from cli.branches.amending import AMENDED
+from cli.branches.capture import AT_DISPATCH
 from cli.branches.one_parcel import ONE_PARCEL
 from cli.branches.parts import IN_SEVERAL
 from cli.branches.replacing import REPLACING
@@ -12,4 +14,11 @@ from cli.branches.units import SOME_UNITS
 
 __all__ = ["BRANCHES", "RETURNS", "WITHIN_S", "Branch", "Stage"]
 
-BRANCHES: Mapping[str, Branch] = {**ONE_PARCEL, **IN_SEVERAL, **REPLACING, **SOME_UNITS}
+BRANCHES: Mapping[str, Branch] = {
+    **ONE_PARCEL,
+    **IN_SEVERAL,
+    **SOME_UNITS,
+    **AT_DISPATCH,
+    **AMENDED,
+    **REPLACING,
+}

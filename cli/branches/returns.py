@@ -167,7 +167,7 @@ async def mended(saga: ReturnSaga) -> None:
 
 async def with_the_carrier(saga: ReturnSaga) -> None:
     """The saga does not hear of it yet."""
-    saga.world.returns.labels[saga.run.order_id, 1] = ShipmentStatus.DISPATCHED
+    saga.world.shipping.move_label(saga.run.order_id, 1, ShipmentStatus.DISPATCHED)
 
 
 async def came_while_cancelled(saga: ReturnSaga) -> None:

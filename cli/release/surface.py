@@ -335,7 +335,7 @@ def sample(kind: Any) -> Any:
         return Parcel(2, (ParcelLine(line_id=1, product_id="sample", quantity=1),), warehouse_id="sample")
     if kind is Money:
         return SAMPLE_PRICE
-    if kind in (str, int):
+    if kind in (str, int, bool):
         return kind(2)
     if inspect.isclass(kind) and issubclass(kind, BaseModel):
         return kind.model_construct()

@@ -2,7 +2,7 @@
 
 The statement first writes what is told of each order into the order's row. What was not known of it before drives the sums; so
 whoever tells a fact a second time changes nothing. An order's products are counted as long as it is confirmed, and neither
-cancelled nor refunded, less the units of which parts were cancelled or returns completed.
+cancelled nor refunded: as its newest amendment left them, less the units of which parts were cancelled or returns completed.
 
 What went back for cancelled parts is in what the order says at its end; what went back by its returns never is.
 """
@@ -18,6 +18,7 @@ from chassis.statements import sql
 from chassis.store import UnitOfWork
 from contracts.events import (
     Event,
+    OrderAmended,
     OrderCancelled,
     OrderCompleted,
     OrderConfirmed,
@@ -39,7 +40,14 @@ class OrderCreated(Event):
 
 
 OrderEvent = (
-    OrderCreated | OrderConfirmed | OrderPartCancelled | OrderCancelled | OrderRefunded | OrderCompleted | ReturnCompleted
+    OrderCreated
+    | OrderConfirmed
+    | OrderAmended
+    | OrderPartCancelled
+    | OrderCancelled
+    | OrderRefunded
+    | OrderCompleted
+    | ReturnCompleted
 )
 
 # Rows are locked in the order of their keys in each table, and the tables always in the same sequence: two processes that add to
@@ -51,20 +59,24 @@ _TAKE_IN = sql(
             order_id uuid, customer_id uuid, currency text, total_minor bigint, lines jsonb,
             placed_at timestamptz, confirmed_at timestamptz, completed_at timestamptz,
             cancelled_at timestamptz, cancel_code text, refunded_at timestamptz, refunded_minor bigint, lost_minor bigint,
-            less jsonb, returns jsonb
+            less jsonb, amendments jsonb, returns jsonb
         )
     ), known as (
         insert into orders as known (
             order_id, customer_id, currency, total_minor, lines, placed_at, confirmed_at, completed_at,
-            cancelled_at, cancel_code, refunded_at, refunded_minor, less
+            cancelled_at, cancel_code, refunded_at, refunded_minor, less, amendments
         )
         select order_id, customer_id, currency, coalesce(total_minor, 0), lines, placed_at, confirmed_at, completed_at,
-               cancelled_at, cancel_code, refunded_at, coalesce(refunded_minor, 0), coalesce(less, '[]')
+               cancelled_at, cancel_code, refunded_at, coalesce(refunded_minor, 0), coalesce(less, '[]'),
+               coalesce(amendments, '[]')
         from told order by order_id
         on conflict (order_id) do update set
             total_minor = greatest(known.total_minor, excluded.total_minor),
             less = case when excluded.less = '[]' then known.less else (
                 select jsonb_agg(distinct units) from jsonb_array_elements(known.less || excluded.less) as each (units)
+            ) end,
+            amendments = case when excluded.amendments = '[]' then known.amendments else (
+                select jsonb_agg(distinct each) from jsonb_array_elements(known.amendments || excluded.amendments) as each
             ) end,
             placed_at = coalesce(known.placed_at, excluded.placed_at),
             confirmed_at = coalesce(known.confirmed_at, excluded.confirmed_at),
@@ -107,6 +119,12 @@ _TAKE_IN = sql(
         select customer_id, currency, 'returned', completed_at, null, 0, refunded_minor,
                cast(completed_at at time zone 'utc' as date)
         from back
+        union all
+        select customer_id, currency, 'amended', at, null, gain, 0, cast(at at time zone 'utc' as date)
+        from known, jsonb_to_recordset(amendments) as each (number int, at timestamptz, gain bigint)
+        where number not in (
+            select number from jsonb_to_recordset(coalesce((before).amendments, '[]')) as each (number int)
+        )
     ), sold as (
         select currency, cast(confirmed_at at time zone 'utc' as date) as day, state.*
         from (
@@ -115,9 +133,17 @@ _TAKE_IN = sql(
                    as was_sold
             from known
         ) as known, lateral (values
-            (1, is_sold, known.lines, known.less), (-1, was_sold, (before).lines, (before).less)
-        ) as state (times, counts, lines, less)
-        where counts and (is_sold <> was_sold or known.less <> (before).less)
+            (1, is_sold, known.lines, known.less, known.amendments),
+            (-1, was_sold, (before).lines, (before).less, (before).amendments)
+        ) as counted (times, counts, lines, less, amendments), lateral (
+            select times, less, coalesce(newest.lines, counted.lines) as lines, coalesce(newest.number, 0) as amended
+            from (select 1) as one left join lateral (
+                select number, lines from jsonb_to_recordset(amendments) as each (number int, lines jsonb)
+                order by number desc limit 1
+            ) as newest on true
+        ) as state
+        where counts
+              and (is_sold <> was_sold or known.less <> (before).less or known.amendments <> (before).amendments)
     ), product as (
         insert into products_by_day as known (currency, day, product_id, name, quantity, revenue_minor, returned)
         select currency, day, product_id, max(name), sum(times * (quantity - gone.units)),
@@ -130,8 +156,8 @@ _TAKE_IN = sql(
         ) as line, lateral (
             select coalesce(sum(units), 0) as units, coalesce(sum(units) filter (where is_returned), 0) as returned,
                    coalesce(sum(revenue_minor * (start + units) / quantity - revenue_minor * start / quantity), 0) as revenue
-            from jsonb_to_recordset(less) as units (line_id int, start int, units int, is_returned bool)
-            where units.line_id = line.line_id
+            from jsonb_to_recordset(less) as units (line_id int, start int, units int, is_returned bool, amended int)
+            where units.line_id = line.line_id and (is_returned or coalesce(units.amended, 0) = sold.amended)
         ) as gone
         group by currency, day, product_id
         having (sum(times * quantity), sum(times * gone.units), sum(times * gone.returned)) <> (0, 0, 0)
@@ -179,13 +205,17 @@ _TAKE_IN = sql(
 )
 
 
+SEVERAL = ("less", "amendments", "returns")
+"""What may happen to an order more than once."""
+
+
 async def take_in(work: UnitOfWork, told: Sequence[tuple[OrderEvent, datetime]]) -> None:
     """What events tell of orders, each with the time at which it happened."""
     by_order: dict[UUID, dict[str, Any]] = {}
     for event, at in told:
         new, before = _told(event, at), by_order.get(event.order_id, {})
         # What was told first stands, and what may happen several times is added.
-        by_order[event.order_id] = new | before | {name: _both(new, before, name) for name in ("less", "returns")}
+        by_order[event.order_id] = new | before | {name: _both(new, before, name) for name in SEVERAL}
     await work.rows(_TAKE_IN, told=json.dumps(list(by_order.values())))
 
 
@@ -201,24 +231,20 @@ def _told(event: OrderEvent, at: datetime) -> dict[str, Any]:
     when = at.isoformat()
     if isinstance(event, ReturnCompleted):
         return order | {"currency": event.refunded.currency, **_returned(event, when)}
-    order |= {"currency": event.total.currency, "total_minor": event.total.minor}
+    order |= {"currency": event.total.currency}
+    if isinstance(event, OrderCreated | OrderConfirmed):  # later ones may tell of an amended total
+        order |= {"total_minor": event.total.minor}
     match event:
         case OrderCreated():
             return order | {"placed_at": when}
         case OrderConfirmed():
-            lines = [
-                {
-                    "line_id": line.line_id or place,
-                    "product_id": line.product_id,
-                    "name": line.name,
-                    "quantity": line.quantity,
-                    "revenue_minor": _revenue(line),
-                }
-                for place, line in enumerate(event.lines, start=1)
-            ]
-            return order | {"confirmed_at": when, "lines": lines}
+            return order | {"confirmed_at": when, "lines": _sold(event.lines)}
+        case OrderAmended():
+            gain = event.total.minor - event.total_before.minor
+            amendment = {"number": event.number, "at": when, "gain": gain, "lines": _sold(event.lines)}
+            return order | {"amendments": [amendment]}
         case OrderPartCancelled():  # its money is in what the order says at its end
-            return order | {"less": [_units(line, is_returned=False) for line in event.lines]}
+            return order | {"less": [_units(line, is_returned=False, amended=event.amended) for line in event.lines]}
         case OrderCompleted():
             back = event.refunded.minor if event.refunded else 0
             return order | {"completed_at": when, "refunded_minor": back, "lost_minor": back}
@@ -246,8 +272,23 @@ def _returned(event: ReturnCompleted, when: str) -> dict[str, Any]:
     return {"less": [_units(line, is_returned=True) for line in event.lines], "returns": [returned]}
 
 
-def _units(line: ParcelLine, *, is_returned: bool) -> dict[str, Any]:
-    return {"line_id": line.line_id, "start": line.first, "units": line.quantity, "is_returned": is_returned}
+def _units(line: ParcelLine, *, is_returned: bool, amended: int = 0) -> dict[str, Any]:
+    """`amended`: as which amendment had left the line."""
+    units = {"line_id": line.line_id, "start": line.first, "units": line.quantity, "is_returned": is_returned}
+    return units | {"amended": amended} if amended else units
+
+
+def _sold(lines: Sequence[OrderLine]) -> list[dict[str, Any]]:
+    return [
+        {
+            "line_id": line.line_id or place,
+            "product_id": line.product_id,
+            "name": line.name,
+            "quantity": line.quantity,
+            "revenue_minor": _revenue(line),
+        }
+        for place, line in enumerate(lines, start=1)
+    ]
 
 
 def _revenue(line: OrderLine) -> int:

@@ -7,6 +7,7 @@ from chassis.store import UnitOfWork
 from contracts.events import (
     ORDER,
     CloudEvent,
+    OrderAmended,
     OrderCancelled,
     OrderCompleted,
     OrderConfirmed,
@@ -25,7 +26,10 @@ async def on_orders(work: UnitOfWork, events: Sequence[tuple[OrderEvent, CloudEv
 subscription = Subscription(
     (ORDER,),
     batch=dict.fromkeys(
-        (OrderCreated, OrderConfirmed, OrderPartCancelled, OrderCancelled, OrderRefunded, OrderCompleted, ReturnCompleted),
+        (
+            *(OrderCreated, OrderConfirmed, OrderAmended, OrderPartCancelled, OrderCancelled, OrderRefunded, OrderCompleted),
+            ReturnCompleted,
+        ),
         on_orders,
     ),
 )

@@ -60,7 +60,11 @@ class OrderFact(Table, table=True):
         default_factory=list, sa_column=Column(JSONB, nullable=False, server_default=text("'[]'::jsonb"))
     )
     """Units that are not sold any more, each once: line_id, start (the first of them in its line, from 0), units, is_returned
-    (by a completed return or claim; else they were cancelled)."""
+    (by a completed return or claim; else they were cancelled), amended (by which amendment its line was left so, if by any)."""
+    amendments: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(JSONB, nullable=False, server_default=text("'[]'::jsonb"))
+    )
+    """Each once: number, at, gain (what it changed the total by, in minor units), lines (as `lines` has them)."""
 
     @property
     def status(self) -> OrderStatus:

@@ -32,6 +32,7 @@ ACCESS = AccessTable(
         "restock": _SAGA,
         "receive_return": _SAGA,
         "split": _SAGA,
+        "move": _SAGA,
         "get_reservation": _SAGA,
     }
 )

@@ -16,6 +16,7 @@ from contracts import inventory as contract
 from contracts.base import ParcelNumber, ProductId, ShortText, WarehouseId
 from contracts.inventory import (
     MovementKind,
+    MoveReservation,
     ReceiveReturn,
     ReleaseInventory,
     ReserveInventory,
@@ -249,6 +250,11 @@ async def receive_return(db: Db, command: ReceiveReturn) -> contract.ReturnRecei
 @internal.post("/reservations/split", summary="Some of what a parcel was promised goes in a parcel of its own")
 async def split(db: Db, command: SplitReservation) -> contract.Reservation:
     return await reservations.split_reservation(db, command)
+
+
+@internal.post("/reservations/move", summary="What a parcel was promised goes under another number")
+async def move(db: Db, command: MoveReservation) -> contract.Reservation:
+    return await reservations.move_reservation(db, command)
 
 
 @internal.get("/reservations/{order_id}", summary="What a parcel of an order has been promised")

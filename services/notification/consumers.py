@@ -10,6 +10,7 @@ from contracts.events import (
     CloudEvent,
     CustomerForgotten,
     EmailVerified,
+    OrderAmended,
     OrderCancelled,
     OrderDelayed,
     OrderPartCancelled,
@@ -80,6 +81,21 @@ async def on_delayed(work: UnitOfWork, event: OrderDelayed, envelope: CloudEvent
         values={
             "expected_on": str(event.expected_on) if event.expected_on else "",
             "was_expected_on": str(event.was_expected_on),
+        },
+    )
+
+
+async def on_amended(work: UnitOfWork, event: OrderAmended, _: CloudEvent) -> None:
+    commands.queue(
+        work,
+        NotificationKind.ORDER_AMENDED,
+        about=f"{event.order_id}:{event.number}",
+        order_id=event.order_id,
+        customer_id=event.customer_id,
+        values={
+            "total": str(event.total),
+            "charged": str(event.charged) if event.charged.minor else "",
+            "refunded": str(event.given_back) if event.given_back.minor else "",
         },
     )
 
@@ -217,6 +233,7 @@ subscription = Subscription(
         ShipmentDelivered: on_delivered,
         OrderPaymentDue: on_payment_due,
         OrderDelayed: on_delayed,
+        OrderAmended: on_amended,
         OrderCancelled: on_cancelled,
         OrderUndelivered: on_undelivered,
         OrderRefunded: on_refunded,

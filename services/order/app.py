@@ -21,13 +21,14 @@ from chassis.settings import DatabaseUrl, ServiceSettings
 from contracts.base import Seconds
 from contracts.budgets import PLACE_WAIT_S
 from contracts.money import Money
+from contracts.orders import CaptureAt
 from contracts.platform import local_url
 from contracts.returns import Percent
-from services.order import api, commands, consumers, figures, queries, returns_api
+from services.order import amendments_api, api, commands, consumers, figures, queries, returns_api
 from services.order.access import ACCESS
 from services.order.adapters import TaxTable
 from services.order.cache import Tariffs
-from services.order.commands import OrderService, ReturnService, StoredKeys
+from services.order.commands import AmendmentService, OrderService, ReturnService, StoredKeys
 from services.order.model import inbox, metadata
 from services.order.model.placing import Terms
 from services.order.model.returns import ReturnRules
@@ -64,6 +65,9 @@ class OrderSettings(ServiceSettings, TemporalSettings, HistorySettings):
     """How long a quote may be ordered."""
     split_orders: bool = True
     """Whether an order that names no warehouse may come from several, in a parcel each."""
+    capture_at: CaptureAt = CaptureAt.CONFIRMATION
+    """When the money of an order is taken: `confirmation`, or `dispatch`; then it is held first, and taken for each parcel when
+    that leaves."""
     pay_again_seconds: Annotated[int, Field(ge=0, le=604_800)] = 900
     """How long the goods are kept after a declined card, so that another may be tried; 0: not at all."""
     answer_seconds: Seconds = 86_400
@@ -116,7 +120,7 @@ def build(settings: OrderSettings) -> Service:
     """Put the service together; nothing is connected yet."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     routers = [api.public, api.discounts, api.customers, api.internal, api.internal_keys]
-    routers += [returns_api.of_orders, returns_api.public, returns_api.internal]
+    routers += [amendments_api.router, returns_api.of_orders, returns_api.public, returns_api.internal]
     app = new_app("Orders", "Place, follow and cancel orders.", routers, {"database": database.ping}, ACCESS)
     stored, master = StoredKeys(database), settings.master_keys()
     keys = OwnDataKeys(stored, master) if master else None
@@ -139,6 +143,7 @@ def build(settings: OrderSettings) -> Service:
             free_shipping_from=Money(amount=settings.free_shipping_from),
             prices_include_tax=settings.prices_include_tax,
             quote_seconds=settings.quote_valid_seconds,
+            capture_at=settings.capture_at,
             pay_again_seconds=settings.pay_again_seconds,
             answer_seconds=settings.answer_seconds,
             splits=settings.split_orders,
@@ -149,6 +154,7 @@ def build(settings: OrderSettings) -> Service:
     returns = ReturnService(database, orders, sagas_of_returns, settings.return_rules())
     provide(app, OrderService, orders)
     provide(app, ReturnService, returns)
+    provide(app, AmendmentService, AmendmentService(database, orders))
     provide(app, KeySource, keys or stored)
     taken = _figures(database, sagas, orders.terms)
     return Service(

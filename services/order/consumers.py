@@ -1,4 +1,5 @@
-"""What shipping tells of parcels, and inventory of goods that they wait for, goes on to the order's saga; whom identity has
+"""What shipping tells of parcels, inventory of goods that they wait for, and payment of refunds that failed late, goes on to the
+order's saga; whom identity has
 forgotten, the orders are to forget.
 
 The saga is signalled before the inbox row is committed, and outside of any transaction: a signal may come twice, which is
@@ -12,15 +13,18 @@ from uuid import UUID
 from chassis.consumer import Subscription
 from chassis.logs import logger
 from chassis.store import UnitOfWork
+from contracts.base import told
 from contracts.events import (
     BACKORDER,
     IDENTITY,
+    OWED,
     SHIPPING,
     BackorderDelayed,
     BackorderFilled,
     CloudEvent,
     CustomerForgotten,
     Event,
+    RefundOwed,
     ReturnLabelUpdated,
     ShipmentDelivered,
     ShipmentDispatched,
@@ -29,6 +33,7 @@ from contracts.events import (
     TrackingUpdated,
 )
 from contracts.inventory import ReservationStatus, StockUpdate
+from contracts.payments import FailedRefund
 from contracts.returns import ReturnLabelUpdate
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from services.order import commands
@@ -52,6 +57,10 @@ class ParcelSignals(Protocol):
         ...
 
     async def stock_updated(self, order_id: UUID, update: StockUpdate) -> bool:
+        """Tell an order's saga; False if none runs. Raises Unavailable."""
+        ...
+
+    async def refund_failed(self, order_id: UUID, refund: FailedRefund) -> bool:
         """Tell an order's saga; False if none runs. Raises Unavailable."""
         ...
 
@@ -96,6 +105,12 @@ def subscription(sagas: ParcelSignals, returns: LabelSignals) -> Subscription:
         update = StockUpdate(parcel=event.parcel, status=ReservationStatus.AWAITED, expected_on=event.expected_on)
         await on_stock(event.order_id, update)
 
+    async def on_owed(event: RefundOwed, _: CloudEvent) -> None:
+        refund = FailedRefund(attempt=event.attempt, key=event.movement_key, amount=event.amount, failure=told(event.failure))
+        is_told = await sagas.refund_failed(event.order_id, refund)
+        action = "saga_told" if is_told else "refund_failed_without_saga"  # the list of debts has it in any case
+        log.info(action, order_id=event.order_id, attempt=event.attempt)
+
     async def on_label(event: ReturnLabelUpdated, _: CloudEvent) -> None:
         if event.status == ShipmentStatus.CANCELLED:  # that is the saga's own doing
             return
@@ -105,13 +120,14 @@ def subscription(sagas: ParcelSignals, returns: LabelSignals) -> Subscription:
         log.info(action, order_id=event.order_id, status=update.status, return_number=event.number)
 
     return Subscription(
-        topics=(IDENTITY, SHIPPING, BACKORDER),
+        topics=(IDENTITY, SHIPPING, BACKORDER, OWED),
         handlers={CustomerForgotten: on_customer_forgotten},
         forward={
             **dict.fromkeys(STATUS, on_parcel),
             TrackingUpdated: on_tracking,
             BackorderFilled: on_filled,
             BackorderDelayed: on_delayed,
+            RefundOwed: on_owed,
             ReturnLabelUpdated: on_label,
         },
     )

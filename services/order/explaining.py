@@ -300,18 +300,22 @@ ACTIVITIES: Mapping[str, _Activity] = {
     "SplitReservation": _Activity(
         "some of the parcel's goods to be kept for another one", "inventory", "parcel", for_customer=False
     ),
+    "MoveReservation": _Activity("the goods to be promised to another parcel", "inventory", "parcel", for_customer=False),
     "ShipInventory": _Activity("the goods that have left to be taken off the stock", "inventory", "parcel", for_customer=False),
     "RestockInventory": _Activity("the goods that came back to be put on the shelf", "inventory", "parcel", for_customer=False),
     "ProcessPayment": _Activity("the payment", "payment", "payment"),
     "CapturePayment": _Activity("the money that is held to be taken", "payment", "payment"),
     "RefundPayment": _Activity("the money to go back", "payment", is_undo=True),
+    "GiveBack": _Activity("the money to go back", "payment", is_undo=True),
+    "ReleaseHold": _Activity(
+        "what is held of the money and not needed to be let go", "payment", is_undo=True, for_customer=False
+    ),
     "CreateShipment": _Activity("the parcel to be booked with the carrier", "shipping", "parcel"),
     "CancelShipment": _Activity("the carrier to call the parcel off", "shipping", is_undo=True),
     "AdvanceReturn": _Activity("the return's record to take down how far it is", "order", for_customer=False),
     "CreateReturnLabel": _Activity("the label of the return to be booked with the carrier", "shipping"),
     "CancelReturnLabel": _Activity("the carrier to call the return's parcel off", "shipping", is_undo=True),
     "ReceiveReturn": _Activity("the goods that came back to be put on the shelf", "inventory", for_customer=False),
-    "GiveBack": _Activity("the money to go back", "payment"),
     "PlaceReplacement": _Activity("the order that the return brings to be placed", "order"),
     "SendNotification": _Activity("the confirmation to be queued for sending", "notification", for_customer=False, blocks=False),
 }
@@ -345,6 +349,14 @@ UPDATES: Mapping[str, _Way] = {
     ),
     "split_parcel": _Way(
         "Send some of it in another parcel", (A.WAREHOUSE, A.SUPPORT), "parcels/{parcel}/split", WHY, headers=NEW_KEY
+    ),
+    "amend": _Way(
+        "Amend it before anything of it has left",
+        (A.CUSTOMER, A.SUPPORT),
+        "amendments",
+        {"lines": [{"line_id": 1, "quantity": 2}]},
+        signed=False,
+        headers=NEW_KEY,
     ),
     "settle_undo": _Way("End the undo by hand, done or given up", (A.SUPPORT, A.OPERATOR), None, WHY),
 }
@@ -738,6 +750,16 @@ def _usual_waits(order: Order, state: OrderState | None, status: OrderStatus) ->
             then="it is tried until it succeeds",
             who=(A.PLATFORM, A.SUPPORT),
             updates=("settle_undo",),
+        )
+    if order.pay_until and status != S.PAYMENT_DUE:
+        yield Wait(
+            part="payment",
+            waiting_for="another card, since less could be held or taken than the order needs",
+            since=order.since,
+            until=order.pay_until,
+            then="what has not left is called off, and what has left stays owed",
+            who=(A.CUSTOMER,),
+            updates=("pay",),
         )
     if state is None and status in AFTER_CONFIRMED and order.told_parcels:
         for parcel in order.told_parcels:

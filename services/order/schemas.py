@@ -11,7 +11,7 @@ from contracts.address import Address
 from contracts.base import LARGEST_QUANTITY, Contract, ParcelNumber, Reason, Request, Timestamp
 from contracts.errors import ErrorCode, Problem
 from contracts.money import Money
-from contracts.orders import LineUnits, OrderLine, OrderState, OrderStatus, Outcome, TimelineEntry
+from contracts.orders import CaptureAt, LineUnits, OrderLine, OrderState, OrderStatus, Outcome, TimelineEntry
 from contracts.parcels import OrderParcel, ParcelChoice, ParcelStatus, Trouble
 from contracts.pricing import DiscountKind, OrderCharges
 from services.order.model import DiscountTerms
@@ -220,10 +220,13 @@ class CurrentOrderView(OrderView):
     """It rises with every change, and is the order's ETag."""
     parcels: tuple[ParcelView, ...] = ()
     """What it is sent in; none before its goods are reserved."""
+    capture_at: CaptureAt
+    """When its money is taken: when it is confirmed, or for each parcel when that leaves."""
     cancelled: tuple[LineUnits, ...] = ()
     """How many units of which of its lines were cancelled, or left out because they were out of stock."""
     pay_until: datetime | None = None
-    """Until when another card may be tried, while its status is PAYMENT_DUE."""
+    """Until when another card may be tried: while its status is PAYMENT_DUE, or, of an order whose money is taken as its parcels
+    leave, while less could be held or taken than it needs."""
 
     @classmethod
     def of(cls, order: "Order", **more: Any) -> Self:
@@ -246,6 +249,7 @@ class CurrentOrderView(OrderView):
             confirmed_at=order.confirmed_at,
             updated_at=order.updated_at,
             version=order.version,
+            capture_at=order.is_paid_at,
             cancelled=tuple(LineUnits(line_id=line_id, quantity=units) for line_id, units in order.cancelled_units.items()),
             pay_until=order.pay_until,
             **more,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import (
+    MoveReservation,
     ReceiveReturn,
     ReleaseInventory,
     Reservation,
@@ -113,7 +114,7 @@ class Inventory:
         waits = command.when_short in WAITING
         if short and (command.when_short == WhenShort.REFUSE or (not waits and not sent)):
             raise _out_of_stock(short)
-        if command.parcel == 1:
+        if command.parcel == 1 or command.is_more:
             left_out = {} if waits else {line.product_id: line.requested - line.available for line in short}
             self._require_within_limit(
                 command, {line.product_id: line.quantity - left_out.get(line.product_id, 0) for line in command.lines}
@@ -198,6 +199,33 @@ class Inventory:
         self.promises = self._with(new, key, behind=(command.order_id, command.parcel))
         self._fill()
         return self._reply(key, is_planned=True)
+
+    def move(self, command: MoveReservation) -> Reservation:
+        """Refusals: not_found, reservation_released, reservation_shipped, conflict."""
+        source, key = self._promise((command.order_id, command.parcel)), (command.order_id, command.into)
+        existing = self.promises.get(key)
+        if existing is not None:
+            if existing.split_from == command.parcel:
+                return self._reply(key, existing.plan is not None)
+            if existing.status == ReservationStatus.RELEASED:
+                raise _released()
+            raise Refusal(ErrorCode.CONFLICT, f"There is another parcel {command.into}.")
+        if source.status == ReservationStatus.RELEASED:
+            raise _released()
+        if source.status in LEFT:
+            raise Refusal(ErrorCode.RESERVATION_SHIPPED, "The goods have left; they can only be returned.")
+        if source.status == ReservationStatus.AWAITED:
+            raise Refusal(ErrorCode.CONFLICT, "Its goods are awaited.")
+        source.status = ReservationStatus.RELEASED
+        self.promises[key] = Promise(
+            ReservationStatus.RESERVED,
+            source.warehouse_id,
+            source.lines,
+            source.customer_id,
+            source.plan,
+            split_from=command.parcel,
+        )
+        return self._reply(key, source.plan is not None)
 
     def _with(self, new: Promise, key: Key, behind: Key) -> dict[Key, Promise]:
         """All promises with a new one, which has waited as long as the one that it is split from. Of those that have waited

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
-from contracts.orders import NEXT_STATUS, AdvanceOrder, OrderAdvanced, OrderStatus, Outcome, PlaceOrder
+from contracts.orders import NEXT_STATUS, AdvanceOrder, Amendment, OrderAdvanced, OrderStatus, Outcome, PlaceOrder
 from contracts.parcels import OrderParcel, Trouble
 
 ON_ITS_WAY = frozenset(
@@ -44,6 +44,10 @@ class Record:
     """As its saga told them; none, if there is no more to tell than one parcel of everything."""
     as_of: datetime | None = None
     """When its saga knew what it told last."""
+    amended: dict[int, ErrorCode | None] = field(default_factory=dict)
+    """Amendments that were answered, by number: why one came to nothing."""
+    closed: Money | None = None
+    """What went back and is no part of `refunded`, because the order was amended since."""
 
     @property
     def status(self) -> OrderStatus:
@@ -55,6 +59,7 @@ class Orders:
 
     def __init__(self) -> None:
         self.records: dict[UUID, Record] = {}
+        self.amendments: dict[tuple[UUID, int], Amendment] = {}
         self.advances: list[AdvanceOrder] = []
         self.watchers: list[Callable[[AdvanceOrder], None]] = []
         """Who is told of what changed a record."""
@@ -88,10 +93,27 @@ class Orders:
         record.code = command.code or record.code
         record.parcels = command.parcels or record.parcels
         record.as_of = command.as_of or record.as_of
+        self._amend(record, command)
         self.advances.append(command)
         for watcher in self.watchers:
             watcher(command)
         return OrderAdvanced(order_id=command.order_id, status=record.status, outcome=record.outcome)
+
+    def ask_amendment(self, order_id: UUID, amendment: Amendment) -> None:
+        """The row that exists before the saga hears of it."""
+        self.amendments[order_id, amendment.number] = amendment
+
+    def _amend(self, record: Record, command: AdvanceOrder) -> None:
+        """Take over what an amendment comes to, once."""
+        told = command.amendment
+        if told is None or told.number in record.amended:
+            return
+        record.amended[told.number] = told.code
+        record.closed = record.closed + told.closed if record.closed else told.closed
+        if told.code is None:
+            record.total = self.amendments[command.order_id, told.number].total
+            record.refunded = None
+            record.events.append("OrderAmended")
 
     def ahead(self, record: Record, command: AdvanceOrder) -> list[OrderStatus]:
         """The path without the beginning that was walked before. Refusal: illegal_transition, if it does not go on from here."""

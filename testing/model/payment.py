@@ -1,6 +1,7 @@
 """Money: one payment for each order and attempt, and the ledger of all that moved."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID, uuid5
 
 from chassis.clients import Unavailable
@@ -32,6 +33,7 @@ class Paid:
     captures: dict[str, int] = field(default_factory=dict)
     """By key."""
     refunds: dict[str, int] = field(default_factory=dict)
+    held_until: datetime | None = None
 
     @property
     def status(self) -> PaymentStatus:
@@ -75,6 +77,8 @@ class Bank:
     """It answers "authorized", and wants a review."""
     multi_capture: bool = True
     """It can take what it holds in several captures; if not, the first one is the last."""
+    held_until: datetime | None = None
+    """When it lets go of what it holds from now on, as it says; None: it says nothing."""
 
 
 @dataclass
@@ -104,7 +108,7 @@ class Payments:
             payment.is_asked = False
             payment.is_declined = self.bank.declines
             if not payment.is_declined:
-                payment.authorized_minor = payment.amount.minor
+                payment.authorized_minor, payment.held_until = payment.amount.minor, self.bank.held_until
                 if payment.wants_capture and not self.bank.holds:
                     payment.captured_minor = payment.amount.minor
         return self._taken(command.order_id, command.attempt)
@@ -194,6 +198,15 @@ class Payments:
             payment.refunded_minor += minor
         return self._reply(command.order_id, command.attempt, amount)
 
+    def expire(self, order_id: UUID, attempt: int) -> None:
+        """The bank has held it long enough."""
+        payment = self.payments[order_id, attempt]
+        payment.voided_minor += payment.held_minor
+
+    def held(self, order_id: UUID) -> int:
+        """What is held and not taken, in minor units, by all attempts of an order."""
+        return sum(payment.held_minor for (payer, _), payment in self.payments.items() if payer == order_id)
+
     def net(self, order_id: UUID, currency: str) -> Money:
         """Captured - refunded of all attempts of an order."""
         total = Money.zero(currency)
@@ -229,6 +242,7 @@ class Payments:
             refunded=payment.refunded,
             captured=payment.captured,
             moved=moved,
+            held_until=payment.held_until if payment.held_minor else None,
             review=payment.review,
         )
 

@@ -1,5 +1,6 @@
 """Money: tampering with amounts, charges and ledgers is seen."""
 
+import json
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -28,6 +29,12 @@ def our_refund_of_a_lost_parcel_is_missing(books: Books) -> None:
 
 def we_gave_back_what_is_still_owed(books: Books) -> None:
     change(books.payments, of(the(books, S.UNDELIVERED).order_id), refunded_moved=TOTAL)
+
+
+def more_is_held_than_was_taken(books: Books) -> None:
+    change(
+        books.payments, of(the(books, S.COMPLETED).order_id), amount=2 * TOTAL, authorized=2 * TOTAL, authorized_moved=2 * TOTAL
+    )
 
 
 def our_payment_is_in_euros(books: Books) -> None:
@@ -180,6 +187,7 @@ TAMPERINGS: Tamperings = {
         hold_was_let_go_and_nobody_said_so,
     ],
     "movements_are_answered": [nobody_knows_what_became_of_a_refund],
+    "hold_has_order": [more_is_held_than_was_taken],
     "refund_is_told": [order_promises_a_refund],
     "total_is_the_lines": [
         total_is_not_the_lines,
@@ -280,6 +288,50 @@ def test_the_total_is_owed_while_somebody_decides_about_the_parcel(trouble: Trou
     change(books.charges, by_reference(order_id), captured=TOTAL - 1)
     violation = next(each for each in found(books, "money_at_the_provider"))
     assert (violation.order_id, violation.expected, violation.found) == (order_id, "12.50 USD", "12.49 USD")
+
+
+@pytest.mark.parametrize(
+    ("status", "trouble", "owed"),
+    [
+        (S.CONFIRMED, None, 0),
+        (S.SHIPPED, None, TOTAL),
+        (S.UNDELIVERED, Trouble.NOT_PICKED_UP, 0),
+        (S.UNDELIVERED, Trouble.LOST, TOTAL),
+        (S.COMPLETED, None, TOTAL),
+    ],
+)
+def test_where_money_is_taken_at_dispatch_what_has_left_is_owed(status: S, trouble: Trouble | None, owed: int) -> None:
+    books = every_kind()
+    order_id = the(books, status, trouble=trouble).order_id if trouble else the(books, status).order_id
+    change(books.orders, of(order_id), at_dispatch=True)
+    assert bool(found(books, "money_in_our_ledger")) == (owed != TOTAL)
+    held = {"captured_moved": 0, "captured": 0, "ledger_provider": 0, "ledger_held": TOTAL, "status": "AUTHORIZED"}
+    change(books.payments, of(order_id), **held)
+    change(books.charges, by_reference(order_id), captured=0, status="authorized")
+    assert bool(found(books, "money_in_our_ledger")) == (owed != 0)
+
+
+def test_of_parcels_those_that_have_left_are_owed_at_dispatch() -> None:
+    books = every_kind()
+    order = the(books, S.CONFIRMED)
+    price = {"amount": f"{TOTAL / 200:.2f}", "currency": "USD"}
+    lines = json.dumps([{"line_id": 1, "product_id": "milk", "name": "Milk", "quantity": 2, "unit_price": price}])
+    parcels = [
+        {"parcel": 1, "status": "SHIPPED", "lines": [{"line_id": 1, "product_id": "milk", "quantity": 1}]},
+        {"parcel": 2, "status": "BOOKED", "lines": [{"line_id": 1, "product_id": "milk", "quantity": 1, "first": 1}]},
+    ]
+    told = order._replace(told_parcels=json.dumps(parcels), priced_lines=lines)
+    assert (told.owed_minor, told._replace(at_dispatch=True).owed_minor) == (TOTAL, TOTAL // 2)
+
+
+def test_what_another_card_is_waited_for_is_no_difference_yet() -> None:
+    books = every_kind()
+    order_id = the(books, S.SHIPPED).order_id
+    change(books.orders, of(order_id), at_dispatch=True, is_due=True)
+    nothing = {"captured_moved": 0, "captured": 0, "authorized_moved": 0, "authorized": 0, "ledger_provider": 0}
+    change(books.payments, of(order_id), status="VOIDED", **nothing)
+    change(books.charges, by_reference(order_id), captured=0, status="voided")
+    assert not judge(books).violations
 
 
 def charge(order_id: UUID, attempt: int = 1) -> ChargeRow:

@@ -22,6 +22,7 @@ from contracts import inventory as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import (
     MovementKind,
+    MoveReservation,
     ReleaseInventory,
     ReservationStatus,
     ReservedParcel,
@@ -54,10 +55,10 @@ _PROMISED = sql("""
     select customer_id, line.product_id, sum(line.quantity) as units
     from reservations, jsonb_to_recordset(lines) as line (product_id text, quantity int)
     where customer_id = any(:customers) and status in ('RESERVED', 'AWAITED') and line.product_id = any(:products)
-      and not (parcel = 1 and order_id = any(:orders))
+      and (order_id, parcel) not in (select * from unnest(cast(:orders as uuid[]), cast(:parcels as int[])))
     group by customer_id, line.product_id
 """)
-"""What other reservations than the first parcels of these orders keep for customers, or will when their goods are there."""
+"""What other reservations than these parcels of these orders keep for customers, or will when their goods are there."""
 _OF_PLAN = sql("""
     select parcel, status, warehouse_id, lines, expected_on from reservations
     where order_id = :order_id and plan = :plan order by parcel
@@ -174,7 +175,7 @@ async def _reserve_planned(work: UnitOfWork, command: ReserveInventory, limit: i
     promised = await _promised_otherwise(work, [command])
     plan, stock = await chosen(work, command, hold_all=hold_all)
     waits = command.when_short in (WhenShort.WAIT, WhenShort.ASK)
-    if command.parcel == 1:  # what is sent again has been paid for, and is not refused
+    if _is_limited(command):
         require_within_limit(command.lines if waits else plan.sent(command.lines), promised.get(command.customer_id, {}), limit)
     rest = plan.rest if waits else ()
     if command.may_split or command.when_short != WhenShort.REFUSE:
@@ -217,7 +218,7 @@ def _promise(
     if short := missing_lines(command.lines, stock):
         raise out_of_stock(short)
     of_customer = promised.setdefault(command.customer_id, {})
-    if command.parcel == 1:  # what is sent again has been paid for, and is not refused
+    if _is_limited(command):
         require_within_limit(command.lines, of_customer, limit)
     alerts = [stock[line.product_id].reserve(line.quantity) for line in command.lines]
     for line in command.lines:
@@ -291,10 +292,25 @@ async def split_reservation(work: UnitOfWork, command: SplitReservation) -> cont
     return await told(work, new)
 
 
+@transaction
+async def move_reservation(work: UnitOfWork, command: MoveReservation) -> contract.Reservation:
+    """Let what a parcel was promised go under another number. The stock stays promised.
+
+    Refusals: not_found, reservation_released, reservation_shipped, conflict."""
+    source = await _existing(work, command.order_id, command.parcel)
+    new, is_new = await work.get_or_add(Reservation.beside(source, command.into))
+    if is_new:
+        outbox.add(work, *source.move(new))
+    elif new.split_from != command.parcel:
+        new.require_not_released()
+        raise Refusal(ErrorCode.CONFLICT, f"There is another parcel {command.into}.")
+    return await told(work, new)
+
+
 async def _promised_otherwise(work: UnitOfWork, commands: Sequence[ReserveInventory]) -> Promised:
     """What reservations other than these keep for their customers. Of a customer's orders at once, each waits here for the commit
     of the one before, so that this stays true."""
-    limited = [command for command in commands if command.parcel == 1]
+    limited = [command for command in commands if _is_limited(command)]
     if not limited:
         return {}
     customers = sorted({command.customer_id for command in limited})
@@ -303,12 +319,18 @@ async def _promised_otherwise(work: UnitOfWork, commands: Sequence[ReserveInvent
         _PROMISED,
         customers=customers,
         orders=[command.order_id for command in limited],
+        parcels=[command.parcel for command in limited],
         products=sorted({line.product_id for command in limited for line in command.lines}),
     )
     promised: Promised = {}
     for row in rows:
         promised.setdefault(row["customer_id"], {})[row["product_id"]] = row["units"]
     return promised
+
+
+def _is_limited(command: ReserveInventory) -> bool:
+    """Whether the purchase limit holds for it: what is sent again has been paid for, and is not refused."""
+    return command.parcel == 1 or command.is_more
 
 
 async def _existing(work: UnitOfWork, order_id: UUID, parcel: int) -> Reservation:

@@ -183,6 +183,18 @@ class Reservation(Table, Aggregate, table=True):
             new.promise(self.warehouse_id or "", command.lines)
         return ReservationSplit(**self._common_fields() | {"lines": new.stock_lines}, into=new.parcel)
 
+    def move(self, new: "Reservation") -> tuple[InventoryReleased, InventoryReserved]:
+        """All that it was promised goes to `new` instead.
+
+        Refusals: reservation_released, reservation_shipped, conflict (it waits)."""
+        self.require_not_released()
+        self.require_not_left()
+        self.require_arrived()
+        self.status, new.split_from = ReservationStatus.RELEASED, self.parcel
+        new.promise(self.warehouse_id or "", self.stock_lines)
+        released = InventoryReleased(**self._common_fields(), reason=f"promised to parcel {new.parcel} instead")
+        return released, new.reserved()
+
     def ship(self) -> bool:
         """The goods leave; False if they had left before. Refusals: reservation_released, conflict (it waits for them)."""
         self.require_not_released()

@@ -1,5 +1,6 @@
 """What changes orders, and what else the order service keeps."""
 
+from services.order.commands.amendments import AmendmentService
 from services.order.commands.discounts import disable_discount, put_discount, standings_of
 from services.order.commands.forgetting import forget_customers, forget_keys, forget_orders, orders_to_forget, wish_to_forget
 from services.order.commands.keys import StoredKeys, add_key, wrap_keys_again
@@ -16,6 +17,7 @@ from services.order.commands.records import (
 from services.order.commands.returns import ReturnService, advance_return, find_return, take_returns_to_hand_over
 
 __all__ = [
+    "AmendmentService",
     "OrderService",
     "Placed",
     "ReturnService",

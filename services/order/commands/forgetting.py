@@ -16,6 +16,7 @@ from contracts.returns import FINAL_RETURN_STATUSES, ReturnStatus
 from services.order.model import (
     CustomerKey,
     Order,
+    OrderAmendment,
     Return,
     outbox,
 )
@@ -47,6 +48,7 @@ _STILL_NAMING = prepared(
     .distinct()
 )
 _RETURNS_OF_THESE = locked(Return, col(Return.order_id) == any_(bindparam("ids", type_=ARRAY(Uuid))))
+_AMENDMENTS_OF_THESE = locked(OrderAmendment, col(OrderAmendment.order_id) == any_(bindparam("ids", type_=ARRAY(Uuid))))
 _THESE = locked(Order, col(Order.order_id) == any_(bindparam("ids", type_=ARRAY(Uuid))))
 
 
@@ -87,6 +89,8 @@ async def forget_orders(work: UnitOfWork, order_ids: Sequence[UUID]) -> None:
     forgotten = [order.forget_person() for order in await work.all(_THESE, ids=order_ids)]
     for each in await work.all(_RETURNS_OF_THESE, ids=order_ids):
         each.forget_person()
+    for amendment in await work.all(_AMENDMENTS_OF_THESE, ids=order_ids):
+        amendment.forget_person()
     outbox.add(work, *filter(None, forgotten))
 
 

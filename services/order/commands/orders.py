@@ -13,6 +13,7 @@ from chassis.clients import ServiceClient, Unavailable
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from chassis.logs import logger
+from contracts.address import Address
 from contracts.catalog import LookUpProducts, ProductsFound
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import order_id_for, quote_id_for
@@ -51,7 +52,7 @@ from services.order.model import (
     Order,
     existing,
 )
-from services.order.model.placing import KnownPlaces, Terms, destination_of, placement, priced
+from services.order.model.placing import Destination, KnownPlaces, Terms, destination_of, placement, priced
 from services.order.model.pricing import Priced
 from services.order.model.quotes import Quote, orderable
 from services.order.ports import Taxes
@@ -328,10 +329,7 @@ class OrderService:
     async def priced(self, request: QuoteRequest, customer_id: UUID) -> Priced:
         """What it costs this customer now. Refusals: validation_failed, product_unknown, discount_refused, address_undeliverable.
         Raises Unavailable."""
-        destination = self.places.get(request.ship_to)
-        if destination is None:
-            destination = await asyncio.to_thread(destination_of, request.ship_to)
-            self.places.add(request.ship_to, destination)
+        destination = await self.destination(request.ship_to)
         wanted = LookUpProducts(product_ids=[line.product_id for line in request.lines])
         found = await self.catalog.post("/internal/v1/products/lookup", wanted, ProductsFound)
         return priced(
@@ -342,6 +340,14 @@ class OrderService:
             terms=self.terms,
             standings=await standings_of(self.database, request.discount_codes, customer_id),
         )
+
+    async def destination(self, address: Address) -> Destination:
+        """Where it is. Refusal: validation_failed, if it is not of its country's form."""
+        known = self.places.get(address)
+        if known is None:
+            known = await asyncio.to_thread(destination_of, address)
+            self.places.add(address, known)
+        return known
 
     async def _outcome(self, order: Order, wait: timedelta) -> Outcome | None:
         """How the order came out, or None if that is open after `wait`."""

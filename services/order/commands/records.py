@@ -24,6 +24,7 @@ from contracts.orders import (
     PlaceOrder,
 )
 from services.order import figures
+from services.order.commands.amendment_records import answer_amendment
 from services.order.commands.discounts import REDEMPTIONS_OF, STANDINGS, USES, standings_in
 from services.order.model import (
     DiscountUses,
@@ -116,7 +117,10 @@ async def advance_order(work: UnitOfWork, command: AdvanceOrder) -> OrderAdvance
         uses = await work.all(USES, codes=codes)
         redemptions = await work.all(REDEMPTIONS_OF, order_id=order.order_id)
     before = figures.Standing.of(order)
-    outbox.add(work, *order.advance(command))
+    told = order.advance(command)
+    if command.amendment is not None:
+        told += await answer_amendment(work, order, command.amendment)
+    outbox.add(work, *told)
     if order.status == OrderStatus.CANCELLED:
         give_back(redemptions, uses)
     work.when_committed(partial(figures.count_progress, before, order))

@@ -2,6 +2,7 @@
 (pricing.py), quotes of that (quotes.py), returns (returns.py), discount codes (discounts.py), and the keys of customers
 (keys.py)."""
 
+from services.order.model.amending import OrderAmendment
 from services.order.model.discounts import Discount, DiscountTerms, DiscountUses, Redemption, no_such_discount
 from services.order.model.keys import CustomerKey
 from services.order.model.order import Order, created, existing, idempotency, inbox, metadata, outbox, within_reach
@@ -14,6 +15,7 @@ __all__ = [
     "DiscountTerms",
     "DiscountUses",
     "Order",
+    "OrderAmendment",
     "Quote",
     "Redemption",
     "Return",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, text
@@ -21,8 +21,8 @@ from chassis.store import Aggregate
 from contracts.errors import ErrorCode, FieldError, Refusal
 from contracts.money import Money
 from contracts.orders import PlaceOrder
-from contracts.pricing import AppliedDiscount, DiscountKind
-from services.order.model.order import Order, Table
+from contracts.pricing import AppliedDiscount, DiscountKind, OrderCharges
+from services.order.model.order import Order, Table, json_column
 from services.order.model.pricing import Reduction
 
 
@@ -140,6 +140,10 @@ class Discount(Table, Aggregate, table=True):
         """What it takes off."""
         return Reduction(code=self.code, kind=self.kind, percent=self.percent, amount_minor=self.amount_minor)
 
+    def kept_terms(self) -> dict[str, Any]:
+        """What an order that uses it keeps of it."""
+        return {"basis_points": self.basis_points, "amount_minor": self.amount_minor, "minimum_minor": self.minimum_minor}
+
     def refuses(self, items: Money, at: datetime) -> Reason | None:
         """Why it is not for an order whose goods cost this; None if it is."""
         if not self.enabled:
@@ -200,7 +204,10 @@ class Redemption(Table, table=True):
     currency: str = Field(max_length=3)
     redeemed_at: datetime = Field(default_factory=utc_now, sa_column=time_column())
     given_back_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
-    """Since when it no longer counts, because its order was cancelled."""
+    """Since when it no longer counts, because its order was cancelled, or amended so that the code takes nothing off."""
+    terms: dict[str, Any] | None = Field(default=None, sa_column=json_column())
+    """The code's `basis_points`, `amount_minor` and `minimum_minor` when the order was accepted: they hold for the order, also if
+    it is amended. Null in rows of before that was kept."""
 
     @property
     def amount(self) -> Money:
@@ -263,6 +270,7 @@ def redeem(
             customer_id=order.customer_id,
             amount_minor=amount.minor,
             currency=amount.currency,
+            terms=standings[code].discount.kept_terms(),
         )
         for code, amount in applied.items()
     ]
@@ -285,6 +293,19 @@ def give_back(redemptions: Iterable[Redemption], uses: Iterable[DiscountUses]) -
         if redemption.given_back_at is None:
             redemption.given_back_at = utc_now()
             counted[redemption.code].times_used -= 1
+
+
+def take_over(charges: OrderCharges | None, redemptions: Iterable[Redemption], uses: Iterable[DiscountUses]) -> None:
+    """An amended order uses its codes as its new charges say; those that take nothing off any more are given back. `uses`: their
+    rows, locked."""
+    applied = {discount.code: discount.amount for discount in charges.discounts} if charges else {}
+    gone = []
+    for redemption in redemptions:
+        if amount := applied.get(redemption.code):
+            redemption.amount_minor = amount.minor
+        else:
+            gone.append(redemption)
+    give_back(gone, uses)
 
 
 def no_such_discount() -> Refusal:

@@ -39,6 +39,7 @@ from contracts.orders import (
     NEXT_STATUS,
     AdvanceOrder,
     CancelRequest,
+    CaptureAt,
     LineUnits,
     OrderAdvanced,
     OrderLine,
@@ -75,6 +76,8 @@ WHAT_HAPPENED = {
     OrderStatus.CANCELLING: "Cancellation started",
     OrderStatus.CANCELLED: "Order cancelled",
 }
+AUTHORISED = "Payment authorised"
+"""In place of "Payment taken", of an order whose money is taken as its parcels leave."""
 
 ON_ITS_WAY = frozenset(
     {OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_SHIPPED, OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED}
@@ -129,7 +132,7 @@ class Order(Table, Aggregate, table=True):
     outcome: dict[str, Any] | None = Field(default=None, sa_column=json_column())
     """Outcome: the first definite one, which whoever repeats the request is told again."""
     declined: dict[str, Any] | None = Field(default=None, sa_column=json_column())
-    """Outcome that its client is told while another card may be tried."""
+    """Outcome, with until when another card may be tried; while the order is PAYMENT_DUE its client is told it."""
     as_of: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     """When its saga knew what is known here, by the saga's clock; null: it has never said."""
     status: OrderStatus = Field(sa_column=enum_column(OrderStatus))
@@ -139,12 +142,16 @@ class Order(Table, Aggregate, table=True):
     charges: dict[str, Any] | None = Field(default=None, sa_column=json_column())
     """OrderCharges; null only of orders that cost the sum of their lines."""
     total_minor: int = Field(sa_column=Column(BigInteger, nullable=False))
+    amended: int = 0
+    """The number of the last amendment that has changed it."""
     refunded_minor: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     """All that went back to the customer from its payment."""
     returned_minor: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
     """What of that went back for returns."""
     replaces: dict[str, Any] | None = Field(default=None, sa_column=json_column())
     """Replaces: the return that brings it, if one does."""
+    capture_at: str | None = Field(default=None, max_length=20)
+    """When its money is taken: a CaptureAt; null of orders of before that could be said, which are paid when confirmed."""
     ship_to: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     """Address."""
     warehouse_id: str | None = Field(default=None, max_length=40)
@@ -186,6 +193,7 @@ class Order(Table, Aggregate, table=True):
             total_minor=order.total.minor,
             refunded_minor=0,
             replaces=placement["replaces"],
+            capture_at=order.capture_at,
             ship_to=placement["ship_to"],
             warehouse_id=order.warehouse_id,
             needs_review=order.needs_review,
@@ -201,6 +209,11 @@ class Order(Table, Aggregate, table=True):
     @property
     def refunded(self) -> Money:
         return Money.from_minor(self.refunded_minor, self.currency)
+
+    @property
+    def is_paid_at(self) -> CaptureAt:
+        """When its money is taken."""
+        return CaptureAt(self.capture_at) if self.capture_at else CaptureAt.CONFIRMATION
 
     @property
     def refunded_without_returns(self) -> Money:
@@ -256,9 +269,9 @@ class Order(Table, Aggregate, table=True):
 
     @property
     def pay_until(self) -> datetime | None:
-        """Until when another card may be tried, while its status is PAYMENT_DUE."""
-        outcome = self.outcome_so_far
-        return outcome.pay_until if outcome else None
+        """Until when another card may be tried: while its status is PAYMENT_DUE, or of an order whose money is taken as its
+        parcels leave, and of which less could be held or taken than it needs."""
+        return Outcome.model_validate(self.declined).pay_until if self.declined else None
 
     @property
     def told_parcels(self) -> tuple[OrderParcel, ...]:
@@ -367,7 +380,7 @@ class Order(Table, Aggregate, table=True):
             self.outcome = command.outcome.model_dump(mode="json")
         if not ahead and not self._is_news(command):
             return []
-        now, parcels_before, refunded_before = utc_now(), self.told_parcels, self.refunded_minor
+        now, parcels_before, refunded_before, due_before = utc_now(), self.told_parcels, self.refunded_minor, self.pay_until
         was_confirmed = self.confirmed_at is not None
         for status in ahead[:-1]:
             self._become(status, now)
@@ -379,7 +392,8 @@ class Order(Table, Aggregate, table=True):
             self.updated_at = now
         events = [self._event_of(status, command) for status in ahead if status != OrderStatus.CONFIRMED or not was_confirmed]
         called_off = self._events_of_cancelled_parts(parcels_before, refunded_before) if was_confirmed else []
-        return [*called_off, *filter(None, events), *self._events_of_parcels(parcels_before)]
+        of_parcels = self._events_of_parcels(parcels_before)
+        return [*called_off, *filter(None, events), *self._events_of_payment(due_before), *of_parcels]
 
     def forget_person(self) -> OrderForgotten | None:
         """Blank what names its customer or was written by or about a person, once it has ended; the event, unless that was done
@@ -401,7 +415,9 @@ class Order(Table, Aggregate, table=True):
         return [
             TimelineEntry(
                 at=entry["at"],
-                what=WHAT_HAPPENED[status],
+                what=AUTHORISED
+                if status == OrderStatus.PAID and self.is_paid_at == CaptureAt.DISPATCH
+                else WHAT_HAPPENED[status],
                 status=status,
                 detail=entry["detail"],
                 for_staff=entry.get("for_staff"),
@@ -463,7 +479,12 @@ class Order(Table, Aggregate, table=True):
 
     def _declined_by(self, command: AdvanceOrder) -> dict[str, Any] | None:
         if self.status != OrderStatus.PAYMENT_DUE:
-            return None
+            if command.pay_until is None or self.is_over:
+                return None
+            due = Outcome(
+                order_id=self.order_id, status=self.status, code=ErrorCode.PAYMENT_DECLINED, pay_until=command.pay_until
+            )
+            return due.model_dump(mode="json")
         declined = command.outcome if command.outcome and command.outcome.pay_until else None
         return declined.model_dump(mode="json") if declined else self.declined
 
@@ -492,6 +513,14 @@ class Order(Table, Aggregate, table=True):
             return OrderCompleted(**who, refunded=refunded if refunded.minor else None)
         return None
 
+    def _events_of_payment(self, due_before: datetime | None) -> list[Event]:
+        """The event that tells of a confirmed order that another card is asked for."""
+        due = self.pay_until
+        if due is None or due == due_before or self.confirmed_at is None:
+            return []
+        who = {"order_id": self.order_id, "customer_id": self.customer_id, "total": self.total}
+        return [OrderPaymentDue(**who, pay_until=due, was_confirmed=True)]
+
     def _events_of_parcels(self, told_before: Sequence[OrderParcel]) -> list[Event]:
         """The events that tell of parcels in trouble, and of those whose goods come later than was told before."""
         events: list[Event] = []
@@ -518,7 +547,7 @@ class Order(Table, Aggregate, table=True):
         events: list[Event] = []
         went_back = self.refunded_minor - refunded_before
         for parcel in self.told_parcels:
-            if parcel.status != ParcelStatus.CANCELLED or parcel.parcel in before:
+            if parcel.status != ParcelStatus.CANCELLED or parcel.parcel in before or not parcel.lines:
                 continue
             parts = [(lines[part.line_id], part) for part in parcel.lines if part.line_id in lines]
             price = sum(line.share_of(part.first, part.quantity).total for line, part in parts)
@@ -532,6 +561,7 @@ class Order(Table, Aggregate, table=True):
                     parcel=parcel.parcel,
                     lines=parcel.lines,
                     refunded=Money.from_minor(refunded, self.currency),
+                    amended=self.amended,
                 )
             )
         return events

@@ -13,7 +13,7 @@ from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, FieldError, Refusal
 from contracts.inventory import WhenShort
 from contracts.money import Money
-from contracts.orders import LineRequest, OrderLine, PlaceOrder, PlaceOrderRequest, QuoteRequest, Replaces, Speed
+from contracts.orders import CaptureAt, LineRequest, OrderLine, PlaceOrder, PlaceOrderRequest, QuoteRequest, Replaces, Speed
 from contracts.returns import PlaceReplacement
 from contracts.shipments import LookUpTariff, Tariff
 from services.order.model import pricing
@@ -44,6 +44,8 @@ class Terms:
     """How long a quote may be ordered."""
     pay_again_seconds: int = 0
     answer_seconds: int = 86_400
+    capture_at: CaptureAt = CaptureAt.CONFIRMATION
+    """When the money is taken."""
     splits: bool = False
     """Whether an order that names no warehouse may come from several."""
 
@@ -95,7 +97,7 @@ def destination_of(address: Address) -> Destination:
     `chassis.postal` says."""
     written, errors = postal.normalized(address.model_dump(exclude_none=True))
     if errors:
-        raise _invalid("The address is not of the form that its country uses.", postal.within("ship_to", errors))
+        raise invalid("The address is not of the form that its country uses.", postal.within("ship_to", errors))
     return Destination(address.country, written["region"] or None, written["postal_code"] or address.postal_code)
 
 
@@ -118,11 +120,11 @@ def priced(
     if missing:
         raise Refusal(ErrorCode.PRODUCT_UNKNOWN, f"Not on sale: {', '.join(missing)}.", extra={"products": missing})
     lines = [_line(line, by_id[line.product_id]) for line in request.lines]
-    _require_one_currency(lines)
+    require_one_currency(lines)
     try:
         return pricing.price(
             lines,
-            parcels=[_parcel(lines, tariff, request.shipping)],
+            parcels=[parcel_of(lines, tariff, request.shipping)],
             reductions=_reductions(request.discount_codes, lines, standings),
             taxes=taxes,
             prices_include_tax=terms.prices_include_tax,
@@ -130,7 +132,7 @@ def priced(
         )
     except (OverflowError, ValidationError) as error:
         too_much = FieldError(field="lines", code="total_too_large", detail="The order's total is too large.")
-        raise _invalid("The order is too large.", [too_much]) from error
+        raise invalid("The order is too large.", [too_much]) from error
 
 
 def _reductions(codes: Sequence[str], lines: Sequence[OrderLine], standings: Mapping[str, Standing]) -> Sequence[Reduction]:
@@ -159,6 +161,7 @@ def placement(
         when_short=request.when_short,
         shipping=request.shipping,
         may_split=terms.splits and request.warehouse_id is None,
+        capture_at=terms.capture_at,
         pay_again_seconds=terms.pay_again_seconds,
         answer_seconds=terms.answer_seconds,
         needs_review=terms.needs_review(total),
@@ -191,6 +194,7 @@ def replacement(
         shipping=shipping,
         replaces=Replaces(order_id=order.order_id, number=command.number),
         may_split=terms.splits,
+        capture_at=terms.capture_at,
         pay_again_seconds=terms.pay_again_seconds,
         answer_seconds=terms.answer_seconds,
         needs_review=total.minor > 0 and terms.needs_review(total),
@@ -213,18 +217,18 @@ def _line(line: LineRequest, product: CatalogProduct) -> OrderLine:
     )
 
 
-def _require_one_currency(lines: Sequence[OrderLine]) -> None:
+def require_one_currency(lines: Sequence[OrderLine]) -> None:
     currency = lines[0].unit_price.currency
     others = [n for n, line in enumerate(lines) if line.unit_price.currency != currency]
     if others:
         detail = f"Not priced in {currency}, as the first line is; order it apart."
-        raise _invalid(
+        raise invalid(
             "An order has one currency.",
             [FieldError(field=f"lines.{n}.product_id", code="other_currency", detail=detail) for n in others],
         )
 
 
-def _parcel(lines: Sequence[OrderLine], tariff: Tariff, speed: Speed) -> PlannedParcel:
+def parcel_of(lines: Sequence[OrderLine], tariff: Tariff, speed: Speed) -> PlannedParcel:
     """All lines in one parcel, however heavy: whether goods go in several is known when they are reserved. Refusals:
     address_undeliverable, validation_failed. Raises ValidationError, if it costs more than a sum of money can be."""
     if not tariff.services:
@@ -233,10 +237,10 @@ def _parcel(lines: Sequence[OrderLine], tariff: Tariff, speed: Speed) -> Planned
     service = next((service for service in tariff.services if service.service == speed), None)
     if service is None:
         not_offered = FieldError(field="shipping", code="not_offered", detail=f"No parcel goes there by {speed}.")
-        raise _invalid("Parcels do not go there that fast.", [not_offered])
+        raise invalid("Parcels do not go there that fast.", [not_offered])
     units = tuple(line.quantity for line in lines)
     return PlannedParcel(service=service.service, price=service.price(weight), days=service.days, units=units)
 
 
-def _invalid(detail: str, errors: Sequence[FieldError]) -> Refusal:
+def invalid(detail: str, errors: Sequence[FieldError]) -> Refusal:
     return Refusal(ErrorCode.VALIDATION_FAILED, detail, extra={"errors": [error.model_dump(mode="json") for error in errors]})

@@ -34,6 +34,11 @@ class Reduction:
     """From 0 to 100: 15 is 15 %."""
     amount_minor: int | None = None
 
+    @classmethod
+    def of(cls, code: str, kind: DiscountKind, basis_points: int | None, amount_minor: int | None) -> "Reduction":
+        """`basis_points`: hundredths of a percent."""
+        return cls(code, kind, None if basis_points is None else Decimal(basis_points) / 100, amount_minor)
+
 
 @dataclass(frozen=True)
 class PlannedParcel:
@@ -116,7 +121,7 @@ def price(
         tuple(
             line.model_copy(
                 update={
-                    "line_id": n + 1,
+                    "line_id": line.line_id or n + 1,
                     "amounts": LineAmounts(
                         items=items[n],
                         discount=items[n] - left[n],

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from itertools import permutations
 from typing import Any
 from uuid import UUID
 
@@ -16,14 +17,14 @@ from structlog.testing import capture_logs
 from chassis.database import Database
 from chassis.statements import sql
 from contracts.errors import ErrorCode
-from contracts.events import CloudEvent, UserRegistered, event_of
+from contracts.events import CloudEvent, OrderAmended, UserRegistered, event_of
 from contracts.money import Money
 from contracts.pricing import LineAmounts
 from contracts.returns import ReturnKind, ReturnReason
 from services.analytics import queries
 from services.analytics.queries import Period
 from services.analytics.schemas import ProductOrder
-from tests.conftest import changing
+from tests.conftest import Databases, changing
 from tests.services.analytics.conftest import Order, at, consume, envelope, line, order
 
 OCTOBER = Period(date(2026, 10, 1), date(2026, 10, 31))
@@ -292,3 +293,44 @@ async def test_a_product_was_sold_for_what_its_discount_left(database: Database)
     await consume(database, [sold.created(at(1)), sold.confirmed(at(1, 13))])
     [milk] = (await reports(database))["products"][0]["items"]
     assert (milk["quantity"], str(milk["revenue"])) == (2, "2.55")
+
+
+async def test_an_amended_order_counts_as_what_it_is_now_in_whatever_order_that_is_told(databases: Databases) -> None:
+    first = order(line("milk", 2, "1.50"), line("bread", 1, "3.00"), customer_id=UUID(int=1))
+    second = Order(first.customer_id, (line("milk", 3, "1.50"),), first.order_id)
+    third = Order(first.customer_id, (line("milk", 3, "1.50"), line("oil", 1, "5.00")), first.order_id)
+
+    def amended(number: int, before: Order, after: Order) -> CloudEvent:
+        event = OrderAmended(
+            order_id=first.order_id,
+            customer_id=first.customer_id,
+            number=number,
+            lines=after.lines,
+            total=after.total,
+            lines_before=before.lines,
+            total_before=before.total,
+            charged=Money.zero(),
+            given_back=Money.zero(),
+        )
+        return envelope(event, at(3))
+
+    told = [first.confirmed(at(1)), amended(1, first, second), amended(2, second, third)]
+    for sequence in permutations(told):
+        database = Database(await databases.new("analytics"))
+        await consume(database, [first.created(at(1))])
+        for each in sequence:
+            await consume(database, [each])
+            await consume(database, [each])
+        report = await reports(database)
+        [sales] = report["summary"]["sales"]
+        assert (str(sales["gross"]), sales["confirmed"]) == ("9.50", 1)
+        assert {item["product_id"]: item["quantity"] for item in report["products"][0]["items"] if item["quantity"]} == {
+            "milk": 3,
+            "oil": 1,
+        }
+        assert str(report["customers"][0]["items"][0]["value"]) == "9.50"
+        await consume(database, [third.cancelled(at(4), was_confirmed=True, refunded=third.total)])
+        report = await reports(database)
+        assert str(report["customers"][0]["items"][0]["value"]) == "0.00"
+        assert [item["quantity"] for item in report["products"][0]["items"] if item["quantity"]] == []
+        await database.close()

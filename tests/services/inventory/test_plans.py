@@ -16,6 +16,7 @@ from chassis.idempotency import IdempotencyKey
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import BackorderDelayed, BackorderFilled, InventoryReleased, ReservationSplit
 from contracts.inventory import (
+    MoveReservation,
     Place,
     Reservation,
     ReservationStatus,
@@ -241,6 +242,37 @@ async def test_some_of_a_parcel_goes_in_one_of_its_own(database: Database) -> No
     await reservations.release_inventory(database, release(late).model_copy(update={"parcel": 2}))
     command = split(milk=1).model_copy(update={"order_id": late.order_id})
     assert await refused(reservations.split_reservation(database, command)) == ErrorCode.RESERVATION_RELEASED
+
+
+async def test_what_a_parcel_was_promised_goes_under_another_number(database: Database) -> None:
+    await stock(database, "w1", milk=5)
+    buy = order("w1", milk=3)
+    await reservations.reserve_inventory(database, buy)
+    move = MoveReservation(order_id=buy.order_id, parcel=1, into=2)
+    for _ in range(2):
+        reply = await reservations.move_reservation(database, move)
+        assert (reply.parcel, reply.status, reply.warehouse_id, units(reply.lines)) == (2, RESERVED, "w1", {"milk": 3})
+    assert await level(database, "w1", "milk") == (5, 3)
+    assert await refused(reservations.ship_inventory(database, ship(buy))) == ErrorCode.RESERVATION_RELEASED
+    assert await refused(reservations.move_reservation(database, move.model_copy(update={"into": 3}))) == (
+        ErrorCode.RESERVATION_RELEASED
+    )
+    await reservations.ship_inventory(database, ShipInventory(order_id=buy.order_id, parcel=2))
+    assert await level(database, "w1", "milk") == (2, 0)
+    again = MoveReservation(order_id=buy.order_id, parcel=2, into=3)
+    assert await refused(reservations.move_reservation(database, again)) == ErrorCode.RESERVATION_SHIPPED
+
+
+async def test_the_limit_holds_for_what_an_order_gets_in_addition(database: Database) -> None:
+    await stock(database, "w1", milk=20)
+    buy = order("w1", milk=3)
+    await reserve(database, buy, limit=5)
+    more = buy.model_copy(update={"parcel": 2, "is_more": True})
+    assert await refused(reserve(database, more, limit=5)) == ErrorCode.PURCHASE_LIMIT
+    assert await refused(reserve(database, more.model_copy(update={"warehouse_id": None}), limit=5)) == ErrorCode.PURCHASE_LIMIT
+    for _ in range(2):
+        await reserve(database, more, limit=6)
+    assert await level(database, "w1", "milk") == (20, 6)
 
 
 async def test_some_of_a_parcel_that_waits_waits_in_one_of_its_own(database: Database) -> None:

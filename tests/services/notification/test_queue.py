@@ -15,6 +15,7 @@ from contracts.events import (
     AccountMailRequested,
     CloudEvent,
     Event,
+    OrderAmended,
     OrderCancelled,
     OrderDelayed,
     OrderPartCancelled,
@@ -253,4 +254,16 @@ async def test_i10_each_part_that_is_cancelled_is_told(database: Database) -> No
     assert [(row.kind, row.values) for row in await notifications(database)] == [
         ("part_cancelled", {"units": "2", "refunded": "5.00 USD"}),
         ("part_cancelled", {"units": "2", "refunded": ""}),
+    ]
+
+
+async def test_i10_an_amended_order_is_told_with_what_is_charged_or_goes_back(database: Database) -> None:
+    who: dict[str, Any] = {"order_id": uuid4(), "customer_id": uuid4(), "lines": (), "lines_before": ()}
+    nothing, five = Money.zero(), Money(amount="5.00")
+    more = OrderAmended(**who, number=1, total=Money(amount="12.50"), total_before=five, charged=five, given_back=nothing)
+    less = OrderAmended(**who, number=2, total=five, total_before=five, charged=nothing, given_back=five)
+    await consume(database, more, less)
+    assert [(row.kind, row.values) for row in await notifications(database)] == [
+        ("order_amended", {"total": "12.50 USD", "charged": "5.00 USD", "refunded": ""}),
+        ("order_amended", {"total": "5.00 USD", "charged": "", "refunded": "5.00 USD"}),
     ]

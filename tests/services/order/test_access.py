@@ -6,16 +6,37 @@ import httpx2
 
 from chassis.database import Database
 from chassis.store import in_transaction
+from contracts.errors import ErrorCode
 from contracts.events import CustomerForgotten
 from contracts.identity import Role
+from contracts.orders import Amendment, PlaceOrder
 from contracts.pricing import DiscountKind
 from contracts.returns import ReturnStatus
 from services.order import commands
-from services.order.model import DiscountTerms
+from services.order.model import DiscountTerms, OrderAmendment
+from services.order.model.amending import AmendmentStatus
 from tests.access import Rows, assert_access
-from tests.conftest import TokenMint
+from tests.conftest import TokenMint, changing
 from tests.services.order.conftest import Catalogue, stored
 from tests.services.order.test_returns import asked, delivered, tell
+
+
+async def refused_amendment(database: Database, order: PlaceOrder) -> None:
+    lines = tuple(line.model_copy(update={"line_id": place}) for place, line in enumerate(order.lines, start=1))
+    terms = Amendment(number=1, lines=lines, total=order.total, ship_to=order.ship_to, owed_before=order.total, by="customer")
+    async with changing(database) as work:
+        work.add(
+            OrderAmendment(
+                order_id=order.order_id,
+                number=1,
+                status=AmendmentStatus.REFUSED,
+                key_hash="0" * 64,
+                terms=terms.model_dump(mode="json"),
+                before={"lines": [], "charges": None},
+                first_new_line_id=9,
+                code=ErrorCode.OUT_OF_STOCK,
+            )
+        )
 
 
 async def test_everybody_may_what_the_table_says(
@@ -31,9 +52,10 @@ async def test_everybody_may_what_the_table_says(
     await commands.put_discount(database, "SPRING", DiscountTerms(kind=DiscountKind.FREE_SHIPPING))
 
     async def an_order() -> Rows:
-        """It was delivered, and a part of it is expected back."""
+        """It was delivered, and a part of it is expected back. It could not be amended."""
         order = await delivered(database, warehouse="410")
         await tell(database, order, await asked(database, order), ReturnStatus.APPROVED)
+        await refused_amendment(database, order)
         values = {
             "order_id": str(order.order_id),
             "customer_id": str(forgotten),

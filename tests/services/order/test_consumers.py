@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,6 +19,7 @@ from contracts.events import (
     BackorderFilled,
     CloudEvent,
     Event,
+    RefundOwed,
     ReturnLabelUpdated,
     ShipmentCreated,
     ShipmentDelivered,
@@ -27,6 +29,7 @@ from contracts.events import (
     TrackingUpdated,
 )
 from contracts.ids import order_workflow_id, return_workflow_id
+from contracts.money import Money
 from embedded.ports import free_port
 from embedded.temporal import TemporalServer
 from services.order import consumers
@@ -59,6 +62,11 @@ def parcel(order_id: UUID) -> dict[str, Any]:
     return {"order_id": order_id, "shipment_id": uuid4(), "customer_id": uuid4(), "tracking_number": "T1"}
 
 
+def owed(order_id: UUID) -> dict[str, Any]:
+    amount = Money(amount=Decimal("3.00"), currency="USD")
+    return {"order_id": order_id, "attempt": 1, "movement_key": "parcel-2", "amount": amount, "failure": "account_closed"}
+
+
 async def test_each_report_is_signalled_once_and_in_order(
     database: Database, catalogue: Catalogue, temporal_server: TemporalServer, temporal_client: Client
 ) -> None:
@@ -79,6 +87,8 @@ async def test_each_report_is_signalled_once_and_in_order(
             ShipmentReturned(**parcel(order.order_id), parcel=3, occurred_at=WHEN),
             BackorderDelayed(order_id=order.order_id, parcel=4, expected_on=date(2026, 2, 1), was_expected_on=date(2026, 1, 9)),
             BackorderFilled(order_id=order.order_id, parcel=4, warehouse_id="w2", lines=()),
+            RefundOwed(**owed(stranger)),
+            RefundOwed(**owed(order.order_id)),
         )
     ]
     reached = TemporalSettings(temporal_address=temporal_server.address)
@@ -90,11 +100,12 @@ async def test_each_report_is_signalled_once_and_in_order(
     history = await temporal_client.get_workflow_handle(workflow_id).fetch_history()
     updates: list[dict[str, Any]] = []
     stock: list[dict[str, Any]] = []
+    refunds: list[dict[str, Any]] = []
+    told_as = {"stock_updated": stock, "refund_failed": refunds, "shipment_updated": updates}
     for event in history.events:
         if event.HasField("workflow_execution_signaled_event_attributes"):
             signal = event.workflow_execution_signaled_event_attributes
-            told = stock if signal.signal_name == "stock_updated" else updates
-            told += await temporal_client.data_converter.decode(signal.input.payloads)
+            told_as[signal.signal_name] += await temporal_client.data_converter.decode(signal.input.payloads)
     assert [(update["status"], update["parcel"]) for update in updates] == [
         ("DISPATCHED", 1), ("IN_TRANSIT", 1), ("DELIVERED", 1), ("LOST", 2), ("RETURNED", 3),
     ]  # fmt: skip
@@ -102,7 +113,10 @@ async def test_each_report_is_signalled_once_and_in_order(
     assert updates[0]["occurred_at"] == "2026-01-02T03:04:00Z"
     async with database.reading() as session:
         applied = (await session.execute(select(inbox.table.c.event_id))).all()
-    assert len(applied) == 9
+    assert len(applied) == 11
+    assert refunds == [
+        {"attempt": 1, "key": "parcel-2", "amount": {"amount": "3.00", "currency": "USD"}, "failure": "account_closed"}
+    ]
     assert [(update["status"], update["parcel"], update["warehouse_id"], update["expected_on"]) for update in stock] == [
         ("AWAITED", 4, None, "2026-02-01"), ("RESERVED", 4, "w2", None),
     ]  # fmt: skip

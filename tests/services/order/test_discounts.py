@@ -380,7 +380,7 @@ async def test_codes_and_their_uses_are_listed_by_pages(client: httpx2.AsyncClie
 
 async def test_a_redemption_names_nobody_but_by_ids() -> None:
     assert set(Redemption.model_fields) == {
-        "order_id", "code", "customer_id", "amount_minor", "currency", "redeemed_at", "given_back_at",
+        "order_id", "code", "customer_id", "amount_minor", "currency", "redeemed_at", "given_back_at", "terms",
     }  # fmt: skip
 
 

@@ -11,10 +11,12 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
-from contracts.orders import NEXT_STATUS, AdvanceOrder, CancelRequest, LineUnits, OrderStatus, Outcome, PlaceOrder
+from contracts.orders import NEXT_STATUS, AdvanceOrder, CancelRequest, CaptureAt, LineUnits, OrderStatus, Outcome, PlaceOrder
 from contracts.parcels import OrderParcel, ParcelLine, ParcelStatus, Trouble
 from services.order import commands
 from services.order.model import Order, outbox
+from services.order.schemas import CurrentOrderView
+from tests.conftest import changing
 from tests.services.order.conftest import S, new_order, stored
 
 TO_CONFIRMED = (S.RESERVED, S.PAID, S.CONFIRMED)
@@ -407,3 +409,49 @@ def _way_to(status: OrderStatus) -> tuple[OrderStatus, ...]:
         S.CANCELLED: (S.CANCELLING, S.CANCELLED),
     }
     return ends[status]
+
+
+async def test_a_confirmed_order_tells_until_when_another_card_may_be_tried(database: Database) -> None:
+    order = await stored(database, *TO_CONFIRMED)
+    until, now = utc_now() + timedelta(hours=1), utc_now()
+    await advance(database, order, as_of=now, pay_until=until)
+    await advance(database, order, after=4, as_of=now, pay_until=until)  # told again
+    due = await record(database, order)
+    assert (due.status, due.pay_until) == (S.CONFIRMED, until)
+    assert due.outcome_so_far == due.kept_outcome
+    told = [event for event in await events(database) if event["type"] == "OrderPaymentDue"]
+    assert [(event["data"]["was_confirmed"], event["data"]["total"]["amount"]) for event in told] == [(True, "3.00")]
+    await advance(database, order, S.SHIPPED, as_of=now + timedelta(seconds=1))
+    assert (await record(database, order)).pay_until is None
+
+
+async def test_a_late_word_does_not_ask_for_another_card_again(database: Database) -> None:
+    order = await stored(database, *TO_CONFIRMED)
+    until, now = utc_now() + timedelta(hours=1), utc_now()
+    await advance(database, order, as_of=now, pay_until=until)
+    await advance(database, order, as_of=now + timedelta(seconds=2))
+    await advance(database, order, as_of=now + timedelta(seconds=1), pay_until=until)
+    assert (await record(database, order)).pay_until is None
+    assert (await event_types(database)).count("OrderPaymentDue") == 1
+
+
+@pytest.mark.parametrize(
+    ("capture_at", "words"), [(CaptureAt.CONFIRMATION, "Payment taken"), (CaptureAt.DISPATCH, "Payment authorised")]
+)
+async def test_an_order_keeps_when_its_money_is_taken(database: Database, capture_at: CaptureAt, words: str) -> None:
+    order = new_order().model_copy(update={"capture_at": capture_at})
+    await commands.accept_order(database, order)
+    await advance(database, order, *TO_CONFIRMED)
+    row = await record(database, order)
+    assert row.is_paid_at == capture_at
+    assert CurrentOrderView.of(row).capture_at == capture_at
+    assert words in [entry.what for entry in row.timeline()]
+
+
+async def test_an_order_of_before_that_could_be_said_is_paid_when_it_is_confirmed(database: Database) -> None:
+    order = await stored(database, *TO_CONFIRMED)
+    async with changing(database) as work:
+        row = await work.get(Order, order.order_id)
+        assert row is not None
+        row.capture_at = None
+    assert (await record(database, order)).is_paid_at == CaptureAt.CONFIRMATION
