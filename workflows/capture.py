@@ -63,8 +63,8 @@ class Capturing(Delivery):
             hold.due.remove(due)
             if due.parcel is not None:
                 self._give_up(due.parcel)
-            elif to_take := hold.to_take:
-                await self._call_off(to_take, "No card could be charged for it.", "nobody paid with another card in time")
+            else:
+                await self._call_off(hold.to_take, "No card could be charged for it.", "nobody paid with another card in time")
         if hold.renew_at and hold.renew_at <= now and not self._progress.is_final:
             await self._renew()
 
@@ -148,8 +148,8 @@ class Capturing(Delivery):
                 return await step.run_durably()
             except FailureError as failure:
                 refusal = as_refusal(failure)
-                if refusal and refusal.code in steps.CANNOT_BE_TAKEN:
-                    return refusal
+            if refusal and refusal.code in steps.CANNOT_BE_TAKEN:
+                return refusal
 
     async def _let_go(self, why: str) -> None:
         """Of what is held and not taken, if anything is."""

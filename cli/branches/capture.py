@@ -1,8 +1,11 @@
 """The branches of orders whose money is taken as their parcels leave: what is held is taken, gone, held anew, or declined."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from temporalio.client import WorkflowUpdateFailedError
 
 from cli.branches.one_parcel import LOST, flooded
 from cli.branches.parts import (
@@ -33,12 +36,13 @@ from cli.branches.stage import (
 )
 from contracts.errors import ErrorCode
 from contracts.inventory import WhenShort
-from contracts.orders import CaptureAt, OrderRun, OrderSoFar, OrderStatus
+from contracts.orders import CaptureAt, OrderRun, OrderSoFar, OrderStatus, TimelineEntry
 from contracts.parcels import ParcelStatus
 from testing.model import World
-from testing.model.world import refused
+from testing.model.world import refused, unavailable
 from testing.shop import until
 from workflows import order_steps
+from workflows.parcels import Parcel
 
 HELD_FOR = timedelta(days=7)
 NEARLY = 6.6 * 86_400
@@ -115,8 +119,35 @@ async def repaired_and_left(stage: Stage) -> None:
     for step in (order_steps.reserve_inventory(order), order_steps.process_payment(order, order.total, order.payment_token)):
         stage.world.handle(step.argument)
     stage.world.orders.accept(order).history += [OrderStatus.RESERVED, OrderStatus.PAID, OrderStatus.CONFIRMED]
-    so_far = OrderSoFar(status=OrderStatus.CONFIRMED, reached=4, warehouse_id="410")
+    entry = TimelineEntry(at=datetime.now(UTC), what="Looked after by the shop", status=OrderStatus.CONFIRMED)
+    so_far = OrderSoFar(timeline=(entry,), status=OrderStatus.CONFIRMED, reached=4, warehouse_id="410")
     await stage.saga.start(OrderRun(**dict(order), so_far=so_far))
+    await delivered(stage)
+
+
+async def offer_overtaken(stage: Stage) -> None:
+    """The parcel is being taken off the stock when its customer sends another card, and is paid by what is still held."""
+    stage.world.before["ShipInventory"] = [unavailable] * 5
+    await stage.saga.report("DISPATCHED")
+    await stage.calls("ShipInventory", 3)
+    with suppress(WorkflowUpdateFailedError):
+        await paid_with("tok_late")(stage)
+
+
+async def gone_in_a_lost_task(stage: Stage) -> None:
+    """A task that was lost had gone as far as the parcel, which left before the customer cancels."""
+    order = stage.saga.order
+    stage.world.before["ReserveInventory"] = [unavailable] * 100_000
+    await stage.saga.start()
+    await stage.calls("ReserveInventory", 3)
+    for step in (
+        order_steps.reserve_inventory(order),
+        order_steps.process_payment(order, order.total, order.payment_token),
+        order_steps.create_shipment(order, Parcel(1, (), warehouse_id="410"), 1),
+    ):
+        stage.world.handle(step.argument)
+    stage.leaves()
+    await stage.cancel()
     await delivered(stage)
 
 
@@ -241,6 +272,12 @@ AT_DISPATCH: dict[str, Branch] = {
         is_long=True,
     ),
     "dispatch_repaired": Branch(repaired_and_left, options=HELD),
+    "dispatch_gone_in_a_lost_task": Branch(gone_in_a_lost_task, options=HELD),
+    "dispatch_offer_overtaken": Branch(
+        then(next_calls("ProcessPayment", DECLINED), after(NEARLY), card_is_due, offer_overtaken, reported("DELIVERED")),
+        options=SLOW,
+        world=held_for_a_week(World),
+    ),
     "refund_failed": Branch(
         then(signalled("refund_failed", FAILED_REFUND), signalled("refund_failed", FAILED_REFUND), delivered),
     ),

@@ -276,8 +276,8 @@ async def decide_parcel(
     response_model=OrderView,
     responses=PLACED | CHANGED,
     summary="Pay with another card, after one was declined",
-    description="While an order is PAYMENT_DUE. The answer is as if the order were placed with that card. With `If-Match`, only "
-    "if the order still is what you have seen; that is not asked of a request that is repeated.",
+    description="While an order is PAYMENT_DUE, or shows `pay_until`. The answer is as if the order were placed with that card. "
+    "With `If-Match`, only if the order still is what you have seen; that is not asked of a request that is repeated.",
 )
 async def pay_order(
     request: Request,
