@@ -577,13 +577,15 @@ class Delivery(OrderMessages):
 
 
 def refunded_of(undone: Mapping[str, Any], before: Money) -> Money:
-    """What the customer got back in all, by the results of the undos; `before`: before them."""
+    """What the customer got back in all, by the results of the undos; `before`: before them. What returns gave back is no part
+    of it: they tell it themselves."""
     refunds = [result for name, result in undone.items() if name.startswith("refund-")]
     by_hand = [result.refunded for result in refunds if isinstance(result, UndoSettlement) and result.refunded]
     given_back = [result.amount for result in refunds if isinstance(result, GivenBack)]
-    by_provider = [result.refunded for result in refunds if isinstance(result, Payment)]
-    told = reduce(add, by_provider) if by_provider else before
-    return reduce(add, [*by_hand, *given_back], told if told >= before else before)
+    parts = [result.moved for result in refunds if isinstance(result, Payment) and result.moved]
+    whole = [result.refunded for result in refunds if isinstance(result, Payment) and not result.moved]
+    told = reduce(add, whole) if whole else before
+    return reduce(add, [*by_hand, *given_back, *parts], told if told >= before else before)
 
 
 def _on(news: StockUpdate) -> str:

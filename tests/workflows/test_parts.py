@@ -12,6 +12,7 @@ from contracts.inventory import ReservationStatus, StockUpdate, WhenShort
 from contracts.money import Money
 from contracts.orders import Delivery, OrderState, OrderStatus, PlaceOrder
 from contracts.parcels import ParcelStatus, Trouble
+from contracts.payments import GiveBack
 from contracts.pricing import LineAmounts
 from contracts.shipments import ShipmentStatus
 from testing.model import World
@@ -532,3 +533,19 @@ async def test_who_splits_may_name_a_line_twice(begin: Begin) -> None:
             for parcel in (1, 2):
                 await saga.report("DISPATCHED", "DELIVERED", parcel=parcel)
             await saga.handle.result()
+
+
+async def test_what_went_back_by_a_return_is_not_told_once_more_when_another_part_is_cancelled(begin: Begin) -> None:
+    world, order = two_warehouses(), order_in_parts()
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            await saga.report("DISPATCHED", "DELIVERED", parcel=1)
+            await parcels_are(saga, ParcelStatus.DELIVERED, ParcelStatus.BOOKED)
+            milk = Money.from_minor(MILK, "USD")
+            world.payments.give_back(GiveBack(order_id=order.order_id, amount=milk, key="return-1", reason="return 1"))
+            reply = await saga.handle.execute_update("cancel", {"reason": "changed my mind", "requested_by": "customer"})
+            await saga.handle.result()
+    assert reply["refunded"]["amount"] == "18.00"
+    assert world.orders.records[order.order_id].refunded == Money.from_minor(CHEESE, "USD")
+    assert net(world, order) == 0
