@@ -121,7 +121,7 @@ _TAKE_IN = sql(
         from back
         union all
         select customer_id, currency, 'amended', at, null, gain, 0, cast(at at time zone 'utc' as date)
-        from known, jsonb_to_recordset(amendments) as each (number int, at timestamptz, gain bigint)
+        from known, jsonb_to_recordset(known.amendments) as each (number int, at timestamptz, gain bigint)
         where number not in (
             select number from jsonb_to_recordset(coalesce((before).amendments, '[]')) as each (number int)
         )
@@ -136,9 +136,9 @@ _TAKE_IN = sql(
             (1, is_sold, known.lines, known.less, known.amendments),
             (-1, was_sold, (before).lines, (before).less, (before).amendments)
         ) as counted (times, counts, lines, less, amendments), lateral (
-            select times, less, coalesce(newest.lines, counted.lines) as lines, coalesce(newest.number, 0) as amended
+            select counted.times, counted.less, coalesce(newest.lines, counted.lines) as lines, coalesce(newest.number, 0) as amended
             from (select 1) as one left join lateral (
-                select number, lines from jsonb_to_recordset(amendments) as each (number int, lines jsonb)
+                select number, lines from jsonb_to_recordset(counted.amendments) as each (number int, lines jsonb)
                 order by number desc limit 1
             ) as newest on true
         ) as state

@@ -70,11 +70,12 @@ class Returns:
             raise Refusal(ErrorCode.NOT_FOUND, "There is no such return.")
         if len(record.history) < command.after:
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The return's record has missed what came before.")
-        for status in command.new_to(record.history):
+        ahead = command.new_to(record.history)
+        for status in ahead:
             if status not in NEXT_RETURN_STATUS[record.status]:
                 raise Refusal(ErrorCode.ILLEGAL_TRANSITION, f"A return that is {record.status} cannot become {status}.")
             record.history.append(status)
-        if not record.words or command.as_of > record.last.as_of or command.path != record.last.path:
+        if ahead or not record.words or command.as_of > record.last.as_of:  # else it is a late retry
             record.words.append(command)
         return ReturnAdvanced(order_id=command.order_id, number=command.number, status=record.status)
 

@@ -40,8 +40,8 @@ ADDED = (
     ),
     Edit(
         "workflows/order.py",
-        "from workflows.payment import Paying\n",
-        "from workflows.payment import Paying\nfrom workflows.saga import Undo\n",
+        "from workflows.amending import Amending\n",
+        "from workflows.amending import Amending\nfrom workflows.saga import Undo\n",
         why="the payment, first",
     ),
 )

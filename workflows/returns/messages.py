@@ -46,6 +46,8 @@ class ReturnMessages:
         self._receipt: ReturnReceipt | None = None
         self._came: tuple[ReturnedUnits, ...] | None = None
         """What came, by the receipt."""
+        self._as_if_come: str | None = None
+        """Why it is settled as if all had come, though nobody received it."""
         self._cancellation: CancelRequest | None = None
         """A wish to cancel, until it is carried out or comes too late."""
         self._reports: list[ReturnLabelUpdate] = []
@@ -56,9 +58,9 @@ class ReturnMessages:
 
     @workflow.update(name="approve", description="Approve a return or a claim that somebody has to look at: by, reason")
     async def approve_now(self, decision: Decision) -> ReturnState:
-        """Returns where the return is with it."""
+        """Returns when its record knows."""
         self._decision = (True, decision)
-        await workflow.wait_condition(lambda: self._progress.status != ReturnStatus.REQUESTED)
+        await workflow.wait_condition(lambda: self._progress.status != ReturnStatus.REQUESTED and self._progress.is_told)
         return self._progress.state()
 
     @approve_now.validator
@@ -159,7 +161,7 @@ class ReturnMessages:
     def _is_expected(self) -> bool:
         """Whether goods may come, and none have yet."""
         is_approved = self._progress.status == ReturnStatus.APPROVED
-        return is_approved and self._run.is_expected_back and self._receipt is None and not self._label.is_lost
+        return is_approved and self._run.is_expected_back and self._receipt is None and self._as_if_come is None
 
     def _require_undecided(self, decision: Decision) -> None:
         self._require_colleague(decision)

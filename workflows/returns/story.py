@@ -95,23 +95,23 @@ class ReturnWorkflow(ReturnMessages):
             progress.code = code
             words = "Nobody decided about it in time." if code == ErrorCode.REVIEW_EXPIRED else None
             self._reach(ReturnStatus.REJECTED, "Rejected", words, for_staff=why)
-            await progress.tell()
+        await progress.tell()
         return approved
 
     # ── Whether it comes back ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _has_come(self) -> bool:
-        """Whether its goods have come, or none have to. One whose parcel the carrier lost is settled as if all had come."""
+        """Whether its goods have come, or none have to. One whose parcel the carrier lost is settled as if all had come; so is
+        one that the carrier has had for too long, since its customer has done what was asked."""
         run, progress = self._run, self._progress
         if not run.is_expected_back:
-            await progress.tell()
             return True
         self._deadline = self._from_now()
         self._remind_at = workflow.now() + timedelta(seconds=run.terms.remind_seconds)
         if run.send_back == SendBack.LABEL:
             await self._book_label()
         await self._tell_deadline()
-        while self._came is None and not self._label.is_lost:
+        while self._came is None and self._as_if_come is None:
             is_overdue = workflow.now() >= self._deadline.at
             if self._reports:
                 await self._heed(self._reports.pop(0))
@@ -123,7 +123,8 @@ class ReturnWorkflow(ReturnMessages):
                 progress.note("Reminded that nothing has come yet")
                 await progress.tell(is_reminder=True)
             else:
-                progress.wait_for(self._what_it_waits_for(), self._deadline.at, "it expires")
+                then = "it is settled as if all had come" if self._label.is_with_carrier else "it expires"
+                progress.wait_for(self._what_it_waits_for(), self._deadline.at, then)
                 next_at = min(self._deadline.at, self._remind_at or self._deadline.at)
                 await self._until(next_at, self._has_news, "Until its goods have to come, or its customer is reminded")
         return True
@@ -138,6 +139,7 @@ class ReturnWorkflow(ReturnMessages):
         await workflow.wait_condition(lambda: booking.done() or self._came is not None or self._cancellation is not None)
         if not booking.done():
             booking.cancel()
+            booking.add_done_callback(_heard)
             return
         try:
             label = await booking
@@ -159,6 +161,7 @@ class ReturnWorkflow(ReturnMessages):
         elif self._label.is_with_carrier:
             await self._is_on_its_way()
         elif self._label.is_lost:
+            self._as_if_come = "The carrier lost the parcel: it is settled as if all had come."
             self._progress.note("The carrier has lost the parcel")
         else:
             self._progress.note("The parcel went back to its sender")
@@ -178,10 +181,13 @@ class ReturnWorkflow(ReturnMessages):
         if is_called_off and self._cancellation is not None:
             await self._be_cancelled(self._cancellation)
             return True
-        if is_called_off or (is_overdue and self._deadline.is_extended):
+        if is_called_off:
             self._reach(ReturnStatus.EXPIRED, "Expired", "Its goods did not come in time.")
             await self._progress.tell()
             return True
+        if is_overdue and self._deadline.is_extended:
+            self._as_if_come = "The parcel was handed in, and nobody has looked at it in time: it is settled as if all had come."
+            return False
         await self._is_on_its_way()
         return False
 
@@ -303,9 +309,13 @@ class ReturnWorkflow(ReturnMessages):
         return "the warehouse to look at the goods" if has_arrived else "the carrier to bring the goods"
 
     def _why_settled_so(self) -> str | None:
-        if self._label.is_lost:
-            return "The carrier lost the parcel: it is settled as if all had come."
-        return "Nothing came back." if self._came == () else None
+        return self._as_if_come or ("Nothing came back." if self._came == () else None)
+
+
+def _heard(booking: "asyncio.Task[Any]") -> None:
+    """Nobody waits for it any more: without this, Python tells of a failure that nobody has seen."""
+    if not booking.cancelled():
+        booking.exception()
 
 
 def _day(moment: datetime) -> str:

@@ -508,13 +508,16 @@ class Return(Table, Aggregate, table=True):
         self.handed_over()
         if not ahead and self.as_of is not None and command.as_of <= self.as_of:
             return []
-        now = utc_now()
+        now, due_before = utc_now(), self.due_at
         for n, status in enumerate(ahead, start=1):
             is_last = n == len(ahead)  # words belong to the status that they came with
             self._become(status, now, command.detail if is_last else None, command.for_staff if is_last else None)
         if self._note(command, moved=bool(ahead)):
             self.updated_at = now
         events = [self._event_of(status) for status in ahead]
+        if command.due_at and due_before is None:  # from then on its goods may come, by a label if one could be booked
+            to = {"warehouse_id": self.warehouse_id, "due_at": self.due_at, "tracking_number": self.tracking_number}
+            events.append(ReturnApproved(**self._who, **to))
         if command.is_reminder and self.reminded_at is None and self.due_at:
             self.reminded_at = command.as_of
             events.append(ReturnReminded(**self._who, due_at=self.due_at))
@@ -582,11 +585,8 @@ class Return(Table, Aggregate, table=True):
     def _event_of(self, status: ReturnStatus) -> Event | None:
         """The event that tells of reaching a status, if others are told of it."""
         who = self._who
-        if status == S.APPROVED:
-            if self.kind == ReturnKind.CLAIM:
-                return ReturnApproved(**who)
-            to = {"warehouse_id": self.warehouse_id, "due_at": self.due_at}
-            return ReturnApproved(**who, **to, tracking_number=self.tracking_number)
+        if status == S.APPROVED and self.kind == ReturnKind.CLAIM:
+            return ReturnApproved(**who)
         if status == S.REJECTED:
             return ReturnRejected(**who, code=ErrorCode(self.code) if self.code else None)
         if status == S.RECEIVED:

@@ -192,7 +192,8 @@ async def test_it_would_expire_and_the_carrier_turns_out_to_have_the_parcel(begi
         await saga.later(DAY)
         await saga.waits_for("the carrier to bring")
         await saga.later(DAY)
-        await ends(saga, _S.REQUESTED, _S.APPROVED, _S.EXPIRED)
+        await ends(saga, _S.REQUESTED, _S.APPROVED, _S.SETTLING, _S.COMPLETED)
+    assert saga.given == {"return-1": "23.40"}  # its customer has done what was asked
 
 
 @pytest.mark.parametrize("what", ["receive", "cancel"])

@@ -200,7 +200,8 @@ async def test_a_parcel_on_its_way_has_the_same_time_once_more(begin: BeginRetur
         await saga.later(22 * DAY)
         assert (await saga.state()).status == _S.APPROVED
         await saga.later(21 * DAY)
-        await ends(saga, _S.REQUESTED, _S.APPROVED, _S.EXPIRED)
+        await ends(saga, _S.REQUESTED, _S.APPROVED, _S.SETTLING, _S.COMPLETED)
+    assert saga.given == {"return-1": "23.40"}  # its customer has done what was asked
     assert not any(word.is_reminder for word in saga.record.words)
 
 
