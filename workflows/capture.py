@@ -144,8 +144,10 @@ class Capturing(Delivery):
     async def _answer_of(self, step: Step[Any, Payment]) -> Payment | Refusal:
         """What became of it. Where somebody has failed the activity from outside, that says nothing, and it is asked again."""
         while True:
+            asked = step.start_durably()
+            await workflow.wait_condition(asked.done)
             try:
-                return await step.run_durably()
+                return await asked
             except FailureError as failure:
                 refusal = as_refusal(failure)
             if refusal and refusal.code in steps.CANNOT_BE_TAKEN:

@@ -30,11 +30,11 @@ PROMISES = [
     Edit(
         "a new field that a command requires",
         "contracts/inventory.py",
-        '''Refusals: not_found, conflict (it was not shipped)."""
+        '''of it has come back by a return)."""
 
     order_id: UUID
 ''',
-        '''Refusals: not_found, conflict (it was not shipped)."""
+        '''of it has come back by a return)."""
 
     order_id: UUID
     actor: UUID

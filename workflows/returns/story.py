@@ -139,7 +139,7 @@ class ReturnWorkflow(ReturnMessages):
         await workflow.wait_condition(lambda: booking.done() or self._came is not None or self._cancellation is not None)
         if not booking.done():
             booking.cancel()
-            booking.add_done_callback(_heard)
+            booking.add_done_callback(lambda task: task.cancelled() or task.exception())  # or Python tells that nobody looked
             return
         try:
             label = await booking
@@ -310,12 +310,6 @@ class ReturnWorkflow(ReturnMessages):
 
     def _why_settled_so(self) -> str | None:
         return self._as_if_come or ("Nothing came back." if self._came == () else None)
-
-
-def _heard(booking: "asyncio.Task[Any]") -> None:
-    """Nobody waits for it any more: without this, Python tells of a failure that nobody has seen."""
-    if not booking.cancelled():
-        booking.exception()
 
 
 def _day(moment: datetime) -> str:
