@@ -153,6 +153,12 @@ class Shop:
     async def cancel(self, who: Person, order_id: str, reason: str = "changed my mind") -> Reply:
         return await self.ask(who, "POST", f"/orders/{order_id}/cancel", {"reason": reason})
 
+    async def amend(self, purchase: Purchase, order_id: str, lines: list[dict[str, Any]]) -> Reply:
+        """Change how many of which product are in an order."""
+        token, headers = await purchase.customer.token(), {"Idempotency-Key": f"{purchase.key}-amend"}
+        path = f"/api/v1/orders/{order_id}/amendments"
+        return await self.gateway.ask("POST", path, {"lines": lines}, token=token, headers=headers)
+
     async def decide(self, order_id: str, decision: str, reason: str) -> Reply:
         """`approve` or `reject`, as an operator."""
         return await self.ask(self.support, "POST", f"/orders/{order_id}/{decision}", {"reason": reason})

@@ -8,6 +8,7 @@ from testing.histories import Call
 ORDERS = "/api/v1/orders"
 RETURNS = re.compile(rf"{ORDERS}/([0-9a-f-]{{36}})/returns(?:/(\d+)(?:/(\w+))?)?$")
 """The order, the number of its return, and what was asked of that."""
+AMENDMENTS = re.compile(rf"{ORDERS}/([0-9a-f-]{{36}})/amendments")
 
 
 def is_about_returns(call: Call) -> bool:

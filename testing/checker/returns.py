@@ -6,7 +6,7 @@ from typing import Any
 
 from contracts.money import Money
 from contracts.returns import CAME_TO_NOTHING, NEXT_RETURN_STATUS, ReturnStatus
-from testing.checker.paths import ORDERS, RETURNS
+from testing.checker.paths import AMENDMENTS, ORDERS, RETURNS
 from testing.checker.violation import Violation
 from testing.histories import Call
 
@@ -47,12 +47,12 @@ def a_return_goes_on(calls: Sequence[Call]) -> Iterator[Violation]:
 
 
 def units_come_back_once(calls: Sequence[Call]) -> Iterator[Violation]:
-    """The returns of an order that stand never have more units of a line than were ordered."""
+    """The returns of an order that stand never have more units of a line than were ordered, before or after an amendment."""
     ordered: dict[str, Counter[int]] = {}
     newest: dict[Return, tuple[dict[str, Any], Call]] = {}
     for call in sorted(calls, key=lambda call: call.answered_at):
         if call.order_id and call.status in (200, 201) and isinstance(call.answer, dict) and "total" in call.answer:
-            ordered.setdefault(call.order_id, _units(call.answer.get("lines", ())))
+            ordered[call.order_id] = ordered.get(call.order_id, Counter()) | _units(call.answer.get("lines", ()))
         for found in _told(call):
             key = (str(found["order_id"]), int(found["number"]))
             known = newest.get(key)
@@ -70,7 +70,9 @@ def units_come_back_once(calls: Sequence[Call]) -> Iterator[Violation]:
 
 
 def refunds_add_up(calls: Sequence[Call]) -> Iterator[Violation]:
-    """What an order is said to have given back is never less than what was told of its parts before, nor more than it cost."""
+    """What an order is said to have given back is never less than what was told of its parts before, nor more than it cost. Of an
+    order that somebody amended it counts anew from there, so that those are left out."""
+    amended = {match[1] for call in calls if (match := AMENDMENTS.match(call.path)) and call.method == "POST"}
     told: dict[str, dict[str, tuple[int, Call]]] = defaultdict(dict)
     for call in sorted(calls, key=lambda call: call.answered_at):
         for found in _told(call):
@@ -80,7 +82,8 @@ def refunds_add_up(calls: Sequence[Call]) -> Iterator[Violation]:
             told[str(call.order_id)].setdefault(f"cancel {call.who} {call.body}", (_minor(call.answer["refunded"]), call))
     for call in calls:
         order_id = call.order_id
-        if call.method != "GET" or call.path != f"{ORDERS}/{order_id}" or call.status != 200 or order_id is None:
+        is_read = call.method == "GET" and call.path == f"{ORDERS}/{order_id}" and call.status == 200
+        if not is_read or order_id is None or order_id in amended:
             continue
         if not {"refunded", "total"} <= call.answer.keys():
             continue

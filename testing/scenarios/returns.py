@@ -84,6 +84,19 @@ async def one_unit_cancelled(shop: Shop, purchase: Purchase) -> Seen:
     return Seen(placed, f"cancel {reply.status}, {as_share(minor(order['refunded']), share)} went back")
 
 
+async def amended(shop: Shop, purchase: Purchase) -> Seen:
+    placed = await shop.place(purchase)
+    first = placed.body["lines"][0]
+    reply = await shop.amend(purchase, placed.order_id, [{"line_id": 1, "quantity": first["quantity"] + 1}])
+    if reply.status >= 400:
+        return Seen(placed, f"amend {in_words(reply.status, reply.body)}")
+    order = await shop.order(placed.order_id)
+    difference = minor(order["total"]) - minor(placed.body["total"])
+    moved = minor(reply.body["charged"]) - minor(reply.body["given_back"])
+    more = order["lines"][0]["quantity"] - first["quantity"]
+    return Seen(placed, f"amend {reply.status}, {more} more, {as_share(moved, difference)} was charged")
+
+
 async def _comes_back(shop: Shop, asked: Mapping[str, Any], condition: str) -> None:
     """All of it is sent by its label, and looked at."""
     await shop.return_reaches(asked, ReturnStatus.APPROVED)

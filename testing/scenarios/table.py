@@ -234,6 +234,14 @@ STORIES = (
         DONE,
         "cancel 200, its share went back",
     ),
+    Scenario(
+        "amended",
+        "is amended before dispatch: one more of its first product",
+        returns.amended,
+        CONFIRMED,
+        DONE,
+        "amend 201, 1 more, its share was charged",
+    ),
 )
 PLACES = {FIRST + STRIDE * index: scenario for index, scenario in enumerate(STORIES)}
 """By number within each group of GROUP."""
