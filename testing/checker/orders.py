@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from contracts.errors import ErrorCode
 from contracts.orders import NEXT_STATUS, OrderStatus
-from testing.checker.paths import ORDERS, RETURNS, is_about_returns
+from testing.checker.paths import ORDERS, RETURNS, is_about_more
 from testing.checker.violation import Violation
 from testing.histories import Call
 
@@ -323,7 +323,7 @@ def _query(call: Call) -> dict[str, list[str]]:
 
 def _statuses(call: Call) -> Iterator[tuple[str, OrderStatus]]:
     """Orders of which the answer tells where they are."""
-    if call.status not in (200, 201, 202) or not isinstance(call.answer, dict) or is_about_returns(call):
+    if call.status not in (200, 201, 202) or not isinstance(call.answer, dict) or is_about_more(call):
         return
     if _is_list(call):
         for item in call.answer["items"]:
@@ -346,7 +346,7 @@ def _reasons(call: Call) -> Iterator[tuple[str, str]]:
         for item in call.answer["items"]:
             if item["status"] in ("CANCELLING", "CANCELLED") and item["code"]:
                 yield item["order_id"], item["code"]
-    elif call.order_id and call.code and not is_about_returns(call):
+    elif call.order_id and call.code and not is_about_more(call):
         ended = call.method == "GET" and call.told("status") in ("CANCELLING", "CANCELLED")
         if ended or (call.method == "POST" and call.path == ORDERS and _is_outcome(call)):
             yield call.order_id, call.code

@@ -11,6 +11,7 @@ RETURNS = re.compile(rf"{ORDERS}/([0-9a-f-]{{36}})/returns(?:/(\d+)(?:/(\w+))?)?
 AMENDMENTS = re.compile(rf"{ORDERS}/([0-9a-f-]{{36}})/amendments")
 
 
-def is_about_returns(call: Call) -> bool:
-    """Whether it asks something of an order's returns."""
-    return RETURNS.match(urlsplit(call.path).path) is not None
+def is_about_more(call: Call) -> bool:
+    """Whether it asks something of an order's returns or amendments: what it is told is their status, not the order's."""
+    path = urlsplit(call.path).path
+    return RETURNS.match(path) is not None or AMENDMENTS.match(path) is not None
