@@ -29,6 +29,7 @@ from contracts.events import (
     OrderPaymentDue,
     OrderRefunded,
     OrderUndelivered,
+    RefundOwed,
     ReturnApproved,
     ReturnCompleted,
     ReturnExpired,
@@ -81,7 +82,7 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
     Source.ORDER: frozenset(
         {
             *(CustomerForgotten, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated),
-            *(BackorderFilled, BackorderDelayed, ReturnLabelUpdated),
+            *(BackorderFilled, BackorderDelayed, ReturnLabelUpdated, RefundOwed),
         }
     ),
     Source.PAYMENT: frozenset({OrderForgotten}),

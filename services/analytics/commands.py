@@ -136,7 +136,8 @@ _TAKE_IN = sql(
             (1, is_sold, known.lines, known.less, known.amendments),
             (-1, was_sold, (before).lines, (before).less, (before).amendments)
         ) as counted (times, counts, lines, less, amendments), lateral (
-            select counted.times, counted.less, coalesce(newest.lines, counted.lines) as lines, coalesce(newest.number, 0) as amended
+            select counted.times, counted.less, coalesce(newest.lines, counted.lines) as lines,
+                   coalesce(newest.number, 0) as amended
             from (select 1) as one left join lateral (
                 select number, lines from jsonb_to_recordset(counted.amendments) as each (number int, lines jsonb)
                 order by number desc limit 1

@@ -91,8 +91,8 @@ GOOD = (
     ),
     Edit(
         "activities/payment.py",
-        "import CapturePayment, Payment, ProcessPayment, RefundPayment",
-        "import CapturePayment, Payment, ProcessPayment, RefundPayment, TakePayment",
+        "ProcessPayment, RefundPayment, ReleaseHold\n",
+        "ProcessPayment, RefundPayment, ReleaseHold, TakePayment\n",
         why="the renamed activity",
     ),
     Edit(
@@ -108,8 +108,8 @@ GOOD = (
     ),
     Edit(
         "workflows/order_steps.py",
-        "import CapturePayment, Payment, ProcessPayment, RefundPayment",
-        "import CapturePayment, Payment, ProcessPayment, RefundPayment, TakePayment",
+        "ProcessPayment, RefundPayment, ReleaseHold\n",
+        "ProcessPayment, RefundPayment, ReleaseHold, TakePayment\n",
         why="the renamed step",
     ),
     Edit(
@@ -138,8 +138,8 @@ BAD = (
     Edit("activities/payment.py", 'name="ProcessPayment"', 'name="TakePayment"', why="an activity renamed, its old name gone"),
     Edit(
         "contracts/payments.py",
-        "    reason: Told\n\n\nclass Payment(Contract):",
-        "    reason: Told\n    channel: str\n\n\nclass Payment(Contract):",
+        "    reason: Told\n\n\nclass ReleaseHold(Command):",
+        "    reason: Told\n    channel: str\n\n\nclass ReleaseHold(Command):",
         why="a required field, in what stuck undos hold",
     ),
     Edit(

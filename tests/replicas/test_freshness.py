@@ -23,7 +23,7 @@ from tests.replicas.test_replica import value
 LAG = {
     "identity": {"/api/v1/users"},
     "catalog": {"/api/v1/products", "/api/v1/categories"},
-    "order": {"/api/v1/orders", "/api/v1/discounts", "/api/v1/discounts/{code}/redemptions"},
+    "order": {"/api/v1/orders", "/api/v1/returns", "/api/v1/discounts", "/api/v1/discounts/{code}/redemptions"},
     "payment": {
         "/api/v1/payments",
         "/api/v1/payments/ledger",
