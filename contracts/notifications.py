@@ -20,6 +20,8 @@ class NotificationKind(StrEnum):
     PART_DELIVERED = "part_delivered"
     PAYMENT_DUE = "payment_due"
     """The card was declined, and another one may be tried."""
+    CARD_NEEDED = "card_needed"
+    """What is to be taken for a confirmed order cannot be taken, or not be held any more: another card may be named."""
     GOODS_DELAYED = "goods_delayed"
     """What a parcel waits for comes later."""
     ORDER_CANCELLED = "order_cancelled"

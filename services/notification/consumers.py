@@ -60,13 +60,16 @@ async def on_delivered(work: UnitOfWork, event: ShipmentDelivered, _: CloudEvent
 
 
 async def on_payment_due(work: UnitOfWork, event: OrderPaymentDue, _: CloudEvent) -> None:
+    """Of a confirmed order it may happen more than once: each time is told."""
+    until = {"pay_until": f"{event.pay_until:%Y-%m-%d %H:%M} UTC"}
+    again = event.was_confirmed
     commands.queue(
         work,
-        NotificationKind.PAYMENT_DUE,
-        about=str(event.order_id),
+        NotificationKind.CARD_NEEDED if again else NotificationKind.PAYMENT_DUE,
+        about=f"{event.order_id} {event.pay_until.isoformat()}" if again else str(event.order_id),
         order_id=event.order_id,
         customer_id=event.customer_id,
-        values={"total": str(event.total), "pay_until": f"{event.pay_until:%Y-%m-%d %H:%M} UTC"},
+        values=until if again else {"total": str(event.total), **until},
     )
 
 

@@ -29,6 +29,7 @@ SAMPLES: Mapping[NotificationKind, Mapping[str, str]] = {
     _KIND.PART_SHIPPED: _ORDER | _PART,
     _KIND.PART_DELIVERED: _ORDER | _PART,
     _KIND.PAYMENT_DUE: _ORDER | {"total": "42.50 USD", "pay_until": "2026-12-01 14:30 UTC"},
+    _KIND.CARD_NEEDED: _ORDER | {"pay_until": "2026-12-01 14:30 UTC"},
     _KIND.GOODS_DELAYED: _ORDER | {"expected_on": "2026-12-08", "was_expected_on": "2026-12-01"},
     _KIND.ORDER_AMENDED: _ORDER | {"total": "42.50 USD", "charged": "12.50 USD", "refunded": ""},
     _KIND.ORDER_CANCELLED: _ORDER | {"total": "42.50 USD", "refunded": "42.50 USD"},

@@ -267,3 +267,13 @@ async def test_i10_an_amended_order_is_told_with_what_is_charged_or_goes_back(da
         ("order_amended", {"total": "12.50 USD", "charged": "5.00 USD", "refunded": ""}),
         ("order_amended", {"total": "5.00 USD", "charged": "", "refunded": "5.00 USD"}),
     ]
+
+
+async def test_each_time_a_confirmed_order_needs_another_card_is_told(database: Database) -> None:
+    who: dict[str, Any] = {"order_id": uuid4(), "customer_id": uuid4(), "total": Money(amount="5.00"), "was_confirmed": True}
+    first, second = (datetime(2026, 12, day, 14, 30, tzinfo=UTC) for day in (1, 8))
+    await consume(database, OrderPaymentDue(**who, pay_until=first), OrderPaymentDue(**who, pay_until=second))
+    assert [(row.kind, row.values) for row in await notifications(database)] == [
+        ("card_needed", {"pay_until": "2026-12-01 14:30 UTC"}),
+        ("card_needed", {"pay_until": "2026-12-08 14:30 UTC"}),
+    ]

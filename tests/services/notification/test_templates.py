@@ -116,6 +116,7 @@ RETURNS: dict[str, tuple[NotificationKind, dict[str, str], list[str]]] = {
     ),
     "for nothing": (NotificationKind.RETURN_COMPLETED, {}, ["Nothing goes back to you"]),
     "too late": (NotificationKind.RETURN_EXPIRED, {}, ["did not come to us in time"]),
+    "another card": (NotificationKind.CARD_NEEDED, {"pay_until": "Monday"}, ["name another card by Monday"]),
     "amended": (NotificationKind.ORDER_AMENDED, {"total": "9.00 USD", "charged": "5.00 USD"}, ["5.00 USD more are charged"]),
     "one unit cancelled": (NotificationKind.PART_CANCELLED, {"units": "1"}, ["cancelled: 1 unit. The rest"]),
     "units cancelled": (
