@@ -114,6 +114,7 @@ class OrderRow(NamedTuple):
     currency: str
     total_minor: int
     refunded_minor: int
+    """By its own saga: without what its returns gave back."""
     code: str | None
     """The refusal that ended it, if one did."""
     trouble: str | None

@@ -1,7 +1,7 @@
 """What is asked of the services' databases. Each query returns the fields of a row of `audit.books`, in their sequence."""
 
 ORDERS = """
-select o.order_id, o.customer_id, o.status, o.currency, o.total_minor, o.refunded_minor, o.code, o.trouble,
+select o.order_id, o.customer_id, o.status, o.currency, o.total_minor, o.refunded_minor - o.returned_minor, o.code, o.trouble,
        o.outcome->>'status', o.outcome->>'code', o.placement is not null,
        array(select entry->>'status' from jsonb_array_elements(o.history) with ordinality as passed (entry, nth) order by nth),
        o.placed_at, o.confirmed_at, o.updated_at, line.total, line.lines,
