@@ -49,7 +49,7 @@ class Sagas:
         """Its answer; None if no saga runs. Raises its refusal. Fault: Unavailable (it may have been taken all the same)."""
         handle = self._client.get_workflow_handle(workflow_id)
         try:
-            return await handle.execute_update(name, argument, id=update_id, result_type=answer, rpc_timeout=RPC)  # type: ignore[no-any-return]
+            told: Answer = await handle.execute_update(name, argument, id=update_id, result_type=answer, rpc_timeout=RPC)
         except WorkflowUpdateFailedError as error:
             raise as_refusal(error.cause) or Unavailable(str(error.cause)) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
@@ -58,6 +58,7 @@ class Sagas:
             if is_gone(error):
                 return None
             raise fault_of(error) from error
+        return told
 
     async def _signal(self, workflow_id: str, name: str, argument: object) -> bool:
         """False if no saga runs. Fault: Unavailable."""

@@ -6,6 +6,7 @@ the first of its CHOICES is carried out. All that happens to one order is done o
 """
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -54,33 +55,33 @@ class Delivery(OrderMessages):
         self._workflow_cancellation_heeded = False
         self._notifying: asyncio.Task[None] | None = None
 
+    @abstractmethod
     async def _cancel(self, reason: Refusal, for_staff: str) -> None:
         """Undo everything; or, if parcels turn out to have left, what has not, and go on."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _cancel_units(self, wish: UnitsWish) -> None:
         """Some units of it are not wanted any more."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _amend(self, wish: AmendmentWish) -> None:
         """Carry it out, or undo what was done for it."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _take(self, parcel: Parcel) -> None:
         """A parcel has left: take what it costs, if that is not taken already."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _try_another_card(self, offer: CardOffer) -> None:
         """For what could not be held or taken."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _mind_the_hold(self) -> None:
         """Do what is due by now about what is held."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _settle_the_hold(self) -> None:
         """Nothing is held, and nobody asked to pay, that is needed no more."""
-        raise NotImplementedError
 
     async def _deliver(self) -> None:
         """Follow the parcels, or a wish to cancel, until nothing more can happen."""

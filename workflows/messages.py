@@ -4,6 +4,7 @@ Handlers only keep what they were told and wake the story; nothing is done withi
 `decide_parcel` are aliases of the updates for the command line: what cannot be accepted is noted in the timeline.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -92,7 +93,7 @@ class CardOffer:
         self.answer: Outcome | Refusal | None = None
 
 
-class OrderMessages:
+class OrderMessages(ABC):
     """The messages of one order, until the story takes them."""
 
     def __init__(self, order: OrderRun) -> None:
@@ -356,9 +357,9 @@ class OrderMessages:
         self._parcel_decision = decision
         return self._progress.state()
 
+    @abstractmethod
     def _waits(self) -> tuple[Wait, ...]:
         """What each part of the order waits for."""
-        raise NotImplementedError
 
     def _takes(self, decision: AnyDecision, require: Callable[[AnyDecision], None]) -> bool:
         """Whether a decision that came as a signal is accepted; if not, its sender finds why in the timeline."""

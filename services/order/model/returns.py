@@ -57,6 +57,8 @@ from services.order.model.pricing import Priced
 
 MOST_RETURNS = 20
 """Of one order."""
+MOST_PARTS = 200
+"""Of one return: units of one line that came in one parcel are one part."""
 S = ReturnStatus
 WHAT_HAPPENED = {
     S.REQUESTED: "Return asked for",
@@ -265,6 +267,8 @@ def planned(
         ]
     if errors:
         raise not_returnable(errors)
+    if len(lines) > MOST_PARTS:
+        raise Refusal(ErrorCode.NOT_RETURNABLE, "That came in too many parcels for one return: ask for two.")
     if home is None:
         raise Refusal(ErrorCode.NOT_RETURNABLE, "Nobody knows which warehouse sent it; support has to settle that.")
     run = ReturnRun(

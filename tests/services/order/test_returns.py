@@ -161,6 +161,27 @@ def test_only_delivered_units_come_back_and_only_in_time() -> None:
     assert claim.terms.needs_approval
 
 
+def test_what_came_in_too_many_parts_is_returned_in_two() -> None:
+    """11 lines, of which each has a unit in each of 20 parcels: more parts than a saga is started with."""
+    order = Order.placed(placement(*[(f"tea-{n}", 20, 150) for n in range(11)]))
+    in_each = [
+        OrderParcel(
+            parcel=number,
+            status=ParcelStatus.DELIVERED,
+            lines=tuple(ParcelLine(line_id=n + 1, product_id=f"tea-{n}", quantity=1, first=number - 1) for n in range(11)),
+            warehouse_id="w1",
+            delivered_at=NOW,
+        )
+        for number in range(1, 21)
+    ]
+    order.parcels = [each.model_dump(mode="json") for each in in_each]
+    lines = [ReturnLineRequest(line_id=n + 1, quantity=20, reason=ReturnReason.CHANGED_MIND) for n in range(11)]
+    with pytest.raises(Refusal) as refused:
+        planned(order, [], ReturnRequest(lines=lines), RULES, NOW)
+    assert refused.value.code == ErrorCode.NOT_RETURNABLE
+    assert len(planned(order, [], ReturnRequest(lines=lines[:10]), RULES, NOW).lines) == 200
+
+
 def test_whoever_may_return_nothing_is_told_why() -> None:
     late = in_parcels(parcel(1, 0, 6, days_ago=400))
     assert returnable_lines(late, [], RULES, NOW)[0].returns.why_not == WhyNot.TOO_LATE
