@@ -1,14 +1,15 @@
 """What playing an order and playing a return have in common: time, the adversary, and messages at moments of the adversary's."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
+from temporalio.converter import decode_search_attributes
 
 from activities import all_activities
 from testing.explorer.adversary import USUAL, Adversary, Choices
@@ -32,6 +33,22 @@ class Told:
     answered: float | None = None
     answer: object = None
     """A contract, a code (a refusal), or None: the workflow had ended."""
+
+
+State = TypeVar("State")
+Entry = TypeVar("Entry")
+
+
+@dataclass(kw_only=True)
+class AtTheEnd(Generic[State, Entry]):
+    """What the workflow says of itself when it is over."""
+
+    broken: str | None = None
+    """What it did that it must never do; then it says nothing."""
+    result: State | None = None
+    final_query: State | None = None
+    timeline: list[Entry] = field(default_factory=list)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Playing:
@@ -70,6 +87,23 @@ class Playing:
             self.engine.replay()
         except Broken as broken:
             self.broken = str(broken)
+
+    def _ask_at_the_end(self, played: AtTheEnd[State, Entry], state: type[State], entries: type[list[Entry]]) -> None:
+        """Let the workflow say where it is, unless something was broken."""
+        played.broken = self.broken
+        if played.broken is not None:
+            return
+        try:
+            if self.engine.result is not None:
+                played.result = PAYLOADS.from_payload(self.engine.result, state)
+            status, timeline = self.engine.query("status"), self.engine.query("timeline")
+            assert status is not None
+            assert timeline is not None
+            played.final_query = PAYLOADS.from_payload(status, state)
+            played.timeline = PAYLOADS.from_payload(timeline, entries)
+            played.attributes = decode_search_attributes(self.engine.search_attributes)
+        except Broken as broken:
+            played.broken = str(broken)
 
     # ── Messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

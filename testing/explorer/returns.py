@@ -1,12 +1,9 @@
 """One return played against the adversary: its customer, the shop's staff, the carrier, and the order that it may bring."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 from uuid import UUID, uuid5
-
-from temporalio.converter import decode_search_attributes
 
 from contracts.address import Address
 from contracts.ids import ORDERS, return_workflow_id
@@ -33,10 +30,10 @@ from contracts.returns import (
 from contracts.shipments import ShipmentStatus
 from testing.explorer.adversary import USUAL, Adversary, Choices, Story
 from testing.explorer.clock import START
-from testing.explorer.engine import Broken, Engine
+from testing.explorer.engine import Engine
 from testing.explorer.executions import PAYLOADS
 from testing.explorer.orders import CHEESE, CURRENCIES, MILK, lines_in
-from testing.explorer.playing import Playing, Told
+from testing.explorer.playing import AtTheEnd, Playing, Told
 from testing.model import World
 from testing.model.world import WAREHOUSE
 from workflows.returns.story import ReturnWorkflow
@@ -106,7 +103,7 @@ ENDS = {
 
 
 @dataclass
-class PlayedReturn:
+class PlayedReturn(AtTheEnd[ReturnState, ReturnTimelineEntry]):
     """What came of a run, for the checks."""
 
     run: ReturnRun
@@ -120,11 +117,6 @@ class PlayedReturn:
     settled_by_hand: bool
     choices: Choices
     log: list[str]
-    broken: str | None = None
-    result: ReturnState | None = None
-    final_query: ReturnState | None = None
-    timeline: list[ReturnTimelineEntry] = field(default_factory=list)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def story(self) -> Story:
@@ -298,20 +290,8 @@ class ReturnPlayer(Playing):
             self._settled_by_hand,
             self.choices,
             self.log,
-            self.broken,
         )
-        if played.broken is None:
-            try:
-                if self.engine.result is not None:
-                    played.result = PAYLOADS.from_payload(self.engine.result, ReturnState)
-                status, timeline = self.engine.query("status"), self.engine.query("timeline")
-                assert status is not None
-                assert timeline is not None
-                played.final_query = PAYLOADS.from_payload(status, ReturnState)
-                played.timeline = PAYLOADS.from_payload(timeline, list[ReturnTimelineEntry])
-                played.attributes = decode_search_attributes(self.engine.search_attributes)
-            except Broken as broken:
-                played.broken = str(broken)
+        self._ask_at_the_end(played, ReturnState, list[ReturnTimelineEntry])
         return played
 
 

@@ -1,13 +1,11 @@
 """One order played against the adversary: its customer, its operators, its carrier; and what they were told."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
-
-from temporalio.converter import decode_search_attributes
 
 from contracts.ids import order_workflow_id
 from contracts.inventory import ReservationStatus, StockUpdate, WhenShort
@@ -33,10 +31,10 @@ from contracts.parcels import CHOICES, OrderParcel, ParcelChoice, ParcelStatus, 
 from contracts.payments import PaymentStatus
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from testing.explorer.adversary import USUAL, Adversary, Choices, Story
-from testing.explorer.engine import Broken, Engine
+from testing.explorer.engine import Engine
 from testing.explorer.executions import PAYLOADS
 from testing.explorer.orders import plot, price_of
-from testing.explorer.playing import Playing, Told
+from testing.explorer.playing import AtTheEnd, Playing, Told
 from testing.model import World
 from workflows.order import OrderWorkflow
 
@@ -144,7 +142,7 @@ ON_ITS_WAY = frozenset({OrderStatus.CONFIRMED, OrderStatus.PARTIALLY_SHIPPED, Or
 
 
 @dataclass
-class Played:
+class Played(AtTheEnd[OrderState, TimelineEntry]):
     """What came of a run, for the checks."""
 
     order: PlaceOrder
@@ -163,11 +161,6 @@ class Played:
     """Parcels that came back while the saga was there to hear of it."""
     choices: Choices
     log: list[str]
-    broken: str | None = None
-    result: OrderState | None = None
-    final_query: OrderState | None = None
-    timeline: list[TimelineEntry] = field(default_factory=list)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def story(self) -> Story:
@@ -480,20 +473,8 @@ class Player(Playing):
             self._returned,
             self.choices,
             self.log,
-            self.broken,
         )
-        if played.broken is None:
-            try:
-                if self.engine.result is not None:
-                    played.result = PAYLOADS.from_payload(self.engine.result, OrderState)
-                status, timeline = self.engine.query("status"), self.engine.query("timeline")
-                assert status is not None
-                assert timeline is not None
-                played.final_query = PAYLOADS.from_payload(status, OrderState)
-                played.timeline = PAYLOADS.from_payload(timeline, list[TimelineEntry])
-                played.attributes = decode_search_attributes(self.engine.search_attributes)
-            except Broken as broken:
-                played.broken = str(broken)
+        self._ask_at_the_end(played, OrderState, list[TimelineEntry])
         return played
 
 
