@@ -127,6 +127,8 @@ class Adversary:
         """Called whenever a command has arrived at its service."""
         self.on_task: Callable[[int], None] = lambda number: None
         self._outages: dict[str, float] = {}
+        self._split_refused_at: dict[int, float] = {}
+        """By the new parcel: a request for it that was sent before, and arrives after that, is refused, too."""
         self._faults = 0
         self._calls_share = choices.mood("calls", (0.0, 0.03, 0.1, 0.3, 0.6))
         self._tasks_share = choices.mood("tasks", (0.0, 0.0, 0.05, 0.2))
@@ -231,6 +233,7 @@ class Adversary:
             case "SplitReservation":
                 assert isinstance(command, SplitReservation)
                 if (command.order_id, command.into) not in self.world.inventory.promises:
+                    self._split_refused_at[command.into] = self.clock.seconds
                     self._answer(execution, name, number, Refusal(code, f"no: {code}"), LATENCY)
                     return
             case _:
@@ -245,7 +248,11 @@ class Adversary:
     def _effect(self, command: BaseModel, after: float, then: Callable[[BaseModel | Exception], None] | None = None) -> None:
         """The command arrives at its service."""
 
+        sent = self.clock.seconds
+
         def arrive() -> None:
+            if isinstance(command, SplitReservation) and self._split_refused_at.get(command.into, -1.0) > sent:
+                return
             answer = self._handle(command)
             if then is not None:
                 then(answer)
