@@ -1,6 +1,6 @@
 """The order's record: that it was accepted, what its saga tells, and what its saga is still to be told. One transaction each."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -69,12 +69,23 @@ async def order_for(database: Database, order_id: UUID, caller: Grant) -> Order:
     return within_reach(await find_order(database, order_id), caller)
 
 
-async def accept_order(database: Database, placement: PlaceOrder, codes: Sequence[str] = ()) -> Order:
+async def _yes(work: UnitOfWork) -> None:
+    """Anybody may order."""
+
+
+async def accept_order(
+    database: Database,
+    placement: PlaceOrder,
+    codes: Sequence[str] = (),
+    *,
+    allowed: Callable[[UnitOfWork], Awaitable[None]] = _yes,
+) -> Order:
     """Write a new order down. Of two requests at once under one key the later one gets the order of the earlier.
 
-    `codes`: the discount codes of the request, in its sequence. Refusals: customer_forgotten, discount_refused."""
+    `codes`: the discount codes of the request, in its sequence. `allowed`: raises a refusal, in the same transaction, if there
+    may be no such order. Refusals: customer_forgotten, discount_refused, and those of `allowed`."""
     try:
-        return await _add_order(database, placement, codes)
+        return await _add_order(database, placement, codes, allowed)
     except AlreadyThere:
         return existing(await find_order(database, placement.order_id))
     except NOT_ALL as error:
@@ -89,8 +100,11 @@ async def accept_order(database: Database, placement: PlaceOrder, codes: Sequenc
 
 
 @transaction
-async def _add_order(work: UnitOfWork, placement: PlaceOrder, codes: Sequence[str]) -> Order:
-    """Raises AlreadyThere; NOT_ALL, if the customer is to be forgotten. Refusal: discount_refused."""
+async def _add_order(
+    work: UnitOfWork, placement: PlaceOrder, codes: Sequence[str], allowed: Callable[[UnitOfWork], Awaitable[None]]
+) -> Order:
+    """Raises AlreadyThere; NOT_ALL, if the customer is to be forgotten. Refusals: discount_refused, those of `allowed`."""
+    await allowed(work)
     order = Order.placed(placement)
     redemptions: Sequence[Redemption] = ()
     if applied := [discount.code for discount in discounts_of(placement)]:

@@ -171,7 +171,14 @@ class ReturnService:
         Unavailable."""
         order = await find_order(self.database, command.replacement_id)
         if order is None:
-            order = await self._place(command)
+            try:
+                order = await self._place(command)
+            except Refusal as refusal:
+                # Another request for the same may be under way: from here on it cannot place the order any more.
+                kept = await refuse_replacement(self.database, command, refusal)
+                if isinstance(kept, Refusal):
+                    raise kept from refusal
+                order = kept
         try:
             await self.orders.start(order)
         except Unavailable as error:
@@ -224,7 +231,7 @@ class ReturnService:
             credit = priced.charges.total.minor
         fingerprint = hashlib.sha256(f"return {command.order_id} {command.number}".encode()).hexdigest()
         placement = replacement(order, command, with_credit(priced, credit), speed, self.orders.terms, fingerprint)
-        return await accept_order(self.database, placement)
+        return await accept_order(self.database, placement, allowed=partial(_require_replaceable, command=command))
 
     async def _for(self, order_id: UUID, number: int, caller: Grant, seen: int | None) -> Return:
         """Refusals: not_found, stale_version."""
@@ -306,6 +313,25 @@ async def advance_return(work: UnitOfWork, command: AdvanceReturn) -> ReturnAdva
         partial(log.info, "return_status_reached", order_id=command.order_id, return_number=command.number, status=found.status)
     )
     return found.advanced()
+
+
+@transaction
+async def refuse_replacement(work: UnitOfWork, command: PlaceReplacement, refusal: Refusal) -> Order | Refusal:
+    """No order is placed for a return any more, since its saga is told so and gives the money back; what it is told, or was told
+    first. Or the order, if it was placed at the same moment after all."""
+    found = await work.get(Return, command.order_id, command.number)
+    if placed := await work.read(Order, command.replacement_id):
+        return placed
+    return found.refuse_replacement(refusal) if found else refusal
+
+
+async def _require_replaceable(work: UnitOfWork, command: PlaceReplacement) -> None:
+    """Refusals: order_unknown, and that which the return's saga was told."""
+    found = await work.get(Return, command.order_id, command.number)
+    if found is None:
+        raise Refusal(ErrorCode.ORDER_UNKNOWN, "There is no such return.")
+    if found.why_not_replaced:
+        raise found.why_not_replaced
 
 
 @transaction

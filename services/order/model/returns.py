@@ -380,6 +380,8 @@ class Return(Table, Aggregate, table=True):
     """Settlement, once that is certain."""
     refunded_minor: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     replacement_id: UUID | None = None
+    not_replaced: dict[str, Any] | None = Field(default=None, sa_column=json_column())
+    """Why no order can be placed for it, `code` and `detail`, once its saga was told so: none is placed any more."""
     code: str | None = Field(default=None, max_length=60)
     """The refusal that led to where it is, if one did: an ErrorCode."""
     detail: str | None = None
@@ -500,6 +502,17 @@ class Return(Table, Aggregate, table=True):
                 errors.append(FieldError(field=f"lines.{n}.quantity", code="too_many", detail=detail))
         if errors:
             raise not_returnable(errors)
+
+    def refuse_replacement(self, refusal: Refusal) -> Refusal:
+        """Its money goes back instead, so no order may be placed for it any more. What its saga is told: the first reason."""
+        self.not_replaced = self.not_replaced or {"code": refusal.code, "detail": refusal.detail}
+        return self.why_not_replaced or refusal
+
+    @property
+    def why_not_replaced(self) -> Refusal | None:
+        """What its saga was told; None: an order may be placed for it."""
+        told = self.not_replaced
+        return Refusal(ErrorCode(told["code"]), told["detail"]) if told else None
 
     def advance(self, command: AdvanceReturn) -> list[Event]:
         """Walk the path, as far as it is new, and note what came with it. Refusal: illegal_transition.

@@ -200,7 +200,17 @@ def test_whatever_is_added_to_a_return_is_forgotten_or_named_here() -> None:
     kept = {
         *("order_id", "number", "customer_id", "kind", "resolution", "send_back", "lines", "exchange_for", "status"),
         *("warehouse_id", "currency", "estimate", "needs_approval", "due_at", "tracking_number", "came", "settlement"),
-        *("refunded_minor", "replacement_id", "code", "as_of", "reminded_at", "requested_at", "updated_at", "version"),
+        *(
+            "refunded_minor",
+            "replacement_id",
+            "not_replaced",
+            "code",
+            "as_of",
+            "reminded_at",
+            "requested_at",
+            "updated_at",
+            "version",
+        ),
     }
     blanked = {"comment", "run", "hand_over_at", "history", "detail", "forgotten_at"}
     assert set(Return.model_fields) == kept | blanked

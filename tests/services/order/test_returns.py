@@ -35,7 +35,7 @@ from contracts.returns import (
 )
 from services.order import commands
 from services.order.commands import ReturnService
-from services.order.commands.returns import request_return, returns_of
+from services.order.commands.returns import refuse_replacement, request_return, returns_of
 from services.order.model import Order, Return
 from services.order.model.returns import ReturnRules, WhyNot, planned, returnable_lines
 from tests.conftest import changing
@@ -369,12 +369,12 @@ async def test_an_exchange_is_paid_with_credit_and_the_card_pays_the_rest(
 ) -> None:
     catalogue.put("cheese", "60.00")
     order = await delivered(database)
-    number = await asked(database, order)
-    found = await row(database, order, number)
     dearer = {"lines": (LineRequest(product_id="cheese", quantity=1),)}
+    without_card = await row(database, order, await asked(database, order))
     with pytest.raises(Refusal) as refused:
-        await returns.replace(replacing(order, found, 150, **dearer))
+        await returns.replace(replacing(order, without_card, 150, **dearer))
     assert refused.value.code == ErrorCode.CONFLICT
+    found = await row(database, order, await asked(database, order))
     placed = await returns.replace(replacing(order, found, 150, **dearer, payment_token="tok_visa"))
     again = await commands.find_order(database, placed.replacement_id)
     assert again
@@ -392,6 +392,44 @@ async def test_what_costs_less_takes_less_credit(database: Database, returns: Re
     placed = await returns.replace(command)
     assert placed.total == money(0)
     assert 225 < placed.credit.minor < 9000
+
+
+async def test_what_was_refused_once_is_never_sent(database: Database, returns: ReturnService, catalogue: Catalogue) -> None:
+    """Its saga gives the money back then: an order that is placed after all would be a gift."""
+    order = await delivered(database)
+    command = replacing(
+        order, await row(database, order, await asked(database, order)), 150, lines=(LineRequest(product_id="tea", quantity=1),)
+    )
+    codes = []
+    for _ in range(2):
+        with pytest.raises(Refusal) as refused:
+            await returns.replace(command)
+        codes.append(refused.value.code)
+        catalogue.put("tea", "1.00")  # it is on sale again
+    assert codes == [ErrorCode.PRODUCT_UNKNOWN] * 2
+    assert await commands.find_order(database, command.replacement_id) is None
+
+
+@pytest.mark.parametrize("attempt", range(5))
+async def test_an_order_and_its_refusal_at_once_have_one_answer(database: Database, returns: ReturnService, attempt: int) -> None:
+    order = await delivered(database)
+    command = replacing(
+        order, await row(database, order, await asked(database, order)), 150, lines=(LineRequest(product_id="bread", quantity=1),)
+    )
+    gone = Refusal(ErrorCode.PRODUCT_UNKNOWN, "Not on sale: bread.")
+    placed, told = await asyncio.gather(
+        returns.replace(command.model_copy(update={"payment_token": "tok_visa"})),
+        refuse_replacement(database, command, gone),
+        return_exceptions=True,
+    )
+    kept = await commands.find_order(database, command.replacement_id)
+    if isinstance(placed, Refusal):
+        assert kept is None
+        assert isinstance(told, Refusal)
+        assert placed.code == told.code == gone.code
+    else:
+        assert kept is not None
+        assert isinstance(told, Order)
 
 
 async def test_nothing_is_sent_for_a_return_that_there_is_not(database: Database, returns: ReturnService) -> None:
