@@ -12,7 +12,6 @@ import re
 import sys
 import traceback
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Lock
 from typing import IO, Any
@@ -178,9 +177,8 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
             found |= value
         else:
             found[key] = value
-    if isinstance(workflow_id := found.get("workflow_id"), str):
-        with suppress(ValueError):
-            found.setdefault("order_id", order_id_of(workflow_id))
+    if isinstance(workflow_id := found.get("workflow_id"), str) and (order_id := order_id_of(workflow_id)):
+        found.setdefault("order_id", order_id)
     return found
 
 

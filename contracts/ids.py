@@ -28,11 +28,14 @@ def return_workflow_id(order_id: UUID, number: int) -> str:
     return f"return-{order_id}-{number}"
 
 
-def order_id_of(workflow_id: str) -> UUID:
-    """The order whose saga, or the saga of one of whose returns, has this workflow id. Raises ValueError."""
-    if workflow_id.startswith("return-"):
-        return UUID(workflow_id.removeprefix("return-").rpartition("-")[0])
-    return UUID(workflow_id.removeprefix("order-"))
+def order_id_of(workflow_id: str) -> UUID | None:
+    """The order whose saga, or the saga of one of whose returns, has this workflow id; None: it is neither's."""
+    is_return = workflow_id.startswith("return-")
+    order_id = workflow_id.removeprefix("return-").rpartition("-")[0] if is_return else workflow_id.removeprefix("order-")
+    try:
+        return UUID(order_id)
+    except ValueError:
+        return None
 
 
 def return_number_of(workflow_id: str) -> int | None:

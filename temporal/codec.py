@@ -98,11 +98,8 @@ class HistoryCodec(PayloadCodec, WithSerializationContext):
 
     async def _owner(self) -> bytes:
         """Whose a workflow is that was not met lately."""
-        try:
-            order_id = order_id_of(self._workflow_id)
-        except ValueError:  # no order's workflow
-            return SHOP_NAME
-        customer_id = await self._keys.customer_of(order_id)
+        order_id = order_id_of(self._workflow_id)
+        customer_id = await self._keys.customer_of(order_id) if order_id else None
         if customer_id is None:
             return SHOP_NAME
         self.belongs_to(self._workflow_id, customer_id)

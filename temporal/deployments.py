@@ -242,8 +242,10 @@ class Deployment:
         query = f"{self._of(build_id)} AND {where}" if where else self._of(build_id)
         try:
             async for found in self._client.list_workflows(query, limit=limit, rpc_timeout=RPC):
+                if (order_id := order_id_of(found.id)) is None:
+                    continue  # somebody's experiment
                 yield FlyingOrder(
-                    order_id_of(found.id),
+                    order_id,
                     found.typed_search_attributes.get(ORDER_STATUS) or "",
                     found.typed_search_attributes.get(STUCK_UNDO),
                     found.typed_search_attributes.get(PARCEL_TROUBLE),

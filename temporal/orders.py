@@ -296,7 +296,9 @@ class OrderSagas(Sagas):
         found: list[StuckUndo] = []
         try:
             async for execution in self._client.list_workflows(STUCK):
-                order_id, number = order_id_of(execution.id), return_number_of(execution.id)
+                if (order_id := order_id_of(execution.id)) is None:
+                    continue  # somebody's experiment
+                number = return_number_of(execution.id)
                 names = (execution.typed_search_attributes.get(STUCK_UNDO) or "").split(", ")
                 description = await self._client.get_workflow_handle(execution.id).describe(rpc_timeout=RPC)
                 found += [

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from typing import Any
-from uuid import UUID
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -49,12 +48,5 @@ def _about(began: float) -> dict[str, object]:
     info = activity.info()
     took_ms = (time.monotonic() - began) * 1000
     durable = None if info.is_local else True
-    values = (_order_of(info.workflow_id), info.activity_type, info.attempt, durable, took_ms)
+    values = (order_id_of(info.workflow_id or ""), info.activity_type, info.attempt, durable, took_ms)
     return dict(zip(ABOUT, values, strict=True))
-
-
-def _order_of(workflow_id: str | None) -> UUID | None:
-    try:
-        return order_id_of(workflow_id or "")
-    except ValueError:
-        return None

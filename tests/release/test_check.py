@@ -89,7 +89,7 @@ async def test_payloads_that_an_edited_tree_cannot_read(releases: Releases, tmp_
     )
     tree = tmp_path / "tree"
     tree.mkdir()
-    edited(tree, edit)
+    edited(tree, [edit])
     async with releases.worker(OLD):
         await releases.promote(OLD)
         saga = await releases.held()

@@ -62,8 +62,8 @@ class Gate:
         """Of all checks, the cheap ones first. `first_only` ends with the first that finds something."""
         reasons, verdict = accepted(), Verdict()
         self._first_only = first_only
-        checks: list[Callable[[], Iterator[Finding]]] = [self.promises, self.events, self.replays, self.coverage]
-        for check in [*checks, self.api] if self._compares_api else checks:
+        api: list[Callable[[], Iterator[Finding]]] = [self.api] if self._compares_api else []
+        for check in [self.promises, self.events, *api, self.replays, self.coverage]:
             for finding in check():
                 (verdict.accepted if is_accepted(finding.what, reasons) else verdict.findings).append(finding)
                 if verdict.findings and first_only:

@@ -119,9 +119,10 @@ async def test_what_went_wrong_is_told_to_operators_in_clear(
     stuck = TypedSearchAttributes([SearchAttributePair(STUCK_UNDO, "refund-payment")])
     worker = Worker(temporal_client, task_queue=queue, workflows=[Stuck], activities=[broken_refund])
     async with worker, OrderSagas(TemporalSettings(temporal_address=temporal_server.address), codec_for(database)) as sagas:
-        handle = await temporal_client.start_workflow(
-            ORDER_WORKFLOW, id=order_workflow_id(order_id), task_queue=queue, search_attributes=stuck
-        )
+        experiment, handle = [
+            await temporal_client.start_workflow(ORDER_WORKFLOW, id=workflow_id, task_queue=queue, search_attributes=stuck)
+            for workflow_id in (f"experiment-{order_id}", order_workflow_id(order_id))
+        ]
 
         async def told() -> bool:
             found = {undo.order_id: undo.last_error for undo in await sagas.stuck()}
@@ -131,6 +132,7 @@ async def test_what_went_wrong_is_told_to_operators_in_clear(
         pending = (await handle.describe()).raw_description.pending_activities[0]
         assert b"Lovelace" not in pending.SerializeToString()
         await handle.terminate()
+        await experiment.terminate()
 
 
 @transaction
@@ -162,10 +164,11 @@ async def test_who_was_forgotten_is_told_as_such_and_harms_nobody(
         assert (again.status_code, again.json()["code"]) == (410, "customer_forgotten")
         same = await later.get(url, headers=ann.headers)
         assert (same.status_code, same.json()["status"]) == (200, "CANCELLED")
-    update = ShipmentUpdate(status=ShipmentStatus.LOST)
+    order_id, update = order_id_of(workflow_id), ShipmentUpdate(status=ShipmentStatus.LOST)
+    assert order_id
     async with OrderSagas(TemporalSettings(temporal_address=temporal_server.address), codec_for(database)) as sagas:
-        assert not await sagas.shipment_updated(order_id_of(workflow_id), update)
-        assert await sagas.state(order_id_of(workflow_id)) is None
+        assert not await sagas.shipment_updated(order_id, update)
+        assert await sagas.state(order_id) is None
 
 
 async def test_an_order_under_way_whose_customer_was_forgotten_fails_once(
