@@ -24,11 +24,36 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port nobody listens on; raises OSError if 1,000 tries find none."""
+    """A port that nobody listens on and no other process has chosen; raises OSError if 1,000 tries find none."""
     for port in random.sample(_RANGE, 1_000):
-        if is_free(port):
+        if port not in _claims and is_free(port) and _claimed(port):
             return port
     raise OSError(f"no free port in {_RANGE.start}..{_RANGE.stop}")
+
+
+_MOST_CLAIMS = 300
+"""Each needs a file descriptor. By the time that so many more were chosen, somebody listens on the first."""
+_claims: dict[int, socket.socket] = {}
+"""Of this process, by port, the oldest first."""
+
+
+def _claimed(port: int) -> bool:
+    """Whether this process alone may let a server listen on the port: until one does, nothing else tells others that it is taken.
+
+    What stands for the claim is the UDP port of the same number: nothing here speaks UDP, only one socket can be bound to it, and
+    it is free again when the process ends, however it does."""
+    if port in _claims:
+        return True
+    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        claim.bind(("127.0.0.1", port))
+    except OSError:
+        claim.close()
+        return False
+    _claims[port] = claim
+    if len(_claims) > _MOST_CLAIMS:
+        _claims.pop(next(iter(_claims))).close()
+    return True
 
 
 class Ports:
@@ -45,13 +70,13 @@ class Ports:
 
         A `wanted` port is taken as it is: who asks for one prefers an error at start to a surprise.
         """
-        if name in self._given:
-            return self._given[name]
-        port = wanted or self._chosen.get(name) or free_port()
-        while wanted is None and (port in self._given.values() or not is_free(port)):
-            port = free_port()
-        self._given[name] = port
-        if self._chosen.get(name) != port:
-            self._chosen[name] = port
-            write_private(self._file, json.dumps(self._chosen, indent=1))
-        return port
+        if name not in self._given:
+            port = self._given[name] = wanted or self._remembered(name) or free_port()
+            if self._chosen.get(name) != port:
+                self._chosen[name] = port
+                write_private(self._file, json.dumps(self._chosen, indent=1))
+        return self._given[name]
+
+    def _remembered(self, name: str) -> int | None:
+        port = self._chosen.get(name)
+        return port if port and port not in self._given.values() and is_free(port) and _claimed(port) else None
