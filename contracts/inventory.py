@@ -84,6 +84,8 @@ class ReserveInventory(Command):
     may_split: bool = False
     """Whether it may come from several warehouses, in a parcel each, if no single one has all."""
     when_short: WhenShort = WhenShort.REFUSE
+    day_by_day: bool = False
+    """Whether what waits comes in a parcel for each day on which it should arrive; else all of it in one."""
     ship_to: Place | None = None
     is_more: bool = False
     """Whether it is more than the order had before: it counts against the purchase limit, as a first parcel does."""

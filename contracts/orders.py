@@ -213,6 +213,8 @@ class PlaceOrder(Contract):
     """What the total is made of; None only in orders that cost the sum of their lines."""
     may_split: bool = False
     """Whether it may come from several warehouses, in a parcel each."""
+    day_by_day: bool = False
+    """Whether what is out of stock may come in a parcel for each day on which it should arrive."""
     delivery: Delivery = Delivery.AS_AVAILABLE
     when_short: WhenShort = WhenShort.REFUSE
     shipping: Speed = Speed.STANDARD

@@ -57,6 +57,7 @@ def reserve_inventory(order: PlaceOrder) -> Step[ReserveInventory, Reservation]:
         warehouse_id=order.warehouse_id,
         may_split=order.may_split,
         when_short=order.when_short,
+        day_by_day=order.day_by_day,
         ship_to=place if order.may_split else None,
     )
     return Step(InventoryActivities.reserve, command, "Reserve inventory")

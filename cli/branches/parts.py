@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from temporalio.client import WorkflowUpdateFailedError
@@ -31,6 +31,7 @@ from contracts.orders import Delivery, OrderRun, OrderSoFar, OrderStatus, Outcom
 from contracts.parcels import ParcelStatus
 from contracts.shipments import ShipmentStatus
 from testing.model import World
+from testing.model.inventory import Announced
 from testing.model.world import WAREHOUSE, refused, unavailable
 from workflows import order_steps
 from workflows.parcels import Parcel
@@ -51,6 +52,21 @@ def without_cheese() -> World:
     world.inventory.shelves.clear()
     world.inventory.receive("1", milk=10)
     return world
+
+
+def announced_for_two_days() -> World:
+    """Nothing is in stock; milk is announced for one day, cheese for a later one."""
+    world = World()
+    world.inventory.shelves.clear()
+    world.inventory.receive("1")
+    days = {"milk": date(2027, 1, 4), "cheese": date(2027, 1, 11)}
+    world.inventory.announced = [Announced("1", product, 10, on) for product, on in days.items()]
+    return world
+
+
+async def milk_arrives(stage: Stage) -> None:
+    stage.world.inventory.receive("1", milk=10)
+    await signalled_stock(parcel=1, status="RESERVED", warehouse_id="1")(stage)
 
 
 def parcels(*statuses: ParcelStatus) -> Play:
@@ -353,6 +369,19 @@ IN_SEVERAL: dict[str, Branch] = {
         ),
         options=WAITING,
         world=without_cheese,
+    ),
+    "short_day_by_day": Branch(
+        then(
+            parcels(P.AWAITED, P.AWAITED),
+            milk_arrives,
+            parcels(P.BOOKED, P.AWAITED),
+            arriving(1),
+            cheese_arrives,
+            parcels(P.DELIVERED, P.BOOKED),
+            arriving(2),
+        ),
+        options=WAITING | {"day_by_day": True},
+        world=announced_for_two_days,
     ),
     "short_all_together": Branch(
         then(cheese_arrives, parcels(P.BOOKED, P.BOOKED), arriving(1, 2)),

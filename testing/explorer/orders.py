@@ -42,6 +42,13 @@ GOODS: Mapping[str, Sequence[tuple[float, Stock]]] = {
     "bit by bit": ((1800.0, {"cheese": 1}), (DAY, {"milk": 1}), (5 * DAY, {"milk": 10, "cheese": 10})),
 }
 """What arrives at every warehouse, each that long after the order was placed."""
+ANNOUNCED: Mapping[str, Mapping[str, int]] = {
+    USUAL: {},
+    "milk first": {"milk": 2, "cheese": 5},
+    "cheese first": {"milk": 5, "cheese": 2},
+    "on one day": {"milk": 2, "cheese": 2},
+}
+"""After how many days ten of each are announced, at the first warehouse; whether they come then is another question."""
 CHARGES = ("discount, shipping and tax", "the cheese is free", "everything is free")
 CARDS = {USUAL: 0, "the first is declined": 1, "two are declined": 2, "five are declined": 5, "all are declined": 100}
 
@@ -53,6 +60,8 @@ class Plot:
     order: PlaceOrder
     shelves: Mapping[str, Stock]
     goods: Sequence[tuple[float, Stock]]
+    announced: Mapping[str, int]
+    """After how many days ten of each product are announced."""
     declined_cards: int
     """So many of its customer's cards are declined."""
 
@@ -69,6 +78,7 @@ def plot(choices: Choices) -> Plot:
     cards = choices.choose("cards", 0.6 if patience else 0.0, [name for name in CARDS if name != USUAL])
     when_short = choices.choose("when short", 0.8 if in_parts else 0.0, ["drop", "wait", "wait", "ask", "ask"])
     together = choices.choose("delivery", 0.3 if in_parts else 0.0, ["all together"]) != USUAL
+    may_split = in_parts and choices.choose("from one warehouse", 0.2, ["only"]) == USUAL
     order = PlaceOrder(
         order_id=uuid5(ORDERS, "explored"),
         customer_id=uuid5(ORDERS, "customer"),
@@ -78,14 +88,16 @@ def plot(choices: Choices) -> Plot:
         payment_token="card_1",  # noqa: S106 (a name of a test card)
         needs_review=choices.choose("review", 0.3, ["asked for by us"]) != USUAL,
         review_seconds=7200,
-        may_split=in_parts and choices.choose("from one warehouse", 0.2, ["only"]) == USUAL,
+        may_split=may_split,
+        day_by_day=may_split and not together,
         when_short=WhenShort.REFUSE if when_short == USUAL else WhenShort(when_short),
         delivery=Delivery.ALL_TOGETHER if together else Delivery.AS_AVAILABLE,
         pay_again_seconds=900 if patience else 0,
         placed_at=START,
     )
     goods = choices.choose("goods arrive", 0.7 if in_parts else 0.0, [name for name in GOODS if name != USUAL])
-    return Plot(order, SHELVES[shelves], GOODS[goods] if in_parts else (), CARDS[cards])
+    announced = choices.choose("announced", 0.6 if in_parts else 0.0, [name for name in ANNOUNCED if name != USUAL])
+    return Plot(order, SHELVES[shelves], GOODS[goods] if in_parts else (), ANNOUNCED[announced], CARDS[cards])
 
 
 def price_of(lines: Sequence[OrderLine], parts: Sequence[ParcelLine]) -> int:

@@ -36,6 +36,7 @@ from testing.explorer.executions import PAYLOADS
 from testing.explorer.orders import plot, price_of
 from testing.explorer.playing import AtTheEnd, Playing, Told
 from testing.model import World
+from testing.model.inventory import Announced
 from workflows.order import OrderWorkflow
 
 STATUS = ShipmentStatus
@@ -213,6 +214,10 @@ class Player(Playing):
         inventory.shelves.clear()
         for warehouse_id, stock in self._plot.shelves.items():
             inventory.receive(warehouse_id, **stock)
+        first, today = next(iter(self._plot.shelves)), self.clock.now.date()
+        inventory.announced = [
+            Announced(first, product, 10, today + timedelta(days=days)) for product, days in self._plot.announced.items()
+        ]
         for after, goods in self._plot.goods:
             self.clock.after(after / 2, self._move_dates)
             self.clock.after(after, partial(self._goods_arrive, goods))

@@ -26,6 +26,17 @@ from contracts.inventory import (
     WhenShort,
 )
 
+
+@dataclass(frozen=True)
+class Announced:
+    """Goods that a supplier has announced."""
+
+    warehouse_id: str
+    product_id: str
+    quantity: int
+    expected_on: date
+
+
 PROMISED_UNITS = 100
 """Of one product, so many units at most are promised to one customer at a time."""
 OPEN = frozenset({ReservationStatus.RESERVED})
@@ -35,6 +46,8 @@ Key = tuple[UUID, int]
 """Order, and number of the parcel."""
 Sent = dict[str, dict[str, int]]
 """Units by warehouse and product."""
+Arrivals = dict[str, dict[str, list[date]]]
+"""By warehouse and product, the day of each unit, in turn; the least of all dates, if it is there."""
 
 
 @dataclass
@@ -83,6 +96,8 @@ class Inventory:
         """In the order in which they were made, which is the order in which those who wait are filled."""
         self.returns: dict[Key, ReceiveReturn] = {}
         """By order and number of the return."""
+        self.announced: list[Announced] = []
+        """What should arrive, and when."""
         self.news: list[tuple[UUID, StockUpdate]] = []
         """What sagas are to be told of parcels that wait, by order."""
 
@@ -112,6 +127,7 @@ class Inventory:
         sent = self._plan(command)
         short = self._short(command.lines, sent)
         waits = command.when_short in WAITING
+        at = command.warehouse_id or (next(iter(sent), None) if not command.may_split else None)
         if short and (command.when_short == WhenShort.REFUSE or (not waits and not sent)):
             raise _out_of_stock(short)
         if command.parcel == 1 or command.is_more:
@@ -122,8 +138,9 @@ class Inventory:
         # Who names a warehouse that has everything gets it as ever, whatever else was allowed.
         is_plain = command.warehouse_id and not short
         is_planned = not is_plain and (command.may_split or command.when_short != WhenShort.REFUSE)
+        rest = self._rest(command, short, at) if short and waits else []
         numbers = [command.parcel]
-        while len(numbers) < len(sent) + bool(short and waits):
+        while len(numbers) < len(sent) + len(rest):
             numbers.append(
                 next(number for number in range(numbers[-1] + 1, 21) if (command.order_id, number) not in self.promises)
             )
@@ -136,12 +153,11 @@ class Inventory:
             for shelf, line in self._of(promise):
                 shelf.reserved += line.quantity
             self.promises[command.order_id, number] = promise
-        if short and waits:
-            rest = tuple(StockLine(product_id=line.product_id, quantity=line.requested - line.available) for line in short)
-            at = command.warehouse_id or (next(iter(sent), None) if not command.may_split else None)
-            waiting = Promise(ReservationStatus.AWAITED, at, rest, command.customer_id, plan)
-            self.promises[command.order_id, numbers[-1]] = waiting
-        elif short:
+        for number, lines in zip(numbers[len(sent) :], rest, strict=True):
+            waiting = Promise(ReservationStatus.AWAITED, at, lines, command.customer_id, plan)
+            waiting.expected_on = self._day_for(lines, at)
+            self.promises[command.order_id, number] = waiting
+        if short and not waits:
             self.promises[key].dropped = tuple(short)
         return self._reply(key, is_planned)
 
@@ -359,6 +375,41 @@ class Inventory:
                 return self._taken(wanted, has, choice)
         raise AssertionError("all warehouses together have what they have")
 
+    def _rest(self, command: ReserveInventory, short: Sequence[ShortLine], at: str | None) -> list[tuple[StockLine, ...]]:
+        """What waits, by the parcels in which it comes: what is together at one warehouse on the day of each alone."""
+        rest = [StockLine(product_id=line.product_id, quantity=line.requested - line.available) for line in short]
+        if not command.day_by_day:
+            return [tuple(rest)]
+        parcels: list[tuple[StockLine, ...]] = []
+        for line in sorted(rest, key=lambda line: self._day_for([line], at) or date.max):
+            day = self._day_for([line], at)
+            same = [each for each in parcels if self._day_for(each, at) == day == self._day_for([*each, line], at)]
+            if same:
+                parcels[parcels.index(same[0])] = (*same[0], line)
+            else:
+                parcels.append((line,))
+        return parcels
+
+    def _day_for(self, lines: Sequence[StockLine], at: str | None) -> date | None:
+        """When all of it should be at one place, behind those who wait already."""
+        arrivals = self._arrivals()
+        for promise in self.promises.values():
+            if promise.status == ReservationStatus.AWAITED and (found := _first(arrivals, promise.lines, promise.warehouse_id)):
+                for line in promise.lines:
+                    del arrivals[found[1]][line.product_id][: line.quantity]
+        found = _first(arrivals, lines, at)
+        return found[0] if found else None
+
+    def _arrivals(self) -> Arrivals:
+        arrivals: Arrivals = {}
+        for name, shelves in self.shelves.items():
+            arrivals[name] = {product: [date.min] * shelf.available for product, shelf in shelves.items()}
+        for one in self.announced:
+            days = arrivals.setdefault(one.warehouse_id, {}).setdefault(one.product_id, [])
+            days += [one.expected_on] * one.quantity
+            days.sort()
+        return arrivals
+
     @staticmethod
     def _taken(wanted: Mapping[str, int], has: Mapping[str, Mapping[str, int]], choice: Sequence[str]) -> Sent:
         """Each line from the first that has it whole, else from those that have most."""
@@ -413,6 +464,13 @@ class Inventory:
             ),
             dropped=promise.dropped,
         )
+
+
+def _first(arrivals: Arrivals, lines: Sequence[StockLine], at: str | None) -> tuple[date, str] | None:
+    """When all of it is at one place, and where."""
+    places = [at] if at else sorted(arrivals)
+    days = {place: [arrivals.get(place, {}).get(line.product_id, [])[line.quantity - 1 :] for line in lines] for place in places}
+    return min(((max(left[0] for left in each), place) for place, each in days.items() if all(each)), default=None)
 
 
 def _units_of(received: ReceiveReturn) -> Counter[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -32,12 +33,12 @@ from contracts.orders import AdvanceOrder, OrderStatus, PlaceOrder
 from contracts.parcels import Trouble
 from contracts.payments import CapturePayment, GiveBack, ProcessPayment, RefundPayment, ReleaseHold
 from contracts.shipments import CancelReturnLabel, CancelShipment, CreateShipment, ShipmentStatus
-from services.inventory.commands import reservations, returns, warehousing
+from services.inventory.commands import announcing, reservations, returns, warehousing
 from services.order import commands as order_commands
 from services.payment import commands as payment_commands
 from services.shipping import commands as shipping_commands
 from services.shipping.ports import CarrierNews
-from testing.model.inventory import Inventory
+from testing.model.inventory import Announced, Inventory
 from testing.model.orders import Orders
 from testing.model.payment import Payments
 from testing.model.shipping import Shipping
@@ -103,6 +104,8 @@ class InventoryMachine(Both):
     subject = inventory.SUBJECT
     numbers = st.integers(1, 3)
     quantities = st.one_of(st.integers(1, 4), st.integers(1, 120))
+    goods = st.sampled_from([*inventory.PRODUCTS, "rice", "tea"])
+    """Two are on no shelf: who wants them waits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,9 +121,10 @@ class InventoryMachine(Both):
         order_id=order_ids,
         parcel=numbers,
         warehouse=st.sampled_from([None, *inventory.WAREHOUSES, "nowhere"]),
-        lines=st.dictionaries(st.sampled_from(inventory.PRODUCTS), quantities, min_size=1),
+        lines=st.dictionaries(goods, quantities, min_size=1),
         may_split=st.booleans(),
         when_short=st.sampled_from(WhenShort),
+        day_by_day=st.booleans(),
     )
     def reserve(
         self,
@@ -130,6 +134,7 @@ class InventoryMachine(Both):
         lines: dict[str, int],
         may_split: bool,
         when_short: WhenShort,
+        day_by_day: bool,
     ) -> None:
         command = ReserveInventory(
             order_id=order_id,
@@ -139,6 +144,7 @@ class InventoryMachine(Both):
             lines=tuple(StockLine(product_id=product, quantity=quantity) for product, quantity in lines.items()),
             may_split=may_split,
             when_short=when_short,
+            day_by_day=day_by_day,
         )
         self.compare(lambda: self.model.reserve(command), reservations.reserve_inventory(self.database, command))
 
@@ -181,7 +187,19 @@ class InventoryMachine(Both):
         command = SplitReservation(order_id=order_id, parcel=parcel, into=into, lines=goods)
         self.compare(lambda: self.model.split(command), reservations.split_reservation(self.database, command))
 
-    @rule(warehouse=st.sampled_from(inventory.WAREHOUSES), product=st.sampled_from(inventory.PRODUCTS), quantity=quantities)
+    @rule(
+        warehouse=st.sampled_from(inventory.WAREHOUSES),
+        product=goods,
+        quantity=quantities,
+        days=st.integers(1, 3),
+    )
+    def announce(self, warehouse: str, product: str, quantity: int, days: int) -> None:
+        self.receipts += 1
+        on, key = utc_now().date() + timedelta(days=days), IdempotencyKey("test", str(self.receipts), "")
+        self.do(announcing.announce_receipt(self.database, ADMIN, warehouse, product, quantity, on, key, reference="test"))
+        self.model.announced.append(Announced(warehouse, product, quantity, on))
+
+    @rule(warehouse=st.sampled_from(inventory.WAREHOUSES), product=goods, quantity=quantities)
     def receive(self, warehouse: str, product: str, quantity: int) -> None:
         self.put_on_shelf(warehouse, product, quantity)
 

@@ -1,6 +1,7 @@
 """Orders in parts: several parcels, each dispatched, delivered, lost or called off by itself; goods that are waited for."""
 
 import asyncio
+from datetime import date
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from contracts.payments import GiveBack
 from contracts.pricing import LineAmounts
 from contracts.shipments import ShipmentStatus
 from testing.model import World
+from testing.model.inventory import Announced
 from testing.model.world import refused, unavailable
 from testing.sagas import Saga, assert_settled, place_order
 from tests.conftest import eventually
@@ -404,6 +406,31 @@ async def test_a_customer_who_is_asked_says_what_becomes_of_what_is_out_of_stock
                 await saga.report("DISPATCHED", "DELIVERED", parcel=2)
             await saga.report("DISPATCHED", "DELIVERED", parcel=1)
             assert (await saga.handle.result()).status == OrderStatus.COMPLETED
+
+
+async def test_what_comes_on_different_days_leaves_on_different_days(begin: Begin) -> None:
+    world, order = World(), order_in_parts(when_short=WhenShort.WAIT, day_by_day=True)
+    world.inventory.shelves.clear()
+    world.inventory.receive("1")
+    days = {"milk": date(2027, 1, 4), "cheese": date(2027, 1, 11)}
+    world.inventory.announced = [Announced("1", product, 10, on) for product, on in days.items()]
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            shown = (await saga.state()).parcels
+            assert [(parcel.status, parcel.expected_on) for parcel in shown] == [
+                (ParcelStatus.AWAITED, days["milk"]),
+                (ParcelStatus.AWAITED, days["cheese"]),
+            ]
+            await arrives(saga, world)
+            await parcels_are(saga, ParcelStatus.AWAITED, ParcelStatus.BOOKED)
+            await saga.report("DISPATCHED", "DELIVERED", parcel=2)
+            world.inventory.receive("1", milk=10)
+            await saga.handle.signal("stock_updated", StockUpdate(parcel=1, status=ReservationStatus.RESERVED, warehouse_id="1"))
+            await parcels_are(saga, ParcelStatus.BOOKED, ParcelStatus.DELIVERED)
+            await saga.report("DISPATCHED", "DELIVERED", parcel=1)
+            assert (await saga.handle.result()).status == OrderStatus.COMPLETED
+    assert net(world, order) == MILK + CHEESE
 
 
 async def test_without_an_answer_what_is_out_of_stock_is_left_out(begin: Begin) -> None:

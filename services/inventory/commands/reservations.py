@@ -7,6 +7,7 @@ commits. Stock comes last, because many wait for that of a product which everybo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from uuid import UUID
 
 from sqlalchemy import bindparam, or_, select
@@ -29,11 +30,12 @@ from contracts.inventory import (
     ReserveInventory,
     ShipInventory,
     SplitReservation,
+    StockLine,
     WhenShort,
 )
 from services.inventory.commands.choosing import Overtaken, chosen, stock_at_all, stock_of
 from services.inventory.commands.ledger import record
-from services.inventory.commands.waiting import day_for_next, fill, fill_parts, who_waits
+from services.inventory.commands.waiting import fill, fill_parts, parcels_to_wait, who_waits
 from services.inventory.model import (
     HAS_LEFT,
     PROMISED_UNITS,
@@ -177,21 +179,24 @@ async def _reserve_planned(work: UnitOfWork, command: ReserveInventory, limit: i
     waits = command.when_short in (WhenShort.WAIT, WhenShort.ASK)
     if _is_limited(command):
         require_within_limit(command.lines if waits else plan.sent(command.lines), promised.get(command.customer_id, {}), limit)
-    rest = plan.rest if waits else ()
+    rest: list[tuple[Sequence[StockLine], date | None]] = []
+    at = command.warehouse_id or (plan.parts[0].warehouse_id if plan.parts and not command.may_split else None)
+    if plan.short and waits:
+        room = MOST_PARCELS + 1 - command.parcel - len(plan.parts)
+        rest = await parcels_to_wait(work, at, plan.rest, room if command.day_by_day else 1)
     if command.may_split or command.when_short != WhenShort.REFUSE:
         first.plan = command.parcel
     parcels = [first]
-    while len(parcels) < len(plan.parts) + bool(rest):
+    while len(parcels) < len(plan.parts) + len(rest):
         parcels.append(await _next_parcel(work, first, parcels[-1].parcel + 1))
     for parcel, part in zip(parcels, plan.parts, strict=False):
         parcel.promise(part.warehouse_id, part.lines)
         shelf = stock[part.warehouse_id]
         alerts = [shelf[line.product_id].reserve(line.quantity) for line in part.lines]
         outbox.add(work, *(alert for alert in alerts if alert), parcel.reserved())
-    if rest:
-        at = command.warehouse_id or (plan.parts[0].warehouse_id if plan.parts and not command.may_split else None)
-        parcels[-1].wait(at, rest, await day_for_next(work, at, rest))
-    elif plan.short:
+    for parcel, (lines, expected_on) in zip(parcels[len(plan.parts) :], rest, strict=True):
+        parcel.wait(at, lines, expected_on)
+    if plan.short and not waits:
         first.dropped = [line.model_dump() for line in plan.short]
     return first.reply([parcel.as_parcel() for parcel in parcels] if first.plan else ())
 

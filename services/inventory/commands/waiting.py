@@ -24,10 +24,13 @@ from services.inventory.model import (
     missing_lines,
     outbox,
 )
-from services.inventory.model.waiting import Announced, Awaiting, ParcelKey, expected_days, filled
+from services.inventory.model.planning import Available
+from services.inventory.model.waiting import Announced, Awaiting, ParcelKey, by_day, expected_days, filled
 
 AT_ONCE = 100
 """So many of those who wait are looked at by whoever brings goods; the job looks at all."""
+_NEW: ParcelKey = (UUID(int=0), 0)
+"""Of an order that has no parcel in the queue yet."""
 _OLDEST_FIRST = "created_at, order_id, parcel"
 _WANTS = """exists (
     select from jsonb_to_recordset(lines) as line (product_id text) where line.product_id = any(cast(:products as text[]))
@@ -93,12 +96,17 @@ def _promise(work: UnitOfWork, parcel: Reservation, warehouse_id: str, shelf: Ma
         outbox.add(work, *(alert for alert in alerts if alert), event)
 
 
-async def day_for_next(work: UnitOfWork, warehouse_id: str | None, lines: Sequence[StockLine]) -> date | None:
-    """When a parcel that begins to wait now should be filled."""
-    products = [line.product_id for line in lines]
-    queue = _queue(await work.rows(_QUEUE_FOR, products=products))
-    new = Awaiting((UUID(int=0), 0), lines, warehouse_id)
-    return (await _days(work, [*queue, new]))[new.key]
+async def parcels_to_wait(
+    work: UnitOfWork, warehouse_id: str | None, lines: Sequence[StockLine], most: int
+) -> list[tuple[Sequence[StockLine], date | None]]:
+    """In which parcels the lines should come that begin to wait now, `most` at most, and when each should be filled."""
+    queue = _queue(await work.rows(_QUEUE_FOR, products=[line.product_id for line in lines]))
+    supply = await _supply(work, [*queue, Awaiting(_NEW, lines)])
+    today = utc_now().date()
+    parcels = by_day(lines, queue, *supply, today, warehouse_id=warehouse_id, most=most) if most > 1 else [lines]
+    new = [Awaiting((_NEW[0], number), parcel, warehouse_id) for number, parcel in enumerate(parcels)]
+    days = expected_days([*queue, *new], *supply, today)
+    return [(parcel.lines, days[parcel.key]) for parcel in new]
 
 
 async def look_after_waiting(database: Database) -> None:
@@ -147,9 +155,14 @@ async def _tell_days(work: UnitOfWork) -> None:
 
 
 async def _days(work: UnitOfWork, queue: Sequence[Awaiting]) -> Mapping[ParcelKey, date | None]:
+    return expected_days(queue, *await _supply(work, queue), utc_now().date())
+
+
+async def _supply(work: UnitOfWork, queue: Sequence[Awaiting]) -> tuple[Available, list[Announced]]:
+    """What there is, and what is announced, of what they wait for."""
     products = _products(queue)
     announced = [Announced(**dict(row)) for row in await work.rows(_ANNOUNCED, products=products)]
-    return expected_days(queue, await _free(work, products), announced, utc_now().date())
+    return await _free(work, products), announced
 
 
 async def _free(work: UnitOfWork, products: Collection[str]) -> dict[str, dict[str, int]]:

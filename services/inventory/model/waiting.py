@@ -128,38 +128,89 @@ def expected_days(
     """When each parcel can be filled by what is announced, if it arrives as it is announced: what is promised to one is not to
     another. `queue`: those that have waited longest first. None: never, as far as anybody knows; what is overdue counts for
     nothing until its day is moved."""
-    supply: dict[str, dict[str, list[tuple[date, int]]]] = {}
-    for warehouse, stock in available.items():
-        for product, units in stock.items():
-            supply.setdefault(warehouse, {}).setdefault(product, []).append((today, units))
-    for one in sorted(announced, key=lambda one: one.expected_on):
-        if one.expected_on >= today:
-            supply.setdefault(one.warehouse_id, {}).setdefault(one.product_id, []).append((one.expected_on, one.quantity))
-    days: dict[ParcelKey, date | None] = {}
-    for parcel in queue:
-        places = [parcel.warehouse_id] if parcel.warehouse_id else sorted(supply)
-        found = [(day, place) for place in places if (day := _day_of(parcel.lines, supply.get(place, {}))) is not None]
-        days[parcel.key] = None
-        if found:
-            days[parcel.key], place = min(found)
-            for line in parcel.lines:
-                supply[place][line.product_id] = _less(supply[place][line.product_id], line.quantity)
-    return days
+    supply = _Supply(available, announced, today)
+    return {parcel.key: supply.promise(parcel.lines, parcel.warehouse_id) for parcel in queue}
 
 
-def _day_of(lines: Sequence[StockLine], supply: Mapping[str, Sequence[tuple[date, int]]]) -> date | None:
-    """When all of the lines are there."""
-    days = []
-    for line in lines:
-        there = 0
-        for day, units in supply.get(line.product_id, ()):
-            there += units
-            if there >= line.quantity:
-                days.append(day)
+def by_day(
+    lines: Sequence[StockLine],
+    queue: Sequence[Awaiting],
+    available: Available,
+    announced: Iterable[Announced],
+    today: date,
+    *,
+    warehouse_id: str | None = None,
+    most: int,
+) -> list[list[StockLine]]:
+    """In which parcels the lines should come that begin to wait behind the queue, each of another product: together comes what
+    one warehouse should have on the same day, and all of which nobody knows the day. Those that come first are first; if there
+    would be more parcels than `most`, the last has everything that comes later."""
+    supply = _Supply(available, announced, today)
+    for before in queue:
+        supply.promise(before.lines, before.warehouse_id)
+    days = {line.product_id: supply.day_of([line], warehouse_id) for line in lines}
+    parcels: list[list[StockLine]] = []
+    for line in sorted(lines, key=lambda line: days[line.product_id] or date.max):
+        day = days[line.product_id]
+        for parcel in parcels:
+            if days[parcel[0].product_id] == day == supply.day_of([*parcel, line], warehouse_id):
+                parcel.append(line)
                 break
         else:
+            parcels.append([line])
+    if len(parcels) > most:
+        parcels[most - 1 :] = [[line for parcel in parcels[most - 1 :] for line in parcel]]
+    return parcels
+
+
+class _Supply:
+    """What can be promised of what there is and of what is announced: at each warehouse, what arrives first is first."""
+
+    def __init__(self, available: Available, announced: Iterable[Announced], today: date) -> None:
+        self._at: dict[str, dict[str, list[tuple[date, int]]]] = {}
+        for warehouse, stock in available.items():
+            for product, units in stock.items():
+                self._of(warehouse, product).append((today, units))
+        for one in sorted(announced, key=lambda one: one.expected_on):
+            if one.expected_on >= today:
+                self._of(one.warehouse_id, one.product_id).append((one.expected_on, one.quantity))
+
+    def day_of(self, lines: Sequence[StockLine], warehouse_id: str | None) -> date | None:
+        """When all of the lines are at one warehouse, this one or any; None: never."""
+        found = self._first(lines, warehouse_id)
+        return found[0] if found else None
+
+    def promise(self, lines: Sequence[StockLine], warehouse_id: str | None) -> date | None:
+        """The same, and take them away."""
+        found = self._first(lines, warehouse_id)
+        if found is None:
             return None
-    return max(days)
+        day, warehouse = found
+        for line in lines:
+            self._at[warehouse][line.product_id] = _less(self._of(warehouse, line.product_id), line.quantity)
+        return day
+
+    def _first(self, lines: Sequence[StockLine], warehouse_id: str | None) -> tuple[date, str] | None:
+        """Where they are first, and when."""
+        places = [warehouse_id] if warehouse_id else sorted(self._at)
+        found = [(day, place) for place in places if (day := self._day_at(place, lines)) is not None]
+        return min(found, default=None)
+
+    def _day_at(self, warehouse_id: str, lines: Sequence[StockLine]) -> date | None:
+        days = []
+        for line in lines:
+            there = 0
+            for day, units in self._of(warehouse_id, line.product_id):
+                there += units
+                if there >= line.quantity:
+                    days.append(day)
+                    break
+            else:
+                return None
+        return max(days)
+
+    def _of(self, warehouse_id: str, product_id: str) -> list[tuple[date, int]]:
+        return self._at.setdefault(warehouse_id, {}).setdefault(product_id, [])
 
 
 def _less(supply: Sequence[tuple[date, int]], quantity: int) -> list[tuple[date, int]]:

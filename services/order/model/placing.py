@@ -13,7 +13,17 @@ from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, FieldError, Refusal
 from contracts.inventory import WhenShort
 from contracts.money import Money
-from contracts.orders import CaptureAt, LineRequest, OrderLine, PlaceOrder, PlaceOrderRequest, QuoteRequest, Replaces, Speed
+from contracts.orders import (
+    CaptureAt,
+    Delivery,
+    LineRequest,
+    OrderLine,
+    PlaceOrder,
+    PlaceOrderRequest,
+    QuoteRequest,
+    Replaces,
+    Speed,
+)
 from contracts.returns import PlaceReplacement
 from contracts.shipments import LookUpTariff, Tariff
 from services.order.model import pricing
@@ -161,6 +171,7 @@ def placement(
         when_short=request.when_short,
         shipping=request.shipping,
         may_split=terms.splits and request.warehouse_id is None,
+        day_by_day=terms.splits and request.delivery == Delivery.AS_AVAILABLE,
         capture_at=terms.capture_at,
         pay_again_seconds=terms.pay_again_seconds,
         answer_seconds=terms.answer_seconds,

@@ -342,6 +342,31 @@ async def test_who_waits_is_told_when_to_expect_the_goods_and_that_it_will_be_la
     assert (outlook.waiting, outlook.awaited, outlook.expected, outlook.next_on) == (2, 4, 3, in_days(5))
 
 
+async def test_what_is_awaited_comes_in_a_parcel_for_each_day(database: Database) -> None:
+    await stock(database, "w1", bread=1)
+    await stock(database, "w2", oil=1)
+    await announce(database, 3, product="milk")
+    await announce(database, 3, product="tea")
+    await announce(database, 9, "w2", product="rice")
+    buy = wanting(bread=1, rice=1, milk=2, salt=1, tea=1).model_copy(update={"day_by_day": True})
+    expected = [
+        (1, RESERVED, "w1", {"bread": 1}),
+        (2, AWAITED, None, {"milk": 2, "tea": 1}),
+        (3, AWAITED, None, {"rice": 1}),
+        (4, AWAITED, None, {"salt": 1}),
+    ]
+    for _ in range(2):
+        reply = await reservations.reserve_inventory(database, buy)
+        assert shown(reply) == expected
+        assert [one.expected_on for one in reply.parcels] == [None, in_days(3), in_days(9), None]
+    in_one = wanting(rice=1, milk=2)
+    assert await reserve(database, in_one) == [(1, AWAITED, None, {"rice": 1, "milk": 2})]
+    await stock(database, "w2", rice=1)
+    assert [status for _, status, _, _ in await now(database, buy)] == [RESERVED, AWAITED, RESERVED, AWAITED]
+    await reservations.release_inventory(database, release(buy).model_copy(update={"planned": True}))
+    assert {status for _, status, _, _ in await now(database, buy)} == {RELEASED}
+
+
 async def test_a_delivery_against_what_was_announced_leaves_that_much_less_expected(database: Database) -> None:
     await stock(database, "w1", oil=1)
     receipt = await announce(database, 3, many=3)

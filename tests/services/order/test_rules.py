@@ -11,7 +11,7 @@ from contracts.address import Address
 from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
-from contracts.orders import AdvanceOrder, LineRequest, OrderStatus, Outcome, PlaceOrder, PlaceOrderRequest, Speed
+from contracts.orders import AdvanceOrder, Delivery, LineRequest, OrderStatus, Outcome, PlaceOrder, PlaceOrderRequest, Speed
 from contracts.shipments import Tariff
 from services.order.api import wants_async
 from services.order.commands import canceller
@@ -44,10 +44,16 @@ def order_of(
     taxes: Sequence[TaxRate] = (),
     shipping: Speed = Speed.STANDARD,
     warehouse_id: str | None = "w1",
+    delivery: Delivery = Delivery.AS_AVAILABLE,
 ) -> PlaceOrder:
     lines = [LineRequest(product_id=product_id, quantity=quantity) for product_id, quantity in quantities.items()]
     request = PlaceOrderRequest(
-        lines=lines, ship_to=SHIP_TO, payment_token="tok_visa", warehouse_id=warehouse_id, shipping=shipping
+        lines=lines,
+        ship_to=SHIP_TO,
+        payment_token="tok_visa",
+        warehouse_id=warehouse_id,
+        shipping=shipping,
+        delivery=delivery,
     )
     costs = priced(request, products, tariff=tariff, taxes=taxes, terms=terms)
     return placement(request, costs, order_id=uuid4(), customer_id=uuid4(), fingerprint="f", terms=terms)
@@ -73,6 +79,14 @@ def test_the_saga_gets_the_terms_that_an_order_was_placed_under() -> None:
     assert (anywhere.may_split, anywhere.pay_again_seconds, anywhere.answer_seconds) == (True, 600, 300)
     assert not order_of([product("milk", "1")], terms, {"milk": 1}).may_split, "from one warehouse, as it asks"
     assert not order_of([product("milk", "1")], TERMS, {"milk": 1}, warehouse_id=None).may_split, "this shop does not split"
+
+
+def test_what_is_out_of_stock_comes_day_by_day_if_the_order_may_come_in_parts() -> None:
+    splits, milk = replace(TERMS, splits=True), [product("milk", "1")]
+    assert order_of(milk, splits, {"milk": 1}, warehouse_id=None).day_by_day
+    assert order_of(milk, splits, {"milk": 1}).day_by_day, "from the warehouse that it asks for"
+    assert not order_of(milk, splits, {"milk": 1}, delivery=Delivery.ALL_TOGETHER).day_by_day
+    assert not order_of(milk, TERMS, {"milk": 1}).day_by_day, "this shop does not split"
 
 
 def test_a_total_is_what_a_card_can_be_charged() -> None:
