@@ -1,6 +1,7 @@
 """What goes wrong: every choice has a name, so that a story is the list of those that are not the usual one."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from random import Random
 from typing import TypeVar
 
@@ -122,6 +123,8 @@ class Adversary:
         """When each CancelShipment arrived at its service."""
         self.declined_cards: set[str] = set()
         """Which cards the bank declines whatever happens."""
+        self.holds_for: timedelta | None = None
+        """How long the bank holds money from when it is asked to, if it says so."""
         self.on_call: Callable[[str, int], None] = lambda command, number: None
         self.on_effect: Callable[[], None] = lambda: None
         """Called whenever a command has arrived at its service."""
@@ -274,6 +277,7 @@ class Adversary:
             self.cancels_asked.append(self.clock.seconds)
         if isinstance(command, ProcessPayment) and command.payment_token in self.declined_cards:
             self.world.payments.bank.declines = True
+        self.world.payments.bank.held_until = self.clock.now + self.holds_for if self.holds_for else None
         try:
             return self.world.handle(command)
         except (Refusal, Unavailable) as no:

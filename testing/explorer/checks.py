@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contracts.errors import ErrorCode
 from contracts.inventory import ReservationStatus, WhenShort
 from contracts.money import Money
-from contracts.orders import FINAL_STATUSES, NEXT_STATUS, OrderStatus, Outcome, status_of
+from contracts.orders import FINAL_STATUSES, NEXT_STATUS, CaptureAt, OrderStatus, Outcome, status_of
 from contracts.parcels import OrderParcel, ParcelStatus
 from contracts.payments import PaymentStatus
 from contracts.shipments import ShipmentStatus
@@ -23,6 +23,8 @@ UNITS, GOODS = re.compile(r"cancel \d"), re.compile(r"(\d+) of (Milk|Cheese)")
 CANCELS = frozenset({"cancel", "cancel by signal", "cancel the workflow"})
 PATIENCE_S = 600.0
 """So long a saga may need for what came before, until it takes up a wish to cancel."""
+UNPAID = re.compile(r"capture .* of parcel (\d+): nobody paid")
+"""How it is told of a parcel that has left and was never paid for."""
 BY_REQUEST = frozenset({ErrorCode.CANCELLED_BY_REQUEST})
 
 
@@ -93,9 +95,9 @@ def _money(played: Played) -> Iterator[str]:
     record = played.world.orders.records[order.order_id]
     currency = order.total.currency
     net = payments.net(order.order_id, currency)
-    owed = Money.from_minor(
-        price_of(order.lines, [line for each in _told(played) if each.counts for line in each.lines]), currency
-    )
+    unpaid = _unpaid(played)
+    paid_for = [line for each in _told(played) if each.counts and each.parcel not in unpaid for line in each.lines]
+    owed = Money.from_minor(price_of(order.lines, paid_for), currency)
     if net != owed:
         yield f"{status}, and the customer has paid {net}: owed are {owed}"
     held = [paid for paid in payments.payments.values() if paid.status == PaymentStatus.INITIATED or paid.held_minor]
@@ -104,6 +106,16 @@ def _money(played: Played) -> Iterator[str]:
     refunded = sum(paid.refunded_minor for paid in payments.payments.values())
     if (record.refunded.minor if record.refunded else 0) != refunded:
         yield f"the record says that {record.refunded} went back; it was {Money.from_minor(refunded, currency)}"
+
+
+def _unpaid(played: Played) -> set[int]:
+    """Parcels that have left and that nobody paid for in time, and those that took their place."""
+    given_up = played.result.given_up if played.result else ()
+    unpaid = {int(found[1]) for debt in given_up if (found := UNPAID.match(debt))}
+    for each in _told(played):
+        if each.parcel in unpaid and each.resent_as:
+            unpaid.add(each.resent_as)
+    return unpaid
 
 
 def _told(played: Played) -> tuple[OrderParcel, ...]:
@@ -226,7 +238,7 @@ def _outcomes(played: Played) -> Iterator[str]:
     answers = [each.answer for each in played.told if each.message in ("place", "pay") and isinstance(each.answer, Outcome)]
     if any(answer.status == _O.IN_REVIEW for answer in answers) and _O.IN_REVIEW not in history:
         yield "the client was told that it is held for review, which it never was"
-    if any(answer.pay_until for answer in answers) and _O.PAYMENT_DUE not in history:
+    if any(answer.pay_until for answer in answers) and _O.PAYMENT_DUE not in history and _is_paid_at_once(played):
         yield "the client was told to try another card, and the order never waited for one"
     told = [answer for answer in answers if answer.is_definite]  # another says only that there is no outcome yet
     if len(set(map(repr, told))) > 1:
@@ -253,6 +265,10 @@ def _outcomes(played: Played) -> Iterator[str]:
     by_request = record.code in BY_REQUEST or outlasted
     if confirmed and status == _O.CANCELLED and not by_request and not played.in_trouble:
         yield f"the client was told that it is confirmed; nobody cancelled it, and it ended {record.code}"
+
+
+def _is_paid_at_once(played: Played) -> bool:
+    return played.order.capture_at == CaptureAt.CONFIRMATION
 
 
 def _reason(played: Played) -> Iterator[str]:

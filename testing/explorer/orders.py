@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid5
 
@@ -9,7 +10,7 @@ from contracts.address import Address
 from contracts.ids import ORDERS
 from contracts.inventory import WhenShort
 from contracts.money import Money
-from contracts.orders import Delivery, OrderLine, PlaceOrder
+from contracts.orders import CaptureAt, Delivery, OrderLine, PlaceOrder
 from contracts.parcels import OrderParcel, ParcelLine, ParcelStatus
 from contracts.pricing import LineAmounts
 from testing.explorer.adversary import USUAL, Choices
@@ -50,7 +51,24 @@ ANNOUNCED: Mapping[str, Mapping[str, int]] = {
 }
 """After how many days ten of each are announced, at the first warehouse; whether they come then is another question."""
 CHARGES = ("discount, shipping and tax", "the cheese is free", "everything is free")
+HOUR = timedelta(hours=1)
+HOLDS = {USUAL: 168 * HOUR, "for a day": 24 * HOUR, "for an hour": HOUR, "for long": None}
+"""How long the bank holds money that is taken as parcels leave, as it says."""
+LOST = {USUAL: None, "after a minute": timedelta(minutes=1), "after an hour": HOUR, "after 4 days": 96 * HOUR}
+"""When it lets go of it before that."""
+EXPIRES = {USUAL: None, "after a second": timedelta(seconds=1), "after an hour": HOUR, "after 2 days": 48 * HOUR}
+"""When the first card is declined from."""
 CARDS = {USUAL: 0, "the first is declined": 1, "two are declined": 2, "five are declined": 5, "all are declined": 100}
+
+
+@dataclass(frozen=True)
+class Bank:
+    """How it treats money that is held."""
+
+    holds_for: timedelta | None
+    loses_after: timedelta | None
+    card_expires_after: timedelta | None
+    takes_in_parts: bool
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,8 @@ class Plot:
     """After how many days ten of each product are announced."""
     declined_cards: int
     """So many of its customer's cards are declined."""
+    bank: Bank | None
+    """If the money is taken as parcels leave."""
 
 
 def plot(choices: Choices) -> Plot:
@@ -78,6 +98,7 @@ def plot(choices: Choices) -> Plot:
     cards = choices.choose("cards", 0.6 if patience else 0.0, [name for name in CARDS if name != USUAL])
     when_short = choices.choose("when short", 0.8 if in_parts else 0.0, ["drop", "wait", "wait", "ask", "ask"])
     together = choices.choose("delivery", 0.3 if in_parts else 0.0, ["all together"]) != USUAL
+    bank = _bank(choices) if choices.choose("money is taken", 0.3, ["as parcels leave"]) != USUAL else None
     may_split = in_parts and choices.choose("from one warehouse", 0.2, ["only"]) == USUAL
     order = PlaceOrder(
         order_id=uuid5(ORDERS, "explored"),
@@ -93,11 +114,25 @@ def plot(choices: Choices) -> Plot:
         when_short=WhenShort.REFUSE if when_short == USUAL else WhenShort(when_short),
         delivery=Delivery.ALL_TOGETHER if together else Delivery.AS_AVAILABLE,
         pay_again_seconds=900 if patience else 0,
+        capture_at=CaptureAt.DISPATCH if bank else CaptureAt.CONFIRMATION,
         placed_at=START,
     )
     goods = choices.choose("goods arrive", 0.7 if in_parts else 0.0, [name for name in GOODS if name != USUAL])
     announced = choices.choose("announced", 0.6 if in_parts else 0.0, [name for name in ANNOUNCED if name != USUAL])
-    return Plot(order, SHELVES[shelves], GOODS[goods] if in_parts else (), ANNOUNCED[announced], CARDS[cards])
+    return Plot(order, SHELVES[shelves], GOODS[goods] if in_parts else (), ANNOUNCED[announced], CARDS[cards], bank)
+
+
+def _bank(choices: Choices) -> Bank:
+    holds, loses, expires = (
+        choices.choose(name, share, [option for option in options if option != USUAL])
+        for name, share, options in (
+            ("the bank holds it", 0.6, HOLDS),
+            ("the bank lets go of it", 0.4, LOST),
+            ("the first card expires", 0.4, EXPIRES),
+        )
+    )
+    in_parts = choices.choose("the bank takes it", 0.3, ["once"]) == USUAL
+    return Bank(HOLDS[holds], LOST[loses], EXPIRES[expires], in_parts)
 
 
 def price_of(lines: Sequence[OrderLine], parts: Sequence[ParcelLine]) -> int:

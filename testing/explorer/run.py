@@ -33,7 +33,7 @@ from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from testing.explorer.adversary import USUAL, Adversary, Choices, Story
 from testing.explorer.engine import Engine
 from testing.explorer.executions import PAYLOADS
-from testing.explorer.orders import plot, price_of
+from testing.explorer.orders import Bank, plot, price_of
 from testing.explorer.playing import AtTheEnd, Playing, Told
 from testing.model import World
 from testing.model.inventory import Announced
@@ -41,6 +41,8 @@ from workflows.order import OrderWorkflow
 
 STATUS = ShipmentStatus
 HOUR, DAY = 3600.0, 86_400.0
+PATIENCE = 4 * HOUR
+"""So long services may be away while one hold takes the place of another."""
 CARRIERS: Mapping[str, tuple[tuple[float, ShipmentStatus], ...]] = {
     USUAL: ((HOUR, STATUS.DISPATCHED), (2 * HOUR, STATUS.IN_TRANSIT), (DAY, STATUS.DELIVERED)),
     "is quick": ((0.01, STATUS.DISPATCHED), (2.0, STATUS.DELIVERED)),
@@ -133,6 +135,8 @@ COMMANDS = (
     "ProcessPayment",
     "CapturePayment",
     "RefundPayment",
+    "GiveBack",
+    "ReleaseHold",
     "CreateShipment",
     "CancelShipment",
     "AdvanceOrder",
@@ -180,6 +184,9 @@ class Player(Playing):
         self._stock_news: list[StockUpdate] = []
         self._cards = 1
         self._declines = 0
+        self._held: set[int] = set()
+        """Attempts to pay of which the bank has said when it lets go."""
+        self._held_twice_at: float | None = None
         self._is_asked = self._is_split = False
         self._heard: list[AdvanceOrder] = []
         """Words by which the record was told that the order is confirmed."""
@@ -195,9 +202,11 @@ class Player(Playing):
         self.adversary.on_effect = self._look
         self.adversary.declined_cards = {f"card_{number}" for number in range(1, self._plot.declined_cards + 1)}
         self._fill_shelves()
+        if self._plot.bank:
+            self._set_up(self._plot.bank)
         self.world.orders.watchers.append(self._advanced)
         self.clock.after(0.0, self._place)
-        is_plain = not self._plot.goods and not self.order.pay_again_seconds
+        is_plain = not self._plot.goods and not self.order.pay_again_seconds and not self._plot.bank
         self._plan_messages(MESSAGES if is_plain else (*MESSAGES, *OF_PARTS), COMMANDS)
         self._to_the_end()
         return self._played()
@@ -222,6 +231,21 @@ class Player(Playing):
             self.clock.after(after / 2, self._move_dates)
             self.clock.after(after, partial(self._goods_arrive, goods))
 
+    def _set_up(self, bank: Bank) -> None:
+        self.adversary.holds_for = bank.holds_for
+        self.world.payments.bank.multi_capture = bank.takes_in_parts
+        if bank.loses_after:
+            self.clock.after(bank.loses_after.total_seconds(), partial(self._let_go, 1))
+        if bank.card_expires_after:
+            self.clock.after(bank.card_expires_after.total_seconds(), lambda: self.adversary.declined_cards.add("card_1"))
+
+    def _let_go(self, attempt: int) -> None:
+        """The bank does, of what it holds for an attempt to pay."""
+        paid = self.world.payments.payments.get((self.order.order_id, attempt))
+        if paid and paid.held_minor:
+            self._note(f"the bank lets go of what it held for attempt {attempt}")
+            self.world.payments.expire(self.order.order_id, attempt)
+
     def _goods_arrive(self, goods: Mapping[str, int]) -> None:
         self._note(f"goods arrive: {dict(goods)}")
         for warehouse_id in self._plot.shelves:
@@ -237,10 +261,7 @@ class Player(Playing):
 
     def _look(self) -> None:
         """Something has happened to the services: no two attempts may hold money, and the saga is told of its stock."""
-        nothing = (PaymentStatus.DECLINED, PaymentStatus.VOIDED, PaymentStatus.REFUNDED)
-        live = [number for (_, number), paid in self.world.payments.payments.items() if paid.status not in nothing]
-        if len(live) > 1:
-            self._wrong.append(f"two attempts to pay hold money: {live}")
+        self._look_at_payments()
         news, self.world.inventory.news = self.world.inventory.news, []
         for _, update in news:
             self._stock_news.append(update)
@@ -250,6 +271,26 @@ class Player(Playing):
             self.clock.after(wait, partial(self._tell_of_stock, update))
             if how == "twice":
                 self.clock.after(wait + 5, partial(self._tell_of_stock, update))
+
+    def _look_at_payments(self) -> None:
+        """Of what is paid at once no two attempts are live; what is taken as parcels leave is held anew before that is let go."""
+        nothing = (PaymentStatus.DECLINED, PaymentStatus.VOIDED, PaymentStatus.REFUNDED)
+        live = {number: paid for (_, number), paid in self.world.payments.payments.items() if paid.status not in nothing}
+        if self._plot.bank is None and len(live) > 1:
+            self._wrong.append(f"two attempts to pay hold money: {[*live]}")
+        taken = sum(paid.captured_minor - paid.refunded_minor for paid in live.values())
+        if taken > self.order.total.minor:
+            self._wrong.append(f"{taken} are taken, of an order of {self.order.total.minor}")
+        if sum(bool(paid.held_minor) for paid in live.values()) < 2:
+            self._held_twice_at = None
+        elif self._held_twice_at is None:
+            self._held_twice_at = self.clock.seconds
+        elif self.clock.seconds > self._held_twice_at + PATIENCE:
+            self._wrong.append(f"two attempts to pay have held money since {self._held_twice_at:.0f} s")
+        for number, paid in live.items():
+            if paid.held_minor and paid.held_until and number not in self._held:
+                self._held.add(number)
+                self.clock.after((paid.held_until - self.clock.now).total_seconds(), partial(self._let_go, number))
 
     def _tell_of_stock(self, update: StockUpdate) -> None:
         if self.engine.signal("stock_updated", update):
@@ -399,6 +440,8 @@ class Player(Playing):
             self._in_trouble.add(max((number for _, number in self.world.shipping.parcels), default=0))
         if record.status == OrderStatus.UNDELIVERED:
             self._decide(command)
+        if command.pay_until and record.status in ON_ITS_WAY:
+            self._declined("record")
         # The same word may arrive once more, late: it was judged when it came first.
         if OrderStatus.CONFIRMED in command.path and OrderStatus.UNDELIVERED not in record.history and command not in self._heard:
             self._heard.append(command)
@@ -434,7 +477,7 @@ class Player(Playing):
         if not (said <= booked if command.parcels else booked):
             self._wrong.append("the record is told that the order is confirmed, but no parcel is booked")
         owed = sum(price_of(self.order.lines, each.lines) for each in command.parcels if each.counts)
-        if self.world.payments.net(self.order.order_id, self.order.total.currency).minor != (
+        if self._plot.bank is None and self.world.payments.net(self.order.order_id, self.order.total.currency).minor != (
             owed if command.parcels else self.order.total.minor
         ):
             self._wrong.append("the record is told that the order is confirmed, but it is not paid")

@@ -54,25 +54,31 @@ def main() -> None:
     loaded = [(kept.history, kept.local) for kept in histories]
     assert loaded
     wanted = [edit for edit in EDITS if edit.name in sys.argv[1:] or not sys.argv[1:]]
+    # These replay every history to its end: once for all that pass, unless that shows that some do not, and once for all that
+    # no history reaches.
     passing = [edit for edit in wanted if not edit.refused]
-    of_saga = [edit for edit in wanted if edit.refused and edit.file.startswith(f"{COPIED}/")]
-    others = [edit for edit in wanted if edit.refused and edit not in of_saga]
-    # In one tree, since a tree that passes replays every history to its end. If something is wrong, each alone says which.
-    if passing and not judge(passing, histories, last):
-        for edit in passing:
-            _tell(edit, [])
+    unreached = [edit for edit in wanted if edit.refused.startswith("coverage:")]
+    alone = [edit for edit in wanted if edit not in (*passing, *unreached)]
+    if passing and (refused := judge(passing, histories, last)):
+        print(f"together: {refused}", file=sys.stderr)
+        alone += passing
     else:
-        others += passing
+        _tell(passing, [])
+    if unreached:
+        _tell(unreached, judge(unreached, histories, last))
+    of_saga = [edit for edit in alone if edit.file.startswith(f"{COPIED}/")]
+    others = [edit for edit in alone if edit not in of_saga]
     for edits, loads in ((others, ()), (of_saga, UNDER_THE_SAGA)):
         for module in loads:
             importlib.import_module(module)
         gc.freeze()
         for edit in edits:
-            _tell(edit, judge([edit], histories, last))
+            _tell([edit], judge([edit], histories, last))
 
 
-def _tell(edit: Edit, said: list[str]) -> None:
-    print(json.dumps({"edit": edit.name, "said": said}), flush=True)
+def _tell(edits: list[Edit], said: list[str]) -> None:
+    for edit in edits:
+        print(json.dumps({"edit": edit.name, "said": said}), flush=True)
 
 
 def judge(edits: list[Edit], histories: list[Kept], last: Release) -> list[str]:
@@ -122,7 +128,7 @@ def _judge(sender: Connection, tree: Path, edits: list[Edit], histories: list[Ke
         compares_api=any(edit.file.startswith(HTTP) for edit in edits),
     )
     try:
-        said = [str(finding) for finding in gate.verdict(first_only=any(edit.refused for edit in edits)).findings]
+        said = [str(finding) for finding in gate.verdict(first_only=len(edits) == 1 and bool(edits[0].refused)).findings]
     except Exception as error:
         said = [f"error: {type(error).__name__}: {error}"]
     sender.send(said)

@@ -25,7 +25,7 @@ from testing.explorer.explore import play_order
 from worker import SANDBOX
 
 KEPT = list(kept_histories())
-SEEDS = 300
+SEEDS = 120
 Move = tuple[OrderStatus, OrderStatus]
 
 

@@ -15,7 +15,7 @@ from tests.services.identity.test_accounts import events
 
 ADA, NEXT, STREET, PHONE = "ada.lovelace@example.com", "ada.king@example.com", "12 Saint James's Square", "+442079460958"
 DEVICE = "The Analytical Engine"
-PERSONAL = ("lovelace", "ada.king", "saint james", "sw1y", "7946", "analytical engine", "203.0.113.9")
+PERSONAL = ("lovelace", "ada.king", "saint james", "sw1y", "2079460958", "analytical engine", "203.0.113.9")
 
 
 async def ada(shop: Shop) -> tuple[str, dict[str, str]]:

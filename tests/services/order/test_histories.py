@@ -185,7 +185,8 @@ async def test_an_order_under_way_whose_customer_was_forgotten_fails_once(
         handle = await client.start_workflow(ORDER_WORKFLOW, order, id=workflow_id, task_queue=queue)
 
         async def held() -> bool:
-            return OrderState.model_validate(await handle.query("status")).status == OrderStatus.IN_REVIEW
+            state = await handle.query("status", rpc_timeout=timedelta(seconds=60))
+            return OrderState.model_validate(state).status == OrderStatus.IN_REVIEW
 
         await eventually(held, timeout_s=60, what="an order in review")
         await destroy(database, order.customer_id)
