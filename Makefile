@@ -4,9 +4,10 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 INSTALLED := .venv/.installed
 COMMERCE := $(BIN)/commerce
+TRIALS := tests/docs/test_saga_walk.py tests/upgrade tests/crash tests/fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help install command up demo test walk test-kafka crash upgrade-drill fuzz explore races check format bench histories clean
+.PHONY: help install command up demo test trials walk test-kafka crash upgrade-drill fuzz explore races check format bench histories clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +34,10 @@ demo: $(COMMERCE) ## Play real baskets through the whole platform, then check it
 	@$(COMMERCE) demo $(if $(BASKETS),--baskets $(BASKETS))
 
 test: $(INSTALLED) ## Run the whole test suite on embedded servers, in three processes (PROCESSES=2 for fewer)
-	@$(BIN)/python -m pytest --numprocesses=$(or $(PROCESSES),3) --dist=loadscope --no-loadscope-reorder --deselect tests/docs/test_saga_walk.py
+	@$(BIN)/python -m pytest --numprocesses=$(or $(PROCESSES),3) --dist=loadscope --no-loadscope-reorder $(TRIALS:%=--ignore=%)
+
+trials: $(INSTALLED) ## Play what `make test` leaves out, for a short time each: `walk`, `upgrade-drill`, `crash`, `fuzz`
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder $(TRIALS)
 
 walk: $(INSTALLED) ## Play docs/changing-the-saga.md: its edits and commands, on a platform of its own
 	@$(BIN)/python -m pytest tests/docs/test_saga_walk.py
