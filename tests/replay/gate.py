@@ -59,15 +59,15 @@ class Gate:
         self._compares_api, self._first_only = compares_api, False
 
     def verdict(self, *, first_only: bool = False) -> Verdict:
-        """Of all checks, the cheap ones first. `first_only` ends with the first that finds something."""
+        """Of all checks, the cheap ones first. `first_only`: none after the first that finds something."""
         reasons, verdict = accepted(), Verdict()
         self._first_only = first_only
         api: list[Callable[[], Iterator[Finding]]] = [self.api] if self._compares_api else []
         for check in [self.promises, self.events, *api, self.replays, self.coverage]:
             for finding in check():
                 (verdict.accepted if is_accepted(finding.what, reasons) else verdict.findings).append(finding)
-                if verdict.findings and first_only:
-                    return verdict
+            if verdict.findings and first_only:
+                break
         return verdict
 
     def promises(self) -> Iterator[Finding]:

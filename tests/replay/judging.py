@@ -8,10 +8,12 @@ import gc
 import importlib
 import json
 import multiprocessing
+import re
 import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -54,26 +56,25 @@ def main() -> None:
     loaded = [(kept.history, kept.local) for kept in histories]
     assert loaded
     wanted = [edit for edit in EDITS if edit.name in sys.argv[1:] or not sys.argv[1:]]
-    # These replay every history to its end: once for all that pass, unless that shows that some do not, and once for all that
-    # no history reaches.
+    # Together, in as few trees as they fit in: those that pass, unless that shows that some do not, and those of which one check
+    # tells all that it finds.
     passing = [edit for edit in wanted if not edit.refused]
-    unreached = [edit for edit in wanted if edit.refused.startswith("coverage:")]
-    alone = [edit for edit in wanted if edit not in (*passing, *unreached)]
-    if passing and (refused := judge(passing, histories, last)):
+    kinds = [[edit for edit in wanted if edit.refused.startswith(check)] for check in ("promises:", "events:", "coverage:")]
+    batches = [batch for kind in kinds for batch in fitting(kind)]
+    if passing and (refused := judge(passing, histories, last, first_only=False)):
         print(f"together: {refused}", file=sys.stderr)
-        alone += passing
+        batches += [[edit] for edit in passing]
     else:
         _tell(passing, [])
-    if unreached:
-        _tell(unreached, judge(unreached, histories, last))
-    of_saga = [edit for edit in alone if edit.file.startswith(f"{COPIED}/")]
-    others = [edit for edit in alone if edit not in of_saga]
-    for edits, loads in ((others, ()), (of_saga, UNDER_THE_SAGA)):
+    rest = [edit for edit in wanted if edit.refused and not any(edit in batch for batch in batches)]
+    of_saga = [[edit] for edit in rest if edit.file.startswith(f"{COPIED}/")]
+    others = [[edit] for edit in rest if [edit] not in of_saga]
+    for trees, loads in ([*batches, *others], ()), (of_saga, UNDER_THE_SAGA):
         for module in loads:
             importlib.import_module(module)
         gc.freeze()
-        for edit in edits:
-            _tell([edit], judge([edit], histories, last))
+        for edits in trees:
+            _tell(edits, judge(edits, histories, last, first_only=any(edit.refused for edit in edits)))
 
 
 def _tell(edits: list[Edit], said: list[str]) -> None:
@@ -81,7 +82,30 @@ def _tell(edits: list[Edit], said: list[str]) -> None:
         print(json.dumps({"edit": edit.name, "said": said}), flush=True)
 
 
-def judge(edits: list[Edit], histories: list[Kept], last: Release) -> list[str]:
+def fitting(edits: list[Edit]) -> list[list[Edit]]:
+    """In which trees they fit beside each other: what each changes is there, and no other breaks the same activity or event."""
+    batches: list[tuple[list[Edit], dict[str, str]]] = []
+    for edit in edits:
+        for batch, texts in batches:
+            if any(of_what(edit) == of_what(other) for other in batch):
+                continue
+            try:
+                texts |= changed(texts, edit)
+            except ValueError:
+                continue
+            batch.append(edit)
+            break
+        else:
+            batches.append(([edit], changed({}, edit)))
+    return [batch for batch, _ in batches]
+
+
+def of_what(edit: Edit) -> list[str]:
+    """E.g. `promises: activity CapturePayment`."""
+    return re.split(r"[ .,]+", edit.refused)[:3]
+
+
+def judge(edits: list[Edit], histories: list[Kept], last: Release, *, first_only: bool) -> list[str]:
     """What the gate refuses of the tree with these edits."""
     more = [Kept(RECORDED / f"{edit.recorded}.json") for edit in edits if edit.recorded]
     with tempfile.TemporaryDirectory() as directory:
@@ -89,7 +113,7 @@ def judge(edits: list[Edit], histories: list[Kept], last: Release) -> list[str]:
         edited(tree, edits)
         receiver, sender = multiprocessing.Pipe(duplex=False)
         process = multiprocessing.get_context("fork").Process(
-            target=_judge, args=(sender, tree, edits, [*more, *histories], last), daemon=True
+            target=_judge, args=(sender, tree, edits, [*more, *histories], last, first_only), daemon=True
         )
         process.start()
         sender.close()
@@ -103,21 +127,31 @@ def judge(edits: list[Edit], histories: list[Kept], last: Release) -> list[str]:
 
 def edited(tree: Path, edits: list[Edit]) -> None:
     """Make a copy of the tree with these edits."""
-    places = [(edit.file, edit.old, edit.new) for edit in edits] + [edit.also for edit in edits if edit.also]
-    packages = {COPIED, *(file.partition("/")[0] for file, _, _ in places)}
+    texts: dict[str, str] = {}
+    for edit in edits:
+        texts |= changed(texts, edit)
+    packages = {COPIED, *(file.partition("/")[0] for file in texts)}
     for name in CODE:
         if name in packages:
             shutil.copytree(ROOT / name, tree / name)
         else:
             (tree / name).symlink_to(ROOT / name)
-    for file, old, new in places:
-        text = (tree / file).read_text()
+    for file, text in texts.items():
+        (tree / file).write_text(text)
+
+
+def changed(texts: Mapping[str, str], edit: Edit) -> dict[str, str]:
+    """The files that an edit changes, with what is in them then. `texts`: what other edits have made of files before."""
+    found: dict[str, str] = {}
+    for file, old, new in [(edit.file, edit.old, edit.new), *([edit.also] if edit.also else [])]:
+        text = found.get(file) or texts.get(file) or (ROOT / file).read_text()
         if text.count(old) != 1:
-            raise ValueError(f"what an edit of {file} replaces is not there once, but {text.count(old)} times: {old}")
-        (tree / file).write_text(text.replace(old, new))
+            raise ValueError(f"{edit.name}: what it replaces is not there once, but {text.count(old)} times")
+        found[file] = text.replace(old, new)
+    return found
 
 
-def _judge(sender: Connection, tree: Path, edits: list[Edit], histories: list[Kept], last: Release) -> None:
+def _judge(sender: Connection, tree: Path, edits: list[Edit], histories: list[Kept], last: Release, first_only: bool) -> None:
     sys.path.insert(0, str(tree))
     warnings.simplefilter("ignore")
     gate = Gate(
@@ -128,7 +162,7 @@ def _judge(sender: Connection, tree: Path, edits: list[Edit], histories: list[Ke
         compares_api=any(edit.file.startswith(HTTP) for edit in edits),
     )
     try:
-        said = [str(finding) for finding in gate.verdict(first_only=len(edits) == 1 and bool(edits[0].refused)).findings]
+        said = [str(finding) for finding in gate.verdict(first_only=first_only).findings]
     except Exception as error:
         said = [f"error: {type(error).__name__}: {error}"]
     sender.send(said)

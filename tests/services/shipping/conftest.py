@@ -105,7 +105,7 @@ async def simulator(one_simulator: CarrierSimulator) -> AsyncIterator[CarrierSim
 async def carrier(simulator: CarrierSimulator) -> AsyncIterator[HttpCarrier]:
     """Our adapter to it. Its breaker stays closed: what it does is tested with one of its own."""
     async with HttpSession() as http:
-        yield HttpCarrier(http, simulator.url, SecretStr(API_KEY), timeout_s=2, breaker_threshold=1_000_000)
+        yield HttpCarrier(http, simulator.url, SecretStr(API_KEY), timeout_s=30, breaker_threshold=1_000_000)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

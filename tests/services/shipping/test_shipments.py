@@ -311,7 +311,7 @@ async def test_the_circuit_opens_for_what_fails_and_not_for_what_is_refused(
     database: Database, simulator: CarrierSimulator
 ) -> None:
     async with HttpSession() as http:
-        carrier = HttpCarrier(http, simulator.url, SecretStr(API_KEY), timeout_s=2, breaker_threshold=2, breaker_seconds=60)
+        carrier = HttpCarrier(http, simulator.url, SecretStr(API_KEY), timeout_s=30, breaker_threshold=2, breaker_seconds=60)
         booked = order()
         await commands.create_shipment(database, carrier, booked)
         for _ in range(4):
@@ -330,7 +330,7 @@ async def test_the_circuit_opens_for_what_fails_and_not_for_what_is_refused(
 
 async def test_a_wrong_key_is_a_fault_of_ours_and_refuses_nobody(database: Database, simulator: CarrierSimulator) -> None:
     async with HttpSession() as http:
-        carrier = HttpCarrier(http, simulator.url, SecretStr("not-the-key"), timeout_s=2)
+        carrier = HttpCarrier(http, simulator.url, SecretStr("not-the-key"), timeout_s=30)
         parcel = order()
         with pytest.raises(NotUnderstood):
             await commands.create_shipment(database, carrier, parcel)
