@@ -29,6 +29,8 @@ A_DAY = timedelta(days=1)
 """So long another card is waited for, if the shop names no time."""
 AN_HOUR = timedelta(hours=1)
 """So long at least, however soon a hold ends."""
+MOST_HOLDS = MOST_ATTEMPTS // 2
+"""After so many attempts to pay nothing is held anew: the others are kept for charging what leaves, and for other cards."""
 TRIED_TOO_OFTEN = Refusal(ErrorCode.PAYMENT_DECLINED, "It was tried to pay too often.")
 
 
@@ -107,10 +109,14 @@ class Capturing(Delivery):
             offer.answer = progress.outcome or progress.outcome_confirmed()
 
     async def _renew(self) -> None:
-        """The provider lets go of what is held before all of it is taken: hold what is still to be taken anew."""
+        """The provider lets go of what is held before all of it is taken: hold what is still to be taken anew. What was held
+        many times is charged as it leaves instead."""
         hold = self._hold
         ends, hold.renew_at = hold.until or workflow.now(), None
-        if hold.to_take and (declined := await self._hold_anew(hold.card)):
+        if hold.to_take and self._attempt >= MOST_HOLDS:
+            self._progress.note("The payment is not held any more", for_staff=f"it was held {self._attempt} times")
+            await self._let_go("it was held anew too often")
+        elif hold.to_take and (declined := await self._hold_anew(hold.card)):
             self._wait_for_card(CardDue(until=max(ends, workflow.now() + AN_HOUR)), declined)
 
     async def _hold_anew(self, card: str) -> Refusal | None:

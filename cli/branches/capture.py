@@ -83,6 +83,17 @@ def hold_ends(attempt: int = 1) -> Play:
     return play
 
 
+async def held_for_a_week_each(stage: Stage) -> None:
+    """Whatever is held from now on."""
+    bank = stage.world.payments.bank
+    ends = [datetime.now(UTC) + number * HELD_FOR for number in range(2, 20)]
+
+    def for_another() -> None:
+        bank.held_until = ends.pop(0)
+
+    stage.world.before["ProcessPayment"] = [for_another] * len(ends)
+
+
 async def held_for_longer(stage: Stage) -> None:
     """What is held from now on."""
     stage.world.payments.bank.held_until = None
@@ -228,6 +239,19 @@ AT_DISPATCH: dict[str, Branch] = {
             held_for_longer,
             after(NEARLY),
             attempts_are(2),
+            cheese_arrives,
+            parcels(P.DELIVERED, P.BOOKED),
+            arriving(2),
+        ),
+        options=WAITING,
+        world=held_for_a_week(without_cheese),
+    ),
+    "dispatch_renewed_often": Branch(
+        then(
+            *FIRST_ARRIVED,
+            held_for_a_week_each,
+            after(20 * 7 * 86_400),
+            tells("The payment is not held any more"),
             cheese_arrives,
             parcels(P.DELIVERED, P.BOOKED),
             arriving(2),

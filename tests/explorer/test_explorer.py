@@ -167,6 +167,13 @@ FOUND: dict[str, Story] = {
         "carrier of parcel 2": "picks up after 20 days",
         "CancelShipment 1": "refused: already_dispatched",
     },
+    "f22_goods_that_are_held_for_longer_than_there_are_attempts_to_pay": {
+        "shelves": "no cheese",
+        "when short": "wait",
+        "delivery": "all together",
+        "money is taken": "as parcels leave",
+        "the bank holds it": "for an hour",
+    },
     "s1_a_declined_order_whose_task_is_lost": {
         "ProcessPayment 1": "refused: payment_declined",
         "task 1 is lost": "at the end",

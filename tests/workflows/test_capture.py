@@ -31,6 +31,7 @@ from tests.workflows.test_parts import (
     without_cheese,
 )
 from tests.workflows.test_pay_again import pay
+from workflows.capture import MOST_HOLDS
 
 P, DECLINED = ParcelStatus, refused(ErrorCode.PAYMENT_DECLINED)
 WEEK, A_DAY = timedelta(days=7), 86_400
@@ -380,6 +381,35 @@ async def test_what_is_held_is_held_anew_before_the_provider_lets_go(begin: Begi
             await saga.report("DISPATCHED", "DELIVERED", parcel=2)
             await saga.handle.result()
     assert [paid(world, order, attempt)[1:] for attempt in (1, 2)] == [(MILK, 0, 0), (CHEESE, 0, 0)]
+    assert_settled(world, order)
+
+
+async def test_what_was_held_anew_often_is_charged_when_it_leaves(begin: Begin) -> None:
+    """There are only so many attempts to pay: nobody is asked for a card that could not be tried any more."""
+    world, order = without_cheese(), held_in_parts(when_short=WhenShort.WAIT)
+    ends = [datetime.now(UTC) + number * WEEK for number in range(2, 40)]
+
+    def for_another_week() -> None:
+        world.payments.bank.held_until = ends.pop(0)
+
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await waiting(world, order, saga)
+            world.before["ProcessPayment"] = [for_another_week] * len(ends)
+        await saga.env.fast_forward(saga.handle, 20 * WEEK)
+        with saga.env.with_time_skipping_disabled():
+
+            async def let_go() -> bool:
+                return not world.payments.held(order.order_id)
+
+            await eventually(let_go)
+            assert attempts(world, order) == MOST_HOLDS
+            assert f"The payment is not held any more | None | it was held {MOST_HOLDS} times" in await timeline(saga)
+            await arrives(saga, world)
+            await parcels_are(saga, P.DELIVERED, P.BOOKED)
+            await saga.report("DISPATCHED", "DELIVERED", parcel=2)
+            await saga.handle.result()
+    assert paid(world, order, MOST_HOLDS + 1)[1:] == (CHEESE, 0, 0)
     assert_settled(world, order)
 
 
