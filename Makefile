@@ -33,7 +33,7 @@ up: $(COMMERCE) ## Run the whole platform here until Ctrl-C
 demo: $(COMMERCE) ## Play real baskets through the whole platform, then check its books (BASKETS=file.csv for others)
 	@$(COMMERCE) demo $(if $(BASKETS),--baskets $(BASKETS))
 
-test: $(INSTALLED) ## Run the whole test suite on embedded servers, in three processes (PROCESSES=2 for fewer)
+test: $(INSTALLED) ## Run the test suite, without the trials, on embedded servers, in three processes (PROCESSES=2 for fewer)
 	@$(BIN)/python -m pytest --numprocesses=$(or $(PROCESSES),3) --dist=loadscope --no-loadscope-reorder $(TRIALS:%=--ignore=%)
 
 trials: $(INSTALLED) ## Play what `make test` leaves out, for a short time each: `walk`, `upgrade-drill`, `crash`, `fuzz`

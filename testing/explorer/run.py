@@ -260,7 +260,7 @@ class Player(Playing):
         self._look()
 
     def _look(self) -> None:
-        """Something has happened to the services: no two attempts may hold money, and the saga is told of its stock."""
+        """Something has happened to the services: what is paid must be right, and the saga is told of its stock."""
         self._look_at_payments()
         news, self.world.inventory.news = self.world.inventory.news, []
         for _, update in news:
