@@ -32,7 +32,8 @@ NOTIFICATION = "notification-events"
 FORGETTING = "forgetting-events"
 """Few: who keeps something personal of orders hears of them, and need not read all that happens to orders."""
 OWED = "owed-events"
-"""Few: the order service hears of money that has not arrived, and need not read all that happens to payments."""
+"""Few: the order service hears of money that it waits for, or that has not arrived, and need not read all that happens to
+payments."""
 TOPICS = (IDENTITY, CATALOG, ORDER, PAYMENT, INVENTORY, BACKORDER, SHIPPING, NOTIFICATION, FORGETTING, OWED)
 
 
@@ -406,6 +407,13 @@ class RefundOwed(_OrderEvent):
     amount: Money
     failure: str
     """The provider's code."""
+
+
+class PaymentAnswered(_OrderEvent):
+    """The customer did what a payment waited for, or refused to, or the provider gave it up: the order's saga may ask again."""
+
+    topic = OWED
+    attempt: int
 
 
 class _DisputeEvent(_PaymentEvent):

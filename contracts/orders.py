@@ -35,6 +35,8 @@ from contracts.pricing import LineAmounts, OrderCharges
 
 PaymentToken = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{4,100}$")]
 """The provider's token for a card. Card numbers never reach the platform."""
+ReturnUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]{1,400}$")]
+"""A page of the shop, without query and fragment: the provider adds its own."""
 DiscountCode = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{1,39}$", to_upper=True, strip_whitespace=True)
 ]

@@ -8,20 +8,48 @@ from pydantic import Field, StringConstraints
 
 from contracts.base import Command, Contract, Timestamp, Told
 from contracts.money import Currency, Money
-from contracts.orders import PaymentToken
+from contracts.orders import PaymentToken, ReturnUrl
 
 Attempt = Annotated[int, Field(ge=1, le=20)]
 
 
 class PaymentStatus(StrEnum):
-    """INITIATED: asked, answer unknown. AUTHORIZED: held at the bank, not taken. VOIDED: nothing was or will be taken."""
+    """INITIATED: asked, answer unknown. ACTION_REQUIRED: the customer has to do something first, e.g. confirm at the bank.
+    AUTHORIZED: held at the bank, not taken. VOIDED: nothing was or will be taken."""
 
     INITIATED = "INITIATED"
+    ACTION_REQUIRED = "ACTION_REQUIRED"
     AUTHORIZED = "AUTHORIZED"
     CAPTURED = "CAPTURED"
     DECLINED = "DECLINED"
     VOIDED = "VOIDED"
     REFUNDED = "REFUNDED"
+
+
+class ActionKind(StrEnum):
+    """What a customer has to do before the money is there."""
+
+    REDIRECT = "redirect"
+    """Open `url` in a browser, e.g. the bank's page that confirms a payment (3-D Secure)."""
+    TRANSFER = "transfer"
+    """Transfer the money: to the account and with the reference in `transfer`."""
+
+
+class TransferDetails(Contract):
+    """Where a customer transfers the money to."""
+
+    recipient: Told
+    iban: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$")]
+    reference: Annotated[str, StringConstraints(pattern=r"^RF[0-9]{2}[A-Z0-9]{1,21}$")]
+    """To be stated with the transfer (creditor reference, ISO 11649)."""
+
+
+class PaymentAction(Contract):
+    """What the customer has to do. `url` is there for a redirect, `transfer` for a transfer."""
+
+    kind: ActionKind
+    url: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    transfer: TransferDetails | None = None
 
 
 class MovementKind(StrEnum):
@@ -61,6 +89,9 @@ class ProcessPayment(Command):
     ship_to_fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     """Of the address that the order goes to."""
     capture: bool = True
+    return_url: Annotated[ReturnUrl | None, Field(exclude_if=lambda url: url is None)] = None
+    """Where the customer's browser goes to when the bank has asked. None: the customer is not there, and a card that has to be
+    confirmed is declined. Left out if there is none: builds before 1.0 refuse what they do not know."""
 
 
 class CapturePayment(Command):
@@ -158,4 +189,7 @@ class Payment(Contract):
     held_until: Timestamp | None = None
     """When the provider lets go of what is held, if it says so."""
     review: tuple[str, ...] = ()
-    """Why it is only held although it should have been taken, in plain words for operators; none if the provider held it."""
+    """Why somebody has to look at the order first, in plain words for operators. What velocity found is only held; what the
+    provider found may be taken already."""
+    action: Annotated[PaymentAction | None, Field(exclude_if=lambda action: action is None)] = None
+    """What the customer has to do, while the status is ACTION_REQUIRED. Only a command with `return_url` is answered so."""
