@@ -116,12 +116,13 @@ class OutboundClient:
         path: str,
         read: Callable[[Answer], Value],
         *,
-        body: BaseModel | Mapping[str, Any] | None = None,
+        body: BaseModel | Mapping[str, Any] | bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Value:
         """What `read` makes of the answer; it may raise Refusal, Unavailable and NotUnderstood. Raises Unavailable.
 
-        `call` names the kind of call: each has a breaker of its own, so that failing charges keep nobody from a refund.
+        `call` names the kind of call: each has a breaker of its own, so that failing charges keep nobody from a refund. A body of
+        bytes is sent as it is; its headers say what it is.
         """
         outcome = "none"
         with tracer.start_as_current_span(f"{self.name} {call}", kind=trace.SpanKind.CLIENT) as span:
@@ -159,12 +160,14 @@ class OutboundClient:
             await breaker.__aexit__(None, None, None)
 
     async def _send(
-        self, method: str, path: str, body: BaseModel | Mapping[str, Any] | None, headers: Mapping[str, str]
+        self, method: str, path: str, body: BaseModel | Mapping[str, Any] | bytes | None, headers: Mapping[str, str]
     ) -> Answer:
         data, sent = None, dict(headers)
         if self._is_ours:
             sent |= trace_headers()
-        if body is not None:
+        if isinstance(body, bytes):
+            data = body
+        elif body is not None:
             data = body.model_dump_json().encode() if isinstance(body, BaseModel) else json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
         try:

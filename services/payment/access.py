@@ -21,6 +21,7 @@ ACCESS = AccessTable(
         "retry_refund": _SETTLE,
         "settle_debt": _SETTLE,
         "provider_webhook": Open.PROOF,
+        "payment_return": Open.PROOF,
         "process": _SAGA,
         "capture": _SAGA,
         "refund": _SAGA,

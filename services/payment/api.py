@@ -1,17 +1,19 @@
 """Payment over HTTP: to look, to settle what is owed, the provider's webhook, and the saga's internal endpoints."""
 
+import asyncio
 import time
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Header, Path, Request, Response
+from fastapi import Depends, Header, Path, Query, Request, Response
+from fastapi.responses import HTMLResponse
 
 from chassis.access import Caller
 from chassis.dependencies import Db, from_app
 from chassis.etags import OptionalSeenVersion, showing, tagged
 from chassis.freshness import MayLag
 from chassis.paging import Cursor, Limit
-from chassis.webhooks import WebhookSecret, verify_signature
+from chassis.webhooks import WebhookSecrets, verify_signature
 from contracts import payments as contract
 from contracts.errors import Problem
 from contracts.paging import Page
@@ -28,6 +30,7 @@ from contracts.payments import (
 from services.payment import commands, queries
 from services.payment.access import ACCESS
 from services.payment.model import Account, DebtKind, NewsState, Velocity
+from services.payment.pages import return_page
 from services.payment.ports import DisputeState, PaymentProvider
 from services.payment.schemas import (
     DebtView,
@@ -37,7 +40,6 @@ from services.payment.schemas import (
     NewsView,
     PaymentDetail,
     PaymentView,
-    ProviderNewsRequest,
     SettleDebtRequest,
     TransactionView,
 )
@@ -50,19 +52,26 @@ public = ACCESS.router(prefix="/api/v1/payments", tags=["payment"])
 internal = ACCESS.router(prefix="/internal/v1/payments", tags=["internal"], responses=UNKNOWN_OUTCOME)
 
 
+STRIPE_EVENT = {
+    "type": "object",
+    "title": "StripeEvent",
+    "description": "An Event of Stripe's API, about a charge, refund or dispute.",
+}
+Wake = Annotated[asyncio.Event, from_app(asyncio.Event)]
+ChargeName = Annotated[str, Query(max_length=100, pattern=r"^[A-Za-z0-9_]*$", description="The provider's name for a charge.")]
 Provider = Annotated[PaymentProvider, from_app(PaymentProvider)]
 Limits = Annotated[Velocity, from_app(Velocity)]
 
 
 async def signed_by_provider(
     request: Request,
-    secret: Annotated[WebhookSecret, from_app(WebhookSecret)],
+    secrets: Annotated[WebhookSecrets, from_app(WebhookSecrets)],
     signature: Annotated[
-        str | None, Header(alias="X-Payment-Signature", max_length=1000, description="`t=<unix time>,v1=<HMAC-SHA256>`")
+        str | None, Header(alias="Stripe-Signature", max_length=1000, description="`t=<unix time>,v1=<HMAC-SHA256>`")
     ] = None,
 ) -> None:
     """Refusal: invalid_signature."""
-    verify_signature(signature, await request.body(), secret.value, time.time())
+    verify_signature(signature, await request.body(), secrets, time.time())
 
 
 @public.get("", summary="List payments, newest first")
@@ -125,10 +134,21 @@ async def list_news(
 
 
 @public.post(
-    "/webhook", status_code=204, dependencies=[Depends(signed_by_provider)], summary="The payment provider tells what happened"
+    "/webhook",
+    status_code=204,
+    dependencies=[Depends(signed_by_provider)],
+    summary="The payment provider tells what happened",
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": STRIPE_EVENT}}}},
 )
-async def provider_webhook(db: Db, request: ProviderNewsRequest) -> None:
-    await commands.apply_news(db, request.news)
+async def provider_webhook(db: Db, provider: Provider, wake: Wake, request: Request) -> None:
+    news = provider.news(await request.body())
+    if news is not None and await commands.apply_news(db, news):
+        wake.set()
+
+
+@public.get("/return", summary="The page to which a bank sends a customer back", response_class=HTMLResponse)
+async def payment_return(db: Db, provider: Provider, payment_intent: ChargeName = "") -> HTMLResponse:
+    return return_page(await commands.look_again(db, provider, payment_intent) if payment_intent else None)
 
 
 @public.get("/{payment_id}", summary="One payment, with its movements")

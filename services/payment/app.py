@@ -1,5 +1,6 @@
 """What runs in the payment process: the API, the relay, the consumer, and the job that settles what the provider told."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -16,12 +17,12 @@ from chassis.figures import Figures
 from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
-from chassis.webhooks import WebhookSecret
+from chassis.webhooks import WebhookSecrets
 from contracts.budgets import FIRST_TRY_S, PROVIDER_CALL_S
 from contracts.money import Money
 from services.payment import api, commands, figures, queries
 from services.payment.access import ACCESS
-from services.payment.adapters import HttpPaymentProvider
+from services.payment.adapters import StripePayments
 from services.payment.consumers import subscription
 from services.payment.model import VELOCITY, Velocity, inbox, metadata
 from services.payment.ports import PaymentProvider
@@ -33,12 +34,13 @@ FIGURES_SECONDS = 15.0
 class PaymentSettings(ServiceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_PAYMENT")
     database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_PAYMENT")
-    payment_provider_url: str
+    payment_provider_url: str = "https://api.stripe.com"
     payment_provider_api_key: SecretStr
     payment_provider_multi_capture: bool = True
     """Whether our account there may take what is held in several captures."""
     payment_webhook_secret: Annotated[SecretStr, Field(min_length=16)]
-    """The provider signs its webhooks with it; whoever knows it can report refunds and disputes."""
+    """The provider signs its webhooks with it; whoever knows it can report refunds and disputes. While it is changed, the new one
+    and the old one, separated by a comma."""
     payment_provider_timeout_seconds: Annotated[float, Field(gt=0, lt=FIRST_TRY_S)] = PROVIDER_CALL_S
     """How long the provider may take to answer; less than whoever calls us waits."""
     review_window_hours: Annotated[int, Field(ge=1, le=8760)] = VELOCITY.window // timedelta(hours=1)
@@ -56,7 +58,7 @@ def build(settings: PaymentSettings) -> Service:
     app = new_app("Payment", "Payments and their ledger.", [api.public, api.internal], {"database": database.ping}, ACCESS)
     window, most = timedelta(hours=settings.review_window_hours), Money(amount=settings.review_window_sum)
     provide(app, Velocity, Velocity(window, settings.review_window_orders, most))
-    provider = HttpPaymentProvider(
+    provider = StripePayments(
         http,
         settings.payment_provider_url,
         settings.payment_provider_api_key,
@@ -64,9 +66,12 @@ def build(settings: PaymentSettings) -> Service:
         timeout_s=settings.payment_provider_timeout_seconds,
     )
     provide(app, PaymentProvider, provider)
-    provide(app, WebhookSecret, WebhookSecret(settings.payment_webhook_secret))
+    provide(app, WebhookSecrets, WebhookSecrets.of(settings.payment_webhook_secret))
+    wake = asyncio.Event()
+    provide(app, asyncio.Event, wake)
     taken = _figures(database)
-    settle = Job("settle what the payment provider told", partial(commands.settle_news, database, provider), every_s=NEWS_SECONDS)
+    news = partial(commands.settle_news, database, provider)
+    settle = Job("settle what the payment provider told", news, every_s=NEWS_SECONDS, wake=wake)
     return Service(
         name="payment",
         settings=settings,

@@ -172,7 +172,7 @@ class PaymentProvider(Protocol):
         """Make a charge known, or find the one of this reference again. Asks no bank, moves no money."""
 
     async def charge(self, provider_id: str, request: ChargeRequest) -> ProviderCharge:
-        """Take the money, or hold it. ACTION_REQUIRED only if there is a `return_url`, and as long as the customer has not acted."""
+        """Take the money, or hold it. ACTION_REQUIRED only if there is a `return_url`, until the customer has acted."""
 
     async def capture(self, provider_id: str, *, amount: Money, key: str, is_last: bool) -> ProviderCharge:
         """Take some of what is held, and let go of the rest if it is the last: only if it is not, the answer is AUTHORIZED.
@@ -193,5 +193,5 @@ class PaymentProvider(Protocol):
     async def look(self, provider_id: str) -> ProviderCharge:
         """Where a charge is. Moves no money."""
 
-    def news(self, body: bytes, signature: str | None) -> "ProviderNews | None":
-        """What a webhook tells; None if that concerns nothing of ours. Refusal: invalid_signature. Raises NotUnderstood."""
+    def news(self, body: bytes) -> ProviderNews | None:
+        """What a webhook tells whose signature is genuine; None if that concerns nothing of ours. Raises NotUnderstood."""

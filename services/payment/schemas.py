@@ -4,13 +4,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, StringConstraints
 
-from contracts.base import NO_CONTROLS, Command, Contract, Reason, Request, Timestamp
-from contracts.money import Currency, Money
+from contracts.base import NO_CONTROLS, Contract, Reason, Request
+from contracts.money import Money
 from contracts.payments import MovementKind, MovementState, PaymentStatus
 from services.payment.model import DebtKind, NewsState
-from services.payment.ports import DisputeState, NewsKind, ProviderMovementState, ProviderNews, ProviderStatus
+from services.payment.ports import DisputeState, NewsKind, ProviderMovementState, ProviderStatus
 
 if TYPE_CHECKING:
     from services.payment.model import Debt, Dispute, LedgerEntry, Movement, NewsItem, Payment
@@ -181,50 +181,6 @@ class LedgerEntryView(Contract):
             kind=movement.kind,
             key=movement.key,
             at=entry.at,
-        )
-
-
-class ProviderNewsRequest(Command):
-    """What the payment provider tells without being asked. Fields that we do not know are its own business."""
-
-    id: Annotated[Name, Field(examples=["evt_5f1d6c0a9b3e4d2f8a7b6c5d"])]
-    """Of this piece of news; repeated news has the same."""
-    type: NewsKind
-    reference: Name | None = None
-    """Our reference of the charge, as we asked for it; null for one that we did not."""
-    charge_id: Name
-    movement_id: Name | None = None
-    """Of the refund or the dispute."""
-    key: Code | None = None
-    """Of the refund, as we asked for it; null if it was made at the provider."""
-    amount: Annotated[int, Field(ge=0, le=99_999_999_999_999, strict=True)]
-    """In minor units."""
-    currency: Currency
-    state: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$"), Field(examples=["failed", "open"])]
-    reason: Code | None = None
-    occurred_at: Timestamp
-
-    @model_validator(mode="after")
-    def _is_told_of_something(self) -> Self:
-        if self.state not in {state.value for state in _STATES[self.type]}:
-            raise ValueError(f"a {self.type} is never {self.state}")
-        if self.type != NewsKind.CHARGE and (self.movement_id is None or self.amount == 0):
-            raise ValueError(f"a {self.type} has a name and an amount")
-        return self
-
-    @property
-    def news(self) -> ProviderNews:
-        return ProviderNews(
-            id=self.id,
-            kind=self.type,
-            reference=self.reference,
-            charge_id=self.charge_id,
-            movement_id=self.movement_id,
-            key=self.key,
-            amount=Money.from_minor(self.amount, self.currency),
-            state=self.state,
-            occurred_at=self.occurred_at,
-            reason=self.reason,
         )
 
 

@@ -1,13 +1,13 @@
 """Attempts to pay, the movements of their money, and the ledger: state, rules, and the events that tell of a change."""
 
-from services.payment.model.attempt import FINAL, Change, LedgerMismatch
+from services.payment.model.attempt import FINAL, UNDECIDED, Change, LedgerMismatch, charge_request
 from services.payment.model.debts import Debt, DebtKind
 from services.payment.model.disputes import Dispute
 from services.payment.model.giving_back import refunds_for
 from services.payment.model.ledger import Account, LedgerEntry
 from services.payment.model.movements import CHARGE, Movement, base_of
 from services.payment.model.news import NewsItem, NewsState
-from services.payment.model.payments import Payment
+from services.payment.model.payments import Payment, agree
 from services.payment.model.tables import inbox, metadata, outbox
 from services.payment.model.velocity import NEVER_TAKEN, VELOCITY, Recent, Subject, Velocity
 
@@ -15,6 +15,7 @@ __all__ = [
     "CHARGE",
     "FINAL",
     "NEVER_TAKEN",
+    "UNDECIDED",
     "VELOCITY",
     "Account",
     "Change",
@@ -30,7 +31,9 @@ __all__ = [
     "Recent",
     "Subject",
     "Velocity",
+    "agree",
     "base_of",
+    "charge_request",
     "inbox",
     "metadata",
     "outbox",

@@ -7,7 +7,7 @@ from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
-from contracts.payments import MovementKind, MovementState, PaymentStatus, RefundPayment
+from contracts.payments import MovementKind, MovementState, RefundPayment
 from services.payment.model.attempt import NOTHING_LEFT, Attempt, Change, LedgerMismatch, asked_under, sum_of
 from services.payment.model.movements import CHARGE, PROVIDERS, Movement, base_of
 from services.payment.ports import ProviderCharge, ProviderMovement, ProviderMovementState, ProviderStatus
@@ -21,7 +21,7 @@ class Refunds(Attempt):
 
         Refusals: conflict (more than was captured and not refunded), validation_failed. Fault: Unavailable."""
         assert command.amount is not None
-        if self.status == PaymentStatus.INITIATED:
+        if self.is_undecided:
             raise Unavailable("It is not known yet whether the money was taken; the charge must be repeated first.")
         if earlier := asked_under(command, MovementKind.REFUND, movements):
             return earlier
@@ -51,7 +51,7 @@ class Refunds(Attempt):
         each of those is to be asked for again, once the provider has reversed the payment."""
         self.undo_asked_at = self.undo_asked_at or utc_now()
         others = [row for row in movements if row.is_unanswered and row.key != CHARGE and not _is_undo(row, command.key)]
-        if self.status == PaymentStatus.INITIATED:
+        if self.is_undecided:
             return [], others
         wanted = {
             MovementKind.VOID: self.held_minor - sum_of(row for row in others if row.kind != MovementKind.REFUND),
@@ -82,7 +82,7 @@ class Refunds(Attempt):
     def settle_undo(self, movements: Sequence[Movement], answer: ProviderCharge, command: RefundPayment) -> Change:
         """Learn what the provider says of a payment that was to be reversed, when all its other movements are settled.
         What comes late changes nothing. Raises LedgerMismatch."""
-        if self.status == PaymentStatus.INITIATED:
+        if self.is_undecided:
             charge = next((row for row in movements if row.key == CHARGE), None)
             found = charge is None
             charge = charge or self.charge(capture=True)

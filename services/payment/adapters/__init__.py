@@ -1,0 +1,5 @@
+"""Companies that move money."""
+
+from services.payment.adapters.stripe import StripePayments
+
+__all__ = ["StripePayments"]

@@ -1,0 +1,238 @@
+"""What Stripe's objects mean to us. Pure."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import stripe
+
+from chassis.clients import NotUnderstood, Unavailable
+from contracts.money import Money
+from contracts.payments import ActionKind, PaymentAction
+from services.payment.adapters.transport import NAME
+from services.payment.ports import (
+    Decline,
+    DisputeState,
+    NewsKind,
+    ProviderCharge,
+    ProviderMovement,
+    ProviderMovementState,
+    ProviderNews,
+    ProviderStatus,
+)
+
+REFERENCE, KEY = "reference", "key"
+"""In the metadata of a PaymentIntent, and of a refund."""
+_LONGEST_METADATA_KEY = 40
+_STATUS = {
+    "requires_confirmation": ProviderStatus.OPEN,
+    "requires_action": ProviderStatus.ACTION_REQUIRED,
+    "requires_capture": ProviderStatus.AUTHORIZED,
+}
+_REFUND_STATE = {
+    "pending": ProviderMovementState.PENDING,
+    "requires_action": ProviderMovementState.PENDING,
+    "succeeded": ProviderMovementState.SUCCEEDED,
+    "failed": ProviderMovementState.FAILED,
+    "canceled": ProviderMovementState.FAILED,
+}
+_DISPUTE_STATE = {
+    "needs_response": DisputeState.OPEN,
+    "under_review": DisputeState.OPEN,
+    "won": DisputeState.WON,
+    "lost": DisputeState.LOST,
+}
+"""Of what moves money; an inquiry (`warning_…`) does not."""
+_PAST = frozenset({"payment_intent_unexpected_state", "charge_already_captured", "charge_already_refunded"})
+
+
+def money(minor: int | None, currency: str) -> Money:
+    return Money.from_minor(minor or 0, currency.upper())
+
+
+def told(intent: stripe.PaymentIntent) -> ProviderCharge:
+    """Where a charge is, by its PaymentIntent, whose latest charge is shown in full."""
+    charge = charge_of(intent)
+    received, refunded = intent.amount_received or 0, (charge.amount_refunded if charge else 0)
+    return ProviderCharge(
+        _status(intent, charge, received, refunded),
+        intent.id,
+        money(intent.amount, intent.currency),
+        decline=decline_of(intent.last_payment_error) if intent.last_payment_error else None,
+        action=_action(intent),
+        review=_review(charge),
+        captured=money(received, intent.currency),
+        refunded=money(refunded, intent.currency),
+        held_until=_held_until(charge) if intent.status == "requires_capture" else None,
+    )
+
+
+def _status(intent: stripe.PaymentIntent, charge: stripe.Charge | None, received: int, refunded: int) -> ProviderStatus:
+    if intent.status == "processing":
+        raise Unavailable(f"{NAME} is still at it")
+    if known := _STATUS.get(intent.status):
+        return known
+    if received:
+        return ProviderStatus.REFUNDED if refunded == received else ProviderStatus.CAPTURED
+    if intent.last_payment_error:
+        return ProviderStatus.DECLINED
+    if intent.status == "requires_payment_method":
+        return ProviderStatus.OPEN
+    return ProviderStatus.VOIDED if charge is not None else ProviderStatus.REVERSED
+
+
+def charge_of(intent: stripe.PaymentIntent) -> stripe.Charge | None:
+    return intent.latest_charge if isinstance(intent.latest_charge, stripe.Charge) else None
+
+
+def _action(intent: stripe.PaymentIntent) -> PaymentAction | None:
+    if intent.status != "requires_action":
+        return None
+    redirect = intent.next_action.redirect_to_url if intent.next_action else None
+    if redirect is None or not redirect.url:
+        raise NotUnderstood(f"{NAME} wants the customer to do something that is not to open a page")
+    return PaymentAction(kind=ActionKind.REDIRECT, url=redirect.url)
+
+
+def _review(charge: stripe.Charge | None) -> str | None:
+    outcome = charge.outcome if charge else None
+    if outcome is None or outcome.type != "manual_review":
+        return None
+    return f"the payment provider wants it to be looked at: risk {outcome.risk_level or 'unknown'}"
+
+
+def _held_until(charge: stripe.Charge | None) -> datetime | None:
+    details = charge.payment_method_details if charge else None
+    before = details.card.capture_before if details and details.card else None
+    return datetime.fromtimestamp(before, UTC) if before else None
+
+
+def decline_of(error: object) -> Decline:
+    """Why it was declined, by what the provider calls an error; what does not apply it leaves out."""
+    code = getattr(error, "decline_code", None)
+    if code in (None, "generic_decline"):
+        code = getattr(error, "code", None) or "card_declined"
+    return Decline(str(code)[:100], str(getattr(error, "message", None) or "")[:500])
+
+
+def movement_of(refund: stripe.Refund) -> ProviderMovement:
+    state = _REFUND_STATE[refund.status or "pending"]
+    failure = (refund.failure_reason or "unknown") if state == ProviderMovementState.FAILED else None
+    return ProviderMovement(refund.id, state, money(refund.amount, refund.currency), failure)
+
+
+def captured(intent: stripe.PaymentIntent, amount: Money, failure: str | None = None) -> ProviderCharge:
+    """Where a charge is after a capture was asked for, which went well or failed."""
+    state = ProviderMovementState.FAILED if failure else ProviderMovementState.SUCCEEDED
+    charge = told(intent)
+    if failure and charge.status == ProviderStatus.AUTHORIZED:
+        raise NotUnderstood(f"{NAME} did not take what it holds, and did not say no either.")
+    return replace(charge, movement=ProviderMovement(None, state, amount, failure))
+
+
+def asked(charge: ProviderCharge) -> ProviderCharge:
+    """Raises NotUnderstood, if the bank was not asked although it should have been."""
+    if charge.status == ProviderStatus.OPEN:
+        raise NotUnderstood(f"{NAME} did not ask the bank, and did not say no either.")
+    return charge
+
+
+def definite(charge: ProviderCharge) -> ProviderCharge:
+    """Raises NotUnderstood, if something is still held, or may be taken yet."""
+    if charge.status in (ProviderStatus.OPEN, ProviderStatus.ACTION_REQUIRED, ProviderStatus.AUTHORIZED):
+        raise NotUnderstood(f"{NAME} did not let go of it, and did not say no either.")
+    return charge
+
+
+def is_past(error: stripe.InvalidRequestError) -> bool:
+    """Whether it was refused because the charge is in another state by now."""
+    return error.code in _PAST
+
+
+def is_replayed(found: Any) -> bool:
+    """Whether it is the answer to an earlier request under the same key, as it was then."""
+    response = getattr(found, "last_response", None)
+    return response is not None and "Idempotent-Replayed" in response.headers
+
+
+def metadata_key(key: str) -> str:
+    """Under which a PaymentIntent says what was captured under a key."""
+    name = f"captured-{key}"
+    return name if len(name) <= _LONGEST_METADATA_KEY else f"captured-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+
+
+def key_of(refund: stripe.Refund) -> str:
+    """Ours of a refund; empty if it was made at the provider."""
+    return str(refund.metadata[KEY]) if refund.metadata and KEY in refund.metadata else ""
+
+
+def news_of(event: Mapping[str, Any]) -> ProviderNews | None:
+    """What an event tells; None if that concerns nothing of ours."""
+    about, found = event["type"], event["data"]["object"]
+    if found["object"] == "payment_intent":
+        return _news_of_charge(event, found)
+    if found["object"] == "refund":
+        return _news_of_refund(event, found)
+    if found["object"] == "dispute" and about.startswith("charge.dispute."):
+        return _news_of_dispute(event, found)
+    return None
+
+
+def _news_of_charge(event: Mapping[str, Any], intent: Mapping[str, Any]) -> ProviderNews | None:
+    status = _STATUS.get(intent["status"])
+    if status is None:
+        if intent["amount_received"]:
+            status = ProviderStatus.CAPTURED
+        elif intent["last_payment_error"]:
+            status = ProviderStatus.DECLINED
+        else:
+            status = ProviderStatus.VOIDED
+    if status in (ProviderStatus.OPEN, ProviderStatus.ACTION_REQUIRED):
+        return None
+    return ProviderNews(
+        id=event["id"],
+        kind=NewsKind.CHARGE,
+        reference=intent["metadata"].get(REFERENCE),
+        charge_id=intent["id"],
+        movement_id=None,
+        key=None,
+        amount=money(intent["amount_received"], intent["currency"]),
+        state=status,
+        occurred_at=datetime.fromtimestamp(event["created"], UTC),
+        reason=intent["cancellation_reason"],
+    )
+
+
+def _news_of_refund(event: Mapping[str, Any], refund: Mapping[str, Any]) -> ProviderNews:
+    return ProviderNews(
+        id=event["id"],
+        kind=NewsKind.REFUND,
+        reference=None,
+        charge_id=refund["payment_intent"] or refund["charge"],
+        movement_id=refund["id"],
+        key=refund["metadata"].get(KEY),
+        amount=money(refund["amount"], refund["currency"]),
+        state=_REFUND_STATE[refund["status"]],
+        occurred_at=datetime.fromtimestamp(event["created"], UTC),
+        reason=refund.get("failure_reason"),
+    )
+
+
+def _news_of_dispute(event: Mapping[str, Any], dispute: Mapping[str, Any]) -> ProviderNews | None:
+    state = _DISPUTE_STATE.get(dispute["status"])
+    if state is None:
+        return None
+    return ProviderNews(
+        id=event["id"],
+        kind=NewsKind.DISPUTE,
+        reference=None,
+        charge_id=dispute["payment_intent"] or dispute["charge"],
+        movement_id=dispute["id"],
+        key=None,
+        amount=money(dispute["amount"], dispute["currency"]),
+        state=state,
+        occurred_at=datetime.fromtimestamp(event["created"], UTC),
+        reason=dispute["reason"],
+    )
