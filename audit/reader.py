@@ -29,7 +29,6 @@ from audit.books import (
     NO_RESULT,
     BackRow,
     Books,
-    ChargeRow,
     DeadLetterRow,
     DebtRow,
     DiscountUsesRow,
@@ -60,6 +59,7 @@ from audit.books import (
     WorkflowRow,
 )
 from audit.settings import AuditSettings
+from audit.stripe import StripeBooks
 from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from contracts.ids import order_workflow_id
@@ -236,28 +236,11 @@ class Reader:
     # ── The outside world ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _read_provider(self, books: Books) -> None:
-        url, key = self._settings.payment_provider_url, self._settings.payment_provider_api_key.get_secret_value()
-        books.charges = [
-            ChargeRow(
-                row["reference"],
-                row["id"],
-                row["status"],
-                row["currency"],
-                row["amount"],
-                row["captured_amount"],
-                row["refunded_amount"],
-                _time(row["created_at"]),
-            )
-            async for row in self._listed(f"{url}/v1/charges", key)
-        ]
-        books.provider_refunds = [
-            RefundRow(row["reference"], row["id"], row["state"], row["amount"], row["currency"], _time(row["updated_at"]))
-            async for row in self._listed(f"{url}/v1/refunds", key)
-        ]
-        books.provider_disputes = [
-            DisputeRow(row["reference"], row["id"], row["state"], row["amount"], row["currency"], _time(row["updated_at"]))
-            async for row in self._listed(f"{url}/v1/disputes", key)
-        ]
+        key = self._settings.payment_provider_api_key.get_secret_value()
+        provider = StripeBooks(self._http, self._settings.payment_provider_url, key)
+        books.charges = await provider.charges()
+        books.provider_refunds = await provider.refunds()
+        books.provider_disputes = await provider.disputes()
 
     async def _read_carrier(self, books: Books) -> None:
         url, key = self._settings.carrier_url, self._settings.carrier_api_key.get_secret_value()

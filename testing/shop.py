@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
+from audit.books import ChargeRow
+from audit.stripe import charge_row
 from cli.client import Client, Company, Gateway, Person, Recorder, Reply
-from contracts.ids import parcel_reference, payment_reference
+from contracts.ids import parcel_reference
 from contracts.orders import OrderStatus
 from contracts.parcels import ParcelStatus
 
@@ -266,10 +268,11 @@ class Shop:
         carried: dict[str, Any] = await self.carrier.call("GET", path)
         return carried
 
-    async def charge(self, order_id: str) -> dict[str, Any]:
-        """What the payment provider wrote down of the order's charge."""
-        charge: dict[str, Any] = await self.provider.call("GET", f"/v1/charges/{payment_reference(UUID(order_id), 1)}")
-        return charge
+    async def charge(self, order_id: str) -> ChargeRow:
+        """What the payment provider wrote down of the order's first attempt to pay, in the audit's words."""
+        payments = await self.call(self.support, "GET", f"/payments?order_id={order_id}")
+        path = f"/v1/payment_intents/{payments['items'][-1]['provider_id']}?expand[]=latest_charge"
+        return charge_row(await self.provider.call("GET", path))
 
 
 @asynccontextmanager

@@ -16,7 +16,15 @@ from data.baskets import Basket
 from testing.households import address_of
 from testing.shop import Purchase, Shop, in_parallel, until
 
-CARDS = ("tok_visa", "tok_visa", "tok_visa", "tok_visa", "tok_declined", "tok_lost_reply", "tok_flaky_3")
+CARDS = (
+    "pm_card_visa",
+    "pm_card_visa",
+    "pm_card_visa",
+    "pm_card_visa",
+    "pm_card_visa_chargeDeclined",
+    "pm_sim_lost_reply",
+    "pm_sim_flaky",
+)
 CANCELLED, REPEATED, LOOKED_AT, LISTED = 0.15, 0.1, 0.5, 0.2
 """Shares of the orders with which a customer does that, once they are placed."""
 AGAIN_AFTER_S = 0.1

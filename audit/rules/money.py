@@ -18,6 +18,7 @@ OWING = frozenset({_S.CONFIRMED, _S.PARTIALLY_SHIPPED, _S.SHIPPED, _S.UNDELIVERE
 OWING_NOTHING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.CANCELLED, _S.REFUNDED})
 """It was not shipped, or it did not arrive."""
 SAME_PAYMENT: Mapping[str, str] = {
+    "action required": PaymentStatus.ACTION_REQUIRED,
     "authorized": PaymentStatus.AUTHORIZED,
     "captured": PaymentStatus.CAPTURED,
     "declined": PaymentStatus.DECLINED,
@@ -87,7 +88,8 @@ def ledgers_agree(world: World, check: Check) -> None:
         charge = theirs.get(reference)
         moving = not world.is_at_rest(payment.order_id)
         if charge is None:
-            if not payment.is_tombstone and not (moving and payment.status == PaymentStatus.INITIATED):
+            is_known_there = payment.provider_id is not None  # of a card that it does not know it keeps no charge
+            if is_known_there and not payment.is_tombstone and not (moving and payment.status == PaymentStatus.INITIATED):
                 check.fails(reference, "charge at the provider", payment.status, "none", payment.order_id)
             continue
         # The provider decides, and was read later: while an order moves it may know more than we do, and never less.
@@ -199,7 +201,7 @@ def _statuses(row: PaymentRow) -> tuple[str, ...]:
         return (PaymentStatus.AUTHORIZED,)
     if row.captured_moved:
         return (PaymentStatus.REFUNDED,)
-    return PaymentStatus.INITIATED, PaymentStatus.DECLINED, PaymentStatus.VOIDED
+    return PaymentStatus.INITIATED, PaymentStatus.ACTION_REQUIRED, PaymentStatus.DECLINED, PaymentStatus.VOIDED
 
 
 def _as_charged(payment: PaymentRow, charge: ChargeRow) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ PLACE_EXAMPLES: Any = {
                 "postal_code": "94105",
                 "country": "US",
             },
-            "payment_token": "tok_visa",
+            "payment_token": "pm_card_visa",
         }
     },
     "express, with a discount code": {
@@ -45,7 +45,7 @@ PLACE_EXAMPLES: Any = {
                 "postal_code": "M5X 1A9",
                 "country": "CA",
             },
-            "payment_token": "tok_visa",
+            "payment_token": "pm_card_visa",
             "shipping": "express",
             "discount_codes": ["WELCOME10"],
         }
@@ -60,7 +60,7 @@ PLACE_EXAMPLES: Any = {
                 "postal_code": "10117",
                 "country": "DE",
             },
-            "payment_token": "tok_visa",
+            "payment_token": "pm_card_visa",
             "warehouse_id": "367",
         }
     },
@@ -119,7 +119,7 @@ class ParcelSplitBody(ReasonBody):
 SPLIT_EXAMPLES: Any = {
     "one unit is missing": {"value": {"lines": [{"line_id": 1, "quantity": 1}], "reason": "One was broken on the shelf"}}
 }
-PAY_EXAMPLES: Any = {"another card": {"value": {"payment_token": "tok_visa"}}}
+PAY_EXAMPLES: Any = {"another card": {"value": {"payment_token": "pm_card_visa"}}}
 SHORTAGE_EXAMPLES: Any = {
     "wait": {"value": {"choice": "wait"}},
     "without them": {"value": {"choice": "drop"}},

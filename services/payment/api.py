@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from chassis.access import Caller
 from chassis.dependencies import Db, from_app
 from chassis.etags import OptionalSeenVersion, showing, tagged
 from chassis.freshness import MayLag
+from chassis.pages import plain_page
 from chassis.paging import Cursor, Limit
 from chassis.webhooks import WebhookSecrets, verify_signature
 from contracts import payments as contract
@@ -30,7 +32,6 @@ from contracts.payments import (
 from services.payment import commands, queries
 from services.payment.access import ACCESS
 from services.payment.model import Account, DebtKind, NewsState, Velocity
-from services.payment.pages import return_page
 from services.payment.ports import DisputeState, PaymentProvider
 from services.payment.schemas import (
     DebtView,
@@ -52,6 +53,19 @@ public = ACCESS.router(prefix="/api/v1/payments", tags=["payment"])
 internal = ACCESS.router(prefix="/internal/v1/payments", tags=["internal"], responses=UNKNOWN_OUTCOME)
 
 
+LOOK_AGAIN_S = 5
+_TAKEN = ("Thank you", "Your payment is confirmed, and your order goes on. You may close this page.")
+_TOLD = {
+    PaymentStatus.AUTHORIZED: _TAKEN,
+    PaymentStatus.CAPTURED: _TAKEN,
+    PaymentStatus.DECLINED: (
+        "The payment was not confirmed",
+        "Nothing was charged. If the shop still keeps your goods, you can pay your order with another card.",
+    ),
+    PaymentStatus.VOIDED: ("The order was cancelled", "Nothing was charged."),
+    PaymentStatus.REFUNDED: ("The order was cancelled", "What was charged goes back to your card."),
+}
+_WAITS = ("One moment", "Your bank has not told us yet whether you confirmed the payment. This page looks again by itself.")
 STRIPE_EVENT = {
     "type": "object",
     "title": "StripeEvent",
@@ -148,7 +162,7 @@ async def provider_webhook(db: Db, provider: Provider, wake: Wake, request: Requ
 
 @public.get("/return", summary="The page to which a bank sends a customer back", response_class=HTMLResponse)
 async def payment_return(db: Db, provider: Provider, payment_intent: ChargeName = "") -> HTMLResponse:
-    return return_page(await commands.look_again(db, provider, payment_intent) if payment_intent else None)
+    return _return_page(await commands.look_again(db, provider, payment_intent) if payment_intent else None)
 
 
 @public.get("/{payment_id}", summary="One payment, with its movements")
@@ -198,3 +212,12 @@ async def give_back(db: Db, provider: Provider, command: GiveBack) -> GivenBack:
 @internal.post("/release-hold", summary="Let go of what is held and not taken")
 async def release_hold(db: Db, provider: Provider, command: ReleaseHold) -> contract.Payment:
     return await commands.release_hold(db, provider, command)
+
+
+def _return_page(status: PaymentStatus | None) -> HTMLResponse:
+    """By where the payment is; None: there is none of that name."""
+    if status is None:
+        return plain_page("There is no such payment", "Is the address complete?", status=HTTPStatus.NOT_FOUND)
+    if status in _TOLD:
+        return plain_page(*_TOLD[status])
+    return plain_page(*_WAITS, reload_after_s=LOOK_AGAIN_S)

@@ -73,7 +73,7 @@ STORIES = (
         orders.answers_on_the_fourth_try,
         CONFIRMED,
         DONE,
-        "captured, asked 4 times",
+        "captured once",
     ),
     Scenario(
         "lost reply",
@@ -81,7 +81,7 @@ STORIES = (
         orders.lost_reply,
         CONFIRMED,
         DONE,
-        "captured, asked 2 times",
+        "captured once",
     ),
     Scenario(
         "no such place",

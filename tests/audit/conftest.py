@@ -152,7 +152,7 @@ class Shop:
         await warehousing.count_stock(database, ADMIN, "410", {"milk": 98, "cheese": 100}, keys[1], reason="inventory day")
         await warehousing.transfer_stock(database, ADMIN, "410", "411", {"cheese": 7}, keys[2], reason="sold better there")
 
-    async def place(self, card: str = "tok_visa") -> tuple[UUID, Outcome]:
+    async def place(self, card: str = "pm_card_visa") -> tuple[UUID, Outcome]:
         """Place an order and wait for its outcome."""
         command = place_order(self.customer_id, card)
         await self.accept(command)
@@ -192,7 +192,7 @@ class Shop:
         async with changing(self.databases["identity"]) as work:
             work.add(customer)
             identity_outbox.add(work, customer.registered(), customer.verify_email())
-        command = place_order(customer.user_id, "tok_visa")
+        command = place_order(customer.user_id, "pm_card_visa")
         await self.accept(command)
         await self.sagas.place(command, f"place-{command.order_id}", PATIENCE)
         await self.dispatch(command.order_id)

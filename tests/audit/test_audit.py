@@ -70,11 +70,11 @@ async def played(shop: Shop) -> Played:
     assert outcome.status == OrderStatus.CONFIRMED
     played.cancelled, _ = await shop.place()
     await shop.cancel(played.cancelled)
-    _, declined = await shop.place("tok_declined")
+    _, declined = await shop.place("pm_card_visa_chargeDeclined")
     assert declined.code == ErrorCode.PAYMENT_DECLINED
-    _, held = await shop.place("tok_review")
+    _, held = await shop.place("pm_card_riskLevelElevated")
     assert held.status == OrderStatus.IN_REVIEW
-    lost, outcome = await shop.place("tok_lost_reply")
+    lost, outcome = await shop.place("pm_sim_lost_reply")
     assert outcome.status == OrderStatus.CONFIRMED
     shipped, _ = await shop.place()
     mislaid, _ = await shop.place()
@@ -167,7 +167,7 @@ async def test_what_cannot_be_read_is_said(shop: Shop, played: Played) -> None:
 
 async def test_an_order_that_moves_is_in_flight_and_one_that_gets_nowhere_a_violation(shop: Shop, played: Played) -> None:
     await shop.control("PAYMENT_PROVIDER_URL", "/_control/faults", {"fail_next": 60_000})
-    order = place_order(shop.customer_id, "tok_visa")
+    order = place_order(shop.customer_id, "pm_card_visa")
     await shop.accept(order)
     try:
         assert await shop.sagas.place(order, "place", timedelta(seconds=1)) is None

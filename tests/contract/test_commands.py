@@ -248,7 +248,7 @@ AMOUNTS = {"USD": "12.50", "EUR": "12.50", "JPY": "1250", "KWD": "1.250"}
 class Card:
     """The payments of one order."""
 
-    def __init__(self, party: Party, currency: str, token: str = "tok_visa") -> None:
+    def __init__(self, party: Party, currency: str, token: str = "pm_card_visa") -> None:
         self._party, self._token = party, f"{token}_{uuid4().hex[:8]}"
         self.order_id, self.amount = uuid4(), Money(amount=Decimal(AMOUNTS[currency]), currency=currency)
         self.nothing = Money.zero(currency)
@@ -390,7 +390,7 @@ async def test_money_held_and_taken(party: Party, currency: str) -> None:
 
 
 async def test_money_held_and_let_go(party: Party) -> None:
-    card = Card(party, "USD", "tok_review")
+    card = Card(party, "USD", "pm_card_riskLevelElevated")
     assert await card.process() == (P.AUTHORIZED, card.amount, card.nothing)
     for _ in range(2):
         assert await card.refund() == (P.VOIDED, card.amount, card.nothing)
@@ -407,7 +407,7 @@ async def test_s4_a_refund_that_comes_first_is_in_the_currency_of_its_order(part
 
 
 async def test_a_card_that_is_declined(party: Party) -> None:
-    card = Card(party, "USD", "tok_declined")
+    card = Card(party, "USD", "pm_card_visa_chargeDeclined")
     for _ in range(2):
         assert await card.process() == E.PAYMENT_DECLINED
     assert await card.refund() == (P.DECLINED, card.amount, card.nothing)
@@ -439,7 +439,7 @@ async def accepted(party: Party, currency: str = "USD") -> UUID:
         lines=(line,),
         total=line.total,
         ship_to=TO,
-        payment_token="tok_visa",
+        payment_token="pm_card_visa",
         placed_at=utc_now(),
     )
     await party.accept(order)

@@ -170,7 +170,7 @@ class Till:
             attempt=attempt,
             customer_id=self.customer,
             amount=Money(amount=Decimal("12.50")),
-            payment_token=random.choice(("tok_visa", "tok_visa", "tok_declined")),
+            payment_token=random.choice(("pm_card_visa", "pm_card_visa", "pm_card_visa_chargeDeclined")),
             ship_to_fingerprint=64 * "a",
             capture=capture,
         )
@@ -180,7 +180,7 @@ async def prepare(database: Database, random: Random) -> Till:
     till = Till(seeded_uuid(random), tuple(seeded_uuid(random) for _ in range(5)), Bank())
     for order_id, attempt, capture in zip(till.orders, (1, 1, 2), (True, False, True), strict=False):
         command = till.process(random, order_id, capture=capture, attempt=attempt)
-        command = command.model_copy(update={"payment_token": "tok_visa"})
+        command = command.model_copy(update={"payment_token": "pm_card_visa"})
         await commands.process_payment(database, till.bank, command, velocity=VELOCITY)
     till.bank.random = Random(random.random())
     return till

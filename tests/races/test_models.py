@@ -271,7 +271,7 @@ class PaymentMachine(Both):
         order_id=order_ids,
         attempt=parcels,
         capture=st.booleans(),
-        token=st.sampled_from(["tok_visa", "tok_visa", "tok_declined"]),
+        token=st.sampled_from(["pm_card_visa", "pm_card_visa", "pm_card_visa_chargeDeclined"]),
         minor=st.sampled_from([1250, 1250, 1250, 990, 0]),
     )
     def process(self, order_id: UUID, attempt: int, capture: bool, token: str, minor: int) -> None:
@@ -284,7 +284,7 @@ class PaymentMachine(Both):
             ship_to_fingerprint=2 * order_id.hex,
             capture=capture,
         )
-        self.model.bank.declines = token == "tok_declined"
+        self.model.bank.declines = token == "pm_card_visa_chargeDeclined"
         self.compare(lambda: self.model.process(command), payment_commands.process_payment(self.database, self.bank, command))
 
     @rule(order_id=order_ids, attempt=parcels)

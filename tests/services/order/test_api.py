@@ -30,7 +30,7 @@ TO_CONFIRMED = (S.RESERVED, S.PAID, S.CONFIRMED)
 
 def body(**quantities: int) -> dict[str, Any]:
     lines = [{"product_id": product, "quantity": quantity} for product, quantity in (quantities or {"milk": 2}).items()]
-    return {"lines": lines, "ship_to": SHIP_TO.model_dump(), "payment_token": "tok_visa"}
+    return {"lines": lines, "ship_to": SHIP_TO.model_dump(), "payment_token": "pm_card_visa"}
 
 
 async def place(
@@ -91,7 +91,7 @@ async def test_an_order_is_accepted_while_nobody_works_on_it(
     handle = temporal_client.get_workflow_handle(order_workflow_id(order_id))
     started = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
     [sent] = await temporal_client.data_converter.decode(started.input.payloads, [PlaceOrder])
-    assert (sent.customer_id, str(sent.total), sent.payment_token) == (customer, "12.33 USD", "tok_visa")
+    assert (sent.customer_id, str(sent.total), sent.payment_token) == (customer, "12.33 USD", "pm_card_visa")
     assert (sent.needs_review, sent.review_seconds) == (False, 86_400)
 
 

@@ -68,11 +68,11 @@ async def test_to_be_placed_again_does_not_reset_an_order(database: Database) ->
 
 async def test_the_payment_token_does_not_stay(database: Database) -> None:
     order = await stored(database)
-    assert "tok_visa" in str((await record(database, order)).model_dump())
+    assert "pm_card_visa" in str((await record(database, order)).model_dump())
     await advance(database, order, S.RESERVED)
     row = await record(database, order)
     assert (row.to_start, row.hand_over_at) == (None, None)
-    assert "tok_visa" not in str(row.model_dump())
+    assert "pm_card_visa" not in str(row.model_dump())
 
 
 async def test_a_wish_to_cancel_outlives_the_sagas_first_word(database: Database) -> None:

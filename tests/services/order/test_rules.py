@@ -50,7 +50,7 @@ def order_of(
     request = PlaceOrderRequest(
         lines=lines,
         ship_to=SHIP_TO,
-        payment_token="tok_visa",
+        payment_token="pm_card_visa",
         warehouse_id=warehouse_id,
         shipping=shipping,
         delivery=delivery,

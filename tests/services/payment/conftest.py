@@ -149,7 +149,7 @@ async def client(databases: Databases, mint: TokenMint, simulator: Simulator) ->
         yield client
 
 
-def pay(token: str = "tok_visa", amount: str = "12.50", *, currency: str = "USD", capture: bool = True) -> ProcessPayment:
+def pay(token: str = "pm_card_visa", amount: str = "12.50", *, currency: str = "USD", capture: bool = True) -> ProcessPayment:
     return ProcessPayment(
         order_id=uuid4(),
         customer_id=uuid4(),

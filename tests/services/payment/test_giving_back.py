@@ -49,7 +49,7 @@ def release(payment: ProcessPayment) -> ReleaseHold:
 
 
 async def taken(
-    database: Database, provider: HttpPaymentProvider, tokens: Sequence[str] = ("tok_visa", "tok_visa")
+    database: Database, provider: HttpPaymentProvider, tokens: Sequence[str] = ("pm_card_visa", "pm_card_visa")
 ) -> ProcessPayment:
     """An order of which each attempt took 12.50."""
     first = pay(tokens[0])
@@ -156,7 +156,7 @@ async def test_a_refund_that_takes_days_counts_as_given_back(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
     await simulator.faults(refund_ms=60_000)
-    payment = await taken(database, provider, ["tok_refund_pending"])
+    payment = await taken(database, provider, ["pm_card_pendingRefund"])
     for _ in range(2):
         assert (await commands.give_back(database, provider, give(payment, "5.00"))).refunded == usd("5.00")
     [refund] = [row for row in await movements_of(database, payment.order_id) if row.key == "return-1"]
@@ -166,7 +166,7 @@ async def test_a_refund_that_takes_days_counts_as_given_back(
 async def test_a_part_that_the_provider_refuses_is_owed_and_the_others_went_back(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    payment = await taken(database, provider, ["tok_visa", "tok_refund_refused"])
+    payment = await taken(database, provider, ["pm_card_visa", "pm_sim_refund_refused"])
     for _ in range(2):
         refusal = await refused(commands.give_back(database, provider, give(payment, "15.00")))
         assert refusal.code == ErrorCode.REFUND_FAILED
@@ -311,7 +311,7 @@ async def test_whatever_goes_back_at_once_is_never_more_than_was_taken(
 async def test_a_dashboard_s_refund_that_nobody_knew_of_leaves_the_rest_owed(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    payment = await taken(database, provider, ["tok_visa"])
+    payment = await taken(database, provider, ["pm_card_visa"])
     await simulator.dashboard(f"charges/{payment.order_id}-1/refunds", amount=1000, reason="by hand")
     refusal = await refused(commands.give_back(database, provider, give(payment, "5.00")))
     assert (refusal.code, refusal.extra["failure"]) == (ErrorCode.REFUND_FAILED, "refund_too_large")

@@ -45,7 +45,7 @@ def back(payment: ProcessPayment, amount: str, key: str) -> RefundPayment:
     return RefundPayment(order_id=payment.order_id, amount=usd(amount), key=key, reason=f"{key} is lost")
 
 
-async def held(database: Database, provider: HttpPaymentProvider, token: str = "tok_visa") -> ProcessPayment:
+async def held(database: Database, provider: HttpPaymentProvider, token: str = "pm_card_visa") -> ProcessPayment:
     payment = pay(token, capture=False)
     assert (await commands.process_payment(database, provider, payment)).status == PaymentStatus.AUTHORIZED
     return payment
@@ -200,7 +200,7 @@ async def test_an_undo_learns_what_became_of_movements_that_nobody_had_an_answer
 async def test_a_refund_that_takes_days_is_on_its_way(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    payment = pay("tok_refund_pending")
+    payment = pay("pm_card_pendingRefund")
     await simulator.faults(refund_ms=60_000)
     paid = await commands.process_payment(database, provider, payment)
     for _ in range(2):
@@ -230,7 +230,7 @@ async def test_a_refund_that_takes_days_is_on_its_way(
 async def test_a_refund_that_the_provider_refuses_is_owed_and_never_tried_again_under_its_key(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    payment = pay("tok_refund_refused")
+    payment = pay("pm_sim_refund_refused")
     await commands.process_payment(database, provider, payment)
     for _ in range(2):
         told = await refused(commands.refund_payment(database, provider, back(payment, "2.00", "line-1")))

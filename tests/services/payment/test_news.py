@@ -47,7 +47,7 @@ AT_ONCE = timedelta(0)
 
 
 async def paid(
-    database: Database, provider: HttpPaymentProvider, token: str = "tok_visa", *, capture: bool = True
+    database: Database, provider: HttpPaymentProvider, token: str = "pm_card_visa", *, capture: bool = True
 ) -> ProcessPayment:
     payment = pay(token, capture=capture)
     await commands.process_payment(database, provider, payment)
@@ -110,7 +110,7 @@ async def test_a_refund_s_news_in_every_order_ends_alike(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator, order: tuple[str, ...], ours: bool
 ) -> None:
     await simulator.faults(refund_ms=60_000)
-    payment = await paid(database, provider, "tok_refund_pending")
+    payment = await paid(database, provider, "pm_card_pendingRefund")
     if ours:
         await commands.refund_payment(database, provider, refund_of(payment))
         [asked] = await refunds_of(database, payment.order_id)
@@ -179,7 +179,7 @@ async def test_news_of_an_undo_before_its_answer_waits_for_it(
 async def test_news_before_the_answer_to_the_charge_makes_our_books_right(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    payment = pay("tok_lost_reply")
+    payment = pay("pm_sim_lost_reply")
     with pytest.raises(Unavailable):
         await commands.process_payment(database, provider, payment)
     made = await simulator.dashboard(f"charges/{payment.order_id}-1/refunds", amount=3_00)
@@ -261,7 +261,7 @@ async def test_a_failed_refund_is_tried_again_until_it_went_well(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
     await simulator.faults(refund_ms=0)
-    payment = await paid(database, provider, "tok_refund_refused")
+    payment = await paid(database, provider, "pm_sim_refund_refused")
     part = refund_of(payment).model_copy(update={"amount": payment.amount, "key": "parcel-1"})
     refused = await persist(partial(commands.refund_payment, database, provider, part))
     assert isinstance(refused, Refusal)
@@ -286,7 +286,7 @@ async def test_a_failed_refund_is_tried_again_until_it_went_well(
 async def test_only_the_provider_may_tell_and_only_admins_settle(
     client: httpx2.AsyncClient, mint: TokenMint, simulator: Simulator
 ) -> None:
-    payment = pay("tok_refund_refused")
+    payment = pay("pm_sim_refund_refused")
     service, admin, support = (mint.headers(role) for role in (Role.SERVICE, Role.ADMIN, Role.SUPPORT))
     await client.post("/internal/v1/payments/process", json=payment.model_dump(mode="json"), headers=service)
     part = refund_of(payment).model_copy(update={"amount": payment.amount, "key": "parcel-1"})
@@ -356,7 +356,7 @@ async def test_from_the_provider_s_dashboard_to_the_list_of_what_is_owed(
         internal, support = mint.headers(Role.SERVICE), mint.headers(Role.SUPPORT)
         async with service.opened(), httpx2.AsyncClient(base_url=shop_url, headers=internal) as client:
             await simulator.faults(webhooks_of_answers=True, webhooks_early=True, webhooks_twice=True, refund_ms=0)
-            payment = pay("tok_refund_bounces")
+            payment = pay("pm_card_refundFail")
             charged = await client.post("/internal/v1/payments/process", json=payment.model_dump(mode="json"))
             assert charged.json()["status"] == "CAPTURED"
             undone = await client.post("/internal/v1/payments/refund", json=refund_of(payment).model_dump(mode="json"))

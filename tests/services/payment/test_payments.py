@@ -46,8 +46,8 @@ async def test_a_card_is_charged(database: Database, provider: HttpPaymentProvid
 @pytest.mark.parametrize(
     ("token", "code", "reason"),
     [
-        ("tok_declined", "card_declined", "The bank declined the card."),
-        ("tok_insufficient_funds", "insufficient_funds", "The card has insufficient funds."),
+        ("pm_card_visa_chargeDeclined", "card_declined", "The bank declined the card."),
+        ("pm_card_visa_chargeDeclinedInsufficientFunds", "insufficient_funds", "The card has insufficient funds."),
         ("tok_of_nobody", "invalid_card_token", "There is no such card."),
     ],
 )
@@ -67,10 +67,10 @@ async def test_a_decline_is_an_answer_and_stays_one(
 
 
 async def test_another_card_is_another_attempt(database: Database, provider: HttpPaymentProvider, simulator: Simulator) -> None:
-    first = pay("tok_declined")
+    first = pay("pm_card_visa_chargeDeclined")
     with pytest.raises(Refusal):
         await commands.process_payment(database, provider, first)
-    second = first.model_copy(update={"attempt": 2, "payment_token": "tok_visa"})
+    second = first.model_copy(update={"attempt": 2, "payment_token": "pm_card_visa"})
     assert (await commands.process_payment(database, provider, second)).status == PaymentStatus.CAPTURED
     net = await assert_books_agree(database, simulator)
     assert net == {f"{first.order_id}-1": 0, f"{first.order_id}-2": 1250}
@@ -87,7 +87,7 @@ async def test_the_same_attempt_with_another_amount_is_refused(database: Databas
 async def test_a_lost_reply_is_asked_for_again_and_charged_once(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    payment = pay("tok_lost_reply")
+    payment = pay("pm_sim_lost_reply")
     with pytest.raises(Unavailable):
         await commands.process_payment(database, provider, payment)
     assert await event_types(database, payment.order_id) == ["PaymentInitiated"]
@@ -99,7 +99,7 @@ async def test_a_lost_reply_is_asked_for_again_and_charged_once(
 async def test_a_provider_that_answers_on_the_fourth_try(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    payment = pay("tok_flaky_3")
+    payment = pay("pm_sim_flaky")
     for _ in range(3):
         with pytest.raises(Unavailable):
             await commands.process_payment(database, provider, payment)
@@ -112,7 +112,7 @@ async def test_an_answer_that_takes_too_long_is_unknown_and_charged_once(
 ) -> None:
     await simulator.faults(slow_ms=1_000)
     hurried = HttpPaymentProvider(http, simulator.url, SecretStr(API_KEY), timeout_s=0.1)
-    payment = pay("tok_slow")
+    payment = pay("pm_sim_slow")
     with pytest.raises(Unavailable):
         await commands.process_payment(database, hurried, payment)
     assert (await commands.process_payment(database, hurried, payment)).status == PaymentStatus.CAPTURED
@@ -163,7 +163,7 @@ async def test_20_refunds_at_once_give_back_once(database: Database, provider: H
 async def test_a_payment_in_review_is_held_and_then_taken(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    payment = pay("tok_review")
+    payment = pay("pm_card_riskLevelElevated")
     for _ in range(2):
         held = await commands.process_payment(database, provider, payment)
         assert held.status == PaymentStatus.AUTHORIZED
@@ -192,7 +192,7 @@ async def test_a_hold_is_voided(database: Database, provider: HttpPaymentProvide
 async def test_a_hold_that_the_provider_ended_cannot_be_taken(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    payment = pay("tok_review")
+    payment = pay("pm_card_riskLevelElevated")
     await commands.process_payment(database, provider, payment)
     await simulator.http.post(f"/v1/charges/{payment.order_id}-1/reversals", json={"reason": "expired"})
     with pytest.raises(Refusal) as refused:
@@ -205,7 +205,7 @@ async def test_a_hold_that_the_provider_ended_cannot_be_taken(
 async def test_a_capture_whose_reply_is_lost_is_taken_once(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    payment = pay("tok_review")
+    payment = pay("pm_card_riskLevelElevated")
     await commands.process_payment(database, provider, payment)
     await simulator.faults(lose_replies_next=1)
     with pytest.raises(Unavailable):
@@ -216,7 +216,7 @@ async def test_a_capture_whose_reply_is_lost_is_taken_once(
 
 
 async def test_a_capture_needs_a_known_hold(database: Database, provider: HttpPaymentProvider) -> None:
-    payment = pay("tok_flaky_3")
+    payment = pay("pm_sim_flaky")
     with pytest.raises(Refusal) as refused:
         await commands.capture_payment(database, provider, capture_of(payment))
     assert refused.value.code == ErrorCode.NOT_FOUND
@@ -243,7 +243,7 @@ async def test_an_undo_that_overtakes_its_charge_forbids_it(
 async def test_an_undo_of_a_charge_whose_reply_was_lost_gives_the_money_back(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    payment = pay("tok_lost_reply")
+    payment = pay("pm_sim_lost_reply")
     with pytest.raises(Unavailable):
         await commands.process_payment(database, provider, payment)
     await simulator.faults(lose_replies_next=1)
@@ -332,7 +332,7 @@ async def test_s4_whatever_is_undone_is_refunded_in_the_currency_that_was_asked_
 async def test_s10_the_money_for_a_lost_parcel_goes_back_by_the_same_command(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
-    payment = pay("tok_review")
+    payment = pay("pm_card_riskLevelElevated")
     await commands.process_payment(database, provider, payment)
     await commands.capture_payment(database, provider, capture_of(payment))
     for _ in range(2):

@@ -29,7 +29,7 @@ def make(simulator: Simulator, http: HttpSession) -> Make:
     return make
 
 
-def request(token: str = "tok_visa") -> ChargeRequest:
+def request(token: str = "pm_card_visa") -> ChargeRequest:
     command: ProcessPayment = pay(token)
     return Payment.asked(command, CARD).charge_request(command)
 
@@ -73,10 +73,10 @@ async def test_failing_charges_keep_nobody_from_a_refund(make: Make, simulator: 
 async def test_declines_and_bad_requests_do_not_open_the_breaker(make: Make) -> None:
     provider = make(breaker_threshold=2, breaker_seconds=60)
     for _ in range(5):
-        assert (await provider.charge(request("tok_declined"))).status == ProviderStatus.DECLINED
+        assert (await provider.charge(request("pm_card_visa_chargeDeclined"))).status == ProviderStatus.DECLINED
     first = request()
     await provider.charge(first)
-    other = ChargeRequest(first.reference, first.amount, "tok_mastercard", first.capture, first.description)
+    other = ChargeRequest(first.reference, first.amount, "pm_card_mastercard", first.capture, first.description)
     for _ in range(5):
         with pytest.raises(NotUnderstood, match=r"422: .* idempotency_error"):
             await provider.charge(other)
@@ -101,7 +101,7 @@ async def test_a_reason_of_any_length_may_be_given(make: Make, simulator: Simula
     assert len((await simulator.charges())[paid.reference]["reversal_reason"]) == 500
 
 
-async def held(make: Make, token: str = "tok_visa") -> str:
+async def held(make: Make, token: str = "pm_card_visa") -> str:
     """The reference of 12.50 that are held."""
     command = pay(token, capture=False)
     wanted = Payment.asked(command, CARD).charge_request(command)
@@ -167,10 +167,10 @@ async def test_parts_go_back_and_never_more_than_was_taken(make: Make, simulator
 @pytest.mark.parametrize(
     ("token", "first", "last"),
     [
-        ("tok_refund_pending", "pending", "succeeded"),
-        ("tok_refund_fails", "pending", "failed"),
-        ("tok_refund_bounces", "succeeded", "failed"),
-        ("tok_refund_refused", "failed", "failed"),
+        ("pm_card_pendingRefund", "pending", "succeeded"),
+        ("pm_sim_refund_pending_fails", "pending", "failed"),
+        ("pm_card_refundFail", "succeeded", "failed"),
+        ("pm_sim_refund_refused", "failed", "failed"),
     ],
 )
 async def test_what_becomes_of_a_refund_later(make: Make, simulator: Simulator, token: str, first: str, last: str) -> None:
@@ -191,7 +191,7 @@ async def test_what_becomes_of_a_refund_later(make: Make, simulator: Simulator, 
 
 
 async def test_a_reversal_tells_of_its_refund(make: Make, simulator: Simulator) -> None:
-    provider, pending, refused = make(), request("tok_refund_pending"), request("tok_refund_refused")
+    provider, pending, refused = make(), request("pm_card_pendingRefund"), request("pm_sim_refund_refused")
     await simulator.faults(refund_ms=60_000)
     for each in (pending, refused):
         await provider.charge(each)
@@ -216,7 +216,7 @@ async def test_a_disputed_charge_gives_nothing_back(make: Make, simulator: Simul
 
 
 async def test_a_reference_may_be_looked_for(make: Make) -> None:
-    provider, paid, declined = make(), request(), request("tok_declined")
+    provider, paid, declined = make(), request(), request("pm_card_visa_chargeDeclined")
     assert await provider.look(paid.reference) is None
     for each in (paid, declined):
         await provider.charge(each)

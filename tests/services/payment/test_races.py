@@ -143,7 +143,9 @@ async def interleave(provider: PaymentProvider, order: Sequence[bool], one: Comm
     return await first.finish(), await second.finish()
 
 
-@pytest.mark.parametrize("token", ["tok_visa", "tok_review", "tok_declined", "tok_lost_reply", "tok_flaky_3"])
+@pytest.mark.parametrize(
+    "token", ["pm_card_visa", "pm_card_riskLevelElevated", "pm_card_visa_chargeDeclined", "pm_sim_lost_reply", "pm_sim_flaky"]
+)
 async def test_a_refund_and_a_charge_in_every_order(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator, token: str
 ) -> None:
@@ -166,7 +168,7 @@ async def test_a_refund_and_a_capture_in_every_order(
     database: Database, provider: HttpPaymentProvider, simulator: Simulator
 ) -> None:
     for order in ORDERS:
-        payment = pay("tok_review")
+        payment = pay("pm_card_riskLevelElevated")
         await commands.process_payment(database, provider, payment)
         captured, refunded = await interleave(provider, order, capturing(database, payment), refunding(database, payment))
         assert refunded.status in (PaymentStatus.VOIDED, PaymentStatus.REFUNDED), order
@@ -178,7 +180,7 @@ async def test_a_refund_and_a_capture_in_every_order(
 
 
 async def test_i4_whoever_works_on_a_payment_locks_its_row(database: Database, provider: HttpPaymentProvider) -> None:
-    payment = pay("tok_review")
+    payment = pay("pm_card_riskLevelElevated")
     await commands.process_payment(database, provider, payment)
 
     async def is_waited_for() -> bool:
@@ -218,7 +220,18 @@ async def test_many_commands_for_one_order_at_once(
 ) -> None:
     for seed in range(60):
         chance = random.Random(seed)
-        payment = pay(chance.choice(["tok_visa", "tok_visa", "tok_review", "tok_declined", "tok_lost_reply", "tok_flaky_3"]))
+        payment = pay(
+            chance.choice(
+                [
+                    "pm_card_visa",
+                    "pm_card_visa",
+                    "pm_card_riskLevelElevated",
+                    "pm_card_visa_chargeDeclined",
+                    "pm_sim_lost_reply",
+                    "pm_sim_flaky",
+                ]
+            )
+        )
         await simulator.faults(lose_replies_next=chance.randrange(3), fail_next=chance.randrange(3))
         wanted = [charging, charging, capturing, refunding, *chance.choices([charging, capturing, refunding], k=3)]
         chance.shuffle(wanted)
@@ -257,7 +270,16 @@ acts = st.builds(
     lost_replies=st.integers(0, 1),
     failures=st.integers(0, 1),
 )
-tokens = st.sampled_from(["tok_visa", "tok_mastercard", "tok_review", "tok_expired", "tok_lost_reply", "tok_flaky_3"])
+tokens = st.sampled_from(
+    [
+        "pm_card_visa",
+        "pm_card_mastercard",
+        "pm_card_riskLevelElevated",
+        "pm_card_chargeDeclinedExpiredCard",
+        "pm_sim_lost_reply",
+        "pm_sim_flaky",
+    ]
+)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
