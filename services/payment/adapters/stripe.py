@@ -1,14 +1,16 @@
-"""Stripe. A charge is a PaymentIntent; facts about its protocol are in simulators/stripe/spec.
+"""Stripe, through its own library. A charge is a PaymentIntent; facts about the protocol are in simulators/stripe/spec.
 
 Money moves once, whatever is lost or repeated: a PaymentIntent is made before a bank is asked, and can be confirmed once; what
 is captured or refunded says under which key in its own metadata, where it is looked for before it is asked for. Idempotency keys
 keep what is asked for twice at once apart. They last a day; the rest lasts.
+
+The library's objects are left out: to make them costs five times what the request itself does.
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, NamedTuple
 
 import stripe
 from pydantic import SecretStr
@@ -20,20 +22,19 @@ from contracts.money import Money
 from services.payment.adapters.stripe_objects import (
     KEY,
     REFERENCE,
+    Object,
     asked,
     captured,
-    charge_of,
     decline_of,
     definite,
-    is_past,
-    is_replayed,
     key_of,
     metadata_key,
     movement_of,
     news_of,
+    takes_parts,
     told,
 )
-from services.payment.adapters.transport import NAME, ReplayedFailure, Transport
+from services.payment.adapters.transport import NAME, REPLAYED, ReplayedFailure, Transport
 from services.payment.ports import (
     Capabilities,
     ChargeRequest,
@@ -48,17 +49,25 @@ from services.payment.ports import (
 
 API_VERSION = "2026-08-26.dahlia"
 """Of the protocol, on each request; the library may know a newer one."""
+INTENTS = "/v1/payment_intents"
 NOT_CAPTURABLE = "not_capturable"
 REVERSAL = "reversal"
 MOST_TRIES = 5
-_WITH_CHARGE = ["latest_charge"]
-_HELD = {"requires_capture"}
-_NOT_PAID = {"requires_payment_method", "requires_confirmation", "requires_action", "requires_capture"}
-Intent = stripe.PaymentIntent
-Value = TypeVar("Value")
+_PAGE = 100
+_SHOWN = ("latest_charge",)
+"""Of a PaymentIntent, in full."""
+_NOT_PAID = frozenset({"requires_payment_method", "requires_confirmation", "requires_action", "requires_capture"})
+_PAST = frozenset({"payment_intent_unexpected_state", "charge_already_captured", "charge_already_refunded"})
+"""Refused because the charge is in another state by now."""
 log = logger(__name__)
 
 stripe.enable_telemetry = False
+
+
+class _Answer(NamedTuple):
+    found: Object
+    is_replayed: bool = False
+    """Whether it is the answer to an earlier request under the same key, as it was then."""
 
 
 class StripePayments:
@@ -80,104 +89,66 @@ class StripePayments:
         client = OutboundClient(
             NAME, url, http, timeout_s=timeout_s, breaker_threshold=breaker_threshold, breaker_seconds=breaker_seconds
         )
-        self._api = stripe.StripeClient(
+        self._stripe = stripe.StripeClient(
             api_key.get_secret_value(),
             stripe_version=API_VERSION,
             base_addresses={"api": url.rstrip("/")},
             max_network_retries=0,
             http_client=Transport(client, url),
-        ).v1
+        )
 
     @property
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
     async def open(self, request: ChargeRequest) -> Opened:
-        card: stripe.params.PaymentIntentCreateParams = {
+        card = {
             "amount": request.amount.minor,
             "currency": request.amount.currency.lower(),
             "payment_method": request.card_token,
+            "payment_method_types": ["card"],
             "metadata": {REFERENCE: request.reference},
             "expand": ["payment_method"],
         }
-        card["payment_method_types"] = ["card"]  # type: ignore[typeddict-unknown-key]  # in API_VERSION; the library's types are newer
         try:
             if not request.capture:
                 # What is held for long may have to be held again without the customer: the card is kept for that.
                 card |= {"customer": await self._customer_of(request), "setup_future_usage": "off_session"}
-            key = f"{request.reference}/open"
-            intent = await self._keyed(key, lambda key: self._api.payment_intents.create_async(card, {"idempotency_key": key}))
+            intent = (await self._once(f"{request.reference}/open", INTENTS, card, _never)).found
         except stripe.InvalidRequestError as error:
             if error.param != "payment_method":
-                raise _not_understood("open", error) from error
+                raise _not_understood(INTENTS, error) from error
             return Opened(None, None, Decline("invalid_card_token", "The card is not known, or cannot be used again."))
-        method = intent.payment_method
-        fingerprint = method.card.fingerprint if isinstance(method, stripe.PaymentMethod) and method.card else None
-        return Opened(intent.id, fingerprint)
+        return Opened(intent["id"], (intent["payment_method"]["card"] or {}).get("fingerprint"))
 
     async def charge(self, provider_id: str, request: ChargeRequest) -> ProviderCharge:
-        options: stripe.params.PaymentIntentConfirmParams = {
-            "capture_method": "automatic" if request.capture else "manual",
-            "expand": [*_WITH_CHARGE],
-        }
+        options: dict[str, Any] = {"capture_method": "automatic" if request.capture else "manual", "expand": _SHOWN}
         if not request.capture and self._capabilities.multi_capture:
             options["payment_method_options"] = {"card": {"request_multicapture": "if_available"}}
-        if request.return_url is None:
-            options["off_session"] = True
-        else:
-            options["return_url"] = request.return_url
-        key = f"{provider_id}/confirm"
+        options |= {"return_url": request.return_url} if request.return_url else {"off_session": True}
 
-        async def confirm(key: str) -> Intent:
-            return await self._api.payment_intents.confirm_async(provider_id, options, {"idempotency_key": key})
-
-        async def confirmed() -> Intent | None:
+        async def confirmed() -> Object | None:
             intent = await self._intent(provider_id)
-            return None if intent.status == "requires_confirmation" else intent
+            return None if intent["status"] == "requires_confirmation" else intent
 
         try:
-            intent = await self._once(key, confirm, confirmed)
+            answer = await self._once(f"{provider_id}/confirm", f"{INTENTS}/{provider_id}/confirm", options, confirmed)
         except stripe.CardError as error:
-            return ProviderCharge(ProviderStatus.DECLINED, provider_id, request.amount, decline_of(error.error))
+            return ProviderCharge(ProviderStatus.DECLINED, provider_id, request.amount, decline_of(_body(error)))
         except stripe.InvalidRequestError as error:
             if error.param == "payment_method":
-                return ProviderCharge(ProviderStatus.DECLINED, provider_id, decline=decline_of(error.error))
-            if not is_past(error):
+                return ProviderCharge(ProviderStatus.DECLINED, provider_id, request.amount, decline_of(_body(error)))
+            if error.code not in _PAST:
                 raise _not_understood("confirm", error) from error
-            intent = await self._intent(provider_id)
-        if is_replayed(intent):  # things may have gone on since
-            intent = await self._intent(provider_id)
-        return asked(told(intent))
+            return asked(await self.look(provider_id))
+        return asked(await self.look(provider_id) if answer.is_replayed else told(answer.found))
 
     async def capture(self, provider_id: str, *, amount: Money, key: str, is_last: bool) -> ProviderCharge:
         name = metadata_key(key)
         intent = await self._intent(provider_id)
-        if name in (intent.metadata or {}):
-            return captured(intent, amount)
-        if intent.status not in _HELD:
-            return captured(intent, amount, NOT_CAPTURABLE)
-        options: stripe.params.PaymentIntentCaptureParams = {
-            "amount_to_capture": amount.minor,
-            "metadata": {name: str(amount.minor)},
-            "expand": [*_WITH_CHARGE],
-        }
-        if not is_last and self._takes_parts(intent):
-            options["final_capture"] = False
-
-        async def capture(key: str) -> Intent:
-            return await self._api.payment_intents.capture_async(provider_id, options, {"idempotency_key": key})
-
-        async def taken() -> Intent | None:
-            intent = await self._intent(provider_id)
-            return intent if name in (intent.metadata or {}) or intent.status not in _HELD else None
-
-        try:
-            intent = await self._once(f"{provider_id}/capture/{key}", capture, taken)
-        except (stripe.InvalidRequestError, stripe.CardError) as error:
-            intent = await self._intent(provider_id)
-            if intent.status in _HELD and name not in (intent.metadata or {}):
-                raise _not_understood("capture", error) from error
-        return captured(intent, amount, None if name in (intent.metadata or {}) else NOT_CAPTURABLE)
+        if name not in intent["metadata"] and intent["status"] == "requires_capture":
+            intent = await self._capture(intent, amount, key, name, is_last=is_last)
+        return captured(intent, amount, None if name in intent["metadata"] else NOT_CAPTURABLE)
 
     async def refund(self, provider_id: str, *, amount: Money, key: str, reason: str) -> ProviderMovement:
         # Stripe is not told the reason: words in which somebody may have named the customer stay here, where they can be blanked.
@@ -185,21 +156,17 @@ class StripePayments:
 
     async def reverse(self, provider_id: str, reason: str) -> ProviderCharge:
         intent = await self._intent(provider_id)
-        if intent.status in _NOT_PAID:
-            intent = await self._cancel(intent)
-        charge = told(intent)
-        earlier = [refund async for refund in self._refunds(provider_id) if key_of(refund).startswith(REVERSAL)]
-        last = movement_of(earlier[-1]) if earlier else None
+        charge = told(await self._cancel(intent) if intent["status"] in _NOT_PAID else intent)
+        earlier = [refund for refund in await self._refunds(provider_id) if key_of(refund).startswith(REVERSAL)]
+        last = movement_of(earlier[0]) if earlier else None
         if charge.status == ProviderStatus.CAPTURED and charge.captured is not None and charge.refunded is not None:
             last = await self._refund(provider_id, charge.captured - charge.refunded, f"{REVERSAL}-{len(earlier) + 1}")
-            charge = told(await self._intent(provider_id))
+            charge = await self.look(provider_id)
         return definite(replace(charge, movement=last))
 
     async def release(self, provider_id: str, reason: str) -> ProviderCharge:
         intent = await self._intent(provider_id)
-        if intent.status in _HELD:
-            intent = await self._cancel(intent)
-        return definite(told(intent))
+        return definite(told(await self._cancel(intent) if intent["status"] == "requires_capture" else intent))
 
     async def look(self, provider_id: str) -> ProviderCharge:
         return told(await self._intent(provider_id))
@@ -212,109 +179,131 @@ class StripePayments:
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _intent(self, provider_id: str) -> Intent:
-        call = self._api.payment_intents.retrieve_async(provider_id, {"expand": [*_WITH_CHARGE]})
-        return await _understood("look", call)
+    async def _intent(self, provider_id: str) -> Object:
+        return await self._get(f"{INTENTS}/{provider_id}", {"expand": _SHOWN})
 
-    async def _refunds(self, provider_id: str) -> AsyncIterator[stripe.Refund]:
-        """All refunds of a charge, the oldest first."""
-        page = await _understood("list refunds", self._api.refunds.list_async({"payment_intent": provider_id, "limit": 100}))
-        found = [refund async for refund in page.auto_paging_iter()]
-        for refund in reversed(found):
-            yield refund
+    async def _capture(self, intent: Object, amount: Money, key: str, name: str, *, is_last: bool) -> Object:
+        """The PaymentIntent after a capture; its metadata says whether that was done."""
+        provider_id = intent["id"]
+        options = {"amount_to_capture": amount.minor, "metadata": {name: str(amount.minor)}, "expand": _SHOWN}
+        if not is_last and self._capabilities.multi_capture and takes_parts(intent):
+            options["final_capture"] = False
+
+        async def taken() -> Object | None:
+            intent = await self._intent(provider_id)
+            return intent if name in intent["metadata"] or intent["status"] != "requires_capture" else None
+
+        try:
+            path = f"{INTENTS}/{provider_id}/capture"
+            answer = await self._once(f"{provider_id}/capture/{key}", path, options, taken)
+        except (stripe.InvalidRequestError, stripe.CardError) as error:
+            found = await taken()
+            if found is None:
+                raise _not_understood("capture", error) from error
+            return found
+        return await self._intent(provider_id) if answer.is_replayed else answer.found
+
+    async def _refunds(self, provider_id: str) -> list[Object]:
+        """All refunds of a charge, the newest first."""
+        found: list[Object] = []
+        asked = {"payment_intent": provider_id, "limit": _PAGE}
+        while True:
+            page = await self._get("/v1/refunds", asked | ({"starting_after": found[-1]["id"]} if found else {}))
+            found += page["data"]
+            if not page["has_more"]:
+                return found
 
     async def _refund(self, provider_id: str, amount: Money, key: str) -> ProviderMovement:
-        wanted: stripe.params.RefundCreateParams = {
-            "payment_intent": provider_id,
-            "amount": amount.minor,
-            "metadata": {KEY: key},
-        }
+        wanted = {"payment_intent": provider_id, "amount": amount.minor, "metadata": {KEY: key}}
 
-        async def refund(key: str) -> stripe.Refund:
-            return await self._api.refunds.create_async(wanted, {"idempotency_key": key})
-
-        async def refunded() -> stripe.Refund | None:
-            return next(iter([refund async for refund in self._refunds(provider_id) if key_of(refund) == key]), None)
+        async def refunded() -> Object | None:
+            return next((refund for refund in await self._refunds(provider_id) if key_of(refund) == key), None)
 
         found = await refunded()
+        if found is not None:
+            return movement_of(found)
         try:
-            if found is None:
-                found = await self._once(f"{provider_id}/refund/{key}", refund, refunded)
+            answer = await self._once(f"{provider_id}/refund/{key}", "/v1/refunds", wanted, refunded)
         except stripe.InvalidRequestError as error:
             return ProviderMovement(None, ProviderMovementState.FAILED, amount, (error.code or "refund_refused")[:100])
-        if is_replayed(found):
-            found = await _understood("look at a refund", self._api.refunds.retrieve_async(found.id))
-        return movement_of(found)
+        if answer.is_replayed:
+            return movement_of(await self._get(f"/v1/refunds/{answer.found['id']}"))
+        return movement_of(answer.found)
 
-    async def _cancel(self, intent: Intent) -> Intent:
-        """Nothing is held, or will be taken, any more; unless it turns out to be taken already."""
+    async def _cancel(self, intent: Object) -> Object:
+        """The PaymentIntent when nothing is held, or will be taken; or as it is, if it turns out to be taken already."""
+        provider_id = intent["id"]
 
-        async def cancel(key: str) -> Intent:
-            options: stripe.params.PaymentIntentCancelParams = {"expand": [*_WITH_CHARGE]}
-            return await self._api.payment_intents.cancel_async(intent.id, options, {"idempotency_key": key})
-
-        async def cancelled() -> Intent | None:
-            found = await self._intent(intent.id)
-            return None if found.status in _NOT_PAID else found
+        async def cancelled() -> Object | None:
+            found = await self._intent(provider_id)
+            return None if found["status"] in _NOT_PAID else found
 
         try:
-            found = await self._once(f"{intent.id}/cancel", cancel, cancelled)
+            path = f"{INTENTS}/{provider_id}/cancel"
+            answer = await self._once(f"{provider_id}/cancel", path, {"expand": _SHOWN}, cancelled)
         except stripe.InvalidRequestError as error:
-            if not is_past(error):
+            if error.code not in _PAST:
                 raise _not_understood("cancel", error) from error
-            return await self._intent(intent.id)
-        return await self._intent(intent.id) if is_replayed(found) else found
+            return await self._intent(provider_id)
+        return await self._intent(provider_id) if answer.is_replayed else answer.found
 
     async def _customer_of(self, request: ChargeRequest) -> str:
         """In whose name Stripe keeps a card: whom it belongs to already, or a new customer."""
-        method = await _understood("look at a card", self._api.payment_methods.retrieve_async(request.card_token))
-        if method.customer:
-            return method.customer if isinstance(method.customer, str) else method.customer.id
-        wanted: stripe.params.CustomerCreateParams = {"metadata": {"customer_id": str(request.customer_id)}}
-        key = f"{request.reference}/customer"
-        customer = await self._keyed(key, lambda key: self._api.customers.create_async(wanted, {"idempotency_key": key}))
-        return customer.id
+        method = await self._get(f"/v1/payment_methods/{request.card_token}")
+        if method["customer"]:
+            return str(method["customer"])
+        wanted = {"metadata": {"customer_id": str(request.customer_id)}}
+        customer = (await self._once(f"{request.reference}/customer", "/v1/customers", wanted, _never)).found
+        return str(customer["id"])
 
-    def _takes_parts(self, intent: Intent) -> bool:
-        """Whether this card lets what is held be taken in several captures."""
-        charge = charge_of(intent)
-        details = charge.payment_method_details if charge else None
-        multicapture = details.card.multicapture if details and details.card else None
-        return self._capabilities.multi_capture and multicapture is not None and multicapture.status == "available"
-
-    async def _keyed(self, key: str, do: Callable[[str], Awaitable[Value]]) -> Value:
-        """Do what harms nobody if it is done twice."""
-
-        async def not_done() -> Value | None:
-            return None
-
-        return await self._once(key, do, not_done)
-
-    async def _once(self, key: str, do: Callable[[str], Awaitable[Value]], find: Callable[[], Awaitable[Value | None]]) -> Value:
-        """Do it under a key. Where the provider only repeats under that key that it failed, look whether it was done, and if not
-        do it under the next key: the same one for whoever does the same."""
+    async def _once(
+        self, key: str, path: str, params: Mapping[str, Any], find: Callable[[], Awaitable[Object | None]]
+    ) -> _Answer:
+        """Ask for something under a key. Where the provider only repeats under that key that it failed, look whether it was done,
+        and if not ask under the next key: the same one for whoever asks for the same. Raises what Stripe refuses, Unavailable."""
         for number in range(1, MOST_TRIES + 1):
             try:
-                return await do(key if number == 1 else f"{key}/{number}")
+                return await self._ask("post", path, params, key if number == 1 else f"{key}/{number}")
             except ReplayedFailure:
                 found = await find()
                 if found is not None:
-                    return found
-            except (stripe.CardError, stripe.InvalidRequestError):
-                raise
-            except stripe.StripeError as error:
-                raise _not_understood(key, error) from error
+                    return _Answer(found)
         raise Unavailable(f"{NAME} fails again and again")
 
+    async def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Object:
+        try:
+            return (await self._ask("get", path, params or {})).found
+        except (stripe.InvalidRequestError, stripe.CardError) as error:
+            if error.param == "payment_method":
+                raise
+            raise _not_understood(path, error) from error
 
-async def _understood(call: str, answer: Awaitable[Value]) -> Value:
-    try:
-        return await answer
-    except stripe.StripeError as error:
-        raise _not_understood(call, error) from error
+    async def _ask(self, method: str, path: str, params: Mapping[str, Any], key: str | None = None) -> _Answer:
+        """Raises InvalidRequestError, CardError, Unavailable."""
+        options = {"idempotency_key": key} if key else {}
+        try:
+            answer = await self._stripe.raw_request_async(method, path, **params, **options)
+        except (stripe.InvalidRequestError, stripe.CardError):
+            raise
+        except stripe.StripeError as error:
+            raise _not_understood(path, error) from error
+        if not isinstance(answer.data, dict) or "object" not in answer.data:
+            raise NotUnderstood(f"{NAME} answered {answer.code} with something that is not its protocol")
+        return _Answer(answer.data, is_replayed=answer.headers.get(REPLAYED) == "true")
+
+
+async def _never() -> Object | None:
+    """Of what harms nobody if it is done twice."""
+    return None
+
+
+def _body(error: stripe.StripeError) -> Object:
+    body = error.json_body if isinstance(error.json_body, dict) else {}
+    found: Object = body.get("error") or {}
+    return found
 
 
 def _not_understood(call: str, error: stripe.StripeError) -> NotUnderstood:
-    log.error("request_not_understood", other_side=NAME, call=call, status=error.http_status, code=error.code)
     code = (error.code or "without a code")[:60]
+    log.error("request_not_understood", other_side=NAME, call=call, status=error.http_status, code=code)
     return NotUnderstood(f"{NAME} answered {error.http_status}: it refused the request itself, {code}")

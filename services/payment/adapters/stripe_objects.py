@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import stripe
-
 from chassis.clients import NotUnderstood, Unavailable
 from contracts.money import Money
 from contracts.payments import ActionKind, PaymentAction
@@ -23,6 +21,8 @@ from services.payment.ports import (
     ProviderStatus,
 )
 
+Object = Mapping[str, Any]
+"""As it comes, in JSON."""
 REFERENCE, KEY = "reference", "key"
 """In the metadata of a PaymentIntent, and of a refund."""
 _LONGEST_METADATA_KEY = 40
@@ -45,85 +45,91 @@ _DISPUTE_STATE = {
     "lost": DisputeState.LOST,
 }
 """Of what moves money; an inquiry (`warning_…`) does not."""
-_PAST = frozenset({"payment_intent_unexpected_state", "charge_already_captured", "charge_already_refunded"})
 
 
 def money(minor: int | None, currency: str) -> Money:
     return Money.from_minor(minor or 0, currency.upper())
 
 
-def told(intent: stripe.PaymentIntent) -> ProviderCharge:
+def told(intent: Object) -> ProviderCharge:
     """Where a charge is, by its PaymentIntent, whose latest charge is shown in full."""
-    charge = charge_of(intent)
-    received, refunded = intent.amount_received or 0, (charge.amount_refunded if charge else 0)
+    charge: Object = intent["latest_charge"] or {}
+    received, refunded = intent["amount_received"], charge.get("amount_refunded", 0)
+    error, currency = intent["last_payment_error"], intent["currency"]
     return ProviderCharge(
-        _status(intent, charge, received, refunded),
-        intent.id,
-        money(intent.amount, intent.currency),
-        decline=decline_of(intent.last_payment_error) if intent.last_payment_error else None,
+        _status(intent, received, refunded),
+        intent["id"],
+        money(intent["amount"], currency),
+        decline=decline_of(error) if error else None,
         action=_action(intent),
         review=_review(charge),
-        captured=money(received, intent.currency),
-        refunded=money(refunded, intent.currency),
-        held_until=_held_until(charge) if intent.status == "requires_capture" else None,
+        captured=money(received, currency),
+        refunded=money(refunded, currency),
+        held_until=_held_until(charge) if intent["status"] == "requires_capture" else None,
     )
 
 
-def _status(intent: stripe.PaymentIntent, charge: stripe.Charge | None, received: int, refunded: int) -> ProviderStatus:
-    if intent.status == "processing":
+def _status(intent: Object, received: int, refunded: int) -> ProviderStatus:
+    if intent["status"] == "processing":
         raise Unavailable(f"{NAME} is still at it")
-    if known := _STATUS.get(intent.status):
+    if known := _STATUS.get(intent["status"]):
         return known
     if received:
         return ProviderStatus.REFUNDED if refunded == received else ProviderStatus.CAPTURED
-    if intent.last_payment_error:
+    if intent["last_payment_error"]:
         return ProviderStatus.DECLINED
-    if intent.status == "requires_payment_method":
+    if intent["status"] == "requires_payment_method":
         return ProviderStatus.OPEN
-    return ProviderStatus.VOIDED if charge is not None else ProviderStatus.REVERSED
+    return ProviderStatus.VOIDED if intent["latest_charge"] else ProviderStatus.REVERSED
 
 
-def charge_of(intent: stripe.PaymentIntent) -> stripe.Charge | None:
-    return intent.latest_charge if isinstance(intent.latest_charge, stripe.Charge) else None
-
-
-def _action(intent: stripe.PaymentIntent) -> PaymentAction | None:
-    if intent.status != "requires_action":
+def _action(intent: Object) -> PaymentAction | None:
+    if intent["status"] != "requires_action":
         return None
-    redirect = intent.next_action.redirect_to_url if intent.next_action else None
-    if redirect is None or not redirect.url:
+    url = ((intent["next_action"] or {}).get("redirect_to_url") or {}).get("url")
+    if not url:
         raise NotUnderstood(f"{NAME} wants the customer to do something that is not to open a page")
-    return PaymentAction(kind=ActionKind.REDIRECT, url=redirect.url)
+    return PaymentAction(kind=ActionKind.REDIRECT, url=url)
 
 
-def _review(charge: stripe.Charge | None) -> str | None:
-    outcome = charge.outcome if charge else None
-    if outcome is None or outcome.type != "manual_review":
+def _review(charge: Object) -> str | None:
+    outcome = charge.get("outcome") or {}
+    if outcome.get("type") != "manual_review":
         return None
-    return f"the payment provider wants it to be looked at: risk {outcome.risk_level or 'unknown'}"
+    return f"the payment provider wants it to be looked at: risk {outcome.get('risk_level') or 'unknown'}"
 
 
-def _held_until(charge: stripe.Charge | None) -> datetime | None:
-    details = charge.payment_method_details if charge else None
-    before = details.card.capture_before if details and details.card else None
+def _card_of(charge: Object) -> Object:
+    """What a charge says of its card."""
+    return (charge.get("payment_method_details") or {}).get("card") or {}
+
+
+def _held_until(charge: Object) -> datetime | None:
+    before = _card_of(charge).get("capture_before")
     return datetime.fromtimestamp(before, UTC) if before else None
 
 
-def decline_of(error: object) -> Decline:
-    """Why it was declined, by what the provider calls an error; what does not apply it leaves out."""
-    code = getattr(error, "decline_code", None)
+def takes_parts(intent: Object) -> bool:
+    """Whether this card lets what is held be taken in several captures."""
+    multicapture = _card_of(intent["latest_charge"] or {}).get("multicapture") or {}
+    return bool(multicapture.get("status") == "available")
+
+
+def decline_of(error: Object) -> Decline:
+    """Why it was declined, by an error's body; what does not apply it leaves out."""
+    code = error.get("decline_code")
     if code in (None, "generic_decline"):
-        code = getattr(error, "code", None) or "card_declined"
-    return Decline(str(code)[:100], str(getattr(error, "message", None) or "")[:500])
+        code = error.get("code") or "card_declined"
+    return Decline(str(code)[:100], str(error.get("message") or "")[:500])
 
 
-def movement_of(refund: stripe.Refund) -> ProviderMovement:
-    state = _REFUND_STATE[refund.status or "pending"]
-    failure = (refund.failure_reason or "unknown") if state == ProviderMovementState.FAILED else None
-    return ProviderMovement(refund.id, state, money(refund.amount, refund.currency), failure)
+def movement_of(refund: Object) -> ProviderMovement:
+    state = _REFUND_STATE[refund["status"] or "pending"]
+    failure = (refund.get("failure_reason") or "unknown") if state == ProviderMovementState.FAILED else None
+    return ProviderMovement(refund["id"], state, money(refund["amount"], refund["currency"]), failure)
 
 
-def captured(intent: stripe.PaymentIntent, amount: Money, failure: str | None = None) -> ProviderCharge:
+def captured(intent: Object, amount: Money, failure: str | None) -> ProviderCharge:
     """Where a charge is after a capture was asked for, which went well or failed."""
     state = ProviderMovementState.FAILED if failure else ProviderMovementState.SUCCEEDED
     charge = told(intent)
@@ -146,29 +152,18 @@ def definite(charge: ProviderCharge) -> ProviderCharge:
     return charge
 
 
-def is_past(error: stripe.InvalidRequestError) -> bool:
-    """Whether it was refused because the charge is in another state by now."""
-    return error.code in _PAST
-
-
-def is_replayed(found: Any) -> bool:
-    """Whether it is the answer to an earlier request under the same key, as it was then."""
-    response = getattr(found, "last_response", None)
-    return response is not None and "Idempotent-Replayed" in response.headers
-
-
 def metadata_key(key: str) -> str:
     """Under which a PaymentIntent says what was captured under a key."""
     name = f"captured-{key}"
     return name if len(name) <= _LONGEST_METADATA_KEY else f"captured-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
 
 
-def key_of(refund: stripe.Refund) -> str:
+def key_of(refund: Object) -> str:
     """Ours of a refund; empty if it was made at the provider."""
-    return str(refund.metadata[KEY]) if refund.metadata and KEY in refund.metadata else ""
+    return str((refund["metadata"] or {}).get(KEY, ""))
 
 
-def news_of(event: Mapping[str, Any]) -> ProviderNews | None:
+def news_of(event: Object) -> ProviderNews | None:
     """What an event tells; None if that concerns nothing of ours."""
     about, found = event["type"], event["data"]["object"]
     if found["object"] == "payment_intent":
@@ -180,7 +175,7 @@ def news_of(event: Mapping[str, Any]) -> ProviderNews | None:
     return None
 
 
-def _news_of_charge(event: Mapping[str, Any], intent: Mapping[str, Any]) -> ProviderNews | None:
+def _news_of_charge(event: Object, intent: Object) -> ProviderNews | None:
     status = _STATUS.get(intent["status"])
     if status is None:
         if intent["amount_received"]:
@@ -205,7 +200,7 @@ def _news_of_charge(event: Mapping[str, Any], intent: Mapping[str, Any]) -> Prov
     )
 
 
-def _news_of_refund(event: Mapping[str, Any], refund: Mapping[str, Any]) -> ProviderNews:
+def _news_of_refund(event: Object, refund: Object) -> ProviderNews:
     return ProviderNews(
         id=event["id"],
         kind=NewsKind.REFUND,
@@ -220,7 +215,7 @@ def _news_of_refund(event: Mapping[str, Any], refund: Mapping[str, Any]) -> Prov
     )
 
 
-def _news_of_dispute(event: Mapping[str, Any], dispute: Mapping[str, Any]) -> ProviderNews | None:
+def _news_of_dispute(event: Object, dispute: Object) -> ProviderNews | None:
     state = _DISPUTE_STATE.get(dispute["status"])
     if state is None:
         return None

@@ -8,7 +8,8 @@ import stripe
 from chassis.clients import Answer, OutboundClient, Unavailable, fault
 
 NAME = "payment-provider"
-_REPLAYED = "idempotent-replayed"
+REPLAYED = "idempotent-replayed"
+"""Header of an answer that was given before, under the same key."""
 _BUSY = 409
 """Another request under the same key, or of the same object, is under way."""
 
@@ -57,7 +58,7 @@ def _read(answer: Answer) -> Answer:
     if answer.status == _BUSY:
         raise Unavailable(f"{NAME} is still busy with an earlier request of the same")
     if answer.is_failure:
-        if answer.headers.get(_REPLAYED) == "true":
+        if answer.headers.get(REPLAYED) == "true":
             raise ReplayedFailure(f"{NAME} repeats that it failed ({answer.status})")
         raise fault(NAME, answer, "it failed")
     return answer
