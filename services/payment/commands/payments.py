@@ -27,6 +27,7 @@ from contracts.events import OrderForgotten
 from contracts.payments import CapturePayment, MovementKind, PaymentStatus, ProcessPayment, RefundPayment, ReleaseHold
 from services.payment import figures
 from services.payment.model import (
+    CHARGE,
     NEVER_TAKEN,
     VELOCITY,
     Change,
@@ -169,7 +170,10 @@ async def _asked_before(work: UnitOfWork, command: ProcessPayment, opened: Opene
         return payment, None
     # One that a process of the version before has asked for may have neither a name at the provider nor a movement yet.
     payment.provider_id = payment.provider_id or opened.provider_id
-    charge, _ = await work.get_or_add(payment.charge(command.capture), "payment_id", "kind", "key")
+    charge = next((row for row in await movements_of(work, payment) if row.key == CHARGE), None)
+    if charge is None:
+        charge = payment.charge(command.capture)
+        work.add(charge)
     return payment, charge
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from chassis.clients import Unavailable
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
-from contracts.payments import CapturePayment, MovementKind, MovementState, ReleaseHold
+from contracts.payments import CapturePayment, MovementKind, MovementState, PaymentStatus, ReleaseHold
 from services.payment.model.attempt import Attempt, Change, LedgerMismatch, asked_under, reversed_before, sum_of
 from services.payment.model.movements import Movement
 from services.payment.ports import Capabilities, ProviderCharge, ProviderMovementState, ProviderStatus
@@ -21,8 +21,10 @@ class Captures(Attempt):
         Of a provider without captures in several parts the first one is the last: the rest is let go with it.
 
         Refusals: payment_declined, payment_reversed, not_held, conflict, validation_failed. Fault: Unavailable."""
-        if self.is_undecided:
+        if self.status == PaymentStatus.INITIATED:
             raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
+        if self.status == PaymentStatus.ACTION_REQUIRED:
+            raise self._not_held()
         if earlier := asked_under(command, MovementKind.CAPTURE, movements):
             return earlier
         if command.amount is None and self.held_minor == 0:
@@ -76,7 +78,7 @@ class Captures(Attempt):
         """The movement that lets go of what is held and not taken, new or as it is; None if nothing is held.
 
         Fault: Unavailable, as long as a charge, a capture or an undo of it is under way."""
-        if self.is_undecided:
+        if self.status == PaymentStatus.INITIATED:
             raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
         if self.held_minor == 0:
             return None

@@ -7,7 +7,7 @@ from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
-from contracts.payments import MovementKind, MovementState, RefundPayment
+from contracts.payments import MovementKind, MovementState, PaymentStatus, RefundPayment
 from services.payment.model.attempt import NOTHING_LEFT, Attempt, Change, LedgerMismatch, asked_under, sum_of
 from services.payment.model.movements import CHARGE, PROVIDERS, Movement, base_of
 from services.payment.ports import ProviderCharge, ProviderMovement, ProviderMovementState, ProviderStatus
@@ -21,7 +21,7 @@ class Refunds(Attempt):
 
         Refusals: conflict (more than was captured and not refunded), validation_failed. Fault: Unavailable."""
         assert command.amount is not None
-        if self.is_undecided:
+        if self.status == PaymentStatus.INITIATED:
             raise Unavailable("It is not known yet whether the money was taken; the charge must be repeated first.")
         if earlier := asked_under(command, MovementKind.REFUND, movements):
             return earlier
