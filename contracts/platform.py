@@ -89,7 +89,7 @@ WORKER = Process(
 CONSOLE = Process("console", "console.app", 8014, secrets=_HISTORIES, calls=("order",))
 """Staff's login before Temporal's Web UI, and the codec server."""
 SIMULATORS = (
-    Process("payment-provider", "simulators.payment_provider", 8011, secrets=_PROVIDER),
+    Process("payment-provider", "simulators.stripe", 8011, secrets=_PROVIDER),
     Process("carrier", "simulators.carrier", 8012, secrets=_CARRIER),
     Process("mail-sink", "simulators.mail_sink", 8013),
 )

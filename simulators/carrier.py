@@ -56,7 +56,7 @@ from simulators._refusals import LostReply, Refused, Unavailable
 from simulators._requests import LARGEST_BODY, Body, page, path_reference, read_body
 from simulators._service import Simulator, data_directory, required, serve
 from simulators._shipments import COMES_FROM, HANDED_IN, Booking, Shipments
-from simulators._webhooks import WebhookQueue, WebhookSender, WebhookTarget
+from simulators._webhooks import WebhookQueue, WebhookSender, WebhookTarget, signature
 
 SIGNATURE = "X-Carrier-Signature"
 
@@ -226,12 +226,13 @@ def create_app(settings: Settings) -> Simulator:
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     url = environment.get("CARRIER_WEBHOOK_URL")
+    secret = required(environment, "CARRIER_WEBHOOK_SECRET") if url else ""
     seconds = environment.get("CARRIER_AUTO_DELIVER_SECONDS")
     return Settings(
         data_dir=data_directory(environment),
         api_key=required(environment, "CARRIER_API_KEY"),
         currency=environment.get("CARRIER_CURRENCY") or "EUR",
-        webhook=WebhookTarget(url=url, secret=required(environment, "CARRIER_WEBHOOK_SECRET"), header=SIGNATURE) if url else None,
+        webhook=WebhookTarget(url=url, sign=lambda body, at: {SIGNATURE: signature(body, secret, at)}) if url else None,
         deliver_after=timedelta(seconds=float(seconds)) if seconds else None,
     )
 

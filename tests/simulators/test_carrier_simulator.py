@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from simulators._webhooks import WebhookTarget
+from simulators._webhooks import WebhookTarget, signature
 from simulators.carrier import SIGNATURE, Settings, create_app
 
 pytestmark = pytest.mark.asyncio
@@ -61,7 +61,10 @@ class Shop:
         return web.Response(status=204)
 
     def target(self) -> WebhookTarget:
-        return WebhookTarget(url=self.url, secret=SECRET, header=SIGNATURE, first_wait=0.01, longest_wait=0.02)
+        def sign(body: str, at: int) -> dict[str, str]:
+            return {SIGNATURE: signature(body, SECRET, at)}
+
+        return WebhookTarget(url=self.url, sign=sign, first_wait=0.01, longest_wait=0.02)
 
 
 @pytest_asyncio.fixture
