@@ -12,7 +12,7 @@ from chassis.dependencies import Db, from_app
 from chassis.etags import OptionalSeenVersion, showing, tagged
 from chassis.freshness import MayLag
 from chassis.paging import Cursor, Limit
-from chassis.webhooks import WebhookSecret, verify_signature
+from chassis.webhooks import WebhookSecrets, verify_signature
 from contracts import shipments as contract
 from contracts.base import ParcelNumber
 from contracts.paging import Page
@@ -50,13 +50,13 @@ TheCarrier = Annotated[Carrier, from_app(Carrier)]
 
 async def signed_by_carrier(
     request: Request,
-    secret: Annotated[WebhookSecret, from_app(WebhookSecret)],
+    secret: Annotated[WebhookSecrets, from_app(WebhookSecrets)],
     signature: Annotated[
         str | None, Header(alias="X-Carrier-Signature", max_length=1000, description="`t=<unix time>,v1=<HMAC-SHA256>`")
     ] = None,
 ) -> None:
     """Refusal: invalid_signature."""
-    verify_signature(signature, await request.body(), secret.value, time.time())
+    verify_signature(signature, await request.body(), secret, time.time())
 
 
 @public.post("/shipping/rates", summary="What a parcel would cost")

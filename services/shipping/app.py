@@ -11,7 +11,7 @@ from chassis.dependencies import provide
 from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
-from chassis.webhooks import WebhookSecret
+from chassis.webhooks import WebhookSecrets
 from contracts.budgets import FIRST_TRY_S, PROVIDER_CALL_S
 from services.shipping import api, commands
 from services.shipping.access import ACCESS
@@ -46,7 +46,7 @@ def build(settings: ShippingSettings) -> Service:
         ACCESS,
     )
     provide(app, Carrier, carrier)
-    provide(app, WebhookSecret, WebhookSecret(settings.carrier_webhook_secret))
+    provide(app, WebhookSecrets, WebhookSecrets.of(settings.carrier_webhook_secret))
     settle = Job(
         "settle what was asked of the carrier", partial(commands.settle_asked, database, carrier), every_s=SETTLE_SECONDS
     )

@@ -31,6 +31,7 @@ from services.payment.adapters.stripe_objects import (
     metadata_key,
     movement_of,
     news_of,
+    short_hash,
     takes_parts,
     told,
 )
@@ -114,7 +115,9 @@ class StripePayments:
             if not request.capture:
                 # What is held for long may have to be held again without the customer: the card is kept for that.
                 card |= {"customer": await self._customer_of(request), "setup_future_usage": "off_session"}
-            intent = (await self._once(f"{request.reference}/open", INTENTS, card, _never)).found
+            # What asks for something else under the same reference is refused here, where that is known, and not there.
+            key = f"{request.reference}/open/{short_hash(json.dumps(card, sort_keys=True))}"
+            intent = (await self._once(key, INTENTS, card, _never)).found
         except stripe.InvalidRequestError as error:
             if error.param != "payment_method":
                 raise _not_understood(INTENTS, error) from error
@@ -157,12 +160,14 @@ class StripePayments:
     async def reverse(self, provider_id: str, reason: str) -> ProviderCharge:
         intent = await self._intent(provider_id)
         charge = told(await self._cancel(intent) if intent["status"] in _NOT_PAID else intent)
-        earlier = [refund for refund in await self._refunds(provider_id) if key_of(refund).startswith(REVERSAL)]
-        last = movement_of(earlier[0]) if earlier else None
+        reversals = await self._reversals(provider_id)
         if charge.status == ProviderStatus.CAPTURED and charge.captured is not None and charge.refunded is not None:
-            last = await self._refund(provider_id, charge.captured - charge.refunded, f"{REVERSAL}-{len(earlier) + 1}")
-            charge = await self.look(provider_id)
-        return definite(replace(charge, movement=last))
+            left, key = charge.captured - charge.refunded, f"{REVERSAL}-{len(reversals) + 1}"
+            refused = await self._refund(provider_id, left, key)
+            charge, reversals = await self.look(provider_id), await self._reversals(provider_id)
+            if refused.provider_id is None:
+                return definite(replace(charge, movement=refused))
+        return definite(replace(charge, movement=movement_of(reversals[0]) if reversals else None))
 
     async def release(self, provider_id: str, reason: str) -> ProviderCharge:
         intent = await self._intent(provider_id)
@@ -213,6 +218,9 @@ class StripePayments:
             if not page["has_more"]:
                 return found
 
+    async def _reversals(self, provider_id: str) -> list[Object]:
+        return [refund for refund in await self._refunds(provider_id) if key_of(refund).startswith(REVERSAL)]
+
     async def _refund(self, provider_id: str, amount: Money, key: str) -> ProviderMovement:
         wanted = {"payment_intent": provider_id, "amount": amount.minor, "metadata": {KEY: key}}
 
@@ -248,9 +256,13 @@ class StripePayments:
         return await self._intent(provider_id) if answer.is_replayed else answer.found
 
     async def _customer_of(self, request: ChargeRequest) -> str:
-        """In whose name Stripe keeps a card: whom it belongs to already, or a new customer."""
-        method = await self._get(f"/v1/payment_methods/{request.card_token}")
-        if method["customer"]:
+        """In whose name Stripe keeps a card: whom it belongs to already, or a new customer. Whether there is such a card is told
+        when the charge is opened."""
+        try:
+            method = (await self._ask("get", f"/v1/payment_methods/{request.card_token}", {})).found
+        except stripe.InvalidRequestError:
+            method = {}
+        if method.get("customer"):
             return str(method["customer"])
         wanted = {"metadata": {"customer_id": str(request.customer_id)}}
         customer = (await self._once(f"{request.reference}/customer", "/v1/customers", wanted, _never)).found
@@ -268,22 +280,25 @@ class StripePayments:
                 found = await find()
                 if found is not None:
                     return _Answer(found)
+            except stripe.IdempotencyError as error:  # somebody has asked for it in other words
+                found = await find()
+                if found is None:
+                    raise _not_understood(path, error) from error
+                return _Answer(found)
         raise Unavailable(f"{NAME} fails again and again")
 
     async def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Object:
         try:
             return (await self._ask("get", path, params or {})).found
         except (stripe.InvalidRequestError, stripe.CardError) as error:
-            if error.param == "payment_method":
-                raise
             raise _not_understood(path, error) from error
 
     async def _ask(self, method: str, path: str, params: Mapping[str, Any], key: str | None = None) -> _Answer:
-        """Raises InvalidRequestError, CardError, Unavailable."""
+        """Raises InvalidRequestError, CardError, IdempotencyError, Unavailable."""
         options = {"idempotency_key": key} if key else {}
         try:
             answer = await self._stripe.raw_request_async(method, path, **params, **options)
-        except (stripe.InvalidRequestError, stripe.CardError):
+        except (stripe.InvalidRequestError, stripe.CardError, stripe.IdempotencyError):
             raise
         except stripe.StripeError as error:
             raise _not_understood(path, error) from error

@@ -155,7 +155,11 @@ def definite(charge: ProviderCharge) -> ProviderCharge:
 def metadata_key(key: str) -> str:
     """Under which a PaymentIntent says what was captured under a key."""
     name = f"captured-{key}"
-    return name if len(name) <= _LONGEST_METADATA_KEY else f"captured-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+    return name if len(name) <= _LONGEST_METADATA_KEY else f"captured-{short_hash(key)}"
+
+
+def short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def key_of(refund: Object) -> str:

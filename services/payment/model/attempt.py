@@ -54,6 +54,7 @@ _KIND_OF_CHARGE = {
 """What a charge has moved at first, by where the provider says it is. Of others nothing."""
 NOTHING_LEFT = "nothing_left"
 """Why a refund failed that found nothing to give back: nothing is owed."""
+_BEFORE_ANY_MONEY = frozenset({ProviderStatus.OPEN, ProviderStatus.ACTION_REQUIRED})
 _NEVER_AFTER_A_CAPTURE = frozenset({ProviderStatus.VOIDED, ProviderStatus.DECLINED, ProviderStatus.REVERSED})
 
 
@@ -421,7 +422,8 @@ class Attempt(Table, Aggregate):
             if self.captured_minor
             else (answer.status == ProviderStatus.REVERSED and not self.is_undecided)
         )
-        if impossible or (answer.amount is not None and answer.amount != self.amount):
+        never_asked = answer.status in _BEFORE_ANY_MONEY and not self.is_undecided
+        if impossible or never_asked or (answer.amount is not None and answer.amount != self.amount):
             raise LedgerMismatch(
                 f"{self.provider_reference}: {self.status} of {self.amount} here, {answer.status} of {answer.amount} there"
             )

@@ -17,7 +17,7 @@ from contracts.errors import Refusal
 from contracts.money import Money
 from contracts.payments import PaymentStatus, ProcessPayment
 from services.payment import commands
-from services.payment.adapters import HttpPaymentProvider
+from services.payment.adapters import StripePayments
 from services.payment.model import Payment, Recent, Subject, Velocity
 from tests.conftest import changing
 from tests.services.payment.conftest import Simulator, assert_books_agree, capture_of, pay, refund_of
@@ -43,7 +43,7 @@ async def made_earlier(database: Database, payment: ProcessPayment, age: timedel
 class Buying:
     """Payments one after the other, on one database."""
 
-    def __init__(self, database: Database, provider: HttpPaymentProvider) -> None:
+    def __init__(self, database: Database, provider: StripePayments) -> None:
         self._database, self._provider = database, provider
 
     async def __call__(self, payment: ProcessPayment) -> contract.Payment:
@@ -54,7 +54,7 @@ class Buying:
 
 
 @pytest.fixture
-def buy(database: Database, provider: HttpPaymentProvider) -> Buying:
+def buy(database: Database, provider: StripePayments) -> Buying:
     return Buying(database, provider)
 
 
@@ -151,7 +151,7 @@ async def test_what_was_never_taken_or_is_long_ago_does_not_count(buy: Buying, d
     assert (await buy(of(customer, pay(amount="2.00")))).status == S.AUTHORIZED
 
 
-async def test_a_repeated_command_is_decided_once(buy: Buying, database: Database, provider: HttpPaymentProvider) -> None:
+async def test_a_repeated_command_is_decided_once(buy: Buying, database: Database, provider: StripePayments) -> None:
     customer = uuid4()
     first, held = of(customer, pay(amount="200.00")), of(customer, pay(amount="200.00"))
     assert (await buy(first)).status == S.CAPTURED
