@@ -68,7 +68,7 @@ from services.order.model import inbox as order_inbox
 from services.order.model.pricing import PlannedParcel, Reduction, price
 from services.payment import commands as payment
 from services.payment import consumers as payment_consumers
-from services.payment.adapters import HttpPaymentProvider
+from services.payment.adapters import StripePayments
 from services.payment.model import inbox as payment_inbox
 from services.shipping import commands as shipping
 from services.shipping import consumers as shipping_consumers
@@ -76,8 +76,9 @@ from services.shipping import queries as shipping_queries
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import inbox as shipping_inbox
 from services.shipping.ports import CarrierNews
-from simulators import carrier, mail_sink, payment_provider
+from simulators import carrier, mail_sink
 from simulators._service import Simulator
+from simulators.stripe import app as stripe
 from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
 from temporal.orders import OrderSagas
@@ -114,7 +115,7 @@ class Shop:
         self.env, self.sagas, self.returns, self.customer_id = env, sagas, returns, uuid4()
         self.databases = {name: Database(env[f"DATABASE_URL_{name.upper()}"]) for name in SERVICE_NAMES}
         key = SecretStr(API_KEY)
-        self._provider = HttpPaymentProvider(http, env["PAYMENT_PROVIDER_URL"], key, breaker_threshold=1_000_000)
+        self._provider = StripePayments(http, env["PAYMENT_PROVIDER_URL"], key, breaker_threshold=1_000_000)
         self._carrier = HttpCarrier(http, env["CARRIER_URL"], key, breaker_threshold=1_000_000)
         smtp = SmtpSettings(smtp_port=int(env["SMTP_PORT"]))
         directory = Directory(self.databases["identity"])
@@ -317,7 +318,7 @@ async def shop(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
     smtp_port = free_port()
     async with AsyncExitStack() as stack:
         env = {
-            "PAYMENT_PROVIDER_URL": await stack.enter_async_context(_served(payment_provider.create_app(folder, API_KEY))),
+            "PAYMENT_PROVIDER_URL": await stack.enter_async_context(_served(stripe.create_app(folder, API_KEY))),
             "CARRIER_URL": await stack.enter_async_context(
                 _served(carrier.create_app(carrier.Settings(data_dir=folder, api_key=API_KEY)))
             ),
