@@ -111,7 +111,7 @@ class Api:
                 raise unavailable()
             mark = fingerprint(request.url.path, params.pairs)
             cause = Cause(f"req_{secrets.token_hex(8)}", key)
-            asked_for = self._asked_for(request, params, key) if asks_bank else None
+            asked_for = self._asked_for(request, params, key or mark.hex()) if asks_bank else None
             if key is not None and (kept := self._keys.earlier(key, mark)):
                 if asked_for is not None:
                     self._books.count_attempt(asked_for)
@@ -155,13 +155,13 @@ class Api:
                 self._keys.keep(cause.key, mark, status, content)
         return status, content
 
-    def _asked_for(self, request: Request, params: Params, key: str | None) -> str | None:
+    def _asked_for(self, request: Request, params: Params, otherwise: str) -> str | None:
         """By what the attempts at a payment are counted; None: this only makes it known."""
         given = dict(params.pairs)
         if (id_ := request.path_params.get("id")) is not None:
             row = self._books.find("payment_intents", id_)
             return (row["reference"] or row["id"]) if row is not None else None
-        return (given.get("metadata[reference]") or key) if given.get("confirm") == "true" else None
+        return (given.get("metadata[reference]") or otherwise) if given.get("confirm") == "true" else None
 
     async def _tell_first(self) -> None:
         until = time.monotonic() + EARLY_S
