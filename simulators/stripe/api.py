@@ -258,7 +258,7 @@ class Api:
         card, expand, metadata = params.part("card"), params.expand(), params.metadata()
         if "number" in card:
             why = "Sending credit card numbers directly to the API is generally unsafe; use card[token]."
-            raise InvalidParameter(why, "card_number_refused", param="card[number]")
+            raise InvalidParameter(why, param="card[number]")
         if set(card) != {"token"}:
             raise InvalidParameter("Missing required param: card[token].", "parameter_missing", param="card[token]")
         billing = billing_details(params, "billing_details")
@@ -313,7 +313,7 @@ class Api:
     def events(self, params: Params) -> Shown:
         types = tuple(params.texts("types")) or None
         kind, page, created = params.text("type"), params.page(), params.created()
-        created = replace(created, first=max(created.first, self._books.now - EVENTS_KEPT_S))
+        created = replace(created, first=max(created.first, self._books.now - EVENTS_KEPT_S + 1))
         found = self._books.listed("events", page, created, type=types or kind)
         return self._shapes.page("events", found, "/v1/events", params.expand())
 

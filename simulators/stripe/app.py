@@ -24,7 +24,7 @@ from simulators.stripe.api import Api
 from simulators.stripe.bank import Bank
 from simulators.stripe.books import Books
 from simulators.stripe.dashboard import Dashboard
-from simulators.stripe.errors import NothingDone, StripeError, unavailable
+from simulators.stripe.errors import NothingDone, OfOurOwn, StripeError, unavailable
 from simulators.stripe.faults import StripeFaults
 from simulators.stripe.idempotency import KEPT_S, Keys
 from simulators.stripe.intents import Intents
@@ -82,7 +82,7 @@ class StripeSimulator(Simulator):
         elif isinstance(refusal, Unavailable):
             refusal = unavailable()
         elif not isinstance(refusal, StripeError):
-            refusal = StripeError(refusal.status, "invalid_request_error", refusal.message, refusal.code)
+            refusal = OfOurOwn(refusal.status, "invalid_request_error", refusal.message, refusal.code)
         return JSONResponse(refusal.content(), refusal.status, {"Request-Id": f"req_{secrets.token_hex(8)}"})
 
 
