@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from simulators._refusals import LostReply
 from simulators._requests import LARGEST_BODY, read_raw
 from simulators._webhooks import WebhookQueue
-from simulators.stripe.books import Books, Cause, Table, encoded
+from simulators.stripe.books import EVENTS_KEPT_S, Books, Cause, Table, encoded
 from simulators.stripe.errors import InvalidParameter, NothingDone, StripeError, broken, unavailable
 from simulators.stripe.faults import StripeFaults
 from simulators.stripe.idempotency import Keys, fingerprint
@@ -110,16 +111,19 @@ class Api:
                 raise unavailable()
             mark = fingerprint(request.url.path, params.pairs)
             cause = Cause(f"req_{secrets.token_hex(8)}", key)
-            if asks_bank:
-                cause.attempt = self._note_attempt(request, params, key)
+            asked_for = self._asked_for(request, params, key or mark.hex()) if asks_bank else None
             if key is not None and (kept := self._keys.earlier(key, mark)):
+                if asked_for is not None:
+                    self._books.count_attempt(asked_for)
                 return reply(cause, kept.content, kept.status, replayed=True)
             work = parse(request, params)
             params.done()
             with self._keys.under_way(key):
                 try:
-                    status, content = self._carry_out(work, cause, mark)
+                    status, content = self._carry_out(work, cause, mark, asked_for)
                 except NothingDone as error:
+                    if asked_for is not None:
+                        self._books.count_attempt(asked_for)
                     if error.waits:
                         await asyncio.sleep(self._faults.slow_ms / 1000)
                     raise
@@ -132,9 +136,11 @@ class Api:
 
         return endpoint
 
-    def _carry_out(self, work: Work, cause: Cause, mark: bytes) -> tuple[int, str]:
+    def _carry_out(self, work: Work, cause: Cause, mark: bytes, asked_for: str | None) -> tuple[int, str]:
         """Do it and keep what is answered. What was done before a refusal stays done: a decline is on the books."""
         with self._books.changed_by(cause):
+            if asked_for is not None:
+                cause.attempt = self._books.count_attempt(asked_for)
             try:
                 status, shown = 200, work()
             except StripeError as error:
@@ -149,15 +155,13 @@ class Api:
                 self._keys.keep(cause.key, mark, status, content)
         return status, content
 
-    def _note_attempt(self, request: Request, params: Params, key: str | None) -> int:
-        """How often that payment was asked for, with this time; 0 if this only makes it known."""
+    def _asked_for(self, request: Request, params: Params, otherwise: str) -> str | None:
+        """By what the attempts at a payment are counted; None: this only makes it known."""
         given = dict(params.pairs)
         if (id_ := request.path_params.get("id")) is not None:
             row = self._books.find("payment_intents", id_)
-            return self._books.count_attempt(row["reference"] or id_) if row is not None else 0
-        if given.get("confirm") != "true":
-            return 0
-        return self._books.count_attempt(given.get("metadata[reference]") or key or "")
+            return (row["reference"] or row["id"]) if row is not None else None
+        return (given.get("metadata[reference]") or otherwise) if given.get("confirm") == "true" else None
 
     async def _tell_first(self) -> None:
         until = time.monotonic() + EARLY_S
@@ -254,7 +258,7 @@ class Api:
         card, expand, metadata = params.part("card"), params.expand(), params.metadata()
         if "number" in card:
             why = "Sending credit card numbers directly to the API is generally unsafe; use card[token]."
-            raise InvalidParameter(why, "card_number_refused", param="card[number]")
+            raise InvalidParameter(why, param="card[number]")
         if set(card) != {"token"}:
             raise InvalidParameter("Missing required param: card[token].", "parameter_missing", param="card[token]")
         billing = billing_details(params, "billing_details")
@@ -309,7 +313,7 @@ class Api:
     def events(self, params: Params) -> Shown:
         types = tuple(params.texts("types")) or None
         kind, page, created = params.text("type"), params.page(), params.created()
-        params.choice("delivery_success", "true", "false")
+        created = replace(created, first=max(created.first, self._books.now - EVENTS_KEPT_S + 1))
         found = self._books.listed("events", page, created, type=types or kind)
         return self._shapes.page("events", found, "/v1/events", params.expand())
 

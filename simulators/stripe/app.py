@@ -9,19 +9,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute
+from starlette.types import Scope
 
-from simulators import _webhooks
 from simulators._refusals import Refused, Unauthorized, Unavailable
-from simulators._service import Simulator, required
+from simulators._service import Lifespan, Simulator, required
 from simulators._webhooks import WebhookQueue, WebhookSender, WebhookTarget
+from simulators.stripe import legacy
 from simulators.stripe.api import Api
 from simulators.stripe.bank import Bank
 from simulators.stripe.books import Books
 from simulators.stripe.dashboard import Dashboard
-from simulators.stripe.errors import StripeError, unavailable
+from simulators.stripe.errors import NothingDone, OfOurOwn, StripeError, unavailable
 from simulators.stripe.faults import StripeFaults
 from simulators.stripe.idempotency import KEPT_S, Keys
 from simulators.stripe.intents import Intents
@@ -60,6 +63,16 @@ class Options:
 
 
 class StripeSimulator(Simulator):
+    def __init__(self, routes: Sequence[BaseRoute], *, api_key: str, faults: StripeFaults, lifespan: Lifespan) -> None:
+        super().__init__(routes, api_key=api_key, switches=faults, lifespan=lifespan)
+        self._limits = faults
+
+    async def _disturb(self, scope: Scope) -> bool:
+        if self._limits.limit_next and scope["path"].startswith("/v1/"):
+            self._limits.limit_next -= 1
+            raise NothingDone(429, "invalid_request_error", "Request rate limit exceeded.", "rate_limit")
+        return await super()._disturb(scope)
+
     def is_open(self, path: str) -> bool:
         return super().is_open(path) or path.startswith("/3ds/")
 
@@ -69,7 +82,7 @@ class StripeSimulator(Simulator):
         elif isinstance(refusal, Unavailable):
             refusal = unavailable()
         elif not isinstance(refusal, StripeError):
-            refusal = StripeError(refusal.status, "invalid_request_error", refusal.message, refusal.code)
+            refusal = OfOurOwn(refusal.status, "invalid_request_error", refusal.message, refusal.code)
         return JSONResponse(refusal.content(), refusal.status, {"Request-Id": f"req_{secrets.token_hex(8)}"})
 
 
@@ -79,7 +92,7 @@ def create_app(data_dir: Path, api_key: str, options: Options = Options()) -> Si
         clock=options.clock,
         sent_types=frozenset(options.sent_types) if options.webhook else frozenset(),
     )
-    books.ledger.executescript(_webhooks.SCHEMA)
+    legacy.carry_on(books, data_dir, hold_s=options.hold_s)
     faults = StripeFaults()
     queue = WebhookQueue(books.ledger, held=lambda: faults.webhooks_held, newest_first=lambda: faults.webhooks_newest_first)
 
@@ -114,17 +127,17 @@ def create_app(data_dir: Path, api_key: str, options: Options = Options()) -> Si
         *Bank(books, intents).routes(),
         *Dashboard(books, intents, refunds, shapes, queue).routes(),
     ]
-    return StripeSimulator(routes, api_key=api_key, switches=faults, lifespan=lifespan)
+    return StripeSimulator(routes, api_key=api_key, faults=faults, lifespan=lifespan)
 
 
 async def settle_in_time(books: Books, intents: Intents, refunds: Refunds) -> None:
     """By the recorded times, so that a restart forgets nothing."""
     while True:
-        books.more.clear()
-        due_at = books.next_due_at()
+        books.look_when_due()
+        wait = None if books.next_due == inf else max(0.0, books.next_due - books.clock())
         with suppress(TimeoutError):
-            async with asyncio.timeout(None if due_at is None else max(0.0, due_at - books.clock())):
-                await books.more.wait()
+            async with asyncio.timeout(wait):
+                await books.sooner.wait()
         with books.changed_by():
             intents.settle()
             refunds.settle()

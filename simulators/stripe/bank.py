@@ -13,6 +13,7 @@ from starlette.routing import Route
 from simulators._requests import read_raw
 from simulators.stripe.books import Books, Row
 from simulators.stripe.intents import Intents
+from simulators.stripe.shapes import parsed
 
 DECIMALS = {
     **dict.fromkeys(("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga"), 0),
@@ -66,12 +67,15 @@ class Bank:
         ]
 
     async def ask(self, request: Request) -> Response:
-        row = self._waiting(request.path_params["id"], request.query_params.get("key", ""))
+        row = self._found(request.path_params["id"], request.query_params.get("key", ""))
         if row is None:
-            return page("Nothing to confirm", "<p>This payment does not wait for you any more.</p>", 404)
+            return nothing()
+        if row["status"] != "requires_action":
+            return back(row)
+        payee = parsed(row["details"]).get("statement_descriptor") or "the shop"
         body = QUESTION.format(
             amount=amount_text(row["amount"], row["currency"]),
-            payee="the shop",
+            payee=escape(payee),
             intent=escape(row["id"]),
             key=escape(row["action_key"]),
         )
@@ -79,28 +83,37 @@ class Bank:
 
     async def decide(self, request: Request) -> Response:
         form = dict(parse_qsl((await read_raw(request, LARGEST_FORM)).decode("utf-8", "replace")))
-        row = self._waiting(request.path_params["id"], form.get("key", ""))
+        row = self._found(request.path_params["id"], form.get("key", ""))
         if row is None:
-            return page("Nothing to confirm", "<p>This payment does not wait for you any more.</p>", 404)
+            return nothing()
         if form.get("result") not in ("confirm", "refuse"):
             return page("Your bank did not understand", "<p>Please go back and choose one of the two.</p>", 400)
         with self._books.changed_by():
             row = self._intents.act(row, confirmed=form["result"] == "confirm")
-        if row["return_url"] is None:
-            return page("Thank you", "<p>You can close this page.</p>")
-        return RedirectResponse(return_url(row), 303, SAFE)
+        return back(row)
 
-    def _waiting(self, intent_id: str, key: str) -> Row | None:
+    def _found(self, intent_id: str, key: str) -> Row | None:
         row = self._books.find("payment_intents", intent_id)
-        if row is None or row["status"] != "requires_action" or not row["action_key"]:
+        if row is None or not row["action_key"]:
             return None
         return row if hmac.compare_digest(row["action_key"].encode(), key.encode()) else None
+
+
+def nothing() -> Response:
+    return page("Nothing to confirm", "<p>There is no payment that waits for you here.</p>", 404)
+
+
+def back(row: Row) -> Response:
+    """To the shop, once there is nothing to ask any more."""
+    if row["return_url"] is None:
+        return page("Thank you", "<p>You can close this page.</p>")
+    return RedirectResponse(return_url(row), 303, SAFE)
 
 
 def return_url(row: Row) -> str:
     """Where the shop wants its customer back, with what Stripe adds."""
     parts = urlsplit(str(row["return_url"]))
-    result = "failed" if row["status"] == "requires_payment_method" else "succeeded"
+    result = "succeeded" if row["status"] in ("requires_capture", "succeeded") else "failed"
     added = {"payment_intent": row["id"], "payment_intent_client_secret": row["client_secret"], "redirect_status": result}
     query = "&".join(filter(None, [parts.query, urlencode(added)]))
     return urlunsplit(parts._replace(query=query))

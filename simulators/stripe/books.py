@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from simulators import _webhooks
 from simulators._ledger import open_ledger, transaction
 from simulators.stripe.errors import missing
 from simulators.stripe.params import Created, Page
@@ -36,7 +38,7 @@ WHAT = {
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS customers (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     created INTEGER NOT NULL,
     email TEXT,
@@ -46,7 +48,7 @@ CREATE TABLE IF NOT EXISTS customers (
     metadata TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS payment_methods (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     created INTEGER NOT NULL,
     card TEXT NOT NULL,
@@ -57,7 +59,7 @@ CREATE TABLE IF NOT EXISTS payment_methods (
 );
 CREATE INDEX IF NOT EXISTS payment_methods_of ON payment_methods (customer) WHERE customer IS NOT NULL;
 CREATE TABLE IF NOT EXISTS payment_intents (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     created INTEGER NOT NULL,
     reference TEXT,
@@ -89,7 +91,7 @@ CREATE INDEX IF NOT EXISTS payment_intents_by_reference ON payment_intents (refe
 CREATE INDEX IF NOT EXISTS payment_intents_of ON payment_intents (customer, seq) WHERE customer IS NOT NULL;
 CREATE INDEX IF NOT EXISTS payment_intents_held ON payment_intents (held_until) WHERE held_until IS NOT NULL;
 CREATE TABLE IF NOT EXISTS charges (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     created INTEGER NOT NULL,
     payment_intent TEXT NOT NULL,
@@ -119,7 +121,7 @@ CREATE TABLE IF NOT EXISTS charges (
 );
 CREATE INDEX IF NOT EXISTS charges_of ON charges (payment_intent, seq);
 CREATE TABLE IF NOT EXISTS refunds (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     created INTEGER NOT NULL,
     charge TEXT NOT NULL,
@@ -139,7 +141,7 @@ CREATE INDEX IF NOT EXISTS refunds_of ON refunds (charge, seq);
 CREATE INDEX IF NOT EXISTS refunds_of_intent ON refunds (payment_intent, seq);
 CREATE INDEX IF NOT EXISTS refunds_due ON refunds (due_at) WHERE next_status IS NOT NULL;
 CREATE TABLE IF NOT EXISTS disputes (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     created INTEGER NOT NULL,
     charge TEXT NOT NULL,
@@ -152,7 +154,7 @@ CREATE TABLE IF NOT EXISTS disputes (
 CREATE INDEX IF NOT EXISTS disputes_of ON disputes (charge, seq);
 -- What moved the account's balance. Append-only: the database itself refuses to change what was said.
 CREATE TABLE IF NOT EXISTS balance_transactions (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     created INTEGER NOT NULL,
     type TEXT NOT NULL CHECK (type IN ('charge', 'refund', 'refund_failure', 'adjustment')),
@@ -168,7 +170,7 @@ CREATE TRIGGER IF NOT EXISTS balance_stays BEFORE UPDATE ON balance_transactions
 CREATE TRIGGER IF NOT EXISTS balance_is_kept BEFORE DELETE ON balance_transactions
     BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TABLE IF NOT EXISTS events (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     created INTEGER NOT NULL,
     type TEXT NOT NULL,
@@ -179,7 +181,8 @@ CREATE TABLE IF NOT EXISTS attempts (
     received INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS idempotency_keys (
-    key TEXT PRIMARY KEY,
+    seq INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
     fingerprint BLOB NOT NULL,
     status INTEGER NOT NULL,
     content TEXT NOT NULL,
@@ -213,13 +216,16 @@ class Books:
         sent_types: frozenset[str] = frozenset(),
     ) -> None:
         """`sent_types`: of the events that have a webhook."""
-        self.ledger = open_ledger(directory, "stripe", SCHEMA)
+        self.ledger = open_ledger(directory, "stripe", SCHEMA + _webhooks.SCHEMA)
+        self.ledger.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: events are large, and a checkpoint waits for the disk
         self.clock = clock
         self.announce: Announce = lambda event_id, body: None
         self._sent_types = sent_types
         self._cause = Cause()
-        self.more = asyncio.Event()
-        """There is something new that will be due."""
+        self.next_due = float("inf")
+        """When the next hold ends, or the next refund goes on, as far as whoever waits for it knows."""
+        self.sooner = asyncio.Event()
+        """There is something that is due before that."""
 
     @property
     def now(self) -> int:
@@ -349,19 +355,25 @@ class Books:
         found = self.ledger.execute("SELECT received FROM attempts WHERE reference = ?", (reference,)).fetchone()
         return found[0] if found else 0
 
-    def next_due_at(self) -> float | None:
-        """When the next hold ends, or the next refund goes on."""
+    def look_when_due(self) -> None:
         found: float | None = self.ledger.execute(
             "SELECT MIN(at) FROM (SELECT MIN(held_until) AS at FROM payment_intents WHERE held_until IS NOT NULL"
             " UNION ALL SELECT MIN(due_at) FROM refunds WHERE next_status IS NOT NULL)"
         ).fetchone()[0]
-        return found
+        self.sooner.clear()
+        self.next_due = float("inf") if found is None else found
+
+    def will_be_due(self, at: float) -> None:
+        if at < self.next_due:
+            self.sooner.set()
 
     def forget(self, keys_kept_s: float) -> None:
         """What is kept for a while only: keys, events, and webhooks that have arrived."""
         with transaction(self.ledger):
             self.ledger.execute("DELETE FROM idempotency_keys WHERE created <= ?", (self.clock() - keys_kept_s,))
-            self.ledger.execute("DELETE FROM events WHERE created <= ?", (self.clock() - EVENTS_KEPT_S,))
+            self.ledger.execute("DELETE FROM events WHERE created <= ?", (self.now - EVENTS_KEPT_S,))
+            before = datetime.fromtimestamp(self.now - EVENTS_KEPT_S, UTC).isoformat()
+            self.ledger.execute("DELETE FROM webhooks WHERE delivered_at <= ?", (before,))
 
     def totals(self) -> dict[str, Any]:
         """What has moved altogether; what is authorized or voided is no movement of the balance."""
@@ -396,7 +408,8 @@ def _summed(moved: Mapping[str, int]) -> dict[str, int]:
 
 
 def new_id(prefix: str) -> str:
-    return f"{prefix}_{secrets.token_hex(12)}"
+    """Begins with the time, so that a new one comes last in its index: a random one would touch a page of its own."""
+    return f"{prefix}_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))

@@ -14,6 +14,8 @@ class StripeError(Refused):
     was done, and the key may come again."""
 
     kept = True
+    documented = True
+    """Whether the code is one of Stripe's."""
 
     def __init__(self, status: int, kind: Kind, message: str, code: str | None = None, **more: Any) -> None:
         super().__init__(status, code or "", message)
@@ -21,8 +23,16 @@ class StripeError(Refused):
         self._more = {name: value for name, value in more.items() if value is not None}
 
     def content(self) -> dict[str, object]:
-        code = {"code": self.code, "doc_url": doc_url(self.code)} if self.code else {}
+        code = {"code": self.code} if self.code else {}
+        if self.code and self.documented:
+            code["doc_url"] = doc_url(self.code)
         return {"error": {"type": self._kind, **code, "message": self.message, **self._more}}
+
+
+class OfOurOwn(StripeError):
+    """A refusal of what Stripe does not have: the simulator's own endpoints and limits."""
+
+    documented = False
 
 
 class InvalidParameter(StripeError):

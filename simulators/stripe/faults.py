@@ -11,6 +11,8 @@ from simulators._faults import HttpFaults
 class StripeFaults(HttpFaults):
     break_next: int = 0
     """This many POSTs are carried out and answered 500, whenever their idempotency key comes again, too."""
+    limit_next: int = 0
+    """429 to this many requests, which then have done nothing."""
     fail_reversals: bool = False
     """503 to every request that cancels or refunds, which then has done nothing."""
     refund_ms: int = 2_000

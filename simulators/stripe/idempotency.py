@@ -46,7 +46,7 @@ class Keys:
     def keep(self, key: str, fingerprint: bytes, status: int, content: str) -> None:
         """Joins the transaction that did what the content tells of."""
         self._books.ledger.execute(
-            "INSERT OR REPLACE INTO idempotency_keys VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO idempotency_keys (key, fingerprint, status, content, created) VALUES (?, ?, ?, ?, ?)",
             (key, fingerprint, status, content, self._books.clock()),
         )
 

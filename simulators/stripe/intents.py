@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,8 +119,8 @@ class Intents:
             capture_method=wanted.capture_method or row["capture_method"],
             setup_future_usage=wanted.setup_future_usage or row["setup_future_usage"],
             return_url=wanted.return_url or row["return_url"],
-            card_options=encoded({**json.loads(row["card_options"]), **(wanted.card_options or {})}),
-            details=encoded({**json.loads(row["details"]), **(wanted.details or {})}),
+            card_options=encoded({**shapes.parsed(row["card_options"]), **(wanted.card_options or {})}),
+            details=encoded({**shapes.parsed(row["details"]), **(wanted.details or {})}),
             last_payment_error=None,
         )
         if card.asks and wanted.may_ask and not wanted.off_session:
@@ -173,7 +172,7 @@ class Intents:
             return self._decline(row, method, decline, authenticated=authenticated)
         books, held = self._books, row["capture_method"] == "manual"
         held_until = books.clock() + self._hold_s if held else None
-        multicapture = self._multi_capture and json.loads(row["card_options"]).get("request_multicapture") == "if_available"
+        multicapture = self._multi_capture and shapes.parsed(row["card_options"]).get("request_multicapture") == "if_available"
         charge = self._new_charge(
             row,
             method,
@@ -197,12 +196,10 @@ class Intents:
             amount_received=0 if held else row["amount"],
             latest_charge=charge["id"],
             held_until=held_until,
-            action_key=None,
-            action_url=None,
         )
         books.tell("payment_intent.amount_capturable_updated" if held else "payment_intent.succeeded", shapes.intent(row))
-        if held:
-            books.more.set()
+        if held_until is not None:
+            books.will_be_due(held_until)
         return row, None
 
     def _decline(self, row: Row, method: Row, decline: Decline, *, authenticated: bool) -> tuple[Row, StripeError]:
@@ -256,8 +253,6 @@ class Intents:
             payment_method=None,
             latest_charge=charge_id,
             last_payment_error=encoded({**error, "payment_method": shapes.payment_method(method)}),
-            action_key=None,
-            action_url=None,
         )
         self._books.tell("payment_intent.payment_failed", shapes.intent(row))
         return row
@@ -316,7 +311,7 @@ class Intents:
         if final is False and row["captures"] + 1 >= MOST_CAPTURES:
             raise refused(f"A PaymentIntent can be captured up to {MOST_CAPTURES} times.", param="final_capture")
         if metadata:
-            changed = encoded({**json.loads(row["metadata"]), **metadata})
+            changed = encoded({**shapes.parsed(row["metadata"]), **metadata})
             row = self._books.update("payment_intents", row["id"], metadata=changed)
         last = final is not False or wanted == row["amount_capturable"]
         return self._captured(row, charge, wanted, last=last)
@@ -358,8 +353,6 @@ class Intents:
             held_until=None,
             canceled_at=self._books.now,
             cancellation_reason=reason,
-            action_key=None,
-            action_url=None,
         )
         self._books.tell("payment_intent.canceled", shapes.intent(row))
         return row

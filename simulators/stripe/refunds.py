@@ -40,6 +40,7 @@ class Refunds:
             raise refused(why, param="amount")
         first, _, then = card_of(charge["card"]).refunds.partition(",")
         id_, failed = new_id("re"), first == "failed"
+        due_at = self._books.clock() + self._refund_s() if then else None
         refund = self._books.insert(
             "refunds",
             id_,
@@ -52,7 +53,7 @@ class Refunds:
             failure_reason=EXPIRED_CARD if failed else None,
             balance_transaction=None if failed else self._books.move("refund", "refund", -wanted, charge, id_),
             next_status=then or None,
-            due_at=self._books.clock() + self._refund_s() if then else None,
+            due_at=due_at,
             metadata=encoded(metadata),
         )
         shown = self._shapes.shown("refunds", refund)
@@ -61,8 +62,8 @@ class Refunds:
             self._books.tell("refund.failed", shown)
         else:
             self._change_charge(charge, wanted, "charge.refunded")
-        if then:
-            self._books.more.set()
+        if due_at is not None:
+            self._books.will_be_due(due_at)
         return refund
 
     def cancel(self, refund_id: str) -> Row:

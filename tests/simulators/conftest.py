@@ -15,7 +15,9 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from simulators.stripe.app import create_app
 from tests.conftest import PATIENCE_S
+from tests.simulators.stripe_client import Stripe
 
 API_KEY = "test-key"
 PROJECT = Path(__file__).parents[2]
@@ -116,3 +118,10 @@ def connect() -> Callable[[Any], httpx2.AsyncClient]:
         )
 
     return client
+
+
+@pytest_asyncio.fixture
+async def stripe(tmp_path: Path, connect: Callable[[Any], httpx2.AsyncClient]) -> AsyncIterator[Stripe]:
+    app = create_app(tmp_path, API_KEY)
+    async with app.running(), connect(app) as client:
+        yield Stripe(client)
