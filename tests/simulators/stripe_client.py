@@ -64,6 +64,16 @@ def reply_schema(method: str, path: str, status: int) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], operation["responses"]["200"]["content"]["application/json"]["schema"])
 
 
+def request_schema(method: str, path: str) -> tuple[Mapping[str, Any], str]:
+    """The schema of a form, or of a query by its parameters' names; and the path as it is described."""
+    template = next(template for pattern, template in _paths() if pattern.fullmatch(path))
+    operation = document()["paths"][template][method.lower()]
+    if method == "POST":
+        return operation["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"], template
+    names = [parameter["name"] for parameter in operation["parameters"] if parameter.get("in") == "query"]
+    return {name: {} for parameter in names for name in (parameter, f"{parameter}[]", f"{parameter}[0]")}, template
+
+
 def encode(params: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Nested values with brackets, as Stripe takes them."""
     return list(_encoded(params))
