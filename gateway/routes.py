@@ -104,6 +104,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/api/v1/discounts", "order", _reads(SUPPORT) | _writes(ADMIN, "PUT", "POST"), body_limit=SMALL_BODY),
     Route("/api/v1/customers", "order", _reads(SUPPORT)),
     Route("/api/v1/payments", "payment", _reads(BUYING) | _writes(ADMIN, "POST")),
+    Route("/api/v1/payments/return", "payment", _reads(PUBLIC), exact=True),
     Route("/api/v1/payments/webhook", "payment", _writes(PUBLIC, "POST"), Limit.WEBHOOK, SMALL_BODY, exact=True),
     Route("/api/v1/warehouses", "inventory", _reads(STAFF) | _writes(WAREHOUSE, "PUT")),
     Route("/api/v1/stock", "inventory", _reads(STAFF) | _writes(WAREHOUSE, "POST")),

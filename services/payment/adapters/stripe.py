@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from chassis.clients import HttpSession, NotUnderstood, OutboundClient, Unavailable
 from chassis.logs import logger
-from contracts.budgets import BREAKER_OPENS_AFTER, BREAKER_S, PROVIDER_CALL_S
+from contracts.budgets import BREAKER_OPENS_AFTER, BREAKER_S, PROVIDER_CALL_S, RETRIES
 from contracts.money import Money
 from services.payment.adapters.stripe_objects import (
     KEY,
@@ -84,11 +84,18 @@ class StripePayments:
         timeout_s: float = PROVIDER_CALL_S,
         breaker_threshold: int = BREAKER_OPENS_AFTER,
         breaker_seconds: float = BREAKER_S,
+        retries: int = RETRIES,
     ) -> None:
         """`multi_capture`: whether our account may take what is held in several captures; Stripe asks for more money for it."""
         self._capabilities = Capabilities(multi_capture=multi_capture, partial_capture=True)
         client = OutboundClient(
-            NAME, url, http, timeout_s=timeout_s, breaker_threshold=breaker_threshold, breaker_seconds=breaker_seconds
+            NAME,
+            url,
+            http,
+            timeout_s=timeout_s,
+            breaker_threshold=breaker_threshold,
+            breaker_seconds=breaker_seconds,
+            retries=retries,
         )
         self._stripe = stripe.StripeClient(
             api_key.get_secret_value(),

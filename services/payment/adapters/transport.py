@@ -32,7 +32,10 @@ class Transport(stripe.HTTPClient):
     ) -> tuple[bytes, int, Mapping[str, str]]:
         path = url.removeprefix(self._base)
         data = post_data.encode() if post_data else None
-        answer = await self._client.call(_call(method, path), method.upper(), path, _read, body=data, headers=headers)
+        is_repeatable = data is None or "Idempotency-Key" in headers
+        answer = await self._client.call(
+            _call(method, path), method.upper(), path, _read, body=data, headers=headers, is_repeatable=is_repeatable
+        )
         return answer.content, answer.status, _Headers(answer.headers)
 
     async def close_async(self) -> None:

@@ -148,8 +148,8 @@ async def http() -> AsyncIterator[HttpSession]:
 
 @pytest_asyncio.fixture
 async def provider(simulator: Simulator, http: HttpSession) -> StripePayments:
-    """The real adapter; its breaker stays out of the way, it has tests of its own."""
-    return StripePayments(http, simulator.url, SecretStr(API_KEY), breaker_threshold=1_000_000)
+    """The real adapter; its breaker and its retries stay out of the way, they have tests of their own."""
+    return StripePayments(http, simulator.url, SecretStr(API_KEY), breaker_threshold=1_000_000, retries=0)
 
 
 @pytest_asyncio.fixture

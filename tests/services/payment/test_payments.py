@@ -112,7 +112,7 @@ async def test_an_answer_that_takes_too_long_is_unknown_and_charged_once(
     database: Database, http: HttpSession, simulator: Simulator
 ) -> None:
     await simulator.faults(slow_ms=1_000)
-    hurried = StripePayments(http, simulator.url, SecretStr(API_KEY), timeout_s=0.1)
+    hurried = StripePayments(http, simulator.url, SecretStr(API_KEY), timeout_s=0.1, retries=0)
     payment = pay("pm_sim_slow")
     with pytest.raises(Unavailable):
         await commands.process_payment(database, hurried, payment)

@@ -25,7 +25,7 @@ Make = Callable[..., StripePayments]
 @pytest.fixture
 def make(simulator: Simulator, http: HttpSession) -> Make:
     def make(api_key: str = API_KEY, **options: Any) -> StripePayments:
-        return StripePayments(http, simulator.url, SecretStr(api_key), **options)
+        return StripePayments(http, simulator.url, SecretStr(api_key), **{"retries": 0, **options})
 
     return make
 
@@ -87,6 +87,14 @@ async def test_a_failing_provider_is_left_alone_and_asked_again_later(make: Make
             return False
 
     await eventually(is_charged, what="the breaker's second chance")
+
+
+async def test_what_fails_at_once_is_asked_again_three_times(make: Make, simulator: Simulator) -> None:
+    await simulator.faults(fail_next=3)
+    assert (await charged(make(retries=3), request())).status == ProviderStatus.CAPTURED
+    await simulator.faults(fail_next=4)
+    await fails(make(retries=3).open(request()))
+    assert await simulator.fault("fail_next") == 0
 
 
 async def test_failing_charges_keep_nobody_from_a_refund(make: Make, simulator: Simulator) -> None:
