@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Literal, Self, TypeVar
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from contracts.address import Address
 from contracts.base import (
@@ -35,6 +35,17 @@ from contracts.pricing import LineAmounts, OrderCharges
 
 PaymentToken = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{4,100}$")]
 """The provider's token for a card. Card numbers never reach the platform."""
+
+
+def _is_no_card_number(token: str) -> str:
+    digits = token.replace("-", "").replace("_", "")
+    if digits.isdigit() and 12 <= len(digits) <= 19:
+        raise ValueError("this looks like a card's number: send the token that the payment provider gave for it")
+    return token
+
+
+CardToken = Annotated[PaymentToken, AfterValidator(_is_no_card_number)]
+"""As a client sends it."""
 ReturnUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]{1,400}$")]
 """A page of the shop, without query and fragment: the provider adds its own."""
 DiscountCode = Annotated[
@@ -156,7 +167,7 @@ class QuoteRequest(Request):
 class PlaceOrderRequest(QuoteRequest):
     """Body of `POST /api/v1/orders`. It has no prices: they come from the catalogue, or from a quote."""
 
-    payment_token: PaymentToken
+    payment_token: CardToken
     quote_id: UUID | None = None
     """A quote of the same order, whose sums are to hold; see `POST /api/v1/orders/quote`."""
 
@@ -354,7 +365,7 @@ class ParcelDecision(Decision):
 class PayAgain(Request):
     """Argument of the workflow's `pay` update: another card for an order whose payment is due."""
 
-    payment_token: PaymentToken
+    payment_token: CardToken
 
 
 class ShortageAnswer(Request):
@@ -443,7 +454,7 @@ class AmendmentTerms(Request):
 class AmendmentRequest(AmendmentTerms):
     """Body of `POST /api/v1/orders/{order_id}/amendments`."""
 
-    payment_token: PaymentToken | None = None
+    payment_token: CardToken | None = None
     """What pays if it costs more; None: the card that paid for the order."""
 
 
