@@ -209,7 +209,7 @@ class Adversary:
                 self._refuse(execution, command, name, number, ErrorCode(code))
             case ["held", *_, by]:
                 payments = self.world.payments
-                payments.bank.holds = by == "bank"
+                payments.bank.flags = by == "bank"
                 payments.review = ("customer: more than 20 orders",) if by == "velocity" else ()
                 self._effect(command, 0.0, lambda answer: self._answer(execution, name, number, answer, LATENCY))
             case _:

@@ -66,7 +66,7 @@ class Model:
     async def handle(self, command: BaseModel) -> BaseModel:
         if isinstance(command, ProcessPayment):
             self._world.payments.bank.declines = command.payment_token.startswith("tok_declined")
-            self._world.payments.bank.holds = command.payment_token.startswith("tok_review")
+            self._world.payments.bank.flags = command.payment_token.startswith("tok_review")
         if isinstance(command, CreateShipment | CreateReturnLabel):
             too_heavy = command.weight_grams > rates.HEAVIEST_GRAMS
             nowhere = (command.ship_to if isinstance(command, CreateShipment) else command.ship_from).city == "Nowhere"

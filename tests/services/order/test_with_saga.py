@@ -151,7 +151,7 @@ async def test_a_refused_order_is_told_alike_for_ever(api: httpx2.AsyncClient, m
 async def test_s7_s11_a_rejection_is_answered_and_its_reason_stays_with_staff(
     api: httpx2.AsyncClient, mint: TokenMint, world: RecordedWorld
 ) -> None:
-    world.payments.bank.holds = True
+    world.payments.bank.flags = True
     ann, operator = Customer(api, mint), uuid4()
     held = await ann.place()
     assert (held.status_code, held.json()["status"]) == (202, "IN_REVIEW")
