@@ -550,8 +550,9 @@ class Outcome(Contract):
 
     @property
     def is_definite(self) -> bool:
-        """Whether it stays: confirmed or refused. One that is held for review, say, is still open."""
-        return (self.code is not None and self.pay_until is None) or self.status == OrderStatus.CONFIRMED
+        """Whether it stays: confirmed or refused. One that is held for review, say, or for which another card may be tried, is
+        still open."""
+        return self.pay_until is None and (self.code is not None or self.status == OrderStatus.CONFIRMED)
 
     @classmethod
     def refused(cls, order_id: UUID, status: OrderStatus, refusal: Refusal) -> Self:

@@ -331,8 +331,10 @@ def _may_end_by_itself(played: Played) -> bool:
     answered = played.order.when_short == WhenShort.ASK or any(
         told.message in ("answer refuse", "answer drop") for told in played.told
     )
-    refused = any(command == "CreateShipment" for _, command, _ in played.adversary.refusals)
-    return waited and (answered or refused)
+    refusals = {(command, code) for _, command, code in played.adversary.refusals}
+    refused = any(command == "CreateShipment" for command, _ in refusals)
+    is_unpaid = not _is_paid_at_once(played) and ("ProcessPayment", ErrorCode.PAYMENT_DECLINED) in refusals
+    return (waited and (answered or refused)) or is_unpaid
 
 
 def _lost_a_task(played: Played) -> bool:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from uuid import uuid4
 
 import pytest
 
+from chassis.clock import utc_now
 from contracts.address import Address
 from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, Refusal
@@ -260,11 +262,20 @@ def test_prefer(prefer: list[str], wanted: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "stays"),
-    [(S.IN_REVIEW, None, False), (S.CONFIRMED, None, True), (S.CANCELLING, ErrorCode.OUT_OF_STOCK, True)],
+    ("status", "code", "pay_until", "stays"),
+    [
+        (S.IN_REVIEW, None, None, False),
+        (S.ACTION_REQUIRED, None, None, False),
+        (S.CONFIRMED, None, None, True),
+        (S.CANCELLING, ErrorCode.OUT_OF_STOCK, None, True),
+        (S.PAYMENT_DUE, ErrorCode.PAYMENT_DECLINED, utc_now(), False),
+        (S.CONFIRMED, ErrorCode.PAYMENT_DECLINED, utc_now(), False),
+    ],
 )
-def test_an_outcome_that_is_held_for_review_is_open(status: OrderStatus, code: ErrorCode | None, stays: bool) -> None:
-    assert Outcome(order_id=uuid4(), status=status, code=code).is_definite is stays
+def test_an_outcome_is_open_while_somebody_may_still_act(
+    status: OrderStatus, code: ErrorCode | None, pay_until: datetime | None, stays: bool
+) -> None:
+    assert Outcome(order_id=uuid4(), status=status, code=code, pay_until=pay_until).is_definite is stays
 
 
 def test_an_order_as_it_was_confirmed_is_made_of_what_never_changes() -> None:
