@@ -29,6 +29,7 @@ from contracts.events import (
     OrderPaymentDue,
     OrderRefunded,
     OrderUndelivered,
+    PaymentAnswered,
     RefundOwed,
     ReturnApproved,
     ReturnCompleted,
@@ -82,7 +83,7 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
     Source.ORDER: frozenset(
         {
             *(CustomerForgotten, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated),
-            *(BackorderFilled, BackorderDelayed, ReturnLabelUpdated, RefundOwed),
+            *(BackorderFilled, BackorderDelayed, ReturnLabelUpdated, RefundOwed, PaymentAnswered),
         }
     ),
     Source.PAYMENT: frozenset({OrderForgotten}),

@@ -120,7 +120,7 @@ def _status(intent: Intent, received: int, refunded: int) -> str:
     if intent["status"] == "requires_capture":
         return "authorized"
     if intent["status"] == "requires_action":
-        return "action required"
+        return "action_required"
     if received:
         return "refunded" if refunded == received else "captured"
     if intent["last_payment_error"]:

@@ -30,6 +30,7 @@ from contracts.ids import parcel_reference, payment_reference, return_reference
 from contracts.inventory import ReservationStatus
 from contracts.orders import FINAL_STATUSES, OrderStatus
 from contracts.parcels import OrderParcel, ParcelStatus, Trouble
+from contracts.payments import PaymentStatus
 from contracts.returns import FINAL_RETURN_STATUSES, ReturnKind, ReturnStatus
 from contracts.shipments import ShipmentStatus
 
@@ -220,6 +221,8 @@ class World:
             return f"{order.status}, being cancelled"
         if order.order_id in self.books.busy:
             return f"{order.status}, its saga is at work"
+        if order.status == _S.ACTION_REQUIRED and self._has_paid(order.order_id):
+            return f"{order.status}, news of its payment is under way"
         if self._goods_have_come(order):
             return f"{order.status}, news of goods that have arrived is under way"
         for state, shipment in self._on_their_way(order):
@@ -242,6 +245,14 @@ class World:
         for parcel in order.parcels:
             if parcel.parcel in shipments:
                 yield by_trouble(parcel), shipments[parcel.parcel]
+
+    def _has_paid(self, order_id: UUID) -> bool:
+        """Whether its customer has done what the newest payment waits for, or that was given up, and its saga may not know."""
+        newest = max(self.payments.get(order_id, ()), key=lambda row: row.attempt, default=None)
+        if newest is None:
+            return False
+        charge = next((row for row in self.charges.get(order_id, ()) if row.reference == newest.reference), None)
+        return newest.status != PaymentStatus.ACTION_REQUIRED or (charge is not None and charge.status != "action_required")
 
     def _goods_have_come(self, order: OrderRow) -> bool:
         """Whether a parcel that waits for goods, as the order knows, has them reserved by now."""

@@ -51,6 +51,7 @@ class ErrorCode(StrEnum):
     PAYMENT_DECLINED = "payment_declined"
     PAYMENT_REVERSED = "payment_reversed"
     PAYMENT_NOT_DUE = "payment_not_due"
+    PAYMENT_NOT_CONFIRMED = "payment_not_confirmed"
     NOT_HELD = "not_held"
     REFUND_FAILED = "refund_failed"
     # shipping

@@ -16,6 +16,7 @@ from contracts.money import Money
 from contracts.notifications import NotificationKind
 from contracts.orders import OrderLine
 from contracts.parcels import OrderParcel, ParcelLine, Trouble
+from contracts.payment_actions import ActionDue
 from contracts.pricing import OrderCharges
 from contracts.returns import Resolution, ReturnedUnits, ReturnKind, ReturnLine, Settlement
 from contracts.shipments import ShipmentStatus
@@ -197,6 +198,16 @@ class OrderPaymentDue(_OrderEvent):
     was_confirmed: bool = False
     """Whether the order goes on: its money is taken as its parcels leave, and some of it could not be held or taken then. If no
     other card is tried, what has not left is called off."""
+
+
+class OrderActionRequired(_OrderEvent):
+    """The customer has to do something before the money is there, e.g. confirm the payment at the bank; the goods are kept until
+    `action.until`."""
+
+    topic = ORDER
+    customer_id: UUID
+    total: Money
+    action: ActionDue
 
 
 class OrderConfirmed(_OrderEvent):
@@ -590,12 +601,12 @@ EVENT_TYPES: dict[str, type[Event]] = {
         UserRegistered, UserLoggedIn, PasswordChanged, EmailVerified, EmailChanged, AccountMailRequested,
         SessionEnded, RolesChanged, UserDisabled, UserEnabled, CustomerForgotten,
         ProductCreated, ProductUpdated, PriceChanged, ProductDeleted,
-        OrderCreated, OrderPaymentDue, OrderConfirmed, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded,
-        OrderCompleted, OrderPartCancelled, OrderForgotten,
+        OrderCreated, OrderPaymentDue, OrderActionRequired, OrderConfirmed, OrderDelayed, OrderCancelled, OrderUndelivered,
+        OrderRefunded, OrderCompleted, OrderPartCancelled, OrderForgotten,
         ReturnRequested, ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCancelled, ReturnExpired,
         ReturnCompleted, ReturnLabelUpdated, ReturnShelved,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,
-        RefundFailed, RefundOwed, PaymentDisputed, DisputeClosed,
+        RefundFailed, RefundOwed, PaymentAnswered, PaymentDisputed, DisputeClosed,
         InventoryReserved, InventoryReleased, InventoryRestocked, ReservationSplit, BackorderFilled, BackorderDelayed,
         StockLevelChanged, LowStockAlert,
         ShipmentCreated, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated,

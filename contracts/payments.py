@@ -9,6 +9,9 @@ from pydantic import Field, StringConstraints
 from contracts.base import Command, Contract, Timestamp, Told
 from contracts.money import Currency, Money
 from contracts.orders import PaymentToken, ReturnUrl
+from contracts.payment_actions import ActionKind as ActionKind
+from contracts.payment_actions import PaymentAction as PaymentAction
+from contracts.payment_actions import TransferDetails as TransferDetails
 
 Attempt = Annotated[int, Field(ge=1, le=20)]
 
@@ -24,32 +27,6 @@ class PaymentStatus(StrEnum):
     DECLINED = "DECLINED"
     VOIDED = "VOIDED"
     REFUNDED = "REFUNDED"
-
-
-class ActionKind(StrEnum):
-    """What a customer has to do before the money is there."""
-
-    REDIRECT = "redirect"
-    """Open `url` in a browser, e.g. the bank's page that confirms a payment (3-D Secure)."""
-    TRANSFER = "transfer"
-    """Transfer the money: to the account and with the reference in `transfer`."""
-
-
-class TransferDetails(Contract):
-    """Where a customer transfers the money to."""
-
-    recipient: Told
-    iban: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$")]
-    reference: Annotated[str, StringConstraints(pattern=r"^RF[0-9]{2}[A-Z0-9]{1,21}$")]
-    """To be stated with the transfer (creditor reference, ISO 11649)."""
-
-
-class PaymentAction(Contract):
-    """What the customer has to do. `url` is there for a redirect, `transfer` for a transfer."""
-
-    kind: ActionKind
-    url: Annotated[str, StringConstraints(max_length=2000)] | None = None
-    transfer: TransferDetails | None = None
 
 
 class MovementKind(StrEnum):
@@ -171,6 +148,12 @@ class FailedRefund(Contract):
     amount: Money
     failure: Told
     """The provider's word."""
+
+
+class AnsweredPayment(Contract):
+    """An attempt to pay has moved on that waited for its customer: the order's saga may ask again."""
+
+    attempt: Attempt
 
 
 class Payment(Contract):

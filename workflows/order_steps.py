@@ -127,9 +127,12 @@ def restock_inventory(order: PlaceOrder, parcel: Parcel) -> Step[RestockInventor
     return Step(InventoryActivities.restock, command, "Restock inventory", HAS_TO_SUCCEED)
 
 
-def process_payment(order: PlaceOrder, amount: Money, card: str, attempt: int = 1) -> Step[ProcessPayment, Payment]:
+def process_payment(
+    order: PlaceOrder, amount: Money, card: str, attempt: int = 1, return_url: str | None = None
+) -> Step[ProcessPayment, Payment]:
+    """`return_url`: the customer is there, and may be asked to confirm it."""
     capture = order.capture_at == CaptureAt.CONFIRMATION and not order.needs_review
-    return Step(PaymentActivities.process, _payment(order, amount, card, attempt, capture), "Process payment")
+    return Step(PaymentActivities.process, _payment(order, amount, card, attempt, capture, return_url), "Process payment")
 
 
 def pay_anew(order: PlaceOrder, amount: Money, card: str, attempt: int, *, capture: bool) -> Step[ProcessPayment, Payment]:
@@ -138,7 +141,9 @@ def pay_anew(order: PlaceOrder, amount: Money, card: str, attempt: int, *, captu
     return Step(PaymentActivities.process, command, f"Process payment {attempt}", HAS_TO_SUCCEED.ends_on(CANNOT_BE_TAKEN))
 
 
-def _payment(order: PlaceOrder, amount: Money, card: str, attempt: int, capture: bool) -> ProcessPayment:
+def _payment(
+    order: PlaceOrder, amount: Money, card: str, attempt: int, capture: bool, return_url: str | None = None
+) -> ProcessPayment:
     return ProcessPayment(
         order_id=order.order_id,
         attempt=attempt,
@@ -147,6 +152,7 @@ def _payment(order: PlaceOrder, amount: Money, card: str, attempt: int, capture:
         payment_token=card,
         ship_to_fingerprint=order.ship_to.fingerprint,
         capture=capture,
+        return_url=return_url,
     )
 
 

@@ -15,10 +15,10 @@ from contracts.payments import PaymentStatus
 _S = OrderStatus
 OWING = frozenset({_S.CONFIRMED, _S.PARTIALLY_SHIPPED, _S.SHIPPED, _S.UNDELIVERED, _S.DELIVERED, _S.COMPLETED})
 """What is in its parcels is owed: it was shipped, or will be."""
-OWING_NOTHING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.CANCELLED, _S.REFUNDED})
+OWING_NOTHING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.ACTION_REQUIRED, _S.CANCELLED, _S.REFUNDED})
 """It was not shipped, or it did not arrive."""
 SAME_PAYMENT: Mapping[str, str] = {
-    "action required": PaymentStatus.ACTION_REQUIRED,
+    "action_required": PaymentStatus.ACTION_REQUIRED,
     "authorized": PaymentStatus.AUTHORIZED,
     "captured": PaymentStatus.CAPTURED,
     "declined": PaymentStatus.DECLINED,
@@ -191,6 +191,14 @@ def _owing(world: World) -> Iterator[tuple[OrderRow, int]]:
             yield order, order.owed_minor - world.returned[order.order_id]
         elif order.status in OWING_NOTHING:
             yield order, -world.returned[order.order_id]
+        elif order.status == _S.IN_REVIEW:
+            yield order, order.owed_minor if _is_taken(world, order) else 0
+
+
+def _is_taken(world: World, order: OrderRow) -> bool:
+    """What the provider flags is taken already while somebody looks at it; what our own rules flag is only held."""
+    ours, theirs = world.payments.get(order.order_id, ()), world.charges.get(order.order_id, ())
+    return any(row.captured_moved for row in ours) or any(row.captured for row in theirs)
 
 
 def _statuses(row: PaymentRow) -> tuple[str, ...]:

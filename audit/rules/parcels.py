@@ -15,6 +15,7 @@ from contracts.shipments import ShipmentStatus
 _S, _T, _D, _P = OrderStatus, Trouble, ShipmentStatus, ParcelStatus
 SHIPMENT_OF: Mapping[str, frozenset[str | None]] = {
     _S.PAYMENT_DUE: frozenset({None}),
+    _S.ACTION_REQUIRED: frozenset({None}),
     _S.IN_REVIEW: frozenset({None}),
     _P.AWAITED: frozenset({None}),
     _P.RESERVED: frozenset({None}),
@@ -36,6 +37,7 @@ SHIPMENT_OF: Mapping[str, frozenset[str | None]] = {
 parcel's status; while one is UNDELIVERED, by its trouble."""
 CARRIED_OF: Mapping[str, frozenset[str | None]] = {
     _S.PAYMENT_DUE: frozenset({None}),
+    _S.ACTION_REQUIRED: frozenset({None}),
     _S.IN_REVIEW: frozenset({None}),
     _P.AWAITED: frozenset({None}),
     _P.RESERVED: frozenset({None}),

@@ -84,6 +84,7 @@ PATHS: dict[OrderStatus, tuple[OrderStatus, ...]] = {
     S.PENDING: (),
     S.RESERVED: (S.RESERVED,),
     S.PAYMENT_DUE: (S.RESERVED, S.PAYMENT_DUE),
+    S.ACTION_REQUIRED: (S.RESERVED, S.ACTION_REQUIRED),
     S.IN_REVIEW: (S.RESERVED, S.IN_REVIEW),
     S.PAID: (S.RESERVED, S.PAID),
     S.CONFIRMED: (S.RESERVED, S.PAID, S.CONFIRMED),
@@ -290,6 +291,12 @@ class Shop:
                 ),
             )
             self._add("charges", ChargeRow(reference, provider_id, "authorized", "USD", total, 0, 0, at))
+        elif status == S.ACTION_REQUIRED:
+            waiting = PaymentRow(
+                *(order_id, 1, reference, "ACTION_REQUIRED", "USD", total, 0, provider_id, False, 0, 0, 0, 0, 0),
+            )
+            self._add("payments", waiting)
+            self._add("charges", ChargeRow(reference, provider_id, "action_required", "USD", total, 0, 0, at))
         elif declined:
             self._add("payments", PaymentRow(order_id, 1, reference, "DECLINED", "USD", total, 0, None, False, 0, 0, 0, 0, 0))
             self._add("charges", ChargeRow(reference, provider_id, "declined", "USD", total, 0, 0, at))
@@ -357,7 +364,7 @@ class Shop:
 def every_kind() -> Books:
     """One order of each kind at rest."""
     shop = Shop()
-    for status in (S.IN_REVIEW, S.CONFIRMED, S.SHIPPED, S.COMPLETED, S.CANCELLED):
+    for status in (S.ACTION_REQUIRED, S.IN_REVIEW, S.CONFIRMED, S.SHIPPED, S.COMPLETED, S.CANCELLED):
         shop.place(status)
     for trouble in Trouble:
         shop.place(S.UNDELIVERED, trouble=trouble)

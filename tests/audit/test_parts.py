@@ -158,6 +158,34 @@ def test_an_order_owes_what_its_parcels_that_count_cost() -> None:
     assert {(violation.expected, violation.found) for violation in violations} == {("6.24 USD", "12.50 USD")}
 
 
+def test_an_order_whose_payment_is_to_be_confirmed_owes_nothing_until_its_saga_has_heard_that_it_was() -> None:
+    shop = Shop()
+    order_id = shop.place(S.ACTION_REQUIRED)
+    books = shop.books()
+    judgement = judge(books)
+    assert not judgement.violations
+    assert not judgement.in_flight
+    change(books.charges, by_reference(order_id), status="captured", captured=TOTAL)
+    judgement = judge(books)
+    assert not judgement.violations
+    assert [found.why for found in judgement.in_flight] == ["ACTION_REQUIRED, news of its payment is under way"]
+    paid = {"captured": TOTAL, "captured_moved": TOTAL, "authorized": TOTAL, "authorized_moved": TOTAL}
+    change(books.payments, of(order_id), status="CAPTURED", ledger_provider=TOTAL, **paid)
+    assert not judge(books).violations
+
+
+@pytest.mark.parametrize("taken", [0, TOTAL - 1, TOTAL])
+def test_what_the_provider_flags_is_taken_while_somebody_looks_at_it_all_of_it_or_nothing(taken: int) -> None:
+    shop = Shop()
+    order_id = shop.place(S.IN_REVIEW)
+    books = shop.books()
+    ours, theirs = ("CAPTURED", "captured") if taken else ("AUTHORIZED", "authorized")
+    left = {"ledger_held": TOTAL - taken, "ledger_provider": taken}
+    change(books.payments, of(order_id), status=ours, captured=taken, captured_moved=taken, **left)
+    change(books.charges, by_reference(order_id), status=theirs, captured=taken)
+    assert bool({violation.rule for violation in judge(books).violations}) == (taken == TOTAL - 1)
+
+
 def test_an_order_that_waits_for_another_card_is_at_rest_and_owes_nothing() -> None:
     shop = Shop()
     order_id = shop.place(S.PAYMENT_DUE, declined=True)

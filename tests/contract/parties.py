@@ -22,7 +22,7 @@ from services.inventory.commands import reservations, returns, warehousing
 from services.notification import commands as notification
 from services.order import commands as order
 from services.payment import commands as payment
-from services.payment.adapters import HttpPaymentProvider
+from services.payment.adapters import StripePayments
 from services.shipping import commands as shipping
 from services.shipping.adapters import HttpCarrier
 from services.shipping.model import rates
@@ -66,7 +66,7 @@ class Model:
     async def handle(self, command: BaseModel) -> BaseModel:
         if isinstance(command, ProcessPayment):
             self._world.payments.bank.declines = command.payment_token.startswith("pm_card_visa_chargeDeclined")
-            self._world.payments.bank.holds = command.payment_token.startswith("pm_card_riskLevelElevated")
+            self._world.payments.bank.flags = command.payment_token.startswith("pm_card_riskLevelElevated")
         if isinstance(command, CreateShipment | CreateReturnLabel):
             too_heavy = command.weight_grams > rates.HEAVIEST_GRAMS
             nowhere = (command.ship_to if isinstance(command, CreateShipment) else command.ship_from).city == "Nowhere"
@@ -84,7 +84,7 @@ class Model:
 class RealServices:
     """The services' own commands on PostgreSQL."""
 
-    def __init__(self, databases: dict[str, Database], provider: HttpPaymentProvider, carrier: HttpCarrier) -> None:
+    def __init__(self, databases: dict[str, Database], provider: StripePayments, carrier: HttpCarrier) -> None:
         self._databases = databases
         self._simulator: CarrierSimulator
         self._handlers: dict[str, Callable[[Any], Awaitable[BaseModel]]] = {
@@ -144,7 +144,7 @@ async def real_services(databases: Databases, directory: Path) -> AsyncIterator[
             stack.push_async_callback(opened[name].close)
         services = RealServices(
             opened,
-            HttpPaymentProvider(http, provider.url, SecretStr(PROVIDER_KEY)),
+            StripePayments(http, provider.url, SecretStr(PROVIDER_KEY)),
             HttpCarrier(http, carrier.url, SecretStr(CARRIER_KEY)),
         )
         services._simulator = carrier

@@ -61,6 +61,8 @@ async def test_a_bad_order_is_told_all_that_is_wrong(client: httpx2.AsyncClient,
     assert await wrong(lines=[milk, milk]) == ["body"]
     assert await wrong(lines=[milk | {"quantity": 0}]) == ["lines.0.quantity"]
     assert await wrong(ship_to=SHIP_TO.model_dump() | {"postal_code": "nope"}) == ["ship_to.postal_code"]
+    assert await wrong(return_url="https://evil.example/") == ["return_url"]
+    assert await wrong(return_url="javascript:alert(1)") == ["return_url"]
     assert catalogue.lookups == []
     unknown = await place(client, headers, milk=1, gold=1)
     assert (unknown.status_code, unknown.json()["code"], unknown.json()["products"]) == (422, "product_unknown", ["gold"])
