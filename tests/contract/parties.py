@@ -16,6 +16,7 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.ids import parcel_reference, return_reference
 from contracts.inventory import StockLine
 from contracts.orders import PlaceOrder
+from contracts.payment_actions import ActionKind
 from contracts.payments import ProcessPayment
 from contracts.shipments import CreateReturnLabel, CreateShipment, ShipmentStatus
 from services.inventory.commands import reservations, returns, warehousing
@@ -47,6 +48,9 @@ class Party(Protocol):
     async def handle(self, command: BaseModel) -> BaseModel:
         """The service's reply. Raises Refusal."""
 
+    async def act(self, order_id: UUID, attempt: int, *, confirms: bool) -> None:
+        """What the customer does who has to confirm a payment."""
+
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         """What the carrier does to a parcel, and tells of it."""
 
@@ -67,12 +71,18 @@ class Model:
         if isinstance(command, ProcessPayment):
             self._world.payments.bank.declines = command.payment_token.startswith("pm_card_visa_chargeDeclined")
             self._world.payments.bank.flags = command.payment_token.startswith("pm_card_riskLevelElevated")
+            self._world.payments.bank.asks = (
+                ActionKind.REDIRECT if command.payment_token.startswith("pm_card_authenticationRequired") else None
+            )
         if isinstance(command, CreateShipment | CreateReturnLabel):
             too_heavy = command.weight_grams > rates.HEAVIEST_GRAMS
             nowhere = (command.ship_to if isinstance(command, CreateShipment) else command.ship_from).city == "Nowhere"
             refuses = ErrorCode.PARCEL_TOO_HEAVY if too_heavy else ErrorCode.ADDRESS_UNDELIVERABLE if nowhere else None
             self._world.shipping.refuses = refuses
         return self._world.handle(command)
+
+    async def act(self, order_id: UUID, attempt: int, *, confirms: bool) -> None:
+        self._world.payments.act(order_id, attempt, confirms=confirms)
 
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         assert self._world.shipping.move(order_id, parcel, to)
@@ -111,6 +121,9 @@ class RealServices:
 
     async def handle(self, command: BaseModel) -> BaseModel:
         return await self._handlers[type(command).__name__](command)
+
+    async def act(self, order_id: UUID, attempt: int, *, confirms: bool) -> None:
+        raise NotImplementedError("the provider's simulator has no customer yet who confirms anything")
 
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         reference = parcel_reference(order_id, parcel)
