@@ -10,6 +10,7 @@ from pydantic_core import from_json, to_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from simulators._ledger import transaction
 from simulators._refusals import LostReply, Unavailable
@@ -37,6 +38,15 @@ from simulators.easypost.wire import Object
 BASE = "/v2"
 
 
+class ApiRoute(Route):
+    """Refuses what is no method of its path as everything else is refused."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.methods and scope["method"] not in self.methods:
+            raise Refusal(405, "METHOD_NOT_ALLOWED", f"The method {scope['method']} is not supported for this resource.")
+        await super().handle(scope, receive, send)
+
+
 class Api:
     def __init__(
         self,
@@ -55,38 +65,38 @@ class Api:
         # `:path`, because a reference may hold a slash, sent as such or as %2F
         one = f"{BASE}/shipments/{{name:path}}"
         return [
-            Route(f"{BASE}/shipments", self.create_shipment, methods=["POST"]),
-            Route(f"{BASE}/shipments", self.list_shipments, methods=["GET"]),
-            Route(f"{one}/buy", self.buy, methods=["POST"]),
-            Route(f"{one}/refund", self.refund, methods=["POST"]),
-            Route(f"{one}/rerate", self.rerate, methods=["POST"]),
-            Route(f"{one}/label", self.convert_label, methods=["GET"]),
+            ApiRoute(f"{BASE}/shipments", self.create_shipment, methods=["POST"]),
+            ApiRoute(f"{BASE}/shipments", self.list_shipments, methods=["GET"]),
+            ApiRoute(f"{one}/buy", self.buy, methods=["POST"]),
+            ApiRoute(f"{one}/refund", self.refund, methods=["POST"]),
+            ApiRoute(f"{one}/rerate", self.rerate, methods=["POST"]),
+            ApiRoute(f"{one}/label", self.convert_label, methods=["GET"]),
             Route(one, self.show_shipment, methods=["GET"]),
-            Route(f"{BASE}/addresses", self.create_address, methods=["POST"]),
-            Route(f"{BASE}/addresses", self.list_addresses, methods=["GET"]),
-            Route(f"{BASE}/addresses/create_and_verify", self.create_and_verify, methods=["POST"]),
-            Route(f"{BASE}/addresses/{{id}}/verify", self.verify_address, methods=["GET"]),
-            Route(f"{BASE}/addresses/{{id}}", self.show_address, methods=["GET"]),
-            Route(f"{BASE}/parcels", self.create_parcel, methods=["POST"]),
-            Route(f"{BASE}/parcels/{{id}}", self.show_parcel, methods=["GET"]),
-            Route(f"{BASE}/customs_infos", self.create_customs, methods=["POST"]),
-            Route(f"{BASE}/customs_infos/{{id}}", self.show_customs, methods=["GET"]),
-            Route(f"{BASE}/customs_items", self.create_item, methods=["POST"]),
-            Route(f"{BASE}/customs_items/{{id}}", self.show_item, methods=["GET"]),
-            Route(f"{BASE}/trackers", self.create_tracker, methods=["POST"]),
-            Route(f"{BASE}/trackers", self.list_trackers, methods=["GET"]),
-            Route(f"{BASE}/trackers/batch", self.track_many, methods=["POST"]),
-            Route(f"{BASE}/trackers/{{id}}", self.show_tracker, methods=["GET"]),
-            Route(f"{BASE}/refunds", self.list_refunds, methods=["GET"]),
-            Route(f"{BASE}/refunds/{{id}}", self.show_refund, methods=["GET"]),
-            Route(f"{BASE}/events", self.list_events, methods=["GET"]),
-            Route(f"{BASE}/events/{{id}}", self.show_event, methods=["GET"]),
-            Route(f"{BASE}/events/{{id}}/payloads/{{payload}}", self.show_payload, methods=["GET"]),
-            Route(f"{BASE}/webhooks", self.create_webhook, methods=["POST"]),
-            Route(f"{BASE}/webhooks", self.list_webhooks, methods=["GET"]),
-            Route(f"{BASE}/webhooks/{{id}}", self.show_webhook, methods=["GET"]),
-            Route(f"{BASE}/webhooks/{{id}}", self.delete_webhook, methods=["DELETE"]),
-            Route(f"{FILES}/{{day}}/{{file}}.{{ending}}", self.file, methods=["GET"]),
+            ApiRoute(f"{BASE}/addresses", self.create_address, methods=["POST"]),
+            ApiRoute(f"{BASE}/addresses", self.list_addresses, methods=["GET"]),
+            ApiRoute(f"{BASE}/addresses/create_and_verify", self.create_and_verify, methods=["POST"]),
+            ApiRoute(f"{BASE}/addresses/{{id}}/verify", self.verify_address, methods=["GET"]),
+            ApiRoute(f"{BASE}/addresses/{{id}}", self.show_address, methods=["GET"]),
+            ApiRoute(f"{BASE}/parcels", self.create_parcel, methods=["POST"]),
+            ApiRoute(f"{BASE}/parcels/{{id}}", self.show_parcel, methods=["GET"]),
+            ApiRoute(f"{BASE}/customs_infos", self.create_customs, methods=["POST"]),
+            ApiRoute(f"{BASE}/customs_infos/{{id}}", self.show_customs, methods=["GET"]),
+            ApiRoute(f"{BASE}/customs_items", self.create_item, methods=["POST"]),
+            ApiRoute(f"{BASE}/customs_items/{{id}}", self.show_item, methods=["GET"]),
+            ApiRoute(f"{BASE}/trackers", self.create_tracker, methods=["POST"]),
+            ApiRoute(f"{BASE}/trackers", self.list_trackers, methods=["GET"]),
+            ApiRoute(f"{BASE}/trackers/batch", self.track_many, methods=["POST"]),
+            ApiRoute(f"{BASE}/trackers/{{id}}", self.show_tracker, methods=["GET"]),
+            ApiRoute(f"{BASE}/refunds", self.list_refunds, methods=["GET"]),
+            ApiRoute(f"{BASE}/refunds/{{id}}", self.show_refund, methods=["GET"]),
+            ApiRoute(f"{BASE}/events", self.list_events, methods=["GET"]),
+            ApiRoute(f"{BASE}/events/{{id}}", self.show_event, methods=["GET"]),
+            ApiRoute(f"{BASE}/events/{{id}}/payloads/{{payload}}", self.show_payload, methods=["GET"]),
+            ApiRoute(f"{BASE}/webhooks", self.create_webhook, methods=["POST"]),
+            ApiRoute(f"{BASE}/webhooks", self.list_webhooks, methods=["GET"]),
+            ApiRoute(f"{BASE}/webhooks/{{id}}", self.show_webhook, methods=["GET"]),
+            ApiRoute(f"{BASE}/webhooks/{{id}}", self.delete_webhook, methods=["DELETE"]),
+            ApiRoute(f"{FILES}/{{day}}/{{file}}.{{ending}}", self.file, methods=["GET"]),
         ]
 
     # ── Shipments ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -37,9 +37,9 @@ def lines(shipment: Object) -> Iterator[tuple[float, float, float, str]]:
     yield 2.9, 0.25, 0.14, f"{shipment['parcel']['weight']:g} oz"
     if shipment["is_return"]:
         yield 0.2, 0.5, 0.2, "RETURN"
-    yield from ((0.2, 0.8 + 0.15 * number, 0.13, line) for number, line in enumerate(written(origin)))
+    yield from ((0.2, 0.8 + 0.15 * number, fitting(line, 0.13), line) for number, line in enumerate(written(origin)))
     yield 0.2, 2.0, 0.16, "SHIP TO:"
-    yield from ((0.4, 2.25 + 0.24 * number, 0.2, line) for number, line in enumerate(written(destination)))
+    yield from ((0.4, 2.25 + 0.24 * number, fitting(line, 0.2), line) for number, line in enumerate(written(destination)))
     yield 0.2, 3.85, 0.15, f"{rate['carrier']} TRACKING #"
     yield 0.6, 5.2, 0.18, shipment["tracking_code"]
     if shipment["reference"]:
@@ -49,7 +49,12 @@ def lines(shipment: Object) -> Iterator[tuple[float, float, float, str]]:
 def written(address: Address) -> list[str]:
     place = " ".join(filter(None, (address["city"], address["state"], address["zip"], address["country"])))
     given = (address["name"], address["company"], address["street1"], address["street2"], place)
-    return [plain(line)[:46] for line in given if line]
+    return [plain(line)[:60] for line in given if line]
+
+
+def fitting(line: str, height: float) -> float:
+    """The height of letters with which it fits on the label."""
+    return min(height, 5.0 / max(1, len(line)))
 
 
 def plain(text: str) -> str:
