@@ -26,7 +26,6 @@ from simulators.easypost.asked import (
     TrackerBatch,
     read,
 )
-from simulators.easypost.labels import rendered
 from simulators.easypost.lists import listed
 from simulators.easypost.news import CarrierFaults, Hooks, News
 from simulators.easypost.objects import Objects
@@ -115,7 +114,8 @@ class Api:
         return reply(seen(self._shipments.get(request.path_params["name"]), request))
 
     async def rerate(self, request: Request) -> Response:
-        return reply(self._shipments.rerate(request.path_params["name"]))
+        shipment = self._shipments.rerate(request.path_params["name"])
+        return reply({"rates": shipment["rates"]})
 
     async def buy(self, request: Request) -> Response:
         rate = (await read(request, Buy)).rate
@@ -143,7 +143,7 @@ class Api:
         if ending not in ("png", "pdf", "zpl"):
             raise not_found()
         shipment = self._shipments.of_file(request.path_params["file"])
-        body, media_type = await asyncio.to_thread(rendered, shipment, ending)
+        body, media_type = await asyncio.to_thread(_rendered, shipment, ending)
         return Response(body, media_type=media_type)
 
     # ── Addresses, parcels, customs ──────────────────────────────────────────────────────────────────────────────────────
@@ -260,6 +260,13 @@ class Api:
     async def delete_webhook(self, request: Request) -> Response:
         self._hooks.remove(request.path_params["id"])
         return reply({})
+
+
+def _rendered(shipment: Object, ending: str) -> tuple[bytes, str]:
+    # Only now: what draws takes a second to load, and most simulators never draw.
+    from simulators.easypost.labels import rendered
+
+    return rendered(shipment, ending)
 
 
 def reply(content: Object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

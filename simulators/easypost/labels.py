@@ -17,6 +17,9 @@ from simulators.easypost.wire import Object
 DOTS = 300
 """Per inch, of a PNG."""
 WIDTH, HEIGHT = 4.0, 6.0
+_SPELT = str.maketrans({"ß": "ss", "Æ": "AE", "æ": "ae", "Œ": "OE", "œ": "oe", "Ø": "O", "ø": "o", "Ł": "L", "ł": "l", "Đ": "D",
+                        "đ": "d", "Þ": "Th", "þ": "th"})  # fmt: skip
+"""Letters that are no other letter with an accent."""
 _BARS = (0.3, 4.1, 3.4, 1.0)
 """Left, top, width and height of the barcode, in inches, as all that follows."""
 
@@ -58,8 +61,9 @@ def fitting(line: str, height: float) -> float:
 
 
 def plain(text: str) -> str:
-    """As a label printer can write it."""
-    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    """As a label printer can write it: without accents, and with a question mark for what is no Latin letter."""
+    letters = unicodedata.normalize("NFKD", text.translate(_SPELT))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).encode("ascii", "replace").decode()
 
 
 def bars(code: str) -> Iterator[tuple[float, float]]:

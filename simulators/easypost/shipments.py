@@ -98,7 +98,7 @@ class Shipments:
         """Something is due at another time than was known."""
 
     def create(self, asked: AskedShipment) -> Object:
-        options = {**asked.options}
+        options = asked.options
         if options.get("label_format", "PNG") not in FORMATS:
             raise Refusal(422, "SHIPMENT.POSTAGE.INVALID_FORMAT", f"label_format must be one of {', '.join(FORMATS)}.")
         with transaction(self._ledger):
@@ -109,39 +109,18 @@ class Shipments:
             parcel = self._objects.parcel(asked.parcel) if asked.parcel else None
             customs = self._objects.customs(asked.customs_info) if asked.customs_info else None
             now = self._clock.now()
-            shipment: Object = {
-                "id": new_id("shp"),
-                "created_at": stamp(now),
-                "is_return": asked.is_return,
-                "messages": [],
-                "mode": MODE,
-                "options": {**options, "currency": "USD", "payment": {"type": "SENDER"}, "date_advance": 0},
-                "reference": asked.reference,
-                "status": "unknown",
-                "tracking_code": None,
-                "updated_at": stamp(now),
-                "batch_id": None,
-                "batch_status": None,
-                "batch_message": None,
-                "customs_info": customs,
-                "from_address": origin,
-                "insurance": None,
-                "order_id": None,
-                "parcel": parcel,
-                "postage_label": None,
-                "rates": [],
-                "refund_status": None,
-                "scan_form": None,
-                "selected_rate": None,
-                "tracker": None,
-                "to_address": to,
-                "usps_zone": self._zone(origin, to),
-                "return_address": back or origin,
-                "buyer_address": buyer or to,
-                "forms": [],
-                "fees": [],
-                "object": "Shipment",
-            }
+            shipment = blank(new_id("shp"), asked.reference, now)
+            shipment.update(
+                is_return=asked.is_return,
+                options={**options, **shipment["options"]},
+                customs_info=customs,
+                from_address=origin,
+                parcel=parcel,
+                to_address=to,
+                usps_zone=self._zone(origin, to),
+                return_address=back or origin,
+                buyer_address=buyer or to,
+            )
             self._rate(shipment)
             self._ledger.execute(
                 "INSERT INTO shipments (id, reference, body, created) VALUES (?, ?, ?, ?)",
@@ -360,6 +339,43 @@ class Shipments:
             "UPDATE shipments SET body = ?, tracking_code = ? WHERE id = ?",
             (to_json({**shipment, "tracker": None}).decode(), shipment["tracking_code"], shipment["id"]),
         )
+
+
+def blank(name: str, reference: str | None, at: datetime) -> Object:
+    """A shipment of which nothing is known."""
+    return {
+        "id": name,
+        "created_at": stamp(at),
+        "is_return": False,
+        "messages": [],
+        "mode": MODE,
+        "options": {"currency": "USD", "payment": {"type": "SENDER"}, "date_advance": 0},
+        "reference": reference,
+        "status": "unknown",
+        "tracking_code": None,
+        "updated_at": stamp(at),
+        "batch_id": None,
+        "batch_status": None,
+        "batch_message": None,
+        "customs_info": None,
+        "from_address": None,
+        "insurance": None,
+        "order_id": None,
+        "parcel": None,
+        "postage_label": None,
+        "rates": [],
+        "refund_status": None,
+        "scan_form": None,
+        "selected_rate": None,
+        "tracker": None,
+        "to_address": None,
+        "usps_zone": None,
+        "return_address": None,
+        "buyer_address": None,
+        "forms": [],
+        "fees": [],
+        "object": "Shipment",
+    }
 
 
 def way_of(shipment: Object) -> tuple[Address, Address]:

@@ -179,6 +179,7 @@ def tracker_of(code: str, carrier: str, at: datetime, *, shipment_id: str | None
         "tracking_details": [],
         "fees": [],
         "carrier_detail": None,
+        "delivery_evidence": [],
         "finalized": False,
         "is_return": is_return,
         "public_url": f"https://track.easypost.com/{base64.urlsafe_b64encode(f'v1:{name}'.encode()).decode()}",
