@@ -421,7 +421,7 @@ async def test_what_the_provider_flags_is_taken_or_held_as_it_was_asked(party: P
 
 @pytest.mark.parametrize("capture", [True, False])
 async def test_a_payment_that_the_customer_confirms(party: Party, capture: bool) -> None:
-    card = Card(party, "USD", "tok_confirm")
+    card = Card(party, "USD", "pm_card_authenticationRequired")
     for _ in range(2):
         payment = await answer(party, card.command(capture=capture, is_there=True))
         assert (payment.status, payment.refunded) == (P.ACTION_REQUIRED, card.nothing)
@@ -433,7 +433,7 @@ async def test_a_payment_that_the_customer_confirms(party: Party, capture: bool)
 
 
 async def test_a_payment_that_the_customer_does_not_confirm(party: Party) -> None:
-    card = Card(party, "USD", "tok_confirm")
+    card = Card(party, "USD", "pm_card_authenticationRequired")
     assert await card.process(is_there=True) == (P.ACTION_REQUIRED, card.amount, card.nothing)
     await card.act(confirms=False)
     for _ in range(2):
@@ -442,7 +442,7 @@ async def test_a_payment_that_the_customer_does_not_confirm(party: Party) -> Non
 
 
 async def test_a_payment_that_is_undone_before_the_customer_confirms_it(party: Party) -> None:
-    card = Card(party, "USD", "tok_confirm")
+    card = Card(party, "USD", "pm_card_authenticationRequired")
     await card.process(is_there=True)
     for _ in range(2):
         assert await card.refund() == (P.VOIDED, card.amount, card.nothing)
@@ -452,7 +452,7 @@ async def test_a_payment_that_is_undone_before_the_customer_confirms_it(party: P
 
 
 async def test_a_card_that_has_to_be_confirmed_is_declined_where_nobody_is_there(party: Party) -> None:
-    card = Card(party, "USD", "tok_confirm")
+    card = Card(party, "USD", "pm_card_authenticationRequired")
     for _ in range(2):
         assert await card.process() == E.PAYMENT_DECLINED
     assert await card.process(attempt=2, is_there=True) == (P.ACTION_REQUIRED, card.amount, card.nothing)
