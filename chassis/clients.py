@@ -118,16 +118,18 @@ class OutboundClient:
         *,
         body: BaseModel | Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        largest: int | None = None,
     ) -> Value:
         """What `read` makes of the answer; it may raise Refusal, Unavailable and NotUnderstood. Raises Unavailable.
 
         `call` names the kind of call: each has a breaker of its own, so that failing charges keep nobody from a refund.
+        `largest`: of an answer, in bytes; more is a fault.
         """
         outcome = "none"
         with tracer.start_as_current_span(f"{self.name} {call}", kind=trace.SpanKind.CLIENT) as span:
             try:
                 async with self._circuit(call):
-                    answer = await self._send(method, path, body, headers or {})
+                    answer = await self._send(method, path, body, headers or {}, largest)
                     outcome = str(answer.status)
                     return read(answer)
             except OpenedState as error:
@@ -159,7 +161,7 @@ class OutboundClient:
             await breaker.__aexit__(None, None, None)
 
     async def _send(
-        self, method: str, path: str, body: BaseModel | Mapping[str, Any] | None, headers: Mapping[str, str]
+        self, method: str, path: str, body: BaseModel | Mapping[str, Any] | None, headers: Mapping[str, str], largest: int | None
     ) -> Answer:
         data, sent = None, dict(headers)
         if self._is_ours:
@@ -172,9 +174,20 @@ class OutboundClient:
                 method, self._base_url + path, data=data, headers=sent, timeout=self._timeout, allow_redirects=False
             ) as response:
                 told = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, await response.read(), told)
+                return Answer(response.status, await self._content(response, largest), told)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"{self.name} gave no answer ({type(error).__name__})") from error
+
+
+    async def _content(self, response: aiohttp.ClientResponse, largest: int | None) -> bytes:
+        if largest is None:
+            return await response.read()
+        content = bytearray()
+        async for chunk in response.content.iter_any():
+            content += chunk
+            if len(content) > largest:
+                raise NotUnderstood(f"{self.name} answers with more than {largest} bytes")
+        return bytes(content)
 
 
 class ServiceTokens:
