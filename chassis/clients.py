@@ -178,7 +178,6 @@ class OutboundClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"{self.name} gave no answer ({type(error).__name__})") from error
 
-
     async def _content(self, response: aiohttp.ClientResponse, largest: int | None) -> bytes:
         if largest is None:
             return await response.read()

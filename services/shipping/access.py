@@ -16,7 +16,7 @@ ACCESS = AccessTable(
         "list_shipments": _READ,
         "get_shipment": _READ,
         "track": _READ,
-        "get_label": _STAFF,
+        "get_label": _READ,
         "get_packing_slip": _STAFF,
         "list_to_dispatch": _STAFF,
         "get_pick_list": _STAFF,

@@ -137,7 +137,9 @@ def _text(page: FPDF, text: str, *, size: float = 11, bold: bool = False) -> Non
 def _address(page: FPDF, place: Place, *, size: float) -> None:
     address = place.address
     town = " ".join(filter(None, (address.city, address.region, address.postal_code)))
-    for number, line in enumerate(filter(None, (place.company, address.name, address.line1, address.line2, town, address.country))):
+    for number, line in enumerate(
+        filter(None, (place.company, address.name, address.line1, address.line2, town, address.country))
+    ):
         _text(page, line, size=size, bold=number == 0)
 
 

@@ -7,17 +7,19 @@ from datetime import datetime, timedelta
 
 from prometheus_client import Counter
 
-from chassis.clients import Unavailable
+from chassis.clients import NotUnderstood, Unavailable
 from chassis.clock import utc_now
 from chassis.logs import logger
 from contracts.address import Address
 from contracts.errors import ErrorCode, Refusal
 from services.shipping.model.choosing import Choice, Offered, Preference, choose
 from services.shipping.model.packing import BOXES, Box
-from services.shipping.ports import Carrier, Consignment, Place
+from services.shipping.ports import Carrier, Consignment, News, Place
 
 log = logger(__name__)
-fallbacks_total = Counter("carrier_fallbacks_total", "Packages that the first carrier did not get, by who got them.", ["to", "why"])
+fallbacks_total = Counter(
+    "carrier_fallbacks_total", "Packages that the first carrier did not get, by who got them.", ["to", "why"]
+)
 ANYWHERE = "*"
 SAMPLE = Place(
     Address(name="Shop", line1="417 Montgomery Street", city="San Francisco", region="CA", postal_code="94104", country="US"),
@@ -40,11 +42,11 @@ class Sending:
     """Where they are, by their ids, `*` for all others; None: nobody has said."""
 
     def carrier(self, name: str) -> Carrier:
-        """LookupError: it is not in use any more."""
+        """Raises NotUnderstood: it is not in use any more, and somebody has to put it back."""
         for carrier in self.carriers:
             if carrier.name == name:
                 return carrier
-        raise LookupError(f"there are parcels of carrier {name}, which CARRIERS does not name")
+        raise NotUnderstood(f"there are parcels of carrier {name}, which CARRIERS does not name")
 
     def place_of(self, warehouse_id: str | None) -> Place:
         """Where a warehouse is. Refusal: warehouse_unknown."""
@@ -54,6 +56,13 @@ class Sending:
         if place is None:
             raise Refusal(ErrorCode.WAREHOUSE_UNKNOWN, "Nobody has said where this warehouse is.")
         return place
+
+    def news(self, headers: Mapping[str, str], body: bytes) -> News | None:
+        """What a webhook of a carrier tells. Refusals: invalid_signature, validation_failed."""
+        for carrier in self.carriers:
+            if carrier.capabilities.tracks:
+                return carrier.news(headers, body)
+        raise Refusal(ErrorCode.INVALID_SIGNATURE, "No carrier tells us anything.")
 
     async def offered_all(self, consignments: Sequence[Consignment], days: int | None, since: datetime) -> list[Offered]:
         """One for each. `days`: what was promised; `since`: when it was first asked for. Refusals: address_undeliverable,

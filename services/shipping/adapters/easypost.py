@@ -7,10 +7,10 @@ import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from pydantic import BaseModel, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import Field, SecretStr, StringConstraints, ValidationError
 
 from chassis.clients import Answer, HttpSession, NotUnderstood, OutboundClient, fault, model_in
 from contracts.address import Address
@@ -42,7 +42,7 @@ MILLIMETRES_PER_INCH = 25.4
 SIGNATURE = "x-hmac-signature"
 _SCHEME = "hmac-sha256-hex="
 _KINDS = {b"%PDF": "application/pdf", b"\x89PNG": "image/png"}
-_MEANS: Mapping[str, ShipmentStatus] = {
+MEANS: Mapping[str, ShipmentStatus] = {
     "in_transit": ShipmentStatus.IN_TRANSIT,
     "out_for_delivery": ShipmentStatus.IN_TRANSIT,
     "available_for_pickup": ShipmentStatus.IN_TRANSIT,
@@ -51,8 +51,7 @@ _MEANS: Mapping[str, ShipmentStatus] = {
     "failure": ShipmentStatus.LOST,
     "cancelled": ShipmentStatus.CANCELLED,
 }
-"""What a tracker's status is for us. All others move nothing: `unknown` and `pre_transit`, because the carrier has not got it yet;
-`error`, because it says that nobody knows."""
+"""What a tracker's status is for us. All others move nothing: `error` says that nobody knows."""
 _FIELDS = {
     "street1": "line1",
     "street2": "line2",
@@ -64,7 +63,8 @@ _FIELDS = {
 }
 """Theirs and ours. What concerns an address as a whole is said of its first line."""
 
-Model = TypeVar("Model", bound=BaseModel)
+_NOTHING_YET = frozenset({"unknown", "pre_transit"})
+"""Said of every label that was bought."""
 _Id = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]
 _Text = Annotated[str, StringConstraints(max_length=200, pattern=NO_CONTROLS)]
 _Number = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROLS)]
@@ -111,7 +111,6 @@ class _Shipment(Contract):
     tracking_code: _Number | None = None
     tracker: _Tracker | None = None
     refund_status: str | None = None
-    to_address: "_Address | None" = None
 
     def label(self) -> Label | None:
         rate = self.selected_rate
@@ -208,9 +207,11 @@ class EasyPost:
         reply = await self._call("offer", "POST", "/v2/shipments", {"shipment": _to_create(consignment)}, _not_offered)
         shipment = self._shipment(reply)
         messages = [told(f"{each.carrier or each.type or 'carrier'}: {each.message}", 200) for each in shipment.messages]
-        delivery = shipment.to_address.delivery if shipment.to_address else None
-        if not shipment.rates and delivery is not None and not delivery.success:
-            raise _undeliverable()
+        if not shipment.rates:
+            # Carriers offer nothing for many reasons: only if there is no such address, nobody else need be asked.
+            customer = consignment.origin if consignment.is_return else consignment.destination
+            if (await self.verify(customer.address)).address is None:
+                raise _undeliverable()
         return Offer(shipment.id, [rate.ours() for rate in shipment.rates], messages[:10])
 
     async def buy(self, provider_id: str, rate: Rate) -> Label:
@@ -285,7 +286,8 @@ class EasyPost:
         try:
             event = _Event.model_validate(json.loads(body))
             if event.description.startswith("tracker."):
-                return _news(event.id, _Tracker.model_validate(event.result), None)
+                tracker = _Tracker.model_validate(event.result)
+                return None if tracker.status in _NOTHING_YET else _news(event.id, tracker, None)
             if event.description.startswith("refund."):
                 refund = _Refund.model_validate(event.result)
                 state = _refund_state(refund.status) or RefundState.SUBMITTED
@@ -422,7 +424,7 @@ def _news(news_id: str, tracker: _Tracker, provider_id: str | None) -> TrackerNe
         id=news_id,
         provider_id=provider_id or tracker.shipment_id,
         tracking_number=tracker.tracking_code,
-        status=_MEANS.get(tracker.status),
+        status=MEANS.get(tracker.status),
         word=tracker.status.upper(),
         occurred_at=tracker.updated_at,
     )

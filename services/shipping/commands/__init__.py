@@ -1,1 +1,2 @@
-"""What changes parcels. Each command is idempotent. Where a carrier is asked, that is between two transactions, never within one."""
+"""What changes parcels. Each command is idempotent. Where a carrier is asked, that is between two transactions, never
+within one."""

@@ -36,7 +36,7 @@ async def fetch_labels(database: Database, sending: Sending, *, limit: int = 20)
     for shipment, package in to_fetch:
         try:
             await _fetch(database, sending, shipment, package)
-        except (Refusal, Unavailable, LookupError) as error:
+        except (Refusal, Unavailable) as error:
             log.info("label_fetched_in_vain", reference=package.reference, answer=str(error))
     return len(to_fetch)
 
@@ -44,7 +44,7 @@ async def fetch_labels(database: Database, sending: Sending, *, limit: int = 20)
 async def label_of(database: Database, sending: Sending, caller: Grant, shipment_id: UUID, number: int) -> Picture:
     """The label of one of a parcel's packages; fetched now, if that has not been done yet. A customer has that of a return.
 
-    Refusals: not_found, shipment_cancelled. Raises Unavailable."""
+    Refusals: not_found, conflict, shipment_cancelled. Raises Unavailable."""
     shipment, package, kept = await _kept(database, caller, shipment_id, number)
     if kept is not None:
         return Picture(kept.content_type, kept.content)
@@ -74,13 +74,13 @@ async def _claim(work: UnitOfWork, limit: int) -> list[tuple[Shipment, Package]]
 
 
 @transaction
-async def _kept(
-    work: UnitOfWork, caller: Grant, shipment_id: UUID, number: int
-) -> tuple[Shipment, Package, LabelPicture | None]:
-    """Refusals: not_found, shipment_cancelled."""
+async def _kept(work: UnitOfWork, caller: Grant, shipment_id: UUID, number: int) -> tuple[Shipment, Package, LabelPicture | None]:
+    """Refusals: not_found, conflict, shipment_cancelled."""
     shipment = await work.read(Shipment, shipment_id)
-    if shipment is None or not shipment.is_within(caller) or not (caller.is_staff or shipment.direction == Direction.INBOUND):
+    if shipment is None or not shipment.is_within(caller):
         raise unknown_shipment()
+    if not caller.is_staff and shipment.direction != Direction.INBOUND:
+        raise Refusal(ErrorCode.CONFLICT, "This label is for the warehouse; there is one for you if you send something back.")
     if shipment.status == ShipmentStatus.CANCELLED:
         raise Refusal(ErrorCode.SHIPMENT_CANCELLED, "The shipment was cancelled: its label must not be used.")
     packages = await work.all(PACKAGES_OF, shipment=shipment_id)

@@ -1,6 +1,5 @@
 """What carriers tell of packages: by webhooks, or, where those were lost, because they are asked."""
 
-from datetime import timedelta
 from uuid import UUID, uuid5
 
 from prometheus_client import Counter
@@ -77,7 +76,7 @@ async def ask_about_silent(database: Database, sending: Sending, *, limit: int =
             news = await carrier.track(package.provider_id or "")
             if news is not None and (package.reported_at is None or news.occurred_at > package.reported_at):
                 await apply_carrier_news(database, news)
-        except (Refusal, Unavailable, LookupError) as error:
+        except (Refusal, Unavailable) as error:
             log.info("carrier_asked_in_vain", reference=package.reference, answer=str(error))
     return len(silent)
 
@@ -89,5 +88,3 @@ async def _claim_silent(work: UnitOfWork, limit: int) -> list[Package]:
     for package in silent:
         package.asked_where(ask_after=ASK_AFTER)
     return silent
-
-

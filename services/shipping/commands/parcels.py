@@ -258,9 +258,7 @@ async def _refused(work: UnitOfWork, parcel: Parcel, refusal: Refusal) -> Parcel
 
 
 @transaction
-async def _write_purchases(
-    work: UnitOfWork, sending: Sending, parcel: Parcel, purchases: Sequence[Purchase | None]
-) -> Parcel:
+async def _write_purchases(work: UnitOfWork, sending: Sending, parcel: Parcel, purchases: Sequence[Purchase | None]) -> Parcel:
     """What was bought, also if the parcel was called off meanwhile: then its money is owed to us."""
     shipment = await work.get_again(parcel.shipment)
     packages = [await work.get_again(package) for package in parcel.packages]

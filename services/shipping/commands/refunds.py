@@ -28,13 +28,13 @@ _OPEN = locked(
 
 
 async def settle_refunds(database: Database, sending: Sending, *, limit: int = 20) -> int:
-    """Ask for the money of labels that are not needed, and what became of what was asked for. Returns how many were asked about."""
+    """Ask for the money of labels that are not needed, and what became of it. Returns how many were asked about."""
     claimed = await _claim(database, limit)
     for package in claimed:
         try:
             label, state = await _ask(sending, package)
             await _write(database, package, label, state)
-        except (Refusal, Unavailable, LookupError) as error:
+        except (Refusal, Unavailable) as error:
             log.info("refund_asked_in_vain", reference=package.reference, answer=str(error))
     return len(claimed)
 

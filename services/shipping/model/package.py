@@ -163,7 +163,7 @@ class Package(Table, Aggregate, table=True):
         return [_rate(kept) for kept in self.rates if not kept.get("refused")]
 
     def purchased(self, label: Label | None, refused: Sequence[Rate] = (), *, ask_after: timedelta | None) -> None:
-        """What came of an attempt to buy its label: rates that cannot be bought, and the label. Changes nothing if that is known."""
+        """What came of an attempt to buy its label: rates that cannot be bought, and the label, if it was not known."""
         gone = {rate.id for rate in refused}
         if gone:
             self.rates = [kept | {"refused": True} if kept["id"] in gone else kept for kept in self.rates]
@@ -240,8 +240,8 @@ class LabelPicture(Table, table=True):
 
 
 def together(packages: Sequence[Package]) -> ShipmentStatus | None:
-    """Where a parcel is whose packages are there: it has arrived when all have, and is lost or back when one is. None: the carrier
-    has none of them."""
+    """Where a parcel is whose packages are there: it has arrived when all have, and is lost or back when one is. None: the
+    carrier has none of them."""
     statuses = {package.status for package in packages}
     if len(statuses) == 1:
         return next(iter(statuses))

@@ -110,7 +110,9 @@ class Shipment(Table, Aggregate, table=True):
     service: str = Field(default=rates.ServiceLevel.STANDARD, max_length=40, sa_column_kwargs={"server_default": "standard"})
     """How fast it travels: a ServiceLevel."""
     status: ShipmentStatus = Field(sa_column=enum_column(ShipmentStatus))
-    promised_on: date = Field(default_factory=lambda: utc_now().date(), sa_column=Column(Date, nullable=False, server_default=func.current_date()))
+    promised_on: date = Field(
+        default_factory=lambda: utc_now().date(), sa_column=Column(Date, nullable=False, server_default=func.current_date())
+    )
     """Until when it should arrive, by our tariff."""
     strayed: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
     """It was called off, and a carrier has it all the same: somebody has to look where the goods are."""
