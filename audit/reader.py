@@ -426,7 +426,7 @@ def _utc(stamp: Timestamp) -> datetime:
 def _parcel(shipment: Mapping[str, Any]) -> ParcelRow:
     """A label in EasyPost's list, in the auditor's words."""
     tracker, refund = shipment.get("tracker") or {}, shipment.get("refund_status")
-    status = _MOVED.get(tracker.get("status"), "booked")
+    status = _MOVED.get(str(tracker.get("status")), "booked")
     if status == "booked" and refund not in (None, "rejected"):
         status = "cancelled"
     return ParcelRow(shipment["reference"] or shipment["id"], status, shipment["tracking_code"], _time(shipment["created_at"]))

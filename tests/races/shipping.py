@@ -137,9 +137,8 @@ def to_label(order_id: UUID, number: int = 1, city: str = "Cincinnati") -> Creat
 
 async def prepare(database: Database, random: Random) -> Dock:
     van, orders = Van(), tuple(seeded_uuid(random) for _ in range(4))
-    shipments = [
-        (await parcels.create_shipment(database, sending(van), to_create(order_id))).shipment_id for order_id in orders[:2]
-    ]
+    booked = [await parcels.create_shipment(database, sending(van), to_create(order_id)) for order_id in orders[:2]]
+    shipments = [reply.shipment_id for reply in booked]
     await parcels.dispatch_shipment(database, ADMIN, shipments[1])
     await parcels.create_return_label(database, sending(van), to_label(orders[1]))
     van.random = Random(random.random())
@@ -238,13 +237,13 @@ def broken(rows: Rows, dock: Dock) -> Sequence[str]:
         wrong.append(f"more than one parcel of {doubled}")
     for parcel in rows["shipments"]:
         reference, status, events = parcel["reference"], parcel["status"], told[parcel["shipment_id"]]
-        labels = dock.van.labels_of(reference)
+        bought = dock.van.labels_of(reference)
         packages = [row for row in rows["packages"] if row["shipment_id"] == parcel["shipment_id"]]
-        if len(labels) > 1:
-            wrong.append(f"{reference} has {len(labels)} labels")
-        if status in HAS_LEFT | {"BOOKED"} and not labels:
+        if len(bought) > 1:
+            wrong.append(f"{reference} has {len(bought)} labels")
+        if status in HAS_LEFT | {"BOOKED"} and not bought:
             wrong.append(f"{reference} is {status}, and has no label")
-        if labels and not any(row["provider_id"] in labels for row in packages):
+        if bought and not any(row["provider_id"] in bought for row in packages):
             wrong.append(f"{reference} has a label of which we do not know")
         for row in packages:
             is_open = row["refund"] in ("due", "submitted")
