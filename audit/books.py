@@ -454,19 +454,26 @@ class ShipmentRow(NamedTuple):
     parcel: int
     """Of one in which a return comes back: the number of the return."""
     status: str
-    asked: str
+    refund: str
+    """What becomes of the money for its labels, if they are not needed: of several packages, what is still to be done."""
     tracking_number: str | None
     is_tombstone: bool
     created_at: datetime
     names_person: bool = True
     """Whether it says where it went, or was fetched."""
+    sold_by: str | None = "easypost"
+    """Who sold its labels; None: nobody yet, or somebody of before there were packages."""
+    not_needed_since: datetime | None = None
+    """When its labels were called off."""
 
 
 class ParcelRow(NamedTuple):
-    """A parcel in the carrier's own ledger."""
+    """A label that was bought, in the carrier's own books."""
 
     reference: str
     status: str
+    """`booked`: no carrier has scanned it; then `in_transit`, `delivered`, `lost`, `returned`; `cancelled`: it was not scanned,
+    and its money goes back."""
     tracking_number: str | None
     created_at: datetime
 

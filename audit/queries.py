@@ -211,18 +211,30 @@ from reservations r left join lateral (
 where r.status = 'AWAITED'
 """
 SHIPMENTS = """
-select order_id, parcel, status, asked, tracking_number, customer_id is null, created_at,
+select order_id, parcel, s.status, coalesce(p.refund, 'none'), s.tracking_number, customer_id is null, s.created_at,
        coalesce(ship_to->>'name' <> '(forgotten)' or ship_to->>'line1' <> '(forgotten)' or ship_to->>'line2' is not null
                 or ship_to->>'postal_code' <> '(forgotten)' or ship_to->>'city' <> '(forgotten)', false)
-       or refusal_detail is not null
-from shipments where direction = 'outbound'
+       or refusal_detail is not null, p.carrier, p.refund_since
+from shipments s left join lateral (
+    select (array_agg(refund order by case refund when 'due' then 0 when 'submitted' then 1 when 'rejected' then 2 else 3 end))[1]
+               as refund,
+           min(carrier) as carrier, min(refund_since) as refund_since
+    from packages where packages.shipment_id = s.shipment_id
+) p on true
+where direction = 'outbound'
 """
 LABELS = """
-select order_id, parcel, status, asked, tracking_number, customer_id is null, created_at,
+select order_id, parcel, s.status, coalesce(p.refund, 'none'), s.tracking_number, customer_id is null, s.created_at,
        coalesce(ship_from->>'name' <> '(forgotten)' or ship_from->>'line1' <> '(forgotten)' or ship_from->>'line2' is not null
                 or ship_from->>'postal_code' <> '(forgotten)' or ship_from->>'city' <> '(forgotten)', false)
-       or refusal_detail is not null
-from shipments where direction = 'inbound'
+       or refusal_detail is not null, p.carrier, p.refund_since
+from shipments s left join lateral (
+    select (array_agg(refund order by case refund when 'due' then 0 when 'submitted' then 1 when 'rejected' then 2 else 3 end))[1]
+               as refund,
+           min(carrier) as carrier, min(refund_since) as refund_since
+    from packages where packages.shipment_id = s.shipment_id
+) p on true
+where direction = 'inbound'
 """
 NOTIFICATIONS = "select notification_id, order_id, kind, status, created_at, sent_at from notifications"
 EVENTS = """

@@ -46,7 +46,7 @@ MOVING = frozenset({_S.PENDING, _S.RESERVED, _S.PAID, _S.DELIVERED, _S.CANCELLIN
 """Statuses in which an order never rests for long."""
 BEFORE_DISPATCH = frozenset({_D.PENDING, _D.BOOKED})
 NEVER_WENT = frozenset({_D.CANCELLED, _D.REFUSED})
-_WENT = frozenset({_D.DISPATCHED, _D.IN_TRANSIT, "picked_up", "in_transit"})
+_WENT = frozenset({_D.DISPATCHED, _D.IN_TRANSIT, "in_transit"})
 _ARRIVED = frozenset({_D.DELIVERED, "delivered"})
 _LOST, _RETURNED = frozenset({_D.LOST, "lost"}), frozenset({_D.RETURNED, "returned"})
 NEWS: Mapping[str, frozenset[str]] = {
@@ -95,13 +95,13 @@ class World:
         self.carried: dict[UUID, dict[int, ParcelRow]] = defaultdict(dict)
         """At the carrier, by order and number, in the sequence in which they were sent."""
         for row in sorted(books.parcels, key=lambda row: parcel_of(row.reference) or _NO_PARCEL):
-            if (parcel := parcel_of(row.reference)) is not None:
+            if (parcel := parcel_of(row.reference)) is not None and "/" not in row.reference:
                 self.carried[parcel[0]][parcel[1]] = row
         self.returns: dict[Returned, ReturnRow] = {(row.order_id, row.number): row for row in books.returns}
         self.labels_of: dict[UUID, list[ShipmentRow]] = _by(books.labels, lambda row: row.order_id)
         self.labels: dict[Returned, ShipmentRow] = {(row.order_id, row.parcel): row for row in books.labels}
         self.carried_back: dict[Returned, ParcelRow] = {
-            key: row for row in books.parcels if (key := return_of(row.reference)) is not None
+            key: row for row in books.parcels if (key := return_of(row.reference)) is not None and "/" not in row.reference
         }
         """At the carrier."""
         self.unstarted = {order.order_id for order in books.orders if self._is_unstarted(order)}
@@ -226,8 +226,6 @@ class World:
         if self._goods_have_come(order):
             return f"{order.status}, news of goods that have arrived is under way"
         for state, shipment in self._on_their_way(order):
-            if shipment.asked != "nothing":
-                return f"{order.status}, the carrier is being asked to {shipment.asked}"
             carried = self.carried.get(order.order_id, {}).get(shipment.parcel)
             news = NEWS.get(state, frozenset())
             if shipment.status in news or (carried is not None and carried.status in news):
@@ -277,7 +275,9 @@ def order_of(reference: str) -> UUID | None:
 
 @lru_cache(maxsize=100_000)
 def parcel_of(reference: str) -> tuple[UUID, int] | None:
-    """The order and the number of the parcel that a reference at the carrier belongs to; None if it is none of ours."""
+    """The order and the number of the parcel that a reference at the carrier belongs to; None if it is none of ours. What stands
+    behind a slash numbers its packages."""
+    reference = reference.partition("/")[0]
     order_id, number = uuid_of(reference[:36]), reference[37:] or "1"
     if order_id is None or not (number.isascii() and number.isdigit()):
         return None
@@ -286,7 +286,8 @@ def parcel_of(reference: str) -> tuple[UUID, int] | None:
 
 @lru_cache(maxsize=100_000)
 def return_of(reference: str) -> Returned | None:
-    """The order and the number of the return that a reference at the carrier belongs to; None if it is none of ours."""
+    """The same of a return."""
+    reference = reference.partition("/")[0]
     order_id, word, number = uuid_of(reference[:36]), reference[36:44], reference[44:]
     if order_id is None or word != "-return-" or not (number.isascii() and number.isdigit()):
         return None

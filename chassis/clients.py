@@ -74,6 +74,16 @@ class Answer:
         return self.status >= 500 or self.status in (408, 425, 429)
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    body: Body
+    headers: Mapping[str, str]
+    largest: int | None
+    """Of the answer, in bytes."""
+
+
 class HttpSession:
     """The connections of one process to others: no cookies, no redirects, connections kept. Open inside its block."""
 
@@ -125,17 +135,20 @@ class OutboundClient:
         body: Body = None,
         headers: Mapping[str, str] | None = None,
         is_repeatable: bool = False,
+        largest: int | None = None,
     ) -> Value:
         """What `read` makes of the answer; it may raise Refusal, Unavailable and NotUnderstood. Raises Unavailable.
 
         `call` names the kind of call: each has a breaker of its own, so that failing charges keep nobody from a refund. A body of
         bytes is sent as it is; its headers say what it is. `is_repeatable`: the other side knows a repeated request as the same.
+        `largest`: of an answer, in bytes; more is a fault.
         """
         outcome = "none"
         with tracer.start_as_current_span(f"{self.name} {call}", kind=trace.SpanKind.CLIENT) as span:
             try:
                 async with self._circuit(call):
-                    answer = await self._sent(method, path, body, headers or {}, self._retries if is_repeatable else 0)
+                    request = _Request(method, path, body, headers or {}, largest)
+                    answer = await self._sent(request, self._retries if is_repeatable else 0)
                     outcome = str(answer.status)
                     return read(answer)
             except OpenedState as error:
@@ -166,23 +179,23 @@ class OutboundClient:
         else:
             await breaker.__aexit__(None, None, None)
 
-    async def _sent(self, method: str, path: str, body: Body, headers: Mapping[str, str], retries: int) -> Answer:
+    async def _sent(self, request: _Request, retries: int) -> Answer:
         """The first answer that is no failure, or the last one. All tries together take no longer than one may."""
         until = time.monotonic() + self._timeout_s
         for number in range(retries):
             pause = FIRST_RETRY_S * 4**number * random.uniform(0.75, 1.25)  # noqa: S311 - keeps callers apart
             try:
-                answer = await self._send(method, path, body, headers, until)
+                answer = await self._send(request, until)
                 if not answer.is_failure or time.monotonic() + pause >= until:
                     return answer
             except Unavailable:
                 if time.monotonic() + pause >= until:
                     raise
             await asyncio.sleep(pause)
-        return await self._send(method, path, body, headers, until)
+        return await self._send(request, until)
 
-    async def _send(self, method: str, path: str, body: Body, headers: Mapping[str, str], until: float) -> Answer:
-        data, sent = None, dict(headers)
+    async def _send(self, request: _Request, until: float) -> Answer:
+        data, sent, body = None, dict(request.headers), request.body
         if self._is_ours:
             sent |= trace_headers()
         if isinstance(body, bytes):
@@ -193,12 +206,22 @@ class OutboundClient:
         timeout = aiohttp.ClientTimeout(total=max(until - time.monotonic(), 0.001))
         try:
             async with self._http.session.request(
-                method, self._base_url + path, data=data, headers=sent, timeout=timeout, allow_redirects=False
+                request.method, self._base_url + request.path, data=data, headers=sent, timeout=timeout, allow_redirects=False
             ) as response:
                 told = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, await response.read(), told)
+                return Answer(response.status, await self._content(response, request.largest), told)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"{self.name} gave no answer ({type(error).__name__})") from error
+
+    async def _content(self, response: aiohttp.ClientResponse, largest: int | None) -> bytes:
+        if largest is None:
+            return await response.read()
+        content = bytearray()
+        async for chunk in response.content.iter_any():
+            content += chunk
+            if len(content) > largest:
+                raise NotUnderstood(f"{self.name} answers with more than {largest} bytes")
+        return bytes(content)
 
 
 class ServiceTokens:

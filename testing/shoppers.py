@@ -131,6 +131,7 @@ async def deliver_everything(shop: Shop) -> None:
             async for shipment in shop.every(shop.warehouse, "/shipments?status=BOOKED"):
                 # A refusal is fine: an order that is being cancelled has a parcel that may not leave any more.
                 await shop.ask(shop.warehouse, "POST", f"/shipments/{shipment['shipment_id']}/dispatch")
+            await shop.scan_what_left()
             await shop.carrier.call("POST", "/_control/advance", {"all": True, "to": "delivered"})
             return all([order["status"] in FINAL_STATUSES async for order in shop.every(shop.support, "/orders?")])
         except ApiProblem as problem:

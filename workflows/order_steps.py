@@ -23,9 +23,9 @@ from contracts.money import Money
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
 from contracts.orders import AdvanceOrder, CaptureAt, OrderAdvanced, PlaceOrder
 from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment, ReleaseHold
-from contracts.shipments import CancelShipment, CreateShipment, Shipment
+from contracts.shipments import CancelShipment, CreateShipment, Shipment, ShipmentLine
 from temporal.retries import BEST_EFFORT, FORWARD, HAS_TO_SUCCEED, Preset
-from workflows.parcels import Parcel
+from workflows.parcels import Parcel, lines_by_id
 from workflows.saga import Undo
 from workflows.steps import Step
 
@@ -221,8 +221,24 @@ def create_shipment(
         weight_grams=weight_grams,
         service=order.shipping,
         parcels=parcels,
+        lines=_shipment_lines(order, parcel),
     )
     return Step(ShippingActivities.create, command, "Create shipment", preset)
+
+
+def _shipment_lines(order: PlaceOrder, parcel: Parcel) -> tuple[ShipmentLine, ...]:
+    """What is in a parcel, as the warehouse and customs are told."""
+    lines = lines_by_id(order)
+    return tuple(
+        ShipmentLine(
+            product_id=part.product_id,
+            name=lines[part.line_id].name,
+            quantity=part.quantity,
+            unit_price=lines[part.line_id].unit_price,
+            weight_grams=lines[part.line_id].weight_grams,
+        )
+        for part in parcel.lines
+    )
 
 
 def cancel_shipment(order: PlaceOrder, parcel: int = 1, label: str = "") -> Undo:

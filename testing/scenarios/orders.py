@@ -160,7 +160,8 @@ async def with_discount_code(shop: Shop, purchase: Purchase) -> Seen:
 
 async def express(shop: Shop, purchase: Purchase) -> Seen:
     placed = await shop.place(purchase.asking(shipping="express"))
-    return Seen(placed, f"booked as {(await shop.carried(placed.order_id))['service']}")
+    days = (await shop.rate_of(placed.order_id))["days"]
+    return Seen(placed, "booked for the next day" if days == 1 else f"booked for in {days} days")
 
 
 def _parcels(order: Mapping[str, Any]) -> str:

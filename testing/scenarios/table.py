@@ -192,7 +192,7 @@ STORIES = (
         orders.express,
         CONFIRMED,
         DONE,
-        "booked as express",
+        "booked for the next day",
     ),
     Scenario(
         "returned",

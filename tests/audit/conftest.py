@@ -44,7 +44,7 @@ from contracts.orders import AdvanceOrder, CancelReply, CancelRequest, OrderLine
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
 from contracts.platform import SERVICE_NAMES
 from contracts.pricing import DiscountKind
-from contracts.shipments import CancelShipment, CreateShipment
+from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from embedded import temporal as embedded_temporal
 from embedded.ports import free_port
 from services.analytics import consumers as analytics_consumers
@@ -70,14 +70,17 @@ from services.payment import commands as payment
 from services.payment import consumers as payment_consumers
 from services.payment.adapters import StripePayments
 from services.payment.model import inbox as payment_inbox
-from services.shipping import commands as shipping
 from services.shipping import consumers as shipping_consumers
 from services.shipping import queries as shipping_queries
-from services.shipping.adapters import HttpCarrier
+from services.shipping.adapters import EasyPost
+from services.shipping.commands import news as shipping_news
+from services.shipping.commands import parcels, refunds
 from services.shipping.model import inbox as shipping_inbox
-from services.shipping.ports import CarrierNews
-from simulators import carrier, mail_sink
+from services.shipping.ports import TrackerNews
+from services.shipping.sending import Sending
+from simulators import mail_sink
 from simulators._service import Simulator
+from simulators.easypost import app as easypost
 from simulators.stripe import app as stripe
 from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
@@ -116,7 +119,7 @@ class Shop:
         self.databases = {name: Database(env[f"DATABASE_URL_{name.upper()}"]) for name in SERVICE_NAMES}
         key = SecretStr(API_KEY)
         self._provider = StripePayments(http, env["PAYMENT_PROVIDER_URL"], key, breaker_threshold=1_000_000)
-        self._carrier = HttpCarrier(http, env["CARRIER_URL"], key, breaker_threshold=1_000_000)
+        self._sending = Sending([EasyPost(http, env["CARRIER_URL"], key, breaker_threshold=1_000_000)])
         smtp = SmtpSettings(smtp_port=int(env["SMTP_PORT"]))
         directory = Directory(self.databases["identity"])
         self._delivery = Delivery(self.databases["notification"], directory, SmtpMailer(smtp), asyncio.Event(), attempts=3)
@@ -172,7 +175,8 @@ class Shop:
     async def dispatch(self, order_id: UUID, parcel: int = 1) -> None:
         """The warehouse hands the parcel over."""
         shipment = await shipping_queries.get_shipment_of_order(self.databases["shipping"], order_id, parcel)
-        await shipping.dispatch_shipment(self.databases["shipping"], self._carrier, ADMIN, shipment.shipment_id)
+        await parcels.dispatch_shipment(self.databases["shipping"], ADMIN, shipment.shipment_id)
+        await self.control("CARRIER_URL", "/_control/hand-over", {"references": [parcel_reference(order_id, parcel)]})
         await self.spread_news()
 
     async def deliver(self, order_id: UUID) -> None:
@@ -183,8 +187,17 @@ class Shop:
         """Something happens to the parcel at the carrier, which tells us."""
         reference = parcel_reference(order_id, parcel)
         await self.control("CARRIER_URL", "/_control/advance", {"references": [reference], "to": status})
-        news = CarrierNews(id=f"evt-{reference}-{status}", reference=reference, status=status, occurred_at=utc_now())
-        await shipping.apply_carrier_news(self.databases["shipping"], news)
+        database = self.databases["shipping"]
+        shipment = await shipping_queries.get_shipment_of_order(database, order_id, parcel)
+        told = TrackerNews(
+            id=f"evt-{reference}-{status}",
+            provider_id=None,
+            tracking_number=shipment.tracking_number or "",
+            status={"lost": ShipmentStatus.LOST, "returned": ShipmentStatus.RETURNED}.get(status, ShipmentStatus.DELIVERED),
+            word=status.upper(),
+            occurred_at=utc_now(),
+        )
+        await shipping_news.apply_carrier_news(database, told)
         await self.spread_news()
 
     async def forget_somebody(self) -> UUID:
@@ -215,6 +228,11 @@ class Shop:
         await order.forget_customers(self.databases["order"], self.sagas, self.returns)
         await self.spread_news()
         return command.order_id
+
+    async def give_labels_back(self) -> None:
+        """Ask the carrier for the money of labels that are not needed."""
+        while await refunds.settle_refunds(self.databases["shipping"], self._sending):
+            pass
 
     async def send_mails(self) -> None:
         while await self._delivery.send_due():
@@ -264,9 +282,9 @@ class Shop:
             case RefundPayment():
                 return payment.refund_payment(databases["payment"], self._provider, body)
             case CreateShipment():
-                return shipping.create_shipment(databases["shipping"], self._carrier, body)
+                return parcels.create_shipment(databases["shipping"], self._sending, body)
             case CancelShipment():
-                return shipping.cancel_shipment(databases["shipping"], self._carrier, body)
+                return parcels.cancel_shipment(databases["shipping"], body)
             case SendNotification():
                 return notification.send_notification(databases["notification"], body)
             case _:
@@ -320,7 +338,7 @@ async def shop(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
         env = {
             "PAYMENT_PROVIDER_URL": await stack.enter_async_context(_served(stripe.create_app(folder, API_KEY))),
             "CARRIER_URL": await stack.enter_async_context(
-                _served(carrier.create_app(carrier.Settings(data_dir=folder, api_key=API_KEY)))
+                _served(easypost.create_app(easypost.Settings(data_dir=folder, api_key=API_KEY)))
             ),
             "MAIL_SINK_URL": await stack.enter_async_context(_served(mail_sink.create_app(folder, "127.0.0.1", smtp_port))),
             "PAYMENT_PROVIDER_API_KEY": API_KEY,

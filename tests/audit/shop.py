@@ -77,7 +77,7 @@ SHIPMENT = {
     T.NOT_PICKED_UP: "BOOKED", T.SILENT: "IN_TRANSIT", T.LOST: "LOST", T.RETURNED: "RETURNED",
 }  # fmt: skip
 CARRIED = {
-    S.CONFIRMED: "booked", S.SHIPPED: "picked_up", S.COMPLETED: "delivered",
+    S.CONFIRMED: "booked", S.SHIPPED: "in_transit", S.COMPLETED: "delivered",
     T.NOT_PICKED_UP: "booked", T.SILENT: "in_transit", T.LOST: "lost", T.RETURNED: "returned",
 }  # fmt: skip
 PATHS: dict[OrderStatus, tuple[OrderStatus, ...]] = {
@@ -190,7 +190,7 @@ class Shop:
             tracking = f"RET{number} {order_id.hex}"
             known = tracking if status != "CANCELLED" else None
             self._add("returns", ReturnRow(order_id, number, "return", status, known, came, EARLIER))
-            self._add("labels", ShipmentRow(order_id, number, ours, "nothing", tracking, False, EARLIER))
+            self._add("labels", ShipmentRow(order_id, number, ours, "none", tracking, False, EARLIER))
             self._add("parcels", ParcelRow(return_reference(order_id, number), carried, tracking, EARLIER))
 
     def forget(self) -> None:
@@ -319,7 +319,7 @@ class Shop:
     def _send(self, order_id: UUID, status: OrderStatus | Trouble, was_confirmed: bool, at: datetime) -> None:
         ours, carried = ("CANCELLED", "cancelled") if was_confirmed else (SHIPMENT.get(status), CARRIED.get(status))
         if ours and carried:
-            self._add("shipments", ShipmentRow(order_id, 1, ours, "nothing", f"TRK{order_id.hex}", False, at))
+            self._add("shipments", ShipmentRow(order_id, 1, ours, "none", f"TRK{order_id.hex}", False, at))
             self._add("parcels", ParcelRow(parcel_reference(order_id, 1), carried, f"TRK{order_id.hex}", at))
 
     def _tell(self, order_id: UUID, status: OrderStatus, trouble: Trouble | None, confirmed: bool, at: datetime) -> None:
@@ -391,7 +391,7 @@ def send_again(books: Books, order: OrderRow) -> None:
     add(books.reservations, ReservationRow(order_id, 2, "RESERVED", EARLIER, f"milk x {QUANTITY}"))
     stock = books.stock[0]
     change(books.stock, at_place, reserved=(stock.reserved or 0) + QUANTITY, promised=stock.promised + QUANTITY)
-    add(books.shipments, ShipmentRow(order_id, 2, "BOOKED", "nothing", "TRK2", False, EARLIER))
+    add(books.shipments, ShipmentRow(order_id, 2, "BOOKED", "none", "TRK2", False, EARLIER))
     add(books.parcels, ParcelRow(parcel_reference(order_id, 2), "booked", "TRK2", EARLIER))
 
 

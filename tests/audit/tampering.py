@@ -94,7 +94,7 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
         Tampering(
             "the carrier picked the cancelled order's parcel up",
             frozenset({"parcel_fits", "parcels_agree"}),
-            lambda: ledger_row(env, "carrier", "shipments", str(cancelled), status=lambda _: "picked_up"),
+            lambda: scanned(env, str(cancelled)),
         ),
         Tampering(
             "the cancelled order says that it is completed",
@@ -316,6 +316,20 @@ async def ledger_row(
         yield
     finally:
         put(list(found))
+
+
+@asynccontextmanager
+async def scanned(env: Environment, reference: str) -> AsyncIterator[None]:
+    """A carrier has a label's parcel, whatever became of the label."""
+    of_label = "tracking_code = (SELECT tracking_code FROM labels WHERE reference = ?)"
+    with _ledger(env, "easypost") as ledger:
+        [before] = ledger.execute(f"SELECT body FROM trackers WHERE {of_label}", (reference,)).fetchone()
+        ledger.execute(f"UPDATE trackers SET body = json_set(body, '$.status', 'in_transit') WHERE {of_label}", (reference,))
+    try:
+        yield
+    finally:
+        with _ledger(env, "easypost") as ledger:
+            ledger.execute(f"UPDATE trackers SET body = ? WHERE {of_label}", (before, reference))
 
 
 @asynccontextmanager

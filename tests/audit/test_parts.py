@@ -58,7 +58,7 @@ def in_two_parcels() -> tuple[Books, OrderRow]:
         moved=stock.moved - 1,
     )
     change(books.shipments, of(order_id), status="DISPATCHED")
-    change(books.parcels, by_reference(order_id), status="picked_up")
+    change(books.parcels, by_reference(order_id), status="in_transit")
     tell(books, order, parcel(1, P.SHIPPED), parcel(2, P.AWAITED))
     return books, order
 
@@ -71,7 +71,7 @@ def test_an_order_in_parts_is_right_part_by_part() -> None:
 
 
 def second_parcel_was_booked_without_goods(books: Books, order: OrderRow) -> None:
-    add(books.shipments, ShipmentRow(order.order_id, 2, "BOOKED", "nothing", "TRK2", False, EARLIER))
+    add(books.shipments, ShipmentRow(order.order_id, 2, "BOOKED", "none", "TRK2", False, EARLIER))
     add(books.parcels, ParcelRow(parcel_reference(order.order_id, 2), "booked", "TRK2", EARLIER))
 
 
@@ -90,7 +90,7 @@ def first_parcel_never_left(books: Books, order: OrderRow) -> None:
 
 def a_third_parcel_lives_of_which_the_order_does_not_know(books: Books, order: OrderRow) -> None:
     add(books.reservations, ReservationRow(order.order_id, 3, "AWAITED", EARLIER, "milk x 1"))
-    add(books.shipments, ShipmentRow(order.order_id, 3, "BOOKED", "nothing", "TRK3", False, EARLIER))
+    add(books.shipments, ShipmentRow(order.order_id, 3, "BOOKED", "none", "TRK3", False, EARLIER))
     add(books.parcels, ParcelRow(parcel_reference(order.order_id, 3), "booked", "TRK3", EARLIER))
 
 
@@ -100,7 +100,7 @@ def a_third_parcel_lives_of_which_the_order_does_not_know(books: Books, order: O
         (second_parcel_was_booked_without_goods, {"shipment_fits", "parcel_fits"}),
         (second_parcel_waits_for_nothing, {"reservation_fits"}),
         (first_parcel_has_other_goods, {"reservation_fits"}),
-        (first_parcel_never_left, {"shipment_fits", "parcel_fits"}),
+        (first_parcel_never_left, {"shipment_fits"}),
         (a_third_parcel_lives_of_which_the_order_does_not_know, {"reservation_fits", "shipment_fits", "parcel_fits"}),
     ],
 )
@@ -129,7 +129,7 @@ def test_one_of_several_parcels_may_be_sent_again() -> None:
     change(books.parcels, by_reference(order.order_id), status="lost")
     add(books.reservations, ReservationRow(order.order_id, 3, "RESERVED", EARLIER, "milk x 1"))
     change(books.stock, at_place, reserved=(books.stock[0].reserved or 0) + 1, promised=books.stock[0].promised + 1)
-    add(books.shipments, ShipmentRow(order.order_id, 3, "BOOKED", "nothing", "TRK3", False, EARLIER))
+    add(books.shipments, ShipmentRow(order.order_id, 3, "BOOKED", "none", "TRK3", False, EARLIER))
     add(books.parcels, ParcelRow(parcel_reference(order.order_id, 3), "booked", "TRK3", EARLIER))
     tell(books, order, parcel(1, P.RESENT), parcel(2, P.AWAITED), parcel(3, P.BOOKED), status=S.CONFIRMED)
     assert not judge(books).violations

@@ -51,6 +51,7 @@ async def at_rest(shop: Shop) -> AuditReport:
 
     async def is_quiet() -> bool:
         await shop.send_mails()
+        await shop.give_labels_back()
         await shop.spread_news()
         return not (await run_audit(AuditSettings.of(shop.env))).in_flight
 
