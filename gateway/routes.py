@@ -110,7 +110,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/api/v1/stock", "inventory", _reads(STAFF) | _writes(WAREHOUSE, "POST")),
     Route("/api/v1/expected-receipts", "inventory", _reads(STAFF) | _writes(WAREHOUSE, "POST")),
     Route("/api/v1/backorders", "inventory", _reads(STAFF)),
-    Route("/api/v1/shipping", "shipping", _writes(SIGNED_IN, "POST"), body_limit=SMALL_BODY),
+    Route("/api/v1/shipping", "shipping", _reads(STAFF) | _writes(SIGNED_IN, "POST"), body_limit=SMALL_BODY),
     Route("/api/v1/shipments", "shipping", _reads(SIGNED_IN) | _writes(WAREHOUSE, "POST")),
     Route("/api/v1/tracking", "shipping", _reads(SIGNED_IN)),
     Route("/api/v1/carriers/webhook", "shipping", _writes(PUBLIC, "POST"), Limit.WEBHOOK, SMALL_BODY, exact=True),
