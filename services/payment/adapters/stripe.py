@@ -253,9 +253,13 @@ class StripePayments:
             found = await self._intent(provider_id)
             return None if found["status"] in _NOT_PAID else found
 
+        # Of a charge that is taken in parts, the rest is let go with a last capture of nothing.
+        call, options = "cancel", {"expand": _SHOWN}
+        if intent["amount_received"]:
+            call, options = "capture", options | {"amount_to_capture": 0, "final_capture": True}
         try:
-            path = f"{INTENTS}/{provider_id}/cancel"
-            answer = await self._once(f"{provider_id}/cancel", path, {"expand": _SHOWN}, cancelled)
+            path = f"{INTENTS}/{provider_id}/{call}"
+            answer = await self._once(f"{provider_id}/cancel", path, options, cancelled)
         except stripe.InvalidRequestError as error:
             if error.code not in _PAST:
                 raise _not_understood("cancel", error) from error
