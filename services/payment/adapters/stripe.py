@@ -254,7 +254,7 @@ class StripePayments:
             return None if found["status"] in _NOT_PAID else found
 
         # Of a charge that is taken in parts, the rest is let go with a last capture of nothing.
-        call, options = "cancel", {"expand": _SHOWN}
+        call, options = "cancel", dict[str, Any](expand=_SHOWN)
         if intent["amount_received"]:
             call, options = "capture", options | {"amount_to_capture": 0, "final_capture": True}
         try:
