@@ -11,9 +11,14 @@ from contracts.money import Money
 from contracts.orders import FINAL_STATUSES, NEXT_STATUS, CardToken, DiscountCode, OrderStatus
 
 
-def test_every_status_leads_to_an_end_and_only_a_parcel_in_trouble_leads_back() -> None:
-    def reached(status: OrderStatus, seen: frozenset[OrderStatus], ignored: OrderStatus | None = None) -> frozenset[OrderStatus]:
-        for following in NEXT_STATUS[status] - seen - {ignored}:
+LEADS_BACK = frozenset({OrderStatus.UNDELIVERED, OrderStatus.ACTION_REQUIRED})
+
+
+def test_every_status_leads_to_an_end_and_only_a_parcel_in_trouble_or_a_card_to_be_confirmed_leads_back() -> None:
+    def reached(
+        status: OrderStatus, seen: frozenset[OrderStatus], ignored: frozenset[OrderStatus] = frozenset()
+    ) -> frozenset[OrderStatus]:
+        for following in NEXT_STATUS[status] - seen - ignored:
             seen |= reached(following, seen | {following}, ignored)
         return seen
 
@@ -22,7 +27,7 @@ def test_every_status_leads_to_an_end_and_only_a_parcel_in_trouble_leads_back() 
     assert reached(OrderStatus.PENDING, frozenset()) == set(OrderStatus) - {OrderStatus.PENDING}
     for status in set(OrderStatus) - FINAL_STATUSES:
         assert reached(status, frozenset()) & FINAL_STATUSES
-        assert status not in reached(status, frozenset(), ignored=OrderStatus.UNDELIVERED) - {OrderStatus.UNDELIVERED}
+        assert status not in reached(status, frozenset(), ignored=LEADS_BACK) - LEADS_BACK
 
 
 def test_what_has_left_cannot_be_cancelled() -> None:

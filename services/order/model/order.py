@@ -415,7 +415,7 @@ class Order(Table, Aggregate, table=True):
         self.forgotten_at = utc_now()
         self.ship_to = Address.model_validate(self.ship_to).without_person().model_dump(mode="json")
         self.placement, self.cancel_wish, self.hand_over_at, self.fingerprint = None, None, None, None
-        self.detail, self.review_reason, self.declined = None, None, None
+        self.detail, self.review_reason, self.declined, self.action = None, None, None, None
         self.history = [entry | {"detail": None, "for_staff": None} for entry in self.history]
         if self.outcome:
             self.outcome = self.outcome | {"detail": None}

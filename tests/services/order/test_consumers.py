@@ -123,7 +123,7 @@ async def test_each_report_is_signalled_once_and_in_order(
     assert updates[0]["occurred_at"] == "2026-01-02T03:04:00Z"
     async with database.reading() as session:
         applied = (await session.execute(select(inbox.table.c.event_id))).all()
-    assert len(applied) == 11
+    assert len(applied) == 13
     assert refunds == [
         {"attempt": 1, "key": "parcel-2", "amount": {"amount": "3.00", "currency": "USD"}, "failure": "account_closed"}
     ]
