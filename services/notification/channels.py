@@ -32,7 +32,7 @@ class Message:
     """What is sent, whole: nothing is looked up after this."""
 
     message_id: UUID
-    """Ours, the same at every try, so that a second copy can be recognised; in a mail, the part before the @ of its Message-ID."""
+    """Ours, the same at every try, so that a second copy can be recognised; in a mail, it begins the Message-ID."""
     channel: Channel
     to: str
     """A mail address, a telephone number (E.164, e.g. `+4930123456`), or a push subscription as the browser's JSON."""
