@@ -15,6 +15,7 @@ from chassis.dependencies import provide
 from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
+from contracts.budgets import INBOX_STREAM_S
 from services.notification import api, commands
 from services.notification.access import ACCESS
 from services.notification.adapters.identity import IdentityDirectory
@@ -60,7 +61,7 @@ class NotificationSettings(ServiceSettings, SmtpSettings):
     notify_support_email: Addresses = ()
     low_stock_digest_at: time = time(6)
     """When warehouses are told what runs out, each day, in UTC."""
-    inbox_stream_seconds: Annotated[float, Field(gt=0, le=240)] = 240
+    inbox_stream_seconds: Annotated[float, Field(gt=0, le=INBOX_STREAM_S)] = INBOX_STREAM_S
     """How long a live stream of the inbox lasts; its client comes back."""
 
     @property
