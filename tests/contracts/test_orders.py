@@ -10,7 +10,6 @@ from pydantic import TypeAdapter, ValidationError
 from contracts.money import Money
 from contracts.orders import FINAL_STATUSES, NEXT_STATUS, CardToken, DiscountCode, OrderStatus
 
-
 LEADS_BACK = frozenset({OrderStatus.UNDELIVERED, OrderStatus.ACTION_REQUIRED})
 
 
