@@ -51,6 +51,8 @@ class NotificationKind(StrEnum):
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
     PHONE_CODE = "phone_code"
     """Proves that a telephone number is the person's: a code that is sent there, and stored nowhere."""
+    PAYMENT_ACTION = "payment_action"
+    """The customer has to do something before the money is there: confirm the payment at the bank, or transfer it."""
     REFUND_FAILED = "refund_failed"
     """To finance: money did not get back to a customer. So are the next two."""
     DISPUTE_OPENED = "dispute_opened"

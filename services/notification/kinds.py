@@ -91,6 +91,14 @@ def _staff(values: Mapping[str, str], channels: tuple[Channel, ...] = _STAFF) ->
     return KindPolicy(Group.STAFF, values, channels, is_urgent=True)
 
 
+_ACTION = {
+    "total": "42.50 USD",
+    "until": "2026-12-01 14:30 UTC",
+    "url": "https://bank.example/confirm",
+    "recipient": "Shop",
+    "iban": "DE89370400440532013000",
+    "reference": "RF18539007547034",
+}
 _K = NotificationKind
 KINDS: Mapping[NotificationKind, KindPolicy] = {
     _K.ORDER_CONFIRMED: _orders({"total": "42.50 USD", "lines": "3", "tracking_number": "TRK123456"}),
@@ -99,6 +107,7 @@ KINDS: Mapping[NotificationKind, KindPolicy] = {
     _K.PART_SHIPPED: _deliveries(_PART),
     _K.PART_DELIVERED: _deliveries(_PART),
     _K.PAYMENT_DUE: _orders({"total": "42.50 USD", "pay_until": "2026-12-01 14:30 UTC"}, fallback=_MUST_HEAR, is_urgent=True),
+    _K.PAYMENT_ACTION: _orders(_ACTION, fallback=_MUST_HEAR, is_urgent=True),
     _K.CARD_NEEDED: _orders({"pay_until": "2026-12-01 14:30 UTC"}, fallback=_MUST_HEAR, is_urgent=True),
     _K.GOODS_DELAYED: _deliveries({"expected_on": "2026-12-08", "was_expected_on": "2026-12-01"}),
     _K.ORDER_AMENDED: _orders({"total": "42.50 USD", "charged": "12.50 USD", "refunded": ""}),

@@ -118,7 +118,13 @@ def _dispute(event: Any) -> dict[str, str]:
     return {"payment_id": str(event.payment_id), "amount": str(event.amount)}
 
 
-MUST_ACT = frozenset({K.PAYMENT_DUE, K.CARD_NEEDED, K.RETURN_APPROVED})
+def _action(event: Any) -> dict[str, str]:
+    told = {"total": str(event.total), "until": _minute(event.action.until), "url": event.action.url or ""}
+    transfer = event.action.transfer
+    return told | {name: getattr(transfer, name) if transfer else "" for name in ("recipient", "iban", "reference")}
+
+
+MUST_ACT = frozenset({K.PAYMENT_DUE, K.PAYMENT_ACTION, K.CARD_NEEDED, K.RETURN_APPROVED})
 """If the customer does not hear of these, something is lost."""
 _CUSTOMER, _SUPPORT, _FINANCE, _WAREHOUSE = Audience.CUSTOMER, Audience.SUPPORT, Audience.FINANCE, Audience.WAREHOUSE
 _ONE_PARCEL = When("the order is sent in one parcel", lambda event: event.parcels == 1)
@@ -164,6 +170,9 @@ TOLD: Mapping[type[Event], Row] = {
     ),
     # order
     e.OrderCreated: Nobody("who placed it got the answer"),
+    e.OrderActionRequired: (
+        Tells(K.PAYMENT_ACTION, _CUSTOMER, _action, lambda event, _: f"{event.order_id} {event.action.until.isoformat()}"),
+    ),
     e.OrderPaymentDue: (
         Tells(
             K.PAYMENT_DUE,

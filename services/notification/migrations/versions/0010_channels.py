@@ -69,6 +69,10 @@ SHORT = {
     ),
     "return_expired": ("Your return has ended", "The goods did not come to us in time."),
     "password_changed": ("Your password was changed", "If this was not you, choose a new one at once."),
+    "payment_action": (
+        "{% if url %}Please confirm your payment{% else %}Please transfer {{ total }}{% endif %}",
+        "{% if url %}By {{ until }}: {{ url }}{% else %}By {{ until }}, to {{ iban }}, with the reference {{ reference }}.{% endif %}",
+    ),
     "refund_failed": ("A refund failed", "{{ amount }} did not get back to the customer: {{ failure }}."),
     "dispute_opened": ("A payment is disputed", "The bank took {{ amount }} back{% if why %}: {{ why }}{% endif %}."),
     "dispute_closed": ("A dispute is decided", '{{ amount }}: {{ "won" if is_won else "lost" }}.'),
@@ -83,6 +87,24 @@ CHANGED = """Hello,
 the password of your account was changed. You are logged out everywhere.
 
 If this was not you, choose a new password at once: on the login page, with "Forgotten?".
+"""
+PAYMENT_ACTION = """Hello,
+
+{% if url %}
+your bank wants you to confirm the payment of {{ total }}. Please do so by {{ until }}:
+
+{{ url }}
+{% else %}
+please transfer {{ total }} by {{ until }}:
+
+To: {{ recipient }}
+IBAN: {{ iban }}
+Reference: {{ reference }}
+{% endif %}
+
+We keep your goods until then. If the money does not come, the order is cancelled, and nothing is charged.
+
+Order: {{ order_id }}
 """
 REFUND_FAILED = """A refund did not get to the customer: {{ amount }}. It is owed, and the order waits for it.
 
@@ -113,6 +135,7 @@ LOW_STOCK = """At warehouse {{ warehouse }}:
 """
 MAILS = {
     "password_changed": ("Your password was changed", CHANGED),
+    "payment_action": ("{% if url %}Please confirm your payment{% else %}How to pay for your order{% endif %}", PAYMENT_ACTION),
     "refund_failed": ("A refund failed: {{ amount }}", REFUND_FAILED),
     "dispute_opened": ("A payment is disputed: {{ amount }}", DISPUTE_OPENED),
     "dispute_closed": ('A dispute is {{ "won" if is_won else "lost" }}: {{ amount }}', DISPUTE_CLOSED),
