@@ -121,16 +121,23 @@ def _told(message_id: UUID, state: DeliveryState, reason: str, permanent: bool, 
 def _message_id_of_returned(parts: Iterable[Part]) -> UUID | None:
     """From the headers of our mail, which come back in a part of their own."""
     for part in parts:
-        kind = part.get_content_type()
-        if kind in ("message/rfc822", "message/global"):
-            returned: object = part.get_payload()
-            if isinstance(returned, list) and returned and isinstance(returned[0], Part):
-                if found := _first(_OUR_MESSAGE_ID, _field(returned[0], "Message-ID")):
-                    return found
-        elif kind in ("text/rfc822-headers", "message/global-headers", "message/rfc822-headers"):
-            if found := _message_id_in_text([part]):
-                return found
+        kind, found = part.get_content_type(), None
+        if kind in _WITH_HEADERS and (mail := _mail_in(part)) is not None:
+            found = _first(_OUR_MESSAGE_ID, _field(mail, "Message-ID"))
+        elif kind == "text/rfc822-headers":
+            found = _message_id_in_text([part])
+        if found:
+            return found
     return None
+
+
+_WITH_HEADERS = frozenset({"message/rfc822", "message/global", "message/global-headers"})
+
+
+def _mail_in(part: Part) -> Part | None:
+    """The mail that a part is, or whose headers it is."""
+    inner: object = part.get_payload()
+    return inner[0] if isinstance(inner, list) and inner and isinstance(inner[0], Part) else None
 
 
 def _message_id_in_headers(mail: Part) -> UUID | None:
@@ -144,9 +151,6 @@ def _message_id_in_headers(mail: Part) -> UUID | None:
 def _message_id_in_text(parts: Iterable[Part]) -> UUID | None:
     for part in parts:
         if not part.is_multipart() and (found := _first(_MESSAGE_ID_IN_TEXT, _text(part))):
-            return found
-        nested: object = part.get_payload() if part.get_content_type() == "message/global-headers" else None
-        if isinstance(nested, list) and nested and (found := _first(_OUR_MESSAGE_ID, _field(nested[0], "Message-ID"))):
             return found
     return None
 
