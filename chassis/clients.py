@@ -30,6 +30,7 @@ from purgatory.domain.model import OpenedState
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from chassis.logs import logger
+from chassis.public_hosts import PublicHosts
 from chassis.telemetry import trace_headers
 from contracts.budgets import BREAKER_OPENS_AFTER, BREAKER_S, SERVICE_CALL_S
 from contracts.errors import REFUSAL_HEADER, ErrorCode, Refusal
@@ -37,6 +38,7 @@ from contracts.identity import ServiceToken
 
 Reply = TypeVar("Reply", bound=BaseModel)
 Value = TypeVar("Value")
+Body = BaseModel | Mapping[str, Any] | bytes | None
 _TOKEN_SPARE_S = 30
 log = logger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -70,15 +72,19 @@ class Answer:
 
 
 class HttpSession:
-    """The connections of one process to others: no cookies, no redirects, connections kept. Open inside its block."""
+    """The connections of one process to others: no cookies, no redirects, connections kept. Open inside its block.
 
-    def __init__(self, *, connections: int = 100) -> None:
-        self._connections = connections
+    `public_only`: it reaches public addresses alone, whatever a name stands for. For addresses that strangers tell."""
+
+    def __init__(self, *, connections: int = 100, public_only: bool = False) -> None:
+        self._connections, self._public_only = connections, public_only
         self.session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, keepalive_timeout=30, resolver=PublicHosts() if self._public_only else None
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=30, connect=5),
         )
@@ -116,18 +122,21 @@ class OutboundClient:
         path: str,
         read: Callable[[Answer], Value],
         *,
-        body: BaseModel | Mapping[str, Any] | None = None,
+        body: Body = None,
         headers: Mapping[str, str] | None = None,
+        largest: int | None = None,
     ) -> Value:
         """What `read` makes of the answer; it may raise Refusal, Unavailable and NotUnderstood. Raises Unavailable.
 
         `call` names the kind of call: each has a breaker of its own, so that failing charges keep nobody from a refund.
+        `body`: bytes are sent as they are, with the Content-Type of `headers`; all else as JSON.
+        `largest`: of an answer, in bytes; more is a fault.
         """
         outcome = "none"
         with tracer.start_as_current_span(f"{self.name} {call}", kind=trace.SpanKind.CLIENT) as span:
             try:
                 async with self._circuit(call):
-                    answer = await self._send(method, path, body, headers or {})
+                    answer = await self._send(method, path, body, headers or {}, largest)
                     outcome = str(answer.status)
                     return read(answer)
             except OpenedState as error:
@@ -158,13 +167,13 @@ class OutboundClient:
         else:
             await breaker.__aexit__(None, None, None)
 
-    async def _send(
-        self, method: str, path: str, body: BaseModel | Mapping[str, Any] | None, headers: Mapping[str, str]
-    ) -> Answer:
+    async def _send(self, method: str, path: str, body: Body, headers: Mapping[str, str], largest: int | None) -> Answer:
         data, sent = None, dict(headers)
         if self._is_ours:
             sent |= trace_headers()
-        if body is not None:
+        if isinstance(body, bytes):
+            data = body
+        elif body is not None:
             data = body.model_dump_json().encode() if isinstance(body, BaseModel) else json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
         try:
@@ -172,9 +181,19 @@ class OutboundClient:
                 method, self._base_url + path, data=data, headers=sent, timeout=self._timeout, allow_redirects=False
             ) as response:
                 told = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, await response.read(), told)
+                return Answer(response.status, await self._content(response, largest), told)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"{self.name} gave no answer ({type(error).__name__})") from error
+
+    async def _content(self, response: aiohttp.ClientResponse, largest: int | None) -> bytes:
+        if largest is None:
+            return await response.read()
+        content = bytearray()
+        async for chunk in response.content.iter_any():
+            content += chunk
+            if len(content) > largest:
+                raise NotUnderstood(f"{self.name} answers with more than {largest} bytes")
+        return bytes(content)
 
 
 class ServiceTokens:

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -20,8 +21,8 @@ from contracts.errors import ErrorCode, Refusal
 from services.notification.channels import Channel, Deferred, DeliveryNews, DeliveryState, ProviderAway, Refused
 
 PROVIDER = "twilio"
-LONGEST_BODY = 1600
-"""Characters; more is refused with 21617."""
+NUMBER = re.compile(r"\+[1-9]\d{6,14}")
+"""E.164."""
 Sid = Annotated[str, Field(pattern=r"^(SM|MM)[0-9a-f]{32}$")]
 MOST_FIELDS = 100
 """Of a webhook; it has about twenty."""

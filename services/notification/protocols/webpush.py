@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
+from chassis.public_hosts import is_public
 from contracts.base import NO_CONTROLS
 
 LONGEST_ENDPOINT = 2000
@@ -134,7 +135,7 @@ def _path_of(parts: SplitResult) -> str:
 def _may_be_public(host: str) -> bool:
     """Whether it is no address and no name of a private network, as far as its spelling tells."""
     try:
-        return ipaddress.ip_address(host).is_global
+        return is_public(ipaddress.ip_address(host))
     except ValueError:
         pass
     *_, last = labels = host.rstrip(".").split(".")
