@@ -90,7 +90,7 @@ CONSOLE = Process("console", "console.app", 8014, secrets=_HISTORIES, calls=("or
 """Staff's login before Temporal's Web UI, and the codec server."""
 SIMULATORS = (
     Process("payment-provider", "simulators.payment_provider", 8011, secrets=_PROVIDER),
-    Process("carrier", "simulators.carrier", 8012, secrets=_CARRIER),
+    Process("carrier", "simulators.easypost", 8012, secrets=_CARRIER),
     Process("mail-sink", "simulators.mail_sink", 8013),
 )
 """Stand for outside companies on a laptop and in tests."""

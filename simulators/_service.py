@@ -47,18 +47,22 @@ class Simulator:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
-        lost = False
+        lost, reply = False, self.wrapped(send)
         try:
             self._check_key(scope)
             lost = await self._disturb(scope)
-            await self._router(scope, receive, discard if lost else send)
+            await self._router(scope, receive, discard if lost else reply)
         except Refused as refusal:
             if not lost:
-                await self.answer(refusal)(scope, receive, send)
+                await self.answer(refusal)(scope, receive, reply)
         except LostReply:
             lost = True
         if lost:
             await drop_connection(receive, send)
+
+    def wrapped(self, send: Send) -> Send:
+        """What every answer goes through."""
+        return send
 
     def answer(self, refusal: Refused) -> Response:
         return refusal.response()

@@ -76,7 +76,7 @@ from simulators._faults import HttpFaults
 from simulators._refusals import LostReply, Refused, Unavailable
 from simulators._requests import Body, page, path_reference, read_body
 from simulators._service import Simulator, data_directory, required, serve
-from simulators._webhooks import WebhookQueue, WebhookSender, WebhookTarget
+from simulators._webhooks import WebhookQueue, WebhookSender, WebhookTarget, signature
 
 LARGEST_AMOUNT = 10**12
 CURRENCY = re.compile("[A-Z]{3}")
@@ -333,7 +333,7 @@ def read_options(environment: Mapping[str, str]) -> Options:
     url = environment.get("PAYMENT_WEBHOOK_URL")
     secret = required(environment, "PAYMENT_WEBHOOK_SECRET") if url else ""
     return Options(
-        webhook=WebhookTarget(url=url, secret=secret, header=SIGNATURE) if url else None,
+        webhook=WebhookTarget(url=url, sign=lambda body, at: {SIGNATURE: signature(body, secret, at)}) if url else None,
         hold_s=float(environment.get("PAYMENT_PROVIDER_HOLD_SECONDS") or HOLD_S),
         multi_capture=(environment.get("PAYMENT_PROVIDER_MULTI_CAPTURE") or "true").casefold() == "true",
     )

@@ -17,8 +17,10 @@ ROOT = Path(__file__).parent.parent.parent
 def test_every_process_is_in_the_list_and_can_be_started() -> None:
     assert all(find_spec(process.module) for process in PROCESSES.values())
     assert set(SERVICE_NAMES) == {file.parent.name for file in (ROOT / "services").glob("*/app.py")}
-    assert {simulator.identifier for simulator in SIMULATORS} == {
-        file.stem for file in (ROOT / "simulators").glob("[a-z]*.py") if "__main__" in file.read_text()
+    assert {simulator.module for simulator in SIMULATORS} == {
+        f"simulators.{path.stem}"
+        for path in (ROOT / "simulators").glob("[a-z]*")
+        if (path / "__main__.py").exists() or (path.suffix == ".py" and "__main__" in path.read_text())
     }
     assert set(ROUTED) == set(SERVICE_NAMES)
 

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from simulators._webhooks import WebhookTarget
+from simulators._webhooks import WebhookTarget, signature
 from simulators.payment_provider import SIGNATURE, Options, create_app
 
 pytestmark = pytest.mark.asyncio
@@ -67,7 +67,12 @@ async def opened(tmp_path: Path, shop: Shop, connect: Callable[[Any], httpx2.Asy
     async with AsyncExitStack() as stack:
 
         async def start(**options: Any) -> httpx2.AsyncClient:
-            target = WebhookTarget(url=shop.url, secret=SECRET, header=SIGNATURE, first_wait=0.01, longest_wait=0.02)
+            target = WebhookTarget(
+                url=shop.url,
+                sign=lambda body, at: {SIGNATURE: signature(body, SECRET, at)},
+                first_wait=0.01,
+                longest_wait=0.02,
+            )
             app = create_app(tmp_path, "test-key", Options(webhook=target, **options))
             await stack.enter_async_context(app.running())
             return await stack.enter_async_context(connect(app))

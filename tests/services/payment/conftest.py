@@ -26,7 +26,7 @@ from services.payment.adapters import HttpPaymentProvider
 from services.payment.app import PaymentSettings, build
 from services.payment.model import Account, LedgerEntry, Movement, Payment, outbox
 from services.payment.ports import NewsKind, ProviderNews
-from simulators._webhooks import WebhookTarget
+from simulators._webhooks import WebhookTarget, signature
 from simulators.payment_provider import SIGNATURE, Options, create_app
 from tests.conftest import Databases, TokenMint, eventually, running_api
 
@@ -53,7 +53,12 @@ class Simulator:
         self._data_dir = data_dir
         self._options = Options()
         if webhook_url:
-            target = WebhookTarget(url=webhook_url, secret=WEBHOOK_SECRET, header=SIGNATURE, first_wait=0.02, longest_wait=0.1)
+            target = WebhookTarget(
+                url=webhook_url,
+                sign=lambda body, at: {SIGNATURE: signature(body, WEBHOOK_SECRET, at)},
+                first_wait=0.02,
+                longest_wait=0.1,
+            )
             self._options = Options(webhook=target)
         self.url = f"http://127.0.0.1:{self._port}"
         self.http = httpx2.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {API_KEY}"})
