@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
-import secrets
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -28,7 +27,7 @@ from simulators._refusals import LostReply, Refused, Unauthorized
 from simulators._requests import LARGEST_BODY, read_body, read_raw
 from simulators._service import Simulator
 from simulators._webhooks import WebhookQueue
-from simulators.twilio.callbacks import CallbackSender
+from simulators.twilio.callbacks import CallbackSender, queue_callback
 from simulators.twilio.messages import ENDED, NUMBER, Messages, Wanted, fate_of, open_messages
 from simulators.twilio.refusals import TwilioError, answer_to, missing
 
@@ -266,12 +265,8 @@ def create_app(data_dir: Path, account: str, tokens: tuple[str, ...]) -> TwilioS
     def announce(row: sqlite3.Row) -> None:
         if not row["status_callback"]:
             return
-        news = {"url": row["status_callback"], "fields": callback_of(row, account)}
-        wait = faults.callbacks_late_ms / 1000
-        # Each under a name of its own: these come in no order.
-        body = queue.add(secrets.token_hex(12), news, wait_s=wait)
-        if faults.callbacks_twice:
-            queue.repeat(secrets.token_hex(12), body, wait_s=wait)
+        for _ in range(2 if faults.callbacks_twice else 1):
+            queue_callback(queue, row["status_callback"], callback_of(row, account), wait_s=faults.callbacks_late_ms / 1000)
 
     messages = Messages(ledger, announce, lambda: faults.step_ms / 1000)
 
