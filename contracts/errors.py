@@ -81,6 +81,8 @@ class ErrorCode(StrEnum):
     AMENDMENT_NEEDS_STAFF = "amendment_needs_staff"
     # notification
     TEMPLATE_INVALID = "template_invalid"
+    CODE_INVALID = "code_invalid"
+    CHANNEL_UNAVAILABLE = "channel_unavailable"
     # faults, not refusals: these may go through later
     INTERNAL_ERROR = "internal_error"
     SERVICE_UNAVAILABLE = "service_unavailable"

@@ -575,13 +575,24 @@ class _NotificationEvent(_OrderEvent):
     kind: str
 
 
-class NotificationSent(_NotificationEvent):
-    """The mail server took it."""
+class _ChannelEvent(_NotificationEvent):
+    channel: str = "email"
+    """By which it was sent; each has events of its own."""
 
 
-class NotificationFailed(_NotificationEvent):
+class NotificationSent(_ChannelEvent):
+    """The channel's provider took it, e.g. the mail server."""
+
+
+class NotificationFailed(_ChannelEvent):
+    """It did not arrive by this channel, and will not. It may have been sent, and come back."""
+
     reason: str
-    """Refused or given up. What the mail server said stands in the delivery log alone."""
+    """Refused, given up or come back. What a provider said stands in the delivery log alone."""
+
+
+class EmailDelivered(_NotificationEvent):
+    """The customer's own mail server has taken the mail, as ours was told."""
 
 
 EVENT_TYPES: dict[str, type[Event]] = {
@@ -599,7 +610,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         InventoryReserved, InventoryReleased, InventoryRestocked, ReservationSplit, BackorderFilled, BackorderDelayed,
         StockLevelChanged, LowStockAlert,
         ShipmentCreated, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated,
-        NotificationSent, NotificationFailed,
+        NotificationSent, NotificationFailed, EmailDelivered,
     )
 }  # fmt: skip
 """Every event by its type."""

@@ -1,5 +1,6 @@
-"""What becomes of mails. docs/metrics.md lists it."""
+"""What becomes of messages. docs/metrics.md lists it."""
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
-mails_total = Counter("mails_total", "Tries to send a mail, by what became of them.", ["kind", "outcome"])
+messages_total = Counter("messages_total", "Tries to send a message, by what became of them.", ["channel", "kind", "outcome"])
+streams_open = Gauge("inbox_streams_open", "Live streams of the inbox that clients have open.")

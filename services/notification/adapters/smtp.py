@@ -1,8 +1,7 @@
-"""Mail over SMTP, and addresses from identity."""
+"""Mail over SMTP."""
 
 import asyncio
 from base64 import encodebytes
-from collections.abc import Collection, Mapping
 from contextlib import suppress
 from email.errors import HeaderParseError
 from email.headerregistry import Address
@@ -10,7 +9,6 @@ from email.policy import SMTP as SMTP_POLICY
 from email.policy import SMTPUTF8, EmailPolicy
 from email.utils import format_datetime, parseaddr
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from aiosmtplib import (
     SMTP,
@@ -22,14 +20,16 @@ from aiosmtplib import (
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from chassis.clients import ServiceClient
 from chassis.clock import utc_now
 from chassis.logs import mask
-from contracts.accounts import AccountMail, Contacts, LookUpContacts, PrepareAccountMail
-from services.notification.ports import SEND_SECONDS, Mail, MailDeferred, MailRefused, MailServerAway
+from services.notification.channels import SEND_SECONDS, Channel, Deferred, Message, ProviderAway, Receipt, Refused
 
 _LONGEST_LINE = 900
 """In a mail; 998 by RFC 5322, 2.1.1, with the name of the header."""
+_NO_SUCH_MAILBOX = ("5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1")
+"""Enhanced status codes (RFC 3463, 7505) of an address that nothing will ever arrive at."""
+_TAKEN = Receipt()
+"""A mail server names a mail by the Message-ID that we gave it."""
 _SERVER_AWAY = frozenset({421, 530, 535})
 """Shutting down or out of capacity; and what it answers to everybody who may not send here at all (RFC 4954)."""
 
@@ -47,24 +47,10 @@ class SmtpSettings(BaseSettings):
     mail_from: Annotated[str, Field(pattern=r"^[^\r\n]*[^\s@<]+@[^\s@>]+>?$")] = "Shop <shop@shop.example>"
 
 
-class IdentityDirectory:
-    """Asks identity; nothing is kept here."""
-
-    def __init__(self, identity: ServiceClient) -> None:
-        self._identity = identity
-
-    async def verified(self, customer_ids: Collection[UUID]) -> Mapping[UUID, str]:
-        request = LookUpContacts(customer_ids=tuple(customer_ids))
-        found = await self._identity.post("/internal/v1/contacts/lookup", request, Contacts)
-        return {contact.customer_id: contact.email for contact in found.contacts}
-
-    async def account_mail(self, request_id: UUID) -> AccountMail:
-        request = PrepareAccountMail(request_id=request_id)
-        return await self._identity.post("/internal/v1/account-mails", request, AccountMail)
-
-
 class SmtpMailer:
     """Sends over one connection, which it opens at the first mail and again when it was lost."""
+
+    channel = Channel.EMAIL
 
     def __init__(self, settings: SmtpSettings) -> None:
         self._sender = parseaddr(settings.mail_from)[1]
@@ -73,7 +59,6 @@ class SmtpMailer:
             _header("From", settings.mail_from, SMTP_POLICY if self._sender.isascii() else SMTPUTF8),
             "Auto-Submitted: auto-generated",  # keeps holiday notes from answering
             "MIME-Version: 1.0",
-            'Content-Type: text/plain; charset="utf-8"',
         )
         password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
         self._smtp = SMTP(
@@ -87,26 +72,27 @@ class SmtpMailer:
             timeout=SEND_SECONDS,
         )
 
-    async def send(self, mail: Mail) -> None:
+    async def send(self, message: Message) -> Receipt:
         try:
-            to = str(Address(addr_spec=mail.to))
+            to = str(Address(addr_spec=message.to))
         except (HeaderParseError, ValueError, IndexError) as error:
-            raise MailRefused("the address cannot stand in a mail") from error
-        message = self._message(mail, to)
-        options = [] if message.isascii() else ["SMTPUTF8", "BODY=8BITMIME"]
+            raise Refused("the address cannot stand in a mail", gone=True) from error
+        mail = self._mail(message, to)
+        options = [] if mail.isascii() else ["SMTPUTF8", "BODY=8BITMIME"]
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await self._connect()
-                await self._smtp.sendmail(self._sender, [to], message, mail_options=options)
+                await self._smtp.sendmail(self._sender, [to], mail, mail_options=options)
         except SMTPRecipientsRefused as error:
             raise _verdict(error.recipients[0]) from error
         except SMTPResponseException as error:
             raise _verdict(error) from error
         except SMTPNotSupported as error:
-            raise MailRefused(f"the mail server cannot take it: {error}") from error
+            raise Refused(f"the mail server cannot take it: {error}") from error
         except (SMTPException, OSError) as error:  # timeouts included; whether it has taken the mail is unknown
             self._smtp.close()
-            raise MailDeferred(f"the connection to the mail server was lost: {type(error).__name__}") from error
+            raise Deferred(f"the connection to the mail server was lost: {type(error).__name__}") from error
+        return _TAKEN
 
     async def close(self) -> None:
         with suppress(SMTPException, OSError):
@@ -122,21 +108,31 @@ class SmtpMailer:
             await self._smtp.connect()
         except (SMTPException, OSError) as error:
             self._smtp.close()
-            raise MailServerAway(f"the mail server does not let us in: {mask(str(error))}") from error
+            raise ProviderAway(f"the mail server does not let us in: {mask(str(error))}") from error
 
-    def _message(self, mail: Mail, to: str) -> bytes:
+    def _mail(self, message: Message, to: str) -> bytes:
         """The mail in full (RFC 5322). It is put together here because the standard library parses each header that it is given,
         which takes longer than all else that is done for a mail. Only a foreign address makes it more than ASCII."""
-        encoding, body = _encoded(mail.body)
+        subject = message.subject
         head = (
             *self._same_in_all,
             f"To: {to}",
-            f"Subject: {mail.subject}" if _is_plain(mail.subject) else _header("Subject", mail.subject, SMTP_POLICY),
-            f"Message-ID: <{mail.message_id}@{self._domain}>",
+            f"Subject: {subject}" if _is_plain(subject) else _header("Subject", subject, SMTP_POLICY),
+            f"Message-ID: <{message.message_id}@{self._domain}>",
             f"Date: {format_datetime(utc_now())}",
-            f"Content-Transfer-Encoding: {encoding}",
+            *(f"{name}: {value}" for name, value in message.headers.items()),
         )
-        return "\r\n".join((*head, "", body)).encode()
+        if message.html is None:
+            return "\r\n".join((*head, *_part("plain", message.text))).encode()
+        # Made of an id that nobody knows before, so that no text has it.
+        boundary = f"=_{message.message_id.hex}"
+        parts = [
+            line
+            for kind, text in (("plain", message.text), ("html", message.html))
+            for line in (f"--{boundary}", *_part(kind, text))
+        ]
+        lines = (*head, f'Content-Type: multipart/alternative; boundary="{boundary}"', "", *parts, f"--{boundary}--", "")
+        return "\r\n".join(lines).encode()
 
 
 def _is_plain(text: str) -> bool:
@@ -150,6 +146,12 @@ def _header(name: str, text: str, policy: "EmailPolicy[Any]") -> str:
     return folded.removesuffix("\r\n")
 
 
+def _part(kind: str, text: str) -> tuple[str, ...]:
+    """The headers of a text and the text."""
+    encoding, body = _encoded(text)
+    return f'Content-Type: text/{kind}; charset="utf-8"', f"Content-Transfer-Encoding: {encoding}", "", body
+
+
 def _encoded(body: str) -> tuple[str, str]:
     """How the body is encoded, and what comes of it: as it is, if every server takes it so."""
     if body.isascii() and max(map(len, body.split("\n"))) <= _LONGEST_LINE:
@@ -157,9 +159,11 @@ def _encoded(body: str) -> tuple[str, str]:
     return "base64", encodebytes(body.encode()).decode()
 
 
-def _verdict(error: SMTPResponseException) -> MailRefused | MailDeferred | MailServerAway:
+def _verdict(error: SMTPResponseException) -> Refused | Deferred | ProviderAway:
     """What a server's answer means. Its text often repeats the address, which is nobody's business in a log."""
     told = mask(f"{error.code} {error.message}")
     if error.code in _SERVER_AWAY:
-        return MailServerAway(told)
-    return MailRefused(told) if 500 <= error.code < 600 else MailDeferred(told)
+        return ProviderAway(told)
+    if 500 <= error.code < 600:
+        return Refused(told, gone=error.message.startswith(tuple(f"{code} " for code in _NO_SUCH_MAILBOX)))
+    return Deferred(told)
