@@ -13,6 +13,7 @@ from services.notification.channels import Channel, Deferred, Message, Receipt, 
 from services.notification.protocols.webpush import (
     CLAIM_S,
     Endpoint,
+    Subscribing,
     Subscription,
     VapidKey,
     VapidKeys,
@@ -52,14 +53,15 @@ class PushSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _has_keys(self) -> Self:
-        self.vapid_keys()
+        self.subscribing()
         return self
 
-    def vapid_keys(self) -> VapidKeys | None:
-        """None: there are none. ValueError: one that is no key."""
+    def subscribing(self) -> Subscribing | None:
+        """None: there are no keys. ValueError: one that is none."""
         text = self.vapid_private_key.get_secret_value() if self.vapid_private_key else ""
         try:
-            return VapidKeys([key.strip() for key in text.split(",")]) if text.strip() else None
+            keys = VapidKeys([key.strip() for key in text.split(",")]) if text.strip() else None
+            return Subscribing(keys, self.push_endpoints) if keys else None
         except ValueError:
             raise ValueError("VAPID_PRIVATE_KEY: keys of P-256, 32 bytes in base64url") from None
 
@@ -78,36 +80,21 @@ class WebPushSender:
 
     channel = Channel.PUSH
 
-    def __init__(self, listed_http: HttpSession, public_http: HttpSession, settings: PushSettings) -> None:
+    def __init__(self, listed_http: HttpSession, public_http: HttpSession, subscribing: Subscribing, subject: str) -> None:
         """`listed_http`: for the origins that the settings name; `public_http`: for all others, reaches public hosts alone.
-        ValueError: the settings have no key."""
-        keys = settings.vapid_keys()
-        if keys is None:
-            raise ValueError("VAPID_PRIVATE_KEY is not set")
-        self._keys, self._subject, self._listed = keys, settings.vapid_subject, settings.push_endpoints
+        `subject`: whom a push service may turn to about us."""
+        self._subscribing, self._subject = subscribing, subject
         self._listed_http, self._public_http = listed_http, public_http
         self._origins: OrderedDict[str, _Origin] = OrderedDict()
-
-    @property
-    def public_key(self) -> str:
-        """The one that browsers subscribe with, base64url."""
-        return self._keys.current.public
-
-    def check(self, subscription: Subscription) -> None:
-        """ValueError: no message will ever be sent there."""
-        Endpoint.of(subscription.endpoint, self._listed)
-        if self._keys.of(subscription.vapid_key) is None:
-            raise ValueError("made with a key that is not ours any more")
 
     async def send(self, message: Message) -> Receipt:
         try:
             subscription = Subscription.model_validate_json(message.to)
-            endpoint = Endpoint.of(subscription.endpoint, self._listed)
-        except (ValidationError, ValueError) as error:
-            raise Refused("not a subscription that anything may be sent to", gone=True) from error
-        key = self._keys.of(subscription.vapid_key)
-        if key is None:
-            raise Refused("made with a key that is not ours any more", gone=True)
+            endpoint, key = self._subscribing.check(subscription)
+        except ValidationError as error:
+            raise Refused("not a subscription", gone=True) from error
+        except ValueError as error:
+            raise Refused(f"nothing can be sent there: {error}", gone=True) from error
         text = payload(message_id=str(message.message_id), title=message.subject, body=message.text, url=message.url)
         origin = self._origin(endpoint)
         headers = {

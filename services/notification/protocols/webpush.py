@@ -182,6 +182,21 @@ class VapidKeys:
         return self.current if public is None else self._by_public.get(public)
 
 
+@dataclass(frozen=True, slots=True)
+class Subscribing:
+    """With which keys of ours browsers subscribe, and which push services may be at an address of ours."""
+
+    keys: VapidKeys
+    listed: tuple[str, ...] = ()
+
+    def check(self, subscription: Subscription) -> tuple[Endpoint, VapidKey]:
+        """Where messages to it are sent, and with which key. ValueError: none ever will be."""
+        endpoint, key = Endpoint.of(subscription.endpoint, self.listed), self.keys.of(subscription.vapid_key)
+        if key is None:
+            raise ValueError("made with a key that is not ours any more")
+        return endpoint, key
+
+
 def new_private_key() -> str:
     """A fresh one, as VapidKey takes it."""
     return encoded(ec.generate_private_key(_CURVE).private_numbers().private_value.to_bytes(32))
