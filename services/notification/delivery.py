@@ -62,6 +62,8 @@ class DeliveryJob:
         self._database, self._directory, self._sender, self._links = database, directory, sender, links
         self._channel, self._wake, self._attempts = sender.channel, wake, attempts
         self._stopping = False
+        self._deferred_in_a_row = 0
+        """By the provider: then the fault is with none of the messages, and the rest of a batch waits for it."""
 
     def job(self) -> Job:
         """Sends for ever. What is under way is sent and written down when the process stops: cut off, it would be sent twice."""
@@ -101,7 +103,7 @@ class DeliveryJob:
     async def _send_all(self, claimed: Sequence[ClaimedDelivery], reports: list[Report]) -> None:
         """Send in turn, adding a report of each."""
         known = await self._look_up(claimed)
-        deferred_in_a_row = 0
+        self._deferred_in_a_row = 0
         # The last message must be through before the lease ends and another process may send it.
         last_start = asyncio.get_running_loop().time() + LEASE.total_seconds() - 2 * SEND_SECONDS
         for one in claimed:
@@ -112,9 +114,8 @@ class DeliveryJob:
                 report = await self._try(one, known)
             reports.append(report)
             figures.messages_total.labels(self._channel, about.kind, report.outcome).inc()
-            deferred_in_a_row = deferred_in_a_row + 1 if report.outcome is Outcome.DEFERRED else 0
-            if deferred_in_a_row == BREAKER_OPENS_AFTER:
-                raise ProviderAway(f"{self._channel}: {deferred_in_a_row} messages in a row were not taken: {report.reason}")
+            if self._deferred_in_a_row == BREAKER_OPENS_AFTER:
+                raise ProviderAway(f"{self._channel}: {BREAKER_OPENS_AFTER} messages in a row were not taken: {report.reason}")
 
     async def _look_up(self, claimed: Sequence[ClaimedDelivery]) -> _Known:
         known = _Known(await live_texts(self._database, {one.notification.kind for one in claimed}))
@@ -140,12 +141,17 @@ class DeliveryJob:
         except Refusal:
             return Report(one, Outcome.SUPPRESSED, "it is not wanted any more")
         except Refused as error:
+            self._deferred_in_a_row = 0
             return Report(one, Outcome.REFUSED, str(error), is_gone=error.gone)
-        except (Deferred, TemplateError, Unavailable) as error:
+        except Deferred as error:
+            self._deferred_in_a_row += 1
+            return Report(one, Outcome.DEFERRED, str(error))
+        except (TemplateError, Unavailable) as error:
             return Report(one, Outcome.DEFERRED, str(error))
         except Exception as error:  # whatever is wrong with this one, it must not hold up the others
             log.error("message_failed", notification_id=str(about.notification_id), channel=self._channel, exc_info=error)
             return Report(one, Outcome.DEFERRED, type(error).__name__)
+        self._deferred_in_a_row = 0
         return Report(one, Outcome.SENT, provider_id=receipt.provider_id)
 
     async def _message(self, one: ClaimedDelivery, person: Person | None, known: _Known) -> Message:

@@ -124,7 +124,7 @@ KINDS: Mapping[NotificationKind, KindPolicy] = {
     _K.PASSWORD_CHANGED: KindPolicy(Group.ACCOUNT, _NOTHING, (_C.EMAIL, _C.INBOX), fallback=_MUST_HEAR, is_urgent=True),
     _K.PHONE_CODE: KindPolicy(Group.ACCOUNT, {"code": "204816"}, (_C.SMS,), is_urgent=True),
     _K.REFUND_FAILED: _staff(_ORDER | {"amount": "42.50 USD", "failure": "expired_or_canceled_card"}),
-    _K.DISPUTE_OPENED: _staff(_DISPUTE | {"reason": "product_not_received"}),
+    _K.DISPUTE_OPENED: _staff(_DISPUTE | {"why": "product_not_received"}),
     _K.DISPUTE_CLOSED: _staff(_DISPUTE | {"is_won": "yes"}),
     _K.DECISION_NEEDED: _staff(_ORDER | {"trouble": "lost", "parcel": "2"}),
     _K.CUSTOMER_UNREACHED: _staff(_ORDER | {"about": "payment_due", "channel": "email"}, (_C.INBOX,)),

@@ -134,6 +134,20 @@ class TextRequest(Request):
 class NewText(TextRequest):
     """A template that there is not yet."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "kind": "order_shipped",
+                    "channel": "sms",
+                    "language": "de",
+                    "subject": "Ihre Bestellung",
+                    "body": "Ihre Bestellung {{ order_id }} ist unterwegs.",
+                }
+            ]
+        }
+    )
+
     kind: NotificationKind
     channel: Channel
     language: Language
@@ -384,9 +398,9 @@ def _group_view(person: "Person", group: Group) -> GroupView:
 class PhoneRequest(Request):
     """A telephone number with its country, e.g. `+4930123456` (E.164)."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"number": "+4930123456"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"phone": "+4930123456"}]})
 
-    number: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{7,14}$")]
+    phone: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{7,14}$")]
 
 
 class PhoneCode(Request):

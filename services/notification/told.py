@@ -273,7 +273,7 @@ TOLD: Mapping[type[Event], Row] = {
         Tells(
             K.DISPUTE_OPENED,
             _FINANCE,
-            lambda event: _dispute(event) | {"reason": event.reason or ""},
+            lambda event: _dispute(event) | {"why": event.reason or ""},
             lambda event, envelope: f"dispute {event.dispute_id}",
         ),
     ),

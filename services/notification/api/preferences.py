@@ -50,7 +50,7 @@ async def put_preferences(
 async def put_phone(db: Db, caller: Caller, request: PhoneRequest, others: Others, wake: Wake) -> PreferencesView:
     if Channel.SMS not in others.senders:
         raise Refusal(ErrorCode.CHANNEL_UNAVAILABLE, "This shop sends no SMS.")
-    person = await people.want_phone(db, caller.subject, request.number)
+    person = await people.want_phone(db, caller.subject, request.phone)
     wake.set()
     return PreferencesView.of(person)
 

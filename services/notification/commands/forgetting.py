@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from sqlalchemy import bindparam, select
-from sqlmodel import col
+from sqlmodel import col, or_
 
 from chassis.statements import locked, sql
 from chassis.store import UnitOfWork
@@ -11,7 +11,7 @@ from services.notification.model import UNSENT, Delivery, Notification, Person
 
 _NAMING = locked(
     Delivery,
-    (col(Delivery.reason).is_not(None) | col(Delivery.status).in_(sorted(UNSENT)))
+    or_(col(Delivery.reason).is_not(None), *[col(Delivery.status) == status for status in sorted(UNSENT)])
     & col(Delivery.notification_id).in_(
         select(col(Notification.notification_id)).where(col(Notification.customer_id) == bindparam("customer"))
     ),

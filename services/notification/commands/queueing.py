@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
-from sqlmodel import col
+from sqlmodel import col, or_
 
 from chassis.clock import utc_now
 from chassis.database import Database
@@ -40,7 +40,7 @@ _PEOPLE = _people()
 _UNSENT_MAILS = locked(
     Delivery,
     (col(Delivery.channel) == Channel.EMAIL)
-    & col(Delivery.status).in_(sorted(UNSENT))
+    & or_(*[col(Delivery.status) == status for status in sorted(UNSENT)])
     & col(Delivery.notification_id).in_(
         select(col(Notification.notification_id))
         .where(col(Notification.customer_id) == bindparam("customer"))

@@ -70,7 +70,7 @@ SHORT = {
     "return_expired": ("Your return has ended", "The goods did not come to us in time."),
     "password_changed": ("Your password was changed", "If this was not you, choose a new one at once."),
     "refund_failed": ("A refund failed", "{{ amount }} did not get back to the customer: {{ failure }}."),
-    "dispute_opened": ("A payment is disputed", "The bank took {{ amount }} back{% if reason %}: {{ reason }}{% endif %}."),
+    "dispute_opened": ("A payment is disputed", "The bank took {{ amount }} back{% if why %}: {{ why }}{% endif %}."),
     "dispute_closed": ("A dispute is decided", '{{ amount }}: {{ "won" if is_won else "lost" }}.'),
     "decision_needed": ("An order needs a decision", "Its parcel does not arrive: {{ trouble }}."),
     "customer_unreached": ("A customer was not reached", "{{ about }} did not arrive by {{ channel }}."),
@@ -90,9 +90,9 @@ What the card processor said: {{ failure }}
 Order: {{ order_id }}
 """
 DISPUTE_OPENED = """A customer's bank has taken {{ amount }} back, until it is decided whose it is.
-{% if reason %}
+{% if why %}
 
-Why: {{ reason }}
+Why: {{ why }}
 {% endif %}
 
 Order: {{ order_id }}
