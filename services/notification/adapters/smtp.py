@@ -114,6 +114,8 @@ class SmtpMailer:
             return
         try:
             await self._smtp.connect()
+            if self._smtp.last_ehlo_response is None:
+                await self._smtp.ehlo()  # which tells what the server can do
         except (SMTPException, OSError) as error:
             self._smtp.close()
             raise ProviderAway(f"the mail server does not let us in: {mask(str(error))}") from error

@@ -73,11 +73,11 @@ async def remove_push_subscription(db: Db, caller: Caller, subscription_id: UUID
 
 @push.post("/push-subscriptions/{subscription_id}/test", summary="Send a test message to this browser", status_code=204)
 async def test_push_subscription(db: Db, caller: Caller, subscription_id: UUID, others: Others) -> None:
-    _subscribing(others)
     person = (await commands.people_of(db, [caller.subject])).get(caller.subject)
     subscription = person.browser(str(subscription_id)) if person else None
     if subscription is None:
         raise Refusal(ErrorCode.NOT_FOUND, "There is no such subscription.")
+    _subscribing(others)
     await people.take_test(db, caller.subject)
     title, text = "It works", "This is how messages of the shop look on this device."
     sender = others.senders[Channel.PUSH]()

@@ -1,10 +1,12 @@
 """The simulated providers behind real sockets, and the connections of a process to them."""
 
-import base64
+import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,13 +14,27 @@ from uuid import uuid4
 import httpx2
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import SecretStr
 
 from chassis.clients import HttpSession
-from services.notification.channels import Channel, Message
-from services.notification.protocols.webpush import decoded, encoded, point
+from chassis.database import Database
+from chassis.dependencies import provide, provided
+from chassis.tokens import TokenVerifier
+from embedded.ports import free_port
+from services.notification.adapters.imap import BounceMailbox
+from services.notification.api.dependencies import Outside
+from services.notification.app import build
+from services.notification.channels import Channel, Message, Sender
+from services.notification.delivery import DeliveryJob
+from services.notification.protocols.webpush import decoded, encoded, new_private_key, point
+from simulators._webhooks import WebhookTarget, signature
+from simulators.mail_sink import Telling
+from simulators.mail_sink import create_app as create_mail_sink
 from simulators.push_service.app import create_app as create_push_service
 from simulators.push_service.encryption import decrypt
 from simulators.twilio.app import create_app as create_twilio
+from tests.conftest import TokenMint
+from tests.services.notification.conftest import LINKS, People, settings_of
 from tests.serving import served
 
 ACCOUNT = "AC" + "0" * 32
@@ -110,9 +126,83 @@ async def push_service(tmp_path: Path) -> AsyncIterator[PushService]:
         yield PushService(url, http)
 
 
+VAPID_KEY, OLD_VAPID_KEY = new_private_key(), new_private_key()
+EMAIL_SECRET, OLD_EMAIL_SECRET = "secret-of-the-mail-server", "secret-of-the-mail-server-before"
+
+
+@dataclass
+class Shop:
+    """Notification as it runs, reached by its providers over a socket, and what it sends by."""
+
+    url: str
+    client: httpx2.AsyncClient
+    database: Database
+    people: People
+    sink: httpx2.AsyncClient
+    """Of the mail server: its books and switches."""
+    senders: Mapping[Channel, Callable[[], Sender]]
+    smtp_port: int
+    imap_port: int
+    ledger: Path
+    """Of the mail server."""
+
+    @property
+    def mailbox(self) -> BounceMailbox:
+        """Where its mails come back to."""
+        return BounceMailbox("127.0.0.1", self.imap_port, is_tls=False, user="bounces", password="mail-sink", folder="INBOX")
+
+    def kept_reports(self) -> int:
+        """How many are in that mailbox, seen or not."""
+        with closing(sqlite3.connect(self.ledger)) as ledger:
+            count: int = ledger.execute("SELECT COUNT(*) FROM reports").fetchone()[0]
+        return count
+
+    async def send(self, channel: Channel) -> int:
+        """Send what is due on a channel."""
+        job = DeliveryJob(self.database, self.people, self.senders[channel](), LINKS, asyncio.Event(), attempts=5)
+        return await job.send_due()
+
+
+@pytest_asyncio.fixture
+async def shop(
+    database: Database, mint: TokenMint, people: People, twilio: Twilio, push_service: PushService, tmp_path: Path
+) -> AsyncIterator[Shop]:
+    port, smtp_port, imap_port = free_port(), free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = settings_of(
+        database,
+        public_url=url,
+        smtp_port=smtp_port,
+        twilio_url=twilio.url,
+        twilio_account_sid=ACCOUNT,
+        twilio_auth_token=SecretStr(f"{TOKEN},{OLD_TOKEN}"),
+        twilio_from="+15005550006",
+        vapid_private_key=SecretStr(f"{VAPID_KEY},{OLD_VAPID_KEY}"),
+        push_endpoints=push_service.url,
+        email_webhook_secret=SecretStr(f"{EMAIL_SECRET},{OLD_EMAIL_SECRET}"),
+        bounce_mailbox_url=SecretStr(f"imap://bounces:mail-sink@127.0.0.1:{imap_port}/INBOX"),
+    )
+    service = build(settings)
+    outside = provided(service.api, Outside)
+    provide(service.api, Outside, replace(outside, directory=people))
+    provide(service.api, TokenVerifier, mint.verifier("notification"))
+
+    def sign(body: str, at: int) -> Mapping[str, str]:
+        return {"Content-Type": "message/rfc822", "X-Email-Signature": signature(body, EMAIL_SECRET, at)}
+
+    webhook = WebhookTarget(url=f"{url}/api/v1/notifications/webhooks/email", sign=sign, first_wait=0.01, longest_wait=0.05)
+    telling = Telling(webhook=webhook, imap_port=imap_port)
+    mail_sink = create_mail_sink(tmp_path, "127.0.0.1", smtp_port, telling=telling)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(service.opened())
+        await stack.enter_async_context(served(service.api, port))
+        await stack.enter_async_context(mail_sink.running())
+        client = await stack.enter_async_context(httpx2.AsyncClient(base_url=url))
+        transport = httpx2.ASGITransport(mail_sink)
+        sink = await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url="http://mail"))
+        ledger = tmp_path / "mail_sink.sqlite"
+        yield Shop(url, client, database, people, sink, outside.senders, smtp_port, imap_port, ledger)
+
+
 def sms(to: str = "+491701234567", text: str = "Your order is on its way.") -> Message:
     return Message(uuid4(), Channel.SMS, to, "", text)
-
-
-def basic(account: str, token: str) -> dict[str, str]:
-    return {"Authorization": "Basic " + base64.b64encode(f"{account}:{token}".encode()).decode()}

@@ -13,7 +13,7 @@ from pydantic import SecretStr, ValidationError
 from chassis.clients import HttpSession
 from services.notification.adapters.webpush import PushSettings, WebPushSender
 from services.notification.channels import Channel, Deferred, Message, Receipt, Refused
-from services.notification.protocols.webpush import Subscription, VapidKey, new_private_key
+from services.notification.protocols.webpush import Subscribing, Subscription, VapidKey, VapidKeys, new_private_key
 from tests.services.notification.channels.conftest import Browser, PushService
 
 KEY, OLD_KEY = new_private_key(), new_private_key()
@@ -31,7 +31,9 @@ def sender(push_service: PushService, http: HttpSession, public_http: HttpSessio
     def make(keys: str = f"{KEY},{OLD_KEY}", listed: str | None = None) -> WebPushSender:
         endpoints = push_service.url if listed is None else listed
         settings = PushSettings.model_validate({"vapid_private_key": SecretStr(keys), "push_endpoints": endpoints})
-        return WebPushSender(http, public_http, settings)
+        subscribing = settings.subscribing()
+        assert subscribing is not None
+        return WebPushSender(http, public_http, subscribing, settings.vapid_subject)
 
     return make
 
@@ -136,9 +138,10 @@ async def test_an_address_that_is_not_listed_is_not_reached(sender: Made, push_s
     with pytest.raises(Refused):
         await sender(listed="").send(push(browser))
     assert await push_service.messages(browser) == []
+    keys = VapidKeys([KEY])
     with pytest.raises(ValueError, match="https"):
-        sender(listed="").check(Subscription.model_validate(browser.subscription))
-    sender().check(Subscription.model_validate(browser.subscription))
+        Subscribing(keys).check(Subscription.model_validate(browser.subscription))
+    Subscribing(keys, (push_service.url,)).check(Subscription.model_validate(browser.subscription))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +160,7 @@ async def test_a_public_name_that_stands_for_a_private_address_is_not_reached(
     monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
     browser = Browser("https://push.attacker.example/1", "", None)
     own = sender()
-    own.check(Subscription.model_validate(browser.subscription))
+    Subscribing(VapidKeys([KEY])).check(Subscription.model_validate(browser.subscription))
     with pytest.raises(Deferred, match="no answer"):
         await own.send(push(browser))
     assert asked == ["push.attacker.example"]
@@ -195,10 +198,10 @@ async def test_a_redirect_is_not_followed_and_an_endless_answer_not_read(sender:
 
 
 def test_settings() -> None:
-    assert PushSettings().vapid_keys() is None
-    keys = PushSettings.model_validate({"vapid_private_key": f"{KEY}, {OLD_KEY}"}).vapid_keys()
-    assert keys is not None
-    assert keys.current.public == VapidKey(KEY).public
+    assert PushSettings().subscribing() is None
+    subscribing = PushSettings.model_validate({"vapid_private_key": f"{KEY}, {OLD_KEY}"}).subscribing()
+    assert subscribing is not None
+    assert subscribing.keys.current.public == VapidKey(KEY).public
     for wrong in ({"vapid_private_key": "abc"}, {"vapid_subject": "shop@shop.example"}):
         with pytest.raises(ValidationError) as refused:
             PushSettings.model_validate(wrong)
@@ -210,4 +213,4 @@ def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAPID_PRIVATE_KEY", KEY)
     settings = PushSettings()
     assert settings.push_endpoints == ("http://push-service:8000", "http://127.0.0.1:8016")
-    assert settings.vapid_keys() is not None
+    assert settings.subscribing() is not None
