@@ -214,6 +214,14 @@ def access() -> None:
     typer.echo(page(), nl=False)
 
 
+@app.command()
+def notifications() -> None:
+    """Print which event tells whom what, and by which channels, as docs/notifications.md has it."""
+    from cli.notifications import tables
+
+    typer.echo(tables(), nl=False)
+
+
 def main() -> None:
     """The command itself."""
     try:

@@ -78,7 +78,7 @@ SERVICES = (
     _service("payment", 8004, secrets=_PROVIDER),
     _service("inventory", 8005),
     _service("shipping", 8006, secrets=_CARRIER),
-    _service("notification", 8007, secrets=("SMTP_USERNAME", "SMTP_PASSWORD"), calls=("identity",)),
+    _service("notification", 8007, secrets=("NOTIFICATION_SECRETS", "SMTP_USERNAME", "SMTP_PASSWORD"), calls=("identity",)),
     _service("analytics", 8008),
 )
 """Bounded contexts: each has a database of its own and a public API behind the gateway."""

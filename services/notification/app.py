@@ -16,6 +16,7 @@ from chassis.health import About
 from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
+from contracts.budgets import INBOX_STREAM_S
 from services.notification import api, bouncing, commands
 from services.notification.access import ACCESS
 from services.notification.adapters.identity import IdentityDirectory
@@ -66,7 +67,7 @@ class NotificationSettings(ServiceSettings, SmtpSettings, TwilioSettings, PushSe
     notify_support_email: Addresses = ()
     low_stock_digest_at: time = time(6)
     """When warehouses are told what runs out, each day, in UTC."""
-    inbox_stream_seconds: Annotated[float, Field(gt=0, le=240)] = 240
+    inbox_stream_seconds: Annotated[float, Field(gt=0, le=INBOX_STREAM_S)] = INBOX_STREAM_S
     """How long a live stream of the inbox lasts; its client comes back."""
 
     @property

@@ -41,6 +41,7 @@ class _Listener:
         self.waiting: asyncio.Queue[InboxItem | None] = asyncio.Queue(WAITING_FOR_A_LISTENER)
         """None: the stream ends."""
         self._sent: OrderedDict[UUID, None] = OrderedDict()
+        self._has_ended = False
 
     def is_new(self, notification_id: UUID) -> bool:
         """Whether it was not sent yet; then it counts as sent."""
@@ -51,9 +52,19 @@ class _Listener:
             self._sent.popitem(last=False)
         return True
 
+    def give(self, item: InboxItem) -> None:
+        """To one that does not read, nothing more: it comes back and gets what it missed."""
+        if self.waiting.full():
+            self.end()
+        elif not self._has_ended:
+            self.waiting.put_nowait(item)
+
     def end(self) -> None:
-        with suppress(asyncio.QueueFull):
-            self.waiting.put_nowait(None)
+        """What still waits is not sent any more."""
+        self._has_ended = True
+        while not self.waiting.empty():
+            self.waiting.get_nowait()
+        self.waiting.put_nowait(None)
 
 
 class Streams:
@@ -154,22 +165,12 @@ class Streams:
         items = await queries.items_of(self._database, [one for one, _ in for_whom])
         for item, (_, listeners) in zip(items, for_whom, strict=True):
             for listener in listeners:
-                _give(listener, item)
+                listener.give(item)
 
     def _listeners_of(self, notification: Notification) -> list[_Listener]:
         if notification.customer_id is not None:
             return list(self._listeners.get(notification.customer_id, ()))
         return [listener for listeners in self._listeners.values() for listener in listeners]
-
-
-def _give(listener: _Listener, item: InboxItem) -> None:
-    """To one that does not read, nothing more: it comes back and gets what it missed."""
-    try:
-        listener.waiting.put_nowait(item)
-    except asyncio.QueueFull:
-        while not listener.waiting.empty():
-            listener.waiting.get_nowait()
-        listener.end()
 
 
 def _event(item: InboxItem) -> str:

@@ -153,7 +153,7 @@ async def take_another_channel(work: UnitOfWork, notification: Notification) -> 
 async def person_for_change(work: UnitOfWork, person_id: UUID) -> Person:
     """Somebody's row, locked; a new one for who has chosen nothing yet."""
     person = await work.get(Person, person_id)
-    return person if person is not None else (await work.get_or_add(nobody_yet(person_id)))[0]
+    return person if person is not None else (await work.get_or_add(Person(person_id=person_id)))[0]
 
 
 @transaction

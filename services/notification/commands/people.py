@@ -18,6 +18,7 @@ from services.notification.model import (
     Person,
     ReadMark,
     first_delivery,
+    nobody_yet,
 )
 
 CODES_PER_HOUR = 3
@@ -36,8 +37,12 @@ async def choose(
     seen: int | None,
 ) -> Person:
     """Replace what a person has chosen. Refusals: stale_version, validation_failed (something has to reach the person)."""
-    person = await person_for_change(work, person_id)
-    person.require_version(seen)
+    person = await work.get(Person, person_id)
+    if person is None:
+        nobody_yet(person_id).require_version(seen)
+        person, _ = await work.get_or_add(Person(person_id=person_id))
+    else:
+        person.require_version(seen)
     person.choose(choices)
     person.language, person.time_zone = language, time_zone
     person.quiet_from, person.quiet_until = quiet or (None, None)

@@ -26,7 +26,6 @@ from services.notification.model import (
     Notification,
     Person,
     first_delivery,
-    nobody_yet,
 )
 
 
@@ -136,7 +135,7 @@ async def send_suppressed(work: UnitOfWork, customer_id: UUID, at: datetime) -> 
     """The customer's address is verified now: what was held back of late is due."""
     person = await work.get(Person, customer_id)
     if person is None:
-        person, _ = await work.get_or_add(nobody_yet(customer_id))
+        person, _ = await work.get_or_add(Person(person_id=customer_id))
     person.email_verified(at)
     for delivery in await work.all(_UNSENT_MAILS, customer=customer_id, since=utc_now() - SUPPRESSED_FOR):
         delivery.address_verified()

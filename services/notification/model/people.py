@@ -239,8 +239,8 @@ def browser_id_of(endpoint: str) -> str:
 
 
 def nobody_yet(person_id: UUID) -> Person:
-    """Somebody who has chosen nothing."""
-    return Person(person_id=person_id)
+    """Somebody of whom there is no row: its version is 0."""
+    return Person(person_id=person_id, version=0)
 
 
 def languages_of(wanted: str | None) -> list[str]:

@@ -75,6 +75,7 @@ class Phones:
     messages: list[Message] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     """Raised in turn, in place of taking a message."""
+    taken: int = 0
 
     def sender(self, channel: Channel) -> "PhoneSender":
         return PhoneSender(self, channel)
@@ -89,7 +90,8 @@ class PhoneSender:
         if self.phones.failures:
             raise self.phones.failures.pop(0)
         self.phones.messages.append(message)
-        return Receipt(f"provider-{len(self.phones.messages)}")
+        self.phones.taken += 1
+        return Receipt(f"provider-{self.phones.taken}")
 
     async def close(self) -> None:
         pass
