@@ -24,6 +24,7 @@ async def subscribe(work: UnitOfWork, person_id: UUID, endpoint: str, subscripti
     """Send this person's push messages to this browser too; its id. Whoever used the browser before gets no more there: one must
     not read another's messages."""
     browser_id = browser_id_of(endpoint)
+    await work.lock(f"browser {browser_id}")  # of two people at once the second sees what the first has done
     for other in await work.all(_WITH_BROWSER, browser=[{"id": browser_id}], person_id=person_id):
         other.remove_browser(browser_id)
     return (await person_for_change(work, person_id)).add_browser(endpoint, subscription)
