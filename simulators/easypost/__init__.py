@@ -40,7 +40,8 @@ A refund is `submitted`, and decided after switch `refund_ms`: `refunded`, with 
 is on. A label that was scanned before is refused at once: 422 `SHIPMENT.REFUND.UNAVAILABLE`. Who was rejected may ask again.
 
 Our own books: `GET /_control/ledger` (totals), `/_control/parcels` (each label), `/_control/entries` (append-only).
-`POST /_control/clock` with `ahead_seconds` moves the time of the carriers ahead; `/_control/webhooks` tells what waits.
+`POST /_control/clock` with `ahead_seconds` moves the time of the carriers ahead, until they are started anew;
+`/_control/webhooks` tells what waits. Lists of ours take `limit` and `cursor`, and answer `data` and `next_cursor`.
 
 Environment: PORT, SIMULATOR_DATA_DIR, CARRIER_API_KEY, HOST (127.0.0.1).
 CARRIER_WEBHOOK_URL, CARRIER_WEBHOOK_SECRET: one webhook, as if it had been registered; of several secrets, separated by commas,

@@ -10,6 +10,7 @@ from pydantic_core import from_json, to_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from simulators._ledger import transaction
 from simulators._refusals import LostReply, Unavailable
@@ -25,7 +26,6 @@ from simulators.easypost.asked import (
     TrackerBatch,
     read,
 )
-from simulators.easypost.labels import rendered
 from simulators.easypost.lists import listed
 from simulators.easypost.news import CarrierFaults, Hooks, News
 from simulators.easypost.objects import Objects
@@ -35,6 +35,15 @@ from simulators.easypost.trackers import Trackers
 from simulators.easypost.wire import Object
 
 BASE = "/v2"
+
+
+class ApiRoute(Route):
+    """Refuses what is no method of its path as everything else is refused."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.methods and scope["method"] not in self.methods:
+            raise Refusal(405, "METHOD_NOT_ALLOWED", f"The method {scope['method']} is not supported for this resource.")
+        await super().handle(scope, receive, send)
 
 
 class Api:
@@ -55,38 +64,38 @@ class Api:
         # `:path`, because a reference may hold a slash, sent as such or as %2F
         one = f"{BASE}/shipments/{{name:path}}"
         return [
-            Route(f"{BASE}/shipments", self.create_shipment, methods=["POST"]),
-            Route(f"{BASE}/shipments", self.list_shipments, methods=["GET"]),
-            Route(f"{one}/buy", self.buy, methods=["POST"]),
-            Route(f"{one}/refund", self.refund, methods=["POST"]),
-            Route(f"{one}/rerate", self.rerate, methods=["POST"]),
-            Route(f"{one}/label", self.convert_label, methods=["GET"]),
+            ApiRoute(f"{BASE}/shipments", self.create_shipment, methods=["POST"]),
+            ApiRoute(f"{BASE}/shipments", self.list_shipments, methods=["GET"]),
+            ApiRoute(f"{one}/buy", self.buy, methods=["POST"]),
+            ApiRoute(f"{one}/refund", self.refund, methods=["POST"]),
+            ApiRoute(f"{one}/rerate", self.rerate, methods=["POST"]),
+            ApiRoute(f"{one}/label", self.convert_label, methods=["GET"]),
             Route(one, self.show_shipment, methods=["GET"]),
-            Route(f"{BASE}/addresses", self.create_address, methods=["POST"]),
-            Route(f"{BASE}/addresses", self.list_addresses, methods=["GET"]),
-            Route(f"{BASE}/addresses/create_and_verify", self.create_and_verify, methods=["POST"]),
-            Route(f"{BASE}/addresses/{{id}}/verify", self.verify_address, methods=["GET"]),
-            Route(f"{BASE}/addresses/{{id}}", self.show_address, methods=["GET"]),
-            Route(f"{BASE}/parcels", self.create_parcel, methods=["POST"]),
-            Route(f"{BASE}/parcels/{{id}}", self.show_parcel, methods=["GET"]),
-            Route(f"{BASE}/customs_infos", self.create_customs, methods=["POST"]),
-            Route(f"{BASE}/customs_infos/{{id}}", self.show_customs, methods=["GET"]),
-            Route(f"{BASE}/customs_items", self.create_item, methods=["POST"]),
-            Route(f"{BASE}/customs_items/{{id}}", self.show_item, methods=["GET"]),
-            Route(f"{BASE}/trackers", self.create_tracker, methods=["POST"]),
-            Route(f"{BASE}/trackers", self.list_trackers, methods=["GET"]),
-            Route(f"{BASE}/trackers/batch", self.track_many, methods=["POST"]),
-            Route(f"{BASE}/trackers/{{id}}", self.show_tracker, methods=["GET"]),
-            Route(f"{BASE}/refunds", self.list_refunds, methods=["GET"]),
-            Route(f"{BASE}/refunds/{{id}}", self.show_refund, methods=["GET"]),
-            Route(f"{BASE}/events", self.list_events, methods=["GET"]),
-            Route(f"{BASE}/events/{{id}}", self.show_event, methods=["GET"]),
-            Route(f"{BASE}/events/{{id}}/payloads/{{payload}}", self.show_payload, methods=["GET"]),
-            Route(f"{BASE}/webhooks", self.create_webhook, methods=["POST"]),
-            Route(f"{BASE}/webhooks", self.list_webhooks, methods=["GET"]),
-            Route(f"{BASE}/webhooks/{{id}}", self.show_webhook, methods=["GET"]),
-            Route(f"{BASE}/webhooks/{{id}}", self.delete_webhook, methods=["DELETE"]),
-            Route(f"{FILES}/{{day}}/{{file}}.{{ending}}", self.file, methods=["GET"]),
+            ApiRoute(f"{BASE}/addresses", self.create_address, methods=["POST"]),
+            ApiRoute(f"{BASE}/addresses", self.list_addresses, methods=["GET"]),
+            ApiRoute(f"{BASE}/addresses/create_and_verify", self.create_and_verify, methods=["POST"]),
+            ApiRoute(f"{BASE}/addresses/{{id}}/verify", self.verify_address, methods=["GET"]),
+            ApiRoute(f"{BASE}/addresses/{{id}}", self.show_address, methods=["GET"]),
+            ApiRoute(f"{BASE}/parcels", self.create_parcel, methods=["POST"]),
+            ApiRoute(f"{BASE}/parcels/{{id}}", self.show_parcel, methods=["GET"]),
+            ApiRoute(f"{BASE}/customs_infos", self.create_customs, methods=["POST"]),
+            ApiRoute(f"{BASE}/customs_infos/{{id}}", self.show_customs, methods=["GET"]),
+            ApiRoute(f"{BASE}/customs_items", self.create_item, methods=["POST"]),
+            ApiRoute(f"{BASE}/customs_items/{{id}}", self.show_item, methods=["GET"]),
+            ApiRoute(f"{BASE}/trackers", self.create_tracker, methods=["POST"]),
+            ApiRoute(f"{BASE}/trackers", self.list_trackers, methods=["GET"]),
+            ApiRoute(f"{BASE}/trackers/batch", self.track_many, methods=["POST"]),
+            ApiRoute(f"{BASE}/trackers/{{id}}", self.show_tracker, methods=["GET"]),
+            ApiRoute(f"{BASE}/refunds", self.list_refunds, methods=["GET"]),
+            ApiRoute(f"{BASE}/refunds/{{id}}", self.show_refund, methods=["GET"]),
+            ApiRoute(f"{BASE}/events", self.list_events, methods=["GET"]),
+            ApiRoute(f"{BASE}/events/{{id}}", self.show_event, methods=["GET"]),
+            ApiRoute(f"{BASE}/events/{{id}}/payloads/{{payload}}", self.show_payload, methods=["GET"]),
+            ApiRoute(f"{BASE}/webhooks", self.create_webhook, methods=["POST"]),
+            ApiRoute(f"{BASE}/webhooks", self.list_webhooks, methods=["GET"]),
+            ApiRoute(f"{BASE}/webhooks/{{id}}", self.show_webhook, methods=["GET"]),
+            ApiRoute(f"{BASE}/webhooks/{{id}}", self.delete_webhook, methods=["DELETE"]),
+            ApiRoute(f"{FILES}/{{day}}/{{file}}.{{ending}}", self.file, methods=["GET"]),
         ]
 
     # ── Shipments ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,7 +114,8 @@ class Api:
         return reply(seen(self._shipments.get(request.path_params["name"]), request))
 
     async def rerate(self, request: Request) -> Response:
-        return reply(self._shipments.rerate(request.path_params["name"]))
+        shipment = self._shipments.rerate(request.path_params["name"])
+        return reply({"rates": shipment["rates"]})
 
     async def buy(self, request: Request) -> Response:
         rate = (await read(request, Buy)).rate
@@ -133,7 +143,7 @@ class Api:
         if ending not in ("png", "pdf", "zpl"):
             raise not_found()
         shipment = self._shipments.of_file(request.path_params["file"])
-        body, media_type = await asyncio.to_thread(rendered, shipment, ending)
+        body, media_type = await asyncio.to_thread(_rendered, shipment, ending)
         return Response(body, media_type=media_type)
 
     # ── Addresses, parcels, customs ──────────────────────────────────────────────────────────────────────────────────────
@@ -250,6 +260,13 @@ class Api:
     async def delete_webhook(self, request: Request) -> Response:
         self._hooks.remove(request.path_params["id"])
         return reply({})
+
+
+def _rendered(shipment: Object, ending: str) -> tuple[bytes, str]:
+    # Only now: what draws takes a second to load, and most simulators never draw.
+    from simulators.easypost.labels import rendered
+
+    return rendered(shipment, ending)
 
 
 def reply(content: Object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -25,7 +25,8 @@ from simulators._webhooks import WebhookQueue, WebhookTarget
 from simulators.easypost import entries, news, objects, shipments, trackers
 from simulators.easypost.api import Api
 from simulators.easypost.clock import Clock, event_stamp
-from simulators.easypost.news import CarrierFaults, Hooks, HookSender, News, no_target, sign_with
+from simulators.easypost.legacy import carry_on
+from simulators.easypost.news import CarrierFaults, HookQueue, Hooks, HookSender, News, no_target, sign_with
 from simulators.easypost.objects import Objects
 from simulators.easypost.refusals import Refusal, in_our_shape, invalid
 from simulators.easypost.shipments import FILES, Shipments
@@ -139,12 +140,14 @@ def create_app(settings: Settings, clock: Clock | None = None) -> EasyPost:
     clock = clock or Clock()
     ledger = open_ledger(settings.data_dir, "easypost", SCHEMA)
     faults = CarrierFaults()
-    queue = WebhookQueue(ledger, held=lambda: faults.webhooks_held, newest_first=lambda: faults.webhooks_newest_first)
+    queue = HookQueue(ledger, held=lambda: faults.webhooks_held, newest_first=lambda: faults.webhooks_newest_first)
     hooks = Hooks(ledger, clock, settings.webhook)
     told = News(ledger, clock, faults, queue, hooks)
     kept, followed = Objects(ledger, clock), Trackers(ledger, clock, told)
     sold = Shipments(ledger, clock, faults, kept, followed, told)
     world = World(ledger, clock, followed)
+
+    carry_on(ledger, settings.data_dir, followed, told)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:

@@ -17,6 +17,9 @@ from simulators.easypost.wire import Object
 DOTS = 300
 """Per inch, of a PNG."""
 WIDTH, HEIGHT = 4.0, 6.0
+_SPELT = str.maketrans({"ß": "ss", "Æ": "AE", "æ": "ae", "Œ": "OE", "œ": "oe", "Ø": "O", "ø": "o", "Ł": "L", "ł": "l", "Đ": "D",
+                        "đ": "d", "Þ": "Th", "þ": "th"})  # fmt: skip
+"""Letters that are no other letter with an accent."""
 _BARS = (0.3, 4.1, 3.4, 1.0)
 """Left, top, width and height of the barcode, in inches, as all that follows."""
 
@@ -37,9 +40,9 @@ def lines(shipment: Object) -> Iterator[tuple[float, float, float, str]]:
     yield 2.9, 0.25, 0.14, f"{shipment['parcel']['weight']:g} oz"
     if shipment["is_return"]:
         yield 0.2, 0.5, 0.2, "RETURN"
-    yield from ((0.2, 0.8 + 0.15 * number, 0.13, line) for number, line in enumerate(written(origin)))
+    yield from ((0.2, 0.8 + 0.15 * number, fitting(line, 0.13), line) for number, line in enumerate(written(origin)))
     yield 0.2, 2.0, 0.16, "SHIP TO:"
-    yield from ((0.4, 2.25 + 0.24 * number, 0.2, line) for number, line in enumerate(written(destination)))
+    yield from ((0.4, 2.25 + 0.24 * number, fitting(line, 0.2), line) for number, line in enumerate(written(destination)))
     yield 0.2, 3.85, 0.15, f"{rate['carrier']} TRACKING #"
     yield 0.6, 5.2, 0.18, shipment["tracking_code"]
     if shipment["reference"]:
@@ -49,12 +52,18 @@ def lines(shipment: Object) -> Iterator[tuple[float, float, float, str]]:
 def written(address: Address) -> list[str]:
     place = " ".join(filter(None, (address["city"], address["state"], address["zip"], address["country"])))
     given = (address["name"], address["company"], address["street1"], address["street2"], place)
-    return [plain(line)[:46] for line in given if line]
+    return [plain(line)[:60] for line in given if line]
+
+
+def fitting(line: str, height: float) -> float:
+    """The height of letters with which it fits on the label."""
+    return min(height, 5.0 / max(1, len(line)))
 
 
 def plain(text: str) -> str:
-    """As a label printer can write it."""
-    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    """As a label printer can write it: without accents, and with a question mark for what is no Latin letter."""
+    letters = unicodedata.normalize("NFKD", text.translate(_SPELT))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).encode("ascii", "replace").decode()
 
 
 def bars(code: str) -> Iterator[tuple[float, float]]:

@@ -20,7 +20,7 @@ def listed(
     next to it. Refusal: PARAMETER.INVALID."""
     asked = request.query_params
     size = asked.get("page_size", str(USUAL_PAGE))
-    if not (size.isascii() and size.isdigit() and 1 <= int(size[:9]) <= LARGEST_PAGE):
+    if not (size.isascii() and size.isdigit() and len(size) <= 3 and 1 <= int(size) <= LARGEST_PAGE):
         raise invalid("page_size", f"must be from 1 to {LARGEST_PAGE}")
     conditions, values = [where], [*given]
     for name, sign in (("before_id", "<"), ("after_id", ">")):

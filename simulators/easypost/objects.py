@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
 
 from pydantic_core import from_json, to_json
 
@@ -31,10 +30,10 @@ class Objects:
     def __init__(self, ledger: sqlite3.Connection, clock: Clock) -> None:
         self._ledger, self._clock = ledger, clock
 
-    def address(self, asked: AskedAddress, *, verify: Any = False, strict: Any = False) -> Address:
+    def address(self, asked: AskedAddress, *, verify: object = False, strict: object = False, field: str = "address") -> Address:
         """A new one, or the one that is named. Refusal: ADDRESS.VERIFY.FAILURE, if it had to be verified strictly."""
         if asked.id is not None:
-            return self._named(asked.id, "adr", "to_address")
+            return self._named(asked.id, "adr", field)
         address = address_of(asked, self._clock.now())
         if strict or asked.verify_strict:
             if errors := problems_of(address):
@@ -80,18 +79,20 @@ class Objects:
         return self._kept(item_of(asked, self._clock.now()))
 
     def get(self, name: str, kind: str) -> Object:
-        row = self._ledger.execute("SELECT body FROM objects WHERE id = ? AND kind = ?", (name, kind)).fetchone()
-        if row is None:
+        found = self._found(name, kind)
+        if found is None:
             raise not_found()
-        found: Object = from_json(row["body"])
         return found
 
     def _named(self, name: str, kind: str, field: str) -> Object:
-        row = self._ledger.execute("SELECT body FROM objects WHERE id = ? AND kind = ?", (name, kind)).fetchone()
-        if row is None:
+        found = self._found(name, kind)
+        if found is None:
             raise invalid(field, "does not exist")
-        found: Object = from_json(row["body"])
         return found
+
+    def _found(self, name: str, kind: str) -> Object | None:
+        row = self._ledger.execute("SELECT body FROM objects WHERE id = ? AND kind = ?", (name, kind)).fetchone()
+        return from_json(row["body"]) if row else None
 
     def _kept(self, made: Object) -> Object:
         self._ledger.execute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,11 +41,10 @@ CREATE TABLE IF NOT EXISTS shipments (
     id TEXT NOT NULL UNIQUE,
     reference TEXT,
     body TEXT NOT NULL,
-    tracking_code TEXT UNIQUE,
+    tracking_code TEXT,
     created REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS shipments_of_reference ON shipments (reference, seq);
-CREATE INDEX IF NOT EXISTS shipments_bought ON shipments (seq) WHERE tracking_code IS NOT NULL;
 CREATE TABLE IF NOT EXISTS labels (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     tracking_code TEXT NOT NULL UNIQUE,
@@ -98,50 +98,29 @@ class Shipments:
         """Something is due at another time than was known."""
 
     def create(self, asked: AskedShipment) -> Object:
-        options = {**asked.options}
+        options = asked.options
         if options.get("label_format", "PNG") not in FORMATS:
             raise Refusal(422, "SHIPMENT.POSTAGE.INVALID_FORMAT", f"label_format must be one of {', '.join(FORMATS)}.")
         with transaction(self._ledger):
             to, origin, back, buyer = (
-                self._objects.address(each) if each else None
-                for each in (asked.to_address, asked.from_address, asked.return_address, asked.buyer_address)
+                self._objects.address(each, field=name) if (each := getattr(asked, name)) else None
+                for name in ("to_address", "from_address", "return_address", "buyer_address")
             )
             parcel = self._objects.parcel(asked.parcel) if asked.parcel else None
             customs = self._objects.customs(asked.customs_info) if asked.customs_info else None
             now = self._clock.now()
-            shipment: Object = {
-                "id": new_id("shp"),
-                "created_at": stamp(now),
-                "is_return": asked.is_return,
-                "messages": [],
-                "mode": MODE,
-                "options": {**options, "currency": "USD", "payment": {"type": "SENDER"}, "date_advance": 0},
-                "reference": asked.reference,
-                "status": "unknown",
-                "tracking_code": None,
-                "updated_at": stamp(now),
-                "batch_id": None,
-                "batch_status": None,
-                "batch_message": None,
-                "customs_info": customs,
-                "from_address": origin,
-                "insurance": None,
-                "order_id": None,
-                "parcel": parcel,
-                "postage_label": None,
-                "rates": [],
-                "refund_status": None,
-                "scan_form": None,
-                "selected_rate": None,
-                "tracker": None,
-                "to_address": to,
-                "usps_zone": self._zone(origin, to),
-                "return_address": back or origin,
-                "buyer_address": buyer or to,
-                "forms": [],
-                "fees": [],
-                "object": "Shipment",
-            }
+            shipment = blank(new_id("shp"), asked.reference, now)
+            shipment.update(
+                is_return=asked.is_return,
+                options={**options, **shipment["options"]},
+                customs_info=customs,
+                from_address=origin,
+                parcel=parcel,
+                to_address=to,
+                usps_zone=self._zone(origin, to),
+                return_address=back or origin,
+                buyer_address=buyer or to,
+            )
             self._rate(shipment)
             self._ledger.execute(
                 "INSERT INTO shipments (id, reference, body, created) VALUES (?, ?, ?, ?)",
@@ -190,7 +169,7 @@ class Shipments:
     def _buy(self, shipment: Object, rate_id: str) -> Object:
         now = self._clock.now()
         rate = next(rate for rate in shipment["rates"] if rate["id"] == rate_id)
-        code, file = new_code(rate["carrier"]), secrets.token_hex(16)
+        code, file = new_code(rate["carrier"]), f"{time.time_ns():016x}{secrets.token_hex(16)}"
         path = f"{FILES}/{now:%Y%m%d}/{file}"
         to = self._objects.rewritten(verified(shipment["to_address"]))
         if shipment["buyer_address"]["id"] == to["id"]:
@@ -211,9 +190,9 @@ class Shipments:
             "tracking_details": [],
         }
         self._rewrite(shipment)
-        self._ledger.execute(
+        label = self._ledger.execute(
             "INSERT INTO labels (tracking_code, shipment_id, reference, carrier, is_return, postage, file, bought)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
             (
                 code,
                 shipment["id"],
@@ -224,8 +203,7 @@ class Shipments:
                 file,
                 now.timestamp(),
             ),
-        )
-        label = self._label(shipment["id"])
+        ).fetchone()
         write(self._ledger, now, "label_bought", label, label["postage"])
         tracker = self._trackers.of_label(code, rate["carrier"], shipment["id"], is_return=shipment["is_return"], first=first)
         return {**shipment, "tracker": tracker}
@@ -363,6 +341,43 @@ class Shipments:
         )
 
 
+def blank(name: str, reference: str | None, at: datetime) -> Object:
+    """A shipment of which nothing is known."""
+    return {
+        "id": name,
+        "created_at": stamp(at),
+        "is_return": False,
+        "messages": [],
+        "mode": MODE,
+        "options": {"currency": "USD", "payment": {"type": "SENDER"}, "date_advance": 0},
+        "reference": reference,
+        "status": "unknown",
+        "tracking_code": None,
+        "updated_at": stamp(at),
+        "batch_id": None,
+        "batch_status": None,
+        "batch_message": None,
+        "customs_info": None,
+        "from_address": None,
+        "insurance": None,
+        "order_id": None,
+        "parcel": None,
+        "postage_label": None,
+        "rates": [],
+        "refund_status": None,
+        "scan_form": None,
+        "selected_rate": None,
+        "tracker": None,
+        "to_address": None,
+        "usps_zone": None,
+        "return_address": None,
+        "buyer_address": None,
+        "forms": [],
+        "fees": [],
+        "object": "Shipment",
+    }
+
+
 def way_of(shipment: Object) -> tuple[Address, Address]:
     """From where to where its parcel goes: of a return, the other way round."""
     ends = shipment["from_address"], shipment["to_address"]
@@ -376,12 +391,11 @@ def magic_town(shipment: Object) -> str:
 
 
 def new_code(carrier: str) -> str:
-    """A tracking code as each carrier writes it."""
+    """A tracking code as each carrier writes it. They rise with time, as ids do."""
+    now = time.time_ns()
     if carrier == "USPS":
-        return f"94001{secrets.randbelow(10**17):017d}"
-    if carrier == "UPSDAP":
-        return f"1Z{secrets.token_hex(8).upper()}"
-    return f"{secrets.randbelow(9 * 10**11) + 10**11}{secrets.randbelow(1000):03d}"
+        return f"94001{now // 100:017d}"
+    return f"1Z{now:016X}" if carrier == "UPSDAP" else f"{now // 10_000:015d}"
 
 
 def shown_refund(label: sqlite3.Row) -> Object:

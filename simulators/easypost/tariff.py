@@ -16,8 +16,8 @@ from typing import Any
 from simulators.easypost.addresses import AMERICAN, Address, is_undeliverable
 
 OUNCES_OF_POUND = 16
-HEAVIEST_OUNCES = 150_000 / 28.349523125
-"""150 kg."""
+HEAVIEST_OUNCES = 5_291.1
+"""150 kg, to a tenth of an ounce, as exactly as weights are told."""
 CURRENCY = "USD"
 EMBARGOED = frozenset({"BY", "CU", "IR", "KP", "RU", "SY"})
 _EUROPE = frozenset({

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from pydantic_core import from_json, to_json
@@ -96,12 +97,20 @@ class Trackers:
         """The carrier reports where a parcel of ours is."""
         row = self._ledger.execute("SELECT body FROM trackers WHERE tracking_code = ? ORDER BY seq LIMIT 1", (code,)).fetchone()
         tracker: Object = from_json(row["body"])
-        before = {"status": tracker["status"]}
+        before = tracker["status"]
         tracker["weight"] = weight
         tracker["finalized"] = stage in {"delivered", "returned"}
         self._add(tracker, stage, place)
         self._ledger.execute("UPDATE trackers SET body = ? WHERE id = ?", (to_json(tracker).decode(), tracker["id"]))
-        self._news.tell("tracker.updated", tracker, before, code)
+        self._news.tell("tracker.updated", tracker, {} if tracker["status"] == before else {"status": before}, code)
+        return tracker
+
+    def take_over(self, tracker: Object, way: Sequence[str], at: str) -> Object:
+        """One that was told of before, by stages on its way."""
+        for stage in way:
+            self._add(tracker, stage, None)
+        tracker["created_at"] = at
+        self._keep(tracker)
         return tracker
 
     def get(self, name: str) -> Object:

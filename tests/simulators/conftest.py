@@ -14,8 +14,10 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from tests.conftest import PATIENCE_S
+from tests.simulators.easypost import Shop
 
 API_KEY = "test-key"
 PROJECT = Path(__file__).parents[2]
@@ -102,6 +104,20 @@ async def start_process(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable
     for process in started:
         await process.kill()
         await process.http.aclose()
+
+
+@pytest_asyncio.fixture
+async def shop() -> AsyncIterator[Shop]:
+    """Who hears of what the carriers do."""
+    shop = Shop()
+    application = web.Application()
+    application.router.add_post("/webhooks", shop.receive)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    shop.url = f"http://127.0.0.1:{runner.addresses[0][1]}/webhooks"
+    yield shop
+    await runner.cleanup()
 
 
 @pytest.fixture
