@@ -1,4 +1,4 @@
-"""`commerce keys …`: the keys of customers, under which histories are encrypted, the master keys that wrap them, and new keys."""
+"""`commerce keys …`: the keys of customers, under which histories are encrypted; the master keys that wrap them; new keys."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -85,7 +85,7 @@ async def wrap_all_again(database: "Database", master: "MasterKeys") -> tuple[in
 
 @keys_app.command()
 def push() -> None:
-    """Print a fresh key for push messages to browsers, as VAPID_PRIVATE_KEY has it. Put it before those in use (docs/channels.md)."""
+    """Print a fresh key for push messages to browsers. Put it before those in VAPID_PRIVATE_KEY (docs/channels.md)."""
     from cli.secrets import p256_key
 
     typer.echo(p256_key())
