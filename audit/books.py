@@ -16,8 +16,12 @@ from contracts.events import (
     BackorderDelayed,
     BackorderFilled,
     CustomerForgotten,
+    DisputeClosed,
+    EmailChanged,
     EmailVerified,
     Event,
+    LowStockAlert,
+    NotificationFailed,
     OrderAmended,
     OrderCancelled,
     OrderCompleted,
@@ -29,6 +33,10 @@ from contracts.events import (
     OrderPaymentDue,
     OrderRefunded,
     OrderUndelivered,
+    PasswordChanged,
+    PaymentDisputed,
+    ProductDeleted,
+    RefundFailed,
     RefundOwed,
     ReturnApproved,
     ReturnCompleted,
@@ -89,7 +97,9 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
     Source.SHIPPING: frozenset({OrderForgotten}),
     Source.NOTIFICATION: frozenset(
         {
-            *(AccountMailRequested, CustomerForgotten, EmailVerified, ShipmentDispatched, ShipmentDelivered),
+            *(AccountMailRequested, CustomerForgotten, EmailVerified, EmailChanged, PasswordChanged, ProductDeleted),
+            *(ShipmentDispatched, ShipmentDelivered, RefundFailed, PaymentDisputed, DisputeClosed, LowStockAlert),
+            NotificationFailed,
             *(OrderPaymentDue, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderPartCancelled),
             OrderAmended,
             *(ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCompleted, ReturnExpired),
@@ -471,14 +481,28 @@ class ParcelRow(NamedTuple):
 
 
 class NotificationRow(NamedTuple):
-    """A mail that was queued."""
+    """Something that was told to a customer or the staff."""
 
     notification_id: UUID
     order_id: UUID | None
-    """None for a mail about an account."""
+    """None for what is about an account."""
     kind: str
     status: str
+    """Of the delivery that came furthest; DELIVERED, if it stands in the inbox alone."""
     created_at: datetime
+    has_deliveries: bool = True
+    """Not one that a build before has queued, and that was not taken over yet."""
+
+
+class DeliveryRow(NamedTuple):
+    """A notification on its way by one channel. `tries`: the attempts that are written down."""
+
+    delivery_id: UUID
+    notification_id: UUID
+    channel: str
+    status: str
+    attempts: int
+    tries: int
     sent_at: datetime | None
 
 
@@ -629,6 +653,7 @@ class Books:
     """Those in which returns come back."""
     parcels: Sequence[ParcelRow] = ()
     notifications: Sequence[NotificationRow] = ()
+    deliveries: Sequence[DeliveryRow] = ()
     mails: Sequence[MailRow] = ()
     workflows: Sequence[WorkflowRow] = ()
     events: dict[Source, Sequence[EventRow]] = field(default_factory=dict)

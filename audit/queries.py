@@ -224,7 +224,22 @@ select order_id, parcel, status, asked, tracking_number, customer_id is null, cr
        or refusal_detail is not null
 from shipments where direction = 'inbound'
 """
-NOTIFICATIONS = "select notification_id, order_id, kind, status, created_at, sent_at from notifications"
+NOTIFICATIONS = """
+select notification_id, order_id, kind,
+       coalesce(
+         (select status from deliveries where deliveries.notification_id = notifications.notification_id
+          order by array_position(
+            array['DELIVERED', 'SENT', 'PENDING', 'WAITING', 'BOUNCED', 'FAILED', 'SUPPRESSED'], status::text)
+          limit 1),
+         'DELIVERED'),
+       created_at, is_planned
+from notifications
+"""
+DELIVERIES = """
+select delivery_id, notification_id, channel, status, attempts,
+       (select count(*) from attempts where attempts.delivery_id = deliveries.delivery_id), sent_at
+from deliveries
+"""
 EVENTS = """
 select event_id, topic, envelope->>'type', key, seq, created_at, published_at, "partition", "offset" from outbox
 where published_at is null or envelope->>'type' = any($1)

@@ -32,6 +32,7 @@ from audit.books import (
     ChargeRow,
     DeadLetterRow,
     DebtRow,
+    DeliveryRow,
     DiscountUsesRow,
     DisputeRow,
     EventRow,
@@ -189,6 +190,7 @@ class Reader:
     async def _read_notification(self, books: Books) -> None:
         async with self._snapshot(Source.NOTIFICATION) as database:
             books.notifications = await _rows(database, NotificationRow._make, queries.NOTIFICATIONS)
+            books.deliveries = await _rows(database, DeliveryRow._make, queries.DELIVERIES)
             await self._read_outbox(database, Source.NOTIFICATION, books)
 
     async def _read_identity(self, books: Books) -> None:

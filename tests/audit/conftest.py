@@ -58,8 +58,10 @@ from services.identity.model import outbox as identity_outbox
 from services.inventory.commands import reservations, returns, warehousing
 from services.notification import commands as notification
 from services.notification import consumers as notification_consumers
-from services.notification.adapters import SmtpMailer, SmtpSettings
-from services.notification.delivery import Delivery
+from services.notification.adapters.smtp import SmtpMailer, SmtpSettings
+from services.notification.commands import Staff
+from services.notification.delivery import DeliveryJob
+from services.notification.links import Links
 from services.notification.model import inbox as notification_inbox
 from services.order import commands as order
 from services.order import consumers as order_consumers
@@ -118,10 +120,13 @@ class Shop:
         self._carrier = HttpCarrier(http, env["CARRIER_URL"], key, breaker_threshold=1_000_000)
         smtp = SmtpSettings(smtp_port=int(env["SMTP_PORT"]))
         directory = Directory(self.databases["identity"])
-        self._delivery = Delivery(self.databases["notification"], directory, SmtpMailer(smtp), asyncio.Event(), attempts=3)
+        links = Links("https://shop.example", [b"a secret of the tests"])
+        self._delivery = DeliveryJob(
+            self.databases["notification"], directory, SmtpMailer(smtp), links, asyncio.Event(), attempts=3
+        )
         self._consumers = {
             "order": self._consumer("order", order_consumers.subscription(sagas, returns), order_inbox),
-            "notification": self._consumer("notification", notification_consumers.subscription, notification_inbox),
+            "notification": self._consumer("notification", notification_consumers.subscription(Staff()), notification_inbox),
             "payment": self._consumer("payment", payment_consumers.subscription, payment_inbox),
             "shipping": self._consumer("shipping", shipping_consumers.subscription, shipping_inbox),
             "analytics": self._consumer("analytics", analytics_consumers.subscription, analytics_inbox),

@@ -14,6 +14,7 @@ from audit.books import (
     BackRow,
     Books,
     ChargeRow,
+    DeliveryRow,
     DiscountUsesRow,
     EventRow,
     FactRow,
@@ -346,7 +347,8 @@ class Shop:
 
     def _mail(self, order_id: UUID, at: datetime) -> None:
         notification_id = uuid4()
-        self._add("notifications", NotificationRow(notification_id, order_id, "order_confirmed", "SENT", at, at))
+        self._add("notifications", NotificationRow(notification_id, order_id, "order_confirmed", "SENT", at))
+        self._add("deliveries", DeliveryRow(notification_id, notification_id, "email", "SENT", 1, 1, at))
         number = len(self._rows.get("mails", ())) + 1
         self._add("mails", MailRow(number, f"<{notification_id}@shop.example>", at))
 

@@ -138,7 +138,11 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
             "the confirmation was never sent",
             frozenset({"one_confirmation"}),
             lambda: row(
-                notification, "notifications", "order_id = $1 and kind = 'order_confirmed'", confirmed, status="'FAILED'"
+                notification,
+                "deliveries",
+                "notification_id = (select notification_id from notifications where order_id = $1 and kind = 'order_confirmed')",
+                confirmed,
+                status="'FAILED'",
             ),
         ),
         Tampering(

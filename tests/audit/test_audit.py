@@ -22,6 +22,7 @@ from contracts.orders import OrderStatus
 from embedded.ports import free_port
 from services.analytics import consumers as analytics_consumers
 from services.notification import consumers as notification_consumers
+from services.notification.commands import Staff
 from services.order import consumers as order_consumers
 from services.payment import consumers as payment_consumers
 from services.shipping import consumers as shipping_consumers
@@ -38,7 +39,7 @@ RUN = "import sys, typer; from audit import audit_command; app = typer.Typer(); 
 def test_the_auditor_expects_an_effect_of_just_those_events_that_the_services_listen_to() -> None:
     subscriptions = {
         Source.ORDER: order_consumers.subscription(OrderSagas(TemporalSettings()), ReturnSagas(TemporalSettings())),
-        Source.NOTIFICATION: notification_consumers.subscription,
+        Source.NOTIFICATION: notification_consumers.subscription(Staff()),
         Source.PAYMENT: payment_consumers.subscription,
         Source.SHIPPING: shipping_consumers.subscription,
         Source.ANALYTICS: analytics_consumers.subscription,

@@ -127,6 +127,7 @@ async def record(work: UnitOfWork, reports: Sequence[Report], *, attempts_allowe
             )
         if delivery.status in IN_VAIN and delivery.status is not before:
             in_vain.append((report, delivery))
+    in_vain.sort(key=lambda one: str(one[0].claimed.notification.customer_id))  # so that two never wait for each other
     for report, delivery in in_vain:
         if report.is_gone and report.claimed.notification.customer_id:
             person = await person_for_change(work, report.claimed.notification.customer_id)

@@ -42,15 +42,14 @@ async def send_digests(work: UnitOfWork, staff: Staff, at: time) -> int:
     is told of nothing."""
     due = last_digest(at, utc_now())
     warehouses = [row["warehouse_id"] for row in await work.rows(_WAREHOUSES, before=due)]
-    for warehouse_id in warehouses:
-        await _send(work, staff, warehouse_id, due)
-    return len(warehouses)
+    return sum([await _send(work, staff, warehouse_id, due) for warehouse_id in warehouses])
 
 
-async def _send(work: UnitOfWork, staff: Staff, warehouse_id: str, due: datetime) -> None:
+async def _send(work: UnitOfWork, staff: Staff, warehouse_id: str, due: datetime) -> bool:
+    """Whether there was something to tell: another process may have been faster."""
     products = await work.all(_OF_WAREHOUSE, warehouse_id=warehouse_id, before=due)
-    if not products:  # another process was faster
-        return
+    if not products:
+        return False
     told = Told(
         kind=NotificationKind.LOW_STOCK,
         about=f"warehouse {warehouse_id} {due.isoformat()}",
@@ -60,3 +59,4 @@ async def _send(work: UnitOfWork, staff: Staff, warehouse_id: str, due: datetime
     )
     await queue_all(work, staff, [told])
     await work.delete(*products)
+    return True

@@ -40,7 +40,9 @@ async def choose(
     person = await work.get(Person, person_id)
     if person is None:
         nobody_yet(person_id).require_version(seen)
-        person, _ = await work.get_or_add(Person(person_id=person_id))
+        person, is_new = await work.get_or_add(Person(person_id=person_id))
+        if not is_new:  # somebody else was faster
+            person.require_version(seen)
     else:
         person.require_version(seen)
     person.choose(choices)

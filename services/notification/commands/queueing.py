@@ -133,12 +133,11 @@ async def queue_account_mail(work: UnitOfWork, event: AccountMailRequested) -> N
 
 async def send_suppressed(work: UnitOfWork, customer_id: UUID, at: datetime) -> None:
     """The customer's address is verified now: what was held back of late is due."""
-    person = await work.get(Person, customer_id)
-    if person is None:
-        person, _ = await work.get_or_add(Person(person_id=customer_id))
-    person.email_verified(at)
+    # Deliveries are locked before people, everywhere.
     for delivery in await work.all(_UNSENT_MAILS, customer=customer_id, since=utc_now() - SUPPRESSED_FOR):
         delivery.address_verified()
+    person, _ = await work.get_or_add(Person(person_id=customer_id))
+    person.email_verified(at)
 
 
 async def people_of(database: Database, ids: Collection[UUID]) -> dict[UUID, Person]:
