@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import jwt
@@ -30,7 +31,7 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def push(client: httpx2.AsyncClient, url: str, body: bytes | None = None, **changes: str) -> httpx2.Response:
+async def push(client: httpx2.AsyncClient, url: str, body: bytes | None = None, **changes: Any) -> httpx2.Response:
     headers = {"Authorization": KEY.authorization(ORIGIN, "mailto:a@b.example"), "TTL": "60", "Content-Encoding": "aes128gcm"}
     return await client.post(url, content=encrypt(b"{}", KEYS) if body is None else body, headers=headers | changes)
 
@@ -63,7 +64,7 @@ async def test_a_message_is_taken(client: httpx2.AsyncClient) -> None:
         ({"Authorization": f"vapid t={jwt.encode({'aud': ORIGIN}, 'x' * 32, 'HS256')}, k={KEY.public}"}, 403),
     ],
 )
-async def test_what_is_not_as_it_must_be(client: httpx2.AsyncClient, changes: dict[str, str], status: int) -> None:
+async def test_what_is_not_as_it_must_be(client: httpx2.AsyncClient, changes: dict[str, Any], status: int) -> None:
     assert (await push(client, await subscribe(client), **changes)).status_code == status
     assert (await client.get("/_control/ledger")).json()["messages"] == 0
 
