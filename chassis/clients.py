@@ -34,6 +34,7 @@ from purgatory.domain.model import OpenedState
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from chassis.logs import logger
+from chassis.public_hosts import PublicHosts
 from chassis.telemetry import trace_headers
 from contracts.budgets import BREAKER_OPENS_AFTER, BREAKER_S, FIRST_RETRY_S, RETRIES, SERVICE_CALL_S
 from contracts.errors import REFUSAL_HEADER, ErrorCode, Refusal
@@ -85,15 +86,19 @@ class _Request:
 
 
 class HttpSession:
-    """The connections of one process to others: no cookies, no redirects, connections kept. Open inside its block."""
+    """The connections of one process to others: no cookies, no redirects, connections kept. Open inside its block.
 
-    def __init__(self, *, connections: int = 100) -> None:
-        self._connections = connections
+    `public_only`: it reaches public addresses alone, whatever a name stands for. For addresses that strangers tell."""
+
+    def __init__(self, *, connections: int = 100, public_only: bool = False) -> None:
+        self._connections, self._public_only = connections, public_only
         self.session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, keepalive_timeout=30, resolver=PublicHosts() if self._public_only else None
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=30, connect=5),
         )

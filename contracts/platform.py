@@ -62,6 +62,15 @@ class Process:
 _CARRIER = ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET")
 _PROVIDER = ("PAYMENT_PROVIDER_API_KEY", "PAYMENT_WEBHOOK_SECRET")
 _HISTORIES = ("CUSTOMER_KEYS_MASTER",)
+_TWILIO = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
+_MESSAGES = (
+    "NOTIFICATION_SECRETS",
+    "SMTP_USERNAME",
+    "SMTP_PASSWORD",
+    "EMAIL_WEBHOOK_SECRET",
+    "BOUNCE_MAILBOX_URL",
+    "VAPID_PRIVATE_KEY",
+)
 _SIGNING = ("JWT_PRIVATE_KEY", "JWT_PREVIOUS_PUBLIC_KEYS")
 
 
@@ -78,7 +87,7 @@ SERVICES = (
     _service("payment", 8004, secrets=_PROVIDER),
     _service("inventory", 8005),
     _service("shipping", 8006, secrets=_CARRIER),
-    _service("notification", 8007, secrets=("NOTIFICATION_SECRETS", "SMTP_USERNAME", "SMTP_PASSWORD"), calls=("identity",)),
+    _service("notification", 8007, secrets=(*_MESSAGES, *_TWILIO), calls=("identity",)),
     _service("analytics", 8008),
 )
 """Bounded contexts: each has a database of its own and a public API behind the gateway."""
@@ -91,7 +100,9 @@ CONSOLE = Process("console", "console.app", 8014, secrets=_HISTORIES, calls=("or
 SIMULATORS = (
     Process("payment-provider", "simulators.stripe", 8011, secrets=_PROVIDER),
     Process("carrier", "simulators.easypost", 8012, secrets=_CARRIER),
-    Process("mail-sink", "simulators.mail_sink", 8013),
+    Process("mail-sink", "simulators.mail_sink", 8013, secrets=("EMAIL_WEBHOOK_SECRET",)),
+    Process("sms-provider", "simulators.twilio", 8015, secrets=_TWILIO),
+    Process("push-service", "simulators.push_service", 8016),
 )
 """Stand for outside companies on a laptop and in tests."""
 GATEWAY_PORT = 8080

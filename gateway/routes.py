@@ -138,8 +138,16 @@ ROUTES: tuple[Route, ...] = (
         _reads(SIGNED_IN) | _writes(SIGNED_IN, "PUT", "POST", "DELETE"),
         body_limit=SMALL_BODY,
     ),
+    # The page, its script and its service worker, which browsers ask for without a token.
+    Route("/api/v1/notifications/push", "notification", _reads(PUBLIC), exact=True),
+    Route("/api/v1/notifications/push/key", "notification", _reads(PUBLIC), exact=True),
+    Route("/api/v1/notifications/push/page.js", "notification", _reads(PUBLIC), exact=True),
+    Route("/api/v1/notifications/push/sw.js", "notification", _reads(PUBLIC), exact=True),
     Route(
-        "/api/v1/notifications/push-subscriptions", "notification", _writes(SIGNED_IN, "POST", "DELETE"), body_limit=SMALL_BODY
+        "/api/v1/notifications/push-subscriptions",
+        "notification",
+        _reads(SIGNED_IN) | _writes(SIGNED_IN, "POST", "DELETE"),
+        body_limit=SMALL_BODY,
     ),
     Route("/api/v1/notifications/templates", "notification", _reads(SUPPORT) | _writes(SUPPORT, "POST") | _writes(ADMIN, "PUT")),
     # Who has the link may; mail programs press its button for people who are not logged in.
@@ -150,6 +158,7 @@ ROUTES: tuple[Route, ...] = (
         body_limit=SMALL_BODY,
         exact=True,
     ),
+    Route("/api/v1/notifications/webhooks", "notification", _writes(PUBLIC, "POST"), Limit.WEBHOOK),
     Route("/api/v1/notification-templates", "notification", _reads(SUPPORT) | _writes(ADMIN, "PUT")),
     Route("/api/v1/reports", "analytics", _reads(SUPPORT)),
 )

@@ -80,7 +80,7 @@ class Simulator:
 
     async def _disturb(self, scope: Scope) -> bool:
         """Apply the faults, and say whether the reply to this request gets lost."""
-        if not scope["path"].startswith(("/v1/", "/v2/")):
+        if not scope["path"].startswith(("/v1/", "/v2/", "/2010-04-01/", "/push/")):
             return False  # control and health answer even when the company is "down"
         faults = self._faults
         if faults.latency_ms:

@@ -1,7 +1,7 @@
 """What runs in the notification process: the API, the relay, the consumer, and the jobs that send messages, one a channel."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import time
 from functools import partial
 from typing import Annotated, Any
@@ -11,16 +11,21 @@ from pydantic_settings import NoDecode
 
 from chassis.clients import HttpSession, ServiceClient, ServiceTokens
 from chassis.database import Database
-from chassis.dependencies import provide
+from chassis.dependencies import provide, provided
+from chassis.health import About
 from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
 from chassis.settings import DatabaseUrl, ServiceSettings
 from contracts.budgets import INBOX_STREAM_S
-from services.notification import api, commands
+from services.notification import api, bouncing, commands
 from services.notification.access import ACCESS
 from services.notification.adapters.identity import IdentityDirectory
+from services.notification.adapters.imap import BounceMailbox, BounceSettings
 from services.notification.adapters.smtp import SmtpMailer, SmtpSettings
+from services.notification.adapters.twilio import TwilioSender, TwilioSettings
+from services.notification.adapters.webpush import PushSettings, WebPushSender
 from services.notification.api.dependencies import Outside
+from services.notification.api.webhooks import WebhookKeys
 from services.notification.channels import Channel, Sender
 from services.notification.commands import Staff
 from services.notification.consumers import subscription
@@ -30,6 +35,7 @@ from services.notification.model import Audience, inbox, metadata
 from services.notification.stream import Streams
 
 LOOK_FOR_DIGESTS_S = 30.0
+TWILIO_PATH = "/api/v1/notifications/webhooks/twilio"
 TAKE_OVER_S = 5.0
 
 
@@ -43,7 +49,7 @@ Addresses = Annotated[
 """Mail addresses, comma-separated in the environment."""
 
 
-class NotificationSettings(ServiceSettings, SmtpSettings):
+class NotificationSettings(ServiceSettings, SmtpSettings, TwilioSettings, PushSettings, BounceSettings):
     database_url: DatabaseUrl = Field(validation_alias="DATABASE_URL_NOTIFICATION")
     database_read_url: DatabaseUrl | None = Field(default=None, validation_alias="DATABASE_READ_URL_NOTIFICATION")
     service_client_secret: SecretStr = Field(validation_alias="SERVICE_CLIENT_SECRET_NOTIFICATION")
@@ -79,10 +85,31 @@ class NotificationSettings(ServiceSettings, SmtpSettings):
         secrets = self.notification_secrets.get_secret_value().split(",")
         return Links(self.public_url, [secret.strip().encode() for secret in secrets])
 
+    @property
+    def twilio_callback(self) -> str:
+        return self.twilio_status_url or f"{self.public_url.rstrip('/')}{TWILIO_PATH}"
 
-def senders(settings: NotificationSettings) -> Mapping[Channel, Callable[[], Sender]]:
-    """How each channel that is set up is sent by: a new connection each time."""
-    return {Channel.EMAIL: partial(SmtpMailer, settings)}
+
+def senders(settings: NotificationSettings, http: HttpSession, public_http: HttpSession) -> dict[Channel, Callable[[], Sender]]:
+    """How each channel that is set up is sent by. Mails have a connection for each sender; the others share the process's."""
+    found: dict[Channel, Callable[[], Sender]] = {Channel.EMAIL: partial(SmtpMailer, settings)}
+    if settings.twilio_from:
+        twilio = TwilioSender(http, settings, settings.twilio_callback)
+        found[Channel.SMS] = lambda: twilio
+    if subscribing := settings.subscribing():
+        push = WebPushSender(http, public_http, subscribing, settings.vapid_subject)
+        found[Channel.PUSH] = lambda: push
+    return found
+
+
+def channels(settings: NotificationSettings) -> dict[str, str]:
+    """What each channel is up to, for who looks after the service."""
+    return {
+        Channel.EMAIL: f"on, by {settings.smtp_host}",
+        Channel.SMS: "on, by Twilio" if settings.twilio_from else "off: TWILIO_FROM is not set",
+        Channel.PUSH: "on" if settings.vapid_private_key else "off: VAPID_PRIVATE_KEY is not set",
+        Channel.INBOX: "on",
+    }
 
 
 def build(settings: NotificationSettings) -> Service:
@@ -96,21 +123,26 @@ def build(settings: NotificationSettings) -> Service:
         ACCESS,
     )
     wake = asyncio.Event()
-    http = HttpSession()
+    http, public_http = HttpSession(), HttpSession(public_only=True)
     links = settings.links
     tokens = ServiceTokens(http, settings.identity_url, "notification", settings.service_client_secret)
     directory = IdentityDirectory(ServiceClient("identity", settings.identity_url, http, tokens))
-    outside = Outside(directory, senders(settings))
+    outside = Outside(directory, senders(settings, http, public_http), settings.subscribing())
     streams = Streams(database, lasts_s=settings.inbox_stream_seconds)
     provide(app, asyncio.Event, wake)
     provide(app, Links, links)
     provide(app, Outside, outside)
     provide(app, Streams, streams)
+    provide(app, WebhookKeys, WebhookKeys(settings.twilio_callback, settings.twilio_tokens, settings.email_secrets))
+    provided(app, About)["channels"] = channels(settings)
     deliveries = [
         DeliveryJob(database, directory, new_sender(), links, wake, attempts=settings.mail_attempts)
         for channel, new_sender in outside.senders.items()
         for _ in range(settings.mail_connections if channel is Channel.EMAIL else 1)
     ]
+    mailbox = BounceMailbox.of(settings)
+    read_bounces = partial(bouncing.read_mailbox, database, mailbox) if mailbox else None
+    bounces = [Job("read the mailbox of bounces", read_bounces, every_s=settings.bounce_poll_seconds)] if read_bounces else []
     send_digests = partial(commands.send_digests, database, settings.staff, settings.low_stock_digest_at)
     return Service(
         name="notification",
@@ -124,8 +156,9 @@ def build(settings: NotificationSettings) -> Service:
             *(delivery.job() for delivery in deliveries),
             Job("send digests", send_digests, every_s=LOOK_FOR_DIGESTS_S),
             Job("take over mails of a build before", partial(commands.take_over, database), every_s=TAKE_OVER_S),
+            *bounces,
         ],
-        resources=[http],
+        resources=[http, public_http],
         at_stop=streams.stop,
     )
 

@@ -1,6 +1,8 @@
-"""What notification needs of identity, who knows addresses. What it needs of providers is in channels.py."""
+"""What notification needs of identity, who knows addresses, and of the mailbox that mails come back to. What it needs of
+providers is in channels.py."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
@@ -15,3 +17,20 @@ class Directory(Protocol):
 
     async def account_mail(self, request_id: UUID) -> AccountMail:
         """Address and link of a mail about an account. Refusal: link_invalid, if it is not wanted any more."""
+
+
+class Handled(StrEnum):
+    """What becomes of a mail in the mailbox of bounces."""
+
+    TAKEN = "taken"
+    """It was a report of a mail of ours, and may be deleted."""
+    LEFT = "left"
+    """It was something else: it stays, for people to look at."""
+
+
+class Mailbox(Protocol):
+    """Where mails come back to."""
+
+    async def read(self, handle: Callable[[bytes], Awaitable[Handled]]) -> int:
+        """Hand over the mails that nobody has seen; how many they were. One that cannot be handled stays as it is, with all after
+        it, and comes again. Raises Unavailable, and what `handle` raises."""

@@ -1,7 +1,7 @@
 """Bodies of notification's public endpoints: what became of notifications, templates, the inbox."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, time
 from typing import TYPE_CHECKING, Annotated, Any, Self
 from uuid import UUID
@@ -15,6 +15,7 @@ from contracts.paging import Page
 from services.notification.channels import Channel
 from services.notification.kinds import CHOSEN_GROUPS, GROUPS, KINDS, Group
 from services.notification.model.notifications import Audience, DeliveryStatus, Outcome
+from services.notification.protocols.webpush import LONGEST_ENDPOINT, PublicKey, SubscriptionKeys
 from services.notification.rendering import LONGEST_BODY, LONGEST_HTML, LONGEST_SUBJECT, Source, unused
 
 if TYPE_CHECKING:
@@ -349,6 +350,10 @@ class BrowserView(Contract):
     subscription_id: UUID
     added_at: datetime
 
+    @classmethod
+    def of(cls, browser: Mapping[str, Any]) -> Self:
+        return cls(subscription_id=browser["id"], added_at=browser["added_at"])
+
 
 class PreferencesView(Contract):
     groups: list[GroupView]
@@ -377,7 +382,7 @@ class PreferencesView(Contract):
             quiet_hours=quiet,
             phone=person.phone,
             phone_to_prove=person.wanted_phone,
-            browsers=[BrowserView(subscription_id=one["id"], added_at=one["added_at"]) for one in person.browsers],
+            browsers=[BrowserView.of(one) for one in person.browsers],
             suppressed={Channel(channel): why for channel, why in person.suppressed.items()},
             version=person.version,
         )
@@ -406,15 +411,6 @@ class PhoneCode(Request):
     code: Annotated[str, Field(pattern=r"^[0-9]{6}$")]
 
 
-_BASE64 = r"^[A-Za-z0-9_-]+={0,2}$"
-
-
-class PushKeys(Request):
-    p256dh: Annotated[str, Field(min_length=80, max_length=100, pattern=_BASE64)]
-    """The browser's public key."""
-    auth: Annotated[str, Field(min_length=20, max_length=30, pattern=_BASE64)]
-
-
 class PushSubscription(Request):
     """What `PushManager.subscribe()` gives, as `JSON.stringify` writes it."""
 
@@ -433,13 +429,22 @@ class PushSubscription(Request):
         }
     )
 
-    endpoint: Annotated[str, Field(max_length=1000, pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$")]
+    endpoint: Annotated[str, Field(max_length=LONGEST_ENDPOINT, pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$")]
     expirationTime: float | None = None  # noqa: N815 - the browser's name
-    keys: PushKeys
+    keys: SubscriptionKeys
+    vapid_key: PublicKey | None = None
+    """Our key that it was made with, as `GET /push/key` told it; without it, the one that is in use."""
 
     @property
     def as_browser_wrote_it(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
+
+
+class PushKey(Contract):
+    """For `applicationServerKey` of `PushManager.subscribe()`."""
+
+    public_key: str
+    """P-256, base64url."""
 
 
 class SubscriptionAdded(Contract):

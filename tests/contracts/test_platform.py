@@ -42,7 +42,7 @@ def test_settings_find_everybody_by_default(name: str) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_process_reads_the_secrets_that_the_list_gives_it_and_no_others(name: str) -> None:
     process = PROCESSES[name]
-    given_or_not_secret = {"ADMIN_EMAIL", "JWT_PREVIOUS_PUBLIC_KEYS", "SMTP_USERNAME"}
+    given_or_not_secret = {"ADMIN_EMAIL", "JWT_PREVIOUS_PUBLIC_KEYS", "SMTP_USERNAME", "TWILIO_ACCOUNT_SID"}
     assert secrets_of(SETTINGS[name]) - set(process.servers) - {"TEMPORAL_API_KEY"} == set(process.needs) - given_or_not_secret
 
 

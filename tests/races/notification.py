@@ -13,7 +13,7 @@ from chassis.store import UnitOfWork, in_transaction
 from contracts.notifications import NotificationKind, SendNotification
 from services.notification import commands
 from services.notification.channels import Channel, DeliveryNews, DeliveryState
-from services.notification.commands import Report, Staff, people
+from services.notification.commands import Report, Staff, browsers, people
 from services.notification.kinds import Group
 from services.notification.model import LowStock, Outcome
 from services.notification.rendering import Source
@@ -100,11 +100,7 @@ def choose(desk: Desk, random: Random) -> Command:
 def add_browser(desk: Desk, random: Random) -> Command:
     endpoint = f"https://push.example/{random.randint(1, 2)}"
 
-    async def run(database: Database) -> str:
-        _, browser_id = await people.add_browser(database, desk.customer, endpoint, {})
-        return browser_id
-
-    return run
+    return lambda database: browsers.subscribe(database, desk.customer, endpoint, {})
 
 
 def want_phone(desk: Desk, random: Random) -> Command:

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from chassis.clock import utc_now
 from chassis.logs import mask
 from services.notification.channels import SEND_SECONDS, Channel, Deferred, Message, ProviderAway, Receipt, Refused
+from services.notification.protocols.dsn import envelope_sender
 
 _LONGEST_LINE = 900
 """In a mail; 998 by RFC 5322, 2.1.1, with the name of the header."""
@@ -45,6 +46,8 @@ class SmtpSettings(BaseSettings):
     smtp_username: str | None = None
     smtp_password: SecretStr | None = None
     mail_from: Annotated[str, Field(pattern=r"^[^\r\n]*[^\s@<]+@[^\s@>]+>?$")] = "Shop <shop@shop.example>"
+    mail_bounces: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+$")] = None
+    """Where mails come back to, with `+` and the mail's id before the @, which the mailbox must take; None: to `mail_from`."""
 
 
 class SmtpMailer:
@@ -55,6 +58,7 @@ class SmtpMailer:
     def __init__(self, settings: SmtpSettings) -> None:
         self._sender = parseaddr(settings.mail_from)[1]
         self._domain = self._sender.rpartition("@")[2]
+        self._bounces = settings.mail_bounces
         self._same_in_all = (
             _header("From", settings.mail_from, SMTP_POLICY if self._sender.isascii() else SMTPUTF8),
             "Auto-Submitted: auto-generated",  # keeps holiday notes from answering
@@ -82,7 +86,11 @@ class SmtpMailer:
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await self._connect()
-                await self._smtp.sendmail(self._sender, [to], mail, mail_options=options)
+                sender = envelope_sender(self._bounces, message.message_id) if self._bounces else self._sender
+                told = ["NOTIFY=SUCCESS,FAILURE,DELAY"] if self._smtp.supports_extension("dsn") else []
+                if told:  # the server tells later what became of it (RFC 3461), with the id and our headers
+                    options += [f"ENVID={message.message_id}", "RET=HDRS"]
+                await self._smtp.sendmail(sender, [to], mail, mail_options=options, rcpt_options=told)
         except SMTPRecipientsRefused as error:
             raise _verdict(error.recipients[0]) from error
         except SMTPResponseException as error:
@@ -106,6 +114,8 @@ class SmtpMailer:
             return
         try:
             await self._smtp.connect()
+            if self._smtp.last_ehlo_response is None:
+                await self._smtp.ehlo()  # which tells what the server can do
         except (SMTPException, OSError) as error:
             self._smtp.close()
             raise ProviderAway(f"the mail server does not let us in: {mask(str(error))}") from error

@@ -9,6 +9,7 @@ from chassis.dependencies import from_app
 from services.notification.channels import Channel, Sender
 from services.notification.links import Links
 from services.notification.ports import Directory
+from services.notification.protocols.webpush import Subscribing
 from services.notification.stream import Streams
 
 Wake = Annotated[asyncio.Event, from_app(asyncio.Event)]
@@ -23,6 +24,8 @@ class Outside:
 
     directory: Directory
     senders: Mapping[Channel, Callable[[], Sender]]
+    subscribing: Subscribing | None = None
+    """How browsers subscribe to push messages; None: they cannot."""
 
 
 Others = Annotated[Outside, from_app(Outside)]

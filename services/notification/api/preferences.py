@@ -1,7 +1,5 @@
 """What a person wants to hear, by which channels, when, and where the person is reached."""
 
-from uuid import UUID
-
 from fastapi import Response
 
 from chassis.access import Caller
@@ -19,8 +17,6 @@ from services.notification.schemas import (
     PhoneRequest,
     PreferencesRequest,
     PreferencesView,
-    PushSubscription,
-    SubscriptionAdded,
 )
 
 preferences = ACCESS.router(prefix="/api/v1/notifications", tags=["notification"])
@@ -67,18 +63,3 @@ async def prove_phone(db: Db, caller: Caller, request: PhoneCode, links: SignedL
 @preferences.delete("/preferences/phone", summary="Send nothing to my telephone any more")
 async def delete_phone(db: Db, caller: Caller) -> PreferencesView:
     return PreferencesView.of(await people.forget_phone(db, caller.subject))
-
-
-@preferences.post("/push-subscriptions", summary="Send push messages to this browser too", status_code=201)
-async def add_push_subscription(db: Db, caller: Caller, request: PushSubscription, others: Others) -> SubscriptionAdded:
-    if Channel.PUSH not in others.senders:
-        raise Refusal(ErrorCode.CHANNEL_UNAVAILABLE, "This shop sends no push messages.")
-    _, browser_id = await people.add_browser(db, caller.subject, request.endpoint, request.as_browser_wrote_it)
-    return SubscriptionAdded(subscription_id=UUID(browser_id))
-
-
-@preferences.delete(
-    "/push-subscriptions/{subscription_id}", summary="Send no push messages to this browser any more", status_code=204
-)
-async def remove_push_subscription(db: Db, caller: Caller, subscription_id: UUID) -> None:
-    await people.remove_browser(db, caller.subject, str(subscription_id))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import time, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 from chassis.database import Database
@@ -96,13 +95,6 @@ async def forget_phone(work: UnitOfWork, person_id: UUID) -> Person:
     person = await person_for_change(work, person_id)
     person.forget_phone()
     return person
-
-
-@transaction
-async def add_browser(work: UnitOfWork, person_id: UUID, endpoint: str, subscription: Mapping[str, Any]) -> tuple[Person, str]:
-    """Send push messages to this browser too; its id."""
-    person = await person_for_change(work, person_id)
-    return person, person.add_browser(endpoint, subscription)
 
 
 @transaction

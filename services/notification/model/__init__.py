@@ -17,7 +17,16 @@ from services.notification.model.notifications import (
     next_channel,
     pause_after,
 )
-from services.notification.model.people import CODE_TRIES, MOST_BROWSERS, InboxReader, Person, ReadMark, languages_of, nobody_yet
+from services.notification.model.people import (
+    CODE_TRIES,
+    MOST_BROWSERS,
+    InboxReader,
+    Person,
+    ReadMark,
+    browser_id_of,
+    languages_of,
+    nobody_yet,
+)
 from services.notification.model.stock import LowStock, last_digest, listed
 from services.notification.model.tables import inbox, metadata, outbox
 from services.notification.model.templates import Template, TextVersion
@@ -43,6 +52,7 @@ __all__ = [
     "ReadMark",
     "Template",
     "TextVersion",
+    "browser_id_of",
     "first_delivery",
     "inbox",
     "languages_of",

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Column, text
+from sqlalchemy import Column, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
@@ -48,6 +48,9 @@ class Person(Table, Aggregate, table=True):
     of late that may not be asked for often."""
 
     __tablename__ = "people"
+    __table_args__ = (
+        Index("ix_people_browsers", "browsers", postgresql_using="gin", postgresql_ops={"browsers": "jsonb_path_ops"}),
+    )
 
     person_id: UUID = Field(primary_key=True)
     language: str | None = Field(default=None, max_length=20)
@@ -174,7 +177,7 @@ class Person(Table, Aggregate, table=True):
 
     def add_browser(self, endpoint: str, subscription: Mapping[str, Any]) -> str:
         """Push messages go to this browser too, once however often it is added; its id. Of more than ten the oldest goes."""
-        browser_id = str(uuid5(SUBSCRIPTIONS, endpoint))
+        browser_id = browser_id_of(endpoint)
         kept = [browser for browser in self.browsers if browser["id"] != browser_id]
         added = {"id": browser_id, "subscription": dict(subscription), "added_at": utc_now().isoformat()}
         self.browsers = [*kept, added][-MOST_BROWSERS:]
@@ -228,6 +231,11 @@ class Person(Table, Aggregate, table=True):
                 extra={"retry_after": seconds},
             )
         self.allowances = {**self.allowances, what: {"since": began.isoformat(), "used": used + 1}}
+
+
+def browser_id_of(endpoint: str) -> str:
+    """The same for the same browser."""
+    return str(uuid5(SUBSCRIPTIONS, endpoint))
 
 
 def nobody_yet(person_id: UUID) -> Person:

@@ -29,6 +29,7 @@ from services.notification.app import NotificationSettings, build
 from services.notification.channels import Channel, Message, Receipt, Sender
 from services.notification.links import Links
 from services.notification.model import Attempt, Delivery, DeliveryStatus, Notification, outbox
+from services.notification.protocols.webpush import Subscribing, VapidKeys, new_private_key
 from simulators.mail_sink import create_app
 from tests.conftest import Databases, TokenMint, changing, running_api
 
@@ -63,7 +64,7 @@ async def client(
         Channel.SMS: lambda: phones.sender(Channel.SMS),
         Channel.PUSH: lambda: phones.sender(Channel.PUSH),
     }
-    provide(service.api, Outside, Outside(people, senders))
+    provide(service.api, Outside, Outside(people, senders, Subscribing(VapidKeys([new_private_key()]))))
     async with running_api(service, mint) as client:
         yield client
 

@@ -7,7 +7,7 @@ import httpx2
 from chassis.database import Database
 from contracts.identity import Role
 from services.notification import commands
-from services.notification.commands import people as choosing
+from services.notification.commands import browsers
 from tests.access import Rows, assert_access
 from tests.conftest import TokenMint
 from tests.services.notification.conftest import People, confirmation
@@ -20,7 +20,7 @@ async def test_everybody_may_what_the_table_says(
         customer_id, anybody = people.customer(), people.customer("anybody@example.org")
         queued = await commands.send_notification(database, confirmation(customer_id))
         subscription = {"endpoint": "https://push.example/1", "keys": {}}
-        _, browser_id = await choosing.add_browser(database, customer_id, "https://push.example/1", subscription)
+        browser_id = await browsers.subscribe(database, customer_id, "https://push.example/1", subscription)
         values = {
             "notification_id": str(queued.notification_id),
             "customer_id": str(customer_id),

@@ -14,7 +14,7 @@ from contracts.events import EmailChanged
 from contracts.notifications import NotificationKind
 from services.notification import commands
 from services.notification.channels import Channel, Deferred, DeliveryNews, DeliveryState, ProviderAway, Refused
-from services.notification.commands import Report, Staff, Told
+from services.notification.commands import Report, Staff, Told, browsers
 from services.notification.commands import people as choosing
 from services.notification.delivery import DeliveryJob
 from services.notification.kinds import Group
@@ -98,7 +98,7 @@ async def test_one_notification_goes_by_each_channel_that_is_wanted(
 ) -> None:
     customer_id = people.customer()
     await proven_phone(database, people, phones, customer_id)
-    await choosing.add_browser(database, customer_id, SUBSCRIPTION["endpoint"], SUBSCRIPTION)  # type: ignore[arg-type]
+    await browsers.subscribe(database, customer_id, SUBSCRIPTION["endpoint"], SUBSCRIPTION)  # type: ignore[arg-type]
     await choose(database, customer_id, deliveries={C.SMS: True})
     order_id = await tell(database, customer_id)
     for sender in (
@@ -122,7 +122,7 @@ async def test_a_provider_that_is_away_holds_up_nobody_and_burns_no_attempt(
     database: Database, people: People, phones: Phones, mailbox: Mailbox
 ) -> None:
     customer_id = people.customer()
-    await choosing.add_browser(database, customer_id, SUBSCRIPTION["endpoint"], SUBSCRIPTION)  # type: ignore[arg-type]
+    await browsers.subscribe(database, customer_id, SUBSCRIPTION["endpoint"], SUBSCRIPTION)  # type: ignore[arg-type]
     for _ in range(3):
         await tell(database, customer_id)
     phones.failures = [ProviderAway("it is down")]
@@ -138,7 +138,7 @@ async def test_after_five_that_were_not_taken_the_rest_of_a_batch_waits_untried(
     database: Database, people: People, phones: Phones
 ) -> None:
     customer_id = people.customer()
-    await choosing.add_browser(database, customer_id, SUBSCRIPTION["endpoint"], SUBSCRIPTION)  # type: ignore[arg-type]
+    await browsers.subscribe(database, customer_id, SUBSCRIPTION["endpoint"], SUBSCRIPTION)  # type: ignore[arg-type]
     for _ in range(BREAKER_OPENS_AFTER + 3):
         await tell(database, customer_id)
     phones.failures = [Deferred("it hangs") for _ in range(100)]
@@ -299,7 +299,7 @@ async def test_who_answers_stop_gets_no_sms(database: Database, people: People, 
 
 async def test_a_subscription_that_is_gone_is_forgotten(database: Database, people: People, phones: Phones) -> None:
     customer_id = people.customer()
-    await choosing.add_browser(database, customer_id, SUBSCRIPTION["endpoint"], SUBSCRIPTION)  # type: ignore[arg-type]
+    await browsers.subscribe(database, customer_id, SUBSCRIPTION["endpoint"], SUBSCRIPTION)  # type: ignore[arg-type]
     await tell(database, customer_id)
     phones.failures = [Refused("410 Gone", gone=True)]
     await job(database, people, phones, C.PUSH).send_due()
