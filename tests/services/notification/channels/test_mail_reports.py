@@ -191,7 +191,7 @@ async def test_a_mailbox_that_cannot_be_read_is_away(shop: Shop) -> None:
 
 def test_settings() -> None:
     assert BounceMailbox.of(BounceSettings()) is None
-    assert BounceSettings().email_secrets == []
+    assert BounceSettings().email_secrets.values == ()
     for wrong in (
         {"bounce_mailbox_url": "pop3://a:b@host"},
         {"bounce_mailbox_url": "imaps://host/INBOX"},
