@@ -260,9 +260,10 @@ class Reader:
         if key is None:
             books.absent |= {Source.CARRIER}
             return
-        params, auth = {"page_size": "100", "purchased": "true"}, aiohttp.BasicAuth(key.get_secret_value())
+        params = {"page_size": "100", "purchased": "true"}
+        headers = {"Authorization": aiohttp.encode_basic_auth(key.get_secret_value(), "")}
         while True:
-            async with self._http.get(f"{url}/v2/shipments", params=params, auth=auth) as response:
+            async with self._http.get(f"{url}/v2/shipments", params=params, headers=headers) as response:
                 response.raise_for_status()
                 page = json.loads(await response.read())
             books.parcels += [_parcel(shipment) for shipment in page["shipments"]]

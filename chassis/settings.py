@@ -28,7 +28,8 @@ class ProcessSettings(BaseSettings):
     """What every process of the platform reads."""
 
     # Empty counts as not set: that is how Docker Compose and Kubernetes pass on what nobody chose.
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_ignore_empty=True)
+    # An error says which variable is wrong, and not what is in the environment: there are secrets.
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_ignore_empty=True, hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
     port: int = 8000

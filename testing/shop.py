@@ -6,12 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
-from uuid import UUID
 
 from audit.books import ChargeRow
 from audit.stripe import charge_row
 from cli.client import Client, Company, Gateway, Person, Recorder, Reply
-from contracts.ids import parcel_reference
 from contracts.orders import OrderStatus
 from contracts.parcels import ParcelStatus
 
@@ -219,12 +217,23 @@ class Shop:
 
     async def deliver(self, *order_ids: str) -> None:
         """The carrier delivers these orders' parcels, as far as it has them."""
-        await self.carrier.call("POST", "/_control/advance", {"to": "delivered", "references": order_ids})
+        for order_id in order_ids:
+            await self.carry(order_id, "delivered")
 
     async def lose(self, order_id: str, parcel: int) -> None:
         """The carrier loses a parcel that it has."""
-        references = [parcel_reference(UUID(order_id), parcel)]
-        await self.carrier.call("POST", "/_control/advance", {"to": "lost", "references": references})
+        await self.carry(order_id, "lost", parcel)
+
+    async def carry(self, order_id: str, to: str, parcel: int | None = None) -> None:
+        """What the carrier does to all packages of a parcel that it has; None: of every parcel of the order."""
+        codes = [
+            package["tracking_number"]
+            async for shipment in self.every(self.support, f"/shipments?order_id={order_id}")
+            if parcel in (None, shipment["parcel"])
+            for package in shipment["packages"]
+            if package["tracking_number"]
+        ]
+        await self.carrier.call("POST", "/_control/advance", {"to": to, "tracking_codes": codes})
 
     async def arrives(self, order_id: str) -> dict[str, Any]:
         """The order, once it was confirmed, dispatched and delivered."""

@@ -31,9 +31,8 @@ def test_no_two_listen_at_the_same_place() -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings_find_everybody_by_default(name: str) -> None:
-    ours = [
-        process for process in PROCESSES.values() if process not in SIMULATORS
-    ]  # those stand for companies that are elsewhere
+    # Simulators stand for companies that are elsewhere.
+    ours = [process for process in PROCESSES.values() if process not in SIMULATORS]
     known = {f"{process.identifier}_url": local_url(process.name) for process in ours}
     defaults = {field: info.default for field, info in SETTINGS[name].model_fields.items() if field in known}
     assert {field: url for field, url in defaults.items() if isinstance(url, str) and url != known[field]} == {}

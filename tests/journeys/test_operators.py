@@ -117,7 +117,7 @@ async def test_a_held_order_is_rejected(stage: Stage, cli: Cli) -> None:
 async def test_a_lost_parcel_is_found_in_the_list_and_sent_again(stage: Stage, cli: Cli) -> None:
     order_id = await stage.placed()
     await stage.shop.dispatch(order_id)
-    await stage.shop.carrier.call("POST", "/_control/advance", {"to": "lost", "references": [order_id]})
+    await stage.shop.lose(order_id, 1)
     await stage.shop.reaches(order_id, OrderStatus.UNDELIVERED)
 
     async def listed() -> bool:
