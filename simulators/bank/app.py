@@ -16,10 +16,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -36,7 +35,6 @@ from simulators.bank import documents
 from simulators.bank.books import OPEN, REFUSES, RETURNS, Books
 
 LARGEST_MESSAGE = 2_000_000
-LOOK_S = 0.05
 KINDS = ("notifications", "reports")
 XML = "application/xml"
 AMOUNT = re.compile(r"[0-9]{1,11}(\.[0-9]{1,3})?")
@@ -99,6 +97,7 @@ class Bank:
 
     async def statements(self, request: Request) -> Response:
         limit, after = page(request)
+        self._books.settle()
         rows = self._books.entries(after, limit)
         is_last = len(rows) < limit
         content = documents.statement(str(after), self._books.iban, rows, is_last=is_last)
@@ -118,6 +117,7 @@ class Bank:
         return JSONResponse({"entry_id": entry["id"], "iban": iban}, 201)
 
     async def waiting(self, request: Request) -> JSONResponse:
+        self._books.settle()
         return JSONResponse(self._books.waiting())
 
 
@@ -144,23 +144,10 @@ def create_app(data_dir: Path, api_key: str, iban: str) -> Simulator:
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
-        settling = asyncio.create_task(settle_in_time(books))
-        try:
-            yield
-        finally:
-            settling.cancel()
-            with suppress(asyncio.CancelledError):
-                await settling
-            books.ledger.close()
+        yield
+        books.ledger.close()
 
     return Simulator(Bank(books).routes(), api_key=api_key, switches=faults, lifespan=lifespan)
-
-
-async def settle_in_time(books: Books) -> None:
-    """By the recorded times, so that a restart forgets nothing."""
-    while True:
-        books.settle()
-        await asyncio.sleep(LOOK_S)
 
 
 def made_up_iban(of: str) -> str:

@@ -53,10 +53,9 @@ CREATE TABLE IF NOT EXISTS orders (
     state TEXT NOT NULL CHECK (state IN ('ACCP', 'ACSC', 'RJCT')),
     reason TEXT,
     received INTEGER NOT NULL DEFAULT 1,
-    due_at REAL NOT NULL,
     back_at REAL
 );
-CREATE INDEX IF NOT EXISTS orders_open ON orders (due_at) WHERE state = 'ACCP';
+CREATE INDEX IF NOT EXISTS orders_open ON orders (seq) WHERE state = 'ACCP';
 CREATE INDEX IF NOT EXISTS orders_coming_back ON orders (back_at) WHERE back_at IS NOT NULL;
 -- Documents that wait to be fetched: of an entry, or of what became of an order.
 CREATE TABLE IF NOT EXISTS documents (
@@ -114,7 +113,8 @@ class Books:
         """A customer transfers money to the shop; returns the shop's entry. `payer`: IBAN and name."""
         with transaction(self.ledger):
             self.ledger.execute(
-                "INSERT INTO accounts VALUES (?, ?, ?) ON CONFLICT (iban) DO UPDATE SET name = excluded.name, behaves = excluded.behaves",
+                "INSERT INTO accounts VALUES (?, ?, ?)"
+                " ON CONFLICT (iban) DO UPDATE SET name = excluded.name, behaves = excluded.behaves",
                 (*payer, behaves),
             )
             return self._move(amount, currency, payer, reference=reference, words=words, to_shop=True)
@@ -134,22 +134,20 @@ class Books:
                 behaves = self._fate() or (account["behaves"] if account else REFUSES)
                 refused = behaves == REFUSES
                 self.ledger.execute(
-                    "INSERT INTO orders (end_to_end_id, message_id, amount, currency, iban, name, words, state, reason, due_at, back_at)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO orders (end_to_end_id, message_id, amount, currency, iban, name, words, state, reason, back_at)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         order.end_to_end_id, message_id, order.amount, order.currency, order.iban, order.name, order.words,
-                        "RJCT" if refused else "ACCP", CLOSED if refused else None, self._clock(),
+                        "RJCT" if refused else "ACCP", CLOSED if refused else None,
                         self._clock() + self._back_s() if behaves == RETURNS else None,
                     ),
                 )  # fmt: skip
                 self._tell("reports", order.end_to_end_id, "RJCT" if refused else "ACCP", CLOSED if refused else None)
 
     def settle(self) -> None:
-        """Pay what was taken on, and take back what comes back, by the recorded times."""
+        """Pay what was taken on, and take back what comes back, by the recorded times. Done whenever somebody asks for news."""
         with transaction(self.ledger):
-            for row in self.ledger.execute(
-                "SELECT * FROM orders WHERE state = 'ACCP' AND due_at <= ?", (self._clock(),)
-            ).fetchall():
+            for row in self.ledger.execute("SELECT * FROM orders WHERE state = 'ACCP' ORDER BY seq").fetchall():
                 self._move(
                     row["amount"], row["currency"], (row["iban"], row["name"]), words=row["words"], order=row["end_to_end_id"]
                 )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Integer, bindparam
+from sqlalchemy import Integer, bindparam, or_
 from sqlmodel import col, select
 
 from chassis.clients import Unavailable
@@ -47,7 +47,7 @@ _UNTOLD_TRANSFERS = prepared(
 )
 _UNTOLD_ORDERS = prepared(
     select(col(BankOrder.end_to_end_id), col(BankOrder.reference))
-    .where(col(BankOrder.state) != col(BankOrder.told), col(BankOrder.state).in_(_ENDED))
+    .where(col(BankOrder.state) != col(BankOrder.told), or_(*(col(BankOrder.state) == state for state in _ENDED)))
     .order_by(col(BankOrder.end_to_end_id))
     .limit(_limit)
 )
@@ -173,7 +173,8 @@ def _reference_of(booking: Booking) -> str | None:
     """The creditor reference that the payer stated, wherever it stands."""
     if booking.reference and is_creditor_reference(booking.reference):
         return booking.reference
-    return reference_in(f"{booking.reference or ''} {booking.words or ''} {booking.end_to_end_id or ''}")
+    written = (booking.reference, booking.words, booking.end_to_end_id)
+    return next((found for words in written if words and (found := reference_in(words))), None)
 
 
 @transaction
