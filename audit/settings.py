@@ -23,6 +23,10 @@ class AuditSettings(TemporalSettings, HistorySettings):
     database_url_catalog: str
     payment_provider_url: str
     payment_provider_api_key: SecretStr
+    bank_url: str | None = None
+    """Without it or the next two, what came in by bank transfer is not compared."""
+    bank_api_key: SecretStr | None = None
+    bank_iban: str | None = None
     carrier_url: str
     carrier_api_key: SecretStr
     mail_sink_url: str | None = None

@@ -61,6 +61,7 @@ class Process:
 
 _CARRIER = ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET")
 _PROVIDER = ("PAYMENT_PROVIDER_API_KEY", "PAYMENT_WEBHOOK_SECRET")
+_BANK = ("BANK_API_KEY",)
 _HISTORIES = ("CUSTOMER_KEYS_MASTER",)
 _SIGNING = ("JWT_PRIVATE_KEY", "JWT_PREVIOUS_PUBLIC_KEYS")
 
@@ -75,7 +76,7 @@ SERVICES = (
     _service("identity", 8001, secrets=("ADMIN_EMAIL", "ADMIN_PASSWORD", *_SIGNING)),
     _service("catalog", 8002, uses_redis=True),
     _service("order", 8003, secrets=_HISTORIES, calls=("catalog", "shipping")),
-    _service("payment", 8004, secrets=_PROVIDER),
+    _service("payment", 8004, secrets=(*_PROVIDER, *_BANK)),
     _service("inventory", 8005),
     _service("shipping", 8006, secrets=_CARRIER),
     _service("notification", 8007, secrets=("SMTP_USERNAME", "SMTP_PASSWORD"), calls=("identity",)),
@@ -92,6 +93,7 @@ SIMULATORS = (
     Process("payment-provider", "simulators.stripe", 8011, secrets=_PROVIDER),
     Process("carrier", "simulators.carrier", 8012, secrets=_CARRIER),
     Process("mail-sink", "simulators.mail_sink", 8013),
+    Process("bank", "simulators.bank", 8017, secrets=_BANK),
 )
 """Stand for outside companies on a laptop and in tests."""
 GATEWAY_PORT = 8080

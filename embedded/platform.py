@@ -251,6 +251,8 @@ class Platform:
             "PUBLIC_URL": self._urls["gateway"],
             "PAYMENT_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/payments/webhook",
             "CARRIER_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/carriers/webhook",
+            "BANK_RECIPIENT": "The Shop",
+            "BANK_IBAN": "DE89370400440532013000",
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(self._port(ports, "smtp")),
             "SIMULATOR_DATA_DIR": str(self.data_dir / "simulators"),

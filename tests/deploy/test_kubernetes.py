@@ -327,6 +327,7 @@ def test_simulators_are_reached_by_their_customers_alone() -> None:
     for caller, callee, port in (
         ("payment", "payment-provider", 8000),
         ("shipping", "carrier", 8000),
+        ("payment", "bank", 8000),
         ("notification", "mail-sink", 1025),
     ):
         assert [name for name in SETTINGS if may_call(name, callee, port)] == [caller]
