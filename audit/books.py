@@ -71,6 +71,7 @@ class Source(StrEnum):
     IDENTITY = "identity"
     CATALOG = "catalog"
     PROVIDER = "payment provider"
+    BANK = "bank"
     CARRIER = "carrier"
     MAIL_SINK = "mail sink"
     TEMPORAL = "temporal"
@@ -329,6 +330,11 @@ class PaymentRow(NamedTuple):
     """Movements of which nobody knows what became of them."""
 
     @property
+    def is_transfer(self) -> bool:
+        """Whether it is paid by bank transfer: the card processor has no charge of it, and its name is what its payer states."""
+        return self.provider_id is not None and self.provider_id.startswith("RF")
+
+    @property
     def held_moved(self) -> int:
         """What is still held, by its movements."""
         return self.authorized_moved - self.captured_moved - self.voided_moved
@@ -345,6 +351,59 @@ class ChargeRow(NamedTuple):
     captured: int
     refunded: int
     created_at: datetime
+
+
+class BankRow(NamedTuple):
+    """An entry of the shop's account, as the bank has it."""
+
+    entry_id: str
+    """The bank's own name for it."""
+    is_credit: bool
+    amount: str
+    """In decimals, as the bank writes it."""
+    currency: str
+    end_to_end_id: str | None
+    """Of a debit, or of what came back: our name of the order."""
+    came_back: bool
+    booked_at: datetime
+
+
+class BankEntryRow(NamedTuple):
+    """A credit to the shop's account, as the payment service has it."""
+
+    entry_id: str
+    amount: int
+    currency: str
+    reference: str | None
+    """Of the transfer that it is for."""
+    end_to_end_id: str | None
+    taken: int
+    """What of it is for that; the rest must be on the list of what is owed."""
+    owed: int
+    """How much of it is on that list, settled or not."""
+
+
+class BankOrderRow(NamedTuple):
+    """An order to the bank, as the payment service has it."""
+
+    end_to_end_id: str
+    reference: str
+    state: str
+    amount: int
+    currency: str
+    settled_at: datetime | None
+
+
+class TransferRow(NamedTuple):
+    """What a customer was asked to transfer, and what of it was taken and owed."""
+
+    reference: str
+    received: int
+    refunded: int
+    is_captured: bool
+    owed: int
+    """Of what was received and not taken, because the order was undone: how much is on the list of what is owed."""
+    is_reversed: bool
 
 
 class RefundRow(NamedTuple):
@@ -640,6 +699,12 @@ class Books:
     prices: Sequence[PriceRow] = ()
     payments: Sequence[PaymentRow] = ()
     charges: Sequence[ChargeRow] = ()
+    transfers: Sequence[TransferRow] = ()
+    bank_entries: Sequence[BankEntryRow] = ()
+    """Ours."""
+    bank_orders: Sequence[BankOrderRow] = ()
+    bank: Sequence[BankRow] = ()
+    """The bank's own."""
     refunds: Sequence[RefundRow] = ()
     """Ours."""
     provider_refunds: Sequence[RefundRow] = ()

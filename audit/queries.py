@@ -112,7 +112,9 @@ with moved as (
 select p.order_id, p.attempt, p.provider_reference, p.status, p.currency, p.amount_minor, p.refunded_minor, p.provider_id,
        p.customer_id is null, coalesce(m.authorized, 0)::bigint, coalesce(m.captured, 0)::bigint,
        coalesce(m.refunded, 0)::bigint, coalesce(m.voided, 0)::bigint, coalesce(m.other_currency, 0),
-       coalesce(p.card_fingerprint, p.address_fingerprint) is not null or coalesce(m.said_why, 0) > 0,
+       coalesce(p.card_fingerprint, p.address_fingerprint) is not null or coalesce(m.said_why, 0) > 0
+           or exists (select from bank_entries e
+                      where e.reference = p.provider_id and coalesce(e.name, e.iban, e.words) is not null),
        p.authorized_minor, p.captured_minor, p.voided_minor,
        coalesce(l.at_provider, 0)::bigint, coalesce(l.held, 0)::bigint, coalesce(l.unbalanced, 0), coalesce(m.unanswered, 0)
 from payments p left join moved m using (payment_id) left join ledger l using (payment_id)
@@ -122,6 +124,19 @@ select p.provider_reference, m.provider_id, m.state, m.amount_minor, m.currency,
        coalesce(m.settled_at, m.accepted_at, m.asked_at), split_part(m.key, ':', 1), m.failure
 from movements m join payments p using (payment_id) where m.kind = 'refund'
 """
+TRANSFERS = """
+select t.reference, t.received_minor, t.refunded_minor, t.captured_at is not null,
+       coalesce((select sum(amount_minor) from debts where kind = 'overpaid' and subject = t.reference || ' undone'), 0)::bigint,
+       t.reversed_at is not null
+from transfers t
+"""
+BANK_ENTRIES = """
+select e.entry_id, e.amount_minor, e.currency, e.reference, e.end_to_end_id, e.taken_minor,
+       coalesce((select sum(d.amount_minor) from debts d
+                 where d.kind in ('overpaid', 'unmatched') and d.subject = e.entry_id and d.currency = e.currency), 0)::bigint
+from bank_entries e
+"""
+BANK_ORDERS = "select end_to_end_id, reference, state, amount_minor, currency, settled_at from bank_orders"
 RETURN_REFUNDS = """
 select p.order_id, split_part(tried.key, ':', 1), sum(tried.told)::bigint, sum(tried.moved)::bigint
 from payments p join (

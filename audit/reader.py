@@ -24,10 +24,13 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.service import RPCError
 
 from audit import queries
+from audit.bank import BankBooks
 from audit.books import (
     LISTENERS,
     NO_RESULT,
     BackRow,
+    BankEntryRow,
+    BankOrderRow,
     Books,
     DeadLetterRow,
     DebtRow,
@@ -56,6 +59,7 @@ from audit.books import (
     Source,
     StockRow,
     SumRow,
+    TransferRow,
     WaitingRow,
     WorkflowRow,
 )
@@ -135,10 +139,16 @@ class Reader:
             Source.CARRIER: self._read_carrier(books),
             Source.TEMPORAL: self._read_temporal(books),
         }
+        absent = set()
         if self._settings.mail_sink_url:
             outside[Source.MAIL_SINK] = self._read_mail_sink(books)
         else:
-            books.absent = frozenset({Source.MAIL_SINK})
+            absent.add(Source.MAIL_SINK)
+        if (bank := self._bank()) is not None:
+            outside[Source.BANK] = self._read_bank(books, bank)
+        else:
+            absent.add(Source.BANK)
+        books.absent = frozenset(absent)
         await _all(books, outside)
         return books
 
@@ -177,6 +187,9 @@ class Reader:
             books.payments = await _rows(database, PaymentRow._make, queries.PAYMENTS)
             books.refunds = await _rows(database, RefundRow._make, queries.REFUNDS)
             books.return_refunds = await _rows(database, ReturnRefundRow._make, queries.RETURN_REFUNDS)
+            books.transfers = await _rows(database, TransferRow._make, queries.TRANSFERS)
+            books.bank_entries = await _rows(database, BankEntryRow._make, queries.BANK_ENTRIES)
+            books.bank_orders = await _rows(database, BankOrderRow._make, queries.BANK_ORDERS)
             books.disputes = await _rows(database, DisputeRow._make, queries.DISPUTES)
             books.debts = await _rows(database, DebtRow._make, queries.DEBTS)
             await self._read_outbox(database, Source.PAYMENT, books)
@@ -252,6 +265,13 @@ class Reader:
         books.charges = await provider.charges()
         books.provider_refunds = await provider.refunds()
         books.provider_disputes = await provider.disputes()
+
+    def _bank(self) -> BankBooks | None:
+        url, key, iban = self._settings.bank_url, self._settings.bank_api_key, self._settings.bank_iban
+        return BankBooks(self._http, url, key.get_secret_value(), iban) if url and key and iban else None
+
+    async def _read_bank(self, books: Books, bank: BankBooks) -> None:
+        books.bank = [row async for row in bank.entries()]
 
     async def _read_carrier(self, books: Books) -> None:
         """The labels that EasyPost has sold us, by its own list."""

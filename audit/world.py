@@ -83,6 +83,10 @@ class World:
                 if newest is None or newest.started_at <= run.started_at:
                     self.workflows[run.order_id] = run
         self.payments: dict[UUID, list[PaymentRow]] = _by(books.payments, lambda row: row.order_id)
+        self.transfers = {row.reference: row for row in books.payments if row.is_transfer}
+        """Our payments by bank transfer, by our reference."""
+        self.transferred = {row.reference for row in books.transfers if row.is_captured}
+        """The names of those whose money is there."""
         self.charges: dict[UUID, list[ChargeRow]] = _by(books.charges, lambda row: order_of(row.reference))
         self.returned: Counter[UUID] = Counter()
         """What returns gave back of an order's payments, in minor units, as our books say."""
@@ -250,6 +254,8 @@ class World:
         if newest is None:
             return False
         charge = next((row for row in self.charges.get(order_id, ()) if row.reference == newest.reference), None)
+        if newest.provider_id in self.transferred:
+            return True
         return newest.status != PaymentStatus.ACTION_REQUIRED or (charge is not None and charge.status != "action_required")
 
     def _goods_have_come(self, order: OrderRow) -> bool:

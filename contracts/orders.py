@@ -31,7 +31,7 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import ShortLine, WhenShort
 from contracts.money import Money
 from contracts.parcels import HAS_LEFT, LineId, OrderParcel, ParcelChoice, ParcelStatus, Trouble, Units
-from contracts.payment_actions import ActionDue
+from contracts.payment_actions import BANK_TRANSFER, ActionDue
 from contracts.pricing import LineAmounts, OrderCharges
 
 PaymentToken = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{4,100}$")]
@@ -45,8 +45,16 @@ def _is_no_card_number(token: str) -> str:
     return token
 
 
-CardToken = Annotated[PaymentToken, AfterValidator(_is_no_card_number)]
-"""As a client sends it."""
+def _is_a_card(token: str) -> str:
+    if token == BANK_TRANSFER:
+        raise ValueError("only a new order can be paid by transfer: send the token of a card")
+    return token
+
+
+MethodToken = Annotated[PaymentToken, AfterValidator(_is_no_card_number)]
+"""As a client sends it that orders: a card's token, or `bank_transfer`."""
+CardToken = Annotated[MethodToken, AfterValidator(_is_a_card)]
+"""As a client sends it for what cannot wait for a transfer."""
 ReturnUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]{1,400}$")]
 """A page of the shop, without query and fragment: the provider adds its own."""
 DiscountCode = Annotated[
@@ -171,7 +179,8 @@ class QuoteRequest(Request):
 class PlaceOrderRequest(QuoteRequest):
     """Body of `POST /api/v1/orders`. It has no prices: they come from the catalogue, or from a quote."""
 
-    payment_token: CardToken
+    payment_token: MethodToken
+    """Of a card, as the payment provider gave it; or `bank_transfer`."""
     return_url: ReturnUrl | None = None
     """A page of the shop, where the customer's browser goes to when the bank has asked something; None: a page of the platform
     that says no more than that."""

@@ -3,9 +3,13 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from contracts.base import Contract, Timestamp, Told
+from contracts.money import Money
+
+BANK_TRANSFER = "bank_transfer"
+"""In place of a card's token: the customer pays by a transfer from the own bank."""
 
 
 class ActionKind(StrEnum):
@@ -24,6 +28,8 @@ class TransferDetails(Contract):
     iban: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$")]
     reference: Annotated[str, StringConstraints(pattern=r"^RF[0-9]{2}[A-Z0-9]{1,21}$")]
     """To be stated with the transfer (creditor reference, ISO 11649)."""
+    received: Annotated[Money | None, Field(exclude_if=lambda received: received is None)] = None
+    """What has come in so far, if that is not enough."""
 
 
 class PaymentAction(Contract):

@@ -61,6 +61,7 @@ class Process:
 
 _CARRIER = ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET")
 _PROVIDER = ("PAYMENT_PROVIDER_API_KEY", "PAYMENT_WEBHOOK_SECRET")
+_BANK = ("BANK_API_KEY",)
 _HISTORIES = ("CUSTOMER_KEYS_MASTER",)
 _TWILIO = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
 _MESSAGES = (
@@ -84,7 +85,7 @@ SERVICES = (
     _service("identity", 8001, secrets=("ADMIN_EMAIL", "ADMIN_PASSWORD", *_SIGNING)),
     _service("catalog", 8002, uses_redis=True),
     _service("order", 8003, secrets=_HISTORIES, calls=("catalog", "shipping")),
-    _service("payment", 8004, secrets=_PROVIDER),
+    _service("payment", 8004, secrets=(*_PROVIDER, *_BANK)),
     _service("inventory", 8005),
     _service("shipping", 8006, secrets=_CARRIER),
     _service("notification", 8007, secrets=(*_MESSAGES, *_TWILIO), calls=("identity",)),
@@ -103,6 +104,7 @@ SIMULATORS = (
     Process("mail-sink", "simulators.mail_sink", 8013, secrets=("EMAIL_WEBHOOK_SECRET",)),
     Process("sms-provider", "simulators.twilio", 8015, secrets=_TWILIO),
     Process("push-service", "simulators.push_service", 8016),
+    Process("bank", "simulators.bank", 8017, secrets=_BANK),
 )
 """Stand for outside companies on a laptop and in tests."""
 GATEWAY_PORT = 8080

@@ -256,6 +256,8 @@ class Platform:
             "TWILIO_STATUS_URL": f"{self._urls['gateway']}/api/v1/notifications/webhooks/twilio",
             "PUSH_ENDPOINTS": self._urls["push_service"],
             "EMAIL_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/notifications/webhooks/email",
+            "BANK_RECIPIENT": "The Shop",
+            "BANK_IBAN": "DE89370400440532013000",
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(self._port(ports, "smtp")),
             "SIMULATOR_DATA_DIR": str(self.data_dir / "simulators"),

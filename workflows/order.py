@@ -108,9 +108,9 @@ class OrderWorkflow(Amending):
 
     def _is_to_be_reviewed(self, payment: Payment) -> bool:
         """Whether somebody has to look at it before anything leaves. What would be taken at once, and is held only, is held for
-        that; what the provider wants to be looked at may be taken already."""
-        is_held_for_it = payment.status == PaymentStatus.AUTHORIZED
-        return bool(payment.review) or (self._order.needs_review if self._hold.is_by_parcel else is_held_for_it)
+        that; what the provider wants to be looked at, and what came by transfer, may be taken already."""
+        is_held_for_it = payment.status == PaymentStatus.AUTHORIZED and not self._hold.is_by_parcel
+        return bool(payment.review) or self._order.needs_review or is_held_for_it
 
     async def _hold_for_review(self, payment: Payment) -> None:
         progress = self._progress

@@ -74,6 +74,8 @@ class OrderSettings(ServiceSettings, TemporalSettings, HistorySettings):
     """How long the goods are kept after a declined card, so that another may be tried; 0: not at all."""
     action_seconds: Seconds = 900
     """How long the goods are kept for a customer who has to do something first, e.g. confirm the payment at the bank."""
+    transfer_days: Annotated[int, Field(ge=1, le=60)] = 3
+    """How long they are kept for a customer who pays by bank transfer."""
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] = "http://127.0.0.1:8080"
     """Under which customers reach the gateway."""
     payment_return_origins: Names = ()
@@ -155,6 +157,7 @@ def build(settings: OrderSettings) -> Service:
             capture_at=settings.capture_at,
             pay_again_seconds=settings.pay_again_seconds,
             action_seconds=settings.action_seconds,
+            transfer_seconds=settings.transfer_days * 86_400,
             return_page=f"{settings.public_url.rstrip('/')}{RETURN_PAGE}",
             return_origins=frozenset(origin.lower().rstrip("/") for origin in settings.payment_return_origins),
             answer_seconds=settings.answer_seconds,

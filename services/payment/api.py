@@ -10,6 +10,7 @@ from fastapi import Depends, Header, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from chassis.access import Caller
+from chassis.clients import NotUnderstood
 from chassis.dependencies import Db, from_app
 from chassis.etags import OptionalSeenVersion, showing, tagged
 from chassis.freshness import MayLag
@@ -17,7 +18,7 @@ from chassis.pages import plain_page
 from chassis.paging import Cursor, Limit
 from chassis.webhooks import WebhookSecrets, verify_signature
 from contracts import payments as contract
-from contracts.errors import Problem
+from contracts.errors import ErrorCode, FieldError, Problem, Refusal
 from contracts.paging import Page
 from contracts.payments import (
     CapturePayment,
@@ -31,9 +32,11 @@ from contracts.payments import (
 )
 from services.payment import commands, queries
 from services.payment.access import ACCESS
-from services.payment.model import Account, DebtKind, NewsState, Velocity
-from services.payment.ports import DisputeState, PaymentProvider
+from services.payment.model import Account, DebtKind, NewsState, OrderState, Velocity
+from services.payment.ports import DisputeState, PaymentProvider, Statements
 from services.payment.schemas import (
+    BankEntryView,
+    BankOrderView,
     DebtView,
     DisputeView,
     LedgerEntryView,
@@ -42,6 +45,7 @@ from services.payment.schemas import (
     PaymentDetail,
     PaymentView,
     SettleDebtRequest,
+    StatementTaken,
     TransactionView,
 )
 
@@ -75,6 +79,9 @@ Wake = Annotated[asyncio.Event, from_app(asyncio.Event)]
 ChargeName = Annotated[str, Query(max_length=100, pattern=r"^[A-Za-z0-9_]*$", description="The provider's name for a charge.")]
 Provider = Annotated[PaymentProvider, from_app(PaymentProvider)]
 Limits = Annotated[Velocity, from_app(Velocity)]
+Reader = Annotated[Statements, from_app(Statements)]
+TransferName = Annotated[str | None, Query(max_length=25, pattern=r"^[A-Z0-9]+$", description="The creditor reference.")]
+XML_BODY = {"required": True, "content": {"application/xml": {"schema": {"type": "string", "maxLength": 1_000_000}}}}
 
 
 async def signed_by_provider(
@@ -158,6 +165,42 @@ async def provider_webhook(db: Db, provider: Provider, wake: Wake, request: Requ
     news = provider.news(await request.body())
     if news is not None and await commands.apply_news(db, news):
         wake.set()
+
+
+@public.get("/bank-entries", summary="What came in on the shop's bank account, newest first")
+async def list_bank_entries(
+    db: MayLag, caller: Caller, reference: TransferName = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[BankEntryView]:
+    return await queries.list_bank_entries(db, caller, reference=reference, cursor=cursor, limit=limit)
+
+
+@public.get("/bank-orders", summary="What the shop's bank is asked to give back, newest first")
+async def list_bank_orders(
+    db: MayLag, caller: Caller, state: OrderState | None = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[BankOrderView]:
+    return await queries.list_bank_orders(db, caller, state=state, cursor=cursor, limit=limit)
+
+
+@public.post(
+    "/bank-statements",
+    summary="Upload a statement of the shop's bank account",
+    description="Of a bank that offers it only as a download, or of a day whose news was lost: camt.053 or camt.054, each entry "
+    "with the bank's own reference. However often an entry is told, it has its effect once.",
+    openapi_extra={"requestBody": XML_BODY},
+)
+async def upload_bank_statement(
+    db: Db, caller: Caller, statements: Reader, provider: Provider, request: Request
+) -> StatementTaken:
+    body = await request.body()
+    try:
+        bookings = statements.bookings(body)
+    except NotUnderstood as error:
+        wrong = FieldError(field="body", code="not_understood", detail=str(error))
+        detail, extra = "The statement cannot be booked.", {"errors": [wrong.model_dump(mode="json")]}
+        raise Refusal(ErrorCode.VALIDATION_FAILED, detail, extra=extra) from error
+    booked = await commands.book(db, bookings)
+    await commands.tell_payments(db, provider)
+    return StatementTaken(entries=booked.entries, new=booked.new)
 
 
 @public.get("/return", summary="The page to which a bank sends a customer back", response_class=HTMLResponse)

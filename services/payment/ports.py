@@ -1,5 +1,6 @@
-"""What payment needs of a payment provider, whoever that is."""
+"""What payment needs of a payment provider, whoever that is, and of the shop's own bank."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -195,3 +196,89 @@ class PaymentProvider(Protocol):
 
     def news(self, body: bytes) -> ProviderNews | None:
         """What a webhook tells whose signature is genuine; None if that concerns nothing of ours. Raises NotUnderstood."""
+
+
+# ── The bank with the shop's account ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """One entry that the bank has booked on the shop's account."""
+
+    id: str
+    """The bank's own reference: whatever statement tells of the entry has the same. At most 100 characters."""
+    amount: Money
+    is_credit: bool
+    booked_at: datetime
+    reference: str | None = None
+    """The creditor reference that the payer stated, if it was stated as such."""
+    words: str | None = None
+    """What else the payer wrote; at most 500 characters."""
+    name: str | None = None
+    """Of the payer; at most 140 characters."""
+    iban: str | None = None
+    end_to_end_id: str | None = None
+    """Of a debit, or of what came back: how the order of ours was named."""
+    came_back: str | None = None
+    """The bank's code for why an order of ours came back, if it is that."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreditTransfer:
+    """What the bank is asked to pay. `end_to_end_id` names it for ever: it is paid once, however often it is sent."""
+
+    end_to_end_id: str
+    amount: Money
+    name: str
+    iban: str
+    words: str
+    """What the customer reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """What the bank says of an order."""
+
+    end_to_end_id: str
+    state: ProviderMovementState
+    reason: str | None = None
+    """The bank's code, of one that FAILED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bookings:
+    """What the bank tells of the account."""
+
+    document_id: str
+    entries: Sequence[Booking]
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """What the bank tells of orders."""
+
+    document_id: str
+    entries: Sequence[OrderReport]
+
+
+class Statements(Protocol):
+    """Reads what a bank tells of the shop's account, also what a person has downloaded there."""
+
+    def bookings(self, document: bytes) -> Sequence[Booking]:
+        """The entries that are booked. Raises NotUnderstood, if it is no statement, or of another account."""
+
+
+class Bank(Protocol):
+    """Each call raises `Unavailable`. A document comes again until its receipt is acknowledged."""
+
+    async def next_bookings(self) -> Bookings | None:
+        """The oldest document about the account whose receipt was not acknowledged. Raises NotUnderstood."""
+
+    async def next_reports(self) -> Reports | None:
+        """The oldest document about orders whose receipt was not acknowledged. Raises NotUnderstood."""
+
+    async def acknowledge(self, document: Bookings | Reports) -> None:
+        """Its effects are written down: it need not come again."""
+
+    async def send(self, orders: Sequence[CreditTransfer]) -> None:
+        """Ask for these. What becomes of each is told later."""

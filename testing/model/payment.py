@@ -138,6 +138,7 @@ class Payments:
             payment.is_declined = self.bank.declines or (self.bank.asks is not None and command.return_url is None)
             if not payment.is_declined and self.bank.asks:
                 payment.action = ACTIONS[self.bank.asks]
+                payment.wants_capture |= self.bank.asks == ActionKind.TRANSFER  # of which nothing can be held
             elif not payment.is_declined:
                 self._charge(payment)
         return self._taken(command.order_id, command.attempt)

@@ -333,6 +333,7 @@ def test_simulators_are_reached_by_their_customers_alone() -> None:
     for caller, callee, port in (
         ("payment", "payment-provider", 8000),
         ("shipping", "carrier", 8000),
+        ("payment", "bank", 8000),
         ("notification", "mail-sink", 1025),
         ("notification", "sms-provider", 8000),
         ("notification", "push-service", 8000),

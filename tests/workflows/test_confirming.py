@@ -305,6 +305,26 @@ async def test_what_is_confirmed_may_be_held_for_review_after_that(begin: Begin,
     assert_settled(world, order)
 
 
+@pytest.mark.parametrize("approves", [True, False])
+async def test_what_was_transferred_is_held_for_review_although_it_is_taken(begin: Begin, approves: bool) -> None:
+    world, order = careful_bank(ActionKind.TRANSFER), order_of_somebody(needs_review=True)
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            await act(world, saga)
+            await reaches(saga, OrderStatus.IN_REVIEW)
+            assert status_of(world, order) == PaymentStatus.CAPTURED
+            await saga.update("approve" if approves else "reject", ANN)
+            if approves:
+                await reaches(saga, OrderStatus.CONFIRMED)
+        if approves:
+            await saga.deliver()
+        state = await saga.handle.result()
+    assert state.status == (OrderStatus.COMPLETED if approves else OrderStatus.CANCELLED)
+    assert status_of(world, order) == (PaymentStatus.CAPTURED if approves else PaymentStatus.REFUNDED)
+    assert_settled(world, order)
+
+
 async def test_what_is_taken_as_parcels_leave_is_confirmed_first(begin: Begin) -> None:
     world, order = careful_bank(), order_of_somebody(capture_at=CaptureAt.DISPATCH)
     async with begin(world, order) as saga:

@@ -25,6 +25,7 @@ from contracts.orders import (
     Replaces,
     Speed,
 )
+from contracts.payment_actions import BANK_TRANSFER
 from contracts.returns import PlaceReplacement
 from contracts.shipments import LookUpTariff, Tariff
 from services.order.model import pricing
@@ -55,6 +56,8 @@ class Terms:
     """How long a quote may be ordered."""
     pay_again_seconds: int = 0
     action_seconds: int = 900
+    transfer_seconds: int = 3 * 86_400
+    """The same of an order that is paid by bank transfer."""
     return_page: str | None = None
     """Where the browser of a customer goes to who was asked something by the bank, if the shop names no page. None: nobody is
     asked."""
@@ -174,7 +177,7 @@ def placement(
     request: PlaceOrderRequest, priced: Priced, *, order_id: UUID, customer_id: UUID, fingerprint: str, terms: Terms
 ) -> PlaceOrder:
     """The order as its saga gets it. Refusal: validation_failed, if its `return_url` is not a page of the shop."""
-    total = priced.charges.total
+    total, by_transfer = priced.charges.total, request.payment_token == BANK_TRANSFER
     return PlaceOrder(
         order_id=order_id,
         customer_id=customer_id,
@@ -189,10 +192,11 @@ def placement(
         shipping=request.shipping,
         may_split=terms.splits and request.warehouse_id is None,
         day_by_day=terms.splits and request.delivery == Delivery.AS_AVAILABLE,
-        capture_at=terms.capture_at,
+        # Of a transfer nothing can be held: it is there, or not yet.
+        capture_at=CaptureAt.CONFIRMATION if by_transfer else terms.capture_at,
         pay_again_seconds=terms.pay_again_seconds,
         return_url=terms.returns_to(request.return_url),
-        action_seconds=terms.action_seconds,
+        action_seconds=terms.transfer_seconds if by_transfer else terms.action_seconds,
         answer_seconds=terms.answer_seconds,
         needs_review=terms.needs_review(total),
         review_seconds=terms.review_seconds,

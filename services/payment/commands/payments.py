@@ -30,6 +30,7 @@ from services.payment.model import (
     CHARGE,
     NEVER_TAKEN,
     VELOCITY,
+    BankEntry,
     Change,
     Debt,
     DebtKind,
@@ -84,6 +85,7 @@ _OF_CHARGE = locked(Payment, col(Payment.provider_id) == bindparam("charge"))
 _OF_ORDER = locked(Payment, col(Payment.order_id) == bindparam("order"))
 _DEBTS_OF_ORDER = locked(Debt, col(Debt.order_id) == bindparam("order"))
 _DEBT = locked(Debt, (col(Debt.kind) == bindparam("kind")) & (col(Debt.subject) == bindparam("subject")))
+_ENTRIES = locked(BankEntry, col(BankEntry.reference) == bindparam("reference"))
 _MOVEMENTS = locked(Movement, col(Movement.payment_id) == bindparam("payment"))
 
 
@@ -361,7 +363,7 @@ async def _recent(work: UnitOfWork, payment: Payment, velocity: Velocity) -> dic
         Subject.CARD.value: payment.card_fingerprint,
         Subject.ADDRESS.value: payment.address_fingerprint,
     }
-    await work.lock(*[f"{subject} {value}" for subject, value in subjects.items()])
+    await work.lock(*[f"{subject} {value}" for subject, value in subjects.items() if value is not None])
     rows = await work.rows(
         _RECENT,
         **subjects,
@@ -375,10 +377,12 @@ async def _recent(work: UnitOfWork, payment: Payment, velocity: Velocity) -> dic
 
 async def forget_order(work: UnitOfWork, event: OrderForgotten) -> None:
     """Within the consumer's transaction: blank what the payments of an order know of its customer's card and address,
-    why money moved, and how debts were settled: words in which somebody may have named the customer."""
+    who transferred the money, why it moved, and how debts were settled: words in which somebody may have named the customer."""
     for payment in await attempts_of(work, event.order_id):
         payment.forget_person()
         for movement in await movements_of(work, payment):
             movement.forget_person()
+        for entry in await work.all(_ENTRIES, reference=payment.provider_id):
+            entry.forget_person()
     for debt in await work.all(_DEBTS_OF_ORDER, order=event.order_id):
         debt.forget_person()

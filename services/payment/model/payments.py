@@ -64,9 +64,9 @@ class Payment(Captures, Refunds, table=True):
     def _settle_seen_charge(self, charge: Movement | None, seen: ProviderCharge) -> Change:
         if charge is None or seen.status == ProviderStatus.OPEN:
             return Change()
-        was_waiting = self.status == PaymentStatus.ACTION_REQUIRED
+        was_waiting, before = self.status == PaymentStatus.ACTION_REQUIRED, self.action
         change = self.settle_charge(charge, seen)
-        if was_waiting and not self.is_undecided:
+        if was_waiting and (not self.is_undecided or self.action != before):
             change.events.append(PaymentAnswered(order_id=self.order_id, attempt=self.attempt))
         return change
 

@@ -7,13 +7,26 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from chassis.clock import utc_now
 from contracts.address import Address
 from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
-from contracts.orders import AdvanceOrder, Delivery, LineRequest, OrderStatus, Outcome, PlaceOrder, PlaceOrderRequest, Speed
+from contracts.orders import (
+    AdvanceOrder,
+    AmendmentRequest,
+    CaptureAt,
+    Delivery,
+    LineRequest,
+    OrderStatus,
+    Outcome,
+    PayAgain,
+    PlaceOrder,
+    PlaceOrderRequest,
+    Speed,
+)
 from contracts.shipments import Tariff
 from services.order.api import wants_async
 from services.order.commands import canceller
@@ -47,12 +60,13 @@ def order_of(
     shipping: Speed = Speed.STANDARD,
     warehouse_id: str | None = "w1",
     delivery: Delivery = Delivery.AS_AVAILABLE,
+    payment_token: str = "pm_card_visa",
 ) -> PlaceOrder:
     lines = [LineRequest(product_id=product_id, quantity=quantity) for product_id, quantity in quantities.items()]
     request = PlaceOrderRequest(
         lines=lines,
         ship_to=SHIP_TO,
-        payment_token="pm_card_visa",
+        payment_token=payment_token,
         warehouse_id=warehouse_id,
         shipping=shipping,
         delivery=delivery,
@@ -83,6 +97,20 @@ def test_the_saga_gets_the_terms_that_an_order_was_placed_under() -> None:
     assert (anywhere.return_url, anywhere.action_seconds) == (page, 60)
     assert not order_of([product("milk", "1")], terms, {"milk": 1}).may_split, "from one warehouse, as it asks"
     assert not order_of([product("milk", "1")], TERMS, {"milk": 1}, warehouse_id=None).may_split, "this shop does not split"
+
+
+def test_an_order_paid_by_transfer_has_days_for_it_and_is_paid_at_once() -> None:
+    terms = replace(TERMS, action_seconds=60, transfer_seconds=86_400, capture_at=CaptureAt.DISPATCH)
+    by_transfer = order_of([product("milk", "1")], terms, {"milk": 1}, payment_token="bank_transfer")
+    assert (by_transfer.action_seconds, by_transfer.capture_at) == (86_400, CaptureAt.CONFIRMATION)
+    by_card = order_of([product("milk", "1")], terms, {"milk": 1})
+    assert (by_card.action_seconds, by_card.capture_at) == (60, CaptureAt.DISPATCH)
+
+
+@pytest.mark.parametrize("kind", [PayAgain, AmendmentRequest])
+def test_only_a_new_order_is_paid_by_transfer(kind: type[BaseModel]) -> None:
+    with pytest.raises(ValidationError, match="only a new order can be paid by transfer"):
+        kind.model_validate({"payment_token": "bank_transfer"})
 
 
 SHOPS = replace(

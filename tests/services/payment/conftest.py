@@ -23,18 +23,22 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.errors import Refusal
 from contracts.money import Money
+from contracts.payment_actions import BANK_TRANSFER
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
-from services.payment.adapters import StripePayments
+from services.payment.adapters import HttpBank, StripePayments, Transfers
 from services.payment.app import PaymentSettings, build
-from services.payment.model import Account, LedgerEntry, Movement, Payment, outbox
+from services.payment.model import Account, LedgerEntry, Movement, Payment, TransferAccount, outbox
 from services.payment.ports import NewsKind, Opened, ProviderNews
+from simulators._service import Simulator as Application
 from simulators._webhooks import WebhookTarget
+from simulators.bank import app as bank_app
 from simulators.stripe.app import Options, create_app, signed_with
 from tests.conftest import Databases, TokenMint, eventually, running_api
 
 Answer = TypeVar("Answer")
 API_KEY = "test-key"
 WEBHOOK_SECRET = "secret-of-the-tests-0123456789"
+ACCOUNT = TransferAccount("The Shop", "DE89370400440532013000")
 OPENED = Opened("pi_1", 16 * "0")
 
 
@@ -44,24 +48,22 @@ class _Server(uvicorn.Server):
         yield  # they belong to pytest
 
 
-class Simulator:
-    """The provider: its real application behind a real socket, which may be stopped and started again."""
+class Company:
+    """A simulator: its real application behind a real socket, which may be stopped and started again."""
 
-    def __init__(self, data_dir: Path, webhook_url: str | None = None) -> None:
+    def __init__(self, data_dir: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port: int = probe.getsockname()[1]
         self._data_dir = data_dir
-        self._options = Options()
-        if webhook_url:
-            target = WebhookTarget(url=webhook_url, sign=signed_with(WEBHOOK_SECRET), first_wait=0.02, longest_wait=0.1)
-            self._options = Options(webhook=target)
         self.url = f"http://127.0.0.1:{self._port}"
         self.http = httpx2.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {API_KEY}"})
 
+    def app(self) -> Application:
+        raise NotImplementedError
+
     async def start(self) -> None:
-        app = create_app(self._data_dir, API_KEY, self._options)
-        config = uvicorn.Config(app, port=self._port, ws="none", log_level="warning", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(self.app(), port=self._port, ws="none", log_level="warning", timeout_graceful_shutdown=1)
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve())
         await eventually(self._is_up, what="the simulator")
@@ -75,6 +77,26 @@ class Simulator:
 
     async def faults(self, **switches: object) -> None:
         (await self.http.post("/_control/faults", json=switches)).raise_for_status()
+
+    async def heal(self) -> None:
+        (await self.http.delete("/_control/faults")).raise_for_status()
+
+    async def fault(self, name: str) -> Any:
+        return (await self.http.get("/_control/faults")).json()[name]
+
+
+class Simulator(Company):
+    """The card processor."""
+
+    def __init__(self, data_dir: Path, webhook_url: str | None = None) -> None:
+        super().__init__(data_dir)
+        self._options = Options()
+        if webhook_url:
+            target = WebhookTarget(url=webhook_url, sign=signed_with(WEBHOOK_SECRET), first_wait=0.02, longest_wait=0.1)
+            self._options = Options(webhook=target)
+
+    def app(self) -> Application:
+        return create_app(self._data_dir, API_KEY, self._options)
 
     async def dashboard(self, path: str, **body: object) -> Any:
         """What a person does at the provider."""
@@ -95,12 +117,6 @@ class Simulator:
     async def expire(self, payment: ProcessPayment) -> None:
         """What is held is let go, because its time is up."""
         await self.dashboard(f"charges/{payment.order_id}-{payment.attempt}/expire")
-
-    async def heal(self) -> None:
-        (await self.http.delete("/_control/faults")).raise_for_status()
-
-    async def fault(self, name: str) -> Any:
-        return (await self.http.get("/_control/faults")).json()[name]
 
     async def charges(self) -> dict[str, ChargeRow]:
         """What the provider's books say of each charge of which a bank was asked, by reference."""
@@ -131,6 +147,27 @@ class Simulator:
         }
 
 
+class BankSimulator(Company):
+    """The bank with the shop's account."""
+
+    def app(self) -> Application:
+        return bank_app.create_app(self._data_dir, API_KEY, ACCOUNT.iban)
+
+    async def pay(self, amount: str, reference: str | None = None, *, currency: str = "USD", **options: str) -> str:
+        """A customer transfers so much; returns the bank's name of the entry. `options`: `text`, `name`, `account`, `iban`."""
+        body = {"amount": amount, "currency": currency, **({"reference": reference} if reference else {}), **options}
+        response = await self.http.post("/_control/transfers", json=body)
+        response.raise_for_status()
+        entry: str = response.json()["entry_id"]
+        return entry
+
+    async def statement(self) -> bytes:
+        """All of the account, as somebody downloads it."""
+        response = await self.http.get("/v1/statements")
+        response.raise_for_status()
+        return response.content
+
+
 @pytest_asyncio.fixture
 async def simulator(tmp_path: Path) -> AsyncIterator[Simulator]:
     simulator = Simulator(tmp_path)
@@ -138,6 +175,26 @@ async def simulator(tmp_path: Path) -> AsyncIterator[Simulator]:
     yield simulator
     await simulator.http.aclose()
     await simulator.stop()
+
+
+@pytest_asyncio.fixture
+async def bank_simulator(tmp_path: Path) -> AsyncIterator[BankSimulator]:
+    simulator = BankSimulator(tmp_path)
+    await simulator.start()
+    yield simulator
+    await simulator.http.aclose()
+    await simulator.stop()
+
+
+@pytest_asyncio.fixture
+async def bank(bank_simulator: BankSimulator, http: HttpSession) -> HttpBank:
+    """The real adapter, without repetitions of its own."""
+    return HttpBank(http, bank_simulator.url, SecretStr(API_KEY), ACCOUNT, retries=0)
+
+
+@pytest_asyncio.fixture
+async def transfers(database: Database) -> Transfers:
+    return Transfers(database, ACCOUNT)
 
 
 @pytest_asyncio.fixture
@@ -186,7 +243,7 @@ def pay(
         order_id=uuid4(),
         customer_id=uuid4(),
         amount=Money.model_validate({"amount": amount, "currency": currency}),
-        payment_token=f"{token}_{uuid4().hex[:8]}",  # everybody has a card of their own
+        payment_token=token if token == BANK_TRANSFER else f"{token}_{uuid4().hex[:8]}",  # everybody has a card of their own
         ship_to_fingerprint=2 * uuid4().hex,
         capture=capture,
         return_url=return_url,
