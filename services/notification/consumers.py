@@ -23,8 +23,12 @@ async def on_account_mail(work: UnitOfWork, event: AccountMailRequested, _: Clou
     await commands.queue_account_mail(work, event)
 
 
-async def on_verified(work: UnitOfWork, event: EmailVerified | EmailChanged, envelope: CloudEvent) -> None:
+async def on_verified(work: UnitOfWork, event: EmailVerified, envelope: CloudEvent) -> None:
     await commands.send_suppressed(work, event.customer_id, envelope.time)
+
+
+async def on_email_changed(work: UnitOfWork, event: EmailChanged, envelope: CloudEvent) -> None:
+    await commands.send_suppressed(work, event.customer_id, envelope.time, is_new=True)
 
 
 async def on_customer_forgotten(work: UnitOfWork, event: CustomerForgotten, _: CloudEvent) -> None:
@@ -46,7 +50,7 @@ def subscription(staff: Staff) -> Subscription:
         handlers={
             AccountMailRequested: on_account_mail,
             EmailVerified: on_verified,
-            EmailChanged: on_verified,
+            EmailChanged: on_email_changed,
             CustomerForgotten: on_customer_forgotten,
         },
         batch={**dict.fromkeys(telling, tell_all), LowStockAlert: digest.gather},

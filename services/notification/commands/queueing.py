@@ -11,7 +11,7 @@ from sqlmodel import col, or_
 
 from chassis.clock import utc_now
 from chassis.database import Database
-from chassis.statements import Prepared, locked, prepared, table_of
+from chassis.statements import NOT_ALL, Prepared, Write, locked, prepared, table_of
 from chassis.store import AlreadyThere, UnitOfWork, transaction
 from contracts.events import AccountMailRequested
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
@@ -36,6 +36,8 @@ def _people() -> Prepared:
 
 
 _PEOPLE = _people()
+_IS_STRANGER = "select 1 / (not exists (select 1 from people where person_id = $1))::int"
+"""Fails, and with it the statement that it is a part of, if somebody has chosen something."""
 _UNSENT_MAILS = locked(
     Delivery,
     (col(Delivery.channel) == Channel.EMAIL)
@@ -73,25 +75,26 @@ class Told:
 
 
 async def send_notification(database: Database, command: SendNotification) -> NotificationQueued:
-    """Tell a customer; the saga waits for this, so it is one statement beside the look at what the customer wants, unless that
-    was asked for before."""
-    people = await people_of(database, [command.customer_id])
-    person = people.get(command.customer_id)
+    """Tell a customer; the saga waits for this, so it is one statement, unless the customer has chosen something, or this was
+    asked for before."""
     try:
-        return await _queue_new(database, command, person)
-    except AlreadyThere:
-        return await _queue_once(database, command, person)
+        return await _queue_for_stranger(database, command)
+    except (AlreadyThere, NOT_ALL):
+        return await _queue_once(database, command)
 
 
 @transaction
-async def _queue_new(work: UnitOfWork, command: SendNotification, person: Person | None) -> NotificationQueued:
-    notification = _made(person, **dict(command))
-    work.add(notification, *_deliveries(notification, person))
+async def _queue_for_stranger(work: UnitOfWork, command: SendNotification) -> NotificationQueued:
+    """Raises AlreadyThere, or NOT_ALL if the customer has chosen something."""
+    notification = _made(None, **dict(command))
+    work.add(notification, *_deliveries(notification, None))
+    work.at_last(Write(_IS_STRANGER, [command.customer_id], 1))
     return NotificationQueued(notification_id=notification.notification_id)
 
 
 @transaction
-async def _queue_once(work: UnitOfWork, command: SendNotification, person: Person | None) -> NotificationQueued:
+async def _queue_once(work: UnitOfWork, command: SendNotification) -> NotificationQueued:
+    person = await work.read(Person, command.customer_id)
     notification, is_new = await work.get_or_add(_made(person, **dict(command)), "key")
     if is_new:
         work.add(*_deliveries(notification, person))
@@ -131,13 +134,17 @@ async def queue_account_mail(work: UnitOfWork, event: AccountMailRequested) -> N
         work.add(first_delivery(mail, Channel.EMAIL))
 
 
-async def send_suppressed(work: UnitOfWork, customer_id: UUID, at: datetime) -> None:
-    """The customer's address is verified now: what was held back of late is due."""
+async def send_suppressed(work: UnitOfWork, customer_id: UUID, at: datetime, *, is_new: bool = False) -> None:
+    """The customer's address is verified now: what was held back of late is due. `is_new`: it is another address than before, of
+    which no older news are true."""
     # Deliveries are locked before people, everywhere.
     for delivery in await work.all(_UNSENT_MAILS, customer=customer_id, since=utc_now() - SUPPRESSED_FOR):
         delivery.address_verified()
-    person, _ = await work.get_or_add(Person(person_id=customer_id))
-    person.email_verified(at)
+    person = await work.get(Person, customer_id)
+    if person is None and is_new:
+        person, _ = await work.get_or_add(Person(person_id=customer_id))
+    if person is not None:
+        person.email_verified(at)
 
 
 async def people_of(database: Database, ids: Collection[UUID]) -> dict[UUID, Person]:
