@@ -21,7 +21,7 @@ class AuditSettings(TemporalSettings, HistorySettings):
     database_url_analytics: str
     database_url_identity: str
     database_url_catalog: str
-    payment_provider_url: str
+    payment_provider_url: str = "https://api.stripe.com"
     payment_provider_api_key: SecretStr
     carrier_url: str = "https://api.easypost.com"
     carrier_api_key: SecretStr | None = None
