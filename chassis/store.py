@@ -232,8 +232,10 @@ class UnitOfWork:
             return []
         table = table_of(type(new[0]))
         encoded = [table.encoded(row) for row in new]
-        added = {tuple(key) for key in await self._statement(*table.adding_all_if_new(encoded))}
-        return [row for row, values in zip(new, encoded, strict=True) if tuple(values[name] for name in table.key) in added]
+        rows: dict[tuple[Any, ...], Row] = {}
+        for row, values in zip(new, encoded, strict=True):
+            rows.setdefault(tuple(values[name] for name in table.key), row)
+        return [rows[tuple(key)] for key in await self._statement(*table.adding_all_if_new(encoded))]
 
     async def all(self, wanted: Locked[Row], **values: Any) -> list[Row]:
         """The rows that are wanted, locked in the order of their keys, so that two commands never wait for each other."""

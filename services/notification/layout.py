@@ -8,7 +8,7 @@ _LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)]")
 _PARAGRAPHS = re.compile(r"\n\s*\n")
 _HEAD = (
     '<!doctype html>\n<html lang="{language}"><head><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light">\n'
     "<title>{title}</title></head>\n"
     '<body style="margin:0;padding:24px 12px;background:#f3f5f8;color:#1d2430;font:16px/1.5 system-ui,-apple-system,Segoe UI,'
     'Roboto,Arial,sans-serif">\n'
