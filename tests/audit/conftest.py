@@ -78,6 +78,7 @@ from services.shipping.model import inbox as shipping_inbox
 from services.shipping.ports import CarrierNews
 from simulators import carrier, mail_sink
 from simulators._service import Simulator
+from simulators.bank import app as bank
 from simulators.stripe import app as stripe
 from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
@@ -88,6 +89,7 @@ from tests.conftest import ADMIN, Databases, changing, eventually
 from worker import SANDBOX, WORKFLOWS
 
 API_KEY = "test-key"
+IBAN = "DE89370400440532013000"
 PATIENCE = timedelta(seconds=60)
 """What a slow machine may take."""
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -323,6 +325,9 @@ async def shop(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
                 _served(carrier.create_app(carrier.Settings(data_dir=folder, api_key=API_KEY)))
             ),
             "MAIL_SINK_URL": await stack.enter_async_context(_served(mail_sink.create_app(folder, "127.0.0.1", smtp_port))),
+            "BANK_URL": await stack.enter_async_context(_served(bank.create_app(folder, API_KEY, IBAN))),
+            "BANK_API_KEY": API_KEY,
+            "BANK_IBAN": IBAN,
             "PAYMENT_PROVIDER_API_KEY": API_KEY,
             "CARRIER_API_KEY": API_KEY,
             "SMTP_PORT": str(smtp_port),
