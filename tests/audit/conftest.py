@@ -82,6 +82,7 @@ from services.shipping.ports import TrackerNews
 from services.shipping.sending import Sending
 from simulators import mail_sink
 from simulators._service import Simulator
+from simulators.bank import app as bank
 from simulators.easypost import app as easypost
 from simulators.stripe import app as stripe
 from temporal.client import TemporalSettings, connect
@@ -93,6 +94,7 @@ from tests.conftest import ADMIN, Databases, changing, eventually
 from worker import SANDBOX, WORKFLOWS
 
 API_KEY = "test-key"
+IBAN = "DE89370400440532013000"
 PATIENCE = timedelta(seconds=60)
 """What a slow machine may take."""
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -346,6 +348,9 @@ async def shop(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
                 _served(easypost.create_app(easypost.Settings(data_dir=folder, api_key=API_KEY)))
             ),
             "MAIL_SINK_URL": await stack.enter_async_context(_served(mail_sink.create_app(folder, "127.0.0.1", smtp_port))),
+            "BANK_URL": await stack.enter_async_context(_served(bank.create_app(folder, API_KEY, IBAN))),
+            "BANK_API_KEY": API_KEY,
+            "BANK_IBAN": IBAN,
             "PAYMENT_PROVIDER_API_KEY": API_KEY,
             "CARRIER_API_KEY": API_KEY,
             "SMTP_PORT": str(smtp_port),

@@ -223,6 +223,8 @@ async def client(databases: Databases, mint: TokenMint, simulator: Simulator) ->
         payment_provider_url=simulator.url,
         payment_provider_api_key=SecretStr(API_KEY),
         payment_webhook_secret=SecretStr(WEBHOOK_SECRET),
+        bank_recipient=ACCOUNT.recipient,
+        bank_iban=ACCOUNT.iban,
     )
     async with running_api(build(settings), mint) as client:
         yield client

@@ -8,10 +8,12 @@ from chassis.database import Database
 from chassis.store import UnitOfWork, in_transaction
 from contracts.events import OrderForgotten
 from services.payment import commands
-from services.payment.adapters import StripePayments
-from services.payment.model import Debt, DebtKind, Movement, Payment
+from services.payment.adapters import HttpBank, StripePayments, Transfers
+from services.payment.model import Debt, DebtKind, Movement, Payment, creditor_reference
 from tests.personal import found_in
-from tests.services.payment.conftest import OPENED, movements_of, pay, refund_of
+from tests.services.payment.conftest import OPENED, BankSimulator, movements_of, pay, refund_of
+
+ZOES = "DE02120300000000202051"
 
 
 async def test_card_and_address_are_blanked_and_the_money_stays(database: Database, provider: StripePayments) -> None:
@@ -43,6 +45,23 @@ async def test_why_money_moved_is_blanked(database: Database, provider: StripePa
     event = OrderForgotten(order_id=command.order_id, customer_id=command.customer_id)
     await in_transaction(database, lambda work: commands.forget_order(work, event))
     assert await found_in(database.url, ["Elm Street"]) == []
+    assert [row.amount for row in await movements_of(database, command.order_id)] == 2 * [command.amount]
+
+
+async def test_who_transferred_the_money_is_blanked(
+    database: Database, transfers: Transfers, bank: HttpBank, bank_simulator: BankSimulator
+) -> None:
+    command = pay("bank_transfer")
+    await commands.process_payment(database, transfers, command)
+    await bank_simulator.pay("12.50", text=f"{creditor_reference(f'{command.order_id}-1')} Elm Street", name="Zoe", iban=ZOES)
+    await commands.take_bookings(database, bank)
+    await commands.tell_payments(database, transfers)
+    await commands.refund_payment(database, transfers, refund_of(command))
+    await commands.send_orders(database, bank)
+    assert await found_in(database.url, ["Zoe"]) != []
+    event = OrderForgotten(order_id=command.order_id, customer_id=command.customer_id)
+    await in_transaction(database, lambda work: commands.forget_order(work, event))
+    assert await found_in(database.url, ["Zoe", ZOES, "Elm Street"]) == []
     assert [row.amount for row in await movements_of(database, command.order_id)] == 2 * [command.amount]
 
 
