@@ -73,12 +73,6 @@ def secrets_of(settings: type[BaseSettings]) -> set[str]:
     return {variable for variable, name in variables(settings).items() if name in secret}
 
 
-def simulator_source(process: str) -> str:
-    """A simulator's own modules, one after the other: it is one, or a package."""
-    path = ROOT / PROCESSES[process].module.replace(".", "/")
-    return "\n".join(file.read_text() for file in (sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]))
-
-
 def simulator_variables(process: str) -> dict[str, bool]:
     """The environment variables that a simulator reads, and whether it needs them."""
     found = {"HOST": False, "PORT": True, "SIMULATOR_DATA_DIR": True}
