@@ -20,7 +20,7 @@ class Clock:
 
 def stamp(at: datetime) -> str:
     """As most objects have it: `2025-03-07T16:46:20Z`."""
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{at.isoformat(timespec='seconds')[:19]}Z"
 
 
 def address_stamp(at: datetime) -> str:
@@ -30,4 +30,4 @@ def address_stamp(at: datetime) -> str:
 
 def event_stamp(at: datetime) -> str:
     """As an Event has it: `2025-03-06T19:48:05.456Z`."""
-    return f"{at.strftime('%Y-%m-%dT%H:%M:%S')}.{at.microsecond // 1000:03d}Z"
+    return f"{at.isoformat(timespec='milliseconds')[:23]}Z"

@@ -366,6 +366,7 @@ async def test_s10_a_lost_parcel_may_turn_up(carriers: httpx2.AsyncClient, where
     assert (await seen(carriers, label["id"]))["status"] == "failure"
     for to in ("lost", "delivered", "returned"):
         assert (await advance(carriers, to, all=True))["advanced"] == 0  # it is not under way
+    assert (await advance(carriers, "lost", references=["order-1"]))["skipped"] == {"order-1": "lost"}
     assert (await advance(carriers, found, references=["order-1"]))["advanced"] == 1
     assert (await ledger(carriers))["by_status"] == {found: 1}
 

@@ -139,7 +139,7 @@ async def check(carriers: httpx2.AsyncClient, walk: Walk) -> None:
 @pytest.mark.parametrize("seed", range(6))
 async def test_a_walk_keeps_the_books_right(tmp_path: Path, connect: Connect, shop: Shop, until: Until, seed: int) -> None:
     settings = Settings(data_dir=tmp_path, api_key=KEY, webhook=shop.target())
-    walk = None
+    walk, parcels = None, []
     for _ in range(2):  # and a restart goes on where it was
         app = create_app(settings)
         async with app.running(), connect(app) as carriers:
@@ -160,9 +160,13 @@ async def test_a_walk_keeps_the_books_right(tmp_path: Path, connect: Connect, sh
             await until(decided)
             await until(lambda: drained(carriers))
             await check(carriers, walk)
+            parcels = await every(carriers, "/_control/parcels")
     assert walk is not None
     assert walk.bought
-    for label in walk.bought.values():
-        told = [event for event in shop.accepted if event["result"].get("tracking_code") == label["tracking_code"]]
-        trackers = list({event["id"]: event["result"]["status"] for event in told if "tracker" in event["description"]}.values())
-        assert trackers[0] == "pre_transit"  # the purchase was told, and nothing before it
+    for parcel in parcels:
+        told = [event["result"] for event in shop.accepted if event["result"]["tracking_code"] == parcel["tracking_code"]]
+        trackers = [result for result in told if result["object"] == "Tracker"]
+        # Whoever goes by the time of each piece of news, and not by when it came, knows where each parcel is.
+        assert max(trackers, key=lambda tracker: tracker["updated_at"])["status"] == STATUS[parcel["status"]]
+        refunds = {result["status"] for result in told if result["object"] == "Refund"}
+        assert refunds == ({"refunded"} if parcel["refund_status"] == "refunded" else set())
