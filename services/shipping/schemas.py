@@ -1,9 +1,9 @@
 """Bodies of shipping's public endpoints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, Field, StringConstraints
@@ -18,6 +18,7 @@ from services.shipping.model.rates import Rate, Zone
 
 if TYPE_CHECKING:
     from services.shipping.model import Package, Shipment, TrackingEvent
+    from services.shipping.model.package import KeptRate
 
 Text = Annotated[str, StringConstraints(max_length=200, pattern=NO_CONTROLS)]
 TrackingNumber = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{4,100}$")]
@@ -144,14 +145,14 @@ class PackageView(Contract):
         )
 
 
-def _rate_view(kept: Mapping[str, Any], chosen: str | None) -> RateView:
+def _rate_view(kept: "KeptRate", chosen: str | None) -> RateView:
     return RateView(
         carrier=kept["carrier"],
         service=kept["service"],
         price=Money.from_minor(kept["cost"], kept["currency"]),
         days=kept["days"],
         chosen=kept["id"] == chosen,
-        refused=bool(kept.get("refused")),
+        refused=kept["refused"],
     )
 
 
@@ -238,7 +239,7 @@ class ToDispatchView(Contract):
             service=shipment.service,
             ship_to=Address.model_validate(shipment.ship_to) if shipment.ship_to else None,
             tracking_numbers=[package.tracking_number for package in packages if package.tracking_number],
-            carriers=sorted({package.rate.carrier for package in packages if package.rate}),
+            carriers=sorted({rate.carrier for package in packages if (rate := package.rate)}),
             lines=[line for package in packages for line in package.contents],
             version=shipment.version,
         )

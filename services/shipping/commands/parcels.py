@@ -199,27 +199,27 @@ async def _buy(database: Database, sending: Sending, parcel: Parcel, *, is_new: 
 
 async def _buy_one(sending: Sending, shipment: Shipment, package: Package, *, is_new: bool) -> Purchase:
     """Raises Unavailable."""
-    if package.label is not None:
-        return Purchase(package.label)
+    if package.is_bought:
+        return Purchase(None)
     assert package.carrier is not None  # it is offered
     assert package.provider_id is not None
     carrier = sending.carrier(package.carrier)
     if not is_new and (label := await carrier.find(package.provider_id)):
         return Purchase(label)
     refused: list[Rate] = []
-    while len(refused) < MOST_RATES_TRIED:
-        left = [rate for rate in package.buyable if rate not in refused]
-        choice = choose(left, shipment.service, shipment.promised_days, sending.preference)
-        if choice is None:
-            break
+    rate = package.next_rate
+    while rate is not None and len(refused) < MOST_RATES_TRIED:
         try:
-            return Purchase(await carrier.buy(package.provider_id, choice.rate), refused)
+            return Purchase(await carrier.buy(package.provider_id, rate), refused)
         except Refusal as refusal:
             # That it was bought before is one of the reasons.
             if label := await carrier.find(package.provider_id):
                 return Purchase(label, refused)
-            log.warning("rate_not_bought", reference=package.reference, service=choice.rate.service, answer=refusal.detail)
-            refused.append(choice.rate)
+            log.warning("rate_not_bought", reference=package.reference, service=rate.service, answer=refusal.detail)
+            refused.append(rate)
+        left = [other for other in package.buyable if other not in refused]
+        choice = choose(left, shipment.service, shipment.promised_days, sending.preference)
+        rate = choice.rate if choice else None
     return Purchase(None, refused)
 
 
@@ -265,9 +265,9 @@ async def _write_purchases(work: UnitOfWork, sending: Sending, parcel: Parcel, p
     for package, purchase in zip(packages, purchases, strict=True):
         if purchase is not None:
             package.purchased(purchase.label, purchase.refused, ask_after=ask_after(sending, package))
-    if any(package.label is None and not package.buyable for package in packages):
+    if any(not package.is_bought and not package.buyable for package in packages):
         _refuse(shipment, packages, Refusal(ErrorCode.ADDRESS_UNDELIVERABLE, "No carrier takes it there after all."))
-    elif all(package.label for package in packages):
+    elif all(package.is_bought for package in packages):
         publish(work, shipment, shipment.booked(packages))
     return Parcel(shipment, packages)
 

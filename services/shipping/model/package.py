@@ -1,13 +1,14 @@
 """Packages of a parcel: one label each, bought of a carrier, and what becomes of its money if it is not needed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 import uuid_utils.compat as uuids
-from sqlalchemy import Column, Index, LargeBinary, UniqueConstraint, text
+from pydantic_core import from_json, to_json
+from sqlalchemy import Column, Index, LargeBinary, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
@@ -54,6 +55,20 @@ _REFUND_OF = {
 _ENDS = frozenset({ShipmentStatus.DELIVERED, ShipmentStatus.RETURNED})
 
 
+class KeptRate(TypedDict):
+    """A rate as it is kept."""
+
+    id: str
+    carrier: str
+    service: str
+    cost: int
+    """In minor units."""
+    currency: str
+    days: int | None
+    refused: bool
+    """It could not be bought."""
+
+
 class Package(Table, Aggregate, table=True):
     """One box of a parcel, with a label of its own."""
 
@@ -83,8 +98,8 @@ class Package(Table, Aggregate, table=True):
     """Who sells the label; None: nobody has offered it yet."""
     provider_id: str | None = Field(default=None, max_length=100, unique=True)
     """The carrier's name for it: written down before anything is bought."""
-    rates: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
-    """What was offered; see `plain`. `refused`: it could not be bought."""
+    offers: str = Field(default="[]", sa_column=Column(Text, nullable=False))
+    """What was offered: `KeptRate`s as JSON. Text, because each change of a row copies what is in it, and this seldom changes."""
     rate_id: str | None = Field(default=None, max_length=100)
     """Which of them is bought."""
     choice: str | None = Field(default=None, max_length=300)
@@ -130,6 +145,12 @@ class Package(Table, Aggregate, table=True):
         return tuple(ShipmentLine.model_validate(line) for line in self.lines)
 
     @property
+    def rates(self) -> list[KeptRate]:
+        """What was offered."""
+        kept: list[KeptRate] = from_json(self.offers)
+        return kept
+
+    @property
     def rate(self) -> Rate | None:
         """The one that is, or was, bought."""
         return next((_rate(kept) for kept in self.rates if kept["id"] == self.rate_id), None)
@@ -137,37 +158,49 @@ class Package(Table, Aggregate, table=True):
     @property
     def cost(self) -> Money | None:
         """What the carrier charges us, once it was bought."""
-        return self.rate.cost if self.rate and self.tracking_number else None
+        label = self.label
+        return label.cost if label else None
 
     @property
     def billed_grams(self) -> int | None:
         """By the rule of whoever carries it."""
-        return billed(self.weight_grams, self.size, self.rate.carrier) if self.rate else None
+        rate = self.rate
+        return billed(self.weight_grams, self.size, rate.carrier) if rate else None
+
+    @property
+    def is_bought(self) -> bool:
+        """Whether its label was bought."""
+        return self.tracking_number is not None
 
     @property
     def label(self) -> Label | None:
         """None until it was bought."""
-        if self.tracking_number is None or self.rate is None:
-            return None
-        return Label(self.tracking_number, self.rate.carrier, self.rate.service, self.rate.cost, self.label_url)
+        rate = self.rate if self.is_bought else None
+        return Label(self.tracking_number or "", rate.carrier, rate.service, rate.cost, self.label_url) if rate else None
 
     def offered(self, offered: Offered) -> None:
         """A carrier offers to take it. Changes nothing if one did before: something may have been bought there."""
         if self.provider_id is None:
             self.carrier, self.provider_id = offered.carrier, offered.offer.provider_id
-            self.rates = [plain(rate) for rate in offered.offer.rates]
+            self._keep([_kept(rate) for rate in offered.offer.rates])
             self.rate_id, self.choice = offered.choice.rate.id, offered.choice.reason[:300]
 
     @property
+    def next_rate(self) -> Rate | None:
+        """Which one to try to buy: the one that was chosen, or, if it could not be bought before, any other."""
+        left = [kept for kept in self.rates if not kept["refused"]]
+        return next((_rate(kept) for kept in left if kept["id"] == self.rate_id), None) or (_rate(left[0]) if left else None)
+
+    @property
     def buyable(self) -> list[Rate]:
-        return [_rate(kept) for kept in self.rates if not kept.get("refused")]
+        return [_rate(kept) for kept in self.rates if not kept["refused"]]
 
     def purchased(self, label: Label | None, refused: Sequence[Rate] = (), *, ask_after: timedelta | None) -> None:
         """What came of an attempt to buy its label: rates that cannot be bought, and the label, if it was not known."""
         gone = {rate.id for rate in refused}
         if gone:
-            self.rates = [kept | {"refused": True} if kept["id"] in gone else kept for kept in self.rates]
-        if label is None or self.tracking_number is not None:
+            self._keep([{**kept, "refused": kept["refused"] or kept["id"] in gone} for kept in self.rates])
+        if label is None or self.is_bought:
             return
         now = utc_now()
         self.tracking_number, self.label_url = label.tracking_number, label.url
@@ -177,12 +210,21 @@ class Package(Table, Aggregate, table=True):
 
     def _rate_of(self, label: Label) -> str:
         """Which of its rates was bought: what was bought counts, whoever has chosen it. One that was not offered is added."""
-        for rate in self.buyable:
-            if (rate.carrier, rate.service, rate.cost) == (label.carrier, label.service, label.cost):
-                return rate.id
+        cost, currency = label.cost.minor, label.cost.currency
+        for kept in self.rates:
+            if (kept["carrier"], kept["service"], kept["cost"], kept["currency"]) == (
+                label.carrier,
+                label.service,
+                cost,
+                currency,
+            ):
+                return kept["id"]
         rate = Rate(f"bought-{self.reference}"[:100], label.carrier, label.service, label.cost)
-        self.rates = [*self.rates, plain(rate)]
+        self._keep([*self.rates, _kept(rate)])
         return rate.id
+
+    def _keep(self, rates: Sequence[KeptRate]) -> None:
+        self.offers = to_json(rates).decode()
 
     def asked_where(self, *, ask_after: timedelta) -> None:
         """Its carrier is asked where it is, and is asked again later, unless that has gone on for months."""
@@ -256,18 +298,19 @@ def next_time(since: datetime, now: datetime) -> datetime:
     return now + min(max(now - since, _FIRST_PAUSE), _LONGEST_PAUSE)
 
 
-def plain(rate: Rate) -> dict[str, Any]:
-    """A rate as it is kept."""
-    return {
-        "id": rate.id,
-        "carrier": rate.carrier,
-        "service": rate.service,
-        "cost": rate.cost.minor,
-        "currency": rate.cost.currency,
-        "days": rate.days,
-    }
+def _kept(rate: Rate) -> KeptRate:
+    cost = rate.cost
+    return KeptRate(
+        id=rate.id,
+        carrier=rate.carrier,
+        service=rate.service,
+        cost=cost.minor,
+        currency=cost.currency,
+        days=rate.days,
+        refused=False,
+    )
 
 
-def _rate(kept: Mapping[str, Any]) -> Rate:
+def _rate(kept: KeptRate) -> Rate:
     cost = Money.from_minor(kept["cost"], kept["currency"])
     return Rate(kept["id"], kept["carrier"], kept["service"], cost, kept["days"])

@@ -324,7 +324,8 @@ class Shipment(Table, Aggregate, table=True):
 
     def _knows_labels(self, packages: Sequence[Package]) -> None:
         """The first package's number stands for all of them; the cost is that of those in the first one's currency."""
-        labels = [package.label for package in sorted(packages, key=lambda package: package.number) if package.label]
+        in_order = sorted(packages, key=lambda package: package.number)
+        labels = [label for package in in_order if (label := package.label)]
         if labels and self.tracking_number is None:
             self.tracking_number, self.carrier_currency = labels[0].tracking_number, labels[0].cost.currency
         if labels:

@@ -98,7 +98,7 @@ def test_whatever_is_added_to_a_shipment_is_forgotten_or_named_here() -> None:
             "weight_grams",
             "lines",
         ),
-        *("carrier", "provider_id", "rates", "rate_id", "choice", "tracking_number", "status", "reported_at", "ask_at"),
+        *("carrier", "provider_id", "offers", "rate_id", "choice", "tracking_number", "status", "reported_at", "ask_at"),
         *("refund", "refund_since", "refund_at", "created_at", "version"),
     }
     assert set(Package.model_fields) == kept | {"label_url", "label_at"}

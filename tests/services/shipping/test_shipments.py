@@ -150,7 +150,7 @@ async def test_a_rate_that_cannot_be_bought_gives_way_to_the_next(
     package = await package_of(database, booked.shipment_id)
     assert package.rate is not None
     assert package.rate.carrier != cheapest
-    assert {kept["carrier"] for kept in package.rates if kept.get("refused")} == {cheapest}
+    assert {kept["carrier"] for kept in package.rates if kept["refused"]} == {cheapest}
 
 
 def _consignment(sending: Sending) -> Consignment:

@@ -36,7 +36,7 @@ def upgrade() -> None:
         sa.Column("lines", postgresql.JSONB(), nullable=False),
         sa.Column("carrier", sa.String(40), nullable=True),
         sa.Column("provider_id", sa.String(100), nullable=True),
-        sa.Column("rates", postgresql.JSONB(), nullable=False),
+        sa.Column("offers", sa.Text(), nullable=False),
         sa.Column("rate_id", sa.String(100), nullable=True),
         sa.Column("choice", sa.String(300), nullable=True),
         sa.Column("tracking_number", sa.String(100), nullable=True),
