@@ -1,3 +1,5 @@
+"""Environment: PORT, SIMULATOR_DATA_DIR, BANK_API_KEY, BANK_IBAN, HOST (127.0.0.1)."""
+
 import os
 
 from simulators._service import data_directory, required, serve
