@@ -225,11 +225,11 @@ class Shop:
         await self.carry(order_id, "lost", parcel)
 
     async def carry(self, order_id: str, to: str, parcel: int | None = None) -> None:
-        """What the carrier does to all packages of a parcel that it has; None: of every parcel of the order."""
+        """What the carrier does to all packages of a parcel that it has; None: of every one that is under way."""
         codes = [
             package["tracking_number"]
             async for shipment in self.every(self.support, f"/shipments?order_id={order_id}")
-            if parcel in (None, shipment["parcel"])
+            if shipment["parcel"] == parcel or (parcel is None and shipment["status"] in ("DISPATCHED", "IN_TRANSIT"))
             for package in shipment["packages"]
             if package["tracking_number"]
         ]

@@ -82,7 +82,7 @@ async def list_to_dispatch(
     response_class=Response,
     responses=_A_PDF,
 )
-async def get_pick_list(db: MayLag, caller: Caller, warehouse_id: Annotated[WarehouseId, Query(examples=["410"])]) -> Response:
+async def get_pick_list(db: Db, caller: Caller, warehouse_id: Annotated[WarehouseId, Query(examples=["410"])]) -> Response:
     return Response(await queries.pick_list(db, caller, warehouse_id), media_type=documents.PDF)
 
 

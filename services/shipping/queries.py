@@ -152,8 +152,7 @@ async def list_to_dispatch(
     )
 
 
-@may_lag
-async def pick_list(database: Reader, caller: Grant, warehouse_id: str) -> bytes:
+async def pick_list(database: Database, caller: Grant, warehouse_id: str) -> bytes:
     """The pick list of a warehouse within the caller's reach, as PDF: of the first 500 parcels that it has to hand over."""
     async with database.reading() as session:
         rows = await _to_dispatch(session, caller, warehouse_id, None, MOST_PICKED + 1)

@@ -8,12 +8,10 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from cli.stocking import OUT_OF_STOCK
-from contracts.ids import parcel_reference
 from contracts.orders import OrderStatus
 from contracts.parcels import ParcelStatus
 from testing.scenarios import orders as plays
@@ -130,7 +128,7 @@ async def test_a_lost_parcel_is_found_in_the_list_and_sent_again(stage: Stage, c
     assert code == 0, output
     await stage.shop.reaches(order_id, OrderStatus.CONFIRMED)
     await stage.shop.dispatch(order_id)
-    await stage.shop.deliver(parcel_reference(UUID(order_id), 2))
+    await stage.shop.carry(order_id, "delivered", 2)
     await stage.shop.reaches(order_id, OrderStatus.COMPLETED)
 
 
