@@ -613,7 +613,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         SessionEnded, RolesChanged, UserDisabled, UserEnabled, CustomerForgotten,
         ProductCreated, ProductUpdated, PriceChanged, ProductDeleted,
         OrderCreated, OrderPaymentDue, OrderActionRequired, OrderConfirmed, OrderDelayed, OrderCancelled, OrderUndelivered,
-        OrderRefunded, OrderCompleted, OrderPartCancelled, OrderForgotten,
+        OrderRefunded, OrderCompleted, OrderAmended, OrderPartCancelled, OrderForgotten,
         ReturnRequested, ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCancelled, ReturnExpired,
         ReturnCompleted, ReturnLabelUpdated, ReturnShelved,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,

@@ -112,7 +112,7 @@ STORIES = (
         orders.sent_five_times,
         CONFIRMED,
         DONE,
-        "1 order, captured, asked once",
+        "1 order, captured once",
     ),
     Scenario(
         "another card",
