@@ -50,6 +50,20 @@ class SmtpSettings(BaseSettings):
     """Where mails come back to, with `+` and the mail's id before the @, which the mailbox must take; None: to `mail_from`."""
 
 
+def server_of(settings: SmtpSettings) -> SMTP:
+    """The mail server, not yet connected to."""
+    return SMTP(
+        hostname=settings.smtp_host,
+        port=settings.smtp_port,
+        username=settings.smtp_username,
+        password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        use_tls=settings.smtp_tls == "tls",
+        start_tls=settings.smtp_tls == "starttls",
+        local_hostname=parseaddr(settings.mail_from)[1].rpartition("@")[2],  # else the library asks DNS for our name
+        timeout=SEND_SECONDS,
+    )
+
+
 class SmtpMailer:
     """Sends over one connection, which it opens at the first mail and again when it was lost."""
 
@@ -64,17 +78,7 @@ class SmtpMailer:
             "Auto-Submitted: auto-generated",  # keeps holiday notes from answering
             "MIME-Version: 1.0",
         )
-        password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
-        self._smtp = SMTP(
-            hostname=settings.smtp_host,
-            port=settings.smtp_port,
-            username=settings.smtp_username,
-            password=password,
-            use_tls=settings.smtp_tls == "tls",
-            start_tls=settings.smtp_tls == "starttls",
-            local_hostname=self._domain,  # else the library asks DNS for our name
-            timeout=SEND_SECONDS,
-        )
+        self._smtp = server_of(settings)
 
     async def send(self, message: Message) -> Receipt:
         try:
