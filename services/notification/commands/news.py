@@ -31,13 +31,12 @@ async def apply_delivery_news(work: UnitOfWork, news: DeliveryNews) -> bool:
     if notification is None:
         raise LookupError(f"delivery {delivery.delivery_id} is about nothing")
     before = delivery.status
-    event = delivery.hear(notification, news.state, news.reason, news.occurred_at)
+    events = delivery.hear(notification, news.state, news.reason, news.occurred_at)
     if notification.customer_id is not None:
         await _heed(work, news, delivery, notification.customer_id)
         if delivery.status is DeliveryStatus.BOUNCED and before is not DeliveryStatus.BOUNCED:
             await take_another_channel(work, notification)
-    if event is not None:
-        outbox.add(work, event, causes=[RequestContext(notification.traceparent, None)])
+    outbox.add(work, *events, causes=[RequestContext(notification.traceparent, None)] * len(events))
     return True
 
 

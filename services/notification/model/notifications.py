@@ -205,25 +205,27 @@ class Delivery(Table, Aggregate, table=True):
         words = f"{who} refused it." if outcome is Outcome.REFUSED else f"Given up after {self.attempts} tries."
         return _told(about, NotificationFailed, channel=self.channel, reason=words)
 
-    def hear(self, about: Notification, state: DeliveryState, reason: str | None, occurred_at: datetime) -> Event | None:
-        """Take in what the provider tells of it later; the event, if that is news. What was told never goes back: a mail that
-        arrived may still come back, and one that came back did not arrive."""
+    def hear(self, about: Notification, state: DeliveryState, reason: str | None, occurred_at: datetime) -> list[Event]:
+        """Take in what the provider tells of it later; the events, if that is news. What was told never goes back: a mail that
+        arrived may still come back, and one that came back did not arrive. What arrived before its receipt was recorded was
+        sent all the same, and that is told first."""
         told = reason[:500] if reason else None
         is_over = self.status in (DeliveryStatus.BOUNCED, DeliveryStatus.SUPPRESSED)
         if state is DeliveryState.BOUNCED and not is_over:
             self.status, self.due_at, self.reason, self.settled_at = DeliveryStatus.BOUNCED, None, told, occurred_at
-            return _told(about, NotificationFailed, channel=self.channel, reason="It came back.")
+            return _present(_told(about, NotificationFailed, channel=self.channel, reason="It came back."))
         if (
             state in (DeliveryState.DELIVERED, DeliveryState.COMPLAINED)
             and not is_over
             and self.status is not DeliveryStatus.DELIVERED
         ):
             # Who complains of it has it.
+            sent = _told(about, NotificationSent, channel=self.channel) if self.status in TO_SEND else None
             self.status, self.due_at, self.reason, self.settled_at = DeliveryStatus.DELIVERED, None, None, occurred_at
-            return _told(about, EmailDelivered) if self.channel is Channel.EMAIL else None
+            return _present(sent, _told(about, EmailDelivered) if self.channel is Channel.EMAIL else None)
         if state is DeliveryState.DELAYED and self.status is DeliveryStatus.SENT:
             self.reason = told
-        return None
+        return []
 
 
 class Attempt(Table, table=True):
@@ -245,6 +247,10 @@ def _told(
     if about.order_id is None or about.audience is not Audience.CUSTOMER:
         return None
     return kind(order_id=about.order_id, notification_id=about.notification_id, kind=about.kind, **facts)
+
+
+def _present(*events: Event | None) -> list[Event]:
+    return [event for event in events if event is not None]
 
 
 def first_delivery(notification: Notification, channel: Channel, target: str = "") -> Delivery:
