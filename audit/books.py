@@ -22,6 +22,7 @@ from contracts.events import (
     Event,
     LowStockAlert,
     NotificationFailed,
+    OrderActionRequired,
     OrderAmended,
     OrderCancelled,
     OrderCompleted,
@@ -103,7 +104,7 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
             *(ShipmentDispatched, ShipmentDelivered, RefundFailed, PaymentDisputed, DisputeClosed, LowStockAlert),
             NotificationFailed,
             *(OrderPaymentDue, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderPartCancelled),
-            OrderAmended,
+            *(OrderAmended, OrderActionRequired),
             *(ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCompleted, ReturnExpired),
         }
     ),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import or_, tuple_
+from sqlalchemy import func, or_, tuple_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -39,6 +39,9 @@ from services.shipping.sending import Sending
 EVENTS_SHOWN = 100
 MOST_PICKED = 500
 log = logger(__name__)
+
+_BY_THE_SECOND = func.date_trunc("second", col(TrackingEvent.occurred_at))
+"""Carriers tell whole seconds: what happened within one is shown in the order in which it was heard."""
 
 
 def quote(request: RatesRequest) -> RatesView:
@@ -228,7 +231,7 @@ async def track(database: Reader, caller: Grant, tracking_number: str) -> Tracki
         history = (
             select(TrackingEvent)
             .where(TrackingEvent.shipment_id == shipment.shipment_id)
-            .order_by(col(TrackingEvent.occurred_at).desc(), col(TrackingEvent.tracking_event_id).desc())
+            .order_by(_BY_THE_SECOND.desc(), col(TrackingEvent.tracking_event_id).desc())
             .limit(EVENTS_SHOWN)
         )
         events = (await session.exec(history)).all()
