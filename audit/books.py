@@ -16,8 +16,13 @@ from contracts.events import (
     BackorderDelayed,
     BackorderFilled,
     CustomerForgotten,
+    DisputeClosed,
+    EmailChanged,
     EmailVerified,
     Event,
+    LowStockAlert,
+    NotificationFailed,
+    OrderActionRequired,
     OrderAmended,
     OrderCancelled,
     OrderCompleted,
@@ -29,6 +34,11 @@ from contracts.events import (
     OrderPaymentDue,
     OrderRefunded,
     OrderUndelivered,
+    PasswordChanged,
+    PaymentAnswered,
+    PaymentDisputed,
+    ProductDeleted,
+    RefundFailed,
     RefundOwed,
     ReturnApproved,
     ReturnCompleted,
@@ -62,6 +72,7 @@ class Source(StrEnum):
     IDENTITY = "identity"
     CATALOG = "catalog"
     PROVIDER = "payment provider"
+    BANK = "bank"
     CARRIER = "carrier"
     MAIL_SINK = "mail sink"
     TEMPORAL = "temporal"
@@ -82,16 +93,18 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
     Source.ORDER: frozenset(
         {
             *(CustomerForgotten, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated),
-            *(BackorderFilled, BackorderDelayed, ReturnLabelUpdated, RefundOwed),
+            *(BackorderFilled, BackorderDelayed, ReturnLabelUpdated, RefundOwed, PaymentAnswered),
         }
     ),
     Source.PAYMENT: frozenset({OrderForgotten}),
     Source.SHIPPING: frozenset({OrderForgotten}),
     Source.NOTIFICATION: frozenset(
         {
-            *(AccountMailRequested, CustomerForgotten, EmailVerified, ShipmentDispatched, ShipmentDelivered),
+            *(AccountMailRequested, CustomerForgotten, EmailVerified, EmailChanged, PasswordChanged, ProductDeleted),
+            *(ShipmentDispatched, ShipmentDelivered, RefundFailed, PaymentDisputed, DisputeClosed, LowStockAlert),
+            NotificationFailed,
             *(OrderPaymentDue, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderPartCancelled),
-            OrderAmended,
+            *(OrderAmended, OrderActionRequired),
             *(ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCompleted, ReturnExpired),
         }
     ),
@@ -318,6 +331,11 @@ class PaymentRow(NamedTuple):
     """Movements of which nobody knows what became of them."""
 
     @property
+    def is_transfer(self) -> bool:
+        """Whether it is paid by bank transfer: the card processor has no charge of it, and its name is what its payer states."""
+        return self.provider_id is not None and self.provider_id.startswith("RF")
+
+    @property
     def held_moved(self) -> int:
         """What is still held, by its movements."""
         return self.authorized_moved - self.captured_moved - self.voided_moved
@@ -334,6 +352,59 @@ class ChargeRow(NamedTuple):
     captured: int
     refunded: int
     created_at: datetime
+
+
+class BankRow(NamedTuple):
+    """An entry of the shop's account, as the bank has it."""
+
+    entry_id: str
+    """The bank's own name for it."""
+    is_credit: bool
+    amount: str
+    """In decimals, as the bank writes it."""
+    currency: str
+    end_to_end_id: str | None
+    """Of a debit, or of what came back: our name of the order."""
+    came_back: bool
+    booked_at: datetime
+
+
+class BankEntryRow(NamedTuple):
+    """A credit to the shop's account, as the payment service has it."""
+
+    entry_id: str
+    amount: int
+    currency: str
+    reference: str | None
+    """Of the transfer that it is for."""
+    end_to_end_id: str | None
+    taken: int
+    """What of it is for that; the rest must be on the list of what is owed."""
+    owed: int
+    """How much of it is on that list, settled or not."""
+
+
+class BankOrderRow(NamedTuple):
+    """An order to the bank, as the payment service has it."""
+
+    end_to_end_id: str
+    reference: str
+    state: str
+    amount: int
+    currency: str
+    settled_at: datetime | None
+
+
+class TransferRow(NamedTuple):
+    """What a customer was asked to transfer, and what of it was taken and owed."""
+
+    reference: str
+    received: int
+    refunded: int
+    is_captured: bool
+    owed: int
+    """Of what was received and not taken, because the order was undone: how much is on the list of what is owed."""
+    is_reversed: bool
 
 
 class RefundRow(NamedTuple):
@@ -453,32 +524,53 @@ class ShipmentRow(NamedTuple):
     parcel: int
     """Of one in which a return comes back: the number of the return."""
     status: str
-    asked: str
+    refund: str
+    """What becomes of the money for its labels, if they are not needed: of several packages, what is still to be done."""
     tracking_number: str | None
     is_tombstone: bool
     created_at: datetime
     names_person: bool = True
     """Whether it says where it went, or was fetched."""
+    sold_by: str | None = "easypost"
+    """Who sold its labels; None: nobody yet, or somebody of before there were packages."""
+    not_needed_since: datetime | None = None
+    """When its labels were called off."""
 
 
 class ParcelRow(NamedTuple):
-    """A parcel in the carrier's own ledger."""
+    """A label that was bought, in the carrier's own books."""
 
     reference: str
     status: str
+    """`booked`: no carrier has scanned it; then `in_transit`, `delivered`, `lost`, `returned`; `cancelled`: it was not scanned,
+    and its money goes back."""
     tracking_number: str | None
     created_at: datetime
 
 
 class NotificationRow(NamedTuple):
-    """A mail that was queued."""
+    """Something that was told to a customer or the staff."""
 
     notification_id: UUID
     order_id: UUID | None
-    """None for a mail about an account."""
+    """None for what is about an account."""
     kind: str
     status: str
+    """Of the delivery that came furthest; DELIVERED, if it stands in the inbox alone."""
     created_at: datetime
+    has_deliveries: bool = True
+    """Not one that a build before has queued, and that was not taken over yet."""
+
+
+class DeliveryRow(NamedTuple):
+    """A notification on its way by one channel. `tries`: the attempts that are written down."""
+
+    delivery_id: UUID
+    notification_id: UUID
+    channel: str
+    status: str
+    attempts: int
+    tries: int
     sent_at: datetime | None
 
 
@@ -608,6 +700,12 @@ class Books:
     prices: Sequence[PriceRow] = ()
     payments: Sequence[PaymentRow] = ()
     charges: Sequence[ChargeRow] = ()
+    transfers: Sequence[TransferRow] = ()
+    bank_entries: Sequence[BankEntryRow] = ()
+    """Ours."""
+    bank_orders: Sequence[BankOrderRow] = ()
+    bank: Sequence[BankRow] = ()
+    """The bank's own."""
     refunds: Sequence[RefundRow] = ()
     """Ours."""
     provider_refunds: Sequence[RefundRow] = ()
@@ -629,6 +727,7 @@ class Books:
     """Those in which returns come back."""
     parcels: Sequence[ParcelRow] = ()
     notifications: Sequence[NotificationRow] = ()
+    deliveries: Sequence[DeliveryRow] = ()
     mails: Sequence[MailRow] = ()
     workflows: Sequence[WorkflowRow] = ()
     events: dict[Source, Sequence[EventRow]] = field(default_factory=dict)

@@ -142,7 +142,8 @@ def _counts(books: Books) -> dict[str, int]:
         "events": books.outbox_rows,
         "dead letters": len(books.dead_letters),
         "effects of events": sum(map(len, books.inboxes.values())),
-        "mails queued": len(books.notifications),
+        "notifications": len(books.notifications),
+        "deliveries": len(books.deliveries),
         "mails at the mail server": len(books.mails),
         "orders in reports": len(books.facts),
     }

@@ -112,7 +112,9 @@ with moved as (
 select p.order_id, p.attempt, p.provider_reference, p.status, p.currency, p.amount_minor, p.refunded_minor, p.provider_id,
        p.customer_id is null, coalesce(m.authorized, 0)::bigint, coalesce(m.captured, 0)::bigint,
        coalesce(m.refunded, 0)::bigint, coalesce(m.voided, 0)::bigint, coalesce(m.other_currency, 0),
-       coalesce(p.card_fingerprint, p.address_fingerprint) is not null or coalesce(m.said_why, 0) > 0,
+       coalesce(p.card_fingerprint, p.address_fingerprint) is not null or coalesce(m.said_why, 0) > 0
+           or exists (select from bank_entries e
+                      where e.reference = p.provider_id and coalesce(e.name, e.iban, e.words) is not null),
        p.authorized_minor, p.captured_minor, p.voided_minor,
        coalesce(l.at_provider, 0)::bigint, coalesce(l.held, 0)::bigint, coalesce(l.unbalanced, 0), coalesce(m.unanswered, 0)
 from payments p left join moved m using (payment_id) left join ledger l using (payment_id)
@@ -122,6 +124,19 @@ select p.provider_reference, m.provider_id, m.state, m.amount_minor, m.currency,
        coalesce(m.settled_at, m.accepted_at, m.asked_at), split_part(m.key, ':', 1), m.failure
 from movements m join payments p using (payment_id) where m.kind = 'refund'
 """
+TRANSFERS = """
+select t.reference, t.received_minor, t.refunded_minor, t.captured_at is not null,
+       coalesce((select sum(amount_minor) from debts where kind = 'overpaid' and subject = t.reference || ' undone'), 0)::bigint,
+       t.reversed_at is not null
+from transfers t
+"""
+BANK_ENTRIES = """
+select e.entry_id, e.amount_minor, e.currency, e.reference, e.end_to_end_id, e.taken_minor,
+       coalesce((select sum(d.amount_minor) from debts d
+                 where d.kind in ('overpaid', 'unmatched') and d.subject = e.entry_id and d.currency = e.currency), 0)::bigint
+from bank_entries e
+"""
+BANK_ORDERS = "select end_to_end_id, reference, state, amount_minor, currency, settled_at from bank_orders"
 RETURN_REFUNDS = """
 select p.order_id, split_part(tried.key, ':', 1), sum(tried.told)::bigint, sum(tried.moved)::bigint
 from payments p join (
@@ -211,20 +226,47 @@ from reservations r left join lateral (
 where r.status = 'AWAITED'
 """
 SHIPMENTS = """
-select order_id, parcel, status, asked, tracking_number, customer_id is null, created_at,
+select order_id, parcel, s.status, coalesce(p.refund, 'none'), s.tracking_number, customer_id is null, s.created_at,
        coalesce(ship_to->>'name' <> '(forgotten)' or ship_to->>'line1' <> '(forgotten)' or ship_to->>'line2' is not null
                 or ship_to->>'postal_code' <> '(forgotten)' or ship_to->>'city' <> '(forgotten)', false)
-       or refusal_detail is not null
-from shipments where direction = 'outbound'
+       or refusal_detail is not null, p.carrier, p.refund_since
+from shipments s left join lateral (
+    select (array_agg(refund order by case refund when 'due' then 0 when 'submitted' then 1 when 'rejected' then 2 else 3 end))[1]
+               as refund,
+           min(carrier) as carrier, min(refund_since) as refund_since
+    from packages where packages.shipment_id = s.shipment_id
+) p on true
+where direction = 'outbound'
 """
 LABELS = """
-select order_id, parcel, status, asked, tracking_number, customer_id is null, created_at,
+select order_id, parcel, s.status, coalesce(p.refund, 'none'), s.tracking_number, customer_id is null, s.created_at,
        coalesce(ship_from->>'name' <> '(forgotten)' or ship_from->>'line1' <> '(forgotten)' or ship_from->>'line2' is not null
                 or ship_from->>'postal_code' <> '(forgotten)' or ship_from->>'city' <> '(forgotten)', false)
-       or refusal_detail is not null
-from shipments where direction = 'inbound'
+       or refusal_detail is not null, p.carrier, p.refund_since
+from shipments s left join lateral (
+    select (array_agg(refund order by case refund when 'due' then 0 when 'submitted' then 1 when 'rejected' then 2 else 3 end))[1]
+               as refund,
+           min(carrier) as carrier, min(refund_since) as refund_since
+    from packages where packages.shipment_id = s.shipment_id
+) p on true
+where direction = 'inbound'
 """
-NOTIFICATIONS = "select notification_id, order_id, kind, status, created_at, sent_at from notifications"
+NOTIFICATIONS = """
+select notification_id, order_id, kind,
+       coalesce(
+         (select status from deliveries where deliveries.notification_id = notifications.notification_id
+          order by array_position(
+            array['DELIVERED', 'SENT', 'PENDING', 'WAITING', 'BOUNCED', 'FAILED', 'SUPPRESSED'], status::text)
+          limit 1),
+         'DELIVERED'),
+       created_at, is_planned
+from notifications
+"""
+DELIVERIES = """
+select delivery_id, notification_id, channel, status, attempts,
+       (select count(*) from attempts where attempts.delivery_id = deliveries.delivery_id), sent_at
+from deliveries
+"""
 EVENTS = """
 select event_id, topic, envelope->>'type', key, seq, created_at, published_at, "partition", "offset" from outbox
 where published_at is null or envelope->>'type' = any($1)

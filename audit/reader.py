@@ -24,14 +24,17 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.service import RPCError
 
 from audit import queries
+from audit.bank import BankBooks
 from audit.books import (
     LISTENERS,
     NO_RESULT,
     BackRow,
+    BankEntryRow,
+    BankOrderRow,
     Books,
-    ChargeRow,
     DeadLetterRow,
     DebtRow,
+    DeliveryRow,
     DiscountUsesRow,
     DisputeRow,
     EventRow,
@@ -56,10 +59,12 @@ from audit.books import (
     Source,
     StockRow,
     SumRow,
+    TransferRow,
     WaitingRow,
     WorkflowRow,
 )
 from audit.settings import AuditSettings
+from audit.stripe import StripeBooks
 from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from contracts.ids import order_workflow_id
@@ -75,6 +80,15 @@ FETCH = 5_000
 PAGE = 1_000
 TIMEOUT_S = 60.0
 RPC = timedelta(seconds=20)
+_MOVED = {
+    "in_transit": "in_transit",
+    "out_for_delivery": "in_transit",
+    "available_for_pickup": "in_transit",
+    "delivered": "delivered",
+    "return_to_sender": "returned",
+    "failure": "lost",
+}
+"""What EasyPost's tracker says of a label that a carrier has scanned."""
 CALLS_AT_ONCE = 16
 BUSY_ASKED = 500
 """Of so many orders at most it is asked whether their saga is at work."""
@@ -125,10 +139,16 @@ class Reader:
             Source.CARRIER: self._read_carrier(books),
             Source.TEMPORAL: self._read_temporal(books),
         }
+        absent = set()
         if self._settings.mail_sink_url:
             outside[Source.MAIL_SINK] = self._read_mail_sink(books)
         else:
-            books.absent = frozenset({Source.MAIL_SINK})
+            absent.add(Source.MAIL_SINK)
+        if (bank := self._bank()) is not None:
+            outside[Source.BANK] = self._read_bank(books, bank)
+        else:
+            absent.add(Source.BANK)
+        books.absent = frozenset(absent)
         await _all(books, outside)
         return books
 
@@ -167,6 +187,9 @@ class Reader:
             books.payments = await _rows(database, PaymentRow._make, queries.PAYMENTS)
             books.refunds = await _rows(database, RefundRow._make, queries.REFUNDS)
             books.return_refunds = await _rows(database, ReturnRefundRow._make, queries.RETURN_REFUNDS)
+            books.transfers = await _rows(database, TransferRow._make, queries.TRANSFERS)
+            books.bank_entries = await _rows(database, BankEntryRow._make, queries.BANK_ENTRIES)
+            books.bank_orders = await _rows(database, BankOrderRow._make, queries.BANK_ORDERS)
             books.disputes = await _rows(database, DisputeRow._make, queries.DISPUTES)
             books.debts = await _rows(database, DebtRow._make, queries.DEBTS)
             await self._read_outbox(database, Source.PAYMENT, books)
@@ -189,6 +212,7 @@ class Reader:
     async def _read_notification(self, books: Books) -> None:
         async with self._snapshot(Source.NOTIFICATION) as database:
             books.notifications = await _rows(database, NotificationRow._make, queries.NOTIFICATIONS)
+            books.deliveries = await _rows(database, DeliveryRow._make, queries.DELIVERIES)
             await self._read_outbox(database, Source.NOTIFICATION, books)
 
     async def _read_identity(self, books: Books) -> None:
@@ -236,35 +260,36 @@ class Reader:
     # ── The outside world ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _read_provider(self, books: Books) -> None:
-        url, key = self._settings.payment_provider_url, self._settings.payment_provider_api_key.get_secret_value()
-        books.charges = [
-            ChargeRow(
-                row["reference"],
-                row["id"],
-                row["status"],
-                row["currency"],
-                row["amount"],
-                row["captured_amount"],
-                row["refunded_amount"],
-                _time(row["created_at"]),
-            )
-            async for row in self._listed(f"{url}/v1/charges", key)
-        ]
-        books.provider_refunds = [
-            RefundRow(row["reference"], row["id"], row["state"], row["amount"], row["currency"], _time(row["updated_at"]))
-            async for row in self._listed(f"{url}/v1/refunds", key)
-        ]
-        books.provider_disputes = [
-            DisputeRow(row["reference"], row["id"], row["state"], row["amount"], row["currency"], _time(row["updated_at"]))
-            async for row in self._listed(f"{url}/v1/disputes", key)
-        ]
+        key = self._settings.payment_provider_api_key.get_secret_value()
+        provider = StripeBooks(self._http, self._settings.payment_provider_url, key)
+        books.charges = await provider.charges()
+        books.provider_refunds = await provider.refunds()
+        books.provider_disputes = await provider.disputes()
+
+    def _bank(self) -> BankBooks | None:
+        url, key, iban = self._settings.bank_url, self._settings.bank_api_key, self._settings.bank_iban
+        return BankBooks(self._http, url, key.get_secret_value(), iban) if url and key and iban else None
+
+    async def _read_bank(self, books: Books, bank: BankBooks) -> None:
+        books.bank = [row async for row in bank.entries()]
 
     async def _read_carrier(self, books: Books) -> None:
-        url, key = self._settings.carrier_url, self._settings.carrier_api_key.get_secret_value()
-        books.parcels = [
-            ParcelRow(row["reference"], row["status"], row["tracking_number"], _time(row["created_at"]))
-            async for row in self._listed(f"{url}/v1/shipments", key)
-        ]
+        """The labels that EasyPost has sold us, by its own list."""
+        url, key = self._settings.carrier_url, self._settings.carrier_api_key
+        books.parcels = []
+        if key is None:
+            books.absent |= {Source.CARRIER}
+            return
+        params = {"page_size": "100", "purchased": "true"}
+        headers = {"Authorization": aiohttp.encode_basic_auth(key.get_secret_value(), "")}
+        while True:
+            async with self._http.get(f"{url}/v2/shipments", params=params, headers=headers) as response:
+                response.raise_for_status()
+                page = json.loads(await response.read())
+            books.parcels += [_parcel(shipment) for shipment in page["shipments"]]
+            if not page["has_more"]:
+                return
+            params["before_id"] = page["shipments"][-1]["id"]
 
     async def _read_mail_sink(self, books: Books) -> None:
         key = self._settings.mail_sink_api_key
@@ -402,3 +427,12 @@ def _time(text: str) -> datetime:
 
 def _utc(stamp: Timestamp) -> datetime:
     return stamp.ToDatetime(tzinfo=UTC)
+
+
+def _parcel(shipment: Mapping[str, Any]) -> ParcelRow:
+    """A label in EasyPost's list, in the auditor's words."""
+    tracker, refund = shipment.get("tracker") or {}, shipment.get("refund_status")
+    status = _MOVED.get(str(tracker.get("status")), "booked")
+    if status == "booked" and refund not in (None, "rejected"):
+        status = "cancelled"
+    return ParcelRow(shipment["reference"] or shipment["id"], status, shipment["tracking_code"], _time(shipment["created_at"]))

@@ -21,10 +21,15 @@ class AuditSettings(TemporalSettings, HistorySettings):
     database_url_analytics: str
     database_url_identity: str
     database_url_catalog: str
-    payment_provider_url: str
+    payment_provider_url: str = "https://api.stripe.com"
     payment_provider_api_key: SecretStr
-    carrier_url: str
-    carrier_api_key: SecretStr
+    carrier_url: str = "https://api.easypost.com"
+    carrier_api_key: SecretStr | None = None
+    """Without it our own vans carry everything, and there is nothing to compare."""
+    bank_url: str | None = None
+    """Without it or the next two, what came in by bank transfer is not compared."""
+    bank_api_key: SecretStr | None = None
+    bank_iban: str | None = None
     mail_sink_url: str | None = None
     """Without it (a real mail server has no such books), what the mail server got is not compared."""
     mail_sink_api_key: SecretStr | None = None

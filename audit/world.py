@@ -30,6 +30,7 @@ from contracts.ids import parcel_reference, payment_reference, return_reference
 from contracts.inventory import ReservationStatus
 from contracts.orders import FINAL_STATUSES, OrderStatus
 from contracts.parcels import OrderParcel, ParcelStatus, Trouble
+from contracts.payments import PaymentStatus
 from contracts.returns import FINAL_RETURN_STATUSES, ReturnKind, ReturnStatus
 from contracts.shipments import ShipmentStatus
 
@@ -45,7 +46,7 @@ MOVING = frozenset({_S.PENDING, _S.RESERVED, _S.PAID, _S.DELIVERED, _S.CANCELLIN
 """Statuses in which an order never rests for long."""
 BEFORE_DISPATCH = frozenset({_D.PENDING, _D.BOOKED})
 NEVER_WENT = frozenset({_D.CANCELLED, _D.REFUSED})
-_WENT = frozenset({_D.DISPATCHED, _D.IN_TRANSIT, "picked_up", "in_transit"})
+_WENT = frozenset({_D.DISPATCHED, _D.IN_TRANSIT, "in_transit"})
 _ARRIVED = frozenset({_D.DELIVERED, "delivered"})
 _LOST, _RETURNED = frozenset({_D.LOST, "lost"}), frozenset({_D.RETURNED, "returned"})
 NEWS: Mapping[str, frozenset[str]] = {
@@ -82,6 +83,10 @@ class World:
                 if newest is None or newest.started_at <= run.started_at:
                     self.workflows[run.order_id] = run
         self.payments: dict[UUID, list[PaymentRow]] = _by(books.payments, lambda row: row.order_id)
+        self.transfers = {row.reference: row for row in books.payments if row.is_transfer}
+        """Our payments by bank transfer, by our reference."""
+        self.transferred = {row.reference for row in books.transfers if row.is_captured}
+        """The names of those whose money is there."""
         self.charges: dict[UUID, list[ChargeRow]] = _by(books.charges, lambda row: order_of(row.reference))
         self.returned: Counter[UUID] = Counter()
         """What returns gave back of an order's payments, in minor units, as our books say."""
@@ -94,13 +99,13 @@ class World:
         self.carried: dict[UUID, dict[int, ParcelRow]] = defaultdict(dict)
         """At the carrier, by order and number, in the sequence in which they were sent."""
         for row in sorted(books.parcels, key=lambda row: parcel_of(row.reference) or _NO_PARCEL):
-            if (parcel := parcel_of(row.reference)) is not None:
+            if (parcel := parcel_of(row.reference)) is not None and "/" not in row.reference:
                 self.carried[parcel[0]][parcel[1]] = row
         self.returns: dict[Returned, ReturnRow] = {(row.order_id, row.number): row for row in books.returns}
         self.labels_of: dict[UUID, list[ShipmentRow]] = _by(books.labels, lambda row: row.order_id)
         self.labels: dict[Returned, ShipmentRow] = {(row.order_id, row.parcel): row for row in books.labels}
         self.carried_back: dict[Returned, ParcelRow] = {
-            key: row for row in books.parcels if (key := return_of(row.reference)) is not None
+            key: row for row in books.parcels if (key := return_of(row.reference)) is not None and "/" not in row.reference
         }
         """At the carrier."""
         self.unstarted = {order.order_id for order in books.orders if self._is_unstarted(order)}
@@ -220,11 +225,11 @@ class World:
             return f"{order.status}, being cancelled"
         if order.order_id in self.books.busy:
             return f"{order.status}, its saga is at work"
+        if order.status == _S.ACTION_REQUIRED and self._has_paid(order.order_id):
+            return f"{order.status}, news of its payment is under way"
         if self._goods_have_come(order):
             return f"{order.status}, news of goods that have arrived is under way"
         for state, shipment in self._on_their_way(order):
-            if shipment.asked != "nothing":
-                return f"{order.status}, the carrier is being asked to {shipment.asked}"
             carried = self.carried.get(order.order_id, {}).get(shipment.parcel)
             news = NEWS.get(state, frozenset())
             if shipment.status in news or (carried is not None and carried.status in news):
@@ -242,6 +247,16 @@ class World:
         for parcel in order.parcels:
             if parcel.parcel in shipments:
                 yield by_trouble(parcel), shipments[parcel.parcel]
+
+    def _has_paid(self, order_id: UUID) -> bool:
+        """Whether its customer has done what the newest payment waits for, or that was given up, and its saga may not know."""
+        newest = max(self.payments.get(order_id, ()), key=lambda row: row.attempt, default=None)
+        if newest is None:
+            return False
+        charge = next((row for row in self.charges.get(order_id, ()) if row.reference == newest.reference), None)
+        if newest.provider_id in self.transferred:
+            return True
+        return newest.status != PaymentStatus.ACTION_REQUIRED or (charge is not None and charge.status != "action_required")
 
     def _goods_have_come(self, order: OrderRow) -> bool:
         """Whether a parcel that waits for goods, as the order knows, has them reserved by now."""
@@ -266,7 +281,9 @@ def order_of(reference: str) -> UUID | None:
 
 @lru_cache(maxsize=100_000)
 def parcel_of(reference: str) -> tuple[UUID, int] | None:
-    """The order and the number of the parcel that a reference at the carrier belongs to; None if it is none of ours."""
+    """The order and the number of the parcel that a reference at the carrier belongs to; None if it is none of ours. What stands
+    behind a slash numbers its packages."""
+    reference = reference.partition("/")[0]
     order_id, number = uuid_of(reference[:36]), reference[37:] or "1"
     if order_id is None or not (number.isascii() and number.isdigit()):
         return None
@@ -275,7 +292,8 @@ def parcel_of(reference: str) -> tuple[UUID, int] | None:
 
 @lru_cache(maxsize=100_000)
 def return_of(reference: str) -> Returned | None:
-    """The order and the number of the return that a reference at the carrier belongs to; None if it is none of ours."""
+    """The same of a return."""
+    reference = reference.partition("/")[0]
     order_id, word, number = uuid_of(reference[:36]), reference[36:44], reference[44:]
     if order_id is None or word != "-return-" or not (number.isascii() and number.isdigit()):
         return None

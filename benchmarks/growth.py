@@ -33,7 +33,7 @@ GROWING = {
     "payment": ("payments", "movements", "ledger_entries"),
     "inventory": ("reservations",),
     "shipping": ("shipments", "tracking_events"),
-    "notification": ("notifications",),
+    "notification": ("notifications", "deliveries", "attempts"),
     "analytics": ("orders", "customers", "sales_by_day", "products_by_day"),
 }
 """One row or more for each order, for good. Movements of stock are left out: placing an order neither reads nor writes any."""

@@ -73,7 +73,7 @@ class Ordering:
                 "lines": [{"product_id": product, "quantity": quantity} for product, quantity in basket.lines],
                 # As in a shop, where few orders have the same card and address, which payment looks back at.
                 "ship_to": SHIP_TO | {"line2": f"Household {basket.household_id}"},
-                "payment_token": f"tok_visa_{basket.household_id}",
+                "payment_token": f"pm_card_visa_{basket.household_id}",
                 "warehouse_id": basket.store_id,
             }
             async with gate:

@@ -10,11 +10,15 @@ What comes of a call:
 
 A circuit breaker for each kind of call opens after some `Unavailable` in a row. A refusal counts as an answer, and so does
 `NotUnderstood`; a call that its caller gave up says nothing of the other side and does not count at all. How long a call may
-take, and when a breaker opens, is in contracts/budgets.py. Nothing is retried here: in a saga that is Temporal's work.
+take, and when a breaker opens, is in contracts/budgets.py.
+
+A call that fails at once is repeated within its time, if whoever makes it says that the other side knows a repeated request as
+the same one. To try for longer is Temporal's work, or that of the job that asks.
 """
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -30,13 +34,15 @@ from purgatory.domain.model import OpenedState
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from chassis.logs import logger
+from chassis.public_hosts import PublicHosts
 from chassis.telemetry import trace_headers
-from contracts.budgets import BREAKER_OPENS_AFTER, BREAKER_S, SERVICE_CALL_S
+from contracts.budgets import BREAKER_OPENS_AFTER, BREAKER_S, FIRST_RETRY_S, RETRIES, SERVICE_CALL_S
 from contracts.errors import REFUSAL_HEADER, ErrorCode, Refusal
 from contracts.identity import ServiceToken
 
 Reply = TypeVar("Reply", bound=BaseModel)
 Value = TypeVar("Value")
+Body = BaseModel | Mapping[str, Any] | bytes | None
 _TOKEN_SPARE_S = 30
 log = logger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -69,16 +75,30 @@ class Answer:
         return self.status >= 500 or self.status in (408, 425, 429)
 
 
-class HttpSession:
-    """The connections of one process to others: no cookies, no redirects, connections kept. Open inside its block."""
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    body: Body
+    headers: Mapping[str, str]
+    largest: int | None
+    """Of the answer, in bytes."""
 
-    def __init__(self, *, connections: int = 100) -> None:
-        self._connections = connections
+
+class HttpSession:
+    """The connections of one process to others: no cookies, no redirects, connections kept. Open inside its block.
+
+    `public_only`: it reaches public addresses alone, whatever a name stands for. For addresses that strangers tell."""
+
+    def __init__(self, *, connections: int = 100, public_only: bool = False) -> None:
+        self._connections, self._public_only = connections, public_only
         self.session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, keepalive_timeout=30, resolver=PublicHosts() if self._public_only else None
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=30, connect=5),
         )
@@ -100,12 +120,13 @@ class OutboundClient:
         timeout_s: float,
         breaker_threshold: int = BREAKER_OPENS_AFTER,
         breaker_seconds: float = BREAKER_S,
+        retries: int = RETRIES,
         is_ours: bool = False,
     ) -> None:
-        """`is_ours`: a process of the platform, which is told the trace that a call belongs to."""
+        """`retries`: of calls that may be repeated. `is_ours`: a process of the platform, which is told the trace of a call."""
         self.name = name
         self._base_url, self._http, self._is_ours = base_url.rstrip("/"), http, is_ours
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s, self._retries = timeout_s, retries
         self._threshold, self._breaker_seconds = breaker_threshold, breaker_seconds
         self._breakers = AsyncCircuitBreakerFactory(exclude=[Refusal, NotUnderstood])
 
@@ -116,18 +137,23 @@ class OutboundClient:
         path: str,
         read: Callable[[Answer], Value],
         *,
-        body: BaseModel | Mapping[str, Any] | None = None,
+        body: Body = None,
         headers: Mapping[str, str] | None = None,
+        is_repeatable: bool = False,
+        largest: int | None = None,
     ) -> Value:
         """What `read` makes of the answer; it may raise Refusal, Unavailable and NotUnderstood. Raises Unavailable.
 
-        `call` names the kind of call: each has a breaker of its own, so that failing charges keep nobody from a refund.
+        `call` names the kind of call: each has a breaker of its own, so that failing charges keep nobody from a refund. A body of
+        bytes is sent as it is; its headers say what it is. `is_repeatable`: the other side knows a repeated request as the same.
+        `largest`: of an answer, in bytes; more is a fault.
         """
         outcome = "none"
         with tracer.start_as_current_span(f"{self.name} {call}", kind=trace.SpanKind.CLIENT) as span:
             try:
                 async with self._circuit(call):
-                    answer = await self._send(method, path, body, headers or {})
+                    request = _Request(method, path, body, headers or {}, largest)
+                    answer = await self._sent(request, self._retries if is_repeatable else 0)
                     outcome = str(answer.status)
                     return read(answer)
             except OpenedState as error:
@@ -158,23 +184,49 @@ class OutboundClient:
         else:
             await breaker.__aexit__(None, None, None)
 
-    async def _send(
-        self, method: str, path: str, body: BaseModel | Mapping[str, Any] | None, headers: Mapping[str, str]
-    ) -> Answer:
-        data, sent = None, dict(headers)
+    async def _sent(self, request: _Request, retries: int) -> Answer:
+        """The first answer that is no failure, or the last one. All tries together take no longer than one may."""
+        until = time.monotonic() + self._timeout_s
+        for number in range(retries):
+            pause = FIRST_RETRY_S * 4**number * random.uniform(0.75, 1.25)  # noqa: S311 - keeps callers apart
+            try:
+                answer = await self._send(request, until)
+                if not answer.is_failure or time.monotonic() + pause >= until:
+                    return answer
+            except Unavailable:
+                if time.monotonic() + pause >= until:
+                    raise
+            await asyncio.sleep(pause)
+        return await self._send(request, until)
+
+    async def _send(self, request: _Request, until: float) -> Answer:
+        data, sent, body = None, dict(request.headers), request.body
         if self._is_ours:
             sent |= trace_headers()
-        if body is not None:
+        if isinstance(body, bytes):
+            data = body
+        elif body is not None:
             data = body.model_dump_json().encode() if isinstance(body, BaseModel) else json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
+        timeout = aiohttp.ClientTimeout(total=max(until - time.monotonic(), 0.001))
         try:
             async with self._http.session.request(
-                method, self._base_url + path, data=data, headers=sent, timeout=self._timeout, allow_redirects=False
+                request.method, self._base_url + request.path, data=data, headers=sent, timeout=timeout, allow_redirects=False
             ) as response:
                 told = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, await response.read(), told)
+                return Answer(response.status, await self._content(response, request.largest), told)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"{self.name} gave no answer ({type(error).__name__})") from error
+
+    async def _content(self, response: aiohttp.ClientResponse, largest: int | None) -> bytes:
+        if largest is None:
+            return await response.read()
+        content = bytearray()
+        async for chunk in response.content.iter_any():
+            content += chunk
+            if len(content) > largest:
+                raise NotUnderstood(f"{self.name} answers with more than {largest} bytes")
+        return bytes(content)
 
 
 class ServiceTokens:

@@ -42,10 +42,10 @@ def new_metadata() -> MetaData:
     return MetaData(naming_convention=NAMING)
 
 
-def enum_column(kind: type[StrEnum], **options: Any) -> "Column[Any]":
+def enum_column(kind: type[StrEnum], *, nullable: bool = False, **options: Any) -> "Column[Any]":
     """A column that holds an enumeration's values as text: a new member needs no migration."""
     names = Enum(kind, native_enum=False, length=40, values_callable=lambda members: [member.value for member in members])
-    return Column(names, nullable=False, **options)
+    return Column(names, nullable=nullable, **options)
 
 
 def time_column(*, nullable: bool = False, **options: Any) -> "Column[datetime]":

@@ -25,7 +25,7 @@ from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
 from chassis.dependencies import is_provided, provide, provided
 from chassis.freshness import describe_freshness
-from chassis.health import Check, Troubles, health_router, metrics_router
+from chassis.health import About, Check, Troubles, health_router, metrics_router
 from chassis.idempotency import forget_keys
 from chassis.inbox import Inbox
 from chassis.jobs import Job
@@ -130,7 +130,9 @@ def new_app(
         app.include_router(router)
     troubles = Troubles()
     provide(app, Troubles, troubles)
-    app.include_router(health_router(checks, troubles))
+    about = About()
+    provide(app, About, about)
+    app.include_router(health_router(checks, troubles, about))
     app.include_router(metrics_router())
     return app
 

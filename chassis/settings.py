@@ -1,9 +1,9 @@
 """Settings come from the environment, once, in the composition root of a process; never at import."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.platform import local_url
 
@@ -13,6 +13,13 @@ def async_driver(url: str) -> str:
     return url.replace("postgresql://", "postgresql+asyncpg://", 1)
 
 
+def listed(value: Any) -> Any:
+    """What is comma-separated in the environment."""
+    return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)]
+"""Comma-separated in the environment."""
 DatabaseUrl = Annotated[str, AfterValidator(async_driver)]
 """A PostgreSQL address; `postgresql://` and `postgresql+asyncpg://` both serve."""
 
@@ -21,7 +28,8 @@ class ProcessSettings(BaseSettings):
     """What every process of the platform reads."""
 
     # Empty counts as not set: that is how Docker Compose and Kubernetes pass on what nobody chose.
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_ignore_empty=True)
+    # An error says which variable is wrong, and not what is in the environment: there are secrets.
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_ignore_empty=True, hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
     port: int = 8000

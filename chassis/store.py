@@ -224,6 +224,19 @@ class UnitOfWork:
                     found[tuple(table.encoded_key([getattr(row, name) for name in table.key]))] = row
         raise LookupError(f"{table.name}: what is in the way of new rows comes and goes")
 
+    async def add_new(self, new: Sequence[Row]) -> list[Row]:
+        """Add those rows of one kind of which nothing that is unique is there yet, and of two alike the first; which those were.
+        For rows that others are then added beside."""
+        await self.write()
+        if not new:
+            return []
+        table = table_of(type(new[0]))
+        encoded = [table.encoded(row) for row in new]
+        rows: dict[tuple[Any, ...], Row] = {}
+        for row, values in zip(new, encoded, strict=True):
+            rows.setdefault(tuple(values[name] for name in table.key), row)
+        return [rows[tuple(key)] for key in await self._statement(*table.adding_all_if_new(encoded))]
+
     async def all(self, wanted: Locked[Row], **values: Any) -> list[Row]:
         """The rows that are wanted, locked in the order of their keys, so that two commands never wait for each other."""
         await self.write()

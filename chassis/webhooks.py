@@ -6,6 +6,7 @@ Its signature, in a header: `t=<unix time>,v1=<hex>`, where v1 is the HMAC-SHA25
 import hashlib
 import hmac
 from dataclasses import dataclass
+from typing import Self
 
 from pydantic import SecretStr
 
@@ -16,22 +17,28 @@ TOLERANCE_SECONDS = 300
 
 
 @dataclass(frozen=True)
-class WebhookSecret:
-    """With which a company signs what it tells us."""
+class WebhookSecrets:
+    """With which a company signs what it tells us: one, or the new and the old one while they are changed."""
 
-    value: SecretStr
+    values: tuple[str, ...]
+
+    @classmethod
+    def of(cls, setting: SecretStr) -> Self:
+        """From a setting, in which several are separated by commas."""
+        return cls(tuple(filter(None, (value.strip() for value in setting.get_secret_value().split(",")))))
 
 
-def verify_signature(header: str | None, body: bytes, secret: SecretStr, now: float) -> None:
-    """Return if the secret's holder signed this body just now. Refusal: invalid_signature."""
+def verify_signature(header: str | None, body: bytes, secrets: WebhookSecrets, now: float) -> None:
+    """Return if the holder of a secret signed this body just now. Refusal: invalid_signature."""
     fields = [part.strip().partition("=") for part in (header or "").split(",")]
     times = [value for name, _, value in fields if name == "t"]
     # Several signatures where it signs with an old and a new secret while it changes them.
     signatures = [value for name, _, value in fields if name == "v1"]
     if len(times) != 1 or not (times[0].isascii() and times[0].isdigit() and len(times[0]) <= 12):
         raise _invalid()
-    expected = hmac.new(secret.get_secret_value().encode(), times[0].encode() + b"." + body, hashlib.sha256).hexdigest()
-    genuine = [hmac.compare_digest(expected.encode(), signature.encode()) for signature in signatures]
+    signed = times[0].encode() + b"." + body
+    expected = [hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest().encode() for secret in secrets.values]
+    genuine = [hmac.compare_digest(digest, signature.encode()) for digest in expected for signature in signatures[:10]]
     if not any(genuine) or abs(now - int(times[0])) > TOLERANCE_SECONDS:
         raise _invalid()
 

@@ -103,6 +103,8 @@ def _calls(calls: "tuple[StaffCall, ...]") -> Iterator[str]:
         if call.path:
             headers = "".join(f" {name}: {value}" for name, value in call.headers.items())
             yield f"      {call.method} {call.path}{headers}{f' {json.dumps(call.body)}' if call.body else ''}"
+        if call.url:
+            yield f"      {call.url}"
         if call.command:
             yield f"      {call.command}"
 

@@ -1,4 +1,4 @@
-"""`commerce keys …`: the keys of customers, under which histories are encrypted, and the master keys that wrap them."""
+"""`commerce keys …`: the keys of customers, under which histories are encrypted; the master keys that wrap them; new keys."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chassis.database import Database
     from temporal.keys import MasterKeys
 
-keys_app = typer.Typer(no_args_is_help=True, help="The keys of customers, and the master keys that wrap them.")
+keys_app = typer.Typer(no_args_is_help=True, help="The keys of customers, the master keys that wrap them, and new keys.")
 BATCH = 500
 """So many keys are wrapped again in one transaction."""
 
@@ -81,6 +81,14 @@ async def wrap_all_again(database: "Database", master: "MasterKeys") -> tuple[in
         done, failed, after = done + len(wrapped), failed + len(batch) - len(wrapped), batch[-1].customer_id
         typer.echo(f"{done + failed} of {total}")
     return done, failed
+
+
+@keys_app.command()
+def push() -> None:
+    """Print a fresh key for push messages to browsers. Put it before those in VAPID_PRIVATE_KEY (docs/channels.md)."""
+    from cli.secrets import p256_key
+
+    typer.echo(p256_key())
 
 
 def _run(env: Mapping[str, str], work: "Callable[[Database, MasterKeys], Awaitable[int]]") -> NoReturn:

@@ -14,6 +14,7 @@ from cli.events import events_app
 from cli.keys import keys_app
 from cli.operators import DEFAULT_DATA
 from cli.orders import orders_app
+from cli.providers import providers_app
 from cli.release import release_app
 from cli.returns import returns_app
 from cli.undo import undo_app
@@ -26,6 +27,7 @@ app.add_typer(discounts_app, name="discounts")
 app.add_typer(events_app, name="events")
 app.add_typer(keys_app, name="keys")
 app.add_typer(orders_app, name="orders")
+app.add_typer(providers_app, name="providers")
 app.add_typer(returns_app, name="returns")
 app.add_typer(release_app, name="release")
 app.add_typer(undo_app, name="undo")
@@ -212,6 +214,14 @@ def access() -> None:
     from cli.access import page
 
     typer.echo(page(), nl=False)
+
+
+@app.command()
+def notifications() -> None:
+    """Print which event tells whom what, and by which channels, as docs/notifications.md has it."""
+    from cli.notifications import tables
+
+    typer.echo(tables(), nl=False)
 
 
 def main() -> None:

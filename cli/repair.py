@@ -30,7 +30,7 @@ NO_CARD = "repaired_order_has_no_card"
 """In place of the payment token, which the shop does not keep. It could not be charged: where a repaired saga has to, because
 what was held is gone, its customer is asked for another card."""
 _S, _D = OrderStatus, ShipmentStatus
-BEFORE_CONFIRMED = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID})
+BEFORE_CONFIRMED = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.ACTION_REQUIRED, _S.IN_REVIEW, _S.PAID})
 ON_ITS_WAY = frozenset({_S.SHIPPED, _S.DELIVERED})
 CAN_GO_ON = frozenset({_S.CONFIRMED, _S.PARTIALLY_SHIPPED, _S.UNDELIVERED})
 CALLED_OFF = frozenset({_D.CANCELLED, _D.REFUSED})
@@ -170,6 +170,7 @@ def repair_of(books: OrderBooks, *, was_started: bool, by: str, reason: str, go_
         all_parcels=tuple(ParcelSoFar(**dict(parcel)) for parcel in order.told_parcels),
         attempt=books.attempts,
         declined=order.outcome_so_far if order.status == _S.PAYMENT_DUE and order.pay_until else None,
+        action=order.payment_action,
         refunded=order.refunded_without_returns if order.refunded_without_returns.minor else None,
         cancel=None if follows else wish,
         amendment=max((each.number for each in books.amendments), default=0),

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from contracts.platform import PROCESSES, SERVICE_NAMES, SERVICES, Process
 
@@ -18,7 +18,10 @@ _MAKERS: dict[str, Callable[[], str]] = {
     "ADMIN_PASSWORD": lambda: token(18),
     "JWT_PRIVATE_KEY": lambda: rsa_key(),
     "CUSTOMER_KEYS_MASTER": lambda: master_key("key-1"),
-    **dict.fromkeys(("JWT_PREVIOUS_PUBLIC_KEYS", "SMTP_USERNAME", "SMTP_PASSWORD"), lambda: ""),
+    "TWILIO_ACCOUNT_SID": lambda: f"AC{secrets.token_hex(16)}",
+    "TWILIO_AUTH_TOKEN": lambda: secrets.token_hex(16),
+    "VAPID_PRIVATE_KEY": lambda: p256_key(),
+    **dict.fromkeys(("JWT_PREVIOUS_PUBLIC_KEYS", "SMTP_USERNAME", "SMTP_PASSWORD", "BOUNCE_MAILBOX_URL"), lambda: ""),
 }
 """How those are made that are not just random. What only you can know is empty."""
 
@@ -83,6 +86,12 @@ def rsa_key() -> str:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, pkcs8, plain).decode().strip()
+
+
+def p256_key() -> str:
+    """A new private key for push messages, as VAPID_PRIVATE_KEY has it: the 32 bytes of its number."""
+    number = ec.generate_private_key(ec.SECP256R1()).private_numbers().private_value
+    return base64.urlsafe_b64encode(number.to_bytes(32)).rstrip(b"=").decode()
 
 
 def master_key(key_id: str) -> str:

@@ -36,7 +36,14 @@ SERVICE_DRAIN_S = 10.0
 """What a service that is stopped gives the requests under way."""
 GATEWAY_SILENCE_S = 35.0
 """How long the gateway waits for a service that says nothing."""
+INBOX_STREAM_S = 240.0
+"""How long a live stream of the inbox lasts; its client comes back, with a token that is as new."""
 BREAKER_OPENS_AFTER = 5
 """Failures in a row. A refusal is an answer, and who gives up waiting says nothing of the other side: neither counts."""
+RETRIES = 3
+"""How often a call of an outside company that fails at once is repeated, within the time of the one call, where the company knows
+a repeated request as the same one."""
+FIRST_RETRY_S = 0.05
+"""How long the first repetition waits; each further one four times as long."""
 BREAKER_S = 2.0
 """How long a broken circuit is not tried."""

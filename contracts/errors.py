@@ -51,6 +51,7 @@ class ErrorCode(StrEnum):
     PAYMENT_DECLINED = "payment_declined"
     PAYMENT_REVERSED = "payment_reversed"
     PAYMENT_NOT_DUE = "payment_not_due"
+    PAYMENT_NOT_CONFIRMED = "payment_not_confirmed"
     NOT_HELD = "not_held"
     REFUND_FAILED = "refund_failed"
     # shipping
@@ -81,6 +82,8 @@ class ErrorCode(StrEnum):
     AMENDMENT_NEEDS_STAFF = "amendment_needs_staff"
     # notification
     TEMPLATE_INVALID = "template_invalid"
+    CODE_INVALID = "code_invalid"
+    CHANNEL_UNAVAILABLE = "channel_unavailable"
     # faults, not refusals: these may go through later
     INTERNAL_ERROR = "internal_error"
     SERVICE_UNAVAILABLE = "service_unavailable"

@@ -16,6 +16,7 @@ from contracts.money import Money
 from contracts.notifications import NotificationKind
 from contracts.orders import OrderLine
 from contracts.parcels import OrderParcel, ParcelLine, Trouble
+from contracts.payment_actions import ActionDue
 from contracts.pricing import OrderCharges
 from contracts.returns import Resolution, ReturnedUnits, ReturnKind, ReturnLine, Settlement
 from contracts.shipments import ShipmentStatus
@@ -32,7 +33,8 @@ NOTIFICATION = "notification-events"
 FORGETTING = "forgetting-events"
 """Few: who keeps something personal of orders hears of them, and need not read all that happens to orders."""
 OWED = "owed-events"
-"""Few: the order service hears of money that has not arrived, and need not read all that happens to payments."""
+"""Few: the order service hears of money that it waits for, or that has not arrived, and need not read all that happens to
+payments."""
 TOPICS = (IDENTITY, CATALOG, ORDER, PAYMENT, INVENTORY, BACKORDER, SHIPPING, NOTIFICATION, FORGETTING, OWED)
 
 
@@ -196,6 +198,16 @@ class OrderPaymentDue(_OrderEvent):
     was_confirmed: bool = False
     """Whether the order goes on: its money is taken as its parcels leave, and some of it could not be held or taken then. If no
     other card is tried, what has not left is called off."""
+
+
+class OrderActionRequired(_OrderEvent):
+    """The customer has to do something before the money is there, e.g. confirm the payment at the bank; the goods are kept until
+    `action.until`."""
+
+    topic = ORDER
+    customer_id: UUID
+    total: Money
+    action: ActionDue
 
 
 class OrderConfirmed(_OrderEvent):
@@ -408,6 +420,13 @@ class RefundOwed(_OrderEvent):
     """The provider's code."""
 
 
+class PaymentAnswered(_OrderEvent):
+    """The customer did what a payment waited for, or refused to, or the provider gave it up: the order's saga may ask again."""
+
+    topic = OWED
+    attempt: int
+
+
 class _DisputeEvent(_PaymentEvent):
     dispute_id: UUID
 
@@ -567,13 +586,24 @@ class _NotificationEvent(_OrderEvent):
     kind: str
 
 
-class NotificationSent(_NotificationEvent):
-    """The mail server took it."""
+class _ChannelEvent(_NotificationEvent):
+    channel: str = "email"
+    """By which it was sent; each has events of its own."""
 
 
-class NotificationFailed(_NotificationEvent):
+class NotificationSent(_ChannelEvent):
+    """The channel's provider took it, e.g. the mail server."""
+
+
+class NotificationFailed(_ChannelEvent):
+    """It did not arrive by this channel, and will not. It may have been sent, and come back."""
+
     reason: str
-    """Refused or given up. What the mail server said stands in the delivery log alone."""
+    """Refused, given up or come back. What a provider said stands in the delivery log alone."""
+
+
+class EmailDelivered(_NotificationEvent):
+    """The customer's own mail server has taken the mail, as ours was told."""
 
 
 EVENT_TYPES: dict[str, type[Event]] = {
@@ -582,16 +612,16 @@ EVENT_TYPES: dict[str, type[Event]] = {
         UserRegistered, UserLoggedIn, PasswordChanged, EmailVerified, EmailChanged, AccountMailRequested,
         SessionEnded, RolesChanged, UserDisabled, UserEnabled, CustomerForgotten,
         ProductCreated, ProductUpdated, PriceChanged, ProductDeleted,
-        OrderCreated, OrderPaymentDue, OrderConfirmed, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded,
-        OrderCompleted, OrderPartCancelled, OrderForgotten,
+        OrderCreated, OrderPaymentDue, OrderActionRequired, OrderConfirmed, OrderDelayed, OrderCancelled, OrderUndelivered,
+        OrderRefunded, OrderCompleted, OrderAmended, OrderPartCancelled, OrderForgotten,
         ReturnRequested, ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCancelled, ReturnExpired,
         ReturnCompleted, ReturnLabelUpdated, ReturnShelved,
         PaymentInitiated, PaymentProcessed, PaymentFailed, RefundProcessed,
-        RefundFailed, RefundOwed, PaymentDisputed, DisputeClosed,
+        RefundFailed, RefundOwed, PaymentAnswered, PaymentDisputed, DisputeClosed,
         InventoryReserved, InventoryReleased, InventoryRestocked, ReservationSplit, BackorderFilled, BackorderDelayed,
         StockLevelChanged, LowStockAlert,
         ShipmentCreated, ShipmentDispatched, ShipmentDelivered, ShipmentLost, ShipmentReturned, TrackingUpdated,
-        NotificationSent, NotificationFailed,
+        NotificationSent, NotificationFailed, EmailDelivered,
     )
 }  # fmt: skip
 """Every event by its type."""

@@ -1,4 +1,4 @@
-"""Kinds of mails; command of the saga to notification, and its reply."""
+"""Kinds of notifications; command of the saga to notification, and its reply."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -10,7 +10,7 @@ from contracts.base import Command, Contract, Told
 
 
 class NotificationKind(StrEnum):
-    """Which template is used."""
+    """What somebody is told; each kind has its texts."""
 
     ORDER_CONFIRMED = "order_confirmed"
     ORDER_SHIPPED = "order_shipped"
@@ -48,13 +48,31 @@ class NotificationKind(StrEnum):
     EMAIL_CHANGE_OLD = "email_change_old"
     """To the address that an account is about to leave."""
     EMAIL_CHANGE_NEW = "email_change_new"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105
+    PHONE_CODE = "phone_code"
+    """Proves that a telephone number is the person's: a code that is sent there, and stored nowhere."""
+    PAYMENT_ACTION = "payment_action"
+    """The customer has to do something before the money is there: confirm the payment at the bank, or transfer it."""
+    REFUND_FAILED = "refund_failed"
+    """To finance: money did not get back to a customer. So are the next two."""
+    DISPUTE_OPENED = "dispute_opened"
+    DISPUTE_CLOSED = "dispute_closed"
+    DECISION_NEEDED = "decision_needed"
+    """To support: an order's parcel does not arrive, and somebody has to decide."""
+    CUSTOMER_UNREACHED = "customer_unreached"
+    """To support: a customer who has to do something could not be told."""
+    LOW_STOCK = "low_stock"
+    """To a warehouse: what is running out there, once a day."""
+    PRODUCT_WITHDRAWN = "product_withdrawn"
+    """To warehouses: it is not sold any more."""
 
 
 class SendNotification(Command):
-    """Queue one mail to a customer about an order. Idempotent by `key`. It is sent if the customer's address is verified."""
+    """Tell a customer something about an order, by the channels that the customer wants. Idempotent by `key`. A mail is sent if
+    the customer's address is verified."""
 
     key: Annotated[str, Field(max_length=200)]
-    """Same key, same mail: it is sent once."""
+    """Same key, same notification: it is sent once by each channel."""
     kind: NotificationKind
     customer_id: UUID
     order_id: UUID

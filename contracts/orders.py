@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Literal, Self, TypeVar
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from contracts.address import Address
 from contracts.base import (
@@ -31,10 +31,32 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import ShortLine, WhenShort
 from contracts.money import Money
 from contracts.parcels import HAS_LEFT, LineId, OrderParcel, ParcelChoice, ParcelStatus, Trouble, Units
+from contracts.payment_actions import BANK_TRANSFER, ActionDue
 from contracts.pricing import LineAmounts, OrderCharges
 
 PaymentToken = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{4,100}$")]
 """The provider's token for a card. Card numbers never reach the platform."""
+
+
+def _is_no_card_number(token: str) -> str:
+    digits = token.replace("-", "").replace("_", "")
+    if digits.isdigit() and 12 <= len(digits) <= 19:
+        raise ValueError("this looks like a card's number: send the token that the payment provider gave for it")
+    return token
+
+
+def _is_a_card(token: str) -> str:
+    if token == BANK_TRANSFER:
+        raise ValueError("only a new order can be paid by transfer: send the token of a card")
+    return token
+
+
+MethodToken = Annotated[PaymentToken, AfterValidator(_is_no_card_number)]
+"""As a client sends it that orders: a card's token, or `bank_transfer`."""
+CardToken = Annotated[MethodToken, AfterValidator(_is_a_card)]
+"""As a client sends it for what cannot wait for a transfer."""
+ReturnUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]{1,400}$")]
+"""A page of the shop, without query and fragment: the provider adds its own."""
 DiscountCode = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{1,39}$", to_upper=True, strip_whitespace=True)
 ]
@@ -48,6 +70,8 @@ class OrderStatus(StrEnum):
     RESERVED = "RESERVED"
     PAYMENT_DUE = "PAYMENT_DUE"
     """The card was declined. The goods are kept for a while, and another card may be tried."""
+    ACTION_REQUIRED = "ACTION_REQUIRED"
+    """The customer has to confirm the payment, e.g. at the bank. The goods are kept for a while."""
     IN_REVIEW = "IN_REVIEW"
     PAID = "PAID"
     CONFIRMED = "CONFIRMED"
@@ -67,8 +91,9 @@ class OrderStatus(StrEnum):
 _S = OrderStatus
 NEXT_STATUS: Mapping[OrderStatus, frozenset[OrderStatus]] = {
     _S.PENDING: frozenset({_S.RESERVED, _S.CANCELLING}),
-    _S.RESERVED: frozenset({_S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID, _S.CANCELLING}),
-    _S.PAYMENT_DUE: frozenset({_S.IN_REVIEW, _S.PAID, _S.CANCELLING}),
+    _S.RESERVED: frozenset({_S.PAYMENT_DUE, _S.ACTION_REQUIRED, _S.IN_REVIEW, _S.PAID, _S.CANCELLING}),
+    _S.PAYMENT_DUE: frozenset({_S.ACTION_REQUIRED, _S.IN_REVIEW, _S.PAID, _S.CANCELLING}),
+    _S.ACTION_REQUIRED: frozenset({_S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID, _S.CANCELLING}),
     _S.IN_REVIEW: frozenset({_S.PAID, _S.CANCELLING}),
     _S.PAID: frozenset({_S.CONFIRMED, _S.CANCELLING}),
     _S.CONFIRMED: frozenset({_S.PARTIALLY_SHIPPED, _S.SHIPPED, _S.UNDELIVERED, _S.CANCELLING}),
@@ -154,7 +179,11 @@ class QuoteRequest(Request):
 class PlaceOrderRequest(QuoteRequest):
     """Body of `POST /api/v1/orders`. It has no prices: they come from the catalogue, or from a quote."""
 
-    payment_token: PaymentToken
+    payment_token: MethodToken
+    """Of a card, as the payment provider gave it; or `bank_transfer`."""
+    return_url: ReturnUrl | None = None
+    """A page of the shop, where the customer's browser goes to when the bank has asked something; None: a page of the platform
+    that says no more than that."""
     quote_id: UUID | None = None
     """A quote of the same order, whose sums are to hold; see `POST /api/v1/orders/quote`."""
 
@@ -223,6 +252,11 @@ class PlaceOrder(Contract):
     """The return that brings it, if one does."""
     pay_again_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 0
     """How long the goods are kept after a declined card, so that another may be tried; 0: not at all."""
+    return_url: ReturnUrl | None = None
+    """Where the customer's browser goes to when the bank has asked something. None: the customer is not there, and a card that
+    has to be confirmed is declined."""
+    action_seconds: Seconds = 900
+    """How long the goods are kept for a customer who has to do something first, e.g. confirm the payment at the bank."""
     answer_seconds: Seconds = 86_400
     """How long a customer may take to say what becomes of lines that are out of stock."""
     needs_review: bool = False
@@ -269,6 +303,8 @@ class AdvanceOrder(Command):
     pay_until: Timestamp | None = None
     """Until when another card may be tried: while its status is PAYMENT_DUE, or of an order whose money is taken as its parcels
     leave, and of which less could be held or taken than it needs."""
+    action: ActionDue | None = None
+    """What the customer has to do, while its status is ACTION_REQUIRED."""
     outcome: "Outcome | None" = None
     """What the client that placed the order is told: kept, and told again to whoever repeats the request."""
     amendment: "AmendmentOutcome | None" = None
@@ -352,7 +388,10 @@ class ParcelDecision(Decision):
 class PayAgain(Request):
     """Argument of the workflow's `pay` update: another card for an order whose payment is due."""
 
-    payment_token: PaymentToken
+    payment_token: CardToken
+    return_url: Annotated[ReturnUrl | None, Field(exclude_if=lambda url: url is None)] = None
+    """Where the customer's browser goes to when the bank has asked something. Left out if there is none: builds before 1.0 refuse
+    what they do not know."""
 
 
 class ShortageAnswer(Request):
@@ -441,7 +480,7 @@ class AmendmentTerms(Request):
 class AmendmentRequest(AmendmentTerms):
     """Body of `POST /api/v1/orders/{order_id}/amendments`."""
 
-    payment_token: PaymentToken | None = None
+    payment_token: CardToken | None = None
     """What pays if it costs more; None: the card that paid for the order."""
 
 
@@ -531,8 +570,9 @@ class Outcome(Contract):
 
     @property
     def is_definite(self) -> bool:
-        """Whether it stays: confirmed or refused. One that is held for review, say, is still open."""
-        return (self.code is not None and self.pay_until is None) or self.status == OrderStatus.CONFIRMED
+        """Whether it stays: confirmed or refused. One that is held for review, say, or for which another card may be tried, is
+        still open."""
+        return self.pay_until is None and (self.code is not None or self.status == OrderStatus.CONFIRMED)
 
     @classmethod
     def refused(cls, order_id: UUID, status: OrderStatus, refusal: Refusal) -> Self:
@@ -655,6 +695,11 @@ class OrderSoFar(Contract):
     """Which attempt to pay it came to last."""
     declined: Outcome | None = None
     """While another card may be tried: what the client was told, with until when."""
+    action: ActionDue | None = None
+    """What the customer has to do, while its status is ACTION_REQUIRED."""
+    pay_until: datetime | None = None
+    """Until when another card may be tried, if the one that the customer has to confirm is declined; None: no card was declined
+    before."""
     hold: HoldSoFar | None = None
     """Of an order whose money is taken as its parcels leave; None then: it is not known."""
     refunded: Money | None = None

@@ -8,15 +8,20 @@ from pydantic import Field, StringConstraints
 
 from contracts.base import Command, Contract, Timestamp, Told
 from contracts.money import Currency, Money
-from contracts.orders import PaymentToken
+from contracts.orders import PaymentToken, ReturnUrl
+from contracts.payment_actions import ActionKind as ActionKind
+from contracts.payment_actions import PaymentAction as PaymentAction
+from contracts.payment_actions import TransferDetails as TransferDetails
 
 Attempt = Annotated[int, Field(ge=1, le=20)]
 
 
 class PaymentStatus(StrEnum):
-    """INITIATED: asked, answer unknown. AUTHORIZED: held at the bank, not taken. VOIDED: nothing was or will be taken."""
+    """INITIATED: asked, answer unknown. ACTION_REQUIRED: the customer has to do something first, e.g. confirm at the bank.
+    AUTHORIZED: held at the bank, not taken. VOIDED: nothing was or will be taken."""
 
     INITIATED = "INITIATED"
+    ACTION_REQUIRED = "ACTION_REQUIRED"
     AUTHORIZED = "AUTHORIZED"
     CAPTURED = "CAPTURED"
     DECLINED = "DECLINED"
@@ -61,6 +66,9 @@ class ProcessPayment(Command):
     ship_to_fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     """Of the address that the order goes to."""
     capture: bool = True
+    return_url: Annotated[ReturnUrl | None, Field(exclude_if=lambda url: url is None)] = None
+    """Where the customer's browser goes to when the bank has asked. None: the customer is not there, and a card that has to be
+    confirmed is declined. Left out if there is none: builds before 1.0 refuse what they do not know."""
 
 
 class CapturePayment(Command):
@@ -142,6 +150,12 @@ class FailedRefund(Contract):
     """The provider's word."""
 
 
+class AnsweredPayment(Contract):
+    """An attempt to pay has moved on that waited for its customer: the order's saga may ask again."""
+
+    attempt: Attempt
+
+
 class Payment(Contract):
     """Reply to each of the commands that name an attempt."""
 
@@ -158,4 +172,7 @@ class Payment(Contract):
     held_until: Timestamp | None = None
     """When the provider lets go of what is held, if it says so."""
     review: tuple[str, ...] = ()
-    """Why it is only held although it should have been taken, in plain words for operators; none if the provider held it."""
+    """Why somebody has to look at the order first, in plain words for operators. What velocity found is only held; what the
+    provider found may be taken already."""
+    action: Annotated[PaymentAction | None, Field(exclude_if=lambda action: action is None)] = None
+    """What the customer has to do, while the status is ACTION_REQUIRED. Only a command with `return_url` is answered so."""

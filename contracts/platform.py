@@ -61,7 +61,17 @@ class Process:
 
 _CARRIER = ("CARRIER_API_KEY", "CARRIER_WEBHOOK_SECRET")
 _PROVIDER = ("PAYMENT_PROVIDER_API_KEY", "PAYMENT_WEBHOOK_SECRET")
+_BANK = ("BANK_API_KEY",)
 _HISTORIES = ("CUSTOMER_KEYS_MASTER",)
+_TWILIO = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
+_MESSAGES = (
+    "NOTIFICATION_SECRETS",
+    "SMTP_USERNAME",
+    "SMTP_PASSWORD",
+    "EMAIL_WEBHOOK_SECRET",
+    "BOUNCE_MAILBOX_URL",
+    "VAPID_PRIVATE_KEY",
+)
 _SIGNING = ("JWT_PRIVATE_KEY", "JWT_PREVIOUS_PUBLIC_KEYS")
 
 
@@ -75,10 +85,10 @@ SERVICES = (
     _service("identity", 8001, secrets=("ADMIN_EMAIL", "ADMIN_PASSWORD", *_SIGNING)),
     _service("catalog", 8002, uses_redis=True),
     _service("order", 8003, secrets=_HISTORIES, calls=("catalog", "shipping")),
-    _service("payment", 8004, secrets=_PROVIDER),
+    _service("payment", 8004, secrets=(*_PROVIDER, *_BANK)),
     _service("inventory", 8005),
     _service("shipping", 8006, secrets=_CARRIER),
-    _service("notification", 8007, secrets=("SMTP_USERNAME", "SMTP_PASSWORD"), calls=("identity",)),
+    _service("notification", 8007, secrets=(*_MESSAGES, *_TWILIO), calls=("identity",)),
     _service("analytics", 8008),
 )
 """Bounded contexts: each has a database of its own and a public API behind the gateway."""
@@ -89,9 +99,12 @@ WORKER = Process(
 CONSOLE = Process("console", "console.app", 8014, secrets=_HISTORIES, calls=("order",))
 """Staff's login before Temporal's Web UI, and the codec server."""
 SIMULATORS = (
-    Process("payment-provider", "simulators.payment_provider", 8011, secrets=_PROVIDER),
-    Process("carrier", "simulators.carrier", 8012, secrets=_CARRIER),
-    Process("mail-sink", "simulators.mail_sink", 8013),
+    Process("payment-provider", "simulators.stripe", 8011, secrets=_PROVIDER),
+    Process("carrier", "simulators.easypost", 8012, secrets=_CARRIER),
+    Process("mail-sink", "simulators.mail_sink", 8013, secrets=("EMAIL_WEBHOOK_SECRET",)),
+    Process("sms-provider", "simulators.twilio", 8015, secrets=_TWILIO),
+    Process("push-service", "simulators.push_service", 8016),
+    Process("bank", "simulators.bank", 8017, secrets=_BANK),
 )
 """Stand for outside companies on a laptop and in tests."""
 GATEWAY_PORT = 8080

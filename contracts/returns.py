@@ -17,7 +17,7 @@ from contracts.address import Address
 from contracts.base import Command, Contract, ParcelNumber, Request, ReturnNumber, Seconds, Timestamp, Told, WarehouseId
 from contracts.errors import ErrorCode
 from contracts.money import Currency, Money
-from contracts.orders import Decision, LineRequest, OrderLine, OrderStatus, PaymentToken, untold
+from contracts.orders import CardToken, Decision, LineRequest, OrderLine, OrderStatus, PaymentToken, untold
 from contracts.parcels import LineId, ParcelLine, Units
 from contracts.shipments import ShipmentStatus
 
@@ -134,7 +134,7 @@ class ReturnRequest(Request):
     """Of a return."""
     exchange_for: Annotated[list[LineRequest], Field(max_length=100)] = Field(default_factory=list)
     """Of an exchange: what is sent instead."""
-    payment_token: PaymentToken | None = None
+    payment_token: CardToken | None = None
     """Of an exchange for something dearer: what pays the difference."""
     comment: Annotated[str, Field(max_length=1000)] = ""
     """For the shop's staff."""

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from contracts.address import Address
-from contracts.base import Command, Contract, ParcelNumber, ReturnNumber, Told, WarehouseId, Weight
+from contracts.base import Command, Contract, ParcelNumber, ProductId, Quantity, ReturnNumber, Told, WarehouseId, Weight
 from contracts.money import Money
 
 
@@ -36,6 +36,22 @@ class Direction(StrEnum):
     """From a customer to a warehouse: a return comes back in it."""
 
 
+class ShipmentLine(Contract):
+    """Units of one product in a parcel: for the pick list, the packing slip and customs."""
+
+    product_id: ProductId
+    name: Told
+    quantity: Quantity
+    unit_price: Money
+    """What customs is told that one of them is worth."""
+    weight_grams: Weight = 0
+    """Of one of them; 0: nobody knows."""
+    hs_code: Annotated[str, StringConstraints(pattern=r"^[0-9.]{4,14}$")] | None = None
+    """Of the Harmonized System, if known."""
+    origin_country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] | None = None
+    """Where it was made; None: where it is sent from."""
+
+
 class CreateShipment(Command):
     """Book a parcel with the carrier. Idempotent by order and parcel. Refusals: address_undeliverable, parcel_too_heavy,
     shipment_cancelled (the undo came first)."""
@@ -50,6 +66,8 @@ class CreateShipment(Command):
     """How fast: a service level of the tariff."""
     parcels: ParcelNumber = 1
     """How many the order is sent in, for the mails about them."""
+    lines: Annotated[tuple[ShipmentLine, ...], Field(max_length=100, exclude_if=lambda lines: not lines)] = ()
+    """What is in it; none: nobody has said."""
 
 
 class CancelShipment(Command):

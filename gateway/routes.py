@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from contracts.budgets import INBOX_STREAM_S
 from contracts.identity import Role
 
 Who = frozenset[Role] | None
@@ -52,6 +53,13 @@ class Route:
     """Only the path itself."""
     timeout_s: float | None = None
     """For the service's whole answer; None is what the settings say."""
+    is_stream: bool = False
+    """Its answers go on for minutes: they take connections of their own, so that all else has its own."""
+
+    @property
+    def cluster(self) -> str:
+        """Where Envoy sends it."""
+        return f"{self.service}_streams" if self.is_stream else self.service
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +112,53 @@ ROUTES: tuple[Route, ...] = (
     Route("/api/v1/discounts", "order", _reads(SUPPORT) | _writes(ADMIN, "PUT", "POST"), body_limit=SMALL_BODY),
     Route("/api/v1/customers", "order", _reads(SUPPORT)),
     Route("/api/v1/payments", "payment", _reads(BUYING) | _writes(ADMIN, "POST")),
+    Route("/api/v1/payments/return", "payment", _reads(PUBLIC), exact=True),
     Route("/api/v1/payments/webhook", "payment", _writes(PUBLIC, "POST"), Limit.WEBHOOK, SMALL_BODY, exact=True),
     Route("/api/v1/warehouses", "inventory", _reads(STAFF) | _writes(WAREHOUSE, "PUT")),
     Route("/api/v1/stock", "inventory", _reads(STAFF) | _writes(WAREHOUSE, "POST")),
     Route("/api/v1/expected-receipts", "inventory", _reads(STAFF) | _writes(WAREHOUSE, "POST")),
     Route("/api/v1/backorders", "inventory", _reads(STAFF)),
-    Route("/api/v1/shipping", "shipping", _writes(SIGNED_IN, "POST"), body_limit=SMALL_BODY),
+    Route("/api/v1/shipping", "shipping", _reads(STAFF) | _writes(SIGNED_IN, "POST"), body_limit=SMALL_BODY),
     Route("/api/v1/shipments", "shipping", _reads(SIGNED_IN) | _writes(WAREHOUSE, "POST")),
     Route("/api/v1/tracking", "shipping", _reads(SIGNED_IN)),
     Route("/api/v1/carriers/webhook", "shipping", _writes(PUBLIC, "POST"), Limit.WEBHOOK, SMALL_BODY, exact=True),
     Route("/api/v1/notifications", "notification", _reads(BUYING)),
+    Route("/api/v1/notifications/inbox", "notification", _reads(SIGNED_IN) | _writes(SIGNED_IN, "POST"), body_limit=SMALL_BODY),
+    Route(
+        "/api/v1/notifications/inbox/stream",
+        "notification",
+        {"GET": SIGNED_IN},
+        exact=True,
+        timeout_s=INBOX_STREAM_S + 30,
+        is_stream=True,
+    ),
+    Route(
+        "/api/v1/notifications/preferences",
+        "notification",
+        _reads(SIGNED_IN) | _writes(SIGNED_IN, "PUT", "POST", "DELETE"),
+        body_limit=SMALL_BODY,
+    ),
+    # The page, its script and its service worker, which browsers ask for without a token.
+    Route("/api/v1/notifications/push", "notification", _reads(PUBLIC), exact=True),
+    Route("/api/v1/notifications/push/key", "notification", _reads(PUBLIC), exact=True),
+    Route("/api/v1/notifications/push/page.js", "notification", _reads(PUBLIC), exact=True),
+    Route("/api/v1/notifications/push/sw.js", "notification", _reads(PUBLIC), exact=True),
+    Route(
+        "/api/v1/notifications/push-subscriptions",
+        "notification",
+        _reads(SIGNED_IN) | _writes(SIGNED_IN, "POST", "DELETE"),
+        body_limit=SMALL_BODY,
+    ),
+    Route("/api/v1/notifications/templates", "notification", _reads(SUPPORT) | _writes(SUPPORT, "POST") | _writes(ADMIN, "PUT")),
+    # Who has the link may; mail programs press its button for people who are not logged in.
+    Route(
+        "/api/v1/notifications/unsubscribe",
+        "notification",
+        _reads(PUBLIC) | _writes(PUBLIC, "POST"),
+        body_limit=SMALL_BODY,
+        exact=True,
+    ),
+    Route("/api/v1/notifications/webhooks", "notification", _writes(PUBLIC, "POST"), Limit.WEBHOOK),
     Route("/api/v1/notification-templates", "notification", _reads(SUPPORT) | _writes(ADMIN, "PUT")),
     Route("/api/v1/reports", "analytics", _reads(SUPPORT)),
 )

@@ -6,21 +6,15 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from chassis.settings import ProcessSettings
+from chassis.settings import Names, ProcessSettings, listed
 from contracts.budgets import GATEWAY_SILENCE_S
 from contracts.platform import SERVICE_NAMES, local_url
 
 
-def _listed(value: Any) -> Any:
-    return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
-
-
 def _networks(value: Any) -> Any:
-    return tuple(ip_network(item) if isinstance(item, str) else item for item in _listed(value))
+    return tuple(ip_network(item) if isinstance(item, str) else item for item in listed(value))
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-"""Comma-separated in the environment."""
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 """Addresses and networks, comma-separated in the environment: `10.0.0.0/8,192.0.2.1`."""
 PerMinute = Annotated[int, Field(ge=1, le=100_000_000)]

@@ -47,12 +47,12 @@ def _fits(value: object, default: object) -> bool:
 @dataclass(slots=True)
 class HttpFaults(Switches):
     down: bool = False
-    """503 to every /v1 request."""
+    """503 to every request of the API."""
     latency_ms: int = 0
-    """Waited before every /v1 request is looked at."""
+    """Waited before every request of the API is looked at."""
     fail_next: int = 0
-    """503 to this many /v1 requests, which then have done nothing."""
+    """503 to this many requests of the API, which then have done nothing."""
     lose_replies_next: int = 0
-    """This many /v1 POSTs are carried out, and then the connection drops instead of a reply."""
+    """This many POSTs to the API are carried out, and then the connection drops instead of a reply."""
     slow_ms: int = 3_000
     """How long the magic values that answer slowly take."""

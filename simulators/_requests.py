@@ -15,12 +15,17 @@ LARGEST_BODY = 64 * 1024
 REFERENCE = re.compile(r"[\x21-\x7e]{1,200}")
 
 
-async def read_body(request: Request, largest: int = LARGEST_BODY) -> Body:
+async def read_raw(request: Request, largest: int) -> bytes:
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk
         if len(raw) > largest:
             raise Refused(413, "request_too_large", f"At most {largest} bytes.")
+    return bytes(raw)
+
+
+async def read_body(request: Request, largest: int = LARGEST_BODY) -> Body:
+    raw = await read_raw(request, largest)
     try:
         document = json.loads(raw) if raw else {}
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
@@ -23,13 +24,13 @@ Lifespan = Callable[[object], AbstractAsyncContextManager[None]]
 
 
 class Simulator:
-    """The ASGI application: checks the bearer token, applies the faults, and turns refusals into replies.
+    """The ASGI application: checks the key, applies the faults, and turns refusals into replies.
 
     A bare router behind one plain ASGI callable: a framework's middleware would cost more than the work.
     """
 
     def __init__(self, routes: Sequence[BaseRoute], *, api_key: str | None, switches: Switches, lifespan: Lifespan) -> None:
-        self._authorization = f"Bearer {api_key}".encode() if api_key else None
+        self._authorizations = authorizations(api_key) if api_key else ()
         self._faults = switches if isinstance(switches, HttpFaults) else HttpFaults()
         self._router = Router(
             [*routes, Route("/health/live", live), *fault_routes(switches)],
@@ -46,29 +47,40 @@ class Simulator:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
-        lost = False
+        lost, reply = False, self.wrapped(send)
         try:
-            self._check_bearer(scope)
+            self._check_key(scope)
             lost = await self._disturb(scope)
-            await self._router(scope, receive, discard if lost else send)
+            await self._router(scope, receive, discard if lost else reply)
         except Refused as refusal:
             if not lost:
-                await refusal.response()(scope, receive, send)
+                await self.answer(refusal)(scope, receive, reply)
         except LostReply:
             lost = True
         if lost:
             await drop_connection(receive, send)
 
-    def _check_bearer(self, scope: Scope) -> None:
-        if self._authorization is None or scope["path"] == "/health/live":
+    def wrapped(self, send: Send) -> Send:
+        """What every answer goes through."""
+        return send
+
+    def answer(self, refusal: Refused) -> Response:
+        return refusal.response()
+
+    def is_open(self, path: str) -> bool:
+        """Whether anybody may ask for it."""
+        return path == "/health/live"
+
+    def _check_key(self, scope: Scope) -> None:
+        if not self._authorizations or self.is_open(scope["path"]):
             return
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        if not hmac.compare_digest(given, self._authorization):
+        if not any(hmac.compare_digest(given, right) for right in self._authorizations):
             raise Unauthorized
 
     async def _disturb(self, scope: Scope) -> bool:
         """Apply the faults, and say whether the reply to this request gets lost."""
-        if not scope["path"].startswith("/v1/"):
+        if not scope["path"].startswith(("/v1/", "/v2/", "/2010-04-01/", "/push/")):
             return False  # control and health answer even when the company is "down"
         faults = self._faults
         if faults.latency_ms:
@@ -82,6 +94,11 @@ class Simulator:
             faults.lose_replies_next -= 1
             return True
         return False
+
+
+def authorizations(api_key: str) -> tuple[bytes, bytes]:
+    """The two ways in which such companies take a key: as a token, or as a user's name without a password."""
+    return f"Bearer {api_key}".encode(), b"Basic " + base64.b64encode(f"{api_key}:".encode())
 
 
 async def discard(message: Message) -> None:

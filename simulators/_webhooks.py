@@ -39,8 +39,9 @@ DUE = """
 SELECT * FROM webhooks AS webhook WHERE delivered_at IS NULL AND due_at <= ? AND NOT EXISTS (
     SELECT 1 FROM webhooks AS earlier
     WHERE earlier.reference = webhook.reference AND earlier.delivered_at IS NULL AND earlier.seq < webhook.seq
-) ORDER BY {order} LIMIT ?
+) ORDER BY due_at, seq LIMIT ?
 """
+NEWEST = "SELECT * FROM webhooks WHERE delivered_at IS NULL AND due_at <= ? ORDER BY seq DESC LIMIT 1"
 
 
 HELD_LOOK_S = 0.05
@@ -67,17 +68,21 @@ class WebhookQueue:
         self.repeat(reference, body, wait_s=wait_s)
         return body
 
-    def repeat(self, reference: str, body: str, *, wait_s: float = 0) -> None:
+    def repeat(self, reference: str, body: str, *, wait_s: float = 0) -> int:
+        """Its number in the queue."""
         due_at = time.time() + wait_s if wait_s else 0
-        self._ledger.execute("INSERT INTO webhooks (reference, body, due_at) VALUES (?, ?, ?)", (reference, body, due_at))
+        number = self._ledger.execute(
+            "INSERT INTO webhooks (reference, body, due_at) VALUES (?, ?, ?) RETURNING seq", (reference, body, due_at)
+        ).fetchone()[0]
         self.more.set()
+        return int(number)
 
     def due(self, limit: int) -> list[sqlite3.Row]:
         if self.held():
             return []
         if self.newest_first():
-            return self._ledger.execute(DUE.format(order="seq DESC"), (time.time(), 1)).fetchall()
-        return self._ledger.execute(DUE.format(order="due_at, seq"), (time.time(), limit)).fetchall()
+            return self._ledger.execute(NEWEST, (time.time(),)).fetchall()
+        return self._ledger.execute(DUE, (time.time(), limit)).fetchall()
 
     def next_due_at(self) -> float | None:
         found: float | None = self._ledger.execute(
@@ -112,9 +117,8 @@ class WebhookQueue:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookTarget:
     url: str
-    secret: str
-    header: str
-    """Which carries the signature."""
+    sign: Callable[[str, int], Mapping[str, str]]
+    """The headers that prove that a body is ours, sent at that time (seconds since 1970)."""
     first_wait: float = 0.1
     longest_wait: float = 3.0
     timeout: float = 5.0
@@ -148,21 +152,21 @@ class WebhookSender:
         except TimeoutError:
             pass
 
+    def target_of(self, row: sqlite3.Row) -> WebhookTarget:
+        return self._target
+
     async def _send(self, http: aiohttp.ClientSession, row: sqlite3.Row) -> None:
-        body: str = row["body"]
-        headers = {
-            "Content-Type": "application/json",
-            self._target.header: signature(body, self._target.secret, int(time.time())),
-        }
+        body, target = str(row["body"]), self.target_of(row)
+        headers = {"Content-Type": "application/json", **target.sign(body, int(time.time()))}
         try:
-            async with http.post(self._target.url, data=body.encode(), headers=headers, allow_redirects=False) as response:
+            async with http.post(target.url, data=body.encode(), headers=headers, allow_redirects=False) as response:
                 error = None if 200 <= response.status < 300 else f"HTTP {response.status}"
         except (aiohttp.ClientError, TimeoutError, OSError) as exception:
             error = f"{type(exception).__name__}: {exception}"
         if error is None:
             self._queue.delivered(row["seq"])
             return
-        wait = min(self._target.longest_wait, self._target.first_wait * 2 ** min(row["attempts"], 10))
+        wait = min(target.longest_wait, target.first_wait * 2 ** min(row["attempts"], 10))
         self._queue.failed(row["seq"], error, time.time() + wait)
         log.warning("webhook not accepted, attempt %d: %s", row["attempts"] + 1, error)
 

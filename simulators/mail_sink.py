@@ -1,10 +1,25 @@
-"""A mailbox that takes everything and delivers nothing: `python -m simulators.mail_sink`.
+"""A mail server that takes everything and delivers nothing: `python -m simulators.mail_sink`.
 
 SMTP on SMTP_PORT, and over HTTP what arrived. Fault switches:
 - `down`: 421 to every connection and message;
 - `reject_rcpt`: 550 to recipients that match a pattern such as `*@bounce.example`;
 - `lose_replies_next`: keep that many messages and drop the connection instead of saying so, which makes an
-  honest sender send them again.
+  honest sender send them again;
+- `reports_off`: tell nothing of mails; `reports_late_ms`: waited before each report; `reports_twice`, `reports_held`,
+  `reports_newest_first`: as they say.
+
+What becomes of a mail is told later, as its sender asked for by NOTIFY and ENVID (RFC 3461): that it was delivered, unless its
+recipient has one of these names, with or without more behind a +, at any domain:
+
+| to            | what is told                                      |
+|---------------|---------------------------------------------------|
+| `bounce@…`    | failed, 5.1.1: there is no such mailbox           |
+| `full@…`      | failed, 5.2.2: the mailbox is full                |
+| `delay@…`     | delayed, then delivered                           |
+| `complain@…`  | delivered, then a complaint (ARF)                 |
+
+It is told to EMAIL_WEBHOOK_URL, signed with EMAIL_WEBHOOK_SECRET, and kept in a mailbox that IMAP_PORT serves, each if it is set.
+To that mailbox log in as `bounces` with IMAP_PASSWORD (mail-sink).
 
 Environment: PORT, SMTP_PORT, SIMULATOR_DATA_DIR, HOST (127.0.0.1), MAIL_SINK_API_KEY (unset: no token asked).
 """
@@ -14,9 +29,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.errors import HeaderParseError
@@ -31,14 +47,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from simulators import _imap, _webhooks
 from simulators._faults import Switches
+from simulators._imap import ImapMailbox
 from simulators._ledger import now_text, open_ledger, transaction
 from simulators._refusals import Refused
+from simulators._reports import Envelope as Came
+from simulators._reports import reports_of
 from simulators._requests import page
 from simulators._service import Simulator, data_directory, required, serve
+from simulators._webhooks import WebhookQueue, WebhookSender, WebhookTarget, signature
 
 LARGEST_MESSAGE = 1024 * 1024
 HOST_NAME = "mail-sink"
+SIGNATURE = "X-Email-Signature"
+IMAP_USER, IMAP_PASSWORD = "bounces", "mail-sink"
 DOWN = "421 4.3.2 Service not available"
 
 SCHEMA = """
@@ -64,13 +87,28 @@ class MailFaults(Switches):
     down: bool = False
     reject_rcpt: str = ""
     lose_replies_next: int = 0
+    reports_off: bool = False
+    reports_late_ms: int = 0
+    reports_twice: bool = False
+    reports_held: bool = False
+    reports_newest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """Where senders hear what became of their mails."""
+
+    webhook: WebhookTarget | None = None
+    imap_port: int | None = None
+    imap_password: str = IMAP_PASSWORD
 
 
 class Mailbox:
-    def __init__(self, ledger: sqlite3.Connection) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: sqlite3.Connection, tell: Callable[[str], None] = lambda report: None) -> None:
+        """`tell` takes what is to be told later, in the transaction that keeps the mail."""
+        self._ledger, self._tell = ledger, tell
 
-    def keep(self, sender: str, recipients: list[str], raw: bytes) -> None:
+    def keep(self, sender: str, recipients: list[str], raw: bytes, reports: Sequence[str] = ()) -> None:
         # Not with a modern policy, which parses each header by RFC 5322's whole grammar and takes ten times as long.
         message = message_from_bytes(raw)
         kept = (
@@ -89,6 +127,8 @@ class Mailbox:
                 "INSERT OR IGNORE INTO recipients VALUES (?, ?)",
                 [(each, added.lastrowid) for each in recipients],
             )
+            for report in reports:
+                self._tell(report)
 
     def get(self, number: int) -> dict[str, Any]:
         row = self._ledger.execute("SELECT * FROM messages WHERE id = ?", (number,)).fetchone()
@@ -159,7 +199,13 @@ class Reception:
         self._mailbox = mailbox
         self._faults = faults
 
-    async def handle_MAIL(  # noqa: N802 - the library looks its hooks up by these names
+    async def handle_EHLO(  # noqa: N802 - the library looks its hooks up by these names
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        return [*responses[:-1], "250-DSN", responses[-1]]
+
+    async def handle_MAIL(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if self._faults.down:
@@ -182,11 +228,32 @@ class Reception:
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         assert isinstance(envelope.content, bytes)
-        self._mailbox.keep(envelope.mail_from or "", envelope.rcpt_tos, envelope.content)
+        came = how_it_came(envelope)
+        reports = (
+            [] if self._faults.reports_off else [each for to in envelope.rcpt_tos for each in reports_of(came, to, HOST_NAME)]
+        )
+        self._mailbox.keep(came.sender, envelope.rcpt_tos, envelope.content, reports)
         if self._faults.lose_replies_next and isinstance(server.transport, asyncio.Transport):
             self._faults.lose_replies_next -= 1
             server.transport.abort()
         return "250 OK"
+
+
+class DsnServer(SMTP):
+    """The library's, which refuses what RFC 3461 adds to MAIL and RCPT."""
+
+    def _getparams(self, params: Sequence[str]) -> dict[str, str | bool] | None:
+        known: dict[str, str | bool] | None = super()._getparams(params)
+        return known and {name: value for name, value in known.items() if name not in ("RET", "ENVID", "NOTIFY", "ORCPT")}
+
+
+def how_it_came(envelope: Envelope) -> Came:
+    """With what its sender asked to be told. The library writes parameters in capitals."""
+    asked = dict(each.partition("=")[::2] for each in (*envelope.mail_options, *envelope.rcpt_options))
+    content = envelope.content if isinstance(envelope.content, bytes) else b""
+    headers = re.split(rb"\r?\n\r?\n", content, maxsplit=1)[0].decode("utf-8", "replace").replace("\r\n", "\n")
+    notify = frozenset(filter(None, asked.get("NOTIFY", "").split(",")))
+    return Came(envelope.mail_from or "", asked.get("ENVID"), notify, f"{headers}\n")
 
 
 class Turned421(asyncio.Protocol):
@@ -199,8 +266,8 @@ class Turned421(asyncio.Protocol):
 
 
 class MessageRoutes:
-    def __init__(self, mailbox: Mailbox) -> None:
-        self._mailbox = mailbox
+    def __init__(self, mailbox: Mailbox, queue: WebhookQueue) -> None:
+        self._mailbox, self._queue = mailbox, queue
 
     def routes(self) -> list[Route]:
         return [
@@ -208,6 +275,7 @@ class MessageRoutes:
             Route("/messages", self.clear, methods=["DELETE"]),
             Route("/messages/{number:int}", self.show, methods=["GET"]),
             Route("/_control/ledger", self.totals, methods=["GET"]),
+            Route("/_control/webhooks", self.webhooks, methods=["GET"]),
         ]
 
     async def listing(self, request: Request) -> JSONResponse:
@@ -227,11 +295,24 @@ class MessageRoutes:
     async def totals(self, request: Request) -> JSONResponse:
         return JSONResponse(self._mailbox.totals())
 
+    async def webhooks(self, request: Request) -> JSONResponse:
+        return JSONResponse(self._queue.status())
 
-def create_app(data_dir: Path, host: str, smtp_port: int, api_key: str | None = None) -> Simulator:
-    ledger = open_ledger(data_dir, "mail_sink", SCHEMA)
-    mailbox = Mailbox(ledger)
+
+def create_app(data_dir: Path, host: str, smtp_port: int, api_key: str | None = None, telling: Telling = Telling()) -> Simulator:
+    ledger = open_ledger(data_dir, "mail_sink", SCHEMA + _webhooks.SCHEMA + _imap.SCHEMA)
     faults = MailFaults()
+    queue = WebhookQueue(ledger, held=lambda: faults.reports_held, newest_first=lambda: faults.reports_newest_first)
+
+    def tell(report: str) -> None:
+        for _ in range(2 if faults.reports_twice else 1):
+            if telling.webhook is not None:
+                # Each under a name of its own: reports come in no order.
+                queue.repeat(secrets.token_hex(12), report, wait_s=faults.reports_late_ms / 1000)
+            if telling.imap_port is not None:
+                ledger.execute("INSERT INTO reports (raw) VALUES (?)", (report,))
+
+    mailbox = Mailbox(ledger, tell)
     reception = Reception(mailbox, faults)
 
     @asynccontextmanager
@@ -242,16 +323,40 @@ def create_app(data_dir: Path, host: str, smtp_port: int, api_key: str | None = 
             if faults.down:
                 return Turned421()
             # A host name of our own: the library would ask DNS for one, at every connection.
-            return SMTP(reception, data_size_limit=LARGEST_MESSAGE, hostname=HOST_NAME, ident="ready", loop=loop)
+            return DsnServer(reception, data_size_limit=LARGEST_MESSAGE, hostname=HOST_NAME, ident="ready", loop=loop)
 
-        server = await loop.create_server(answer, host, smtp_port)
-        try:
+        async with AsyncExitStack() as stack:
+            stack.callback(ledger.close)
+            stack.callback((await loop.create_server(answer, host, smtp_port)).close)
+            if telling.imap_port is not None:
+                imap = ImapMailbox(ledger, IMAP_USER, telling.imap_password)
+                stack.callback((await asyncio.start_server(imap.serve, host, telling.imap_port)).close)
+            if telling.webhook is not None:
+                task = asyncio.create_task(WebhookSender(queue, telling.webhook).run())
+                stack.push_async_callback(ended, task)
             yield
-        finally:
-            server.close()
-            ledger.close()
 
-    return Simulator(MessageRoutes(mailbox).routes(), api_key=api_key, switches=faults, lifespan=lifespan)
+    return Simulator(MessageRoutes(mailbox, queue).routes(), api_key=api_key, switches=faults, lifespan=lifespan)
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def read_telling(environment: Mapping[str, str]) -> Telling:
+    url, port = environment.get("EMAIL_WEBHOOK_URL"), environment.get("IMAP_PORT")
+    secret = required(environment, "EMAIL_WEBHOOK_SECRET").split(",")[0].strip() if url else ""
+
+    def sign(body: str, at: int) -> Mapping[str, str]:
+        return {"Content-Type": "message/rfc822", SIGNATURE: signature(body, secret, at)}
+
+    return Telling(
+        webhook=WebhookTarget(url=url, sign=sign) if url else None,
+        imap_port=int(port) if port else None,
+        imap_password=environment.get("IMAP_PASSWORD") or IMAP_PASSWORD,
+    )
 
 
 if __name__ == "__main__":
@@ -261,5 +366,6 @@ if __name__ == "__main__":
             os.environ.get("HOST", "127.0.0.1"),
             int(required(os.environ, "SMTP_PORT")),
             os.environ.get("MAIL_SINK_API_KEY"),
+            read_telling(os.environ),
         )
     )

@@ -47,7 +47,7 @@ from contracts.orders import (
     TimelineEntry,
     UndoSettlement,
 )
-from contracts.payments import FailedRefund
+from contracts.payments import AnsweredPayment, FailedRefund
 from contracts.returns import ReturnState
 from contracts.shipments import ShipmentUpdate
 from temporal.explaining import SagaSeen, pending_steps, saga_seen
@@ -218,7 +218,10 @@ class OrderSagas(Sagas):
         try:
             return Outcome.model_validate(await taken.result(rpc_timeout=wait))
         except WorkflowUpdateFailedError as error:
-            raise as_refusal(error.cause) or Unavailable(str(error.cause)) from error
+            refusal = as_refusal(error.cause)
+            if refusal is None and request.return_url:  # its saga runs on a build that cannot let the customer confirm it
+                return await self.pay(order_id, PayAgain(payment_token=request.payment_token), update_id, wait)
+            raise refusal or Unavailable(str(error.cause)) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             return None
         except FAULTS as error:
@@ -328,6 +331,10 @@ class OrderSagas(Sagas):
     async def refund_failed(self, order_id: UUID, refund: FailedRefund) -> bool:
         """Tell of money that was given back and has not arrived; False if no saga runs. Repeating it is harmless."""
         return await self._signal(order_workflow_id(order_id), "refund_failed", refund)
+
+    async def payment_answered(self, order_id: UUID, payment: AnsweredPayment) -> bool:
+        """Tell that a payment has moved on which the customer had to confirm; False if no saga runs. Repeating it is harmless."""
+        return await self._signal(order_workflow_id(order_id), "payment_answered", payment)
 
     async def state(self, order_id: UUID) -> OrderState | None:
         """Where the saga is; None if there is none. Fault: Unavailable (no worker answers)."""

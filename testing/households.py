@@ -7,7 +7,7 @@ from cli.client import Person
 from data.baskets import Basket
 from testing.shop import Purchase
 
-CARD = "tok_visa"
+CARD = "pm_card_visa"
 
 CITIES = (
     ("New York", "NY", "10001"),

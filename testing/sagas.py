@@ -155,6 +155,7 @@ def assert_settled(world: World, order: PlaceOrder) -> None:
     parcels = {parcel.status for (of, _), parcel in world.shipping.parcels.items() if of == order_id}
     assert ReservationStatus.RESERVED not in promises
     assert world.payments.held(order_id) == 0
+    assert not any(payment.is_open for (of, _), payment in world.payments.payments.items() if of == order_id)
     if status == OrderStatus.CANCELLED:
         assert balance == nothing
         assert promises <= {ReservationStatus.RELEASED}

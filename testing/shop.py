@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
-from uuid import UUID
 
+from audit.books import ChargeRow
+from audit.stripe import charge_row
 from cli.client import Client, Company, Gateway, Person, Recorder, Reply
-from contracts.ids import parcel_reference, payment_reference
 from contracts.orders import OrderStatus
 from contracts.parcels import ParcelStatus
 
@@ -32,6 +32,7 @@ UNHINDERED = {
 }
 """And of one where only the card decides which orders are held, and nobody buys too much."""
 PAGE = 200
+MOST_SCANNED = 1_000
 UNTIL_S = 300.0
 """How long anybody waits for what has to come. Only a defect makes it that long: a busy machine is none."""
 
@@ -201,16 +202,38 @@ class Shop:
                 await self.hand_over(shipment["shipment_id"])
 
     async def hand_over(self, shipment_id: str) -> None:
-        await self.call(self.warehouse, "POST", f"/shipments/{shipment_id}/dispatch")
+        """The warehouse gives a parcel to the carrier, and says so."""
+        await self.scan(await self.call(self.warehouse, "POST", f"/shipments/{shipment_id}/dispatch"))
+
+    async def scan(self, *shipments: Mapping[str, Any]) -> None:
+        """The carrier takes parcels that were handed over; those that it has already, it has."""
+        codes = [package["tracking_number"] for shipment in shipments for package in shipment["packages"]]
+        for first in range(0, len(codes), MOST_SCANNED):
+            await self.carrier.call("POST", "/_control/hand-over", {"tracking_codes": codes[first : first + MOST_SCANNED]})
+
+    async def scan_what_left(self) -> None:
+        """The carrier takes all parcels that were handed over, and that it has not scanned yet."""
+        await self.scan(*[each async for each in self.every(self.warehouse, "/shipments?status=DISPATCHED")])
 
     async def deliver(self, *order_ids: str) -> None:
         """The carrier delivers these orders' parcels, as far as it has them."""
-        await self.carrier.call("POST", "/_control/advance", {"to": "delivered", "references": order_ids})
+        for order_id in order_ids:
+            await self.carry(order_id, "delivered")
 
     async def lose(self, order_id: str, parcel: int) -> None:
         """The carrier loses a parcel that it has."""
-        references = [parcel_reference(UUID(order_id), parcel)]
-        await self.carrier.call("POST", "/_control/advance", {"to": "lost", "references": references})
+        await self.carry(order_id, "lost", parcel)
+
+    async def carry(self, order_id: str, to: str, parcel: int | None = None) -> None:
+        """What the carrier does to all packages of a parcel that it has; None: of every one that is under way."""
+        codes = [
+            package["tracking_number"]
+            async for shipment in self.every(self.support, f"/shipments?order_id={order_id}")
+            if shipment["parcel"] == parcel or (parcel is None and shipment["status"] in ("DISPATCHED", "IN_TRANSIT"))
+            for package in shipment["packages"]
+            if package["tracking_number"]
+        ]
+        await self.carrier.call("POST", "/_control/advance", {"to": to, "tracking_codes": codes})
 
     async def arrives(self, order_id: str) -> dict[str, Any]:
         """The order, once it was confirmed, dispatched and delivered."""
@@ -260,16 +283,18 @@ class Shop:
         body, token = {"warehouse_id": warehouse_id, "reference": key, "lines": lines}, await self.warehouse.token()
         await self.gateway.call("POST", "/api/v1/stock/receipts", body, token=token, headers={"Idempotency-Key": key})
 
-    async def carried(self, order_id: str, parcel: int = 1) -> dict[str, Any]:
-        """What the carrier wrote down of a parcel."""
-        path = f"/v1/shipments/{parcel_reference(UUID(order_id), parcel)}"
-        carried: dict[str, Any] = await self.carrier.call("GET", path)
-        return carried
+    async def rate_of(self, order_id: str) -> dict[str, Any]:
+        """The rate that was bought for an order's only package, as staff see it."""
+        page = await self.call(self.support, "GET", f"/shipments?order_id={order_id}")
+        [package] = page["items"][0]["packages"]
+        chosen: dict[str, Any] = next(rate for rate in package["rates"] if rate["chosen"])
+        return chosen
 
-    async def charge(self, order_id: str) -> dict[str, Any]:
-        """What the payment provider wrote down of the order's charge."""
-        charge: dict[str, Any] = await self.provider.call("GET", f"/v1/charges/{payment_reference(UUID(order_id), 1)}")
-        return charge
+    async def charge(self, order_id: str) -> ChargeRow:
+        """What the payment provider wrote down of the order's first attempt to pay, in the audit's words."""
+        payments = await self.call(self.support, "GET", f"/payments?order_id={order_id}")
+        path = f"/v1/payment_intents/{payments['items'][-1]['provider_id']}?expand[]=latest_charge"
+        return charge_row(await self.provider.call("GET", path))
 
 
 @asynccontextmanager

@@ -16,7 +16,15 @@ from data.baskets import Basket
 from testing.households import address_of
 from testing.shop import Purchase, Shop, in_parallel, until
 
-CARDS = ("tok_visa", "tok_visa", "tok_visa", "tok_visa", "tok_declined", "tok_lost_reply", "tok_flaky_3")
+CARDS = (
+    "pm_card_visa",
+    "pm_card_visa",
+    "pm_card_visa",
+    "pm_card_visa",
+    "pm_card_visa_chargeDeclined",
+    "pm_sim_lost_reply",
+    "pm_sim_flaky",
+)
 CANCELLED, REPEATED, LOOKED_AT, LISTED = 0.15, 0.1, 0.5, 0.2
 """Shares of the orders with which a customer does that, once they are placed."""
 AGAIN_AFTER_S = 0.1
@@ -123,6 +131,7 @@ async def deliver_everything(shop: Shop) -> None:
             async for shipment in shop.every(shop.warehouse, "/shipments?status=BOOKED"):
                 # A refusal is fine: an order that is being cancelled has a parcel that may not leave any more.
                 await shop.ask(shop.warehouse, "POST", f"/shipments/{shipment['shipment_id']}/dispatch")
+            await shop.scan_what_left()
             await shop.carrier.call("POST", "/_control/advance", {"all": True, "to": "delivered"})
             return all([order["status"] in FINAL_STATUSES async for order in shop.every(shop.support, "/orders?")])
         except ApiProblem as problem:

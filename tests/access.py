@@ -121,6 +121,12 @@ class Operation:
         examples = [example["value"] for example in content.get("examples", {}).values()]
         return {**schema, "examples": examples} if examples else schema
 
+    @property
+    def takes_a_file(self) -> bool:
+        """Whether its body is no JSON: then no example of it is sent."""
+        content = self.spec.get("requestBody", {}).get("content", {})
+        return bool(content) and "application/json" not in content
+
     def request(self, values: Mapping[str, Any]) -> Json:
         """A valid request, as arguments of `client.request`."""
         path = self.path
@@ -201,6 +207,8 @@ def _keeps(promise: Answer, operation: Operation, asker: Asker, rows: Rows, resp
         return code in ("not_found", "warehouse_unknown")
     if operation.path.startswith("/internal/"):
         return status not in (401, 403) and status < 500
+    if status == 422 and operation.takes_a_file:
+        return True  # what is in it was looked at
     if status in (401, 403, 404, 422) or status >= 500:
         return False
     if operation.is_list and Reach.ALL not in (reach := reach_of(operation.rule, asker)) and reach:

@@ -513,7 +513,7 @@ class Delivery(OrderMessages):
         would depend on updates that were rejected, and those are in no history."""
         return workflow.info().is_continue_as_new_suggested()
 
-    async def _go_on_in_another_run(self, *, review_until: datetime | None = None) -> None:
+    async def _go_on_in_another_run(self, *, review_until: datetime | None = None, pay_until: datetime | None = None) -> None:
         """Does not return, unless something else has to be done first."""
         is_free = workflow.all_handlers_finished
         await workflow.wait_condition(lambda: is_free() or self._has_message() or self._is_decided())
@@ -522,14 +522,22 @@ class Delivery(OrderMessages):
         current = self._parcels.current
         so_far = self._progress.so_far(
             review_until=review_until,
+            pay_until=pay_until,
             attempt=self._attempt,
             quiet_since=(current.quiet_since if current else None) or self._began,
             cancelled_units=self._units_cancelled(),
         )
-        workflow.continue_as_new(self._order.model_copy(update={"so_far": so_far, "payment_token": self._card}))
+        card = {"payment_token": self._card, "return_url": self._return_url}
+        workflow.continue_as_new(self._order.model_copy(update={"so_far": so_far, **card}))
 
     def _is_decided(self) -> bool:
-        return self._progress.status == OrderStatus.IN_REVIEW and self._approval is not None
+        """Whether what it waited for before it was confirmed has come."""
+        match self._progress.status:
+            case OrderStatus.IN_REVIEW:
+                return self._approval is not None
+            case OrderStatus.ACTION_REQUIRED:
+                return self._attempt in self._answered_attempts
+        return False
 
     async def _watch(self) -> None:
         """Wake the story when nothing was heard of a parcel, or decided about it, for too long."""

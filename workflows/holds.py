@@ -9,7 +9,7 @@ from workflows.parcels import Parcel, Parcels
 
 EARLY = timedelta(hours=12)
 """So long before it ends, at most, a hold is renewed."""
-NOT_HELD_YET = frozenset({OrderStatus.PENDING, OrderStatus.RESERVED, OrderStatus.PAYMENT_DUE})
+NOT_HELD_YET = frozenset({OrderStatus.PENDING, OrderStatus.RESERVED, OrderStatus.PAYMENT_DUE, OrderStatus.ACTION_REQUIRED})
 
 
 class Hold:

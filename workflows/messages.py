@@ -34,7 +34,7 @@ with workflow.unsafe.imports_passed_through():
         Wait,
     )
     from contracts.parcels import CHOICES, ParcelChoice, ParcelStatus
-    from contracts.payments import FailedRefund
+    from contracts.payments import AnsweredPayment, FailedRefund
     from contracts.shipments import ShipmentUpdate
     from temporal.refusals import as_failure
     from workflows.parcels import Parcel, lines_by_id, units_by_line
@@ -42,7 +42,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.saga import Saga
 
 _S = OrderStatus
-PLACING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.PAID, _S.CANCELLING})
+PLACING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.ACTION_REQUIRED, _S.IN_REVIEW, _S.PAID, _S.CANCELLING})
 AnyDecision = TypeVar("AnyDecision", bound=Decision)
 TOO_LATE = Refusal(ErrorCode.ALREADY_DISPATCHED, "The parcel has left; it can only be returned.")
 NOT_TO_BE_SPLIT = Refusal(ErrorCode.CONFLICT, "Only a parcel that has not left can be split.")
@@ -113,6 +113,10 @@ class OrderMessages(ABC):
         self._shortage_answer: ShortageAnswer | None = None
         self._other_card: str | None = None
         """To be tried next."""
+        self._return_url = order.return_url
+        """Where the customer's browser goes to when the bank has asked something."""
+        self._answered_attempts: set[int] = set()
+        """Attempts to pay that have moved on, and may be asked about again."""
         self._attempt = so_far.attempt if so_far else 1
         """Which attempt to pay is the newest."""
         self._parcels = self._progress.parcels
@@ -135,7 +139,8 @@ class OrderMessages(ABC):
 
     @workflow.update(description="The order's outcome, as soon as it is known")
     async def place(self) -> Outcome:
-        """Sent together with the start. Returns when the order is confirmed, refused, or held for review."""
+        """Sent together with the start. Returns when the order is confirmed, refused, held for review, or its customer has to
+        confirm the payment."""
         await workflow.wait_condition(lambda: self._answered is not None)
         assert self._answered is not None
         return self._answered
@@ -186,10 +191,11 @@ class OrderMessages(ABC):
 
     @workflow.update(description="Try another card for an order whose payment is due: payment_token")
     async def pay(self, request: PayAgain) -> Outcome:
-        """The order's outcome with that card: confirmed, held for review, or declined again."""
+        """The order's outcome with that card: confirmed, held for review, to be confirmed at the bank, or declined again."""
         if self._progress.status != OrderStatus.PAYMENT_DUE:
             return await self._offered(CardOffer(request.payment_token))
         self._other_card, self._answered = request.payment_token, None
+        self._return_url = request.return_url or self._order.return_url
         await workflow.wait_condition(lambda: self._answered is not None or self._over)
         return self._answered or self._progress.outcome or self._progress.outcome_confirmed()
 
@@ -298,6 +304,11 @@ class OrderMessages(ABC):
     def refund_failed(self, refund: FailedRefund) -> None:
         self._is_signalled = True
         self._progress.owes(refund)
+
+    @workflow.signal(description="A payment that its customer had to confirm has moved on: attempt")
+    def payment_answered(self, payment: AnsweredPayment) -> None:
+        self._is_signalled = True
+        self._answered_attempts.add(payment.attempt)
 
     # ── Queries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

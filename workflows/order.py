@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from temporal.names import ORDER_WORKFLOW
     from temporal.refusals import as_failure, as_refusal, reason_of, words_of
     from workflows import order_steps as steps
+    from workflows.holds import NOT_HELD_YET
     from workflows.shields import shielded
     from workflows.waits import waits_of
 
@@ -45,6 +46,8 @@ class OrderWorkflow(Amending):
         """Whether everybody has been told."""
         if self._progress.status == OrderStatus.IN_REVIEW:
             self._answer(self._progress.outcome_held())
+        if self._progress.status == OrderStatus.ACTION_REQUIRED:
+            self._answer(self._progress.outcome_to_confirm())
         if self._progress.declined is not None:
             self._answer(self._progress.declined)
         if order.so_far is not None:
@@ -81,7 +84,7 @@ class OrderWorkflow(Amending):
             self._parcels.plan(reservation, ask_until=workflow.now() + timedelta(seconds=order.answer_seconds))
             progress.become(OrderStatus.RESERVED, "Goods reserved", for_staff=f"at warehouse {reservation.warehouse_id}")
 
-        if progress.status in (OrderStatus.RESERVED, OrderStatus.PAYMENT_DUE) and self._parcels.owed().minor:
+        if progress.status in NOT_HELD_YET and self._parcels.owed().minor:
             payment = await self._pay()
             if self._hold.is_by_parcel:
                 self._hold.begin(self._attempt, self._hold.card, payment.held_until, workflow.now())
@@ -104,11 +107,10 @@ class OrderWorkflow(Amending):
         await self._confirm()
 
     def _is_to_be_reviewed(self, payment: Payment) -> bool:
-        """Whether somebody has to look at it before any money is taken, or anything leaves. What was to be held only is held in
-        any case."""
-        if self._hold.is_by_parcel:
-            return self._order.needs_review or bool(payment.review)
-        return payment.status == PaymentStatus.AUTHORIZED
+        """Whether somebody has to look at it before anything leaves. What would be taken at once, and is held only, is held for
+        that; what the provider wants to be looked at, and what came by transfer, may be taken already."""
+        is_held_for_it = payment.status == PaymentStatus.AUTHORIZED and not self._hold.is_by_parcel
+        return bool(payment.review) or self._order.needs_review or is_held_for_it
 
     async def _hold_for_review(self, payment: Payment) -> None:
         progress = self._progress
@@ -120,7 +122,11 @@ class OrderWorkflow(Amending):
         self._answer(progress.outcome_held())
 
     def _waits(self) -> tuple[Wait, ...]:
-        until = self._pay_until if self._progress.status == OrderStatus.PAYMENT_DUE else self._review_until
+        until = self._review_until
+        if self._progress.status == OrderStatus.PAYMENT_DUE:
+            until = self._pay_until
+        elif self._progress.action:
+            until = self._progress.action.until
         since = self._progress.timeline()[-1].at
         waits = waits_of(self._progress.state(), since, until, self._parcels, self._due_of, self._hold.due)
         return (*self._waits_of_amendment(since), *waits)

@@ -23,9 +23,9 @@ from contracts.money import Money
 from contracts.notifications import NotificationKind, NotificationQueued, SendNotification
 from contracts.orders import AdvanceOrder, CaptureAt, OrderAdvanced, PlaceOrder
 from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment, ReleaseHold
-from contracts.shipments import CancelShipment, CreateShipment, Shipment
+from contracts.shipments import CancelShipment, CreateShipment, Shipment, ShipmentLine
 from temporal.retries import BEST_EFFORT, FORWARD, HAS_TO_SUCCEED, Preset
-from workflows.parcels import Parcel
+from workflows.parcels import Parcel, lines_by_id
 from workflows.saga import Undo
 from workflows.steps import Step
 
@@ -127,9 +127,12 @@ def restock_inventory(order: PlaceOrder, parcel: Parcel) -> Step[RestockInventor
     return Step(InventoryActivities.restock, command, "Restock inventory", HAS_TO_SUCCEED)
 
 
-def process_payment(order: PlaceOrder, amount: Money, card: str, attempt: int = 1) -> Step[ProcessPayment, Payment]:
+def process_payment(
+    order: PlaceOrder, amount: Money, card: str, attempt: int = 1, return_url: str | None = None
+) -> Step[ProcessPayment, Payment]:
+    """`return_url`: the customer is there, and may be asked to confirm it."""
     capture = order.capture_at == CaptureAt.CONFIRMATION and not order.needs_review
-    return Step(PaymentActivities.process, _payment(order, amount, card, attempt, capture), "Process payment")
+    return Step(PaymentActivities.process, _payment(order, amount, card, attempt, capture, return_url), "Process payment")
 
 
 def pay_anew(order: PlaceOrder, amount: Money, card: str, attempt: int, *, capture: bool) -> Step[ProcessPayment, Payment]:
@@ -138,7 +141,9 @@ def pay_anew(order: PlaceOrder, amount: Money, card: str, attempt: int, *, captu
     return Step(PaymentActivities.process, command, f"Process payment {attempt}", HAS_TO_SUCCEED.ends_on(CANNOT_BE_TAKEN))
 
 
-def _payment(order: PlaceOrder, amount: Money, card: str, attempt: int, capture: bool) -> ProcessPayment:
+def _payment(
+    order: PlaceOrder, amount: Money, card: str, attempt: int, capture: bool, return_url: str | None = None
+) -> ProcessPayment:
     return ProcessPayment(
         order_id=order.order_id,
         attempt=attempt,
@@ -147,6 +152,7 @@ def _payment(order: PlaceOrder, amount: Money, card: str, attempt: int, capture:
         payment_token=card,
         ship_to_fingerprint=order.ship_to.fingerprint,
         capture=capture,
+        return_url=return_url,
     )
 
 
@@ -215,8 +221,24 @@ def create_shipment(
         weight_grams=weight_grams,
         service=order.shipping,
         parcels=parcels,
+        lines=_shipment_lines(order, parcel),
     )
     return Step(ShippingActivities.create, command, "Create shipment", preset)
+
+
+def _shipment_lines(order: PlaceOrder, parcel: Parcel) -> tuple[ShipmentLine, ...]:
+    """What is in a parcel, as the warehouse and customs are told."""
+    lines = lines_by_id(order)
+    return tuple(
+        ShipmentLine(
+            product_id=part.product_id,
+            name=lines[part.line_id].name,
+            quantity=part.quantity,
+            unit_price=lines[part.line_id].unit_price,
+            weight_grams=lines[part.line_id].weight_grams,
+        )
+        for part in parcel.lines
+    )
 
 
 def cancel_shipment(order: PlaceOrder, parcel: int = 1, label: str = "") -> Undo:

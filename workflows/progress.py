@@ -25,6 +25,7 @@ from contracts.orders import (
     TimelineEntry,
 )
 from contracts.parcels import CHOICES, Trouble
+from contracts.payment_actions import ActionDue, ActionKind, PaymentAction
 from contracts.payments import FailedRefund
 from temporal.names import FAILURE_REASON, ORDER_STATUS, PARCEL_TROUBLE, STUCK_UNDO
 from temporal.refusals import words_of
@@ -34,6 +35,7 @@ from workflows.parcels import Parcels
 from workflows.shields import finished_first
 from workflows.steps import Argument, Result, Step
 
+WHAT_TO_DO = {ActionKind.REDIRECT: "confirm the payment", ActionKind.TRANSFER: "transfer the money"}
 FIRST_ENTRIES, LAST_ENTRIES = 50, 150
 """What of a very long timeline is kept: its beginning and its end."""
 
@@ -62,6 +64,8 @@ class Progress:
         """Why a parcel does not arrive: what operators find the order under."""
         self.declined = known.declined
         """What its client is told while another card may be tried."""
+        self.action = known.action
+        """What its customer has to do, while that is waited for."""
         self.refunded = known.refunded
         """What went back to the customer; None: nothing that has to be told."""
         self.closed = known.closed
@@ -83,6 +87,8 @@ class Progress:
         self.status = status
         if status != OrderStatus.PAYMENT_DUE:
             self.declined = None
+        if status != OrderStatus.ACTION_REQUIRED:
+            self.action = None
         self._untold.append(status)
         self.note(what, detail, for_staff=for_staff)
 
@@ -116,6 +122,13 @@ class Progress:
         refused = Outcome.refused(self._order.order_id, self.status, declined)
         self.declined = refused.model_copy(update={"pay_until": until})
         return self.declined
+
+    def needs_action(self, action: PaymentAction, until: datetime) -> None:
+        """Its customer has to do that to pay. `until`: by when; once that is set, it stays."""
+        if self.status != OrderStatus.ACTION_REQUIRED:
+            what = f"The customer has to {WHAT_TO_DO[action.kind]} by {until:%Y-%m-%d %H:%M} UTC"
+            self.become(OrderStatus.ACTION_REQUIRED, what)
+        self.action = ActionDue(**dict(action), until=self.action.until if self.action else until)
 
     def amended(self, order: OrderRun, number: int, closed: Money) -> None:
         """It is that order from here on. `closed`: what has gone back, and goes back with it; `refunded` counts anew."""
@@ -164,7 +177,7 @@ class Progress:
         command = AdvanceOrder(
             order_id=self._order.order_id,
             after=after,
-            as_of=workflow.now() if self.parcels.is_parted or self.declined or self.hold.is_by_parcel or amendment else None,
+            as_of=workflow.now() if self._may_tell_more() or amendment else None,
             path=path,
             code=self.reason.code if self.reason else None,
             detail=self.reason.detail if self.reason else None,
@@ -176,6 +189,7 @@ class Progress:
             refunded=self.refunded,
             parcels=self.parcels.as_told(),
             pay_until=self.declined.pay_until if self.declined else self.hold.pay_until,
+            action=self.action,
             outcome=self.outcome or self.declined,
             amendment=amendment,
         )
@@ -192,7 +206,11 @@ class Progress:
 
     def _facts(self) -> tuple[Any, ...]:
         """What the record is told beside statuses."""
-        return self.trouble, self.outcome or self.declined, self.parcels.as_told(), self.hold.pay_until
+        return self.trouble, self.outcome or self.declined, self.parcels.as_told(), self.hold.pay_until, self.action
+
+    def _may_tell_more(self) -> bool:
+        """Whether words may follow that bring no status."""
+        return self.parcels.is_parted or self.hold.is_by_parcel or bool(self.declined or self.action)
 
     def list_as(self, *more: SearchAttributeUpdate[Any]) -> None:
         """Let operators find the order under its status."""
@@ -242,6 +260,11 @@ class Progress:
         """What the client of `place` is told of an order that is held: it is not over yet."""
         return Outcome(order_id=self._order.order_id, status=OrderStatus.IN_REVIEW, detail="Held for review.")
 
+    def outcome_to_confirm(self) -> Outcome:
+        """What the client of `place` or `pay` is told of a payment that its customer has to confirm: it is not over yet."""
+        to_do = "The payment is to be confirmed."
+        return Outcome(order_id=self._order.order_id, status=OrderStatus.ACTION_REQUIRED, detail=to_do)
+
     def outcome_confirmed(self) -> Outcome:
         """What the client of `place` is told of an order that is confirmed."""
         return Outcome(
@@ -290,6 +313,7 @@ class Progress:
             trouble=self.trouble,
             refunded=self.refunded,
             declined=self.declined,
+            action=self.action,
             hold=self.hold.so_far(),
             given_up=self._given_up,
             amendment=self.amendment,

@@ -69,10 +69,20 @@ def _wait_of_order(status: OrderStatus, working_on: str, since: datetime, until:
                 who=(Actor.CUSTOMER,),
                 updates=("pay", "cancel"),
             )
+        case OrderStatus.ACTION_REQUIRED:
+            return Wait(
+                part="payment",
+                waiting_for="the payment to be confirmed, e.g. at the bank",
+                since=since,
+                until=until,
+                then="the order is cancelled",
+                who=(Actor.CUSTOMER,),
+                updates=("cancel",),
+            )
         case OrderStatus.IN_REVIEW:
             return Wait(
                 part="order",
-                waiting_for="somebody of the shop to look at it before the money is taken",
+                waiting_for="somebody of the shop to look at it before anything leaves",
                 since=since,
                 until=until,
                 then="the order is cancelled",

@@ -27,6 +27,7 @@ from audit.rules import (
     returns,
     sagas,
     stock,
+    transfers,
 )
 from audit.rules.words import at
 from audit.verdict import Check, InFlight, Judgement, RuleResult, Violation
@@ -35,6 +36,7 @@ from audit.world import World
 SUBJECTS = (
     *(
         money,
+        transfers,
         returns,
         disputes,
         prices,

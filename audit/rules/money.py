@@ -15,9 +15,10 @@ from contracts.payments import PaymentStatus
 _S = OrderStatus
 OWING = frozenset({_S.CONFIRMED, _S.PARTIALLY_SHIPPED, _S.SHIPPED, _S.UNDELIVERED, _S.DELIVERED, _S.COMPLETED})
 """What is in its parcels is owed: it was shipped, or will be."""
-OWING_NOTHING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.IN_REVIEW, _S.CANCELLED, _S.REFUNDED})
+OWING_NOTHING = frozenset({_S.PENDING, _S.RESERVED, _S.PAYMENT_DUE, _S.ACTION_REQUIRED, _S.CANCELLED, _S.REFUNDED})
 """It was not shipped, or it did not arrive."""
 SAME_PAYMENT: Mapping[str, str] = {
+    "action_required": PaymentStatus.ACTION_REQUIRED,
     "authorized": PaymentStatus.AUTHORIZED,
     "captured": PaymentStatus.CAPTURED,
     "declined": PaymentStatus.DECLINED,
@@ -44,6 +45,8 @@ def money_at_the_provider(world: World, check: Check) -> None:
     for order, owed in _owing(world):
         if order.order_id in world.settling:  # the provider was read later than our refunds
             continue
+        if any(row.is_transfer for row in world.payments.get(order.order_id, ())):
+            continue  # of that the bank knows: see transfers.py
         rows = world.charges.get(order.order_id, ())
         net = sum(row.captured - row.refunded for row in rows)
         check.equal(order.order_id, f"{order.status}: net of its charges", owed, net, order.order_id, money_in(order.currency))
@@ -87,7 +90,10 @@ def ledgers_agree(world: World, check: Check) -> None:
         charge = theirs.get(reference)
         moving = not world.is_at_rest(payment.order_id)
         if charge is None:
-            if not payment.is_tombstone and not (moving and payment.status == PaymentStatus.INITIATED):
+            is_known_there = (
+                payment.provider_id is not None and not payment.is_transfer
+            )  # of a card that it does not know it keeps no charge
+            if is_known_there and not payment.is_tombstone and not (moving and payment.status == PaymentStatus.INITIATED):
                 check.fails(reference, "charge at the provider", payment.status, "none", payment.order_id)
             continue
         # The provider decides, and was read later: while an order moves it may know more than we do, and never less.
@@ -189,6 +195,14 @@ def _owing(world: World) -> Iterator[tuple[OrderRow, int]]:
             yield order, order.owed_minor - world.returned[order.order_id]
         elif order.status in OWING_NOTHING:
             yield order, -world.returned[order.order_id]
+        elif order.status == _S.IN_REVIEW:
+            yield order, order.owed_minor if _is_taken(world, order) else 0
+
+
+def _is_taken(world: World, order: OrderRow) -> bool:
+    """What the provider flags is taken already while somebody looks at it; what our own rules flag is only held."""
+    ours, theirs = world.payments.get(order.order_id, ()), world.charges.get(order.order_id, ())
+    return any(row.captured_moved for row in ours) or any(row.captured for row in theirs)
 
 
 def _statuses(row: PaymentRow) -> tuple[str, ...]:
@@ -199,7 +213,7 @@ def _statuses(row: PaymentRow) -> tuple[str, ...]:
         return (PaymentStatus.AUTHORIZED,)
     if row.captured_moved:
         return (PaymentStatus.REFUNDED,)
-    return PaymentStatus.INITIATED, PaymentStatus.DECLINED, PaymentStatus.VOIDED
+    return PaymentStatus.INITIATED, PaymentStatus.ACTION_REQUIRED, PaymentStatus.DECLINED, PaymentStatus.VOIDED
 
 
 def _as_charged(payment: PaymentRow, charge: ChargeRow) -> tuple[str, ...]:

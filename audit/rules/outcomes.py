@@ -18,8 +18,8 @@ def client_was_told_the_truth(world: World, check: Check) -> None:
     for order in world.settled:
         check.compared += 1
         order_id, told = order.order_id, order.outcome_status
-        if told is None:  # while it is held for review, or waits for another card, it is still open how it comes out
-            if order.status not in (_S.IN_REVIEW, _S.PAYMENT_DUE):
+        if told is None:  # while it is held for review, or waits for its customer to pay, it is still open how it comes out
+            if order.status not in (_S.IN_REVIEW, _S.PAYMENT_DUE, _S.ACTION_REQUIRED):
                 check.fails(order_id, f"{order.status}: what the client was told", "an outcome", "none", order_id)
         elif order.outcome_code is not None:
             expected, found = (_S.CANCELLED, order.outcome_code, False), (order.status, order.code, _S.CONFIRMED in order.path)

@@ -18,6 +18,8 @@ from contracts.shipments import ShipmentStatus
 _D = ShipmentStatus
 LIVE = frozenset({_D.PENDING, _D.BOOKED, _D.DISPATCHED, _D.IN_TRANSIT, _D.LOST, _D.RETURNED})
 """Shipments that somebody has to follow, or to call off."""
+UNDECIDED = frozenset({PaymentStatus.INITIATED, PaymentStatus.ACTION_REQUIRED, PaymentStatus.AUTHORIZED})
+"""Payments that somebody has to take, or to undo."""
 NEXT = {status.value: following for status, following in NEXT_STATUS.items()}
 
 
@@ -140,12 +142,14 @@ def _left_behind(world: World, order: OrderRow) -> Iterator[str]:
     for payment in world.payments.get(order_id, ()):
         if payment.reference not in charges:
             net = payment.captured_moved - payment.refunded_moved
-            if payment.status in (PaymentStatus.INITIATED, PaymentStatus.AUTHORIZED) or net > 0:
+            if payment.status in UNDECIDED or net > 0:
                 yield f"payment {payment.attempt} ({payment.status} {money(net or payment.amount, payment.currency)})"
     for charge in charges.values():
         currency = charge.currency or order.currency
         if charge.status == "authorized":
             yield f"{money(charge.amount, currency)} held under {charge.reference}"
+        elif charge.status == "action_required":
+            yield f"{money(charge.amount, currency)} to be confirmed under {charge.reference}"
         elif charge.captured > charge.refunded:
             yield f"{money(charge.captured - charge.refunded, currency)} taken under {charge.reference}"
 

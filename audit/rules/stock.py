@@ -16,6 +16,7 @@ from contracts.returns import ReturnStatus
 _S, _T, _R, _P = OrderStatus, Trouble, ReservationStatus, ParcelStatus
 RESERVATION_OF: Mapping[str, frozenset[str | None]] = {
     _S.PAYMENT_DUE: frozenset({_R.RESERVED}),
+    _S.ACTION_REQUIRED: frozenset({_R.RESERVED}),
     _S.IN_REVIEW: frozenset({_R.RESERVED}),
     _P.AWAITED: frozenset({_R.AWAITED}),
     _P.RESERVED: frozenset({_R.RESERVED}),

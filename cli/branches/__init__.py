@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from cli.branches.amending import AMENDED
 from cli.branches.capture import AT_DISPATCH
+from cli.branches.confirming import TO_CONFIRM
 from cli.branches.one_parcel import ONE_PARCEL
 from cli.branches.parts import IN_SEVERAL
 from cli.branches.replacing import REPLACING
@@ -17,6 +18,7 @@ __all__ = ["BRANCHES", "RETURNS", "WITHIN_S", "Branch", "Stage"]
 BRANCHES: Mapping[str, Branch] = {
     **ONE_PARCEL,
     **IN_SEVERAL,
+    **TO_CONFIRM,
     **SOME_UNITS,
     **AT_DISPATCH,
     **AMENDED,

@@ -107,6 +107,7 @@ async def _until_final(shop: Shop, played: Sequence[Played], progress: Progress,
         rounds += 1
         await _receive(shop, ours, supplied, f"{run}-{rounds}", progress, received)
         await _dispatch(shop, ours, progress, dispatched)
+        await shop.scan_what_left()
         await shop.carrier.call("POST", "/_control/advance", {"to": "delivered", "all": True})
         await _look(shop, waiting, progress, ended)
         await asyncio.sleep(0.5 if waiting else 0)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 WAIT_FOR = {
     OrderStatus.PENDING: "stock, the payment and the booking of a parcel",
     OrderStatus.RESERVED: "the payment",
+    OrderStatus.PAYMENT_DUE: "the customer to pay with another card",
+    OrderStatus.ACTION_REQUIRED: "the customer to confirm the payment",
     OrderStatus.IN_REVIEW: "an operator to approve or reject",
     OrderStatus.PAID: "the booking of a parcel",
     OrderStatus.CONFIRMED: "the carrier to pick the parcel up",

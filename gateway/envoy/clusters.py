@@ -4,16 +4,20 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from gateway.envoy.parts import Json, seconds, typed
+from gateway.routes import ROUTES, Route
 from gateway.settings import GatewaySettings
 
 EDGE, LIMITS, ADMIN, COLLECTOR, CONSOLE, WEB_UI = "edge", "limits", "admin", "collector", "console", "temporal_ui"
 """What is no service of the shop. `limits` is the edge too, counted apart: that is where the shared limits come from."""
 _EJECTED_S = 2.0
+STREAMS = 1000
+"""Open at once, to one service."""
 
 
 def clusters(settings: GatewaySettings) -> list[Json]:
-    """One per service, named like it, and those above."""
+    """One per service, named like it, one more for the streams of some, and those above."""
     found = [_service(name, url, settings) for name, url in settings.urls().items()]
+    found += [_streams(route, settings) for route in ROUTES if route.is_stream]
     found += [_at(EDGE, settings.edge_url), _at(LIMITS, settings.edge_url)]
     found.append({"name": ADMIN, "connect_timeout": "1s", **_endpoint(ADMIN, {"pipe": {"path": settings.envoy_admin_socket}})})
     if settings.otel_exporter_otlp_endpoint:
@@ -50,6 +54,12 @@ def _service(name: str, url: str, settings: GatewaySettings) -> Json:
         },
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
     }
+
+
+def _streams(route: Route, settings: GatewaySettings) -> Json:
+    """A service once more, for answers that go on for minutes: each holds a connection."""
+    limits = {"max_connections": STREAMS, "max_pending_requests": STREAMS, "max_requests": STREAMS}
+    return {**_at(route.cluster, settings.urls()[route.service]), "circuit_breakers": {"thresholds": [limits]}}
 
 
 def _at(name: str, url: str) -> Json:

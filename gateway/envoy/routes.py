@@ -104,7 +104,7 @@ def _forward(route: Route, match: Json, who: Who, reads: bool, settings: Gateway
         "name": route.prefix,
         "match": match,
         "route": {
-            "cluster": route.service,
+            "cluster": route.cluster,
             "timeout": seconds(route.timeout_s or settings.upstream_total_s),
             "idle_timeout": seconds(settings.upstream_timeout_s),
             **({"retry_policy": _RETRIES} if reads else {}),

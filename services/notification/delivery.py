@@ -1,48 +1,79 @@
-"""The job that sends what is queued: outside of any transaction, one connection for a batch, each mail by one process."""
+"""The jobs that send what is queued, one a channel, so that a stuck provider holds up nobody: outside of any transaction, one
+connection for a batch, each message by one process."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
+from json import dumps
 from uuid import UUID
 
 from jinja2 import TemplateError
 from opentelemetry import trace
 
 from chassis.clients import Unavailable
+from chassis.clock import utc_now
 from chassis.database import Database, is_passing
 from chassis.jobs import Job
 from chassis.logs import logger
 from chassis.telemetry import span_after
+from contracts.budgets import BREAKER_OPENS_AFTER
 from contracts.errors import Refusal
 from contracts.notifications import NotificationKind
-from services.notification import commands, figures, queries, templates
-from services.notification.commands import ClaimedMail, Report
-from services.notification.model import Outcome
-from services.notification.ports import SEND_SECONDS, Directory, Mail, MailDeferred, Mailer, MailRefused, MailServerAway
-from services.notification.templates import Text
+from services.notification import commands, figures, messages
+from services.notification.channels import SEND_SECONDS, Channel, Deferred, Message, ProviderAway, Refused, Sender
+from services.notification.commands import ClaimedDelivery, Report
+from services.notification.links import Links
+from services.notification.messages import Texts
+from services.notification.model import Audience, Outcome, Person
+from services.notification.ports import Directory
+from services.notification.queries.templates import live_texts
 
 BATCH = 20
-"""After a kill, at most so many mails are sent a second time (with the same Message-ID)."""
+"""After a kill, at most so many messages are sent a second time (with the same id)."""
 LEASE = timedelta(minutes=2)
 POLL_SECONDS = 1.0
 GATHER_SECONDS = 1.0
-"""After being woken: mails that come together share a connection, a question to identity and two commits."""
+"""After being woken: messages that come together share a connection, a question to identity and two commits."""
 log = logger(__name__)
 tracer = trace.get_tracer(__name__)
 
 
-class Delivery:
-    """One connection to the mail server, and what goes over it."""
+class _NotToBeSent(Exception):
+    """And why."""
 
-    def __init__(self, database: Database, directory: Directory, mailer: Mailer, wake: asyncio.Event, *, attempts: int) -> None:
-        self._database, self._directory, self._mailer = database, directory, mailer
-        self._wake, self._attempts = wake, attempts
+
+@dataclass
+class _Known:
+    """What a batch needs to know, asked once for all of it."""
+
+    texts: Texts
+    people: Mapping[UUID, Person] = field(default_factory=dict)
+    verified: Mapping[UUID, str] = field(default_factory=dict)
+    """Mail addresses that are the customers'."""
+
+
+class DeliveryJob:
+    """One connection to a channel's provider, and what goes over it."""
+
+    def __init__(
+        self, database: Database, directory: Directory, sender: Sender, links: Links, wake: asyncio.Event, *, attempts: int
+    ) -> None:
+        self._database, self._directory, self._sender, self._links = database, directory, sender, links
+        self._channel, self._wake, self._attempts = sender.channel, wake, attempts
         self._stopping = False
+        self._deferred_in_a_row = 0
+        """By the provider: then the fault is with none of the messages, and the rest of a batch waits for it."""
 
     def job(self) -> Job:
-        """Sends for ever. A mail under way is sent and written down when the process stops: cut off, it would be sent twice."""
+        """Sends for ever. What is under way is sent and written down when the process stops: cut off, it would be sent twice."""
         return Job(
-            "send mails", self._send_batch, every_s=POLL_SECONDS, wake=self._wake, gather_s=GATHER_SECONDS, stop=self._stop
+            f"send by {self._channel}",
+            self._send_batch,
+            every_s=POLL_SECONDS,
+            wake=self._wake,
+            gather_s=GATHER_SECONDS,
+            stop=self._stop,
         )
 
     async def _send_batch(self) -> bool:
@@ -52,66 +83,121 @@ class Delivery:
         self._stopping = True
 
     async def send_due(self) -> int:
-        """Send a batch of what is due; how many mails that was.
+        """Send a batch of what is due; how many messages that was.
 
-        Raises MailServerAway or (identity is away) Unavailable, with everything given back."""
-        claimed_mails = await commands.claim_due(self._database, limit=BATCH, lease=LEASE)
-        if not claimed_mails:
+        Raises ProviderAway or (identity is away) Unavailable, with everything given back that was not tried."""
+        claimed = await commands.claim_due(self._database, self._channel, limit=BATCH, lease=LEASE)
+        if not claimed:
             return 0
         reports: list[Report] = []
         try:
-            await self._send_all(claimed_mails, reports)
+            await self._send_all(claimed, reports)
         finally:
-            reports += [Report(claimed, Outcome.UNTRIED) for claimed in claimed_mails[len(reports) :]]
+            reports += [Report(one, Outcome.UNTRIED) for one in claimed[len(reports) :]]
             try:
                 await self._record(reports)
             finally:
-                await self._mailer.close()
-        return len(claimed_mails)
+                await self._sender.close()
+        return len(claimed)
 
-    async def _send_all(self, claimed_mails: Sequence[ClaimedMail], reports: list[Report]) -> None:
+    async def _send_all(self, claimed: Sequence[ClaimedDelivery], reports: list[Report]) -> None:
         """Send in turn, adding a report of each."""
-        texts = await queries.texts(self._database)
-        about_orders = [claimed.notification for claimed in claimed_mails if claimed.notification.request_id is None]
-        customers = {notification.customer_id for notification in about_orders if notification.customer_id}
-        verified = await self._directory.verified(customers) if customers else {}
-        # The last mail must be through before the lease ends and another process may send it.
+        known = await self._look_up(claimed)
+        self._deferred_in_a_row = 0
+        # The last message must be through before the lease ends and another process may send it.
         last_start = asyncio.get_running_loop().time() + LEASE.total_seconds() - 2 * SEND_SECONDS
-        for claimed in claimed_mails:
+        for one in claimed:
             if self._stopping or asyncio.get_running_loop().time() > last_start:
                 break
-            mail = claimed.notification
-            with span_after(tracer, "send mail", mail.traceparent, mail.created_at):
-                report = await self._send(claimed, texts, verified)
+            about = one.notification
+            with span_after(tracer, f"send by {self._channel}", about.traceparent, about.created_at):
+                report = await self._try(one, known)
             reports.append(report)
-            figures.mails_total.labels(claimed.notification.kind, report.outcome).inc()
+            figures.messages_total.labels(self._channel, about.kind, report.outcome).inc()
+            if self._deferred_in_a_row == BREAKER_OPENS_AFTER:
+                raise ProviderAway(f"{self._channel}: {BREAKER_OPENS_AFTER} messages in a row were not taken: {report.reason}")
 
-    async def _send(self, claimed: ClaimedMail, texts: Mapping[NotificationKind, Text], verified: Mapping[UUID, str]) -> Report:
-        notification = claimed.notification
-        kind, values = notification.kind, notification.values
+    async def _look_up(self, claimed: Sequence[ClaimedDelivery]) -> _Known:
+        known = _Known(await live_texts(self._database, {one.notification.kind for one in claimed}))
+        about = [one.notification for one in claimed if one.notification.request_id is None]
+        customers = {one.customer_id for one in about if one.customer_id}
+        if customers:
+            known.people = await commands.people_of(self._database, customers)
+            if self._channel is Channel.EMAIL:
+                known.verified = await self._directory.verified(customers)
+        return known
+
+    async def _try(self, one: ClaimedDelivery, known: _Known) -> Report:
+        about = one.notification
         try:
-            if notification.request_id is not None:
-                mail = await self._directory.account_mail(notification.request_id)
-                # What kind it turned out to be is for the reader of the mail alone, and not for the delivery log.
-                kind, to, values = mail.kind, mail.email, {"link": mail.link}
-            elif notification.customer_id and notification.customer_id in verified:
-                to, values = verified[notification.customer_id], values | {"order_id": str(notification.order_id)}
-            else:
-                return Report(claimed, Outcome.SUPPRESSED, "the customer's address is not verified")
-            text = templates.render(kind, texts[kind].subject, texts[kind].body, values)
-            await self._mailer.send(Mail(str(notification.notification_id), to, text.subject, text.body))
-        except MailServerAway:
+            person = known.people.get(about.customer_id) if about.customer_id else None
+            if person and (until := person.held_until(about.kind, self._channel, utc_now())):
+                return Report(one, Outcome.HELD, "the person has quiet hours", held_until=until)
+            receipt = await self._sender.send(await self._message(one, person, known))
+        except ProviderAway:
             raise
+        except _NotToBeSent as error:
+            return Report(one, Outcome.SUPPRESSED, str(error))
         except Refusal:
-            return Report(claimed, Outcome.SUPPRESSED, "identity does not want it sent any more")
-        except MailRefused as error:
-            return Report(claimed, Outcome.REFUSED, str(error))
-        except (MailDeferred, TemplateError, Unavailable) as error:
-            return Report(claimed, Outcome.DEFERRED, str(error))
+            return Report(one, Outcome.SUPPRESSED, "it is not wanted any more")
+        except Refused as error:
+            self._deferred_in_a_row = 0
+            return Report(one, Outcome.REFUSED, str(error), is_gone=error.gone)
+        except Deferred as error:
+            self._deferred_in_a_row += 1
+            return Report(one, Outcome.DEFERRED, str(error))
+        except (TemplateError, Unavailable) as error:
+            return Report(one, Outcome.DEFERRED, str(error))
         except Exception as error:  # whatever is wrong with this one, it must not hold up the others
-            log.error("mail_failed", notification_id=str(notification.notification_id), exc_info=error)
-            return Report(claimed, Outcome.DEFERRED, type(error).__name__)
-        return Report(claimed, Outcome.SENT)
+            log.error("message_failed", notification_id=str(about.notification_id), channel=self._channel, exc_info=error)
+            return Report(one, Outcome.DEFERRED, type(error).__name__)
+        self._deferred_in_a_row = 0
+        return Report(one, Outcome.SENT, provider_id=receipt.provider_id)
+
+    async def _message(self, one: ClaimedDelivery, person: Person | None, known: _Known) -> Message:
+        about = one.notification
+        kind, values, person_id = about.kind, about.values, about.customer_id
+        if about.request_id is not None:
+            mail = await self._directory.account_mail(about.request_id)
+            # What kind it turned out to be is for the reader of the mail alone, and not for the delivery log.
+            kind, to, values = mail.kind, mail.email, {"link": mail.link}
+            if (kind, Channel.EMAIL, about.language) not in known.texts:
+                known.texts = {**known.texts, **await live_texts(self._database, {kind})}
+        elif kind is NotificationKind.PHONE_CODE:
+            to, code = await commands.new_phone_code(self._database, _required(person_id), self._links.secret)
+            values = {"code": code}
+        else:
+            to = self._address(one, person, known)
+            if about.order_id is not None:
+                values = values | {"order_id": str(about.order_id)}
+        text = messages.written(known.texts, kind, self._channel, about.language, values)
+        return messages.message(
+            one.delivery.delivery_id,
+            self._channel,
+            to,
+            text,
+            kind=kind,
+            language=about.language,
+            person_id=person_id,
+            links=self._links,
+        )
+
+    def _address(self, one: ClaimedDelivery, person: Person | None, known: _Known) -> str:
+        """Where it goes. Raises _NotToBeSent."""
+        about, target = one.notification, one.delivery.target
+        if about.audience is not Audience.CUSTOMER:
+            return target
+        if person and (why := person.suppressed.get(self._channel)):
+            raise _NotToBeSent(f"nothing is sent there until it is proven again: {why}")
+        if self._channel is Channel.EMAIL:
+            if about.customer_id and about.customer_id in known.verified:
+                return known.verified[about.customer_id]
+            raise _NotToBeSent("the customer's address is not verified")
+        if self._channel is Channel.SMS and person and person.phone:
+            return person.phone
+        if self._channel is Channel.PUSH and person and (subscription := person.browser(target)):
+            return dumps(subscription)
+        raise _NotToBeSent("the person is not reached by this channel any more")
 
     async def _record(self, reports: Sequence[Report]) -> None:
         """Write the outcomes down, however long the database is away: what was sent must not be sent again."""
@@ -123,3 +209,9 @@ class Delivery:
                     raise
                 log.warning("delivery_waits_for_the_database", error=type(error).__name__)
                 await asyncio.sleep(POLL_SECONDS)
+
+
+def _required(person_id: UUID | None) -> UUID:
+    if person_id is None:
+        raise LookupError("it is for nobody")
+    return person_id

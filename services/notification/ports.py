@@ -1,48 +1,12 @@
-"""What notification needs of others: identity, who knows addresses, and somebody who takes mails."""
+"""What notification needs of identity, who knows addresses, and of the mailbox that mails come back to. What it needs of
+providers is in channels.py."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from chassis.clients import Unavailable
 from contracts.accounts import AccountMail
-
-SEND_SECONDS = 30.0
-"""The longest that one mail takes to send, connecting included."""
-
-
-@dataclass(frozen=True)
-class Mail:
-    message_id: str
-    """The part before the @."""
-    to: str
-    subject: str
-    body: str
-
-
-class MailRefused(Exception):
-    """This mail will never be taken."""
-
-
-class MailDeferred(Exception):
-    """This mail was not taken, or nobody knows whether it was; it may be sent again later."""
-
-
-class MailServerAway(Unavailable):
-    """The mail server takes nothing from us at the moment, whatever the mail."""
-
-
-class Mailer(Protocol):
-    """A way to the mail server."""
-
-    async def send(self, mail: Mail) -> None:
-        """Return when the server has taken the mail. Raises MailRefused, MailDeferred or MailServerAway.
-
-        The connection is kept for the next one."""
-
-    async def close(self) -> None:
-        """Hang up; the next `send` connects again."""
 
 
 class Directory(Protocol):
@@ -53,3 +17,20 @@ class Directory(Protocol):
 
     async def account_mail(self, request_id: UUID) -> AccountMail:
         """Address and link of a mail about an account. Refusal: link_invalid, if it is not wanted any more."""
+
+
+class Handled(StrEnum):
+    """What becomes of a mail in the mailbox of bounces."""
+
+    TAKEN = "taken"
+    """It was a report of a mail of ours, and may be deleted."""
+    LEFT = "left"
+    """It was something else: it stays, for people to look at."""
+
+
+class Mailbox(Protocol):
+    """Where mails come back to."""
+
+    async def read(self, handle: Callable[[bytes], Awaitable[Handled]]) -> int:
+        """Hand over the mails that nobody has seen; how many they were. One that cannot be handled stays as it is, with all after
+        it, and comes again. Raises Unavailable, and what `handle` raises."""

@@ -25,7 +25,7 @@ PREVIEW_EXAMPLES: Any = {
 }
 AMEND_EXAMPLES: Any = {
     **PREVIEW_EXAMPLES,
-    "paid with another card": {"value": {"lines": [{"line_id": 1, "quantity": 3}], "payment_token": "tok_visa"}},
+    "paid with another card": {"value": {"lines": [{"line_id": 1, "quantity": 3}], "payment_token": "pm_card_visa"}},
 }
 
 

@@ -95,8 +95,8 @@ PLACED: dict[int | str, dict[str, Any]] = {
     },
     202: {
         "model": CurrentOrderView,
-        "description": "Accepted, outcome still open: it takes longer, is held for review, or the client did not want to wait. "
-        "`Location` is where to ask again.",
+        "description": "Accepted, outcome still open: it takes longer, is held for review, its customer has to do something to "
+        "pay (`payment_action`), or the client did not want to wait. `Location` is where to ask again.",
     },
     402: {
         "model": PaymentDue,

@@ -17,7 +17,7 @@ from chassis.dependencies import provide
 from chassis.figures import Figures
 from chassis.jobs import Job
 from chassis.service import Service, new_app, run_service
-from chassis.settings import DatabaseUrl, ServiceSettings
+from chassis.settings import DatabaseUrl, Names, ServiceSettings
 from contracts.base import Seconds
 from contracts.budgets import PLACE_WAIT_S
 from contracts.money import Money
@@ -44,6 +44,8 @@ PURGE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 5.0
 """Between two tries to hand over while Temporal is away."""
 FIGURES_SECONDS = 15.0
+RETURN_PAGE = "/api/v1/payments/return"
+"""Of the payment service: it tells customers that they may go back to the shop."""
 WAITING = {"review": IN_REVIEW, "parcel_decision": UNDECIDED_PARCEL}
 """For what orders wait that a person decides, and how Temporal is asked for them."""
 
@@ -70,6 +72,15 @@ class OrderSettings(ServiceSettings, TemporalSettings, HistorySettings):
     that leaves."""
     pay_again_seconds: Annotated[int, Field(ge=0, le=604_800)] = 900
     """How long the goods are kept after a declined card, so that another may be tried; 0: not at all."""
+    action_seconds: Seconds = 900
+    """How long the goods are kept for a customer who has to do something first, e.g. confirm the payment at the bank."""
+    transfer_days: Annotated[int, Field(ge=1, le=60)] = 3
+    """How long they are kept for a customer who pays by bank transfer."""
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] = "http://127.0.0.1:8080"
+    """Under which customers reach the gateway."""
+    payment_return_origins: Names = ()
+    """Origins of the shop's pages that customers may return to from the bank: `https://shop.example,…`. A client that names no
+    page has one of the platform."""
     answer_seconds: Seconds = 86_400
     """How long a customer who wants to be asked may take to say what becomes of goods that are out of stock."""
     review_deadline_seconds: Seconds = 86_400
@@ -145,6 +156,10 @@ def build(settings: OrderSettings) -> Service:
             quote_seconds=settings.quote_valid_seconds,
             capture_at=settings.capture_at,
             pay_again_seconds=settings.pay_again_seconds,
+            action_seconds=settings.action_seconds,
+            transfer_seconds=settings.transfer_days * 86_400,
+            return_page=f"{settings.public_url.rstrip('/')}{RETURN_PAGE}",
+            return_origins=frozenset(origin.lower().rstrip("/") for origin in settings.payment_return_origins),
             answer_seconds=settings.answer_seconds,
             splits=settings.split_orders,
         ),

@@ -1,6 +1,5 @@
-"""What shipping tells of parcels, inventory of goods that they wait for, and payment of refunds that failed late, goes on to the
-order's saga; whom identity has
-forgotten, the orders are to forget.
+"""What shipping tells of parcels, inventory of goods that they wait for, and payment of what a customer has confirmed and of
+refunds that failed late, goes on to the order's saga; whom identity has forgotten, the orders are to forget.
 
 The saga is signalled before the inbox row is committed, and outside of any transaction: a signal may come twice, which is
 harmless, and is never lost.
@@ -24,6 +23,7 @@ from contracts.events import (
     CloudEvent,
     CustomerForgotten,
     Event,
+    PaymentAnswered,
     RefundOwed,
     ReturnLabelUpdated,
     ShipmentDelivered,
@@ -33,7 +33,7 @@ from contracts.events import (
     TrackingUpdated,
 )
 from contracts.inventory import ReservationStatus, StockUpdate
-from contracts.payments import FailedRefund
+from contracts.payments import AnsweredPayment, FailedRefund
 from contracts.returns import ReturnLabelUpdate
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from services.order import commands
@@ -64,6 +64,10 @@ class ParcelSignals(Protocol):
         """Tell an order's saga; False if none runs. Raises Unavailable."""
         ...
 
+    async def payment_answered(self, order_id: UUID, payment: AnsweredPayment) -> bool:
+        """Tell an order's saga; False if none runs. Raises Unavailable."""
+        ...
+
 
 class LabelSignals(Protocol):
     """What of `temporal.returns.ReturnSagas` is needed here."""
@@ -78,7 +82,7 @@ async def on_customer_forgotten(work: UnitOfWork, event: CustomerForgotten, _: C
 
 
 def subscription(sagas: ParcelSignals, returns: LabelSignals) -> Subscription:
-    """What the sagas of orders and returns wait for of shipping and inventory, and who is to be forgotten."""
+    """What the sagas of orders and returns wait for of shipping, inventory and payment, and who is to be forgotten."""
 
     async def signal(order_id: UUID, update: ShipmentUpdate) -> None:
         is_told = await sagas.shipment_updated(order_id, update)
@@ -111,6 +115,11 @@ def subscription(sagas: ParcelSignals, returns: LabelSignals) -> Subscription:
         action = "saga_told" if is_told else "refund_failed_without_saga"  # the list of debts has it in any case
         log.info(action, order_id=event.order_id, attempt=event.attempt)
 
+    async def on_answered(event: PaymentAnswered, _: CloudEvent) -> None:
+        is_told = await sagas.payment_answered(event.order_id, AnsweredPayment(attempt=event.attempt))
+        action = "saga_told" if is_told else "payment_answered_without_saga"
+        log.info(action, order_id=event.order_id, attempt=event.attempt)
+
     async def on_label(event: ReturnLabelUpdated, _: CloudEvent) -> None:
         if event.status == ShipmentStatus.CANCELLED:  # that is the saga's own doing
             return
@@ -128,6 +137,7 @@ def subscription(sagas: ParcelSignals, returns: LabelSignals) -> Subscription:
             BackorderFilled: on_filled,
             BackorderDelayed: on_delayed,
             RefundOwed: on_owed,
+            PaymentAnswered: on_answered,
             ReturnLabelUpdated: on_label,
         },
     )

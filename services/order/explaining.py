@@ -60,6 +60,8 @@ class Call(Contract):
     who: tuple[Actor, ...]
     method: str | None = None
     path: str | None = None
+    url: str | None = None
+    """A page of another company, e.g. the bank, to be opened in a browser."""
     headers: dict[str, str] = Field(default_factory=dict)
     body: dict[str, Any] | None = None
     """An example of what is sent."""
@@ -244,6 +246,7 @@ USUALLY: Mapping[OrderStatus, _Usual] = {
     S.PENDING: _Usual("order", "the goods to be reserved"),
     S.RESERVED: _Usual("payment", "the payment"),
     S.PAYMENT_DUE: _Usual("payment", "another card", (A.CUSTOMER,), ("pay",), "the order is cancelled"),
+    S.ACTION_REQUIRED: _Usual("payment", "the payment to be confirmed", (A.CUSTOMER,), then="the order is cancelled"),
     S.IN_REVIEW: _Usual(
         "order", "somebody of the shop to look at it", (A.SUPPORT,), ("approve", "reject"), "the order is cancelled"
     ),
@@ -264,7 +267,7 @@ PARCELS: Mapping[ParcelStatus, _Usual] = {
     ParcelStatus.UNDELIVERED: USUALLY[S.UNDELIVERED],
 }
 """The same of one of several parcels."""
-BEFORE_CONFIRMED = frozenset({S.PENDING, S.RESERVED, S.PAYMENT_DUE, S.IN_REVIEW, S.PAID})
+BEFORE_CONFIRMED = frozenset({S.PENDING, S.RESERVED, S.PAYMENT_DUE, S.ACTION_REQUIRED, S.IN_REVIEW, S.PAID})
 AFTER_CONFIRMED = frozenset({S.CONFIRMED, S.PARTIALLY_SHIPPED, S.SHIPPED, S.UNDELIVERED})
 CANCELLABLE = BEFORE_CONFIRMED | {S.CONFIRMED}
 IF_NOBODY_DECIDES = {
@@ -540,7 +543,7 @@ class _Explaining:
         return tuple(_usual_waits(self._order, self._state, self._status))
 
     def _wait(self, wait: Wait) -> _Found:
-        calls = [*self._ways(wait)]
+        calls = [*self._of_payment(wait), *self._ways(wait)]
         if not self._is_undo_part(wait.part) and A.WAREHOUSE in wait.who:
             calls += self._of_warehouse(wait)
         found = StaffPart(
@@ -644,6 +647,17 @@ class _Explaining:
                 yield self._way(name).model_copy(update={"choices": SHORTAGE_CHOICES})
             elif name in UPDATES and name != "cancel":
                 yield self._way(name)
+
+    def _of_payment(self, wait: Wait) -> Iterator[StaffCall]:
+        """What the customer has to do to pay, which is done elsewhere."""
+        action = self._order.payment_action
+        if action is None or wait.part != "payment" or self._status != S.ACTION_REQUIRED:
+            return
+        if action.url:
+            yield StaffCall(does="Confirm the payment on this page", who=(A.CUSTOMER,), url=action.url)
+        if to := action.transfer:
+            does = f"Transfer the money to {to.recipient}, {to.iban}, with the reference {to.reference}"
+            yield StaffCall(does=does, who=(A.CUSTOMER,))
 
     def _decide(self, part: str) -> StaffCall:
         parcels = self._parcels
@@ -773,6 +787,9 @@ def _usual_waits(order: Order, state: OrderState | None, status: OrderStatus) ->
     then = usual.then
     if status == S.UNDELIVERED and trouble:
         then = IF_NOBODY_DECIDES[(state.choices if state and state.choices else CHOICES[Trouble(trouble)])[0]]
+    until = order.pay_until if status == S.PAYMENT_DUE else None
+    if status == S.ACTION_REQUIRED and order.payment_action:
+        until = order.payment_action.until
     words = usual.waiting_for
     if state and status in (S.IN_REVIEW, S.UNDELIVERED):
         words = state.waiting_for  # it names the deadline
@@ -782,7 +799,7 @@ def _usual_waits(order: Order, state: OrderState | None, status: OrderStatus) ->
         part=usual.part,
         waiting_for=words,
         since=order.since,
-        until=order.pay_until if status == S.PAYMENT_DUE else None,
+        until=until,
         then=then,
         who=usual.who,
         updates=usual.updates,

@@ -36,6 +36,7 @@ _USUAL_REFUSALS = (
     ErrorCode.OUT_OF_STOCK,
     ErrorCode.PURCHASE_LIMIT,
     ErrorCode.PAYMENT_DECLINED,
+    ErrorCode.PAYMENT_NOT_CONFIRMED,
     ErrorCode.ADDRESS_UNDELIVERABLE,
     ErrorCode.PARCEL_TOO_HEAVY,
     ErrorCode.REVIEW_REJECTED,
@@ -143,6 +144,7 @@ def deadlines(terms: Terms) -> Sequence[Metric]:
     deadline = GaugeMetricFamily("order_state_deadline_seconds", "How long an order may stay in a state.", labels=["status"])
     for status, seconds in {
         OrderStatus.PAYMENT_DUE: terms.pay_again_seconds,
+        OrderStatus.ACTION_REQUIRED: max(terms.action_seconds, terms.transfer_seconds),
         OrderStatus.IN_REVIEW: terms.review_seconds,
         OrderStatus.CONFIRMED: terms.dispatch_seconds,
         OrderStatus.UNDELIVERED: terms.decision_seconds,

@@ -40,7 +40,7 @@ RETURN_EXAMPLES: Any = {
             "resolution": "exchange",
             "lines": [{"line_id": 1, "quantity": 1, "reason": "changed_mind"}],
             "exchange_for": [{"product_id": "1082185", "quantity": 1}],
-            "payment_token": "tok_visa",
+            "payment_token": "pm_card_visa",
         }
     },
     "it arrived broken: send it once more": {

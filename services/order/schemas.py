@@ -13,6 +13,7 @@ from contracts.errors import ErrorCode, Problem
 from contracts.money import Money
 from contracts.orders import CaptureAt, LineUnits, OrderLine, OrderState, OrderStatus, Outcome, TimelineEntry
 from contracts.parcels import OrderParcel, ParcelChoice, ParcelStatus, Trouble
+from contracts.payment_actions import ActionDue
 from contracts.pricing import DiscountKind, OrderCharges
 from services.order.model import DiscountTerms
 
@@ -31,7 +32,7 @@ PLACE_EXAMPLES: Any = {
                 "postal_code": "94105",
                 "country": "US",
             },
-            "payment_token": "tok_visa",
+            "payment_token": "pm_card_visa",
         }
     },
     "express, with a discount code": {
@@ -45,7 +46,7 @@ PLACE_EXAMPLES: Any = {
                 "postal_code": "M5X 1A9",
                 "country": "CA",
             },
-            "payment_token": "tok_visa",
+            "payment_token": "pm_card_visa",
             "shipping": "express",
             "discount_codes": ["WELCOME10"],
         }
@@ -60,7 +61,7 @@ PLACE_EXAMPLES: Any = {
                 "postal_code": "10117",
                 "country": "DE",
             },
-            "payment_token": "tok_visa",
+            "payment_token": "pm_card_visa",
             "warehouse_id": "367",
         }
     },
@@ -119,7 +120,7 @@ class ParcelSplitBody(ReasonBody):
 SPLIT_EXAMPLES: Any = {
     "one unit is missing": {"value": {"lines": [{"line_id": 1, "quantity": 1}], "reason": "One was broken on the shelf"}}
 }
-PAY_EXAMPLES: Any = {"another card": {"value": {"payment_token": "tok_visa"}}}
+PAY_EXAMPLES: Any = {"another card": {"value": {"payment_token": "pm_card_visa"}}}
 SHORTAGE_EXAMPLES: Any = {
     "wait": {"value": {"choice": "wait"}},
     "without them": {"value": {"choice": "drop"}},
@@ -227,6 +228,9 @@ class CurrentOrderView(OrderView):
     pay_until: datetime | None = None
     """Until when another card may be tried: while its status is PAYMENT_DUE, or, of an order whose money is taken as its parcels
     leave, while less could be held or taken than it needs."""
+    payment_action: ActionDue | None = None
+    """What its customer has to do to pay, e.g. to confirm it on a page of the bank, and by when: while its status is
+    ACTION_REQUIRED."""
 
     @classmethod
     def of(cls, order: "Order", **more: Any) -> Self:
@@ -252,6 +256,7 @@ class CurrentOrderView(OrderView):
             capture_at=order.is_paid_at,
             cancelled=tuple(LineUnits(line_id=line_id, quantity=units) for line_id, units in order.cancelled_units.items()),
             pay_until=order.pay_until,
+            payment_action=order.payment_action,
             **more,
         )
 

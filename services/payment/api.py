@@ -1,19 +1,24 @@
 """Payment over HTTP: to look, to settle what is owed, the provider's webhook, and the saga's internal endpoints."""
 
+import asyncio
 import time
+from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Header, Path, Request, Response
+from fastapi import Depends, Header, Path, Query, Request, Response
+from fastapi.responses import HTMLResponse
 
 from chassis.access import Caller
+from chassis.clients import NotUnderstood
 from chassis.dependencies import Db, from_app
 from chassis.etags import OptionalSeenVersion, showing, tagged
 from chassis.freshness import MayLag
+from chassis.pages import plain_page
 from chassis.paging import Cursor, Limit
-from chassis.webhooks import WebhookSecret, verify_signature
+from chassis.webhooks import WebhookSecrets, verify_signature
 from contracts import payments as contract
-from contracts.errors import Problem
+from contracts.errors import ErrorCode, FieldError, Problem, Refusal
 from contracts.paging import Page
 from contracts.payments import (
     CapturePayment,
@@ -27,9 +32,11 @@ from contracts.payments import (
 )
 from services.payment import commands, queries
 from services.payment.access import ACCESS
-from services.payment.model import Account, DebtKind, NewsState, Velocity
-from services.payment.ports import DisputeState, PaymentProvider
+from services.payment.model import Account, DebtKind, NewsState, OrderState, Velocity
+from services.payment.ports import DisputeState, PaymentProvider, Statements
 from services.payment.schemas import (
+    BankEntryView,
+    BankOrderView,
     DebtView,
     DisputeView,
     LedgerEntryView,
@@ -37,8 +44,8 @@ from services.payment.schemas import (
     NewsView,
     PaymentDetail,
     PaymentView,
-    ProviderNewsRequest,
     SettleDebtRequest,
+    StatementTaken,
     TransactionView,
 )
 
@@ -50,19 +57,42 @@ public = ACCESS.router(prefix="/api/v1/payments", tags=["payment"])
 internal = ACCESS.router(prefix="/internal/v1/payments", tags=["internal"], responses=UNKNOWN_OUTCOME)
 
 
+LOOK_AGAIN_S = 5
+_TAKEN = ("Thank you", "Your payment is confirmed, and your order goes on. You may close this page.")
+_TOLD = {
+    PaymentStatus.AUTHORIZED: _TAKEN,
+    PaymentStatus.CAPTURED: _TAKEN,
+    PaymentStatus.DECLINED: (
+        "The payment was not confirmed",
+        "Nothing was charged. If the shop still keeps your goods, you can pay your order with another card.",
+    ),
+    PaymentStatus.VOIDED: ("The order was cancelled", "Nothing was charged."),
+    PaymentStatus.REFUNDED: ("The order was cancelled", "What was charged goes back to your card."),
+}
+_WAITS = ("One moment", "Your bank has not told us yet whether you confirmed the payment. This page looks again by itself.")
+STRIPE_EVENT = {
+    "type": "object",
+    "title": "StripeEvent",
+    "description": "An Event of Stripe's API, about a charge, refund or dispute.",
+}
+Wake = Annotated[asyncio.Event, from_app(asyncio.Event)]
+ChargeName = Annotated[str, Query(max_length=100, pattern=r"^[A-Za-z0-9_]*$", description="The provider's name for a charge.")]
 Provider = Annotated[PaymentProvider, from_app(PaymentProvider)]
 Limits = Annotated[Velocity, from_app(Velocity)]
+Reader = Annotated[Statements, from_app(Statements)]
+TransferName = Annotated[str | None, Query(max_length=25, pattern=r"^[A-Z0-9]+$", description="The creditor reference.")]
+XML_BODY = {"required": True, "content": {"application/xml": {"schema": {"type": "string", "maxLength": 1_000_000}}}}
 
 
 async def signed_by_provider(
     request: Request,
-    secret: Annotated[WebhookSecret, from_app(WebhookSecret)],
+    secrets: Annotated[WebhookSecrets, from_app(WebhookSecrets)],
     signature: Annotated[
-        str | None, Header(alias="X-Payment-Signature", max_length=1000, description="`t=<unix time>,v1=<HMAC-SHA256>`")
+        str | None, Header(alias="Stripe-Signature", max_length=1000, description="`t=<unix time>,v1=<HMAC-SHA256>`")
     ] = None,
 ) -> None:
     """Refusal: invalid_signature."""
-    verify_signature(signature, await request.body(), secret.value, time.time())
+    verify_signature(signature, await request.body(), secrets, time.time())
 
 
 @public.get("", summary="List payments, newest first")
@@ -125,10 +155,57 @@ async def list_news(
 
 
 @public.post(
-    "/webhook", status_code=204, dependencies=[Depends(signed_by_provider)], summary="The payment provider tells what happened"
+    "/webhook",
+    status_code=204,
+    dependencies=[Depends(signed_by_provider)],
+    summary="The payment provider tells what happened",
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": STRIPE_EVENT}}}},
 )
-async def provider_webhook(db: Db, request: ProviderNewsRequest) -> None:
-    await commands.apply_news(db, request.news)
+async def provider_webhook(db: Db, provider: Provider, wake: Wake, request: Request) -> None:
+    news = provider.news(await request.body())
+    if news is not None and await commands.apply_news(db, news):
+        wake.set()
+
+
+@public.get("/bank-entries", summary="What came in on the shop's bank account, newest first")
+async def list_bank_entries(
+    db: MayLag, caller: Caller, reference: TransferName = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[BankEntryView]:
+    return await queries.list_bank_entries(db, caller, reference=reference, cursor=cursor, limit=limit)
+
+
+@public.get("/bank-orders", summary="What the shop's bank is asked to give back, newest first")
+async def list_bank_orders(
+    db: MayLag, caller: Caller, state: OrderState | None = None, cursor: Cursor = None, limit: Limit = 50
+) -> Page[BankOrderView]:
+    return await queries.list_bank_orders(db, caller, state=state, cursor=cursor, limit=limit)
+
+
+@public.post(
+    "/bank-statements",
+    summary="Upload a statement of the shop's bank account",
+    description="Of a bank that offers it only as a download, or of a day whose news was lost: camt.053 or camt.054, each entry "
+    "with the bank's own reference. However often an entry is told, it has its effect once.",
+    openapi_extra={"requestBody": XML_BODY},
+)
+async def upload_bank_statement(
+    db: Db, caller: Caller, statements: Reader, provider: Provider, request: Request
+) -> StatementTaken:
+    body = await request.body()
+    try:
+        bookings = statements.bookings(body)
+    except NotUnderstood as error:
+        wrong = FieldError(field="body", code="not_understood", detail=str(error))
+        detail, extra = "The statement cannot be booked.", {"errors": [wrong.model_dump(mode="json")]}
+        raise Refusal(ErrorCode.VALIDATION_FAILED, detail, extra=extra) from error
+    booked = await commands.book(db, bookings)
+    await commands.tell_payments(db, provider)
+    return StatementTaken(entries=booked.entries, new=booked.new)
+
+
+@public.get("/return", summary="The page to which a bank sends a customer back", response_class=HTMLResponse)
+async def payment_return(db: Db, provider: Provider, payment_intent: ChargeName = "") -> HTMLResponse:
+    return _return_page(await commands.look_again(db, provider, payment_intent) if payment_intent else None)
 
 
 @public.get("/{payment_id}", summary="One payment, with its movements")
@@ -178,3 +255,12 @@ async def give_back(db: Db, provider: Provider, command: GiveBack) -> GivenBack:
 @internal.post("/release-hold", summary="Let go of what is held and not taken")
 async def release_hold(db: Db, provider: Provider, command: ReleaseHold) -> contract.Payment:
     return await commands.release_hold(db, provider, command)
+
+
+def _return_page(status: PaymentStatus | None) -> HTMLResponse:
+    """By where the payment is; None: there is none of that name."""
+    if status is None:
+        return plain_page("There is no such payment", "Is the address complete?", status=HTTPStatus.NOT_FOUND)
+    if status in _TOLD:
+        return plain_page(*_TOLD[status])
+    return plain_page(*_WAITS, reload_after_s=LOOK_AGAIN_S)

@@ -1,18 +1,24 @@
-"""What payment needs of a payment provider, whoever that is."""
+"""What payment needs of a payment provider, whoever that is, and of the shop's own bank."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
+from uuid import UUID
 
 from contracts.money import Money
+from contracts.payments import PaymentAction
 
 
 class ProviderStatus(StrEnum):
-    """Where the provider says a charge is. AUTHORIZED: money is held, some of it may be taken already. CAPTURED: what was wanted
+    """Where the provider says a charge is. OPEN: it knows of it, and has not asked the bank. ACTION_REQUIRED: the customer has to
+    do something first. AUTHORIZED: money is held, some of it may be taken already. CAPTURED: what was wanted
     is taken, and nothing more is held. VOIDED: let go, by us or because the hold expired. REFUNDED: all that was taken went back,
     or is going back. REVERSED: nothing was ever taken under this reference, and nothing will be."""
 
+    OPEN = "open"
+    ACTION_REQUIRED = "action_required"
     AUTHORIZED = "authorized"
     CAPTURED = "captured"
     DECLINED = "declined"
@@ -49,13 +55,30 @@ class Decline:
 
 @dataclass(frozen=True, slots=True)
 class ChargeRequest:
-    """`reference` names one charge for ever: however often it is sent, the provider takes the money once."""
+    """`reference` is ours: it names one charge for ever."""
 
     reference: str
     amount: Money
     card_token: str
     capture: bool
-    description: str
+    """Whether the money is taken, or only held."""
+    customer_id: UUID
+    """Ours. Who holds money with a card for long may have to hold it again, in the same customer's name."""
+    return_url: str | None = None
+    """Where the customer's browser goes when the bank has asked; None: nobody is there to be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A charge that the provider knows of; no bank was asked yet."""
+
+    provider_id: str | None
+    """The provider's own name for it; None if it takes none of it, see `decline`."""
+    fingerprint: str | None
+    """What tells the card from others, and does not give it away: the same for the same card, whatever its token. At most 64
+    characters; None for what is paid without a card."""
+    decline: Decline | None = None
+    """Why the provider will not even ask the bank, e.g. no such card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +101,10 @@ class ProviderCharge:
     provider_id: str | None = None
     amount: Money | None = None
     decline: Decline | None = None
+    action: PaymentAction | None = None
+    """What the customer has to do, of one that is ACTION_REQUIRED."""
+    review: str | None = None
+    """Why the provider wants a person to look at it, in plain words, if it does; it may be taken already."""
     captured: Money | None = None
     """All that was taken; what went back of it is `refunded`."""
     refunded: Money | None = None
@@ -135,32 +162,123 @@ class ProviderNews:
 class PaymentProvider(Protocol):
     """Each call gives a definite answer or raises `Unavailable`: then it may or may not have been done, and may be repeated.
 
-    A movement's `key` names it for ever within its charge: however often it is sent, the money moves once.
+    A charge is opened first, which moves no money; what the provider calls it is written down before a bank is asked. A
+    movement's `key` names it for ever within its charge: however often it is sent, the money moves once.
     """
 
     @property
     def capabilities(self) -> Capabilities: ...
 
-    async def fingerprint(self, card_token: str) -> str:
-        """What tells a card from others, and does not give the token away: 64 hexadecimal digits, the same for the same card."""
+    async def open(self, request: ChargeRequest) -> Opened:
+        """Make a charge known, or find the one of this reference again. Asks no bank, moves no money."""
 
-    async def charge(self, request: ChargeRequest) -> ProviderCharge:
-        """Take the money, or hold it: AUTHORIZED also where the provider wants a person to look at it first."""
+    async def charge(self, provider_id: str, request: ChargeRequest) -> ProviderCharge:
+        """Take the money, or hold it. ACTION_REQUIRED only if there is a `return_url`, until the customer has acted."""
 
-    async def capture(self, reference: str, *, amount: Money, key: str, is_last: bool) -> ProviderCharge:
+    async def capture(self, provider_id: str, *, amount: Money, key: str, is_last: bool) -> ProviderCharge:
         """Take some of what is held, and let go of the rest if it is the last: only if it is not, the answer is AUTHORIZED.
         Whether it was taken says the answer's `movement`; if it was, the status may still be any, e.g. REFUNDED meanwhile."""
 
-    async def refund(self, reference: str, *, amount: Money, key: str, reason: str) -> ProviderMovement:
+    async def refund(self, provider_id: str, *, amount: Money, key: str, reason: str) -> ProviderMovement:
         """Give back some of what was taken. FAILED is a definite no, for ever under this key."""
 
-    async def reverse(self, reference: str, reason: str) -> ProviderCharge:
-        """Refund what was taken and did not go back, void what is held, or forbid a charge that has not arrived yet. Never
-        AUTHORIZED, and CAPTURED only with a `movement` that FAILED: the refund was refused, e.g. while a dispute is open."""
+    async def reverse(self, provider_id: str, reason: str) -> ProviderCharge:
+        """Refund what was taken and did not go back, void what is held, or forbid the charge if no bank was asked yet. Never
+        OPEN, ACTION_REQUIRED or AUTHORIZED, and CAPTURED only with a `movement` that FAILED: the refund was refused, e.g. while
+        a dispute is open."""
 
-    async def release(self, reference: str, reason: str) -> ProviderCharge:
+    async def release(self, provider_id: str, reason: str) -> ProviderCharge:
         """Let go of what is held and not taken; what was taken stays. Never AUTHORIZED. However often it is asked for, and if the
         hold had ended before, e.g. with the last capture, the answer is where the charge is then."""
 
-    async def look(self, reference: str) -> ProviderCharge | None:
-        """What the provider knows of a reference; None if it knows nothing. Moves no money."""
+    async def look(self, provider_id: str) -> ProviderCharge:
+        """Where a charge is. Moves no money."""
+
+    def news(self, body: bytes) -> ProviderNews | None:
+        """What a webhook tells whose signature is genuine; None if that concerns nothing of ours. Raises NotUnderstood."""
+
+
+# ── The bank with the shop's account ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """One entry that the bank has booked on the shop's account."""
+
+    id: str
+    """The bank's own reference: whatever statement tells of the entry has the same. At most 100 characters."""
+    amount: Money
+    is_credit: bool
+    booked_at: datetime
+    reference: str | None = None
+    """The creditor reference that the payer stated, if it was stated as such."""
+    words: str | None = None
+    """What else the payer wrote; at most 500 characters."""
+    name: str | None = None
+    """Of the payer; at most 140 characters."""
+    iban: str | None = None
+    end_to_end_id: str | None = None
+    """Of a debit, or of what came back: how the order of ours was named."""
+    came_back: str | None = None
+    """The bank's code for why an order of ours came back, if it is that."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreditTransfer:
+    """What the bank is asked to pay. `end_to_end_id` names it for ever: it is paid once, however often it is sent."""
+
+    end_to_end_id: str
+    amount: Money
+    name: str
+    iban: str
+    words: str
+    """What the customer reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """What the bank says of an order."""
+
+    end_to_end_id: str
+    state: ProviderMovementState
+    reason: str | None = None
+    """The bank's code, of one that FAILED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bookings:
+    """What the bank tells of the account."""
+
+    document_id: str
+    entries: Sequence[Booking]
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """What the bank tells of orders."""
+
+    document_id: str
+    entries: Sequence[OrderReport]
+
+
+class Statements(Protocol):
+    """Reads what a bank tells of the shop's account, also what a person has downloaded there."""
+
+    def bookings(self, document: bytes) -> Sequence[Booking]:
+        """The entries that are booked. Raises NotUnderstood, if it is no statement, or of another account."""
+
+
+class Bank(Protocol):
+    """Each call raises `Unavailable`. A document comes again until its receipt is acknowledged."""
+
+    async def next_bookings(self) -> Bookings | None:
+        """The oldest document about the account whose receipt was not acknowledged. Raises NotUnderstood."""
+
+    async def next_reports(self) -> Reports | None:
+        """The oldest document about orders whose receipt was not acknowledged. Raises NotUnderstood."""
+
+    async def acknowledge(self, document: Bookings | Reports) -> None:
+        """Its effects are written down: it need not come again."""
+
+    async def send(self, orders: Sequence[CreditTransfer]) -> None:
+        """Ask for these. What becomes of each is told later."""

@@ -16,9 +16,24 @@ from chassis.statements import sql
 from contracts.errors import ErrorCode, Refusal
 from contracts.paging import Page
 from contracts.payments import MovementState, PaymentStatus
-from services.payment.model import Account, Debt, DebtKind, Dispute, LedgerEntry, Movement, NewsItem, NewsState, Payment
+from services.payment.model import (
+    Account,
+    BankEntry,
+    BankOrder,
+    Debt,
+    DebtKind,
+    Dispute,
+    LedgerEntry,
+    Movement,
+    NewsItem,
+    NewsState,
+    OrderState,
+    Payment,
+)
 from services.payment.ports import DisputeState
 from services.payment.schemas import (
+    BankEntryView,
+    BankOrderView,
     DebtView,
     DisputeView,
     LedgerEntryView,
@@ -176,6 +191,40 @@ async def list_news(
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
     return page_of(rows, limit, NewsView.of, lambda row: (row.received_at, row.news_id))
+
+
+@may_lag
+async def list_bank_entries(
+    database: Reader, caller: Grant, *, reference: str | None, cursor: str | None, limit: int
+) -> Page[BankEntryView]:
+    """What came in at the bank, newest first; of one transfer."""
+    booked, identity = col(BankEntry.booked_at), col(BankEntry.entry_id)
+    query = select(BankEntry).where(caller.rows()).order_by(booked.desc(), identity.desc()).limit(limit + 1)
+    before = decode_cursor(cursor, KeyPart.TIME, KeyPart.TEXT)
+    if before:
+        query = query.where(tuple_(booked, identity) < tuple_(*before))
+    if reference:
+        query = query.where(BankEntry.reference == reference)
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, BankEntryView.of, lambda row: (row.booked_at, row.entry_id))
+
+
+@may_lag
+async def list_bank_orders(
+    database: Reader, caller: Grant, *, state: OrderState | None, cursor: str | None, limit: int
+) -> Page[BankOrderView]:
+    """What the bank is asked to pay, newest first."""
+    asked, identity = col(BankOrder.created_at), col(BankOrder.end_to_end_id)
+    query = select(BankOrder).where(caller.rows()).order_by(asked.desc(), identity.desc()).limit(limit + 1)
+    before = decode_cursor(cursor, KeyPart.TIME, KeyPart.TEXT)
+    if before:
+        query = query.where(tuple_(asked, identity) < tuple_(*before))
+    if state:
+        query = query.where(BankOrder.state == state)
+    async with database.reading() as session:
+        rows = (await session.exec(query)).all()
+    return page_of(rows, limit, BankOrderView.of, lambda row: (row.created_at, row.end_to_end_id))
 
 
 async def debts_open(database: Database) -> Sequence[asyncpg.Record]:

@@ -4,16 +4,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, StringConstraints
 
-from contracts.base import NO_CONTROLS, Command, Contract, Reason, Request, Timestamp
-from contracts.money import Currency, Money
+from contracts.base import NO_CONTROLS, Contract, Reason, Request
+from contracts.money import Money
 from contracts.payments import MovementKind, MovementState, PaymentStatus
-from services.payment.model import DebtKind, NewsState
-from services.payment.ports import DisputeState, NewsKind, ProviderMovementState, ProviderNews, ProviderStatus
+from services.payment.model import DebtKind, NewsState, OrderState
+from services.payment.ports import DisputeState, NewsKind, ProviderMovementState, ProviderStatus
 
 if TYPE_CHECKING:
-    from services.payment.model import Debt, Dispute, LedgerEntry, Movement, NewsItem, Payment
+    from services.payment.model import BankEntry, BankOrder, Debt, Dispute, LedgerEntry, Movement, NewsItem, Payment
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_CONTROLS)]
 Code = Annotated[str, StringConstraints(max_length=100, pattern=NO_CONTROLS)]
@@ -184,50 +184,6 @@ class LedgerEntryView(Contract):
         )
 
 
-class ProviderNewsRequest(Command):
-    """What the payment provider tells without being asked. Fields that we do not know are its own business."""
-
-    id: Annotated[Name, Field(examples=["evt_5f1d6c0a9b3e4d2f8a7b6c5d"])]
-    """Of this piece of news; repeated news has the same."""
-    type: NewsKind
-    reference: Name | None = None
-    """Our reference of the charge, as we asked for it; null for one that we did not."""
-    charge_id: Name
-    movement_id: Name | None = None
-    """Of the refund or the dispute."""
-    key: Code | None = None
-    """Of the refund, as we asked for it; null if it was made at the provider."""
-    amount: Annotated[int, Field(ge=0, le=99_999_999_999_999, strict=True)]
-    """In minor units."""
-    currency: Currency
-    state: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$"), Field(examples=["failed", "open"])]
-    reason: Code | None = None
-    occurred_at: Timestamp
-
-    @model_validator(mode="after")
-    def _is_told_of_something(self) -> Self:
-        if self.state not in {state.value for state in _STATES[self.type]}:
-            raise ValueError(f"a {self.type} is never {self.state}")
-        if self.type != NewsKind.CHARGE and (self.movement_id is None or self.amount == 0):
-            raise ValueError(f"a {self.type} has a name and an amount")
-        return self
-
-    @property
-    def news(self) -> ProviderNews:
-        return ProviderNews(
-            id=self.id,
-            kind=self.type,
-            reference=self.reference,
-            charge_id=self.charge_id,
-            movement_id=self.movement_id,
-            key=self.key,
-            amount=Money.from_minor(self.amount, self.currency),
-            state=self.state,
-            occurred_at=self.occurred_at,
-            reason=self.reason,
-        )
-
-
 class NewsView(Contract):
     """What the provider told and could not be applied at once."""
 
@@ -298,13 +254,15 @@ class DebtView(Contract):
     debt_id: UUID
     kind: DebtKind
     """`failed_refund`: it did not get to the customer. `lost_dispute`: the bank gave it to the customer, and the order still
-    counts it as paid. `unmatched`: the provider tells of money that belongs to no payment of ours."""
+    counts it as paid. `unmatched`: the provider, or the bank, tells of money that belongs to no payment of ours. `overpaid`: a
+    customer transferred more than was asked for, or not in time."""
     order_id: UUID | None
     payment_id: UUID | None
     provider_reference: str | None
     amount: Money
     why: str
-    """The provider's code."""
+    """The provider's code. Of what came in at the bank: `no_reference`, `unknown_reference`, `other_currency`, `too_much`,
+    `too_late`, `order_undone` (less than was asked for had come in) or `came_back`. The list of bank entries says who paid it."""
     since: datetime
     settle_with: list[str]
     """Calls, any of which settles it."""
@@ -337,3 +295,77 @@ class SettleDebtRequest(Request):
     """How it was settled outside, e.g. by a bank transfer; the reason is kept."""
 
     reason: Reason
+
+
+class BankEntryView(Contract):
+    """A credit to the shop's bank account."""
+
+    entry_id: str
+    """The bank's own reference; also the subject of what is owed of it."""
+    amount: Money
+    reference: str | None
+    """Of the transfer that it is for."""
+    taken: Money
+    """What of it is for that; the rest is, or was, on the list of what is owed."""
+    end_to_end_id: str | None
+    """Of the order that came back with it, if it is that."""
+    name: str | None
+    iban: str | None
+    words: str | None
+    """What the payer wrote. Who paid is blank once the customer of the order is forgotten."""
+    booked_at: datetime
+
+    @classmethod
+    def of(cls, entry: "BankEntry") -> Self:
+        return cls(
+            entry_id=entry.entry_id,
+            amount=entry.amount,
+            reference=entry.reference,
+            taken=Money.from_minor(entry.taken_minor, entry.currency),
+            end_to_end_id=entry.end_to_end_id,
+            name=entry.name,
+            iban=entry.iban,
+            words=entry.words,
+            booked_at=entry.booked_at,
+        )
+
+
+class BankOrderView(Contract):
+    """An order to the shop's bank to give back some of a transfer."""
+
+    end_to_end_id: str
+    reference: str
+    """Of the transfer."""
+    amount: Money
+    state: OrderState
+    """`TO_SEND`: the bank does not know of it yet. `SUCCEEDED` may still become `FAILED`: it came back."""
+    failure: str | None
+    """The bank's code, e.g. `AC04`: the account is closed."""
+    name: str | None
+    iban: str | None
+    """Of whom gets it, as long as the bank does not know of it."""
+    created_at: datetime
+    settled_at: datetime | None
+
+    @classmethod
+    def of(cls, order: "BankOrder") -> Self:
+        return cls(
+            end_to_end_id=order.end_to_end_id,
+            reference=order.reference,
+            amount=order.amount,
+            state=order.state,
+            failure=order.failure,
+            name=order.name,
+            iban=order.iban,
+            created_at=order.created_at,
+            settled_at=order.settled_at,
+        )
+
+
+class StatementTaken(Contract):
+    """What became of a statement."""
+
+    entries: int
+    """In it, that are booked."""
+    new: int
+    """Of them, that were not known."""

@@ -5,6 +5,7 @@ from contracts.identity import Role
 
 _ASK = {Role.CUSTOMER: Reach.ALL, Role.SUPPORT: Reach.ALL, Role.WAREHOUSE: Reach.ALL, Role.ADMIN: Reach.ALL}
 _READ = {Role.CUSTOMER: Reach.OWN, Role.SUPPORT: Reach.ALL, Role.WAREHOUSE: Reach.WAREHOUSES, Role.ADMIN: Reach.ALL}
+_STAFF = {Role.SUPPORT: Reach.ALL, Role.WAREHOUSE: Reach.WAREHOUSES, Role.ADMIN: Reach.ALL}
 _HAND_OVER = {Role.WAREHOUSE: Reach.WAREHOUSES, Role.ADMIN: Reach.ALL}
 _SAGA = {Role.SERVICE: Reach.ALL}
 
@@ -15,6 +16,10 @@ ACCESS = AccessTable(
         "list_shipments": _READ,
         "get_shipment": _READ,
         "track": _READ,
+        "get_label": _READ,
+        "get_packing_slip": _STAFF,
+        "list_to_dispatch": _STAFF,
+        "get_pick_list": _STAFF,
         "dispatch": _HAND_OVER,
         "deliver": _HAND_OVER,
         "carrier_webhook": Open.PROOF,

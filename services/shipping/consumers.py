@@ -3,11 +3,11 @@
 from chassis.consumer import Subscription
 from chassis.store import UnitOfWork
 from contracts.events import FORGETTING, CloudEvent, OrderForgotten
-from services.shipping import commands
+from services.shipping.commands import parcels
 
 
 async def on_order_forgotten(work: UnitOfWork, event: OrderForgotten, _: CloudEvent) -> None:
-    await commands.forget_order(work, event)
+    await parcels.forget_order(work, event)
 
 
 subscription = Subscription((FORGETTING,), {OrderForgotten: on_order_forgotten})

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from chassis.clients import Unavailable
 from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import ReserveInventory, SplitReservation
+from contracts.payment_actions import ActionKind
 from contracts.payments import ProcessPayment
 from contracts.returns import PlaceReplacement
 from contracts.shipments import CancelReturnLabel, CancelShipment, CreateShipment, ShipmentStatus
@@ -123,6 +124,8 @@ class Adversary:
         """When each CancelShipment arrived at its service."""
         self.declined_cards: set[str] = set()
         """Which cards the bank declines whatever happens."""
+        self.asked_cards: Mapping[str, ActionKind] = {}
+        """About which cards the bank asks the customer, and for what."""
         self.holds_for: timedelta | None = None
         """How long the bank holds money from when it is asked to, if it says so."""
         self.on_call: Callable[[str, int], None] = lambda command, number: None
@@ -209,7 +212,7 @@ class Adversary:
                 self._refuse(execution, command, name, number, ErrorCode(code))
             case ["held", *_, by]:
                 payments = self.world.payments
-                payments.bank.holds = by == "bank"
+                payments.bank.flags = by == "bank"
                 payments.review = ("customer: more than 20 orders",) if by == "velocity" else ()
                 self._effect(command, 0.0, lambda answer: self._answer(execution, name, number, answer, LATENCY))
             case _:
@@ -277,6 +280,8 @@ class Adversary:
             self.cancels_asked.append(self.clock.seconds)
         if isinstance(command, ProcessPayment) and command.payment_token in self.declined_cards:
             self.world.payments.bank.declines = True
+        if isinstance(command, ProcessPayment):
+            self.world.payments.bank.asks = self.asked_cards.get(command.payment_token)
         self.world.payments.bank.held_until = self.clock.now + self.holds_for if self.holds_for else None
         try:
             return self.world.handle(command)

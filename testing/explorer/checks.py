@@ -3,15 +3,17 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from itertools import pairwise
 
 from contracts.errors import ErrorCode
 from contracts.inventory import ReservationStatus, WhenShort
 from contracts.money import Money
 from contracts.orders import FINAL_STATUSES, NEXT_STATUS, CaptureAt, OrderStatus, Outcome, status_of
 from contracts.parcels import OrderParcel, ParcelStatus
-from contracts.payments import PaymentStatus
 from contracts.shipments import ShipmentStatus
 from testing.explorer.adversary import FORWARD
+from testing.explorer.clock import START
 from testing.explorer.orders import price_of, whole_parcel
 from testing.explorer.run import Played
 
@@ -21,6 +23,8 @@ TOMBSTONES = frozenset({ErrorCode.RESERVATION_RELEASED, ErrorCode.PAYMENT_REVERS
 UNITS, GOODS = re.compile(r"cancel \d"), re.compile(r"(\d+) of (Milk|Cheese)")
 """A wish for some units; what its answer says of them."""
 CANCELS = frozenset({"cancel", "cancel by signal", "cancel the workflow"})
+LATEST_S = 3 * 3600.0
+"""So long after the deadline at most it is known what became of a payment that was to be confirmed: until then it is asked."""
 PATIENCE_S = 600.0
 """So long a saga may need for what came before, until it takes up a wish to cancel."""
 UNPAID = re.compile(r"capture .* of parcel (\d+): nobody paid")
@@ -36,6 +40,7 @@ def violations(played: Played) -> list[str]:
         *played.wrong,
         *_ending(played),
         *_money(played),
+        *_confirming(played),
         *_stock(played),
         *_parcels(played),
         *_parts(played),
@@ -100,12 +105,31 @@ def _money(played: Played) -> Iterator[str]:
     owed = Money.from_minor(price_of(order.lines, paid_for), currency)
     if net != owed:
         yield f"{status}, and the customer has paid {net}: owed are {owed}"
-    held = [paid for paid in payments.payments.values() if paid.status == PaymentStatus.INITIATED or paid.held_minor]
+    held = [paid for paid in payments.payments.values() if paid.is_open or paid.held_minor]
     if held:
         yield f"{status}, and a payment is still {held[0].status}, with {held[0].money(held[0].held_minor)} held"
     refunded = sum(paid.refunded_minor for paid in payments.payments.values())
     if (record.refunded.minor if record.refunded else 0) != refunded:
         yield f"the record says that {record.refunded} went back; it was {Money.from_minor(refunded, currency)}"
+
+
+def _confirming(played: Played) -> Iterator[str]:
+    """A customer has the time that was told to confirm a payment, and no more; who does it in time has paid."""
+    record = played.world.orders.records[played.order.order_id]
+    untils = [advance.action.until for advance in played.advances if advance.action]
+    waits = [(entry, after) for entry, after in pairwise(played.timeline) if entry.status == _O.ACTION_REQUIRED]
+    left = [after.at for entry, after in waits if after.status != _O.ACTION_REQUIRED]
+    if untils and not left and not _lost_a_task(played):
+        yield "the record was told that the payment has to be confirmed; the timeline does not"
+    for until, at in zip(untils[-1:], left[-1:], strict=False):
+        if at > until + timedelta(seconds=LATEST_S):
+            yield f"the payment was to be confirmed by {until}; it was waited for until {at}"
+        if record.code == ErrorCode.PAYMENT_NOT_CONFIRMED and at < until:
+            yield f"the payment was to be confirmed by {until}; that was given up at {at}"
+    attempt = max((number for _, number in played.world.payments.payments), default=0)
+    when, confirms = played.acted.get(attempt, (0.0, False))
+    if record.code == ErrorCode.PAYMENT_NOT_CONFIRMED and confirms and START + timedelta(seconds=when) < untils[-1]:
+        yield f"the customer confirmed the payment at {when:.3f} s, in time, and the order ended as not confirmed"
 
 
 def _unpaid(played: Played) -> set[int]:
@@ -238,6 +262,8 @@ def _outcomes(played: Played) -> Iterator[str]:
     answers = [each.answer for each in played.told if each.message in ("place", "pay") and isinstance(each.answer, Outcome)]
     if any(answer.status == _O.IN_REVIEW for answer in answers) and _O.IN_REVIEW not in history:
         yield "the client was told that it is held for review, which it never was"
+    if any(answer.status == _O.ACTION_REQUIRED for answer in answers) and _O.ACTION_REQUIRED not in history:
+        yield "the client was told to confirm the payment, and the order never waited for that"
     if any(answer.pay_until for answer in answers) and _O.PAYMENT_DUE not in history and _is_paid_at_once(played):
         yield "the client was told to try another card, and the order never waited for one"
     told = [answer for answer in answers if answer.is_definite]  # another says only that there is no outcome yet
@@ -287,6 +313,8 @@ def _reason(played: Played) -> Iterator[str]:
     has_lapsed = _lapsed(history) and not _lost_a_task(played)
     if has_lapsed and not asked & CANCELS:
         possible &= {ErrorCode.PAYMENT_DECLINED}
+    if _O.ACTION_REQUIRED in history:
+        possible |= {ErrorCode.PAYMENT_NOT_CONFIRMED}
     if _O.IN_REVIEW in history:
         possible |= {ErrorCode.REVIEW_EXPIRED}
         if asked & {"reject", "reject by signal"}:
@@ -303,8 +331,10 @@ def _may_end_by_itself(played: Played) -> bool:
     answered = played.order.when_short == WhenShort.ASK or any(
         told.message in ("answer refuse", "answer drop") for told in played.told
     )
-    refused = any(command == "CreateShipment" for _, command, _ in played.adversary.refusals)
-    return waited and (answered or refused)
+    refusals = {(command, code) for _, command, code in played.adversary.refusals}
+    refused = any(command == "CreateShipment" for command, _ in refusals)
+    is_unpaid = not _is_paid_at_once(played) and ("ProcessPayment", ErrorCode.PAYMENT_DECLINED) in refusals
+    return (waited and (answered or refused)) or is_unpaid
 
 
 def _lost_a_task(played: Played) -> bool:
@@ -313,7 +343,7 @@ def _lost_a_task(played: Played) -> bool:
 
 def _lapsed(history: Sequence[OrderStatus]) -> bool:
     """Whether no other card came, or none that was taken."""
-    return _O.PAYMENT_DUE in history and history[history.index(_O.PAYMENT_DUE) + 1] == _O.CANCELLING
+    return (_O.PAYMENT_DUE, _O.CANCELLING) in pairwise(history)
 
 
 def _wishes_for_units(played: Played) -> Iterator[str]:

@@ -12,6 +12,7 @@ from contracts.inventory import WhenShort
 from contracts.money import Money
 from contracts.orders import CaptureAt, Delivery, OrderLine, PlaceOrder
 from contracts.parcels import OrderParcel, ParcelLine, ParcelStatus
+from contracts.payment_actions import ActionKind
 from contracts.pricing import LineAmounts
 from testing.explorer.adversary import USUAL, Choices
 from testing.explorer.clock import START
@@ -60,6 +61,16 @@ EXPIRES = {USUAL: None, "after a second": timedelta(seconds=1), "after an hour":
 """When the first card is declined from."""
 CARDS = {USUAL: 0, "the first is declined": 1, "two are declined": 2, "five are declined": 5, "all are declined": 100}
 
+ASKS = {
+    USUAL: frozenset[int](),
+    "about the first card": frozenset({1}),
+    "about the others": frozenset(range(2, 100)),
+    "about all cards": frozenset(range(1, 100)),
+    "for a transfer": frozenset({1}),
+}
+"""For which of its customer's cards the bank wants the customer to do something first."""
+RETURN_URL = "https://shop.example/thanks"
+
 
 @dataclass(frozen=True)
 class Bank:
@@ -84,6 +95,10 @@ class Plot:
     """So many of its customer's cards are declined."""
     bank: Bank | None
     """If the money is taken as parcels leave."""
+    asked_cards: frozenset[int]
+    """About these of its customer's cards the bank asks."""
+    asks: ActionKind
+    """What it wants then."""
 
 
 def plot(choices: Choices) -> Plot:
@@ -99,6 +114,10 @@ def plot(choices: Choices) -> Plot:
     when_short = choices.choose("when short", 0.8 if in_parts else 0.0, ["drop", "wait", "wait", "ask", "ask"])
     together = choices.choose("delivery", 0.3 if in_parts else 0.0, ["all together"]) != USUAL
     bank = _bank(choices) if choices.choose("money is taken", 0.3, ["as parcels leave"]) != USUAL else None
+    is_there = choices.choose("the customer is there", 0.4, ["to confirm"]) != USUAL
+    asks = choices.choose("the bank asks", 0.6 if is_there else 0.05, [name for name in ASKS if name != USUAL])
+    if asks == "for a transfer":
+        bank = None  # of a transfer nothing is held
     may_split = in_parts and choices.choose("from one warehouse", 0.2, ["only"]) == USUAL
     order = PlaceOrder(
         order_id=uuid5(ORDERS, "explored"),
@@ -114,12 +133,23 @@ def plot(choices: Choices) -> Plot:
         when_short=WhenShort.REFUSE if when_short == USUAL else WhenShort(when_short),
         delivery=Delivery.ALL_TOGETHER if together else Delivery.AS_AVAILABLE,
         pay_again_seconds=900 if patience else 0,
+        return_url=RETURN_URL if is_there else None,
+        action_seconds=600,
         capture_at=CaptureAt.DISPATCH if bank else CaptureAt.CONFIRMATION,
         placed_at=START,
     )
     goods = choices.choose("goods arrive", 0.7 if in_parts else 0.0, [name for name in GOODS if name != USUAL])
     announced = choices.choose("announced", 0.6 if in_parts else 0.0, [name for name in ANNOUNCED if name != USUAL])
-    return Plot(order, SHELVES[shelves], GOODS[goods] if in_parts else (), ANNOUNCED[announced], CARDS[cards], bank)
+    return Plot(
+        order,
+        SHELVES[shelves],
+        GOODS[goods] if in_parts else (),
+        ANNOUNCED[announced],
+        CARDS[cards],
+        bank,
+        ASKS[asks],
+        ActionKind.TRANSFER if asks == "for a transfer" else ActionKind.REDIRECT,
+    )
 
 
 def _bank(choices: Choices) -> Bank:

@@ -28,7 +28,7 @@ from contracts.orders import (
     status_of,
 )
 from contracts.parcels import CHOICES, OrderParcel, ParcelChoice, ParcelStatus, Trouble
-from contracts.payments import PaymentStatus
+from contracts.payments import AnsweredPayment, PaymentStatus
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from testing.explorer.adversary import USUAL, Adversary, Choices, Story
 from testing.explorer.engine import Engine
@@ -92,6 +92,8 @@ MESSAGES = (
     "cancel 1 milk once",
     "cancel 1 milk once by signal",
     "ask",
+    "told of payment 1",
+    "told of payment 2",
 )
 OF_PARTS = (
     "split the milk of parcel 1",
@@ -125,6 +127,18 @@ AFTER_A_DECLINE = {
 }
 """When the customer brings another card."""
 MOST_CARDS = 8
+AT_THE_BANK: Mapping[str, tuple[tuple[float, bool], ...]] = {
+    USUAL: ((30.0, True),),
+    "confirms at once": ((0.0, True),),
+    "confirms at the last moment": ((599.0, True),),
+    "confirms at the very last moment": ((599.99, True),),
+    "confirms too late": ((601.0, True),),
+    "refuses": ((30.0, False),),
+    "refuses at the last moment": ((599.99, False),),
+    "does nothing": (),
+    "does nothing, until it is undone": (),
+}
+"""What the customer does who has to confirm a payment: when, and whether it is a yes."""
 ANSWER = dict[str, Any]
 COMMANDS = (
     "ReserveInventory",
@@ -162,6 +176,8 @@ class Played(AtTheEnd[OrderState, TimelineEntry]):
     """What was seen to be wrong on the way."""
     in_trouble: set[int]
     """Parcels of which the record was told that they do not arrive."""
+    acted: dict[int, tuple[float, bool]]
+    """When the customer confirmed an attempt to pay, or refused to."""
     known_returned: set[int]
     """Parcels that came back while the saga was there to hear of it."""
     choices: Choices
@@ -187,6 +203,8 @@ class Player(Playing):
         self._held: set[int] = set()
         """Attempts to pay of which the bank has said when it lets go."""
         self._held_twice_at: float | None = None
+        self._acted: dict[int, tuple[float, bool]] = {}
+        self._actions = self._payment_news = 0
         self._is_asked = self._is_split = False
         self._heard: list[AdvanceOrder] = []
         """Words by which the record was told that the order is confirmed."""
@@ -204,6 +222,8 @@ class Player(Playing):
         self._fill_shelves()
         if self._plot.bank:
             self._set_up(self._plot.bank)
+        self.adversary.asked_cards = {f"card_{number}": self._plot.asks for number in self._plot.asked_cards}
+        self.world.payments.watchers.append(self._payment_moved)
         self.world.orders.watchers.append(self._advanced)
         self.clock.after(0.0, self._place)
         is_plain = not self._plot.goods and not self.order.pay_again_seconds and not self._plot.bank
@@ -344,6 +364,8 @@ class Player(Playing):
             case ["pay"]:
                 self._cards += 1
                 self._send_update(message, "pay", None, [PayAgain(payment_token=f"card_{self._cards}")], Outcome)
+            case ["told", *_, attempt]:
+                self.engine.signal("payment_answered", AnsweredPayment(attempt=int(attempt)))
             case ["stock", *_]:
                 for news in self._stock_news:
                     self._tell_of_stock(news)
@@ -394,6 +416,35 @@ class Player(Playing):
             for after in AFTER_A_DECLINE[how]:
                 self.clock.after(after, lambda: self._send("pay"))
 
+    def _to_confirm(self) -> None:
+        """The customer sees that a payment has to be confirmed."""
+        attempts = [number for (_, number), paid in self.world.payments.payments.items() if paid.action]
+        self._actions += 1
+        how = self.choices.choose(f"customer at the bank {self._actions}", 0.6, [name for name in AT_THE_BANK if name != USUAL])
+        if how == "does nothing, until it is undone":
+            self.world.payments.bank.confirms_late = True
+        for after, confirms in AT_THE_BANK[how]:
+            for attempt in attempts:
+                self.clock.after(after, partial(self._act, attempt, confirms))
+
+    def _act(self, attempt: int, confirms: bool) -> None:
+        self._note(f"the customer {'confirms' if confirms else 'refuses'} attempt {attempt} to pay")
+        if self.world.payments.payments[self.order.order_id, attempt].action:
+            self._acted[attempt] = (self.clock.seconds, confirms)
+        self.world.payments.act(self.order.order_id, attempt, confirms=confirms)
+        self._look()
+
+    def _payment_moved(self, order_id: UUID, attempt: int) -> None:
+        self._payment_news += 1
+        name = f"news {self._payment_news} of payment"
+        how = self.choices.choose(name, 0.4, ["twice", "a minute late", "two hours late", "at once", "lost"])
+        wait = {"a minute late": 60.0, "two hours late": 7200.0, "at once": 0.0}.get(how, 0.5)
+        news = partial(self.engine.signal, "payment_answered", AnsweredPayment(attempt=attempt))
+        if how != "lost":
+            self.clock.after(wait, lambda: self._note(f"told of payment {attempt}") if news() else None)
+        if how == "twice":
+            self.clock.after(wait + 5, lambda: self._note(f"told of payment {attempt}") if news() else None)
+
     # ── The carrier ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _parcel_moved(self, order_id: UUID, number: int, status: ShipmentStatus) -> None:
@@ -442,6 +493,8 @@ class Player(Playing):
             self._decide(command)
         if command.pay_until and record.status in ON_ITS_WAY:
             self._declined("record")
+        if record.status == OrderStatus.ACTION_REQUIRED and command.path:
+            self._to_confirm()
         # The same word may arrive once more, late: it was judged when it came first.
         if OrderStatus.CONFIRMED in command.path and OrderStatus.UNDELIVERED not in record.history and command not in self._heard:
             self._heard.append(command)
@@ -518,6 +571,7 @@ class Player(Playing):
             self.left,
             self._wrong,
             self._in_trouble,
+            self._acted,
             self._returned,
             self.choices,
             self.log,

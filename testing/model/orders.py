@@ -9,6 +9,7 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from contracts.orders import NEXT_STATUS, AdvanceOrder, Amendment, OrderAdvanced, OrderStatus, Outcome, PlaceOrder
 from contracts.parcels import OrderParcel, Trouble
+from contracts.payment_actions import ActionDue
 
 ON_ITS_WAY = frozenset(
     {
@@ -21,6 +22,7 @@ ON_ITS_WAY = frozenset(
 )
 """Once an order is in one of these, the trouble with its parcels is over."""
 EVENTS = {
+    OrderStatus.ACTION_REQUIRED: "OrderActionRequired",
     OrderStatus.CONFIRMED: "OrderConfirmed",
     OrderStatus.UNDELIVERED: "OrderUndelivered",
     OrderStatus.REFUNDED: "OrderRefunded",
@@ -42,6 +44,8 @@ class Record:
     outcome: Outcome | None = None
     parcels: tuple[OrderParcel, ...] = ()
     """As its saga told them; none, if there is no more to tell than one parcel of everything."""
+    action: ActionDue | None = None
+    """What its customer has to do to pay."""
     as_of: datetime | None = None
     """When its saga knew what it told last."""
     amended: dict[int, ErrorCode | None] = field(default_factory=dict)
@@ -92,6 +96,7 @@ class Orders:
         record.events += [EVENTS[status] for status in ahead if status in EVENTS]
         record.code = command.code or record.code
         record.parcels = command.parcels or record.parcels
+        record.action = (command.action or record.action) if at == OrderStatus.ACTION_REQUIRED else None
         record.as_of = command.as_of or record.as_of
         self._amend(record, command)
         self.advances.append(command)

@@ -1,5 +1,6 @@
 """Money: one payment for each order and attempt, and the ledger of all that moved."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID, uuid5
@@ -9,8 +10,18 @@ from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import ORDERS
 from contracts.money import Money
+from contracts.payment_actions import ActionKind, PaymentAction, TransferDetails
 from contracts.payments import CapturePayment, GiveBack, GivenBack, PaymentStatus, ProcessPayment, RefundPayment, ReleaseHold
 
+ACTIONS = {
+    ActionKind.REDIRECT: PaymentAction(kind=ActionKind.REDIRECT, url="https://bank.example/confirm"),
+    ActionKind.TRANSFER: PaymentAction(
+        kind=ActionKind.TRANSFER,
+        transfer=TransferDetails(recipient="The shop", iban="DE89370400440532013000", reference="RF18539007547034"),
+    ),
+}
+"""What a bank wants of a customer."""
+FLAGGED = "payment provider: it wants it to be looked at"
 FINAL = frozenset({PaymentStatus.DECLINED, PaymentStatus.VOIDED, PaymentStatus.REFUNDED})
 
 
@@ -25,6 +36,8 @@ class Paid:
     review: tuple[str, ...] = ()
     is_asked: bool = False
     """The processor has not answered yet."""
+    action: PaymentAction | None = None
+    """What its customer has to do first."""
     is_declined: bool = False
     authorized_minor: int = 0
     captured_minor: int = 0
@@ -39,6 +52,8 @@ class Paid:
     def status(self) -> PaymentStatus:
         if self.is_asked:
             return PaymentStatus.INITIATED
+        if self.action:
+            return PaymentStatus.ACTION_REQUIRED
         if self.captured_minor > self.refunded_minor:
             return PaymentStatus.CAPTURED
         if self.held_minor:
@@ -46,6 +61,11 @@ class Paid:
         if self.captured_minor:
             return PaymentStatus.REFUNDED
         return PaymentStatus.DECLINED if self.is_declined else PaymentStatus.VOIDED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not known yet whether anything is taken or held."""
+        return self.is_asked or self.action is not None
 
     @property
     def held_minor(self) -> int:
@@ -73,8 +93,12 @@ class Bank:
     """What the card processor answers next, other than "yes"."""
 
     declines: bool = False
-    holds: bool = False
-    """It answers "authorized", and wants a review."""
+    asks: ActionKind | None = None
+    """It wants the customer to do something first, and declines where nobody is there."""
+    confirms_late: bool = False
+    """Its customer does that in the moment in which the payment is undone."""
+    flags: bool = False
+    """It does what it is asked, and wants somebody to look at it."""
     multi_capture: bool = True
     """It can take what it holds in several captures; if not, the first one is the last."""
     held_until: datetime | None = None
@@ -89,6 +113,10 @@ class Payments:
     review: tuple[str, ...] = ()
     """Why a new payment is only held, in plain words; none if it is taken."""
     payments: dict[tuple[UUID, int], Paid] = field(default_factory=dict)
+    asked: list[ProcessPayment] = field(default_factory=list)
+    """What reached it."""
+    watchers: list[Callable[[UUID, int], None]] = field(default_factory=list)
+    """Who is told of an order's attempt to pay that its customer has confirmed, or refused to."""
 
     def ask(self, command: ProcessPayment) -> Paid:
         """The payment's row, written before the processor is asked. Refusals: validation_failed, conflict."""
@@ -104,19 +132,39 @@ class Payments:
     def process(self, command: ProcessPayment) -> contract.Payment:
         """Refusals: payment_declined, payment_reversed, conflict, validation_failed."""
         payment = self.ask(command)
+        self.asked.append(command)
         if payment.is_asked:
             payment.is_asked = False
-            payment.is_declined = self.bank.declines
-            if not payment.is_declined:
-                payment.authorized_minor, payment.held_until = payment.amount.minor, self.bank.held_until
-                if payment.wants_capture and not self.bank.holds:
-                    payment.captured_minor = payment.amount.minor
+            payment.is_declined = self.bank.declines or (self.bank.asks is not None and command.return_url is None)
+            if not payment.is_declined and self.bank.asks:
+                payment.action = ACTIONS[self.bank.asks]
+                payment.wants_capture |= self.bank.asks == ActionKind.TRANSFER  # of which nothing can be held
+            elif not payment.is_declined:
+                self._charge(payment)
         return self._taken(command.order_id, command.attempt)
+
+    def act(self, order_id: UUID, attempt: int, *, confirms: bool) -> None:
+        """The customer confirms it, or refuses to. What waits for nobody stays as it is."""
+        payment = self.payments.get((order_id, attempt))
+        if payment is None or payment.action is None:
+            return
+        payment.action, payment.is_declined = None, not confirms
+        if confirms:
+            self._charge(payment)
+        for watcher in self.watchers:
+            watcher(order_id, attempt)
+
+    def _charge(self, payment: Paid) -> None:
+        payment.authorized_minor, payment.held_until = payment.amount.minor, self.bank.held_until
+        if self.bank.flags:
+            payment.review = (*payment.review, FLAGGED)
+        if payment.wants_capture:
+            payment.captured_minor = payment.amount.minor
 
     def capture(self, command: CapturePayment) -> contract.Payment:
         """Refusals: payment_declined, payment_reversed, not_found, not_held, conflict, validation_failed."""
         payment = self._known(command)
-        if payment.is_asked:
+        if payment.is_open:
             raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
         if command.key in payment.captures:
             _require_same(command, payment.money(payment.captures[command.key]))
@@ -146,7 +194,9 @@ class Payments:
         if command.amount is not None:
             return self._refund_part(command, command.amount)
         payment = self.payments.setdefault((command.order_id, command.attempt), Paid(Money.zero(command.currency)))
-        payment.is_asked = False
+        if payment.action and self.bank.confirms_late:
+            self._charge(payment)
+        payment.is_asked, payment.action = False, None
         payment.voided_minor += payment.held_minor
         payment.refunded_minor = payment.captured_minor
         return self._reply(command.order_id, command.attempt)
@@ -163,7 +213,7 @@ class Payments:
             raise Refusal(ErrorCode.CONFLICT, "Another amount was asked for under this key.")
         if not asked:
             left = sum(payment.captured_minor - payment.refunded_minor for payment in of_order)
-            if wanted > left and any(payment.is_asked for payment in of_order):
+            if wanted > left and any(payment.is_open for payment in of_order):
                 raise Unavailable("It is not known yet whether more was taken; the charge must be repeated first.")
             if wanted > left:
                 raise Refusal(ErrorCode.CONFLICT, "Less was taken and not given back.")
@@ -179,14 +229,14 @@ class Payments:
     def release(self, command: ReleaseHold) -> contract.Payment:
         """Let go of what is held and not taken. Refusal: not_found."""
         payment = self._known(command)
-        if payment.is_asked:
+        if payment.is_open:
             raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
         payment.voided_minor += payment.held_minor
         return self._reply(command.order_id, command.attempt)
 
     def _refund_part(self, command: RefundPayment, amount: Money) -> contract.Payment:
         payment = self._known(command)
-        if payment.is_asked:
+        if payment.is_open:
             raise Unavailable("It is not known yet whether the money was taken; the charge must be repeated first.")
         if command.key in payment.refunds:
             _require_same(command, payment.money(payment.refunds[command.key]))
@@ -244,6 +294,7 @@ class Payments:
             moved=moved,
             held_until=payment.held_until if payment.held_minor else None,
             review=payment.review,
+            action=payment.action,
         )
 
 

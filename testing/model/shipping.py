@@ -26,7 +26,7 @@ NEXT = {
     _S.IN_TRANSIT: frozenset({_S.DELIVERED, _S.LOST, _S.RETURNED}),
     _S.LOST: frozenset({_S.IN_TRANSIT, _S.DELIVERED, _S.RETURNED}),
 }
-"""How a parcel moves once it is booked: the carrier decides."""
+"""How a parcel moves once it is booked: the warehouse hands it over, and the carrier does the rest."""
 
 
 @dataclass

@@ -21,11 +21,11 @@ async def just_order(shop: Shop, purchase: Purchase) -> Seen:
 
 
 async def declined(shop: Shop, purchase: Purchase) -> Seen:
-    return Seen(await shop.place(purchase.paid_with("tok_declined")))
+    return Seen(await shop.place(purchase.paid_with("pm_card_visa_chargeDeclined")))
 
 
 async def held_and_approved(shop: Shop, purchase: Purchase) -> Seen:
-    placed = await shop.place(purchase.paid_with("tok_review"))
+    placed = await shop.place(purchase.paid_with("pm_card_riskLevelElevated"))
     reply = await shop.decide(placed.order_id, "approve", "known customer")
     if reply.status < 400:
         await shop.reaches(placed.order_id, OrderStatus.CONFIRMED)
@@ -33,13 +33,13 @@ async def held_and_approved(shop: Shop, purchase: Purchase) -> Seen:
 
 
 async def held_and_rejected(shop: Shop, purchase: Purchase) -> Seen:
-    placed = await shop.place(purchase.paid_with("tok_review"))
+    placed = await shop.place(purchase.paid_with("pm_card_riskLevelElevated"))
     reply = await shop.decide(placed.order_id, "reject", "card reported stolen")
     return Seen(placed, f"reject {in_words(reply.status, reply.body)}")
 
 
 async def held_and_forgotten(shop: Shop, purchase: Purchase) -> Seen:
-    return Seen(await shop.place(purchase.paid_with("tok_review")))
+    return Seen(await shop.place(purchase.paid_with("pm_card_riskLevelElevated")))
 
 
 async def out_of_stock(shop: Shop, purchase: Purchase) -> Seen:
@@ -50,11 +50,11 @@ async def out_of_stock(shop: Shop, purchase: Purchase) -> Seen:
 
 
 async def answers_on_the_fourth_try(shop: Shop, purchase: Purchase) -> Seen:
-    return await _charged(shop, await shop.place(purchase.paid_with("tok_flaky_3")))
+    return await _charged(shop, await shop.place(purchase.paid_with("pm_sim_flaky")))
 
 
 async def lost_reply(shop: Shop, purchase: Purchase) -> Seen:
-    return await _charged(shop, await shop.place(purchase.paid_with("tok_lost_reply")))
+    return await _charged(shop, await shop.place(purchase.paid_with("pm_sim_lost_reply")))
 
 
 async def unbookable(shop: Shop, purchase: Purchase) -> Seen:
@@ -85,7 +85,7 @@ async def sent_five_times(shop: Shop, purchase: Purchase) -> Seen:
 
 
 async def paid_with_another_card(shop: Shop, purchase: Purchase) -> Seen:
-    placed = await shop.place(purchase.paid_with("tok_declined"))
+    placed = await shop.place(purchase.paid_with("pm_card_visa_chargeDeclined"))
     paid = await shop.pay(purchase, placed.order_id)
     return Seen(placed, f"pay {in_words(paid.status, paid.body)}")
 
@@ -129,7 +129,7 @@ async def waited_for(shop: Shop, purchase: Purchase) -> Seen:
 async def left_out(shop: Shop, purchase: Purchase) -> Seen:
     placed = await shop.place(purchase.from_anywhere_with(OUT_OF_STOCK).asking(when_short="drop"))
     order = await shop.order(placed.order_id)
-    captured = (await shop.charge(placed.order_id))["captured_amount"]
+    captured = (await shop.charge(placed.order_id)).captured
     share = _price_of(OUT_OF_STOCK, order)
     return Seen(placed, f"parcels {_parcels(order)}; {as_share(minor(order['total']) - captured, share)} was not charged")
 
@@ -160,7 +160,8 @@ async def with_discount_code(shop: Shop, purchase: Purchase) -> Seen:
 
 async def express(shop: Shop, purchase: Purchase) -> Seen:
     placed = await shop.place(purchase.asking(shipping="express"))
-    return Seen(placed, f"booked as {(await shop.carried(placed.order_id))['service']}")
+    days = (await shop.rate_of(placed.order_id))["days"]
+    return Seen(placed, "booked for the next day" if days == 1 else f"booked for in {days} days")
 
 
 def _parcels(order: Mapping[str, Any]) -> str:
@@ -185,5 +186,5 @@ async def _charged(shop: Shop, placed: Placed) -> Seen:
     if not placed.order_id:
         return Seen(placed, "no order")
     charge = await shop.charge(placed.order_id)
-    asked = "once" if charge["attempts"] == 1 else f"{charge['attempts']} times"
-    return Seen(placed, f"{charge['status']}, asked {asked}")
+    total = minor((await shop.order(placed.order_id))["total"])
+    return Seen(placed, f"{charge.status} once" if charge.captured == total else f"{charge.status} {charge.captured} of {total}")

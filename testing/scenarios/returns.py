@@ -10,7 +10,7 @@ from contracts.returns import ReturnStatus
 from testing.scenarios.seen import Seen, as_share, minor
 from testing.shop import Purchase, Shop, in_words
 
-CARD = "tok_visa"
+CARD = "pm_card_visa"
 
 
 async def returned(shop: Shop, purchase: Purchase) -> Seen:

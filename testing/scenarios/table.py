@@ -73,7 +73,7 @@ STORIES = (
         orders.answers_on_the_fourth_try,
         CONFIRMED,
         DONE,
-        "captured, asked 4 times",
+        "captured once",
     ),
     Scenario(
         "lost reply",
@@ -81,7 +81,7 @@ STORIES = (
         orders.lost_reply,
         CONFIRMED,
         DONE,
-        "captured, asked 2 times",
+        "captured once",
     ),
     Scenario(
         "no such place",
@@ -112,7 +112,7 @@ STORIES = (
         orders.sent_five_times,
         CONFIRMED,
         DONE,
-        "1 order, captured, asked once",
+        "1 order, captured once",
     ),
     Scenario(
         "another card",
@@ -192,7 +192,7 @@ STORIES = (
         orders.express,
         CONFIRMED,
         DONE,
-        "booked as express",
+        "booked for the next day",
     ),
     Scenario(
         "returned",

@@ -39,7 +39,7 @@ from testing.upgrade.terminal import Terminal
 from testing.upgrade.trees import BAD, GOOD
 
 SETTINGS = {**UNHINDERED, "PLACE_WAIT_SECONDS": "3", "LONG_HISTORY_EVENTS": "80"}
-CARDS = ("tok_visa", "tok_visa", "tok_visa", "tok_mastercard", "tok_declined", "tok_lost_reply")
+CARDS = ("pm_card_visa", "pm_card_visa", "pm_card_visa", "pm_card_mastercard", "pm_card_visa_chargeDeclined", "pm_sim_lost_reply")
 OLD_WITHOUT_RELEASE = "before"
 """How the build is called that runs first, if no release is recorded: it is this tree's code."""
 BAD_BUILD, GOOD_BUILD = "bad", "good"
@@ -154,7 +154,7 @@ def _purchase(basket: Basket, customer: Person, dice: random.Random) -> Purchase
     body = {
         "lines": [{"product_id": product, "quantity": quantity} for product, quantity in basket.lines],
         "ship_to": address_of(basket.household_id),
-        "payment_token": "tok_visa",
+        "payment_token": "pm_card_visa",
         "warehouse_id": basket.store_id,
     }
     return Purchase(customer, body, key=str(UUID(int=dice.getrandbits(128))))

@@ -83,7 +83,7 @@ class State:
 
 
 async def held(trade: Trade, purchase: Purchase) -> str:
-    return await _placed(trade, purchase.paid_with("tok_review"), S.IN_REVIEW)
+    return await _placed(trade, purchase.paid_with("pm_card_riskLevelElevated"), S.IN_REVIEW)
 
 
 async def confirmed(trade: Trade, purchase: Purchase) -> str:
@@ -102,7 +102,7 @@ def in_trouble(what: str) -> Make:
 
     async def make(trade: Trade, purchase: Purchase) -> str:
         order_id = await shipped(trade, purchase)
-        await trade.shop.carrier.call("POST", "/_control/advance", {"to": what, "references": [order_id]})
+        await trade.shop.carry(order_id, what)
         await trade.shop.reaches(order_id, S.UNDELIVERED)
         return order_id
 
@@ -119,7 +119,7 @@ async def refund_fails(trade: Trade, purchase: Purchase) -> str:
 
 async def not_paid(trade: Trade, purchase: Purchase) -> str:
     """The card processor never answers for this card."""
-    placed = await trade.shop.place(purchase.paid_with("tok_timeout"), prefer="respond-async")
+    placed = await trade.shop.place(purchase.paid_with("pm_sim_timeout"), prefer="respond-async")
     await trade.is_pending(placed.order_id, "ProcessPayment")
     return placed.order_id
 

@@ -48,7 +48,7 @@ ADDED = (
 _CHECK = "await progress.do(steps.check_reservation(order))\n"
 _BOOK = "        for parcel in self._parcels.to_book():\n            saga.add("
 _RESERVE = "            saga.add(steps.release_plan(order))\n"
-_PAY = "            self._saga.add(Undo(steps.refund_payment(order)))\n            try:\n"
+_PAY = "            self._saga.add(Undo(steps.refund_payment(self._order)))\n"
 
 
 def _paid_first(step: str) -> str:

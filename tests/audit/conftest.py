@@ -44,7 +44,7 @@ from contracts.orders import AdvanceOrder, CancelReply, CancelRequest, OrderLine
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
 from contracts.platform import SERVICE_NAMES
 from contracts.pricing import DiscountKind
-from contracts.shipments import CancelShipment, CreateShipment
+from contracts.shipments import CancelShipment, CreateShipment, ShipmentStatus
 from embedded import temporal as embedded_temporal
 from embedded.ports import free_port
 from services.analytics import consumers as analytics_consumers
@@ -58,8 +58,10 @@ from services.identity.model import outbox as identity_outbox
 from services.inventory.commands import reservations, returns, warehousing
 from services.notification import commands as notification
 from services.notification import consumers as notification_consumers
-from services.notification.adapters import SmtpMailer, SmtpSettings
-from services.notification.delivery import Delivery
+from services.notification.adapters.smtp import SmtpMailer, SmtpSettings
+from services.notification.commands import Staff
+from services.notification.delivery import DeliveryJob
+from services.notification.links import Links
 from services.notification.model import inbox as notification_inbox
 from services.order import commands as order
 from services.order import consumers as order_consumers
@@ -68,16 +70,21 @@ from services.order.model import inbox as order_inbox
 from services.order.model.pricing import PlannedParcel, Reduction, price
 from services.payment import commands as payment
 from services.payment import consumers as payment_consumers
-from services.payment.adapters import HttpPaymentProvider
+from services.payment.adapters import StripePayments
 from services.payment.model import inbox as payment_inbox
-from services.shipping import commands as shipping
 from services.shipping import consumers as shipping_consumers
 from services.shipping import queries as shipping_queries
-from services.shipping.adapters import HttpCarrier
+from services.shipping.adapters import EasyPost
+from services.shipping.commands import news as shipping_news
+from services.shipping.commands import parcels, refunds
 from services.shipping.model import inbox as shipping_inbox
-from services.shipping.ports import CarrierNews
-from simulators import carrier, mail_sink, payment_provider
+from services.shipping.ports import TrackerNews
+from services.shipping.sending import Sending
+from simulators import mail_sink
 from simulators._service import Simulator
+from simulators.bank import app as bank
+from simulators.easypost import app as easypost
+from simulators.stripe import app as stripe
 from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
 from temporal.orders import OrderSagas
@@ -87,6 +94,7 @@ from tests.conftest import ADMIN, Databases, changing, eventually
 from worker import SANDBOX, WORKFLOWS
 
 API_KEY = "test-key"
+IBAN = "DE89370400440532013000"
 PATIENCE = timedelta(seconds=60)
 """What a slow machine may take."""
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -114,14 +122,17 @@ class Shop:
         self.env, self.sagas, self.returns, self.customer_id = env, sagas, returns, uuid4()
         self.databases = {name: Database(env[f"DATABASE_URL_{name.upper()}"]) for name in SERVICE_NAMES}
         key = SecretStr(API_KEY)
-        self._provider = HttpPaymentProvider(http, env["PAYMENT_PROVIDER_URL"], key, breaker_threshold=1_000_000)
-        self._carrier = HttpCarrier(http, env["CARRIER_URL"], key, breaker_threshold=1_000_000)
+        self._provider = StripePayments(http, env["PAYMENT_PROVIDER_URL"], key, breaker_threshold=1_000_000)
+        self._sending = Sending([EasyPost(http, env["CARRIER_URL"], key, breaker_threshold=1_000_000)])
         smtp = SmtpSettings(smtp_port=int(env["SMTP_PORT"]))
         directory = Directory(self.databases["identity"])
-        self._delivery = Delivery(self.databases["notification"], directory, SmtpMailer(smtp), asyncio.Event(), attempts=3)
+        links = Links("https://shop.example", [b"a secret of the tests"])
+        self._delivery = DeliveryJob(
+            self.databases["notification"], directory, SmtpMailer(smtp), links, asyncio.Event(), attempts=3
+        )
         self._consumers = {
             "order": self._consumer("order", order_consumers.subscription(sagas, returns), order_inbox),
-            "notification": self._consumer("notification", notification_consumers.subscription, notification_inbox),
+            "notification": self._consumer("notification", notification_consumers.subscription(Staff()), notification_inbox),
             "payment": self._consumer("payment", payment_consumers.subscription, payment_inbox),
             "shipping": self._consumer("shipping", shipping_consumers.subscription, shipping_inbox),
             "analytics": self._consumer("analytics", analytics_consumers.subscription, analytics_inbox),
@@ -152,7 +163,7 @@ class Shop:
         await warehousing.count_stock(database, ADMIN, "410", {"milk": 98, "cheese": 100}, keys[1], reason="inventory day")
         await warehousing.transfer_stock(database, ADMIN, "410", "411", {"cheese": 7}, keys[2], reason="sold better there")
 
-    async def place(self, card: str = "tok_visa") -> tuple[UUID, Outcome]:
+    async def place(self, card: str = "pm_card_visa") -> tuple[UUID, Outcome]:
         """Place an order and wait for its outcome."""
         command = place_order(self.customer_id, card)
         await self.accept(command)
@@ -171,7 +182,8 @@ class Shop:
     async def dispatch(self, order_id: UUID, parcel: int = 1) -> None:
         """The warehouse hands the parcel over."""
         shipment = await shipping_queries.get_shipment_of_order(self.databases["shipping"], order_id, parcel)
-        await shipping.dispatch_shipment(self.databases["shipping"], self._carrier, ADMIN, shipment.shipment_id)
+        await parcels.dispatch_shipment(self.databases["shipping"], ADMIN, shipment.shipment_id)
+        await self.control("CARRIER_URL", "/_control/hand-over", {"references": [parcel_reference(order_id, parcel)]})
         await self.spread_news()
 
     async def deliver(self, order_id: UUID) -> None:
@@ -182,8 +194,17 @@ class Shop:
         """Something happens to the parcel at the carrier, which tells us."""
         reference = parcel_reference(order_id, parcel)
         await self.control("CARRIER_URL", "/_control/advance", {"references": [reference], "to": status})
-        news = CarrierNews(id=f"evt-{reference}-{status}", reference=reference, status=status, occurred_at=utc_now())
-        await shipping.apply_carrier_news(self.databases["shipping"], news)
+        database = self.databases["shipping"]
+        shipment = await shipping_queries.get_shipment_of_order(database, order_id, parcel)
+        told = TrackerNews(
+            id=f"evt-{reference}-{status}",
+            provider_id=None,
+            tracking_number=shipment.tracking_number or "",
+            status={"lost": ShipmentStatus.LOST, "returned": ShipmentStatus.RETURNED}.get(status, ShipmentStatus.DELIVERED),
+            word=status.upper(),
+            occurred_at=utc_now(),
+        )
+        await shipping_news.apply_carrier_news(database, told)
         await self.spread_news()
 
     async def forget_somebody(self) -> UUID:
@@ -192,7 +213,7 @@ class Shop:
         async with changing(self.databases["identity"]) as work:
             work.add(customer)
             identity_outbox.add(work, customer.registered(), customer.verify_email())
-        command = place_order(customer.user_id, "tok_visa")
+        command = place_order(customer.user_id, "pm_card_visa")
         await self.accept(command)
         await self.sagas.place(command, f"place-{command.order_id}", PATIENCE)
         await self.dispatch(command.order_id)
@@ -214,6 +235,11 @@ class Shop:
         await order.forget_customers(self.databases["order"], self.sagas, self.returns)
         await self.spread_news()
         return command.order_id
+
+    async def give_labels_back(self) -> None:
+        """Ask the carrier for the money of labels that are not needed."""
+        while await refunds.settle_refunds(self.databases["shipping"], self._sending):
+            pass
 
     async def send_mails(self) -> None:
         while await self._delivery.send_due():
@@ -263,9 +289,9 @@ class Shop:
             case RefundPayment():
                 return payment.refund_payment(databases["payment"], self._provider, body)
             case CreateShipment():
-                return shipping.create_shipment(databases["shipping"], self._carrier, body)
+                return parcels.create_shipment(databases["shipping"], self._sending, body)
             case CancelShipment():
-                return shipping.cancel_shipment(databases["shipping"], self._carrier, body)
+                return parcels.cancel_shipment(databases["shipping"], body)
             case SendNotification():
                 return notification.send_notification(databases["notification"], body)
             case _:
@@ -317,11 +343,14 @@ async def shop(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
     smtp_port = free_port()
     async with AsyncExitStack() as stack:
         env = {
-            "PAYMENT_PROVIDER_URL": await stack.enter_async_context(_served(payment_provider.create_app(folder, API_KEY))),
+            "PAYMENT_PROVIDER_URL": await stack.enter_async_context(_served(stripe.create_app(folder, API_KEY))),
             "CARRIER_URL": await stack.enter_async_context(
-                _served(carrier.create_app(carrier.Settings(data_dir=folder, api_key=API_KEY)))
+                _served(easypost.create_app(easypost.Settings(data_dir=folder, api_key=API_KEY)))
             ),
             "MAIL_SINK_URL": await stack.enter_async_context(_served(mail_sink.create_app(folder, "127.0.0.1", smtp_port))),
+            "BANK_URL": await stack.enter_async_context(_served(bank.create_app(folder, API_KEY, IBAN))),
+            "BANK_API_KEY": API_KEY,
+            "BANK_IBAN": IBAN,
             "PAYMENT_PROVIDER_API_KEY": API_KEY,
             "CARRIER_API_KEY": API_KEY,
             "SMTP_PORT": str(smtp_port),

@@ -44,4 +44,4 @@ def assert_complete(subject: ModuleType, tamperings: Tamperings, *, but: Sequenc
 
 def confirmation(order_id: UUID) -> NotificationRow:
     """A confirmation mail that was sent."""
-    return NotificationRow(uuid7(EARLIER), order_id, NotificationKind.ORDER_CONFIRMED, "SENT", EARLIER, EARLIER)
+    return NotificationRow(uuid7(EARLIER), order_id, NotificationKind.ORDER_CONFIRMED, "SENT", EARLIER)

@@ -14,6 +14,7 @@ from audit.books import (
     BackRow,
     Books,
     ChargeRow,
+    DeliveryRow,
     DiscountUsesRow,
     EventRow,
     FactRow,
@@ -77,13 +78,14 @@ SHIPMENT = {
     T.NOT_PICKED_UP: "BOOKED", T.SILENT: "IN_TRANSIT", T.LOST: "LOST", T.RETURNED: "RETURNED",
 }  # fmt: skip
 CARRIED = {
-    S.CONFIRMED: "booked", S.SHIPPED: "picked_up", S.COMPLETED: "delivered",
+    S.CONFIRMED: "booked", S.SHIPPED: "in_transit", S.COMPLETED: "delivered",
     T.NOT_PICKED_UP: "booked", T.SILENT: "in_transit", T.LOST: "lost", T.RETURNED: "returned",
 }  # fmt: skip
 PATHS: dict[OrderStatus, tuple[OrderStatus, ...]] = {
     S.PENDING: (),
     S.RESERVED: (S.RESERVED,),
     S.PAYMENT_DUE: (S.RESERVED, S.PAYMENT_DUE),
+    S.ACTION_REQUIRED: (S.RESERVED, S.ACTION_REQUIRED),
     S.IN_REVIEW: (S.RESERVED, S.IN_REVIEW),
     S.PAID: (S.RESERVED, S.PAID),
     S.CONFIRMED: (S.RESERVED, S.PAID, S.CONFIRMED),
@@ -189,7 +191,7 @@ class Shop:
             tracking = f"RET{number} {order_id.hex}"
             known = tracking if status != "CANCELLED" else None
             self._add("returns", ReturnRow(order_id, number, "return", status, known, came, EARLIER))
-            self._add("labels", ShipmentRow(order_id, number, ours, "nothing", tracking, False, EARLIER))
+            self._add("labels", ShipmentRow(order_id, number, ours, "none", tracking, False, EARLIER))
             self._add("parcels", ParcelRow(return_reference(order_id, number), carried, tracking, EARLIER))
 
     def forget(self) -> None:
@@ -290,6 +292,12 @@ class Shop:
                 ),
             )
             self._add("charges", ChargeRow(reference, provider_id, "authorized", "USD", total, 0, 0, at))
+        elif status == S.ACTION_REQUIRED:
+            waiting = PaymentRow(
+                *(order_id, 1, reference, "ACTION_REQUIRED", "USD", total, 0, provider_id, False, 0, 0, 0, 0, 0),
+            )
+            self._add("payments", waiting)
+            self._add("charges", ChargeRow(reference, provider_id, "action_required", "USD", total, 0, 0, at))
         elif declined:
             self._add("payments", PaymentRow(order_id, 1, reference, "DECLINED", "USD", total, 0, None, False, 0, 0, 0, 0, 0))
             self._add("charges", ChargeRow(reference, provider_id, "declined", "USD", total, 0, 0, at))
@@ -312,7 +320,7 @@ class Shop:
     def _send(self, order_id: UUID, status: OrderStatus | Trouble, was_confirmed: bool, at: datetime) -> None:
         ours, carried = ("CANCELLED", "cancelled") if was_confirmed else (SHIPMENT.get(status), CARRIED.get(status))
         if ours and carried:
-            self._add("shipments", ShipmentRow(order_id, 1, ours, "nothing", f"TRK{order_id.hex}", False, at))
+            self._add("shipments", ShipmentRow(order_id, 1, ours, "none", f"TRK{order_id.hex}", False, at))
             self._add("parcels", ParcelRow(parcel_reference(order_id, 1), carried, f"TRK{order_id.hex}", at))
 
     def _tell(self, order_id: UUID, status: OrderStatus, trouble: Trouble | None, confirmed: bool, at: datetime) -> None:
@@ -346,7 +354,8 @@ class Shop:
 
     def _mail(self, order_id: UUID, at: datetime) -> None:
         notification_id = uuid4()
-        self._add("notifications", NotificationRow(notification_id, order_id, "order_confirmed", "SENT", at, at))
+        self._add("notifications", NotificationRow(notification_id, order_id, "order_confirmed", "SENT", at))
+        self._add("deliveries", DeliveryRow(notification_id, notification_id, "email", "SENT", 1, 1, at))
         number = len(self._rows.get("mails", ())) + 1
         self._add("mails", MailRow(number, f"<{notification_id}@shop.example>", at))
 
@@ -357,7 +366,7 @@ class Shop:
 def every_kind() -> Books:
     """One order of each kind at rest."""
     shop = Shop()
-    for status in (S.IN_REVIEW, S.CONFIRMED, S.SHIPPED, S.COMPLETED, S.CANCELLED):
+    for status in (S.ACTION_REQUIRED, S.IN_REVIEW, S.CONFIRMED, S.SHIPPED, S.COMPLETED, S.CANCELLED):
         shop.place(status)
     for trouble in Trouble:
         shop.place(S.UNDELIVERED, trouble=trouble)
@@ -384,7 +393,7 @@ def send_again(books: Books, order: OrderRow) -> None:
     add(books.reservations, ReservationRow(order_id, 2, "RESERVED", EARLIER, f"milk x {QUANTITY}"))
     stock = books.stock[0]
     change(books.stock, at_place, reserved=(stock.reserved or 0) + QUANTITY, promised=stock.promised + QUANTITY)
-    add(books.shipments, ShipmentRow(order_id, 2, "BOOKED", "nothing", "TRK2", False, EARLIER))
+    add(books.shipments, ShipmentRow(order_id, 2, "BOOKED", "none", "TRK2", False, EARLIER))
     add(books.parcels, ParcelRow(parcel_reference(order_id, 2), "booked", "TRK2", EARLIER))
 
 

@@ -32,6 +32,9 @@ class Tampering:
     """Falsifies on entering, puts back on leaving."""
 
 
+OF_INTENT = "payment_intent = (SELECT id FROM payment_intents WHERE reference = ?)"
+
+
 def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Tampering]:
     """One for each kind of book."""
     payment, inventory, shipping = (env[f"DATABASE_URL_{name}"] for name in ("PAYMENT", "INVENTORY", "SHIPPING"))
@@ -40,7 +43,7 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
         Tampering(
             "the provider took a coin more than the order's total",
             frozenset({"money_at_the_provider", "ledgers_agree", "refunds_within_captures"}),
-            lambda: ledger_row(env, "payment_provider", "charges", f"{confirmed}-1", captured_amount=lambda amount: amount + 1),
+            lambda: ledger_row(env, "stripe", "payment_intents", f"{confirmed}-1", amount_received=lambda amount: amount + 1),
         ),
         Tampering(
             "the provider charged the order a second time",
@@ -55,9 +58,7 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
         Tampering(
             "the provider never refunded the cancelled order",
             frozenset({"money_at_the_provider", "ledgers_agree"}),
-            lambda: ledger_row(
-                env, "payment_provider", "charges", f"{cancelled}-1", refunded_amount=lambda _: 0, status=lambda _: "captured"
-            ),
+            lambda: ledger_row(env, "stripe", "charges", f"{cancelled}-1", where=OF_INTENT, amount_refunded=lambda _: 0),
         ),
         Tampering(
             "our ledger lost the capture",
@@ -93,7 +94,7 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
         Tampering(
             "the carrier picked the cancelled order's parcel up",
             frozenset({"parcel_fits", "parcels_agree"}),
-            lambda: ledger_row(env, "carrier", "shipments", str(cancelled), status=lambda _: "picked_up"),
+            lambda: scanned(env, str(cancelled)),
         ),
         Tampering(
             "the cancelled order says that it is completed",
@@ -138,7 +139,11 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
             "the confirmation was never sent",
             frozenset({"one_confirmation"}),
             lambda: row(
-                notification, "notifications", "order_id = $1 and kind = 'order_confirmed'", confirmed, status="'FAILED'"
+                notification,
+                "deliveries",
+                "notification_id = (select notification_id from notifications where order_id = $1 and kind = 'order_confirmed')",
+                confirmed,
+                status="'FAILED'",
             ),
         ),
         Tampering(
@@ -291,18 +296,24 @@ async def dead_letter(listener: str, order_id: UUID) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def ledger_row(
-    env: Environment, simulator: str, table: str, reference: str, **changes: Callable[[Any], Any]
+    env: Environment,
+    simulator: str,
+    table: str,
+    reference: str,
+    *,
+    where: str = "reference = ?",
+    **changes: Callable[[Any], Any],
 ) -> AsyncIterator[None]:
     """Change a row of a simulator's own ledger, by its reference, and put it back as it was."""
     columns = list(changes)
     with _ledger(env, simulator) as ledger:
-        found = ledger.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE reference = ?", (reference,)).fetchone()
+        found = ledger.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE {where}", (reference,)).fetchone()
     assert found is not None, f"{simulator} has no {reference}"
 
     def put(values: list[Any]) -> None:
         with _ledger(env, simulator) as ledger:
             settings = ", ".join(f"{column} = ?" for column in columns)
-            ledger.execute(f"UPDATE {table} SET {settings} WHERE reference = ?", (*values, reference))
+            ledger.execute(f"UPDATE {table} SET {settings} WHERE {where}", (*values, reference))
 
     put([changes[column](was) for column, was in zip(columns, found, strict=True)])
     try:
@@ -312,21 +323,35 @@ async def ledger_row(
 
 
 @asynccontextmanager
-async def second_charge(env: Environment, reference: str, copy: str) -> AsyncIterator[None]:
-    """A charge at the provider once more, under another reference, made an hour ago."""
-    columns = "id, status, amount, currency, captured_amount, refunded_amount, risk, metadata"
-    with _ledger(env, "payment_provider") as ledger:
-        copied = ledger.execute(
-            f"INSERT INTO charges (reference, created_at, {columns})"
-            f" SELECT ?, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', '-1 hour'), {columns} FROM charges WHERE reference = ?",
-            (copy, reference),
-        )
-        assert copied.rowcount == 1, f"payment_provider has no {reference}"
+async def scanned(env: Environment, reference: str) -> AsyncIterator[None]:
+    """A carrier has a label's parcel, whatever became of the label."""
+    of_label = "tracking_code = (SELECT tracking_code FROM labels WHERE reference = ?)"
+    with _ledger(env, "easypost") as ledger:
+        [before] = ledger.execute(f"SELECT body FROM trackers WHERE {of_label}", (reference,)).fetchone()
+        ledger.execute(f"UPDATE trackers SET body = json_set(body, '$.status', 'in_transit') WHERE {of_label}", (reference,))
     try:
         yield
     finally:
-        with _ledger(env, "payment_provider") as ledger:
-            ledger.execute("DELETE FROM charges WHERE reference = ?", (copy,))
+        with _ledger(env, "easypost") as ledger:
+            ledger.execute(f"UPDATE trackers SET body = ? WHERE {of_label}", (before, reference))
+
+
+@asynccontextmanager
+async def second_charge(env: Environment, reference: str, copy: str) -> AsyncIterator[None]:
+    """A charge at the provider once more, under another reference, made an hour ago."""
+    columns = "status, amount, currency, amount_received, capture_method, client_secret, latest_charge, card_options, details"
+    with _ledger(env, "stripe") as ledger:
+        copied = ledger.execute(
+            f"INSERT INTO payment_intents (id, created, reference, metadata, {columns})"
+            f" SELECT ?, created - 3600, ?, json_object('reference', ?), {columns} FROM payment_intents WHERE reference = ?",
+            (f"pi_{uuid4().hex}", copy, copy, reference),
+        )
+        assert copied.rowcount == 1, f"Stripe has no {reference}"
+    try:
+        yield
+    finally:
+        with _ledger(env, "stripe") as ledger:
+            ledger.execute("DELETE FROM payment_intents WHERE reference = ?", (copy,))
 
 
 @contextmanager

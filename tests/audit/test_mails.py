@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from audit.books import Books, MailRow
+from audit.books import Books, DeliveryRow, MailRow
 from audit.rules import judge, mails
 from contracts.orders import OrderStatus as S
 from tests.audit.rules import Tamper, Tamperings, assert_complete, assert_seen, cases, confirmation
@@ -40,11 +40,25 @@ def mail_server_has_a_foreign_mail(books: Books) -> None:
 def customer_got_two_confirmations(books: Books) -> None:
     second = confirmation(the(books, S.CONFIRMED).order_id)
     add(books.notifications, second)
-    add(books.mails, MailRow(99, f"<{second.notification_id}@shop.example>", EARLIER))
+    add(books.deliveries, DeliveryRow(uuid4(), second.notification_id, "email", "SENT", 1, 1, EARLIER))
+    add(books.mails, MailRow(99, f"<{books.deliveries[-1].delivery_id}@shop.example>", EARLIER))
+
+
+def an_attempt_is_missing(books: Books) -> None:
+    change(books.deliveries, lambda row: row is books.deliveries[0], attempts=2)
+
+
+def sent_without_an_attempt(books: Books) -> None:
+    change(books.deliveries, lambda row: row is books.deliveries[0], attempts=0, tries=0)
+
+
+def a_delivery_of_nothing(books: Books) -> None:
+    add(books.deliveries, DeliveryRow(uuid4(), uuid4(), "sms", "PENDING", 0, 0, None))
 
 
 TAMPERINGS: Tamperings = {
     "one_confirmation": [no_confirmation, confirmation_failed, two_confirmations, confirmation_of_a_refused_order],
+    "attempts_are_written_down": [an_attempt_is_missing, sent_without_an_attempt, a_delivery_of_nothing],
     "mails_agree": [mail_server_lost_a_mail, mail_server_has_a_foreign_mail, customer_got_two_confirmations],
 }
 

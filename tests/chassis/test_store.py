@@ -963,3 +963,22 @@ async def test_statements_take_lists_and_repeated_parameters(database: Database)
         assert dict(found[0]) == {"one": "x", "two": "y", "three": "x"}
         with pytest.raises(KeyError):
             await work.rows(sql("select cast(:a as text)"), b="x")
+
+
+async def test_of_new_rows_those_are_told_that_were_not_there_in_any_unique_way(database: Database) -> None:
+    async with changing(database) as work:
+        work.add(Account(account_id="ann", owner="ANN"))
+    rows = [("ann", "somebody"), ("bob", "ANN"), ("cid", "CID"), ("cid", "AGAIN"), ("dan", "CID"), ("eve", "EVE")]
+    async with changing(database) as work:
+        added = await work.add_new([Account(account_id=name, owner=owner) for name, owner in rows])
+        assert [(row.account_id, row.owner) for row in added] == [("cid", "CID"), ("eve", "EVE")]
+        assert await work.add_new([]) == []
+    async with changing(database) as work:
+        assert await work.add_new([Account(account_id=name, owner=owner) for name, owner in rows]) == []
+
+
+async def test_of_two_who_add_the_same_at_once_one_is_told_so(database: Database) -> None:
+    async def add(work: UnitOfWork) -> int:
+        return len(await work.add_new([Account(account_id=name, owner=name.upper()) for name in ("cid", "ann", "bob")]))
+
+    assert sorted(await asyncio.gather(*[in_transaction(database, add) for _ in range(5)])) == [0, 0, 0, 0, 3]

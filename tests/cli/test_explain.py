@@ -42,7 +42,7 @@ async def test_an_order_is_explained_without_temporal(shop: Shop, commerce: Comm
 async def test_a_step_that_fails_is_explained_with_its_error_and_a_lost_workflow_with_its_repair(
     shop: Shop, commerce: Command
 ) -> None:
-    order = place_order(shop.customer_id, "tok_visa")
+    order = place_order(shop.customer_id, "pm_card_visa")
     await shop.accept(order)
     await shop.control("CARRIER_URL", "/_control/faults", {"fail_next": 60_000})
     try:

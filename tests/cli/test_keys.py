@@ -3,9 +3,12 @@
 from uuid import uuid4
 
 import pytest
+from typer.testing import CliRunner
 
 from chassis.database import Database
 from cli import secrets
+from cli.main import app
+from services.notification.protocols.webpush import VapidKeys
 from services.order.commands import StoredKeys
 from temporal.keys import EnvironmentMasterKeys, OwnDataKeys, name_of
 from tests.cli.conftest import Command
@@ -47,3 +50,9 @@ async def test_without_a_key_they_say_so(commerce: Command, words: tuple[str, ..
     result = await commerce({"CUSTOMER_KEYS_MASTER": master}, *words)
     assert result.exit_code == 2
     assert why in result.stderr
+
+
+def test_a_key_for_push_messages_is_made() -> None:
+    made = [CliRunner().invoke(app, ["keys", "push"]).stdout.strip() for _ in range(2)]
+    assert made[0] != made[1]
+    assert all(VapidKeys([each]).current.public for each in made)

@@ -51,6 +51,7 @@ async def at_rest(shop: Shop) -> AuditReport:
 
     async def is_quiet() -> bool:
         await shop.send_mails()
+        await shop.give_labels_back()
         await shop.spread_news()
         return not (await run_audit(AuditSettings.of(shop.env))).in_flight
 
@@ -112,7 +113,7 @@ async def test_lost_workflow_is_found_and_repaired(shop: Shop, commerce: Command
 
 async def test_lost_workflow_of_an_order_that_was_being_placed_is_undone(shop: Shop, commerce: Command) -> None:
     await shop.control("CARRIER_URL", "/_control/faults", {"fail_next": 60_000})
-    order = place_order(shop.customer_id, "tok_visa")
+    order = place_order(shop.customer_id, "pm_card_visa")
     try:
         await shop.accept(order)
         assert await shop.sagas.place(order, "place", timedelta(seconds=1)) is None
@@ -164,7 +165,7 @@ async def test_lost_workflow_of_a_confirmed_order_may_go_on(shop: Shop, commerce
 
 
 async def test_an_order_whose_saga_is_still_to_be_started_is_not_repaired(shop: Shop, commerce: Command) -> None:
-    order = place_order(shop.customer_id, "tok_visa")
+    order = place_order(shop.customer_id, "pm_card_visa")
     await shop.accept(order)
     shown = await commerce(env_of(shop), "orders", "show", order.order_id)
     assert "its saga to be started" in shown.stdout

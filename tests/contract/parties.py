@@ -13,26 +13,31 @@ from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
 from contracts.errors import ErrorCode, Refusal
-from contracts.ids import parcel_reference, return_reference
+from contracts.ids import payment_reference
 from contracts.inventory import StockLine
 from contracts.orders import PlaceOrder
+from contracts.payment_actions import ActionKind
 from contracts.payments import ProcessPayment
-from contracts.shipments import CreateReturnLabel, CreateShipment, ShipmentStatus
+from contracts.shipments import CreateReturnLabel, CreateShipment, Direction, ShipmentStatus
 from services.inventory.commands import reservations, returns, warehousing
 from services.notification import commands as notification
 from services.order import commands as order
 from services.payment import commands as payment
-from services.payment.adapters import HttpPaymentProvider
-from services.shipping import commands as shipping
-from services.shipping.adapters import HttpCarrier
+from services.payment.adapters import StripePayments
+from services.shipping import queries
+from services.shipping.adapters import EasyPost
+from services.shipping.commands import parcels
+from services.shipping.commands.news import apply_carrier_news
 from services.shipping.model import rates
-from services.shipping.ports import CarrierNews
+from services.shipping.ports import TrackerNews
+from services.shipping.sending import Sending
 from testing.model import World
 from tests.conftest import ADMIN, Databases
 from tests.services.payment.conftest import API_KEY as PROVIDER_KEY
 from tests.services.payment.conftest import Simulator
 from tests.services.shipping.conftest import API_KEY as CARRIER_KEY
-from tests.services.shipping.conftest import CarrierSimulator, running_carrier
+from tests.services.shipping.conftest import running_carrier
+from tests.services.shipping.parcels import shipment_of
 
 WAREHOUSE = "410"
 SHELF = {"milk": 1000, "cheese": 1000}
@@ -46,6 +51,9 @@ class Party(Protocol):
 
     async def handle(self, command: BaseModel) -> BaseModel:
         """The service's reply. Raises Refusal."""
+
+    async def act(self, order_id: UUID, attempt: int, *, confirms: bool) -> None:
+        """What the customer does who has to confirm a payment."""
 
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         """What the carrier does to a parcel, and tells of it."""
@@ -65,14 +73,20 @@ class Model:
 
     async def handle(self, command: BaseModel) -> BaseModel:
         if isinstance(command, ProcessPayment):
-            self._world.payments.bank.declines = command.payment_token.startswith("tok_declined")
-            self._world.payments.bank.holds = command.payment_token.startswith("tok_review")
+            self._world.payments.bank.declines = command.payment_token.startswith("pm_card_visa_chargeDeclined")
+            self._world.payments.bank.flags = command.payment_token.startswith("pm_card_riskLevelElevated")
+            self._world.payments.bank.asks = (
+                ActionKind.REDIRECT if command.payment_token.startswith("pm_card_authenticationRequired") else None
+            )
         if isinstance(command, CreateShipment | CreateReturnLabel):
             too_heavy = command.weight_grams > rates.HEAVIEST_GRAMS
             nowhere = (command.ship_to if isinstance(command, CreateShipment) else command.ship_from).city == "Nowhere"
             refuses = ErrorCode.PARCEL_TOO_HEAVY if too_heavy else ErrorCode.ADDRESS_UNDELIVERABLE if nowhere else None
             self._world.shipping.refuses = refuses
         return self._world.handle(command)
+
+    async def act(self, order_id: UUID, attempt: int, *, confirms: bool) -> None:
+        self._world.payments.act(order_id, attempt, confirms=confirms)
 
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         assert self._world.shipping.move(order_id, parcel, to)
@@ -84,9 +98,8 @@ class Model:
 class RealServices:
     """The services' own commands on PostgreSQL."""
 
-    def __init__(self, databases: dict[str, Database], provider: HttpPaymentProvider, carrier: HttpCarrier) -> None:
-        self._databases = databases
-        self._simulator: CarrierSimulator
+    def __init__(self, databases: dict[str, Database], simulator: Simulator, provider: StripePayments, sending: Sending) -> None:
+        self._databases, self._simulator = databases, simulator
         self._handlers: dict[str, Callable[[Any], Awaitable[BaseModel]]] = {
             "ReserveInventory": lambda command: reservations.reserve_inventory(databases["inventory"], command),
             "ReleaseInventory": lambda command: reservations.release_inventory(databases["inventory"], command),
@@ -98,10 +111,10 @@ class RealServices:
             "RefundPayment": lambda command: payment.refund_payment(databases["payment"], provider, command),
             "GiveBack": lambda command: payment.give_back(databases["payment"], provider, command),
             "ReleaseHold": lambda command: payment.release_hold(databases["payment"], provider, command),
-            "CreateShipment": lambda command: shipping.create_shipment(databases["shipping"], carrier, command),
-            "CancelShipment": lambda command: shipping.cancel_shipment(databases["shipping"], carrier, command),
-            "CreateReturnLabel": lambda command: shipping.create_return_label(databases["shipping"], carrier, command),
-            "CancelReturnLabel": lambda command: shipping.cancel_return_label(databases["shipping"], carrier, command),
+            "CreateShipment": lambda command: parcels.create_shipment(databases["shipping"], sending, command),
+            "CancelShipment": lambda command: parcels.cancel_shipment(databases["shipping"], command),
+            "CreateReturnLabel": lambda command: parcels.create_return_label(databases["shipping"], sending, command),
+            "CancelReturnLabel": lambda command: parcels.cancel_return_label(databases["shipping"], command),
             "AdvanceOrder": lambda command: order.advance_order(databases["order"], command),
             "SendNotification": lambda command: notification.send_notification(databases["notification"], command),
         }
@@ -112,19 +125,33 @@ class RealServices:
     async def handle(self, command: BaseModel) -> BaseModel:
         return await self._handlers[type(command).__name__](command)
 
+    async def act(self, order_id: UUID, attempt: int, *, confirms: bool) -> None:
+        path = f"/_control/3ds/{payment_reference(order_id, attempt)}"
+        answer = await self._simulator.http.post(path, json={"result": "confirm" if confirms else "refuse"})
+        assert answer.status_code in (200, 400)  # 400: it does not wait for the customer any more
+
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
-        reference = parcel_reference(order_id, parcel)
+        database = self._databases["shipping"]
+        shipment = await queries.get_shipment_of_order(database, order_id, parcel)
         if to == ShipmentStatus.DISPATCHED:
-            assert await self._simulator.post(reference, "pickup") == 200
-        news = CarrierNews(id=f"evt_{uuid4().hex}", reference=reference, status=to.lower(), occurred_at=utc_now())
-        await shipping.apply_carrier_news(self._databases["shipping"], news)
+            await parcels.dispatch_shipment(database, ADMIN, shipment.shipment_id)
+        else:
+            await self._tell(shipment.tracking_number, to)
 
     async def carry_back(self, order_id: UUID, number: int, to: ShipmentStatus) -> None:
-        reference = return_reference(order_id, number)
-        if to == ShipmentStatus.DISPATCHED:
-            await self._simulator.advance("picked_up", reference)
-        news = CarrierNews(id=f"evt_{uuid4().hex}", reference=reference, status=to.lower(), occurred_at=utc_now())
-        await shipping.apply_carrier_news(self._databases["shipping"], news)
+        shipment = await shipment_of(self._databases["shipping"], order_id, number, Direction.INBOUND)
+        await self._tell(shipment.tracking_number, to)
+
+    async def _tell(self, tracking_number: str | None, to: ShipmentStatus) -> None:
+        news = TrackerNews(
+            id=f"evt_{uuid4().hex}",
+            provider_id=None,
+            tracking_number=tracking_number or "",
+            status=to,
+            word=to.value,
+            occurred_at=utc_now(),
+        )
+        await apply_carrier_news(self._databases["shipping"], news)
 
 
 @asynccontextmanager
@@ -144,10 +171,10 @@ async def real_services(databases: Databases, directory: Path) -> AsyncIterator[
             stack.push_async_callback(opened[name].close)
         services = RealServices(
             opened,
-            HttpPaymentProvider(http, provider.url, SecretStr(PROVIDER_KEY)),
-            HttpCarrier(http, carrier.url, SecretStr(CARRIER_KEY)),
+            provider,
+            StripePayments(http, provider.url, SecretStr(PROVIDER_KEY)),
+            Sending([EasyPost(http, carrier.url, SecretStr(CARRIER_KEY))]),
         )
-        services._simulator = carrier
         await warehousing.put_warehouse(opened["inventory"], ADMIN, WAREHOUSE, WAREHOUSE)
         lines = [StockLine(product_id=product, quantity=quantity) for product, quantity in SHELF.items()]
         key = IdempotencyKey("test", "1", "")

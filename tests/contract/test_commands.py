@@ -27,6 +27,7 @@ from contracts.notifications import NotificationKind, SendNotification
 from contracts.orders import AdvanceOrder, OrderLine, PlaceOrder
 from contracts.orders import OrderStatus as O
 from contracts.parcels import Trouble
+from contracts.payment_actions import ActionKind
 from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment, ReleaseHold
 from contracts.payments import PaymentStatus as P
 from contracts.shipments import CancelReturnLabel, CancelShipment, CreateReturnLabel, CreateShipment
@@ -248,13 +249,16 @@ AMOUNTS = {"USD": "12.50", "EUR": "12.50", "JPY": "1250", "KWD": "1.250"}
 class Card:
     """The payments of one order."""
 
-    def __init__(self, party: Party, currency: str, token: str = "tok_visa") -> None:
+    def __init__(self, party: Party, currency: str, token: str = "pm_card_visa") -> None:
         self._party, self._token = party, f"{token}_{uuid4().hex[:8]}"
         self.order_id, self.amount = uuid4(), Money(amount=Decimal(AMOUNTS[currency]), currency=currency)
         self.nothing = Money.zero(currency)
 
-    async def process(self, *, attempt: int = 1, capture: bool = True, amount: Money | None = None) -> Any:
-        command = ProcessPayment(
+    def command(
+        self, *, attempt: int = 1, capture: bool = True, amount: Money | None = None, is_there: bool = False
+    ) -> ProcessPayment:
+        """`is_there`: the customer, to confirm it."""
+        return ProcessPayment(
             order_id=self.order_id,
             attempt=attempt,
             customer_id=self.order_id,
@@ -262,8 +266,14 @@ class Card:
             payment_token=self._token,
             ship_to_fingerprint=2 * self.order_id.hex,
             capture=capture,
+            return_url="https://shop.example/thanks" if is_there else None,
         )
-        return await self._answer(command)
+
+    async def process(self, **options: Any) -> Any:
+        return await self._answer(self.command(**options))
+
+    async def act(self, *, confirms: bool) -> None:
+        await self._party.act(self.order_id, 1, confirms=confirms)
 
     async def capture(self, attempt: int = 1) -> Any:
         return await self._answer(CapturePayment(order_id=self.order_id, attempt=attempt))
@@ -390,11 +400,62 @@ async def test_money_held_and_taken(party: Party, currency: str) -> None:
 
 
 async def test_money_held_and_let_go(party: Party) -> None:
-    card = Card(party, "USD", "tok_review")
-    assert await card.process() == (P.AUTHORIZED, card.amount, card.nothing)
+    card = Card(party, "USD")
+    assert await card.process(capture=False) == (P.AUTHORIZED, card.amount, card.nothing)
     for _ in range(2):
         assert await card.refund() == (P.VOIDED, card.amount, card.nothing)
     assert await card.capture() == E.PAYMENT_REVERSED
+
+
+@pytest.mark.parametrize("capture", [True, False])
+async def test_what_the_provider_flags_is_taken_or_held_as_it_was_asked(party: Party, capture: bool) -> None:
+    card = Card(party, "USD", "pm_card_riskLevelElevated")
+    command = card.command(capture=capture)
+    for _ in range(2):
+        payment = await answer(party, command)
+        assert (payment.status, bool(payment.review)) == (P.CAPTURED if capture else P.AUTHORIZED, True)
+    for _ in range(2):
+        assert await card.capture() == (P.CAPTURED, card.amount, card.nothing)
+    assert await card.refund() == (P.REFUNDED, card.amount, card.amount)
+
+
+@pytest.mark.parametrize("capture", [True, False])
+async def test_a_payment_that_the_customer_confirms(party: Party, capture: bool) -> None:
+    card = Card(party, "USD", "pm_card_authenticationRequired")
+    for _ in range(2):
+        payment = await answer(party, card.command(capture=capture, is_there=True))
+        assert (payment.status, payment.refunded) == (P.ACTION_REQUIRED, card.nothing)
+        assert (payment.action.kind, bool(payment.action.url)) == (ActionKind.REDIRECT, True)
+    await card.act(confirms=True)
+    for _ in range(2):
+        payment = await answer(party, card.command(capture=capture, is_there=True))
+        assert (payment.status, payment.action) == (P.CAPTURED if capture else P.AUTHORIZED, None)
+
+
+async def test_a_payment_that_the_customer_does_not_confirm(party: Party) -> None:
+    card = Card(party, "USD", "pm_card_authenticationRequired")
+    assert await card.process(is_there=True) == (P.ACTION_REQUIRED, card.amount, card.nothing)
+    await card.act(confirms=False)
+    for _ in range(2):
+        assert await card.process(is_there=True) == E.PAYMENT_DECLINED
+    assert await card.refund() == (P.DECLINED, card.amount, card.nothing)
+
+
+async def test_a_payment_that_is_undone_before_the_customer_confirms_it(party: Party) -> None:
+    card = Card(party, "USD", "pm_card_authenticationRequired")
+    await card.process(is_there=True)
+    for _ in range(2):
+        assert await card.refund() == (P.VOIDED, card.amount, card.nothing)
+    await card.act(confirms=True)
+    assert await card.process(is_there=True) == E.PAYMENT_REVERSED
+    assert await card.refund() == (P.VOIDED, card.amount, card.nothing)
+
+
+async def test_a_card_that_has_to_be_confirmed_is_declined_where_nobody_is_there(party: Party) -> None:
+    card = Card(party, "USD", "pm_card_authenticationRequired")
+    for _ in range(2):
+        assert await card.process() == E.PAYMENT_DECLINED
+    assert await card.process(attempt=2, is_there=True) == (P.ACTION_REQUIRED, card.amount, card.nothing)
 
 
 @pytest.mark.parametrize("currency", AMOUNTS)
@@ -407,7 +468,7 @@ async def test_s4_a_refund_that_comes_first_is_in_the_currency_of_its_order(part
 
 
 async def test_a_card_that_is_declined(party: Party) -> None:
-    card = Card(party, "USD", "tok_declined")
+    card = Card(party, "USD", "pm_card_visa_chargeDeclined")
     for _ in range(2):
         assert await card.process() == E.PAYMENT_DECLINED
     assert await card.refund() == (P.DECLINED, card.amount, card.nothing)
@@ -439,7 +500,7 @@ async def accepted(party: Party, currency: str = "USD") -> UUID:
         lines=(line,),
         total=line.total,
         ship_to=TO,
-        payment_token="tok_visa",
+        payment_token="pm_card_visa",
         placed_at=utc_now(),
     )
     await party.accept(order)

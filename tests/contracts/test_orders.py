@@ -8,12 +8,16 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.money import Money
-from contracts.orders import FINAL_STATUSES, NEXT_STATUS, DiscountCode, OrderStatus
+from contracts.orders import FINAL_STATUSES, NEXT_STATUS, CardToken, DiscountCode, OrderStatus
+
+LEADS_BACK = frozenset({OrderStatus.UNDELIVERED, OrderStatus.ACTION_REQUIRED})
 
 
-def test_every_status_leads_to_an_end_and_only_a_parcel_in_trouble_leads_back() -> None:
-    def reached(status: OrderStatus, seen: frozenset[OrderStatus], ignored: OrderStatus | None = None) -> frozenset[OrderStatus]:
-        for following in NEXT_STATUS[status] - seen - {ignored}:
+def test_every_status_leads_to_an_end_and_only_a_parcel_in_trouble_or_a_card_to_be_confirmed_leads_back() -> None:
+    def reached(
+        status: OrderStatus, seen: frozenset[OrderStatus], ignored: frozenset[OrderStatus] = frozenset()
+    ) -> frozenset[OrderStatus]:
+        for following in NEXT_STATUS[status] - seen - ignored:
             seen |= reached(following, seen | {following}, ignored)
         return seen
 
@@ -22,7 +26,7 @@ def test_every_status_leads_to_an_end_and_only_a_parcel_in_trouble_leads_back() 
     assert reached(OrderStatus.PENDING, frozenset()) == set(OrderStatus) - {OrderStatus.PENDING}
     for status in set(OrderStatus) - FINAL_STATUSES:
         assert reached(status, frozenset()) & FINAL_STATUSES
-        assert status not in reached(status, frozenset(), ignored=OrderStatus.UNDELIVERED) - {OrderStatus.UNDELIVERED}
+        assert status not in reached(status, frozenset(), ignored=LEADS_BACK) - LEADS_BACK
 
 
 def test_what_has_left_cannot_be_cancelled() -> None:
@@ -49,3 +53,10 @@ def test_a_discount_code_may_be_written_in_small_letters(written: str, code: str
 def test_other_things_are_no_discount_codes(written: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(DiscountCode).validate_python(written)
+
+
+@pytest.mark.parametrize("written", ["4242424242424242", "4242-4242-4242-4242", "4242_4242_4242_4242", "378282246310005"])
+def test_a_card_s_number_is_refused_and_not_repeated(written: str) -> None:
+    with pytest.raises(ValidationError, match="looks like a card's number"):
+        TypeAdapter(CardToken).validate_python(written)
+    assert TypeAdapter(CardToken).validate_python("pm_1PqR4242424242424242") == "pm_1PqR4242424242424242"

@@ -76,17 +76,23 @@ def secrets_of(settings: type[BaseSettings]) -> set[str]:
 def simulator_variables(process: str) -> dict[str, bool]:
     """The environment variables that a simulator reads, and whether it needs them."""
     found = {"HOST": False, "PORT": True, "SIMULATOR_DATA_DIR": True}
-    source = (ROOT / "simulators" / f"{process.replace('-', '_')}.py").read_text()
-    for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+    for call in (node for node in ast.walk(ast.parse(simulator_source(process))) if isinstance(node, ast.Call)):
         name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
         for argument in call.args:
             if (
                 name in ("required", "get")
                 and isinstance(argument, ast.Constant)
-                and re.fullmatch("[A-Z_]+", str(argument.value))
+                and re.fullmatch("[A-Z]+_[A-Z_]+", str(argument.value))
             ):
                 found[str(argument.value)] = name == "required"
     return found
+
+
+def simulator_source(process: str) -> str:
+    """Its module's, or those of all modules of its package, the head first."""
+    path = ROOT.joinpath(*PROCESSES[process].module.split("."))
+    files = sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    return "\n".join(file.read_text().replace("from __future__ import annotations\n", "") for file in files)
 
 
 def known_variables(process: str) -> set[str]:

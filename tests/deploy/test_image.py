@@ -17,7 +17,7 @@ from tests.deploy.platform import ROOT, declared, processes
 
 DECLARED = declared()
 LOCK = (ROOT / "requirements.lock").read_text()
-SIMULATORS_NEED = ("aiosmtpd",)
+SIMULATORS_NEED = ("aiosmtpd", "pillow", "python-barcode")
 COMMANDS = ("gateway.envoy", "cli.main", "cli.migrate", "cli.secrets", "cli.stocking", "audit.command")
 
 

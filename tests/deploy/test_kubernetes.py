@@ -231,7 +231,13 @@ def test_production_changes_only_what_exists() -> None:
     changed = objects("ConfigMap", "overlays/production")["commerce"]["data"]
     assert set(changed) <= set(base)
     assert all(isinstance(value, str) for value in (base | changed).values())
-    for variable in ("PAYMENT_PROVIDER_URL", "CARRIER_URL", "SMTP_HOST"):  # no simulator in production
+    for variable in (
+        "PAYMENT_PROVIDER_URL",
+        "CARRIER_URL",
+        "SMTP_HOST",
+        "TWILIO_URL",
+        "PUSH_ENDPOINTS",
+    ):  # no simulator in production
         assert changed[variable] != base[variable]
 
 
@@ -327,7 +333,10 @@ def test_simulators_are_reached_by_their_customers_alone() -> None:
     for caller, callee, port in (
         ("payment", "payment-provider", 8000),
         ("shipping", "carrier", 8000),
+        ("payment", "bank", 8000),
         ("notification", "mail-sink", 1025),
+        ("notification", "sms-provider", 8000),
+        ("notification", "push-service", 8000),
     ):
         assert [name for name in SETTINGS if may_call(name, callee, port)] == [caller]
     assert may_call("carrier", "gateway")

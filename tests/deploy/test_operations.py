@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from audit.settings import AuditSettings
-from tests.deploy.platform import ROOT, SERVICES, SETTINGS, SIMULATED, processes, simulator_variables, variables
+from tests.deploy.platform import ROOT, SERVICES, SETTINGS, SIMULATED, processes, simulator_source, simulator_variables, variables
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 READERS = {"gateway" if name == "edge" else name: settings for name, settings in SETTINGS.items()}
@@ -46,8 +46,7 @@ def default_of(field: FieldInfo) -> str:
 
 def simulator_default(process: str, variable: str) -> str:
     """As the head of its module tells: `HOST (127.0.0.1)`."""
-    source = (ROOT / "simulators" / f"{process.replace('-', '_')}.py").read_text()
-    told = re.search(rf"\b{variable} \(([^:)\s]+)\)", source)
+    told = re.search(rf"\b{variable} \(([^:)\s]+)\)", simulator_source(process))
     return f"`{told[1]}`" if told else ""
 
 

@@ -110,8 +110,8 @@ async def test_a_platform_whose_tree_was_edited_goes_on_with_the_orders_of_the_t
             for customer in customers.values():
                 await shop.welcome(customer)
             held, cancelled, new = (purchase_of(basket, customers, "builds") for basket in baskets)
-            old = (await shop.place(held.paid_with("tok_review"))).order_id
-            other = (await shop.place(cancelled.paid_with("tok_review"))).order_id
+            old = (await shop.place(held.paid_with("pm_card_riskLevelElevated"))).order_id
+            other = (await shop.place(cancelled.paid_with("pm_card_riskLevelElevated"))).order_id
             await first.kill()
 
             async with second, history_codec(second.running.env) as codec:

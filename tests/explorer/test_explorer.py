@@ -27,6 +27,23 @@ def test_an_order_without_trouble_is_completed() -> None:
     assert status_of({}) == OrderStatus.COMPLETED
 
 
+@pytest.mark.parametrize(
+    ("does", "ends"),
+    [
+        ("confirms at once", OrderStatus.COMPLETED),
+        ("confirms at the very last moment", OrderStatus.COMPLETED),
+        ("confirms too late", OrderStatus.CANCELLED),
+        ("refuses", OrderStatus.CANCELLED),
+        ("does nothing", OrderStatus.CANCELLED),
+        ("does nothing, until it is undone", OrderStatus.CANCELLED),
+    ],
+)
+@pytest.mark.parametrize("news", ["usual", "at once", "twice", "lost"])
+def test_who_has_to_confirm_the_payment_does_it_or_not(does: str, ends: OrderStatus, news: str) -> None:
+    story = {"the customer is there": "to confirm", "the bank asks": "about all cards", "news 1 of payment": news}
+    assert status_of(story | {"customer at the bank 1": does}) == ends
+
+
 def test_a_story_repeats_its_seed_exactly() -> None:
     for seed in range(20):
         played = play_seed(seed)
@@ -173,6 +190,21 @@ FOUND: dict[str, Story] = {
         "delivery": "all together",
         "money is taken": "as parcels leave",
         "the bank holds it": "for an hour",
+    },
+    "f23_other_cards_are_declined_for_an_order_that_is_confirmed": {
+        "shelves": "nothing at all",
+        "when short": "wait",
+        "money is taken": "as parcels leave",
+        "the bank holds it": "for a day",
+        "the customer is there": "to confirm",
+        "the bank asks": "about all cards",
+    },
+    "f24_nobody_brings_another_card_for_an_order_that_is_confirmed": {
+        "money is taken": "as parcels leave",
+        "the bank holds it": "for a day",
+        "the first card expires": "after an hour",
+        "carrier of parcel 1": "picks up after 20 days",
+        "customer after decline 1": "does nothing",
     },
     "s1_a_declined_order_whose_task_is_lost": {
         "ProcessPayment 1": "refused: payment_declined",

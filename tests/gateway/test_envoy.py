@@ -68,7 +68,7 @@ def test_each_route_is_rendered_as_the_table_says(config: Json, route: Route) ->
             assert rendered["response_headers_to_add"][0]["header"] == {"key": "allow", "value": ", ".join(route.methods)}
             continue
         who = route.methods[method]
-        assert rendered["route"]["cluster"] == route.service
+        assert rendered["route"]["cluster"] == route.cluster
         assert rendered["route"]["timeout"] == f"{route.timeout_s or 120:g}s"
         assert rendered["route"]["idle_timeout"] == "35s"
         assert ("retry_policy" in rendered["route"]) <= (method in ("GET", "HEAD")), "nothing else is ever repeated"
@@ -97,7 +97,7 @@ def roles_in(filters: Json) -> frozenset[Role] | None:
 
 def test_nothing_is_rendered_that_the_table_does_not_know(config: Json) -> None:
     services = {route["route"]["cluster"] for route in routes(config) if "route" in route} - {"edge"}
-    assert services == {route.service for route in ROUTES}
+    assert services == {route.cluster for route in ROUTES}
     known = {route.prefix for route in ROUTES}
     assert {route["name"] for route in routes(config) if route.get("route", {}).get("cluster") in services} == known
     assert routes(config)[-1]["match"] == {"prefix": "/"}

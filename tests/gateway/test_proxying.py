@@ -349,3 +349,26 @@ async def test_many_at_once_do_not_mix(front_door: FrontDoor, mint: TokenMint) -
         assert (got["target"], got["sha256"]) == (f"/api/v1/orders/{name}", hashlib.sha256(content).hexdigest())
 
     await asyncio.gather(*(one(number) for number in range(200)))
+
+
+async def test_a_live_stream_comes_as_it_is_told(front_door: FrontDoor, mint: TokenMint) -> None:
+    """Nothing on the way waits for its end, or for more of it."""
+    more = asyncio.Event()
+
+    async def stream(exchange: Exchange) -> None:
+        head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        await exchange.send(head.encode() + b"9\r\ndata: 1\n\n\r\n")
+        await more.wait()
+        await exchange.send(b"9\r\ndata: 2\n\n\r\n0\r\n\r\n")
+
+    front_door["notification"].handler = stream
+    path = "/api/v1/notifications/inbox/stream"
+    headers = mint.headers(Role.WAREHOUSE) | {"Last-Event-ID": str(uuid4())}
+    async with asyncio.timeout(PATIENCE_S), front_door.client.stream("GET", path, headers=headers) as response:
+        pieces = response.aiter_text()
+        assert await anext(pieces) == "data: 1\n\n"
+        more.set()
+        assert "".join([piece async for piece in pieces]) == "data: 2\n\n"
+    assert response.headers["content-type"] == "text/event-stream"
+    [seen] = front_door["notification"].seen
+    assert seen.header("last-event-id") == headers["Last-Event-ID"]

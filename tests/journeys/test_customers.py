@@ -15,8 +15,8 @@ EVENTS = {
     "order-events": ["OrderCreated", "OrderConfirmed", "OrderCompleted"],
     "payment-events": ["PaymentInitiated", "PaymentProcessed"],
     "inventory-events": ["InventoryReserved"],
-    "shipping-events": ["ShipmentCreated", "ShipmentDispatched", "ShipmentDelivered"],
-    "notification-events": ["NotificationSent"] * 3,
+    "shipping-events": ["ShipmentCreated", "ShipmentDispatched", "TrackingUpdated", "ShipmentDelivered"],
+    "notification-events": ["NotificationSent", "EmailDelivered"] * 3,
 }
 """Of an order that meets no trouble, in order, by topic."""
 

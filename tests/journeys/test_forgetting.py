@@ -16,7 +16,7 @@ from tests.conftest import eventually
 from tests.personal import found_in
 
 EMAIL, NAME, STREET, PHONE = "grace.hopper@example.org", "Grace Brewster Hopper", "1906 Compiler Crescent", "+16175550142"
-CARD, WORDS = "tok_visa_gracehopper", "my cat Mabel sat on the keyboard"
+CARD, WORDS = "pm_card_visa_gracehopper", "my cat Mabel sat on the keyboard"
 SHIP_TO = {"name": NAME, "line1": STREET, "city": "Boston", "region": "MA", "postal_code": "02108", "country": "US"}
 PERSONAL = ("grace", "hopper", "compiler crescent", "6175550142", "mabel")
 

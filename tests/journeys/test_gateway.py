@@ -48,7 +48,7 @@ async def test_orders_of_others_do_not_exist(stage: Stage) -> None:
 
 async def test_only_operators_decide(stage: Stage) -> None:
     purchase = stage.next_purchase()
-    order_id = (await stage.shop.place(purchase.paid_with("tok_review"))).order_id
+    order_id = (await stage.shop.place(purchase.paid_with("pm_card_riskLevelElevated"))).order_id
     for person in (purchase.customer, stage.shop.warehouse):
         reply = await stage.shop.ask(person, "POST", f"/orders/{order_id}/approve", {"reason": "let me"})
         assert (reply.status, reply.body["code"]) == (403, ErrorCode.FORBIDDEN)

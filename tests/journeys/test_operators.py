@@ -8,12 +8,10 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from cli.stocking import OUT_OF_STOCK
-from contracts.ids import parcel_reference
 from contracts.orders import OrderStatus
 from contracts.parcels import ParcelStatus
 from testing.scenarios import orders as plays
@@ -117,7 +115,7 @@ async def test_a_held_order_is_rejected(stage: Stage, cli: Cli) -> None:
 async def test_a_lost_parcel_is_found_in_the_list_and_sent_again(stage: Stage, cli: Cli) -> None:
     order_id = await stage.placed()
     await stage.shop.dispatch(order_id)
-    await stage.shop.carrier.call("POST", "/_control/advance", {"to": "lost", "references": [order_id]})
+    await stage.shop.lose(order_id, 1)
     await stage.shop.reaches(order_id, OrderStatus.UNDELIVERED)
 
     async def listed() -> bool:
@@ -130,7 +128,7 @@ async def test_a_lost_parcel_is_found_in_the_list_and_sent_again(stage: Stage, c
     assert code == 0, output
     await stage.shop.reaches(order_id, OrderStatus.CONFIRMED)
     await stage.shop.dispatch(order_id)
-    await stage.shop.deliver(parcel_reference(UUID(order_id), 2))
+    await stage.shop.carry(order_id, "delivered", 2)
     await stage.shop.reaches(order_id, OrderStatus.COMPLETED)
 
 

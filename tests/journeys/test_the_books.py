@@ -60,7 +60,12 @@ async def test_the_audit_finds_nothing_until_somebody_tampers(stage: Stage) -> N
 async def test_personal_data_and_secrets_are_in_no_log(stage: Stage) -> None:
     """Addresses, e-mails, cards and passwords of the journeys."""
     customer = stage.purchases[0].customer
-    secrets = [customer.email.partition("@")[0] + "@", stage.purchases[0].body["ship_to"]["line1"], "password-", "tok_review"]
+    secrets = [
+        customer.email.partition("@")[0] + "@",
+        stage.purchases[0].body["ship_to"]["line1"],
+        "password-",
+        "pm_card_riskLevelElevated",
+    ]
     secrets += [stage.platform.env[name] for name in ("ADMIN_PASSWORD", *CLIENT_SECRETS, "CARRIER_WEBHOOK_SECRET")]
     found = [
         f"{file.name}: {secret}"

@@ -83,7 +83,7 @@ def placement(order_id: UUID) -> PlaceOrder:
         lines=(line,),
         total=line.total,
         ship_to=TO,
-        payment_token="tok_visa",
+        payment_token="pm_card_visa",
         placed_at=utc_now(),
     )
 

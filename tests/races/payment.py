@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -15,22 +15,34 @@ from chassis.clients import Unavailable
 from chassis.database import Database
 from chassis.store import in_transaction
 from contracts.events import OrderForgotten
+from contracts.ids import payment_reference
 from contracts.money import Money
-from contracts.payments import CapturePayment, GiveBack, ProcessPayment, RefundPayment, ReleaseHold
+from contracts.payments import (
+    ActionKind,
+    CapturePayment,
+    GiveBack,
+    PaymentAction,
+    ProcessPayment,
+    RefundPayment,
+    ReleaseHold,
+)
 from services.payment import commands
 from services.payment.model import Velocity
 from services.payment.ports import (
     Capabilities,
     ChargeRequest,
     Decline,
+    Opened,
     PaymentProvider,
     ProviderCharge,
     ProviderMovement,
     ProviderMovementState,
+    ProviderNews,
     ProviderStatus,
 )
 from tests.races.machine import Command, Rows, Subject, seeded_uuid, stop
 
+CARDS = ("pm_card_visa", "pm_card_visa", "pm_card_visa_chargeDeclined", "pm_card_authenticationRequired")
 ORDERS_AT_ONCE = 3
 """So many payments of a customer are taken without a person looking at them."""
 VELOCITY = Velocity(timedelta(hours=24), orders=ORDERS_AT_ONCE, total=Money(amount=Decimal(100_000)))
@@ -40,14 +52,17 @@ Answer = TypeVar("Answer")
 
 @dataclass
 class Account:
-    """What the bank knows of one reference, in minor units."""
+    """What the bank knows of one charge, in minor units."""
 
     amount: int = 0
+    wanted: str = "nothing"
+    """Or `capture`, or `hold`: as long as the customer has not confirmed it."""
+    is_asked: bool = False
     held: int = 0
     captured: int = 0
     refunded: int = 0
     fixed: ProviderStatus | None = None
-    """Declined, or reversed before it came."""
+    """Declined, or reversed before the bank was asked."""
     moves: dict[tuple[str, str], ProviderMovement] = field(default_factory=dict)
     """By kind and key."""
 
@@ -55,6 +70,10 @@ class Account:
     def status(self) -> ProviderStatus:
         if self.fixed is not None:
             return self.fixed
+        if not self.is_asked:
+            return _S.OPEN
+        if self.wanted != "nothing":
+            return _S.ACTION_REQUIRED
         if self.held:
             return _S.AUTHORIZED
         if not self.captured:
@@ -65,7 +84,26 @@ class Account:
         captured, refunded = _usd(self.captured), _usd(self.refunded)
         amount = _usd(self.amount) if self.fixed is None else None
         decline = Decline("card_declined", "no") if self.fixed == _S.DECLINED else None
-        return ProviderCharge(self.status, "ch_1", amount, decline, captured, refunded, movement=movement)
+        waits = self.status == _S.ACTION_REQUIRED
+        action = PaymentAction(kind=ActionKind.REDIRECT, url="https://bank.example") if waits else None
+        told = ProviderCharge(self.status, amount=amount, decline=decline, action=action)
+        return replace(told, captured=captured, refunded=refunded, movement=movement)
+
+    def take(self, wanted: str) -> None:
+        self.wanted = "nothing"
+        if wanted == "capture":
+            self.captured = self.amount
+        elif wanted == "hold":
+            self.held = self.amount
+
+    def act(self, *, confirms: bool) -> None:
+        """The customer confirms what the bank asks, or refuses."""
+        if self.status != _S.ACTION_REQUIRED:
+            return
+        if confirms:
+            self.take(self.wanted)
+        else:
+            self.fixed = _S.DECLINED
 
     def move(self, kind: str, key: str, minor: int, room: int) -> ProviderMovement:
         """Once under a key, if there is room; a refusal is kept, too."""
@@ -91,20 +129,23 @@ class Bank(PaymentProvider):
     def capabilities(self) -> Capabilities:
         return Capabilities(multi_capture=True, partial_capture=True)
 
-    async def fingerprint(self, card_token: str) -> str:
-        return 64 * "c"
+    async def open(self, request: ChargeRequest) -> Opened:
+        await stop("the bank is told of a charge")
+        self.accounts.setdefault(name_of(request.reference), Account(request.amount.minor))
+        return await self._answered(Opened(name_of(request.reference), 16 * "c"))
 
-    async def charge(self, request: ChargeRequest) -> ProviderCharge:
+    async def charge(self, provider_id: str, request: ChargeRequest) -> ProviderCharge:
         await stop("the bank is asked to charge")
-        if request.reference not in self.accounts:
-            account = self.accounts[request.reference] = Account(request.amount.minor)
-            if "declined" in request.card_token:
+        account = self.accounts[provider_id]
+        if account.status == _S.OPEN:
+            account.is_asked = True
+            if "Declined" in request.card_token:
                 account.fixed = _S.DECLINED
-            elif request.capture:
-                account.captured = account.amount
+            elif "authenticationRequired" in request.card_token and request.return_url:
+                account.wanted = "capture" if request.capture else "hold"
             else:
-                account.held = account.amount
-        return await self._answered(self.accounts[request.reference].told())
+                account.take("capture" if request.capture else "hold")
+        return await self._answered(account.told())
 
     async def capture(self, reference: str, *, amount: Money, key: str, is_last: bool) -> ProviderCharge:
         await stop("the bank is asked to capture")
@@ -127,7 +168,9 @@ class Bank(PaymentProvider):
 
     async def reverse(self, reference: str, reason: str) -> ProviderCharge:
         await stop("the bank is asked to reverse")
-        account = self.accounts.setdefault(reference, Account(fixed=_S.REVERSED))
+        account = self.accounts[reference]
+        if account.status in (_S.OPEN, _S.ACTION_REQUIRED):
+            account.fixed = _S.REVERSED
         account.held = 0
         if left := account.captured - account.refunded:
             account.moves["refund", "reversal"] = ProviderMovement("mv_r", ProviderMovementState.SUCCEEDED, _usd(left))
@@ -140,15 +183,22 @@ class Bank(PaymentProvider):
         account.held = 0
         return await self._answered(account.told())
 
-    async def look(self, reference: str) -> ProviderCharge | None:
-        account = self.accounts.get(reference)
-        return account.told() if account else None
+    async def look(self, reference: str) -> ProviderCharge:
+        return self.accounts[reference].told()
+
+    def news(self, body: bytes) -> ProviderNews | None:
+        raise NotImplementedError("nobody tells by webhook here")
 
     async def _answered(self, answer: Answer) -> Answer:
         await stop("the bank answers")
         if self.random is not None and self.random.random() < 0.15:
             raise Unavailable("the answer was lost")
         return answer
+
+
+def name_of(reference: str) -> str:
+    """The bank's name for a charge."""
+    return f"pi_{reference}"
 
 
 def _usd(minor: int) -> Money:
@@ -170,9 +220,10 @@ class Till:
             attempt=attempt,
             customer_id=self.customer,
             amount=Money(amount=Decimal("12.50")),
-            payment_token=random.choice(("tok_visa", "tok_visa", "tok_declined")),
+            payment_token=random.choice(CARDS),
             ship_to_fingerprint=64 * "a",
             capture=capture,
+            return_url="https://shop.example/paid",
         )
 
 
@@ -180,7 +231,7 @@ async def prepare(database: Database, random: Random) -> Till:
     till = Till(seeded_uuid(random), tuple(seeded_uuid(random) for _ in range(5)), Bank())
     for order_id, attempt, capture in zip(till.orders, (1, 1, 2), (True, False, True), strict=False):
         command = till.process(random, order_id, capture=capture, attempt=attempt)
-        command = command.model_copy(update={"payment_token": "tok_visa"})
+        command = command.model_copy(update={"payment_token": "pm_card_visa"})
         await commands.process_payment(database, till.bank, command, velocity=VELOCITY)
     till.bank.random = Random(random.random())
     return till
@@ -236,12 +287,27 @@ def release(till: Till, random: Random) -> Command:
     return lambda database: commands.release_hold(database, till.bank, command)
 
 
+def act(till: Till, random: Random) -> Command:
+    """The customer does what the bank asks, or not, and comes back to the shop."""
+    order_id, confirms = random.choice(till.orders), random.random() < 0.7
+    name = name_of(payment_reference(order_id, 1))
+
+    async def confirm(database: Database) -> None:
+        await stop("the customer acts")
+        if name in till.bank.accounts:
+            till.bank.accounts[name].act(confirms=confirms)
+        await commands.look_again(database, till.bank, name)
+
+    return confirm
+
+
 def forget(till: Till, random: Random) -> Command:
     event = OrderForgotten(order_id=random.choice(till.orders), customer_id=till.customer)
     return lambda database: in_transaction(database, lambda work: commands.forget_order(work, event))
 
 
 COMMANDS: dict[str, Callable[[Till, Random], Command]] = {
+    "act": act,
     "process": process,
     "capture": capture,
     "capture_part": capture_part,
@@ -261,12 +327,13 @@ def broken(rows: Rows, till: Till) -> Sequence[str]:
         key for key, times in Counter((row["order_id"], row["attempt"]) for row in rows["payments"]).items() if times > 1
     ]:
         wrong.append(f"more than one payment of {doubled}")
+    waiting = {row["payment_id"] for row in rows["payments"] if row["status"] == "ACTION_REQUIRED"}
     payment_of = {row["movement_id"]: row["payment_id"] for row in rows["movements"]}
     moved, ledger, told = _Sums(), _Sums(), _Sums()
     for row in rows["movements"]:
         if row["state"] == "SUCCEEDED":
             moved[row["payment_id"], row["kind"]] += row["amount_minor"]
-        if row["state"] == "PENDING":
+        if row["state"] == "PENDING" and row["payment_id"] not in waiting:
             wrong.append(f"nobody knows what became of {row['kind']} {row['key']}")
     for movement, entries in groupby(sorted(rows["ledger_entries"], key=_movement), _movement):
         parts = list(entries)
@@ -288,7 +355,7 @@ def broken(rows: Rows, till: Till) -> Sequence[str]:
             wrong.append(f"{status} with {sums}, and the ledger has {dict(ledger)}")
         if (told[identity, "PaymentProcessed"], told[identity, "RefundProcessed"]) != (taken, back):
             wrong.append(f"{status} with {sums}, and the events say {dict(told)}")
-        at_bank = till.bank.accounts.get(payment["provider_reference"], Account(fixed=_S.REVERSED))
+        at_bank = till.bank.accounts.get(payment["provider_id"], Account(fixed=_S.REVERSED))
         if (at_bank.captured, at_bank.refunded, at_bank.held) != (taken, back, held):
             wrong.append(f"{status} with {sums}, and the bank has {at_bank}")
         if status == "DECLINED" and at_bank.status != _S.DECLINED:

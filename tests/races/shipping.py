@@ -1,10 +1,9 @@
 """Shipping's commands, a carrier between their transactions, and what always holds of parcels."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import timedelta
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -19,9 +18,22 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.events import OrderForgotten
 from contracts.ids import parcel_reference, return_reference
 from contracts.money import Money
-from contracts.shipments import CancelReturnLabel, CancelShipment, CreateReturnLabel, CreateShipment
-from services.shipping import commands
-from services.shipping.ports import Booking, Carrier, CarrierNews, Parcel, ReturnParcel
+from contracts.shipments import CancelReturnLabel, CancelShipment, CreateReturnLabel, CreateShipment, ShipmentStatus
+from services.shipping.commands import news, parcels, refunds
+from services.shipping.ports import (
+    Capabilities,
+    Carrier,
+    Consignment,
+    Label,
+    News,
+    Offer,
+    Picture,
+    Rate,
+    RefundState,
+    TrackerNews,
+    Verified,
+)
+from services.shipping.sending import Sending
 from tests.conftest import ADMIN
 from tests.races.machine import Command, Rows, Subject, seeded_uuid, stop
 
@@ -33,44 +45,73 @@ HAS_LEFT = frozenset({"DISPATCHED", "IN_TRANSIT", "DELIVERED", "LOST", "RETURNED
 class Van(Carrier):
     """What a carrier promises, without a network. Now and then an answer is lost."""
 
-    booked: set[str] = field(default_factory=set)
-    cancelled: set[str] = field(default_factory=set)
-    taken: set[str] = field(default_factory=set)
+    name = "van"
+    capabilities = Capabilities(refunds=True, tracks=True)
+    offered: dict[str, str] = field(default_factory=dict)
+    """References, by shipment there."""
+    bought: set[str] = field(default_factory=set)
+    given_back: set[str] = field(default_factory=set)
     random: Random | None = None
 
-    async def book(self, parcel: Parcel | ReturnParcel) -> Booking:
-        await stop("the carrier is asked to book")
-        if (parcel.to if isinstance(parcel, Parcel) else parcel.origin).city == "Nowhere":
+    async def offer(self, consignment: Consignment) -> Offer:
+        await stop("the carrier is asked for an offer")
+        customer = consignment.origin if consignment.is_return else consignment.destination
+        if customer.address.city == "Nowhere":
             raise Refusal(ErrorCode.ADDRESS_UNDELIVERABLE, "no")
-        if parcel.reference in self.cancelled:
-            raise Refusal(ErrorCode.SHIPMENT_CANCELLED, "no")
-        self.booked.add(parcel.reference)
+        provider_id = f"shp_{len(self.offered)}"
+        self.offered[provider_id] = consignment.reference
         await self._answer()
-        return Booking(f"TRK {parcel.reference}", Money(amount=Decimal(5)))
+        return Offer(provider_id, [RATE])
 
-    async def cancel(self, reference: str) -> None:
-        await stop("the carrier is asked to cancel")
-        if reference in self.taken:
-            raise Refusal(ErrorCode.ALREADY_DISPATCHED, "no")
-        self.cancelled.add(reference)
+    async def buy(self, provider_id: str, rate: Rate) -> Label:
+        await stop("the carrier is asked for a label")
+        if provider_id in self.bought:
+            raise Refusal(ErrorCode.CONFLICT, "it was bought before")
+        self.bought.add(provider_id)
         await self._answer()
+        return self._label(provider_id)
 
-    async def pick_up(self, reference: str) -> None:
-        await stop("the carrier is asked to come")
-        if not self.take(reference):
-            raise Refusal(ErrorCode.SHIPMENT_CANCELLED, "no")
+    async def find(self, provider_id: str) -> Label | None:
+        await stop("the carrier is asked what was bought")
+        return self._label(provider_id) if provider_id in self.bought else None
+
+    async def refund(self, provider_id: str) -> RefundState:
+        await stop("the carrier is asked for money")
+        self.given_back.add(provider_id)
         await self._answer()
+        return RefundState.SUBMITTED
 
-    def take(self, reference: str) -> bool:
-        """Whether it has the parcel now."""
-        if reference in self.booked and reference not in self.cancelled:
-            self.taken.add(reference)
-        return reference in self.taken
+    async def picture(self, consignment: Consignment, label: Label) -> Picture:
+        return Picture("application/pdf", b"%PDF")
+
+    async def track(self, provider_id: str) -> TrackerNews | None:
+        return None
+
+    async def verify(self, address: Address) -> Verified | None:
+        return None
+
+    def news(self, headers: Mapping[str, str], body: bytes) -> News | None:
+        return None
+
+    def labels_of(self, reference: str) -> list[str]:
+        """Those that were bought, by shipment."""
+        return [provider_id for provider_id in self.bought if self.offered[provider_id] == reference]
+
+    def _label(self, provider_id: str) -> Label:
+        refund = RefundState.SUBMITTED if provider_id in self.given_back else None
+        return Label(f"TRK {self.offered[provider_id]}", RATE.carrier, RATE.service, RATE.cost, refund=refund)
 
     async def _answer(self) -> None:
         await stop("the carrier answers")
         if self.random is not None and self.random.random() < 0.15:
             raise Unavailable("the answer was lost")
+
+
+RATE = Rate("rate_1", "VAN", "Ground", Money(amount=Decimal(5)), 3)
+
+
+def sending(van: Van) -> Sending:
+    return Sending([van])
 
 
 @dataclass(frozen=True)
@@ -96,66 +137,73 @@ def to_label(order_id: UUID, number: int = 1, city: str = "Cincinnati") -> Creat
 
 async def prepare(database: Database, random: Random) -> Dock:
     van, orders = Van(), tuple(seeded_uuid(random) for _ in range(4))
-    shipments = [(await commands.create_shipment(database, van, to_create(order_id))).shipment_id for order_id in orders[:2]]
-    await commands.dispatch_shipment(database, van, ADMIN, shipments[1])
-    await commands.create_return_label(database, van, to_label(orders[1]))
+    booked = [await parcels.create_shipment(database, sending(van), to_create(order_id)) for order_id in orders[:2]]
+    shipments = [reply.shipment_id for reply in booked]
+    await parcels.dispatch_shipment(database, ADMIN, shipments[1])
+    await parcels.create_return_label(database, sending(van), to_label(orders[1]))
     van.random = Random(random.random())
     return Dock(orders, tuple(shipments), van)
 
 
 def create(dock: Dock, random: Random) -> Command:
     command = to_create(random.choices(dock.orders, (1, 1, 4, 1))[0], random.choice(("Cincinnati", "Cincinnati", "Nowhere")))
-    return lambda database: commands.create_shipment(database, dock.van, command)
+    return lambda database: parcels.create_shipment(database, sending(dock.van), command)
 
 
 def cancel(dock: Dock, random: Random) -> Command:
     command = CancelShipment(order_id=random.choices(dock.orders, (4, 2, 2, 1))[0], reason="test")
-    return lambda database: commands.cancel_shipment(database, dock.van, command)
+    return lambda database: parcels.cancel_shipment(database, command)
 
 
 def dispatch(dock: Dock, random: Random) -> Command:
     shipment = random.choice(dock.shipments)
     seen = random.choice((None, None, 1, 2))
-    return lambda database: commands.dispatch_shipment(database, dock.van, ADMIN, shipment, seen)
+    return lambda database: parcels.dispatch_shipment(database, ADMIN, shipment, seen)
 
 
 def deliver(dock: Dock, random: Random) -> Command:
     shipment, seen = random.choice(dock.shipments), random.choice((None, None, 2, 3))
-    return lambda database: commands.deliver_shipment(database, ADMIN, shipment, seen)
+    return lambda database: parcels.deliver_shipment(database, ADMIN, shipment, seen)
+
+
+def news_of(reference: str, status: ShipmentStatus, number: object) -> TrackerNews:
+    return TrackerNews(
+        id=f"evt_{number}",
+        provider_id=None,
+        tracking_number=f"TRK {reference}",
+        status=status,
+        word=status.value,
+        occurred_at=utc_now(),
+    )
 
 
 def report(dock: Dock, random: Random) -> Command:
-    """The carrier takes a parcel, if it may, and tells that it is on its way, at the door, lost or on its way back."""
+    """A carrier has a parcel that was bought, and tells that it is on its way, at the door, lost or on its way back."""
     order_id, other = dock.orders[:2]
     reference = random.choice((parcel_reference(order_id, 1), parcel_reference(other, 1), return_reference(other, 1)))
-    status = random.choice(("picked_up", "dispatched", "in_transit", "delivered", "lost", "returned"))
-    news = CarrierNews(id=f"evt_{random.randint(1, 3)}", reference=reference, status=status, occurred_at=utc_now())
-
-    async def tell(database: Database) -> None:
-        if dock.van.take(reference):
-            await commands.apply_carrier_news(database, news)
-
-    return tell
+    status = random.choice(("DISPATCHED", "IN_TRANSIT", "DELIVERED", "LOST", "RETURNED"))
+    told = news_of(reference, ShipmentStatus(status), random.randint(1, 3))
+    return lambda database: news.apply_carrier_news(database, told)
 
 
 def create_label(dock: Dock, random: Random) -> Command:
     command = to_label(dock.orders[1], random.choice((1, 2)), random.choice(("Cincinnati", "Cincinnati", "Nowhere")))
-    return lambda database: commands.create_return_label(database, dock.van, command)
+    return lambda database: parcels.create_return_label(database, sending(dock.van), command)
 
 
 def cancel_label(dock: Dock, random: Random) -> Command:
     command = CancelReturnLabel(order_id=dock.orders[1], number=random.choice((1, 1, 2)), reason="test")
-    return lambda database: commands.cancel_return_label(database, dock.van, command)
+    return lambda database: parcels.cancel_return_label(database, command)
 
 
 def settle(dock: Dock, random: Random) -> Command:
-    return lambda database: commands.settle_asked(database, dock.van, after=timedelta(0))
+    return lambda database: refunds.settle_refunds(database, sending(dock.van))
 
 
 def forget(dock: Dock, random: Random) -> Command:
     """The order has ended: its parcel has left, or was called off."""
     event = OrderForgotten(order_id=dock.orders[1], customer_id=dock.orders[1])
-    return lambda database: in_transaction(database, lambda work: commands.forget_order(work, event))
+    return lambda database: in_transaction(database, lambda work: parcels.forget_order(work, event))
 
 
 COMMANDS: dict[str, Callable[[Dock, Random], Command]] = {
@@ -189,16 +237,22 @@ def broken(rows: Rows, dock: Dock) -> Sequence[str]:
         wrong.append(f"more than one parcel of {doubled}")
     for parcel in rows["shipments"]:
         reference, status, events = parcel["reference"], parcel["status"], told[parcel["shipment_id"]]
-        if status == "CANCELLED" and reference in dock.van.taken:
-            wrong.append(f"{reference} is cancelled here, and the carrier has it")
-        if status == "CANCELLED" and reference in dock.van.booked - dock.van.cancelled:
-            wrong.append(f"{reference} is cancelled here, and booked at the carrier")
-        if status in HAS_LEFT and reference not in dock.van.taken:
-            wrong.append(f"{reference} is {status}, and the carrier has not got it")
-        if (parcel["asked"] == "nothing") != (parcel["asked_at"] is None):
-            wrong.append(f"{reference}: {parcel['asked']} was asked at {parcel['asked_at']}")
-        if status not in ("PENDING", "BOOKED") and parcel["asked"] != "nothing":
-            wrong.append(f"{reference} is {status}, and {parcel['asked']} is asked still")
+        bought = dock.van.labels_of(reference)
+        packages = [row for row in rows["packages"] if row["shipment_id"] == parcel["shipment_id"]]
+        if len(bought) > 1:
+            wrong.append(f"{reference} has {len(bought)} labels")
+        if status in HAS_LEFT | {"BOOKED"} and not bought:
+            wrong.append(f"{reference} is {status}, and has no label")
+        if bought and not any(row["provider_id"] in bought for row in packages):
+            wrong.append(f"{reference} has a label of which we do not know")
+        for row in packages:
+            is_open = row["refund"] in ("due", "submitted")
+            if is_open != (row["refund_at"] is not None):
+                wrong.append(f"{reference}: the money is {row['refund']}, and asked for at {row['refund_at']}")
+            if (row["refund"] != "none") != (status in ("CANCELLED", "REFUSED") and row["provider_id"] is not None):
+                wrong.append(f"{reference} is {status}, and the money of its label {row['refund']}")
+            if row["provider_id"] in dock.van.given_back and status not in ("CANCELLED", "REFUSED"):
+                wrong.append(f"{reference} is {status}, and its label was given back")
         once = _ONCE_OF_A_LABEL if parcel["direction"] == "inbound" else _ONCE
         stages = [kind for kind in events if kind in once]
         if stages != sorted(set(stages), key=once.index) and not {"ShipmentLost", "LOST"} & set(events):
@@ -212,11 +266,11 @@ def broken(rows: Rows, dock: Dock) -> Sequence[str]:
 
 
 def save(dock: Dock) -> Any:
-    return deepcopy((dock.van.booked, dock.van.cancelled, dock.van.taken))
+    return deepcopy((dock.van.offered, dock.van.bought, dock.van.given_back))
 
 
 def restore(dock: Dock, saved: Any) -> None:
-    dock.van.booked, dock.van.cancelled, dock.van.taken = deepcopy(saved)
+    dock.van.offered, dock.van.bought, dock.van.given_back = deepcopy(saved)
 
 
 SUBJECT = Subject(

@@ -36,8 +36,8 @@ from contracts.shipments import CancelReturnLabel, CancelShipment, CreateShipmen
 from services.inventory.commands import announcing, reservations, returns, warehousing
 from services.order import commands as order_commands
 from services.payment import commands as payment_commands
-from services.shipping import commands as shipping_commands
-from services.shipping.ports import CarrierNews
+from services.shipping.commands import news as shipping_news
+from services.shipping.commands import parcels as shipping_parcels
 from testing.model.inventory import Announced, Inventory
 from testing.model.orders import Orders
 from testing.model.payment import Payments
@@ -271,7 +271,7 @@ class PaymentMachine(Both):
         order_id=order_ids,
         attempt=parcels,
         capture=st.booleans(),
-        token=st.sampled_from(["tok_visa", "tok_visa", "tok_declined"]),
+        token=st.sampled_from(["pm_card_visa", "pm_card_visa", "pm_card_visa_chargeDeclined"]),
         minor=st.sampled_from([1250, 1250, 1250, 990, 0]),
     )
     def process(self, order_id: UUID, attempt: int, capture: bool, token: str, minor: int) -> None:
@@ -284,7 +284,7 @@ class PaymentMachine(Both):
             ship_to_fingerprint=2 * order_id.hex,
             capture=capture,
         )
-        self.model.bank.declines = token == "tok_declined"
+        self.model.bank.declines = token == "pm_card_visa_chargeDeclined"
         self.compare(lambda: self.model.process(command), payment_commands.process_payment(self.database, self.bank, command))
 
     @rule(order_id=order_ids, attempt=parcels)
@@ -341,12 +341,15 @@ class ShippingMachine(Both):
     def create(self, order_id: UUID, parcel: int, city: str) -> None:
         command: CreateShipment = shipping.to_create(order_id, city).model_copy(update={"parcel": parcel})
         self.model.refuses = ErrorCode.ADDRESS_UNDELIVERABLE if city == "Nowhere" else None
-        self.compare(lambda: self.model.create(command), shipping_commands.create_shipment(self.database, self.van, command))
+        self.compare(
+            lambda: self.model.create(command),
+            shipping_parcels.create_shipment(self.database, shipping.sending(self.van), command),
+        )
 
     @rule(order_id=order_ids, parcel=parcels)
     def cancel(self, order_id: UUID, parcel: int) -> None:
         command = CancelShipment(order_id=order_id, parcel=parcel, reason="test")
-        self.compare(lambda: self.model.cancel(command), shipping_commands.cancel_shipment(self.database, self.van, command))
+        self.compare(lambda: self.model.cancel(command), shipping_parcels.cancel_shipment(self.database, command))
 
     @rule(
         order_id=order_ids,
@@ -361,21 +364,20 @@ class ShippingMachine(Both):
             return
         reference = parcel_reference(order_id, parcel)
         self.news += 1
-        assert self.van.take(reference)
-        news = CarrierNews(id=f"evt_{self.news}", reference=reference, status=to.lower(), occurred_at=utc_now())
-        self.do(shipping_commands.apply_carrier_news(self.database, news))
+        told = shipping.news_of(reference, to, self.news)
+        self.do(shipping_news.apply_carrier_news(self.database, told))
 
     @rule(order_id=order_ids, number=parcels, city=st.sampled_from(["Cincinnati", "Cincinnati", "Nowhere"]))
     def create_label(self, order_id: UUID, number: int, city: str) -> None:
         command = shipping.to_label(order_id, number, city)
         self.model.refuses = ErrorCode.ADDRESS_UNDELIVERABLE if city == "Nowhere" else None
-        doing = shipping_commands.create_return_label(self.database, self.van, command)
+        doing = shipping_parcels.create_return_label(self.database, shipping.sending(self.van), command)
         self.compare(lambda: self.model.create_label(command), doing)
 
     @rule(order_id=order_ids, number=parcels)
     def cancel_label(self, order_id: UUID, number: int) -> None:
         command = CancelReturnLabel(order_id=order_id, number=number, reason="test")
-        doing = shipping_commands.cancel_return_label(self.database, self.van, command)
+        doing = shipping_parcels.cancel_return_label(self.database, command)
         self.compare(lambda: self.model.cancel_label(command), doing)
 
     @rule(
@@ -391,9 +393,8 @@ class ShippingMachine(Both):
             return
         reference = return_reference(order_id, number)
         self.news += 1
-        assert self.van.take(reference)
-        news = CarrierNews(id=f"evt_{self.news}", reference=reference, status=to.lower(), occurred_at=utc_now())
-        self.do(shipping_commands.apply_carrier_news(self.database, news))
+        told = shipping.news_of(reference, to, self.news)
+        self.do(shipping_news.apply_carrier_news(self.database, told))
 
     def teardown(self) -> None:
         super().teardown()

@@ -242,11 +242,11 @@ REPLAYS = [
     Edit(
         "two steps are swapped",
         PAYMENT,
-        """                return await progress.do(steps.process_payment(order, amount, order.payment_token))
+        """            paid = await self._paid_by(progress.do(self._charging()))
 """,
-        """                [parcel] = self._parcels
-                await progress.do(steps.create_shipment(order, parcel, self._parcels.weight_of(parcel)))
-                return await progress.do(steps.process_payment(order, amount, order.payment_token))
+        """            [parcel] = self._parcels
+            await progress.do(steps.create_shipment(self._order, parcel, self._parcels.weight_of(parcel)))
+            paid = await self._paid_by(progress.do(self._charging()))
 """,
         "replay: …",
     ),
@@ -267,10 +267,10 @@ REPLAYS = [
     Edit(
         "a new step behind a condition that no order fulfilled",
         PAYMENT,
-        "            self._saga.add(Undo(steps.refund_payment(order)))\n",
-        "            if len(order.lines) > 90:\n"
-        "                await progress.do(steps.capture_payment(order))\n"
-        "            self._saga.add(Undo(steps.refund_payment(order)))\n",
+        "            self._saga.add(Undo(steps.refund_payment(self._order)))\n",
+        "            if len(self._order.lines) > 90:\n"
+        "                await progress.do(steps.capture_payment(self._order))\n"
+        "            self._saga.add(Undo(steps.refund_payment(self._order)))\n",
         "coverage: workflows/payment.py … no history comes here",
     ),
     Edit(

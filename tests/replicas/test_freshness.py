@@ -32,7 +32,11 @@ LAG = {
         "/api/v1/payments/news",
     },
     "inventory": {"/api/v1/warehouses", "/api/v1/stock"},
-    "shipping": {"/api/v1/shipments", "/api/v1/tracking/{tracking_number}"},
+    "shipping": {
+        "/api/v1/shipments",
+        "/api/v1/shipping/dispatch-list",
+        "/api/v1/tracking/{tracking_number}",
+    },
     "notification": {"/api/v1/notifications", "/api/v1/notification-templates"},
     "analytics": {
         "/api/v1/reports/summary",

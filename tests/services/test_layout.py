@@ -40,4 +40,5 @@ def test_a_service_has_migrations_and_its_adapters_have_ports(service: str) -> N
     folder = ROOT / "services" / service
     assert list(folder.glob("migrations/versions/0001_*.py"))
     assert (folder / "migrations" / "env.py").exists()
-    assert (folder / "adapters.py").exists() == (folder / "ports.py").exists()
+    has_adapters = (folder / "adapters.py").exists() or (folder / "adapters" / "__init__.py").exists()
+    assert has_adapters == (folder / "ports.py").exists()

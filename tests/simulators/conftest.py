@@ -14,8 +14,12 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
+from simulators.stripe.app import create_app
 from tests.conftest import PATIENCE_S
+from tests.simulators.easypost import Shop
+from tests.simulators.stripe_client import Stripe
 
 API_KEY = "test-key"
 PROJECT = Path(__file__).parents[2]
@@ -104,6 +108,20 @@ async def start_process(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable
         await process.http.aclose()
 
 
+@pytest_asyncio.fixture
+async def shop() -> AsyncIterator[Shop]:
+    """Who hears of what the carriers do."""
+    shop = Shop()
+    application = web.Application()
+    application.router.add_post("/webhooks", shop.receive)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    shop.url = f"http://127.0.0.1:{runner.addresses[0][1]}/webhooks"
+    yield shop
+    await runner.cleanup()
+
+
 @pytest.fixture
 def connect() -> Callable[[Any], httpx2.AsyncClient]:
     """A client that calls the application directly, without a socket."""
@@ -116,3 +134,10 @@ def connect() -> Callable[[Any], httpx2.AsyncClient]:
         )
 
     return client
+
+
+@pytest_asyncio.fixture
+async def stripe(tmp_path: Path, connect: Callable[[Any], httpx2.AsyncClient]) -> AsyncIterator[Stripe]:
+    app = create_app(tmp_path, API_KEY)
+    async with app.running(), connect(app) as client:
+        yield Stripe(client)

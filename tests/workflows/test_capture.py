@@ -136,12 +136,15 @@ async def test_what_needs_a_review_has_one_and_nothing_is_taken_after_it(begin: 
     assert_settled(world, order)
 
 
-async def test_a_provider_that_holds_by_itself_asks_for_a_review_only_where_the_money_was_to_be_taken(begin: Begin) -> None:
+async def test_what_the_provider_flags_is_looked_at_before_any_of_it_is_taken(begin: Begin) -> None:
     world, order = World(), held_order()
-    world.payments.bank.holds = True
+    world.payments.bank.flags = True
     async with begin(world, order) as saga:
         with saga.env.with_time_skipping_disabled():
-            assert (await saga.place()).status == OrderStatus.CONFIRMED
+            assert (await saga.place()).status == OrderStatus.IN_REVIEW
+            await saga.update("approve", ANN)
+            await status_is(saga, OrderStatus.CONFIRMED)
+            assert paid(world, order) == (PaymentStatus.AUTHORIZED, 0, 0, MILK + CHEESE)
         await saga.deliver()
     assert_settled(world, order)
 

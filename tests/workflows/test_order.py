@@ -14,6 +14,7 @@ from contracts.orders import CancelReply, OrderState, OrderStatus
 from contracts.payments import PaymentStatus
 from contracts.shipments import ShipmentStatus
 from testing.model import World
+from testing.model.payment import FLAGGED
 from testing.model.world import refused, unavailable
 from testing.sagas import Saga, assert_settled, place_order
 from tests.conftest import PATIENCE_S, eventually
@@ -274,11 +275,13 @@ async def test_a_notification_that_fails_changes_nothing(begin: Begin) -> None:
 @pytest.mark.parametrize("by_provider", [True, False])
 async def test_a_held_order_is_approved(begin: Begin, by_provider: bool) -> None:
     world, order = World(), place_order(needs_review=not by_provider)
-    world.payments.bank.holds = by_provider
+    world.payments.bank.flags = by_provider
     async with begin(world, order) as saga:
         with saga.env.with_time_skipping_disabled():
             assert (await saga.place()).status == OrderStatus.IN_REVIEW
-            assert world.payments.payments[order.order_id, 1].status == PaymentStatus.AUTHORIZED
+            # What the provider flags is taken already; what our own rules flag is only held.
+            held = PaymentStatus.CAPTURED if by_provider else PaymentStatus.AUTHORIZED
+            assert world.payments.payments[order.order_id, 1].status == held
             await saga.handle.signal("approve", {"by": "ann", "reason": "known customer"})
         await status_is(saga, OrderStatus.CONFIRMED)
         await saga.deliver()
@@ -306,17 +309,17 @@ async def test_g7_a_decision_by_the_order_s_own_customer_is_not_taken(begin: Beg
 @pytest.mark.parametrize(
     ("by_total", "hurried", "told"),
     [
-        (True, (), "total: reached the threshold"),
-        (True, ("card: too much",), "total: reached the threshold; card: too much"),
-        (False, ("customer: too much", "card: too much"), "customer: too much; card: too much"),
-        (False, (), "the payment provider wants it to be looked at"),
+        (True, (), f"total: reached the threshold; {FLAGGED}"),
+        (True, ("card: too much",), f"total: reached the threshold; card: too much; {FLAGGED}"),
+        (False, ("customer: too much", "card: too much"), f"customer: too much; card: too much; {FLAGGED}"),
+        (False, (), FLAGGED),
     ],
 )
 async def test_g7_the_record_says_why_an_order_is_held_and_the_customer_s_timeline_does_not(
     begin: Begin, by_total: bool, hurried: tuple[str, ...], told: str
 ) -> None:
     world, order = World(), place_order(needs_review=by_total)
-    world.payments.review, world.payments.bank.holds = hurried, True
+    world.payments.review, world.payments.bank.flags = hurried, True
     async with begin(world, order) as saga:
         with saga.env.with_time_skipping_disabled():
             outcome = await saga.place()
@@ -328,6 +331,20 @@ async def test_g7_the_record_says_why_an_order_is_held_and_the_customer_s_timeli
     assert world.orders.advances[0].review_reason == told
     assert told in state.waiting_for
     assert told not in str([entry | {"for_staff": None} for entry in timeline])
+
+
+async def test_what_the_provider_flags_is_taken_and_goes_back_if_it_is_rejected(begin: Begin) -> None:
+    world, order = World(), place_order()
+    world.payments.bank.flags = True
+    async with begin(world, order) as saga:
+        with saga.env.with_time_skipping_disabled():
+            await saga.place()
+            await saga.handle.signal("reject", {"by": "ann", "reason": "stolen card"})
+        state = await saga.handle.result()
+    assert (state.status, state.code) == (OrderStatus.CANCELLED, ErrorCode.REVIEW_REJECTED)
+    assert world.payments.payments[order.order_id, 1].status == PaymentStatus.REFUNDED
+    assert world.orders.records[order.order_id].refunded == order.total
+    assert_settled(world, order)
 
 
 async def test_a_held_order_is_rejected(begin: Begin) -> None:

@@ -62,6 +62,8 @@ from temporal.orders import OrderSagas
 log = logger(__name__)
 
 POLL_SECONDS = 0.1
+STILL_OPEN = frozenset({OrderStatus.IN_REVIEW, OrderStatus.ACTION_REQUIRED})
+"""Nobody knows how long they last: a client is told at once that it is there."""
 DISPATCHED = frozenset({OrderStatus.SHIPPED, OrderStatus.DELIVERED, OrderStatus.COMPLETED})
 
 
@@ -112,9 +114,10 @@ class OrderService:
     async def pay(self, order_id: UUID, request: PayAgain, caller: Grant, key: IdempotencyKey, seen: int | None = None) -> Placed:
         """Try another card for an order whose payment is due, or find what came of it under this key, and wait for the outcome.
 
-        The card is told to the order's saga alone. Refusals: not_found, stale_version, idempotency_key_reused, payment_not_due.
-        Raises Unavailable; then the same request may be sent again.
+        The card is told to the order's saga alone. Refusals: not_found, stale_version, idempotency_key_reused, payment_not_due,
+        validation_failed. Raises Unavailable; then the same request may be sent again.
         """
+        request = request.model_copy(update={"return_url": self.terms.returns_to(request.return_url)})
         is_new = await take_payment_key(self.database, order_id, caller, key, seen)
         log.info("card_offered", order_id=order_id, by=str(caller.subject), repeated=not is_new)
         try:
@@ -305,6 +308,7 @@ class OrderService:
         Most are new, so nobody looks first. What was accepted before stays so, whatever would be wrong with it now.
         """
         try:
+            self.terms.returns_to(request.return_url)
             if self.keys:
                 await self.keys.for_an_order(caller.subject)
             if request.quote_id:
@@ -367,7 +371,7 @@ class OrderService:
         clock = asyncio.get_running_loop().time
         until = clock() + wait.total_seconds()
         found: Order | None = order
-        while found and not found.outcome_so_far and found.status != OrderStatus.IN_REVIEW and clock() < until:
+        while found and not found.outcome_so_far and found.status not in STILL_OPEN and clock() < until:
             await asyncio.sleep(POLL_SECONDS)
             found = await find_order(self.database, order.order_id)
         return found.outcome_so_far if found else None

@@ -22,6 +22,7 @@ from contracts.address import Address
 from contracts.errors import ErrorCode, FieldError, Refusal
 from contracts.events import (
     Event,
+    OrderActionRequired,
     OrderCancelled,
     OrderCompleted,
     OrderConfirmed,
@@ -51,6 +52,7 @@ from contracts.orders import (
     TimelineEntry,
 )
 from contracts.parcels import OrderParcel, ParcelLine, ParcelStatus, Trouble
+from contracts.payment_actions import ActionDue
 from contracts.pricing import OrderCharges
 
 metadata = new_metadata()
@@ -64,6 +66,7 @@ WHAT_HAPPENED = {
     OrderStatus.PENDING: "Order received",
     OrderStatus.RESERVED: "Goods reserved",
     OrderStatus.PAYMENT_DUE: "Card declined; another may be tried",
+    OrderStatus.ACTION_REQUIRED: "Payment to be confirmed",
     OrderStatus.IN_REVIEW: "Held for review",
     OrderStatus.PAID: "Payment taken",
     OrderStatus.CONFIRMED: "Order confirmed",
@@ -86,6 +89,7 @@ ON_ITS_WAY = frozenset(
 _ONLY_PARCEL = {
     OrderStatus.RESERVED: ParcelStatus.RESERVED,
     OrderStatus.PAYMENT_DUE: ParcelStatus.RESERVED,
+    OrderStatus.ACTION_REQUIRED: ParcelStatus.RESERVED,
     OrderStatus.IN_REVIEW: ParcelStatus.RESERVED,
     OrderStatus.PAID: ParcelStatus.RESERVED,
     OrderStatus.CONFIRMED: ParcelStatus.BOOKED,
@@ -133,6 +137,8 @@ class Order(Table, Aggregate, table=True):
     """Outcome: the first definite one, which whoever repeats the request is told again."""
     declined: dict[str, Any] | None = Field(default=None, sa_column=json_column())
     """Outcome, with until when another card may be tried; while the order is PAYMENT_DUE its client is told it."""
+    action: dict[str, Any] | None = Field(default=None, sa_column=json_column())
+    """ActionDue: what its customer has to do to pay, while the order is ACTION_REQUIRED."""
     as_of: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     """When its saga knew what is known here, by the saga's clock; null: it has never said."""
     status: OrderStatus = Field(sa_column=enum_column(OrderStatus))
@@ -274,6 +280,11 @@ class Order(Table, Aggregate, table=True):
         return Outcome.model_validate(self.declined).pay_until if self.declined else None
 
     @property
+    def payment_action(self) -> ActionDue | None:
+        """What its customer has to do to pay, while its status is ACTION_REQUIRED."""
+        return ActionDue.model_validate(self.action) if self.action else None
+
+    @property
     def told_parcels(self) -> tuple[OrderParcel, ...]:
         """Its parcels, as its saga told them; none, if there is no more to tell than one parcel of everything."""
         return tuple(map(OrderParcel.model_validate, self.parcels or ()))
@@ -404,7 +415,7 @@ class Order(Table, Aggregate, table=True):
         self.forgotten_at = utc_now()
         self.ship_to = Address.model_validate(self.ship_to).without_person().model_dump(mode="json")
         self.placement, self.cancel_wish, self.hand_over_at, self.fingerprint = None, None, None, None
-        self.detail, self.review_reason, self.declined = None, None, None
+        self.detail, self.review_reason, self.declined, self.action = None, None, None, None
         self.history = [entry | {"detail": None, "for_staff": None} for entry in self.history]
         if self.outcome:
             self.outcome = self.outcome | {"detail": None}
@@ -464,6 +475,7 @@ class Order(Table, Aggregate, table=True):
             "tracking_number": command.tracking_number or self.tracking_number,
             "trouble": command.trouble or (None if self.status in ON_ITS_WAY else self.trouble),
             "declined": self._declined_by(command),
+            "action": self._action_by(command),
             "as_of": command.as_of or self.as_of,
         }
         if command.refunded is not None:
@@ -488,11 +500,18 @@ class Order(Table, Aggregate, table=True):
         declined = command.outcome if command.outcome and command.outcome.pay_until else None
         return declined.model_dump(mode="json") if declined else self.declined
 
+    def _action_by(self, command: AdvanceOrder) -> dict[str, Any] | None:
+        if self.status != OrderStatus.ACTION_REQUIRED:
+            return None
+        return command.action.model_dump(mode="json") if command.action else self.action
+
     def _event_of(self, status: OrderStatus, command: AdvanceOrder) -> Event | None:
         """The event that tells of reaching a status, if others are told of it."""
         who = {"order_id": self.order_id, "customer_id": self.customer_id, "total": self.total}
         if status == OrderStatus.PAYMENT_DUE and self.pay_until:  # one that was paid since is nobody's trouble any more
             return OrderPaymentDue(**who, pay_until=self.pay_until)
+        if status == OrderStatus.ACTION_REQUIRED and self.payment_action:
+            return OrderActionRequired(**who, action=self.payment_action)
         if status == OrderStatus.CONFIRMED:
             parts = {"warehouse_id": self.warehouse_id, "parcels": self.told_parcels}
             return OrderConfirmed(**who, lines=self.order_lines, charges=self.order_charges, **parts)

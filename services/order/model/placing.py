@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -24,6 +25,7 @@ from contracts.orders import (
     Replaces,
     Speed,
 )
+from contracts.payment_actions import BANK_TRANSFER
 from contracts.returns import PlaceReplacement
 from contracts.shipments import LookUpTariff, Tariff
 from services.order.model import pricing
@@ -53,6 +55,14 @@ class Terms:
     quote_seconds: int = 900
     """How long a quote may be ordered."""
     pay_again_seconds: int = 0
+    action_seconds: int = 900
+    transfer_seconds: int = 3 * 86_400
+    """The same of an order that is paid by bank transfer."""
+    return_page: str | None = None
+    """Where the browser of a customer goes to who was asked something by the bank, if the shop names no page. None: nobody is
+    asked."""
+    return_origins: frozenset[str] = frozenset()
+    """Of the shop's own pages that may be named instead, e.g. `https://shop.example`."""
     answer_seconds: int = 86_400
     capture_at: CaptureAt = CaptureAt.CONFIRMATION
     """When the money is taken."""
@@ -62,6 +72,16 @@ class Terms:
     def needs_review(self, total: Money) -> bool:
         """Whether an order is held. One in a currency that the threshold does not speak of always is."""
         return total.currency != self.review_threshold.currency or total >= self.review_threshold
+
+    def returns_to(self, url: str | None) -> str | None:
+        """Where a customer's browser goes to. Refusal: validation_failed, if that is not one of the shop's pages."""
+        if url is None:
+            return self.return_page
+        page = urlsplit(url)
+        if f"{page.scheme}://{page.netloc}".lower() not in self.return_origins:
+            not_ours = FieldError(field="return_url", code="unknown_origin", detail="This is not a page of the shop.")
+            raise invalid("Customers do not return there.", [not_ours])
+        return url
 
 
 @dataclass(frozen=True)
@@ -156,8 +176,8 @@ def _reductions(codes: Sequence[str], lines: Sequence[OrderLine], standings: Map
 def placement(
     request: PlaceOrderRequest, priced: Priced, *, order_id: UUID, customer_id: UUID, fingerprint: str, terms: Terms
 ) -> PlaceOrder:
-    """The order as its saga gets it."""
-    total = priced.charges.total
+    """The order as its saga gets it. Refusal: validation_failed, if its `return_url` is not a page of the shop."""
+    total, by_transfer = priced.charges.total, request.payment_token == BANK_TRANSFER
     return PlaceOrder(
         order_id=order_id,
         customer_id=customer_id,
@@ -172,8 +192,11 @@ def placement(
         shipping=request.shipping,
         may_split=terms.splits and request.warehouse_id is None,
         day_by_day=terms.splits and request.delivery == Delivery.AS_AVAILABLE,
-        capture_at=terms.capture_at,
+        # Of a transfer nothing can be held: it is there, or not yet.
+        capture_at=CaptureAt.CONFIRMATION if by_transfer else terms.capture_at,
         pay_again_seconds=terms.pay_again_seconds,
+        return_url=terms.returns_to(request.return_url),
+        action_seconds=terms.transfer_seconds if by_transfer else terms.action_seconds,
         answer_seconds=terms.answer_seconds,
         needs_review=terms.needs_review(total),
         review_seconds=terms.review_seconds,
@@ -207,6 +230,7 @@ def replacement(
         may_split=terms.splits,
         capture_at=terms.capture_at,
         pay_again_seconds=terms.pay_again_seconds,
+        action_seconds=terms.action_seconds,
         answer_seconds=terms.answer_seconds,
         needs_review=total.minor > 0 and terms.needs_review(total),
         review_seconds=terms.review_seconds,

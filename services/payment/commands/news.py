@@ -9,19 +9,18 @@ from datetime import timedelta
 from uuid import UUID, uuid5
 
 from sqlalchemy import Integer, bindparam
-from sqlmodel import col
+from sqlmodel import col, select
 
 from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.logs import logger
-from chassis.statements import locked
+from chassis.statements import locked, prepared
 from chassis.store import UnitOfWork, transaction
 from contracts.errors import Refusal
-from contracts.ids import payment_reference
-from contracts.payments import MovementKind
-from services.payment.commands.payments import movements_of, payment_of, record
-from services.payment.model import Debt, Dispute, LedgerMismatch, NewsItem, NewsState, Payment, inbox, outbox
+from contracts.payments import MovementKind, PaymentStatus
+from services.payment.commands.payments import movements_of, payment_of_charge, record
+from services.payment.model import Debt, Dispute, LedgerMismatch, NewsItem, NewsState, Payment, agree, inbox, outbox
 from services.payment.ports import (
     DisputeState,
     NewsKind,
@@ -44,19 +43,66 @@ _DUE = locked(
     limit=bindparam("limit", type_=Integer),
     skip_locked=True,
 )
+_WHERE_IT_IS = prepared(
+    select(
+        col(Payment.status),
+        col(Payment.captured_minor),
+        (col(Payment.authorized_minor) - col(Payment.captured_minor) - col(Payment.voided_minor)).label("held_minor"),
+    ).where(col(Payment.provider_id) == bindparam("charge"))
+)
 _HAS_MONEY = frozenset({ProviderStatus.AUTHORIZED, ProviderStatus.CAPTURED})
 _HAS_NONE = frozenset({ProviderStatus.VOIDED, ProviderStatus.REFUNDED, ProviderStatus.DECLINED, DisputeState.WON})
 log = logger(__name__)
 
 
+async def apply_news(database: Database, news: ProviderNews) -> bool:
+    """Do what a webhook tells, or keep it until it can be done. Returns whether it has to wait.
+
+    Most of them tell what the answer to a call has told, or is about to tell: that is seen without writing anything."""
+    if news.kind == NewsKind.CHARGE and await _is_known(database, news):
+        return False
+    return await _apply_or_keep(database, news)
+
+
+async def _is_known(database: Database, news: ProviderNews) -> bool:
+    """Whether news of a charge has no more to say: our books say the same, or the call is under way whose answer will."""
+    rows = await database.rows(_WHERE_IT_IS, charge=news.charge_id)
+    for status, captured_minor, held_minor in rows:
+        ours = PaymentStatus(status)
+        is_same = agree(ours, captured_minor, held_minor, ProviderStatus(news.state), news.amount.minor)
+        return ours == PaymentStatus.INITIATED or is_same
+    return False
+
+
 @transaction
-async def apply_news(work: UnitOfWork, news: ProviderNews) -> None:
-    """Do what a webhook tells, or keep it until it can be done."""
+async def _apply_or_keep(work: UnitOfWork, news: ProviderNews) -> bool:
     if not await inbox.claim(work, [uuid5(_NEWS, news.id)]):
-        return
-    if not await _apply(work, news):
-        work.add_missing(NewsItem.of(news))
-        log.info("provider_news_waits", kind=news.kind, status=news.state, reference=news.reference)
+        return False
+    if await _apply(work, news):
+        return False
+    work.add_missing(NewsItem.of(news))
+    log.info("provider_news_waits", kind=news.kind, status=news.state, charge=news.charge_id)
+    return True
+
+
+async def look_again(database: Database, provider: PaymentProvider, charge_id: str) -> PaymentStatus | None:
+    """Ask the provider where a charge is whose customer had to do something, and bring our books there. Returns the status of
+    its payment then; None if there is none. Raises Unavailable."""
+    for status, _, _ in await database.rows(_WHERE_IT_IS, charge=charge_id):
+        if PaymentStatus(status) != PaymentStatus.ACTION_REQUIRED:
+            return PaymentStatus(status)
+        return await _bring(database, charge_id, await provider.look(charge_id))
+    return None
+
+
+@transaction
+async def _bring(work: UnitOfWork, charge_id: str, seen: ProviderCharge) -> PaymentStatus | None:
+    """Raises LedgerMismatch."""
+    payment = await payment_of_charge(work, charge_id)
+    if payment is None:
+        return None
+    await record(work, payment, payment.settle_seen(await movements_of(work, payment), seen))
+    return payment.status
 
 
 async def settle_news(
@@ -68,16 +114,15 @@ async def settle_news(
         try:
             await _settle(database, provider, item, give_up_after)
         except (Refusal, Unavailable, LedgerMismatch) as error:
-            log.warning("provider_news_not_settled", news_id=item.news_id, reference=item.reference, error=str(error))
+            log.warning("provider_news_not_settled", news_id=item.news_id, charge=item.charge_id, error=str(error))
     return len(items)
 
 
 async def _settle(database: Database, provider: PaymentProvider, item: NewsItem, give_up_after: timedelta) -> None:
     if await _apply_kept(database, item):
         return
-    if attempt := _attempt_of(item.reference):
-        seen = await provider.look(payment_reference(*attempt))
-        if seen is not None and await _record_seen(database, item, attempt, seen):
+    if await database.rows(_WHERE_IT_IS, charge=item.charge_id):
+        if await _record_seen(database, item, await provider.look(item.charge_id)):
             return
         if await _apply_kept(database, item):
             return
@@ -102,10 +147,10 @@ async def _apply_kept(work: UnitOfWork, kept: NewsItem) -> bool:
 
 
 @transaction
-async def _record_seen(work: UnitOfWork, kept: NewsItem, attempt: tuple[UUID, int], seen: ProviderCharge) -> bool:
+async def _record_seen(work: UnitOfWork, kept: NewsItem, seen: ProviderCharge) -> bool:
     """Bring our books to where the provider says that the charge is. Returns whether news of the charge has no more to say then.
     Raises LedgerMismatch."""
-    payment, item = await payment_of(work, *attempt), await work.get_again(kept)
+    payment, item = await payment_of_charge(work, kept.charge_id), await work.get_again(kept)
     if payment is None:
         return False
     await record(work, payment, payment.settle_seen(await movements_of(work, payment), seen))
@@ -120,9 +165,8 @@ async def _give_up(work: UnitOfWork, kept: NewsItem) -> None:
     """Nobody here knows what it is of: a person has to look, if there is money in it."""
     item = await work.get_again(kept)
     item.state = NewsState.UNMATCHED
-    log.warning("provider_news_unmatched", news_id=item.news_id, kind=item.kind, status=item.told, reference=item.reference)
-    attempt = _attempt_of(item.reference)
-    is_known = attempt is not None and await payment_of(work, *attempt) is not None
+    log.warning("provider_news_unmatched", news_id=item.news_id, kind=item.kind, status=item.told, charge=item.charge_id)
+    is_known = await payment_of_charge(work, item.charge_id) is not None
     if item.kind == NewsKind.CHARGE and (is_known or item.told not in _HAS_MONEY | _HAS_NONE):
         return  # where a charge of ours is, the next answer or the next news tells
     debt, _ = await work.get_or_add(Debt.of_unmatched(item), "kind", "subject")
@@ -132,15 +176,14 @@ async def _give_up(work: UnitOfWork, kept: NewsItem) -> None:
 
 async def _apply(work: UnitOfWork, news: ProviderNews) -> bool:
     """Whether it has had its effect, or needs none."""
-    attempt = _attempt_of(news.reference)
-    payment = await payment_of(work, *attempt) if attempt else None
+    payment = await payment_of_charge(work, news.charge_id)
     if payment is None:
         return False
     if news.kind == NewsKind.REFUND:
         return await _apply_refund(work, payment, news)
     if news.kind == NewsKind.DISPUTE:
         return await _apply_dispute(work, payment, news)
-    return payment.agrees(ProviderStatus(news.state), news.amount)
+    return payment.status == PaymentStatus.INITIATED or payment.agrees(ProviderStatus(news.state), news.amount)
 
 
 async def _apply_refund(work: UnitOfWork, payment: Payment, news: ProviderNews) -> bool:
@@ -174,15 +217,3 @@ async def _apply_dispute(work: UnitOfWork, payment: Payment, news: ProviderNews)
     if closed and dispute.state == DisputeState.LOST:
         await work.get_or_add(Debt.of_dispute(payment, dispute), "kind", "subject")
     return True
-
-
-def _attempt_of(reference: str | None) -> tuple[UUID, int] | None:
-    """The order and the attempt that a reference at the provider names; None if it is none of ours."""
-    order, _, number = (reference or "").rpartition("-")
-    if not (number.isascii() and number.isdigit() and len(number) <= 2):
-        return None
-    try:
-        found = UUID(order), int(number)
-    except ValueError:
-        return None
-    return found if payment_reference(*found) == reference else None

@@ -1,7 +1,8 @@
 """What changes payments. Each function is idempotent: one transaction before the provider is asked, one that records its answer.
 
-The provider is never asked inside a transaction. Between the two a movement says that money may be moving, how much, and under
-which reference and key; whoever repeats the command, after whatever crash, asks again under the same ones.
+The provider is never asked inside a transaction. A charge is opened there before it is written down here, which moves no money.
+Whatever moves money comes between the two transactions, while a movement says how much may be moving, and under which key;
+whoever repeats the command, after whatever crash, asks again under the same one.
 
 What is counted together is locked before the payment is written, and whoever locks a payment waits for nothing else: they never
 wait for each other in a circle.
@@ -26,8 +27,10 @@ from contracts.events import OrderForgotten
 from contracts.payments import CapturePayment, MovementKind, PaymentStatus, ProcessPayment, RefundPayment, ReleaseHold
 from services.payment import figures
 from services.payment.model import (
+    CHARGE,
     NEVER_TAKEN,
     VELOCITY,
+    BankEntry,
     Change,
     Debt,
     DebtKind,
@@ -37,9 +40,17 @@ from services.payment.model import (
     Subject,
     Velocity,
     base_of,
+    charge_request,
     outbox,
 )
-from services.payment.ports import Capabilities, PaymentProvider, ProviderCharge, ProviderMovement
+from services.payment.ports import (
+    Capabilities,
+    Opened,
+    PaymentProvider,
+    ProviderCharge,
+    ProviderMovement,
+    ProviderStatus,
+)
 
 
 def _newest(subject: Subject, column: Mapped[Any]) -> Select[Any]:
@@ -70,9 +81,11 @@ _RECENT = prepared(
     )
 )
 _OF_ATTEMPT = locked(Payment, (col(Payment.order_id) == bindparam("order")) & (col(Payment.attempt) == bindparam("attempt")))
+_OF_CHARGE = locked(Payment, col(Payment.provider_id) == bindparam("charge"))
 _OF_ORDER = locked(Payment, col(Payment.order_id) == bindparam("order"))
 _DEBTS_OF_ORDER = locked(Debt, col(Debt.order_id) == bindparam("order"))
 _DEBT = locked(Debt, (col(Debt.kind) == bindparam("kind")) & (col(Debt.subject) == bindparam("subject")))
+_ENTRIES = locked(BankEntry, col(BankEntry.reference) == bindparam("reference"))
 _MOVEMENTS = locked(Movement, col(Movement.payment_id) == bindparam("payment"))
 
 
@@ -83,14 +96,17 @@ async def process_payment(
 
     Refusals: payment_declined, payment_reversed, conflict, validation_failed. Fault: Unavailable, while the outcome is not known.
     """
-    card_fingerprint = await provider.fingerprint(command.payment_token)
+    opened = await provider.open(charge_request(command))
     try:
-        payment, charge = await _ask(database, command, card_fingerprint, velocity)
+        payment, charge = await _ask(database, command, opened, velocity)
     except AlreadyThere:
-        payment, charge = await _asked_before(database, command)
+        payment, charge = await _asked_before(database, command, opened)
     if charge is None:
         return payment.taken()
-    answer = await provider.charge(payment.charge_request(command))
+    if payment.status == PaymentStatus.ACTION_REQUIRED:
+        answer = await provider.look(payment.at_provider)
+    else:
+        answer = await provider.charge(payment.at_provider, payment.charge_request(command))
     return (await _record_charge(database, payment, charge, answer)).taken()
 
 
@@ -133,27 +149,33 @@ async def release_hold(database: Database, provider: PaymentProvider, command: R
 
 
 @transaction
-async def _ask(
-    work: UnitOfWork, command: ProcessPayment, card_fingerprint: str, velocity: Velocity
-) -> tuple[Payment, Movement | None]:
-    """Write down that the money is wanted, and whether it is only to be held. Refusal: validation_failed. Raises AlreadyThere."""
-    payment = Payment.asked(command, card_fingerprint)
+async def _ask(work: UnitOfWork, command: ProcessPayment, opened: Opened, velocity: Velocity) -> tuple[Payment, Movement | None]:
+    """Write down that the money is wanted, what the provider calls it, and whether it is only to be held; nothing more of a card
+    that the provider does not take. Refusal: validation_failed. Raises AlreadyThere."""
+    payment = Payment.asked(command, opened)
     payment.review = velocity.reasons(payment.amount, await _recent(work, payment, velocity))
     charge = payment.charge(command.capture)
     work.add(payment, charge)
     outbox.add(work, payment.initiated())
-    return payment, charge
+    if opened.decline is None:
+        return payment, charge
+    await record(work, payment, payment.settle_charge(charge, ProviderCharge(ProviderStatus.DECLINED, decline=opened.decline)))
+    return payment, None
 
 
 @transaction
-async def _asked_before(work: UnitOfWork, command: ProcessPayment) -> tuple[Payment, Movement | None]:
+async def _asked_before(work: UnitOfWork, command: ProcessPayment, opened: Opened) -> tuple[Payment, Movement | None]:
     """What is known of an attempt to pay, and its charge as long as the answer is not known. Refusals: not_found, conflict."""
     payment = await _existing(work, command.order_id, command.attempt)
     payment.require_same(command)
-    if payment.status != PaymentStatus.INITIATED:
+    if not payment.is_undecided:
         return payment, None
-    # One that a process of the version before has asked for has no movement yet.
-    charge, _ = await work.get_or_add(payment.charge(command.capture), "payment_id", "kind", "key")
+    # One that a process of the version before has asked for may have neither a name at the provider nor a movement yet.
+    payment.provider_id = payment.provider_id or opened.provider_id
+    charge = next((row for row in await movements_of(work, payment) if row.key == CHARGE), None)
+    if charge is None:
+        charge = payment.charge(command.capture)
+        work.add(charge)
     return payment, charge
 
 
@@ -212,6 +234,11 @@ async def _existing(work: UnitOfWork, order_id: UUID, attempt: int) -> Payment:
     return payment
 
 
+async def payment_of_charge(work: UnitOfWork, charge_id: str) -> Payment | None:
+    """The attempt to pay that the provider calls so, locked."""
+    return await work.one(_OF_CHARGE, charge=charge_id)
+
+
 async def attempts_of(work: UnitOfWork, order_id: UUID) -> list[Payment]:
     """All of an order's, locked."""
     return await work.all(_OF_ORDER, order=order_id)
@@ -229,7 +256,10 @@ async def _undo(database: Database, provider: PaymentProvider, command: RefundPa
     payment, unanswered = await _to_undo(database, command)
     if payment.is_final:
         return payment.reply()
-    answer = await provider.reverse(payment.provider_reference, command.reason)
+    if payment.provider_id is None:  # only a version before asked a bank without having written down the charge's name
+        answer = ProviderCharge(ProviderStatus.REVERSED)
+    else:
+        answer = await provider.reverse(payment.provider_id, command.reason)
     # From here on nothing more is captured or refunded under this reference: who asks again hears what it has come to.
     for movement in unanswered:
         await _ASK[movement.kind](database, provider, payment, movement)
@@ -242,9 +272,7 @@ async def _undo(database: Database, provider: PaymentProvider, command: RefundPa
 async def _capture_asked(
     database: Database, provider: PaymentProvider, payment: Payment, movement: Movement
 ) -> tuple[Payment, Movement]:
-    answer = await provider.capture(
-        payment.provider_reference, amount=movement.amount, key=movement.key, is_last=movement.is_last
-    )
+    answer = await provider.capture(payment.at_provider, amount=movement.amount, key=movement.key, is_last=movement.is_last)
     return await _record_capture(database, payment, movement, answer)
 
 
@@ -253,14 +281,14 @@ async def refund_asked(
 ) -> tuple[Payment, Movement]:
     """Ask the provider for a refund that is written down, and record what it answers. Raises Unavailable."""
     reason = movement.purpose or ""
-    answer = await provider.refund(payment.provider_reference, amount=movement.amount, key=movement.key, reason=reason)
+    answer = await provider.refund(payment.at_provider, amount=movement.amount, key=movement.key, reason=reason)
     return await _record_refund(database, payment, movement, answer)
 
 
 async def _release_asked(
     database: Database, provider: PaymentProvider, payment: Payment, movement: Movement
 ) -> tuple[Payment, Movement]:
-    answer = await provider.release(payment.provider_reference, movement.purpose or "")
+    answer = await provider.release(payment.at_provider, movement.purpose or "")
     return await _record_release(database, payment, movement, answer)
 
 
@@ -335,7 +363,7 @@ async def _recent(work: UnitOfWork, payment: Payment, velocity: Velocity) -> dic
         Subject.CARD.value: payment.card_fingerprint,
         Subject.ADDRESS.value: payment.address_fingerprint,
     }
-    await work.lock(*[f"{subject} {value}" for subject, value in subjects.items()])
+    await work.lock(*[f"{subject} {value}" for subject, value in subjects.items() if value is not None])
     rows = await work.rows(
         _RECENT,
         **subjects,
@@ -349,10 +377,12 @@ async def _recent(work: UnitOfWork, payment: Payment, velocity: Velocity) -> dic
 
 async def forget_order(work: UnitOfWork, event: OrderForgotten) -> None:
     """Within the consumer's transaction: blank what the payments of an order know of its customer's card and address,
-    why money moved, and how debts were settled: words in which somebody may have named the customer."""
+    who transferred the money, why it moved, and how debts were settled: words in which somebody may have named the customer."""
     for payment in await attempts_of(work, event.order_id):
         payment.forget_person()
         for movement in await movements_of(work, payment):
             movement.forget_person()
+        for entry in await work.all(_ENTRIES, reference=payment.provider_id):
+            entry.forget_person()
     for debt in await work.all(_DEBTS_OF_ORDER, order=event.order_id):
         debt.forget_person()

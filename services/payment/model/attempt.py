@@ -1,9 +1,9 @@
 """An attempt to pay: its sums, how each answer of the provider changes them, and the events that tell of it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 import uuid_utils.compat as uuids
@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Column
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
+from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import enum_column, time_column
 from chassis.store import Aggregate
@@ -19,19 +20,30 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.events import Event, PaymentFailed, PaymentInitiated, PaymentProcessed, RefundFailed, RefundOwed, RefundProcessed
 from contracts.ids import payment_reference
 from contracts.money import Money
-from contracts.payments import CapturePayment, MovementKind, MovementState, PaymentStatus, ProcessPayment, RefundPayment
+from contracts.payments import (
+    CapturePayment,
+    MovementKind,
+    MovementState,
+    PaymentAction,
+    PaymentStatus,
+    ProcessPayment,
+    RefundPayment,
+)
 from services.payment.model.ledger import LedgerEntry, posted
 from services.payment.model.movements import CHARGE, Movement, base_of
 from services.payment.model.tables import Table
 from services.payment.ports import (
     ChargeRequest,
     Decline,
+    Opened,
     ProviderCharge,
     ProviderMovement,
     ProviderMovementState,
     ProviderStatus,
 )
 
+UNDECIDED = frozenset({PaymentStatus.INITIATED, PaymentStatus.ACTION_REQUIRED})
+"""It is not known yet whether there will be money."""
 FINAL = frozenset({PaymentStatus.DECLINED, PaymentStatus.VOIDED, PaymentStatus.REFUNDED})
 _KIND_OF_CHARGE = {
     ProviderStatus.AUTHORIZED: MovementKind.AUTHORIZE,
@@ -42,6 +54,7 @@ _KIND_OF_CHARGE = {
 """What a charge has moved at first, by where the provider says it is. Of others nothing."""
 NOTHING_LEFT = "nothing_left"
 """Why a refund failed that found nothing to give back: nothing is owed."""
+_BEFORE_ANY_MONEY = frozenset({ProviderStatus.OPEN, ProviderStatus.ACTION_REQUIRED})
 _NEVER_AFTER_A_CAPTURE = frozenset({ProviderStatus.VOIDED, ProviderStatus.DECLINED, ProviderStatus.REVERSED})
 
 
@@ -87,6 +100,9 @@ class Attempt(Table, Aggregate):
     status: PaymentStatus = Field(sa_column=enum_column(PaymentStatus))
     provider_reference: str = Field(max_length=60)
     provider_id: str | None = Field(default=None, max_length=200)
+    """The provider's name for the charge: written down before a bank is asked."""
+    action: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
+    """What the customer has to do, of one that is ACTION_REQUIRED: a `PaymentAction`."""
     decline_code: str | None = Field(default=None, max_length=100)
     decline_reason: str | None = Field(default=None, max_length=500)
     held_until: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
@@ -99,18 +115,19 @@ class Attempt(Table, Aggregate):
     # ── Asked for ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @classmethod
-    def asked(cls, command: ProcessPayment, card_fingerprint: str) -> Self:
+    def asked(cls, command: ProcessPayment, opened: Opened) -> Self:
         """A payment whose outcome is not known yet. Refusal: validation_failed, for an amount that cannot be paid."""
         return cls(
             order_id=command.order_id,
             attempt=command.attempt,
             customer_id=command.customer_id,
-            card_fingerprint=card_fingerprint,
+            card_fingerprint=opened.fingerprint,
             address_fingerprint=command.ship_to_fingerprint,
             amount_minor=payable(command.amount),
             currency=command.amount.currency,
             status=PaymentStatus.INITIATED,
             provider_reference=payment_reference(command.order_id, command.attempt),
+            provider_id=opened.provider_id,
         )
 
     @classmethod
@@ -153,6 +170,17 @@ class Attempt(Table, Aggregate):
         return self.authorized_minor - self.captured_minor - self.voided_minor
 
     @property
+    def at_provider(self) -> str:
+        """The provider's name for the charge."""
+        assert self.provider_id is not None, "asked for before the charge was opened"
+        return self.provider_id
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether it is not known yet if there will be money."""
+        return self.status in UNDECIDED
+
+    @property
     def is_final(self) -> bool:
         """Whether no money is held, taken or to come under it."""
         return self.status in FINAL
@@ -178,15 +206,22 @@ class Attempt(Table, Aggregate):
 
     def charge_request(self, command: ProcessPayment) -> ChargeRequest:
         """What the provider is asked: the same on every retry."""
-        capture = command.capture and not self.review
-        return ChargeRequest(self.provider_reference, self.amount, command.payment_token, capture, f"Order {self.order_id}")
+        return replace(charge_request(command), capture=command.capture and not self.review)
 
     def settle_charge(self, charge: Movement, answer: ProviderCharge, *, undo_key: str = "undo") -> Change:
         """Learn what the provider says of a charge. What comes late changes nothing. Raises LedgerMismatch."""
         change = Change()
-        if self.status != PaymentStatus.INITIATED:
+        if not self.is_undecided:
             return change
         self._require_plausible(answer)
+        if answer.status == ProviderStatus.OPEN:
+            raise Unavailable("The provider has not asked the bank yet.")
+        if answer.status == ProviderStatus.ACTION_REQUIRED:
+            self.status, self.updated_at = PaymentStatus.ACTION_REQUIRED, utc_now()
+            self.action = answer.action.model_dump(mode="json") if answer.action else None
+            return change
+        if answer.review:
+            self.review = [*self.review, answer.review]
         kind = _KIND_OF_CHARGE.get(answer.status)
         if kind is None:
             self._settle(change, charge, MovementState.FAILED, failure=answer.decline.code if answer.decline else answer.status)
@@ -224,6 +259,7 @@ class Attempt(Table, Aggregate):
             moved=movement.amount if movement else None,
             held_until=self.held_until if self.held_minor else None,
             review=tuple(self.review),
+            action=PaymentAction.model_validate(self.action) if self.action else None,
         )
 
     # ── How an answer changes it ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -334,7 +370,7 @@ class Attempt(Table, Aggregate):
         """The status that follows from the sums, and the events. Every capture is told, also one that was already refunded when
         we heard of it: sums over the events stay right."""
         before, self.status = self.status, self._status()
-        self.updated_at = utc_now()
+        self.updated_at, self.action = utc_now(), None
         if answer is not None:
             self.provider_id = answer.provider_id or self.provider_id
             self.held_until = answer.held_until or self.held_until
@@ -384,9 +420,10 @@ class Attempt(Table, Aggregate):
         impossible = (
             answer.status in _NEVER_AFTER_A_CAPTURE
             if self.captured_minor
-            else (answer.status == ProviderStatus.REVERSED and self.status != PaymentStatus.INITIATED)
+            else (answer.status == ProviderStatus.REVERSED and not self.is_undecided)
         )
-        if impossible or (answer.amount is not None and answer.amount != self.amount):
+        never_asked = answer.status in _BEFORE_ANY_MONEY and not self.is_undecided
+        if impossible or never_asked or (answer.amount is not None and answer.amount != self.amount):
             raise LedgerMismatch(
                 f"{self.provider_reference}: {self.status} of {self.amount} here, {answer.status} of {answer.amount} there"
             )
@@ -400,6 +437,19 @@ class Attempt(Table, Aggregate):
     def _not_held(self, failure: str | None = None) -> Refusal:
         detail = f"{self.held} are still held under this attempt to pay; more than that must be charged as another attempt."
         return Refusal(ErrorCode.NOT_HELD, detail, extra={"held": self.held.model_dump(mode="json"), "failure": failure})
+
+
+def charge_request(command: ProcessPayment) -> ChargeRequest:
+    """What the provider is to know of it. Refusal: validation_failed, for an amount that cannot be paid."""
+    payable(command.amount)
+    return ChargeRequest(
+        reference=payment_reference(command.order_id, command.attempt),
+        amount=command.amount,
+        card_token=command.payment_token,
+        capture=command.capture,
+        customer_id=command.customer_id,
+        return_url=command.return_url,
+    )
 
 
 def reversed_before() -> Refusal:

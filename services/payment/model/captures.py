@@ -23,6 +23,8 @@ class Captures(Attempt):
         Refusals: payment_declined, payment_reversed, not_held, conflict, validation_failed. Fault: Unavailable."""
         if self.status == PaymentStatus.INITIATED:
             raise Unavailable("It is not known yet whether the money is held; the charge must be repeated first.")
+        if self.status == PaymentStatus.ACTION_REQUIRED:
+            raise self._not_held()
         if earlier := asked_under(command, MovementKind.CAPTURE, movements):
             return earlier
         if command.amount is None and self.held_minor == 0:

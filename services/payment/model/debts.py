@@ -19,15 +19,18 @@ from services.payment.model.movements import Movement, base_of
 from services.payment.model.news import NewsItem
 from services.payment.model.payments import Payment
 from services.payment.model.tables import Table
+from services.payment.model.transfers import BankEntry, Transfer
 
 
 class DebtKind(StrEnum):
     """FAILED_REFUND: the customer did not get what was to go back. LOST_DISPUTE: the bank has given the customer money that our
-    books still call taken. UNMATCHED: the provider tells of money that belongs to no payment of ours."""
+    books still call taken. UNMATCHED: the provider, or the bank, tells of money that belongs to no payment of ours. OVERPAID: a
+    customer transferred more than was asked for, or not in time."""
 
     FAILED_REFUND = "failed_refund"
     LOST_DISPUTE = "lost_dispute"
     UNMATCHED = "unmatched"
+    OVERPAID = "overpaid"
 
 
 class Debt(Table, Aggregate, table=True):
@@ -97,6 +100,33 @@ class Debt(Table, Aggregate, table=True):
             amount_minor=item.amount_minor,
             currency=item.currency,
             why=f"{item.kind} {item.told}"[:100],
+        )
+
+    @classmethod
+    def of_transfer(cls, payment: tuple[UUID, UUID] | None, transfer: Transfer, subject: str, minor: int, why: str) -> "Debt":
+        """What came in for a transfer and is not taken. `payment`: its id, and its order's."""
+        payment_id, order_id = payment or (None, None)
+        return cls(
+            kind=DebtKind.OVERPAID,
+            subject=subject,
+            payment_id=payment_id,
+            order_id=order_id,
+            reference=transfer.reference,
+            amount_minor=minor,
+            currency=transfer.currency,
+            why=why,
+        )
+
+    @classmethod
+    def of_entry(cls, entry: BankEntry, stated: str | None, why: str) -> "Debt":
+        """What came in and is for nothing that we know. `stated`: the reference that the payer gave."""
+        return cls(
+            kind=DebtKind.UNMATCHED,
+            subject=entry.entry_id,
+            reference=stated,
+            amount_minor=entry.owed_minor,
+            currency=entry.currency,
+            why=why,
         )
 
     @property

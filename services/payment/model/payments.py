@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint
 
+from contracts.events import PaymentAnswered
 from contracts.money import Money
 from contracts.payments import MovementKind, PaymentStatus
 from services.payment.model.attempt import Change
@@ -41,6 +42,7 @@ class Payment(Captures, Refunds, table=True):
         ),
         Index("ix_payments_customer_id_payment_id", "customer_id", "payment_id"),
         Index("ix_payments_status_payment_id", "status", "payment_id"),
+        Index("ix_payments_provider_id", "provider_id"),
         Index("ix_payments_customer_recent", "customer_id", "created_at"),
         Index("ix_payments_card_recent", "card_fingerprint", "created_at"),
         Index("ix_payments_address_recent", "address_fingerprint", "created_at"),
@@ -50,8 +52,8 @@ class Payment(Captures, Refunds, table=True):
         """Learn where the provider says that the charge is. As long as a call is under way, its answer tells it better.
         Raises LedgerMismatch."""
         charge = next((row for row in movements if row.key == CHARGE), None)
-        if self.status == PaymentStatus.INITIATED:
-            return self.settle_charge(charge, seen) if charge is not None else Change()
+        if self.is_undecided:
+            return self._settle_seen_charge(charge, seen)
         change = Change()
         if any(row.is_unanswered for row in movements) or seen.status == ProviderStatus.AUTHORIZED or not self.held_minor:
             return change
@@ -59,12 +61,26 @@ class Payment(Captures, Refunds, table=True):
         self._find(change, MovementKind.VOID, EXPIRED, self.held_minor)
         return self._concluded(change, seen)
 
+    def _settle_seen_charge(self, charge: Movement | None, seen: ProviderCharge) -> Change:
+        if charge is None or seen.status == ProviderStatus.OPEN:
+            return Change()
+        was_waiting, before = self.status == PaymentStatus.ACTION_REQUIRED, self.action
+        change = self.settle_charge(charge, seen)
+        if was_waiting and (not self.is_undecided or self.action != before):
+            change.events.append(PaymentAnswered(order_id=self.order_id, attempt=self.attempt))
+        return change
+
     def agrees(self, status: ProviderStatus, captured: Money) -> bool:
         """Whether our books say the same of the charge."""
-        if captured.minor != self.captured_minor:
-            return False
-        if status == ProviderStatus.AUTHORIZED:
-            return self.held_minor > 0
-        if status == ProviderStatus.CAPTURED:
-            return self.held_minor == 0 and self.status == PaymentStatus.CAPTURED
-        return self.status == _SAME[status]
+        return agree(self.status, self.captured_minor, self.held_minor, status, captured.minor)
+
+
+def agree(ours: PaymentStatus, captured_minor: int, held_minor: int, theirs: ProviderStatus, taken_minor: int) -> bool:
+    """Whether our books of a payment say what the provider says of its charge. Amounts in minor units. Pure."""
+    if ours == PaymentStatus.ACTION_REQUIRED or taken_minor != captured_minor:
+        return False
+    if theirs == ProviderStatus.AUTHORIZED:
+        return held_minor > 0
+    if theirs == ProviderStatus.CAPTURED:
+        return held_minor == 0 and ours == PaymentStatus.CAPTURED
+    return ours == _SAME[theirs]

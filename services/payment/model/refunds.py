@@ -51,7 +51,7 @@ class Refunds(Attempt):
         each of those is to be asked for again, once the provider has reversed the payment."""
         self.undo_asked_at = self.undo_asked_at or utc_now()
         others = [row for row in movements if row.is_unanswered and row.key != CHARGE and not _is_undo(row, command.key)]
-        if self.status == PaymentStatus.INITIATED:
+        if self.is_undecided:
             return [], others
         wanted = {
             MovementKind.VOID: self.held_minor - sum_of(row for row in others if row.kind != MovementKind.REFUND),
@@ -82,7 +82,7 @@ class Refunds(Attempt):
     def settle_undo(self, movements: Sequence[Movement], answer: ProviderCharge, command: RefundPayment) -> Change:
         """Learn what the provider says of a payment that was to be reversed, when all its other movements are settled.
         What comes late changes nothing. Raises LedgerMismatch."""
-        if self.status == PaymentStatus.INITIATED:
+        if self.is_undecided:
             charge = next((row for row in movements if row.key == CHARGE), None)
             found = charge is None
             charge = charge or self.charge(capture=True)

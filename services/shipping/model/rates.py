@@ -122,6 +122,11 @@ def rates(zone: Zone, weight_grams: int) -> list[Rate]:
     return sorted(offered, key=lambda rate: rate.price.amount)
 
 
+def days_of(zone: Zone | None, service: str) -> int | None:
+    """What the tariff promises, in working days; None where it has no such service."""
+    return next((tariff.days for tariff in TARIFFS[zone] if tariff.service == service), None) if zone else None
+
+
 def tariff_of(question: LookUpTariff) -> Tariff:
     """What parcels of all weights cost there."""
     zone = zone_of(question.country, question.region, question.postal_prefix)

@@ -1,28 +1,23 @@
 """Parcels: their state, their rules, and the events that tell of a change. Those in which returns come back are among them.
 
-Who wins when a cancel meets a dispatch is decided in one place, by the carrier: it lets a parcel be picked up or cancelled,
-never both, and says the same again when it is asked again. So a wish is written down first (`asked`), then the carrier is
-asked, then its answer is written down; whoever dies in between leaves a wish that a retry, or the job that settles wishes,
-brings to its end.
+Who wins when a cancel meets a dispatch is decided by the parcel's row, which both change: carriers know no hand-over, and
+take a label back that they have not seen (ADR 42). A label that was bought, or may have been, and is not needed is money owed to
+us: see package.py.
 """
 
-from collections.abc import Mapping
-from datetime import datetime
-from enum import StrEnum
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import uuid_utils.compat as uuids
-from sqlalchemy import BigInteger, Column, Identity, Index, MetaData, UniqueConstraint, text
+from sqlalchemy import BigInteger, Boolean, Column, Date, Identity, Index, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
 from chassis.access import Grant
 from chassis.clock import utc_now
-from chassis.database import enum_column, new_metadata, time_column
-from chassis.inbox import Inbox
-from chassis.outbox import Outbox
-from chassis.statements import Record
+from chassis.database import enum_column, time_column
 from chassis.store import Aggregate
 from contracts import shipments as contract
 from contracts.address import Address
@@ -45,14 +40,14 @@ from contracts.shipments import (
     CreateReturnLabel,
     CreateShipment,
     Direction,
+    ShipmentLine,
     ShipmentStatus,
 )
-from services.shipping.model import rates
-from services.shipping.ports import Booking, Parcel, ReturnParcel
-
-metadata = new_metadata()
-outbox = Outbox("shipping", metadata)
-inbox = Inbox(metadata)
+from services.shipping.model import packing, rates
+from services.shipping.model.base import Table
+from services.shipping.model.package import Package, together
+from services.shipping.model.packing import Box
+from services.shipping.ports import Consignment, Place
 
 _S = ShipmentStatus
 NEXT: Mapping[ShipmentStatus, frozenset[ShipmentStatus]] = {
@@ -73,18 +68,6 @@ HAS_LEFT = frozenset({_S.DISPATCHED, _S.IN_TRANSIT, _S.DELIVERED, _S.LOST, _S.RE
 """The carrier has it, or had it."""
 
 
-class Asked(StrEnum):
-    """What we want of the carrier and have no answer to yet."""
-
-    NOTHING = "nothing"
-    DISPATCH = "dispatch"
-    CANCEL = "cancel"
-
-
-class Table(Record):
-    metadata: ClassVar[MetaData] = metadata
-
-
 class Shipment(Table, Aggregate, table=True):
     """One parcel of an order: the first, one that was sent again, or one in which a return comes back.
 
@@ -97,7 +80,12 @@ class Shipment(Table, Aggregate, table=True):
         Index("ix_shipments_customer", "customer_id", "shipment_id"),
         Index("ix_shipments_warehouse", "warehouse_id", "shipment_id"),
         Index("ix_shipments_status", "status", "shipment_id"),
-        Index("ix_shipments_asked_at", "asked_at", postgresql_where=text("asked_at is not null")),
+        Index(
+            "ix_shipments_to_dispatch",
+            *("warehouse_id", "promised_on", "shipment_id"),
+            postgresql_where=text("status = 'BOOKED' and direction = 'outbound'"),
+        ),
+        Index("ix_shipments_strayed", "shipment_id", postgresql_where=text("strayed")),
     )
 
     shipment_id: UUID = Field(default_factory=uuids.uuid7, primary_key=True)
@@ -122,11 +110,12 @@ class Shipment(Table, Aggregate, table=True):
     service: str = Field(default=rates.ServiceLevel.STANDARD, max_length=40, sa_column_kwargs={"server_default": "standard"})
     """How fast it travels: a ServiceLevel."""
     status: ShipmentStatus = Field(sa_column=enum_column(ShipmentStatus))
-    asked: Asked = Field(default=Asked.NOTHING, sa_column=enum_column(Asked))
-    asked_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
-    """None exactly when nothing is asked."""
-    reported_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
-    """Of the carrier's latest news, by the carrier's clock."""
+    promised_on: date = Field(
+        default_factory=lambda: utc_now().date(), sa_column=Column(Date, nullable=False, server_default=func.current_date())
+    )
+    """Until when it should arrive, by our tariff."""
+    strayed: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
+    """It was called off, and a carrier has it all the same: somebody has to look where the goods are."""
     tracking_number: str | None = Field(default=None, max_length=100, index=True)
     carrier_cost_minor: int | None = Field(default=None, sa_type=BigInteger)
     carrier_currency: str | None = Field(default=None, max_length=3)
@@ -192,22 +181,40 @@ class Shipment(Table, Aggregate, table=True):
         )
 
     @property
-    def as_booked(self) -> Parcel | ReturnParcel:
-        """It as the carrier is told of it."""
-        if self.direction == Direction.INBOUND:
-            return ReturnParcel(
-                reference=self.reference,
-                service=self.service,
-                origin=Address.model_validate(self.ship_from),
-                depot=self.warehouse_id or "",
-                weight_grams=self.weight_grams,
-            )
-        return Parcel(
-            reference=self.reference,
+    def customers_address(self) -> Address:
+        """Where it goes, or where a return is fetched."""
+        return Address.model_validate(self.ship_from if self.direction == Direction.INBOUND else self.ship_to)
+
+    def packed(self, lines: Sequence[ShipmentLine], boxes: Sequence[Box]) -> list[Package]:
+        """Its packages. One that is too much for twenty is REFUSED, and has none."""
+        if self.status != ShipmentStatus.PENDING:
+            return []
+        try:
+            packed = packing.pack(self.weight_grams, lines, boxes)
+        except Refusal as refusal:
+            self.refused(refusal)
+            return []
+        return [Package.of(self.shipment_id, self.reference, number, one) for number, one in enumerate(packed, start=1)]
+
+    def consignment(self, package: Package, warehouse: Place) -> Consignment:
+        """One of its packages as a carrier is told of it."""
+        customer, is_return = Place(self.customers_address), self.direction == Direction.INBOUND
+        return Consignment(
+            reference=package.reference,
+            origin=customer if is_return else warehouse,
+            destination=warehouse if is_return else customer,
+            size=package.size,
+            weight_grams=package.weight_grams,
             service=self.service,
-            to=Address.model_validate(self.ship_to),
-            weight_grams=self.weight_grams,
+            is_return=is_return,
+            lines=package.contents,
         )
+
+    @property
+    def promised_days(self) -> int | None:
+        """What our tariff promises, in working days."""
+        address = self.customers_address
+        return rates.days_of(rates.zone_of(address.country, address.region, address.postal_code), self.service)
 
     @property
     def carrier_cost(self) -> Money | None:
@@ -231,35 +238,30 @@ class Shipment(Table, Aggregate, table=True):
         return caller.reaches(owner=self.customer_id, warehouse=self.warehouse_id)
 
     def require_not_undone(self) -> None:
-        """Refusals: shipment_cancelled (also while a cancel is under way), or what it was refused for."""
+        """Refusals: shipment_cancelled, or what it was refused for."""
         self._require_no_cancel()
         if self.refusal_code is not None:
             raise Refusal(ErrorCode(self.refusal_code), self.refusal_detail or "")
 
-    def booked(self, booking: Booking) -> list[Event]:
-        """The carrier took it. Changes nothing if that was known, or if it is being cancelled."""
-        if self.status != ShipmentStatus.PENDING or self.asked == Asked.CANCEL:
+    def booked(self, packages: Sequence[Package]) -> list[Event]:
+        """The labels of all its packages were bought. Changes nothing if that was known, or if it was cancelled."""
+        if self.status != ShipmentStatus.PENDING:
             return []
-        self.tracking_number = booking.tracking_number
-        self.carrier_cost_minor, self.carrier_currency = booking.cost.minor, booking.cost.currency
+        self._knows_labels(packages)
         return self._advance_to(ShipmentStatus.BOOKED, utc_now())
 
     def refused(self, refusal: Refusal) -> list[Event]:
-        """The carrier will not take it: for what it is, or because its reference was cancelled there."""
-        if refusal.code == ErrorCode.SHIPMENT_CANCELLED:
-            return self.cancelled()
+        """No carrier takes it."""
         if self.status == ShipmentStatus.PENDING:
             self._move(ShipmentStatus.REFUSED)
             self.refusal_code, self.refusal_detail = refusal.code, refusal.detail
         return []
 
-    def ask_to_cancel(self) -> None:
-        """Write down that it shall not leave; nothing if there is nothing to cancel (any more). Refusal: already_dispatched."""
-        if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
-            return
-        if self.status not in NOT_DISPATCHED:
+    def cancel(self) -> list[Event]:
+        """It shall not leave; nothing if there is nothing to cancel (any more). Refusal: already_dispatched."""
+        if self.status in HAS_LEFT:
             raise self.already_dispatched()
-        self._ask(Asked.CANCEL)
+        return self.cancelled()
 
     def already_dispatched(self) -> Refusal:
         """The refusal of a cancel that comes too late, with what finds the parcel."""
@@ -271,30 +273,21 @@ class Shipment(Table, Aggregate, table=True):
         )
 
     def cancelled(self) -> list[Event]:
-        """The carrier will not move it. Refusal: illegal_transition, if it has said before that the parcel left."""
+        """It will not leave, or its label counts no more. Refusal: illegal_transition, if it has left."""
         if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
             return []
         self._move(ShipmentStatus.CANCELLED)
         return [self._event_of_status(utc_now())] if self.customer_id else []
 
-    def ask_to_dispatch(self) -> None:
-        """Write down that it is handed over; nothing if it has left. Refusals: shipment_cancelled, illegal_transition (also of
-        what comes back: that its customer hands over)."""
+    def dispatch(self) -> list[Event]:
+        """It is handed over; nothing if it has left. Refusals: shipment_cancelled, illegal_transition (also of what comes back:
+        that its customer hands over)."""
         if self.direction == Direction.INBOUND:
             raise Refusal(ErrorCode.ILLEGAL_TRANSITION, "The customer hands over what comes back; the carrier tells of it.")
-        if self.status in HAS_LEFT:
-            return
-        self._require_no_cancel()
-        self._require_next(ShipmentStatus.DISPATCHED)
-        self._ask(Asked.DISPATCH)
-
-    def ask_again(self) -> None:
-        """Write down that what was asked, and has no answer, is asked once more."""
-        self.asked_at = utc_now()
-
-    def dispatched(self, at: datetime) -> list[Event]:
-        """The carrier has it. Changes nothing if that was known. Refusal: illegal_transition, if it was cancelled."""
-        return self._advance_to(ShipmentStatus.DISPATCHED, at)
+        if self.status not in HAS_LEFT:
+            self._require_no_cancel()
+            self._require_next(ShipmentStatus.DISPATCHED)
+        return self._advance_to(ShipmentStatus.DISPATCHED, utc_now())
 
     def delivered(self, at: datetime) -> list[Event]:
         """It is at the door, says a person. Refusal: illegal_transition, if it has not left."""
@@ -302,23 +295,17 @@ class Shipment(Table, Aggregate, table=True):
             self._require_next(ShipmentStatus.DELIVERED)
         return self._advance_to(ShipmentStatus.DELIVERED, at)
 
-    def reported(self, status: str, at: datetime, tracking_number: str | None) -> list[Event]:
-        """The carrier tells where it is. Stages that we missed are made up for; late news, and words of its own, move nothing."""
+    def reported(self, packages: Sequence[Package], at: datetime) -> list[Event]:
+        """The carrier tells where its packages are. Stages that we missed are made up for. Of one that was called off and travels
+        all the same, it is noted that it has strayed."""
+        status = together(packages)
         if self.status in (ShipmentStatus.CANCELLED, ShipmentStatus.REFUSED):
+            self.strayed = self.strayed or status in HAS_LEFT
             return []
-        self.tracking_number = self.tracking_number or tracking_number
-        is_late = self.reported_at is not None and at < self.reported_at
-        self.reported_at = at if self.reported_at is None else max(at, self.reported_at)
+        self._knows_labels(packages)
         if status == ShipmentStatus.CANCELLED:
             return self.cancelled() if self.status in NOT_DISPATCHED else []
-        if status not in HAS_LEFT | {ShipmentStatus.BOOKED}:
-            return []
-        # Each of the two may follow the other: only the time tells which one did.
-        if is_late and (
-            status == ShipmentStatus.LOST or (self.status, status) == (ShipmentStatus.LOST, ShipmentStatus.IN_TRANSIT)
-        ):
-            return []
-        return self._advance_to(ShipmentStatus(status), at)
+        return self._advance_to(ShipmentStatus(status), at) if status in HAS_LEFT else []
 
     def reply(self) -> contract.Shipment:
         return contract.Shipment(
@@ -335,11 +322,23 @@ class Shipment(Table, Aggregate, table=True):
             order_id=self.order_id, number=self.parcel, status=self.status, tracking_number=self.tracking_number
         )
 
+    def _knows_labels(self, packages: Sequence[Package]) -> None:
+        """The first package's number stands for all of them; the cost is that of those in the first one's currency."""
+        in_order = sorted(packages, key=lambda package: package.number)
+        labels = [label for package in in_order if (label := package.label)]
+        if labels and self.tracking_number is None:
+            self.tracking_number, self.carrier_currency = labels[0].tracking_number, labels[0].cost.currency
+        if labels:
+            same = [label.cost.minor for label in labels if label.cost.currency == self.carrier_currency]
+            self.carrier_cost_minor = sum(same)
+
     def _refuse_what_has_no_price(self, address: Address) -> None:
         if rates.zone_of(address.country, address.region, address.postal_code) is None:
             self.refused(rates.not_served())
         elif self.weight_grams > rates.HEAVIEST_GRAMS:
             self.refused(rates.too_heavy())
+        elif self.promised_days is not None:
+            self.promised_on = working_day(self.created_at.date(), self.promised_days)
 
     def _advance_to(self, to: ShipmentStatus, at: datetime) -> list[Event]:
         """Go on to where the carrier has it, through the stages before that; nothing if it is past that. Refusal:
@@ -388,17 +387,10 @@ class Shipment(Table, Aggregate, table=True):
     def _require_no_cancel(self) -> None:
         if self.status == ShipmentStatus.CANCELLED:
             raise Refusal(ErrorCode.SHIPMENT_CANCELLED, "The shipment was cancelled.")
-        if self.asked == Asked.CANCEL:
-            raise Refusal(ErrorCode.SHIPMENT_CANCELLED, "The shipment is being cancelled; keep the parcel here.")
-
-    def _ask(self, asked: Asked) -> None:
-        self.asked, self.asked_at = asked, utc_now()
 
     def _move(self, to: ShipmentStatus) -> None:
         self._require_next(to)
         self.status = to
-        if to not in NOT_DISPATCHED:
-            self.asked, self.asked_at = Asked.NOTHING, None
 
     def _require_next(self, to: ShipmentStatus) -> None:
         if to not in NEXT[self.status]:
@@ -435,6 +427,15 @@ class TrackingEvent(Table, table=True):
             case _:
                 raise TypeError(f"{type(event).__name__} is not about a parcel")
         return cls(shipment_id=shipment_id, status=status, occurred_at=at)
+
+
+def working_day(start: date, days: int) -> date:
+    """So many working days later: Saturdays and Sundays are none."""
+    day = start
+    while days:
+        day += timedelta(days=1)
+        days -= day.weekday() < 5
+    return day
 
 
 def unknown_shipment() -> Refusal:

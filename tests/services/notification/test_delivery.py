@@ -19,37 +19,44 @@ from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.accounts import AccountMail
+from contracts.budgets import BREAKER_OPENS_AFTER
 from contracts.events import AccountMailRequested
 from contracts.notifications import NotificationKind
 from embedded.ports import free_port
 from services.notification import commands
-from services.notification.adapters import SmtpMailer, SmtpSettings
-from services.notification.commands import Report
-from services.notification.delivery import Delivery
-from services.notification.model import Notification, NotificationStatus, Outcome, Template, outbox, pause_after
-from services.notification.ports import Mail, MailRefused, MailServerAway
+from services.notification.adapters.smtp import SmtpMailer, SmtpSettings
+from services.notification.channels import Channel, Message, ProviderAway, Refused
+from services.notification.commands import Report, Staff, Told
+from services.notification.delivery import DeliveryJob
+from services.notification.model import DeliveryStatus, Notification, Outcome, TextVersion, outbox, pause_after
 from tests.conftest import changing, eventually
-from tests.services.notification.conftest import Mailbox, People, confirmation, event_types, notifications
+from tests.services.notification.conftest import (
+    LINKS,
+    Mailbox,
+    People,
+    attempts,
+    confirmation,
+    deliveries,
+    event_types,
+    make_due,
+    notifications,
+    statuses,
+)
+
+AN_ID = uuid4()
 
 
-def delivery(database: Database, people: People, port: int, *, attempts: int = 5) -> Delivery:
-    return Delivery(database, people, SmtpMailer(SmtpSettings(smtp_port=port)), asyncio.Event(), attempts=attempts)
+def delivery(database: Database, people: People, port: int, *, attempts: int = 5) -> DeliveryJob:
+    return DeliveryJob(database, people, SmtpMailer(SmtpSettings(smtp_port=port)), LINKS, asyncio.Event(), attempts=attempts)
+
+
+def mail(to: str, subject: str, text: str, html: str | None = None) -> Message:
+    return Message(AN_ID, Channel.EMAIL, to, subject, text, html)
 
 
 async def queued(database: Database, people: People, *emails: str) -> None:
     for email in emails:
         await commands.send_notification(database, confirmation(people.customer(email)))
-
-
-async def make_due(database: Database) -> None:
-    """Time passes."""
-    async with changing(database) as work:
-        pending = update(Notification).where(Notification.status == NotificationStatus.PENDING)  # type: ignore[arg-type]
-        await work.rows(pending.values(due_at=utc_now() - timedelta(seconds=1)))
-
-
-async def statuses(database: Database) -> list[tuple[str, int]]:
-    return [(each.status.value, each.attempts) for each in await notifications(database)]
 
 
 class Reception:
@@ -111,36 +118,36 @@ async def test_what_is_written_is_what_arrives(sender: str, subject: str, body: 
     reception = Reception()
     async with receiving(reception) as port:
         mailer = SmtpMailer(SmtpSettings(smtp_port=port, mail_from=sender))
-        await mailer.send(Mail("an-id", "zoe@example.org", subject, body))
+        await mailer.send(mail("zoe@example.org", subject, body))
         await mailer.close()
     [raw] = reception.taken
     assert raw.isascii()
     assert max(map(len, raw.split(b"\r\n"))) < 998
-    mail = message_from_bytes(raw, policy=policy.default)
-    assert (mail["From"], mail["To"], mail["Subject"]) == (sender, "zoe@example.org", subject)
-    assert (mail["Message-ID"], mail["Auto-Submitted"]) == ("<an-id@shop.example>", "auto-generated")
-    assert abs(mail["Date"].datetime - utc_now()) < timedelta(hours=1)
-    assert mail.get_content().replace("\r\n", "\n") == body
-    assert not any(mail[name].defects for name in mail)
+    got = message_from_bytes(raw, policy=policy.default)
+    assert (got["From"], got["To"], got["Subject"]) == (sender, "zoe@example.org", subject)
+    assert (got["Message-ID"], got["Auto-Submitted"]) == (f"<{AN_ID}@shop.example>", "auto-generated")
+    assert abs(got["Date"].datetime - utc_now()) < timedelta(hours=1)
+    assert got.get_content().replace("\r\n", "\n") == body
+    assert not any(got[name].defects for name in got)
 
 
 async def test_a_domain_beyond_ascii_is_for_servers_that_know_such() -> None:
-    mail = Mail("an-id", "zoe@größe.example", "Your order", "Here.\n")
+    letter = mail("zoe@größe.example", "Your order", "Here.\n")
     reception = Reception()
     async with receiving(reception) as port:
-        with pytest.raises(MailRefused, match="SMTPUTF8"):
-            await SmtpMailer(SmtpSettings(smtp_port=port)).send(mail)
+        with pytest.raises(Refused, match="SMTPUTF8"):
+            await SmtpMailer(SmtpSettings(smtp_port=port)).send(letter)
     async with receiving(reception, enable_SMTPUTF8=True) as port:
-        await SmtpMailer(SmtpSettings(smtp_port=port)).send(mail)
-    assert message_from_bytes(reception.taken[0], policy=policy.default)["To"] == mail.to
+        await SmtpMailer(SmtpSettings(smtp_port=port)).send(letter)
+    assert message_from_bytes(reception.taken[0], policy=policy.default)["To"] == letter.to
 
 
 @pytest.mark.parametrize(
     "to", ["a@b.example\r\nBcc: c@d.example", "a@b.example, c@d.example", "<a@b.example>", "a b@c.example", ""]
 )
 async def test_an_address_that_is_none_is_refused_before_anything_is_sent(to: str) -> None:
-    with pytest.raises(MailRefused):
-        await SmtpMailer(SmtpSettings(smtp_port=free_port())).send(Mail("an-id", to, "Your order", "Here.\n"))
+    with pytest.raises(Refused):
+        await SmtpMailer(SmtpSettings(smtp_port=free_port())).send(mail(to, "Your order", "Here.\n"))
 
 
 async def test_a_batch_shares_one_connection(database: Database, people: People) -> None:
@@ -160,7 +167,7 @@ async def test_an_address_that_is_refused_fails_at_once_and_the_others_arrive(
     await delivery(database, people, mailbox.port).send_due()
     assert await statuses(database) == [("SENT", 1), ("FAILED", 1), ("SENT", 1)]
     assert (await event_types(database)).count("NotificationFailed") == 1
-    [_, failed, _] = await notifications(database)
+    [_, failed, _] = await deliveries(database)
     assert failed.reason is not None
     assert "550" in failed.reason
     assert "bounce.example" not in failed.reason
@@ -172,7 +179,7 @@ async def test_while_the_server_is_away_nothing_is_lost_and_nothing_counts(
     await queued(database, people, "a@example.org", "b@example.org")
     await mailbox.faults(down=True)
     for port in (mailbox.port, free_port()):
-        with pytest.raises(MailServerAway):
+        with pytest.raises(ProviderAway):
             await delivery(database, people, port, attempts=1).send_due()
         assert await statuses(database) == [("PENDING", 0), ("PENDING", 0)]
     await mailbox.faults(down=False)
@@ -204,6 +211,7 @@ async def test_a_mail_is_given_up_after_its_tries(database: Database, people: Pe
         await sender.send_due()
         assert (await statuses(database))[0][0] == status
     assert await event_types(database) == ["NotificationFailed"]
+    assert await attempts(database) == [(1, "deferred"), (2, "deferred"), (3, "deferred")]
     assert await sender.send_due() == 0
 
 
@@ -219,13 +227,13 @@ async def test_g6_an_unverified_customer_gets_no_mail_and_gets_it_after_all_once
     sender = delivery(database, people, mailbox.port)
     await sender.send_due()
     assert await mailbox.mails() == []
-    [held] = await notifications(database)
-    assert (held.status, held.reason) == (NotificationStatus.SUPPRESSED, "the customer's address is not verified")
+    [held] = await deliveries(database)
+    assert (held.status, held.reason) == (DeliveryStatus.SUPPRESSED, "the customer's address is not verified")
     assert await event_types(database) == []
 
     people.addresses[stranger] = "late@example.org"
     async with changing(database) as work:
-        await commands.send_suppressed(work, stranger)
+        await commands.send_suppressed(work, stranger, utc_now())
     await sender.send_due()
     assert [mail["to"] for mail in await mailbox.mails()] == [["late@example.org"]]
     assert await event_types(database) == ["NotificationSent"]
@@ -241,16 +249,18 @@ async def test_a_mail_held_back_for_more_than_a_day_is_not_sent_any_more(databas
     await delivery(database, people, free_port()).send_due()
     async with changing(database) as work:
         for customer_id in (old, recent):
-            await commands.send_suppressed(work, customer_id)
+            await commands.send_suppressed(work, customer_id, utc_now())
     assert await statuses(database) == [("SUPPRESSED", 0), ("PENDING", 0)]
 
 
 async def test_a_verification_that_overtakes_a_try_makes_it_count_for_nothing(database: Database, people: People) -> None:
     stranger = uuid4()
     await commands.send_notification(database, confirmation(stranger))
-    [letter] = await commands.claim_due(database, limit=10, lease=timedelta(minutes=2))  # finds the address unverified …
+    [letter] = await commands.claim_due(
+        database, Channel.EMAIL, limit=10, lease=timedelta(minutes=2)
+    )  # finds the address unverified …
     async with changing(database) as work:
-        await commands.send_suppressed(work, stranger)
+        await commands.send_suppressed(work, stranger, utc_now())
     await commands.record(
         database, [Report(letter, Outcome.SUPPRESSED, "not verified")], attempts_allowed=5
     )  # … and says so late
@@ -277,7 +287,7 @@ async def test_g10_a_mail_about_an_account_gets_its_link_when_it_is_sent_and_lea
         people.wanted[asked.request_id] = AccountMail(kind=kind, email="new@example.org", link=secret)
     async with changing(database) as work:
         for asked in (wanted, taken, gone):
-            commands.queue_account_mail(work, asked)
+            await commands.queue_account_mail(work, asked)
     await delivery(database, people, mailbox.port).send_due()
     first, second = await mailbox.mails()
     assert (first["to"], first["subject"], second["subject"]) == (
@@ -294,25 +304,25 @@ async def test_g10_a_mail_about_an_account_gets_its_link_when_it_is_sent_and_lea
 async def test_a_template_that_does_not_fit_holds_up_only_its_own_mails(
     database: Database, people: People, mailbox: Mailbox
 ) -> None:
+    kind = NotificationKind.ORDER_SHIPPED
     async with changing(database) as work:
-        template = await work.get(Template, NotificationKind.ORDER_SHIPPED)
-        assert template is not None
-        template.body = "{{ gone }}"  # valid when it was written, and not any more
-        customer_id = people.customer()
-        commands.queue(
-            work, NotificationKind.ORDER_SHIPPED, about="a parcel", order_id=uuid4(), customer_id=customer_id, values={}
-        )
+        spoilt = update(TextVersion).where(TextVersion.kind == kind, TextVersion.channel == Channel.EMAIL)  # type: ignore[arg-type]
+        await work.rows(spoilt.values(body="{{ gone }}"))  # valid when it was written, and not any more
+        told = [
+            Told(kind, f"parcel {n}", {}, customer_id=people.customer(), order_id=uuid4()) for n in range(2 * BREAKER_OPENS_AFTER)
+        ]
+        await commands.queue_all(work, Staff(), told)
     await queued(database, people, "b@example.org")
     await delivery(database, people, mailbox.port).send_due()
-    assert await statuses(database) == [("PENDING", 1), ("SENT", 1)]
-    assert (await notifications(database))[0].reason == "'gone' is undefined"
+    assert await statuses(database) == [("PENDING", 1)] * len(told) + [("SENT", 1)]
+    assert (await deliveries(database))[0].reason == "'gone' is undefined"
 
 
 async def test_two_processes_share_the_work_and_send_nothing_twice(database: Database, people: People, mailbox: Mailbox) -> None:
     await queued(database, people, *[f"{n}@example.org" for n in range(60)])
     senders = [delivery(database, people, mailbox.port) for _ in range(4)]
 
-    async def send_all(sender: Delivery) -> None:
+    async def send_all(sender: DeliveryJob) -> None:
         while await sender.send_due():
             pass
 
@@ -327,7 +337,7 @@ async def test_what_a_dead_process_had_claimed_is_taken_over_and_its_late_word_c
     database: Database, people: People, mailbox: Mailbox
 ) -> None:
     await queued(database, people, "a@example.org")
-    [letter] = await commands.claim_due(database, limit=10, lease=timedelta(minutes=2))
+    [letter] = await commands.claim_due(database, Channel.EMAIL, limit=10, lease=timedelta(minutes=2))
     sender = delivery(database, people, mailbox.port)
     assert await sender.send_due() == 0  # as long as the lease lasts
     await make_due(database)
@@ -352,7 +362,7 @@ async def test_stopping_waits_for_the_mail_under_way_and_gives_back_the_rest(dat
             await running
     assert len(reception.taken) == 1
     assert await statuses(database) == [("SENT", 1), ("PENDING", 0)]
-    assert len(await commands.claim_due(database, limit=10, lease=timedelta(minutes=2))) == 1  # due at once
+    assert len(await commands.claim_due(database, Channel.EMAIL, limit=10, lease=timedelta(minutes=2))) == 1  # due at once
 
 
 async def test_the_job_sends_what_is_queued_and_survives_a_server_that_was_away(

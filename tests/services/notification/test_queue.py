@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from aiokafka import ConsumerRecord
-from pydantic import SecretStr
 
 from chassis.clock import utc_now
 from chassis.consumer import Consumer
@@ -46,22 +45,25 @@ from contracts.returns import (
     Settlement,
 )
 from services.notification import commands
-from services.notification.app import NotificationSettings
+from services.notification.commands import Staff
 from services.notification.consumers import subscription
-from services.notification.model import NotificationStatus, inbox
-from tests.services.notification.conftest import confirmation, event_types, notifications
+from services.notification.model import Audience, Notification, inbox
+from tests.services.notification.conftest import confirmation, event_types, settings_of, statuses
+from tests.services.notification.conftest import notifications as all_notifications
+
+STAFF = Staff({Audience.FINANCE: ["money@shop.example", "books@shop.example"], Audience.WAREHOUSE: ["goods@shop.example"]})
+
+
+async def notifications(database: Database) -> list[Notification]:
+    """Those to customers."""
+    return [row for row in await all_notifications(database) if row.audience == Audience.CUSTOMER]
 
 
 async def consume(database: Database, *events: Event) -> None:
     """Apply events as the consumer does, each delivered twice."""
     records = [_record(event) for event in events]
-    settings = NotificationSettings(
-        database_url=database.url,
-        service_client_secret=SecretStr("x"),
-        consumer_attempts=1,
-        kafka_bootstrap_servers="127.0.0.1:1",
-    )
-    consumer = Consumer("notification", subscription, database, inbox, settings)
+    settings = settings_of(database, consumer_attempts=1, kafka_bootstrap_servers="127.0.0.1:1")
+    consumer = Consumer("notification", subscription(STAFF), database, inbox, settings)
     await consumer.apply(records)
     await consumer.apply(records)
 
@@ -91,7 +93,7 @@ async def test_the_same_key_is_one_mail(database: Database) -> None:
     replies = await asyncio.gather(*[commands.send_notification(database, command) for _ in range(5)])
     [notification] = await notifications(database)
     assert {reply.notification_id for reply in replies} == {notification.notification_id}
-    assert notification.status == NotificationStatus.PENDING
+    assert await statuses(database) == [("PENDING", 0)]
     assert await event_types(database) == []
 
 

@@ -6,22 +6,25 @@ from jinja2 import UndefinedError
 from chassis.database import Database
 from contracts.errors import ErrorCode, Refusal
 from contracts.notifications import NotificationKind
-from services.notification import queries, templates
+from services.notification import rendering
+from services.notification.channels import Channel
+from services.notification.kinds import KINDS
+from services.notification.messages import find
+from services.notification.queries.templates import live_texts
+from services.notification.rendering import Source, Text
 
 SHIPPED = NotificationKind.ORDER_SHIPPED
 
 
 def test_a_value_that_a_mail_lacks_is_empty_and_a_name_that_does_not_exist_is_a_mistake() -> None:
-    text = templates.render(
-        SHIPPED, "Hi {{ order_id }}", "{% if tracking_number %}It is {{ tracking_number }}{% endif %}.", {"order_id": "7"}
-    )
-    assert text == ("Hi 7", ".")
+    source = Source("Hi {{ order_id }}", "{% if tracking_number %}It is {{ tracking_number }}{% endif %}.")
+    assert rendering.render(SHIPPED, source, {"order_id": "7"}) == ("Hi 7", ".", None)
     with pytest.raises(UndefinedError, match="trakcing_number"):
-        templates.render(SHIPPED, "Hi", "{{ trakcing_number }}", {})
+        rendering.render(SHIPPED, Source("Hi", "{{ trakcing_number }}"), {})
 
 
 def test_a_subject_is_one_line_whatever_the_values_hold() -> None:
-    text = templates.render(SHIPPED, "Hi {{ order_id }}", "x", {"order_id": "7\r\nBcc: everybody@example.org"})
+    text = rendering.render(SHIPPED, Source("Hi {{ order_id }}", "x"), {"order_id": "7\r\nBcc: everybody@example.org"})
     assert text.subject == "Hi 7 Bcc: everybody@example.org"
 
 
@@ -29,7 +32,7 @@ def test_a_subject_is_one_line_whatever_the_values_hold() -> None:
     "body", ["{{ order_id|upper }}", "{% if not tracking_number %}a{% elif order_id == 'x' %}b{% else %}c{% endif %}"]
 )
 def test_what_a_letter_needs_is_there(body: str) -> None:
-    templates.check(SHIPPED, "Hello {{ order_id|default('you') }}", body)
+    rendering.check(SHIPPED, Source("Hello {{ order_id|default('you') }}", body))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,7 @@ def test_what_a_letter_needs_is_there(body: str) -> None:
 )
 def test_a_mistake_is_named(body: str, told: str) -> None:
     with pytest.raises(Refusal) as refused:
-        templates.check(SHIPPED, "Hello", body)
+        rendering.check(SHIPPED, Source("Hello", body))
     assert refused.value.code == ErrorCode.TEMPLATE_INVALID
     assert told in refused.value.detail
     assert refused.value.extra == {"part": "body"}
@@ -63,19 +66,28 @@ def test_a_mistake_is_named(body: str, told: str) -> None:
 @pytest.mark.parametrize("customers_own", ["name", "reason", "email", "ship_to"])
 def test_g6_no_template_can_name_what_customers_write(kind: NotificationKind, customers_own: str) -> None:
     with pytest.raises(Refusal) as refused:
-        templates.check(kind, "Hello", f"{{{{ {customers_own} }}}}")
+        rendering.check(kind, Source("Hello", f"{{{{ {customers_own} }}}}"))
     assert refused.value.code == ErrorCode.TEMPLATE_INVALID
     with pytest.raises(UndefinedError):  # not even if it was queued when it still could
-        templates.render(kind, "Hello", f"{{{{ {customers_own} }}}}", {customers_own: "cheap pills at evil.example"})
+        rendering.render(kind, Source("Hello", f"{{{{ {customers_own} }}}}"), {customers_own: "cheap pills at evil.example"})
 
 
-async def test_every_kind_of_mail_has_a_text_that_renders(database: Database) -> None:
-    texts = await queries.texts(database)
-    assert texts.keys() == set(NotificationKind)
-    for kind, text in texts.items():
-        templates.check(kind, text.subject, text.body)
-        rendered = templates.render(kind, text.subject, text.body, {})  # whatever a value lacks
-        assert rendered.body.startswith("Hello,\n\n")
+async def mail_text(database: Database, kind: NotificationKind, values: dict[str, str]) -> Text:
+    """As it is shipped."""
+    texts = await live_texts(database, {kind})
+    return rendering.render(kind, texts[kind, Channel.EMAIL, "en"], values)
+
+
+async def test_every_kind_has_a_text_that_renders_for_each_of_its_channels(database: Database) -> None:
+    texts = await live_texts(database, set(NotificationKind))
+    for (kind, channel, _), text in texts.items():
+        rendering.check(kind, text)
+        rendered = rendering.render(kind, text, {})  # whatever a value lacks
+        if channel is Channel.EMAIL and Channel.PUSH in KINDS[kind].channels:
+            assert rendered.body.startswith("Hello,\n\n")
+    for kind, policy in KINDS.items():
+        for channel in (*policy.channels, *policy.fallback):
+            assert find(texts, kind, channel, "de")
 
 
 @pytest.mark.parametrize(
@@ -83,8 +95,7 @@ async def test_every_kind_of_mail_has_a_text_that_renders(database: Database) ->
 )
 async def test_s10_a_parcel_in_trouble_is_told_of_in_plain_words(database: Database, trouble: str, words: str) -> None:
     kind = NotificationKind.ORDER_UNDELIVERED
-    text = (await queries.texts(database))[kind]
-    body = templates.render(kind, text.subject, text.body, {"order_id": "7", "trouble": trouble}).body
+    body = (await mail_text(database, kind, {"order_id": "7", "trouble": trouble})).body
     assert body.count("your parcel") == 1
     assert words in body
     assert "\n\n\n" not in body
@@ -130,8 +141,7 @@ RETURNS: dict[str, tuple[NotificationKind, dict[str, str], list[str]]] = {
 @pytest.mark.parametrize("case", RETURNS)
 async def test_i10_returns_and_parts_are_told_of_in_plain_words(database: Database, case: str) -> None:
     kind, values, words = RETURNS[case]
-    text = (await queries.texts(database))[kind]
-    rendered = templates.render(kind, text.subject, text.body, {"order_id": "7"} | values)
+    rendered = await mail_text(database, kind, {"order_id": "7"} | values)
     assert [word for word in words if word not in rendered.body] == []
     assert "\n\n\n" not in rendered.body
     assert rendered.body.endswith("\n\nOrder: 7\n")
@@ -140,6 +150,5 @@ async def test_i10_returns_and_parts_are_told_of_in_plain_words(database: Databa
 
 async def test_s10_a_refund_is_told_with_its_amount(database: Database) -> None:
     kind = NotificationKind.ORDER_REFUNDED
-    text = (await queries.texts(database))[kind]
-    body = templates.render(kind, text.subject, text.body, {"order_id": "7", "refunded": "12.50 USD"}).body
+    body = (await mail_text(database, kind, {"order_id": "7", "refunded": "12.50 USD"})).body
     assert "12.50 USD are on their way back to you." in body

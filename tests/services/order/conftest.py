@@ -232,7 +232,7 @@ def new_order(customer_id: UUID | None = None, *, order_id: UUID | None = None, 
         lines=(line,),
         total=line.total,
         ship_to=SHIP_TO,
-        payment_token="tok_visa",
+        payment_token="pm_card_visa",
         placed_at=utc_now(),
         fingerprint=fingerprint,
     )

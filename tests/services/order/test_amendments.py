@@ -80,7 +80,7 @@ def ordered(*units: int, parcels: tuple[OrderParcel, ...] = (), reductions: tupl
             total=priced.charges.total,
             charges=priced.charges,
             ship_to=SHIP_TO,
-            payment_token="tok_visa",
+            payment_token="pm_card_visa",
             placed_at="2026-11-27T12:00:00Z",
         )
     )

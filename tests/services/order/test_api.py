@@ -30,7 +30,7 @@ TO_CONFIRMED = (S.RESERVED, S.PAID, S.CONFIRMED)
 
 def body(**quantities: int) -> dict[str, Any]:
     lines = [{"product_id": product, "quantity": quantity} for product, quantity in (quantities or {"milk": 2}).items()]
-    return {"lines": lines, "ship_to": SHIP_TO.model_dump(), "payment_token": "tok_visa"}
+    return {"lines": lines, "ship_to": SHIP_TO.model_dump(), "payment_token": "pm_card_visa"}
 
 
 async def place(
@@ -61,6 +61,8 @@ async def test_a_bad_order_is_told_all_that_is_wrong(client: httpx2.AsyncClient,
     assert await wrong(lines=[milk, milk]) == ["body"]
     assert await wrong(lines=[milk | {"quantity": 0}]) == ["lines.0.quantity"]
     assert await wrong(ship_to=SHIP_TO.model_dump() | {"postal_code": "nope"}) == ["ship_to.postal_code"]
+    assert await wrong(return_url="https://evil.example/") == ["return_url"]
+    assert await wrong(return_url="javascript:alert(1)") == ["return_url"]
     assert catalogue.lookups == []
     unknown = await place(client, headers, milk=1, gold=1)
     assert (unknown.status_code, unknown.json()["code"], unknown.json()["products"]) == (422, "product_unknown", ["gold"])
@@ -91,7 +93,7 @@ async def test_an_order_is_accepted_while_nobody_works_on_it(
     handle = temporal_client.get_workflow_handle(order_workflow_id(order_id))
     started = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
     [sent] = await temporal_client.data_converter.decode(started.input.payloads, [PlaceOrder])
-    assert (sent.customer_id, str(sent.total), sent.payment_token) == (customer, "12.33 USD", "tok_visa")
+    assert (sent.customer_id, str(sent.total), sent.payment_token) == (customer, "12.33 USD", "pm_card_visa")
     assert (sent.needs_review, sent.review_seconds) == (False, 86_400)
 
 

@@ -23,7 +23,7 @@ from tests.services.order.conftest import S
 from tests.services.order.test_api import place, script, without_trace
 
 UNTIL = utc_now() + timedelta(minutes=15)
-CARD = {"payment_token": "tok_mastercard"}
+CARD = {"payment_token": "pm_card_mastercard"}
 
 
 class Due:
@@ -95,7 +95,7 @@ async def test_i10_a_declined_order_may_be_paid_with_another_card(
     paid = await due.pay("p2")
     assert (paid.status_code, paid.json(), paid.headers["idempotent-replayed"]) == (201, paying[0].json(), "true")
     assert (await place(patient_client, due.headers, prefer="")).json() == paid.json()
-    assert await due.asked() == ["pay tok_mastercard", "pay tok_mastercard"]
+    assert await due.asked() == ["pay pm_card_mastercard", "pay pm_card_mastercard"]
 
 
 async def test_i10_a_key_to_pay_names_one_card_and_one_answer(
@@ -122,7 +122,7 @@ async def test_i10_a_key_to_pay_names_one_card_and_one_answer(
         for table in ("orders", "idempotency_keys", "outbox"):
             rows = (await session.execute(text(f"select * from {table}"))).all()
             assert rows
-            assert "tok_mastercard" not in str(rows)
+            assert "pm_card_mastercard" not in str(rows)
 
 
 async def test_i10_what_comes_of_a_card_may_take_longer(
@@ -136,7 +136,7 @@ async def test_i10_what_comes_of_a_card_may_take_longer(
     await script(temporal_client, str(due.order_id), paid=due.confirmed)
     due.client = patient_client
     assert (await due.pay("p1")).status_code == 201
-    assert await due.asked() == ["pay tok_mastercard"]
+    assert await due.asked() == ["pay pm_card_mastercard"]
 
 
 async def test_i10_no_card_is_taken_of_an_order_without_a_saga(

@@ -19,6 +19,7 @@ from contracts.events import (
     BackorderFilled,
     CloudEvent,
     Event,
+    PaymentAnswered,
     RefundOwed,
     ReturnLabelUpdated,
     ShipmentCreated,
@@ -89,6 +90,8 @@ async def test_each_report_is_signalled_once_and_in_order(
             BackorderFilled(order_id=order.order_id, parcel=4, warehouse_id="w2", lines=()),
             RefundOwed(**owed(stranger)),
             RefundOwed(**owed(order.order_id)),
+            PaymentAnswered(order_id=stranger, attempt=1),
+            PaymentAnswered(order_id=order.order_id, attempt=2),
         )
     ]
     reached = TemporalSettings(temporal_address=temporal_server.address)
@@ -101,11 +104,18 @@ async def test_each_report_is_signalled_once_and_in_order(
     updates: list[dict[str, Any]] = []
     stock: list[dict[str, Any]] = []
     refunds: list[dict[str, Any]] = []
-    told_as = {"stock_updated": stock, "refund_failed": refunds, "shipment_updated": updates}
+    payments: list[dict[str, Any]] = []
+    told_as = {
+        "stock_updated": stock,
+        "refund_failed": refunds,
+        "shipment_updated": updates,
+        "payment_answered": payments,
+    }
     for event in history.events:
         if event.HasField("workflow_execution_signaled_event_attributes"):
             signal = event.workflow_execution_signaled_event_attributes
             told_as[signal.signal_name] += await temporal_client.data_converter.decode(signal.input.payloads)
+    assert payments == [{"attempt": 2}]
     assert [(update["status"], update["parcel"]) for update in updates] == [
         ("DISPATCHED", 1), ("IN_TRANSIT", 1), ("DELIVERED", 1), ("LOST", 2), ("RETURNED", 3),
     ]  # fmt: skip
@@ -113,7 +123,7 @@ async def test_each_report_is_signalled_once_and_in_order(
     assert updates[0]["occurred_at"] == "2026-01-02T03:04:00Z"
     async with database.reading() as session:
         applied = (await session.execute(select(inbox.table.c.event_id))).all()
-    assert len(applied) == 11
+    assert len(applied) == 13
     assert refunds == [
         {"attempt": 1, "key": "parcel-2", "amount": {"amount": "3.00", "currency": "USD"}, "failure": "account_closed"}
     ]

@@ -23,6 +23,7 @@ from contracts.orders import (
     Wait,
 )
 from contracts.parcels import CHOICES, OrderParcel, ParcelLine, ParcelStatus, Trouble
+from contracts.payment_actions import ActionDue, ActionKind
 from services.order.explaining import (
     ACTIVITIES,
     EXPLAIN_EXAMPLES,
@@ -38,6 +39,7 @@ from services.order.model import Order
 from temporal.explaining import PendingStep, PendingTask, SagaSeen, WorkerSeen
 from temporal.names import ASKING_UPDATES
 from testing.model import World
+from testing.model.payment import ACTIONS
 from tests.conftest import ROOT
 from tests.services.order.conftest import new_order
 from workflows.order import OrderWorkflow
@@ -51,6 +53,7 @@ PATHS: dict[OrderStatus, tuple[OrderStatus, ...]] = {
     S.PENDING: (),
     S.RESERVED: (S.RESERVED,),
     S.PAYMENT_DUE: (S.RESERVED, S.PAYMENT_DUE),
+    S.ACTION_REQUIRED: (S.RESERVED, S.ACTION_REQUIRED),
     S.IN_REVIEW: (S.RESERVED, S.IN_REVIEW),
     S.PAID: (S.RESERVED, S.PAID),
     S.CONFIRMED: TO_CONFIRMED,
@@ -138,12 +141,12 @@ def test_every_status_says_what_it_waits_for_and_who_may_act(status: OrderStatus
         Cause.NO_ANSWER
         if state is None
         else Cause.SOMEBODY
-        if status in (S.PAYMENT_DUE, S.IN_REVIEW, S.UNDELIVERED)
+        if status in (S.PAYMENT_DUE, S.ACTION_REQUIRED, S.IN_REVIEW, S.UNDELIVERED)
         else Cause.WORLD
         if status in (S.CONFIRMED, S.SHIPPED, S.PARTIALLY_SHIPPED)
         else Cause.STEP_RUNS
     )
-    may_cancel = status in (S.PENDING, S.RESERVED, S.PAYMENT_DUE, S.IN_REVIEW, S.PAID, S.CONFIRMED)
+    may_cancel = status in (*(S.PENDING, S.RESERVED, S.PAYMENT_DUE, S.ACTION_REQUIRED, S.IN_REVIEW, S.PAID, S.CONFIRMED),)
     for calls in (staff.calls, customer.calls):
         assert [call.path for call in calls] == [f"/api/v1/orders/{order.order_id}/cancel"] * may_cancel
 
@@ -236,6 +239,23 @@ def test_another_card_may_be_tried_until_the_record_says() -> None:
         [pay] = told.calls
         assert (told.until, told.then, pay.headers) == (LATER, "the order is cancelled", {"Idempotency-Key": "A NEW ONE"})
         assert pay.path == f"/api/v1/orders/{order.order_id}/payments"
+
+
+@pytest.mark.parametrize("kind", ActionKind)
+@pytest.mark.parametrize("knows", ["the saga", "the record"])
+def test_what_a_customer_has_to_do_to_pay_is_named_with_where_and_until_when(kind: ActionKind, knows: str) -> None:
+    order = an_order(S.ACTION_REQUIRED, action=ActionDue(**dict(ACTIONS[kind]), until=LATER))
+    wait = Wait(
+        part="payment", waiting_for="the payment", since=NOW, until=LATER, then="x", who=(A.CUSTOMER,), updates=("cancel",)
+    )
+    state = state_of(order, waits=[wait]) if knows == "the saga" else None
+    staff, customer = both(order, running(state) if state else None, "away")
+    for told in (staff.parts[-1], customer.parts[-1]):
+        [call] = told.calls
+        assert (told.part, told.until, call.who) == ("payment", LATER, (A.CUSTOMER,))
+        assert call.url == ACTIONS[kind].url
+        assert ("RF18539007547034" in call.does) == (kind == ActionKind.TRANSFER)
+    assert [call.path for call in customer.calls] == [f"/api/v1/orders/{order.order_id}/cancel"]
 
 
 @pytest.mark.parametrize("command", sorted(ACTIVITIES))

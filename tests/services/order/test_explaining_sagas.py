@@ -154,7 +154,7 @@ async def test_an_undo_that_fails_is_named_and_may_be_tried_now(
 async def test_each_decision_is_explained_with_the_call_that_makes_it(
     api: httpx2.AsyncClient, mint: TokenMint, world: RecordedWorld, orders_in_a_hurry: OrderService
 ) -> None:
-    world.payments.bank.holds = True
+    world.payments.bank.flags = True
     asking = Asking(api, mint)
     order_id = await asking.place()
     held = await asking.until("somebody")

@@ -190,7 +190,7 @@ def test_whatever_is_added_to_an_order_is_forgotten_or_named_here() -> None:
     }
     blanked = {
         *("fingerprint", "placement", "cancel_wish", "hand_over_at", "outcome", "ship_to", "review_reason", "detail"),
-        *("history", "declined", "forgotten_at"),
+        *("history", "declined", "action", "forgotten_at"),
     }
     assert set(Order.model_fields) == kept | blanked
 

@@ -40,7 +40,7 @@ from tests.services.order.test_with_saga import Customer, RecordedWorld, api, wo
 from worker import SANDBOX, WORKFLOWS
 
 __all__ = ["api", "world"]
-PERSONAL = (SHIP_TO.name, SHIP_TO.line1, SHIP_TO.city, SHIP_TO.postal_code, "tok_visa", "mistake", "it is full of")
+PERSONAL = (SHIP_TO.name, SHIP_TO.line1, SHIP_TO.city, SHIP_TO.postal_code, "pm_card_visa", "mistake", "it is full of")
 
 
 async def raw_history(client: Client, workflow_id: str) -> bytes:

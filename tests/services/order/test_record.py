@@ -13,6 +13,7 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from contracts.orders import NEXT_STATUS, AdvanceOrder, CancelRequest, CaptureAt, LineUnits, OrderStatus, Outcome, PlaceOrder
 from contracts.parcels import OrderParcel, ParcelLine, ParcelStatus, Trouble
+from contracts.payment_actions import ActionDue, ActionKind
 from services.order import commands
 from services.order.model import Order, outbox
 from services.order.schemas import CurrentOrderView
@@ -68,11 +69,11 @@ async def test_to_be_placed_again_does_not_reset_an_order(database: Database) ->
 
 async def test_the_payment_token_does_not_stay(database: Database) -> None:
     order = await stored(database)
-    assert "tok_visa" in str((await record(database, order)).model_dump())
+    assert "pm_card_visa" in str((await record(database, order)).model_dump())
     await advance(database, order, S.RESERVED)
     row = await record(database, order)
     assert (row.to_start, row.hand_over_at) == (None, None)
-    assert "tok_visa" not in str(row.model_dump())
+    assert "pm_card_visa" not in str(row.model_dump())
 
 
 async def test_a_wish_to_cancel_outlives_the_sagas_first_word(database: Database) -> None:
@@ -387,6 +388,25 @@ async def test_i10_a_declined_card_leaves_an_outcome_that_is_not_the_last_word(d
     assert (paid.outcome_so_far, paid.pay_until, paid.declined) == (confirmed, None, None)
 
 
+async def test_a_payment_to_be_confirmed_leaves_what_to_do_until_the_order_goes_on(database: Database) -> None:
+    order, now = await stored(database, S.RESERVED), utc_now()
+    action = ActionDue(kind=ActionKind.REDIRECT, url="https://bank.example/1", until=now + timedelta(minutes=15))
+    await advance(database, order, S.ACTION_REQUIRED, as_of=now, action=action)
+    waiting = await record(database, order)
+    assert (waiting.payment_action, waiting.outcome_so_far, waiting.pay_until) == (action, None, None)
+    assert waiting.timeline()[-1].what == "Payment to be confirmed"
+    other = action.model_copy(update={"url": "https://bank.example/2"})
+    await advance(database, order, as_of=now + timedelta(seconds=1), action=other)
+    await advance(database, order, S.ACTION_REQUIRED, after=2, as_of=now, action=action)  # a late word
+    assert (await record(database, order)).payment_action == other
+    told = [event["data"] for event in await events(database) if event["type"] == "OrderActionRequired"]
+    assert [(data["customer_id"], data["total"]["amount"], data["action"]["url"]) for data in told] == [
+        (str(order.customer_id), "3.00", "https://bank.example/1")
+    ]
+    await advance(database, order, S.PAID)
+    assert (await record(database, order)).payment_action is None
+
+
 async def test_an_order_that_was_never_placed_is_unknown(database: Database) -> None:
     with pytest.raises(Refusal) as refused:
         await advance(database, new_order(), S.CANCELLING, S.CANCELLED, after=1)
@@ -402,6 +422,7 @@ def _way_to(status: OrderStatus) -> tuple[OrderStatus, ...]:
     ends = {
         S.PENDING: (),
         S.PAYMENT_DUE: (S.RESERVED, S.PAYMENT_DUE),
+        S.ACTION_REQUIRED: (S.RESERVED, S.ACTION_REQUIRED),
         S.PARTIALLY_SHIPPED: (*happy[:4], S.PARTIALLY_SHIPPED),
         S.UNDELIVERED: lost,
         S.REFUNDED: (*lost, S.REFUNDED),

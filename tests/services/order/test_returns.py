@@ -375,14 +375,14 @@ async def test_an_exchange_is_paid_with_credit_and_the_card_pays_the_rest(
         await returns.replace(replacing(order, without_card, 150, **dearer))
     assert refused.value.code == ErrorCode.CONFLICT
     found = await row(database, order, await asked(database, order))
-    placed = await returns.replace(replacing(order, found, 150, **dearer, payment_token="tok_visa"))
+    placed = await returns.replace(replacing(order, found, 150, **dearer, payment_token="pm_card_visa"))
     again = await commands.find_order(database, placed.replacement_id)
     assert again
     charges = again.order_charges
     assert charges
     assert placed.credit == charges.credit == money(150)
     assert again.total == placed.total == charges.items + charges.shipping + charges.tax - money(150)
-    assert again.placement is None or again.placement["payment_token"] == "tok_visa"
+    assert again.placement is None or again.placement["payment_token"] == "pm_card_visa"
 
 
 async def test_what_costs_less_takes_less_credit(database: Database, returns: ReturnService) -> None:
@@ -418,7 +418,7 @@ async def test_an_order_and_its_refusal_at_once_have_one_answer(database: Databa
     )
     gone = Refusal(ErrorCode.PRODUCT_UNKNOWN, "Not on sale: bread.")
     placed, told = await asyncio.gather(
-        returns.replace(command.model_copy(update={"payment_token": "tok_visa"})),
+        returns.replace(command.model_copy(update={"payment_token": "pm_card_visa"})),
         refuse_replacement(database, command, gone),
         return_exceptions=True,
     )

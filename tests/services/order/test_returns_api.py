@@ -97,9 +97,9 @@ async def test_an_exchange_is_previewed_and_wants_a_card_for_the_rest(
     unknown = dearer | {"exchange_for": [{"product_id": "nothing", "quantity": 1}]}
     assert (await desk.post("returns", unknown, desk.customer, **{"Idempotency-Key": "b"})).json()["code"] == "product_unknown"
     keyed = {"Idempotency-Key": "c"}
-    assert (await desk.post("returns", dearer | {"payment_token": "tok_visa"}, desk.customer, **keyed)).status_code == 201
+    assert (await desk.post("returns", dearer | {"payment_token": "pm_card_visa"}, desk.customer, **keyed)).status_code == 201
     catalogue.away = True  # what was accepted stays so
-    assert (await desk.post("returns", dearer | {"payment_token": "tok_visa"}, desk.customer, **keyed)).status_code == 201
+    assert (await desk.post("returns", dearer | {"payment_token": "pm_card_visa"}, desk.customer, **keyed)).status_code == 201
 
 
 async def test_staff_decide_and_the_warehouse_receives(

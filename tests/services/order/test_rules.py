@@ -2,16 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
+from chassis.clock import utc_now
 from contracts.address import Address
 from contracts.catalog import CatalogProduct
 from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
-from contracts.orders import AdvanceOrder, Delivery, LineRequest, OrderStatus, Outcome, PlaceOrder, PlaceOrderRequest, Speed
+from contracts.orders import (
+    AdvanceOrder,
+    AmendmentRequest,
+    CaptureAt,
+    Delivery,
+    LineRequest,
+    OrderStatus,
+    Outcome,
+    PayAgain,
+    PlaceOrder,
+    PlaceOrderRequest,
+    Speed,
+)
 from contracts.shipments import Tariff
 from services.order.api import wants_async
 from services.order.commands import canceller
@@ -45,12 +60,13 @@ def order_of(
     shipping: Speed = Speed.STANDARD,
     warehouse_id: str | None = "w1",
     delivery: Delivery = Delivery.AS_AVAILABLE,
+    payment_token: str = "pm_card_visa",
 ) -> PlaceOrder:
     lines = [LineRequest(product_id=product_id, quantity=quantity) for product_id, quantity in quantities.items()]
     request = PlaceOrderRequest(
         lines=lines,
         ship_to=SHIP_TO,
-        payment_token="tok_visa",
+        payment_token=payment_token,
         warehouse_id=warehouse_id,
         shipping=shipping,
         delivery=delivery,
@@ -74,11 +90,62 @@ def test_names_prices_and_weights_come_from_the_catalogue() -> None:
 
 
 def test_the_saga_gets_the_terms_that_an_order_was_placed_under() -> None:
-    terms = replace(TERMS, splits=True, pay_again_seconds=600, answer_seconds=300)
+    page = "https://api.shop.example/return"
+    terms = replace(TERMS, splits=True, pay_again_seconds=600, action_seconds=60, return_page=page, answer_seconds=300)
     anywhere = order_of([product("milk", "1")], terms, {"milk": 1}, warehouse_id=None)
     assert (anywhere.may_split, anywhere.pay_again_seconds, anywhere.answer_seconds) == (True, 600, 300)
+    assert (anywhere.return_url, anywhere.action_seconds) == (page, 60)
     assert not order_of([product("milk", "1")], terms, {"milk": 1}).may_split, "from one warehouse, as it asks"
     assert not order_of([product("milk", "1")], TERMS, {"milk": 1}, warehouse_id=None).may_split, "this shop does not split"
+
+
+def test_an_order_paid_by_transfer_has_days_for_it_and_is_paid_at_once() -> None:
+    terms = replace(TERMS, action_seconds=60, transfer_seconds=86_400, capture_at=CaptureAt.DISPATCH)
+    by_transfer = order_of([product("milk", "1")], terms, {"milk": 1}, payment_token="bank_transfer")
+    assert (by_transfer.action_seconds, by_transfer.capture_at) == (86_400, CaptureAt.CONFIRMATION)
+    by_card = order_of([product("milk", "1")], terms, {"milk": 1})
+    assert (by_card.action_seconds, by_card.capture_at) == (60, CaptureAt.DISPATCH)
+
+
+@pytest.mark.parametrize("kind", [PayAgain, AmendmentRequest])
+def test_only_a_new_order_is_paid_by_transfer(kind: type[BaseModel]) -> None:
+    with pytest.raises(ValidationError, match="only a new order can be paid by transfer"):
+        kind.model_validate({"payment_token": "bank_transfer"})
+
+
+SHOPS = replace(
+    TERMS,
+    return_page="https://api.shop.example/api/v1/payments/return",
+    return_origins=frozenset({"https://shop.example", "http://127.0.0.1:3000"}),
+)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://shop.example/thanks", "https://SHOP.example", "http://127.0.0.1:3000/orders/1/paid", None]
+)
+def test_customers_return_from_the_bank_to_a_page_of_the_shop_or_of_the_platform(url: str | None) -> None:
+    assert SHOPS.returns_to(url) == (url or SHOPS.return_page)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example/thanks",
+        "http://shop.example/thanks",
+        "https://shop.example:444/thanks",
+        "https://shop.example.evil.example",
+        "https://evil.example/https://shop.example",
+        "https://evil.example\\.shop.example",
+        "https://shop.example\\.evil.example",
+        "http://127.0.0.1/",
+    ],
+)
+def test_nobody_is_sent_from_the_bank_to_a_page_of_somebody_else(url: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        SHOPS.returns_to(url)
+    assert fields(refused) == ["return_url"]
+    with pytest.raises(Refusal):
+        TERMS.returns_to(url)
 
 
 def test_what_is_out_of_stock_comes_day_by_day_if_the_order_may_come_in_parts() -> None:
@@ -223,11 +290,20 @@ def test_prefer(prefer: list[str], wanted: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "stays"),
-    [(S.IN_REVIEW, None, False), (S.CONFIRMED, None, True), (S.CANCELLING, ErrorCode.OUT_OF_STOCK, True)],
+    ("status", "code", "pay_until", "stays"),
+    [
+        (S.IN_REVIEW, None, None, False),
+        (S.ACTION_REQUIRED, None, None, False),
+        (S.CONFIRMED, None, None, True),
+        (S.CANCELLING, ErrorCode.OUT_OF_STOCK, None, True),
+        (S.PAYMENT_DUE, ErrorCode.PAYMENT_DECLINED, utc_now(), False),
+        (S.CONFIRMED, ErrorCode.PAYMENT_DECLINED, utc_now(), False),
+    ],
 )
-def test_an_outcome_that_is_held_for_review_is_open(status: OrderStatus, code: ErrorCode | None, stays: bool) -> None:
-    assert Outcome(order_id=uuid4(), status=status, code=code).is_definite is stays
+def test_an_outcome_is_open_while_somebody_may_still_act(
+    status: OrderStatus, code: ErrorCode | None, pay_until: datetime | None, stays: bool
+) -> None:
+    assert Outcome(order_id=uuid4(), status=status, code=code, pay_until=pay_until).is_definite is stays
 
 
 def test_an_order_as_it_was_confirmed_is_made_of_what_never_changes() -> None:

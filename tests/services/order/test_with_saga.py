@@ -19,7 +19,10 @@ from chassis.dependencies import provided
 from chassis.tokens import Principal
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
+from contracts.ids import order_workflow_id
 from contracts.orders import AdvanceOrder
+from contracts.payment_actions import ActionKind
+from contracts.payments import AnsweredPayment
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from embedded.temporal import TemporalServer
 from services.order import commands
@@ -134,6 +137,34 @@ async def test_a_confirmed_order_is_told_alike_for_ever(api: httpx2.AsyncClient,
     assert (await ann.see(url)).json()["status"] == "CANCELLED"
 
 
+async def test_a_payment_is_confirmed_at_the_bank_and_the_order_says_how(
+    api: httpx2.AsyncClient, mint: TokenMint, world: RecordedWorld, temporal_client: Client
+) -> None:
+    world.payments.bank.asks = ActionKind.REDIRECT
+    ann = Customer(api, mint)
+    first = await ann.place()
+    assert (first.status_code, first.json()["status"]) == (202, "ACTION_REQUIRED")
+    action = first.json()["payment_action"]
+    assert (action["kind"], action["url"], action["transfer"]) == ("redirect", "https://bank.example/confirm", None)
+    url = first.headers["location"]
+    seen = (await ann.see(url)).json()
+    assert (seen["status"], seen["payment_action"]) == ("ACTION_REQUIRED", action)
+    [part] = (await ann.see(f"{url}/explain")).json()["parts"]
+    assert (part["until"], [call["url"] for call in part["calls"]]) == (action["until"], [action["url"]])
+    again = await ann.place()
+    assert (again.status_code, again.json()["payment_action"]) == (202, action)
+    assert [command.return_url for command in world.payments.asked] == ["http://127.0.0.1:8080/api/v1/payments/return"]
+    [order] = (await api.get("/api/v1/orders?status=ACTION_REQUIRED", headers=ann.headers)).json()["items"]
+    order_id = UUID(order["order_id"])
+    world.payments.act(order_id, 1, confirms=True)
+    saga = temporal_client.get_workflow_handle(order_workflow_id(order_id))
+    await saga.signal("payment_answered", AnsweredPayment(attempt=1))
+    await ann.has(url, "CONFIRMED")
+    confirmed = await ann.place()
+    assert (confirmed.status_code, confirmed.json()["status"]) == (201, "CONFIRMED")
+    assert (await ann.see(url)).json()["payment_action"] is None
+
+
 async def test_a_refused_order_is_told_alike_for_ever(api: httpx2.AsyncClient, mint: TokenMint, world: RecordedWorld) -> None:
     def declined() -> None:
         raise Refusal(ErrorCode.PAYMENT_DECLINED, "The bank said no.", extra={"decline_code": "lost_card"})
@@ -151,7 +182,7 @@ async def test_a_refused_order_is_told_alike_for_ever(api: httpx2.AsyncClient, m
 async def test_s7_s11_a_rejection_is_answered_and_its_reason_stays_with_staff(
     api: httpx2.AsyncClient, mint: TokenMint, world: RecordedWorld
 ) -> None:
-    world.payments.bank.holds = True
+    world.payments.bank.flags = True
     ann, operator = Customer(api, mint), uuid4()
     held = await ann.place()
     assert (held.status_code, held.json()["status"]) == (202, "IN_REVIEW")

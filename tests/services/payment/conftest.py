@@ -16,25 +16,30 @@ import uvicorn
 from pydantic import SecretStr
 from sqlmodel import col, select
 
+from audit.books import ChargeRow
+from audit.stripe import charge_row, reference_of, was_asked
 from chassis.clients import HttpSession, Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.errors import Refusal
 from contracts.money import Money
+from contracts.payment_actions import BANK_TRANSFER
 from contracts.payments import CapturePayment, ProcessPayment, RefundPayment
-from services.payment.adapters import HttpPaymentProvider
+from services.payment.adapters import HttpBank, StripePayments, Transfers
 from services.payment.app import PaymentSettings, build
-from services.payment.model import Account, LedgerEntry, Movement, Payment, outbox
-from services.payment.ports import NewsKind, ProviderNews
+from services.payment.model import Account, LedgerEntry, Movement, Payment, TransferAccount, outbox
+from services.payment.ports import NewsKind, Opened, ProviderNews
+from simulators._service import Simulator as Application
 from simulators._webhooks import WebhookTarget
-from simulators.payment_provider import SIGNATURE, Options, create_app
+from simulators.bank import app as bank_app
+from simulators.stripe.app import Options, create_app, signed_with
 from tests.conftest import Databases, TokenMint, eventually, running_api
 
 Answer = TypeVar("Answer")
 API_KEY = "test-key"
 WEBHOOK_SECRET = "secret-of-the-tests-0123456789"
-CARD = 64 * "0"
-"""A fingerprint."""
+ACCOUNT = TransferAccount("The Shop", "DE89370400440532013000")
+OPENED = Opened("pi_1", 16 * "0")
 
 
 class _Server(uvicorn.Server):
@@ -43,24 +48,22 @@ class _Server(uvicorn.Server):
         yield  # they belong to pytest
 
 
-class Simulator:
-    """The provider: its real application behind a real socket, which may be stopped and started again."""
+class Company:
+    """A simulator: its real application behind a real socket, which may be stopped and started again."""
 
-    def __init__(self, data_dir: Path, webhook_url: str | None = None) -> None:
+    def __init__(self, data_dir: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port: int = probe.getsockname()[1]
         self._data_dir = data_dir
-        self._options = Options()
-        if webhook_url:
-            target = WebhookTarget(url=webhook_url, secret=WEBHOOK_SECRET, header=SIGNATURE, first_wait=0.02, longest_wait=0.1)
-            self._options = Options(webhook=target)
         self.url = f"http://127.0.0.1:{self._port}"
         self.http = httpx2.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {API_KEY}"})
 
+    def app(self) -> Application:
+        raise NotImplementedError
+
     async def start(self) -> None:
-        app = create_app(self._data_dir, API_KEY, self._options)
-        config = uvicorn.Config(app, port=self._port, ws="none", log_level="warning", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(self.app(), port=self._port, ws="none", log_level="warning", timeout_graceful_shutdown=1)
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve())
         await eventually(self._is_up, what="the simulator")
@@ -75,28 +78,63 @@ class Simulator:
     async def faults(self, **switches: object) -> None:
         (await self.http.post("/_control/faults", json=switches)).raise_for_status()
 
-    async def dashboard(self, path: str, **body: object) -> Any:
-        """What a person does at the provider."""
-        response = await self.http.post(f"/_dashboard/{path}", json=body)
-        response.raise_for_status()
-        return response.json()
-
-    async def control(self, statement: str) -> None:
-        """Change the provider's own books, e.g. what becomes of a card's refunds."""
-        with sqlite3.connect(self._data_dir / "payment_provider.sqlite") as books:
-            books.execute(statement)
-
     async def heal(self) -> None:
         (await self.http.delete("/_control/faults")).raise_for_status()
 
     async def fault(self, name: str) -> Any:
         return (await self.http.get("/_control/faults")).json()[name]
 
-    async def charges(self) -> dict[str, dict[str, Any]]:
-        """What the provider's books say, by reference."""
-        page = (await self.http.get("/v1/charges", params={"limit": "1000"})).json()
-        assert page["next_cursor"] is None
-        return {charge["reference"]: charge for charge in page["data"]}
+
+class Simulator(Company):
+    """The card processor."""
+
+    def __init__(self, data_dir: Path, webhook_url: str | None = None) -> None:
+        super().__init__(data_dir)
+        self._options = Options()
+        if webhook_url:
+            target = WebhookTarget(url=webhook_url, sign=signed_with(WEBHOOK_SECRET), first_wait=0.02, longest_wait=0.1)
+            self._options = Options(webhook=target)
+
+    def app(self) -> Application:
+        return create_app(self._data_dir, API_KEY, self._options)
+
+    async def dashboard(self, path: str, **body: object) -> Any:
+        """What a person does at the provider."""
+        response = await self.http.post(f"/_dashboard/{path}", json=body)
+        response.raise_for_status()
+        return response.json()
+
+    def control(self, statement: str) -> None:
+        """Change the provider's own books, e.g. what becomes of a card's refunds."""
+        with sqlite3.connect(self._data_dir / "stripe.sqlite") as books:
+            books.execute(statement)
+
+    async def act(self, payment: ProcessPayment, result: str) -> None:
+        """The customer says `confirm` or `refuse` on the bank's page."""
+        path = f"/_control/3ds/{payment.order_id}-{payment.attempt}"
+        (await self.http.post(path, json={"result": result})).raise_for_status()
+
+    async def expire(self, payment: ProcessPayment) -> None:
+        """What is held is let go, because its time is up."""
+        await self.dashboard(f"charges/{payment.order_id}-{payment.attempt}/expire")
+
+    async def charges(self) -> dict[str, ChargeRow]:
+        """What the provider's books say of each charge of which a bank was asked, by reference."""
+        found = [row for row in await self.listed("payment_intents", expand="data.latest_charge") if was_asked(row)]
+        rows = {reference_of(row): charge_row(row) for row in found}
+        assert len(rows) == len(found), "a reference has two charges"
+        return rows
+
+    async def listed(self, what: str, *, expand: str | None = None) -> list[dict[str, Any]]:
+        """All objects of a kind, the newest first."""
+        found: list[dict[str, Any]] = []
+        while True:
+            params = {"limit": "100"} | ({"expand[]": expand} if expand else {})
+            params |= {"starting_after": found[-1]["id"]} if found else {}
+            page = (await self.http.get(f"/v1/{what}", params=params)).json()
+            found += page["data"]
+            if not page["has_more"]:
+                return found
 
     async def totals(self) -> dict[str, Counter[str]]:
         """Everything that ever moved, by currency and kind."""
@@ -109,6 +147,27 @@ class Simulator:
         }
 
 
+class BankSimulator(Company):
+    """The bank with the shop's account."""
+
+    def app(self) -> Application:
+        return bank_app.create_app(self._data_dir, API_KEY, ACCOUNT.iban)
+
+    async def pay(self, amount: str, reference: str | None = None, *, currency: str = "USD", **options: str) -> str:
+        """A customer transfers so much; returns the bank's name of the entry. `options`: `text`, `name`, `account`, `iban`."""
+        body = {"amount": amount, "currency": currency, **({"reference": reference} if reference else {}), **options}
+        response = await self.http.post("/_control/transfers", json=body)
+        response.raise_for_status()
+        entry: str = response.json()["entry_id"]
+        return entry
+
+    async def statement(self) -> bytes:
+        """All of the account, as somebody downloads it."""
+        response = await self.http.get("/v1/statements")
+        response.raise_for_status()
+        return response.content
+
+
 @pytest_asyncio.fixture
 async def simulator(tmp_path: Path) -> AsyncIterator[Simulator]:
     simulator = Simulator(tmp_path)
@@ -119,15 +178,35 @@ async def simulator(tmp_path: Path) -> AsyncIterator[Simulator]:
 
 
 @pytest_asyncio.fixture
+async def bank_simulator(tmp_path: Path) -> AsyncIterator[BankSimulator]:
+    simulator = BankSimulator(tmp_path)
+    await simulator.start()
+    yield simulator
+    await simulator.http.aclose()
+    await simulator.stop()
+
+
+@pytest_asyncio.fixture
+async def bank(bank_simulator: BankSimulator, http: HttpSession) -> HttpBank:
+    """The real adapter, without repetitions of its own."""
+    return HttpBank(http, bank_simulator.url, SecretStr(API_KEY), ACCOUNT, retries=0)
+
+
+@pytest_asyncio.fixture
+async def transfers(database: Database) -> Transfers:
+    return Transfers(database, ACCOUNT)
+
+
+@pytest_asyncio.fixture
 async def http() -> AsyncIterator[HttpSession]:
     async with HttpSession() as http:
         yield http
 
 
 @pytest_asyncio.fixture
-async def provider(simulator: Simulator, http: HttpSession) -> HttpPaymentProvider:
-    """The real adapter; its breaker stays out of the way, it has tests of its own."""
-    return HttpPaymentProvider(http, simulator.url, SecretStr(API_KEY), breaker_threshold=1_000_000)
+async def provider(simulator: Simulator, http: HttpSession) -> StripePayments:
+    """The real adapter; its breaker and its retries stay out of the way, they have tests of their own."""
+    return StripePayments(http, simulator.url, SecretStr(API_KEY), breaker_threshold=1_000_000, retries=0)
 
 
 @pytest_asyncio.fixture
@@ -144,19 +223,32 @@ async def client(databases: Databases, mint: TokenMint, simulator: Simulator) ->
         payment_provider_url=simulator.url,
         payment_provider_api_key=SecretStr(API_KEY),
         payment_webhook_secret=SecretStr(WEBHOOK_SECRET),
+        bank_recipient=ACCOUNT.recipient,
+        bank_iban=ACCOUNT.iban,
     )
     async with running_api(build(settings), mint) as client:
         yield client
 
 
-def pay(token: str = "tok_visa", amount: str = "12.50", *, currency: str = "USD", capture: bool = True) -> ProcessPayment:
+RETURN_URL = "https://shop.example/paid"
+
+
+def pay(
+    token: str = "pm_card_visa",
+    amount: str = "12.50",
+    *,
+    currency: str = "USD",
+    capture: bool = True,
+    return_url: str | None = RETURN_URL,
+) -> ProcessPayment:
     return ProcessPayment(
         order_id=uuid4(),
         customer_id=uuid4(),
         amount=Money.model_validate({"amount": amount, "currency": currency}),
-        payment_token=f"{token}_{uuid4().hex[:8]}",  # everybody has a card of their own
+        payment_token=token if token == BANK_TRANSFER else f"{token}_{uuid4().hex[:8]}",  # everybody has a card of their own
         ship_to_fingerprint=2 * uuid4().hex,
         capture=capture,
+        return_url=return_url,
     )
 
 
@@ -168,7 +260,8 @@ def refund_of(payment: ProcessPayment) -> RefundPayment:
     return RefundPayment(order_id=payment.order_id, attempt=payment.attempt, currency=payment.amount.currency, reason="test")
 
 
-def news_of(
+async def news_of(
+    database: Database,
     payment: ProcessPayment,
     kind: str,
     state: str,
@@ -180,11 +273,14 @@ def news_of(
     id: str | None = None,
 ) -> ProviderNews:
     """What the provider's webhook tells of a payment's charge."""
+    async with database.reading() as session:
+        query = select(Payment.provider_id).where(Payment.order_id == payment.order_id, Payment.attempt == payment.attempt)
+        name = (await session.exec(query)).first()
     return ProviderNews(
         id=id or f"evt_{uuid4().hex}",
         kind=NewsKind(kind),
         reference=f"{payment.order_id}-{payment.attempt}",
-        charge_id="ch_1",
+        charge_id=name or "pi_unknown",
         movement_id=movement_id,
         key=key,
         amount=Money.model_validate({"amount": amount, "currency": payment.amount.currency}),
@@ -258,7 +354,7 @@ async def assert_books_agree(database: Database, simulator: Simulator) -> dict[s
     theirs = await simulator.charges()
     for reference, charge in theirs.items():
         ours = moved.get(payments[reference].payment_id, Counter())
-        assert (ours["capture"], ours["refund"]) == (charge["captured_amount"], charge["refunded_amount"]), reference
+        assert (ours["capture"], ours["refund"]) == (charge.captured, charge.refunded), reference
     net = {}
     for reference, payment in payments.items():
         ours, ledger = moved.get(payment.payment_id, Counter()), balances.get(payment.payment_id, Counter())

@@ -12,7 +12,7 @@ async def test_everybody_may_what_the_table_says(client: httpx2.AsyncClient, min
     async def a_payment() -> Rows:
         """One with a refund that takes days, and something that is owed."""
         service = mint.headers(Role.SERVICE)
-        for command in (pay("tok_refund_refused"), pay("tok_refund_pending")):
+        for command in (pay("pm_sim_refund_refused"), pay("pm_card_pendingRefund")):
             body = command.model_dump(mode="json")
             payment = await client.post("/internal/v1/payments/process", json=body, headers=service)
             part = refund_of(command).model_copy(update={"amount": command.amount, "key": "part"})

@@ -36,7 +36,7 @@ async def test_only_the_platform_moves_money(client: httpx2.AsyncClient, mint: T
 
 
 async def test_pay_hold_capture_and_refund(client: httpx2.AsyncClient, mint: TokenMint) -> None:
-    payment = pay("tok_review")
+    payment = pay(capture=False)
     assert (await send(client, mint, payment)).json()["status"] == "AUTHORIZED"
     assert (await send(client, mint, capture_of(payment), "capture")).json()["status"] == "CAPTURED"
     undone = (await send(client, mint, refund_of(payment), "refund")).json()
@@ -46,11 +46,11 @@ async def test_pay_hold_capture_and_refund(client: httpx2.AsyncClient, mint: Tok
 
 
 async def test_a_decline_is_a_problem_that_the_saga_reads_as_a_refusal(client: httpx2.AsyncClient, mint: TokenMint) -> None:
-    response = await send(client, mint, pay("tok_insufficient_funds"))
+    response = await send(client, mint, pay("pm_card_visa_chargeDeclinedInsufficientFunds"))
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
-    assert (problem["code"], problem["detail"]) == ("payment_declined", "The card has insufficient funds.")
+    assert (problem["code"], problem["detail"]) == ("payment_declined", "Your card has insufficient funds.")
     assert problem["decline_code"] == "insufficient_funds"
     read = failure("payment", Answer(response.status_code, response.content, response.headers))
     assert isinstance(read, Refusal)
@@ -114,7 +114,7 @@ async def test_a_tombstone_is_for_staff_to_see(client: httpx2.AsyncClient, mint:
 async def test_payments_come_in_pages_newest_first(client: httpx2.AsyncClient, mint: TokenMint) -> None:
     customer = uuid4()
     made = []
-    for token in ("tok_visa", "tok_declined", "tok_visa"):
+    for token in ("pm_card_visa", "pm_card_visa_chargeDeclined", "pm_card_visa"):
         payment = pay(token).model_copy(update={"customer_id": customer})
         await send(client, mint, payment)
         made.append(str(payment.order_id))
@@ -128,7 +128,7 @@ async def test_payments_come_in_pages_newest_first(client: httpx2.AsyncClient, m
 
 
 async def test_the_ledger_of_a_payment_comes_in_pages_oldest_first(client: httpx2.AsyncClient, mint: TokenMint) -> None:
-    payment: ProcessPayment = pay("tok_review")
+    payment: ProcessPayment = pay(capture=False)
     paid = (await send(client, mint, payment)).json()
     await send(client, mint, capture_of(payment), "capture")
     await send(client, mint, refund_of(payment), "refund")
@@ -161,7 +161,7 @@ async def test_a_payment_shows_its_sums_and_movements(client: httpx2.AsyncClient
 
 
 async def test_the_ledger_is_for_admins_and_adds_up(client: httpx2.AsyncClient, mint: TokenMint) -> None:
-    payment, other = pay("tok_review"), pay()
+    payment, other = pay(capture=False), pay()
     paid = (await send(client, mint, payment)).json()
     await send(client, mint, other)
     await send(client, mint, capture_of(payment), "capture")

@@ -4,7 +4,7 @@ from prometheus_client import REGISTRY
 
 from chassis.database import Database
 from services.payment import commands
-from services.payment.adapters import HttpPaymentProvider
+from services.payment.adapters import StripePayments
 from tests.services.payment.conftest import capture_of, pay, persist, refund_of
 
 
@@ -13,9 +13,7 @@ def amount(movement: str, currency: str) -> float:
     return REGISTRY.get_sample_value("payments_amount_total", labels) or 0.0
 
 
-async def test_money_is_counted_once_however_often_a_command_is_repeated(
-    database: Database, provider: HttpPaymentProvider
-) -> None:
+async def test_money_is_counted_once_however_often_a_command_is_repeated(database: Database, provider: StripePayments) -> None:
     movements = ("authorized", "captured", "refunded", "voided")
     before = {name: amount(name, "CHF") for name in movements}
     taken, held = pay(amount="12.50", currency="CHF"), pay(amount="7.00", currency="CHF", capture=False)

@@ -23,10 +23,10 @@ from contracts.payments import (
     ReleaseHold,
 )
 from services.payment import commands
-from services.payment.adapters import HttpPaymentProvider
+from services.payment.adapters import StripePayments
 from services.payment.model import Movement, Payment, refunds_for
 from tests.services.payment.conftest import (
-    CARD,
+    OPENED,
     Simulator,
     assert_books_agree,
     events_of,
@@ -49,7 +49,7 @@ def release(payment: ProcessPayment) -> ReleaseHold:
 
 
 async def taken(
-    database: Database, provider: HttpPaymentProvider, tokens: Sequence[str] = ("tok_visa", "tok_visa")
+    database: Database, provider: StripePayments, tokens: Sequence[str] = ("pm_card_visa", "pm_card_visa")
 ) -> ProcessPayment:
     """An order of which each attempt took 12.50."""
     first = pay(tokens[0])
@@ -63,7 +63,7 @@ async def taken(
 
 
 def attempt(number: int, captured: int, refunded: int = 0, *, status: PaymentStatus = PaymentStatus.CAPTURED) -> Payment:
-    payment = Payment.asked(pay().model_copy(update={"attempt": number}), CARD)
+    payment = Payment.asked(pay().model_copy(update={"attempt": number}), OPENED)
     payment.authorized_minor = payment.captured_minor = captured
     payment.refunded_minor, payment.status = refunded, status
     return payment
@@ -120,7 +120,7 @@ def test_what_a_key_gave_back_before_is_not_given_back_again() -> None:
 
 
 async def test_an_amount_goes_back_of_several_attempts_once(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await taken(database, provider)
     for _ in range(2):
@@ -139,7 +139,7 @@ async def test_an_amount_goes_back_of_several_attempts_once(
 
 
 async def test_a_lost_answer_is_asked_for_again_under_the_same_reference(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await taken(database, provider)
     for switches in ({"lose_replies_next": 1}, {"fail_next": 1}):
@@ -153,10 +153,10 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_reference(
 
 
 async def test_a_refund_that_takes_days_counts_as_given_back(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     await simulator.faults(refund_ms=60_000)
-    payment = await taken(database, provider, ["tok_refund_pending"])
+    payment = await taken(database, provider, ["pm_card_pendingRefund"])
     for _ in range(2):
         assert (await commands.give_back(database, provider, give(payment, "5.00"))).refunded == usd("5.00")
     [refund] = [row for row in await movements_of(database, payment.order_id) if row.key == "return-1"]
@@ -164,9 +164,9 @@ async def test_a_refund_that_takes_days_counts_as_given_back(
 
 
 async def test_a_part_that_the_provider_refuses_is_owed_and_the_others_went_back(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
-    payment = await taken(database, provider, ["tok_visa", "tok_refund_refused"])
+    payment = await taken(database, provider, ["pm_card_visa", "pm_sim_refund_refused"])
     for _ in range(2):
         refusal = await refused(commands.give_back(database, provider, give(payment, "15.00")))
         assert refusal.code == ErrorCode.REFUND_FAILED
@@ -177,7 +177,7 @@ async def test_a_part_that_the_provider_refuses_is_owed_and_the_others_went_back
 
 
 async def test_what_is_held_and_not_taken_is_let_go_once(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await held(database, provider)
     await commands.capture_payment(database, provider, part(payment, "5.00", "parcel-1"))
@@ -199,7 +199,7 @@ async def test_what_is_held_and_not_taken_is_let_go_once(
 
 
 async def test_a_hold_of_which_nothing_was_taken_ends_as_voided(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await held(database, provider)
     assert (await commands.release_hold(database, provider, release(payment))).status == PaymentStatus.VOIDED
@@ -210,7 +210,7 @@ async def test_a_hold_of_which_nothing_was_taken_ends_as_voided(
 
 
 async def test_a_hold_that_had_expired_is_let_go_without_a_fault(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await held(database, provider)
     await commands.capture_payment(database, provider, part(payment, "5.00", "parcel-1"))
@@ -220,7 +220,7 @@ async def test_a_hold_that_had_expired_is_let_go_without_a_fault(
 
 
 async def test_an_undo_ends_a_release_that_nobody_had_an_answer_to(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     for switches in ({"lose_replies_next": 1}, {"fail_next": 1}):
         payment = await held(database, provider)
@@ -236,9 +236,7 @@ async def test_an_undo_ends_a_release_that_nobody_had_an_answer_to(
 # ── At once ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_release_and_a_capture_in_every_order(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
-) -> None:
+async def test_a_release_and_a_capture_in_every_order(database: Database, provider: StripePayments, simulator: Simulator) -> None:
     """What the one takes the other does not let go of, and both come to an end."""
     for order in ORDERS:
         payment = await held(database, provider)
@@ -261,9 +259,7 @@ async def test_a_release_and_a_capture_in_every_order(
             assert net == 500
 
 
-async def test_a_release_and_an_undo_in_every_order(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
-) -> None:
+async def test_a_release_and_an_undo_in_every_order(database: Database, provider: StripePayments, simulator: Simulator) -> None:
     for order in ORDERS:
         payment = await held(database, provider)
         await commands.capture_payment(database, provider, part(payment, "5.00", "parcel-1"))
@@ -281,7 +277,7 @@ async def test_a_release_and_an_undo_in_every_order(
 
 
 async def test_whatever_goes_back_at_once_is_never_more_than_was_taken(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     """By the order and by each of its attempts, nearly three times too much together."""
     for _ in range(5):
@@ -309,16 +305,16 @@ async def test_whatever_goes_back_at_once_is_never_more_than_was_taken(
 
 
 async def test_a_dashboard_s_refund_that_nobody_knew_of_leaves_the_rest_owed(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
-    payment = await taken(database, provider, ["tok_visa"])
+    payment = await taken(database, provider, ["pm_card_visa"])
     await simulator.dashboard(f"charges/{payment.order_id}-1/refunds", amount=1000, reason="by hand")
     refusal = await refused(commands.give_back(database, provider, give(payment, "5.00")))
-    assert (refusal.code, refusal.extra["failure"]) == (ErrorCode.REFUND_FAILED, "refund_too_large")
+    assert (refusal.code, refusal.extra["failure"]) == (ErrorCode.REFUND_FAILED, "refund_refused")
 
 
 async def test_the_same_command_at_once_gives_back_once(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await taken(database, provider)
     command = give(payment, "15.00")
@@ -331,7 +327,7 @@ async def test_the_same_command_at_once_gives_back_once(
 
 
 async def test_a_release_waits_for_a_capture_on_which_it_depends(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await held(database, provider)
     command: CapturePayment = part(payment, "5.00", "parcel-1")

@@ -1,14 +1,24 @@
 """The rules of a payment, without I/O."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
+from chassis.clients import Unavailable
 from contracts.errors import ErrorCode, Refusal
-from contracts.events import PaymentFailed, PaymentProcessed, RefundProcessed
+from contracts.events import PaymentAnswered, PaymentFailed, PaymentProcessed, RefundProcessed
 from contracts.money import Money
-from contracts.payments import CapturePayment, MovementKind, MovementState, PaymentStatus, RefundPayment
-from services.payment.model import FINAL, Account, Change, LedgerMismatch, Movement, Payment
+from contracts.payments import (
+    ActionKind,
+    CapturePayment,
+    MovementKind,
+    MovementState,
+    PaymentAction,
+    PaymentStatus,
+    RefundPayment,
+)
+from services.payment.model import FINAL, UNDECIDED, Account, Change, LedgerMismatch, Movement, Payment
 from services.payment.ports import (
     Capabilities,
     Decline,
@@ -17,12 +27,14 @@ from services.payment.ports import (
     ProviderMovementState,
     ProviderStatus,
 )
-from tests.services.payment.conftest import CARD, pay
+from tests.services.payment.conftest import OPENED, pay
 
 AMOUNT = Money.model_validate({"amount": "12.50", "currency": "USD"})
 NOTHING = Money.zero()
+BANK = "https://bank.example/confirm"
 _S, _P, _K = PaymentStatus, ProviderStatus, MovementKind
 CHARGED: dict[ProviderStatus, tuple[PaymentStatus, list[MovementKind]]] = {
+    _P.ACTION_REQUIRED: (_S.ACTION_REQUIRED, []),
     _P.AUTHORIZED: (_S.AUTHORIZED, [_K.AUTHORIZE]),
     _P.CAPTURED: (_S.CAPTURED, [_K.CAPTURE]),
     _P.DECLINED: (_S.DECLINED, []),
@@ -42,20 +54,27 @@ UNDONE: dict[tuple[PaymentStatus, ProviderStatus], tuple[PaymentStatus, list[Mov
 
 def payment(status: PaymentStatus = PaymentStatus.INITIATED) -> tuple[Payment, list[Movement]]:
     """One that has come so far, and its movements."""
-    row = Payment.asked(pay(), CARD)
+    row = Payment.asked(pay(), OPENED)
     charge = row.charge(capture=True)
-    found = {_S.AUTHORIZED: [_P.AUTHORIZED], _S.CAPTURED: [_P.CAPTURED], _S.DECLINED: [_P.DECLINED], _S.VOIDED: [_P.REVERSED]}
-    for answer in found.get(status, [_P.REFUNDED] if status == _S.REFUNDED else []):
-        row.settle_charge(charge, says(answer))
+    found = {
+        _S.ACTION_REQUIRED: _P.ACTION_REQUIRED,
+        _S.AUTHORIZED: _P.AUTHORIZED,
+        _S.CAPTURED: _P.CAPTURED,
+        _S.DECLINED: _P.DECLINED,
+        _S.VOIDED: _P.REVERSED,
+        _S.REFUNDED: _P.REFUNDED,
+    }
+    if status in found:
+        row.settle_charge(charge, says(found[status]))
     assert row.status == status
     return row, [charge]
 
 
 def says(status: ProviderStatus, amount: Money | None = AMOUNT) -> ProviderCharge:
     taken = amount if status in (_P.CAPTURED, _P.REFUNDED) else NOTHING
-    return ProviderCharge(
-        status, "ch_1", amount, captured=taken, refunded=amount if status == _P.REFUNDED else NOTHING, held_until=None
-    )
+    refunded = amount if status == _P.REFUNDED else NOTHING
+    action = PaymentAction(kind=ActionKind.REDIRECT, url=BANK) if status == _P.ACTION_REQUIRED else None
+    return ProviderCharge(status, "pi_1", amount, action=action, captured=taken, refunded=refunded)
 
 
 def undone(row: Payment, movements: list[Movement], answer: ProviderCharge) -> Change:
@@ -67,29 +86,29 @@ def undone(row: Payment, movements: list[Movement], answer: ProviderCharge) -> C
 @pytest.mark.parametrize(("amount", "currency"), [("0", "USD"), ("-1.00", "USD"), ("1.005", "USD"), ("1.5", "JPY")])
 def test_an_amount_that_no_coin_can_pay_is_refused(amount: str, currency: str) -> None:
     with pytest.raises(Refusal) as refused:
-        Payment.asked(pay(amount=amount, currency=currency), CARD)
+        Payment.asked(pay(amount=amount, currency=currency), OPENED)
     assert refused.value.code == ErrorCode.VALIDATION_FAILED
 
 
 @pytest.mark.parametrize(("amount", "currency", "minor"), [("12.50", "USD", 1250), ("300", "JPY", 300), ("1.234", "KWD", 1234)])
 def test_amounts_are_kept_in_the_currency_s_own_minor_unit(amount: str, currency: str, minor: int) -> None:
-    asked = Payment.asked(pay(amount=amount, currency=currency), CARD)
+    asked = Payment.asked(pay(amount=amount, currency=currency), OPENED)
     assert asked.amount_minor == minor
     assert asked.amount == Money.model_validate({"amount": amount, "currency": currency})
 
 
 @pytest.mark.parametrize("ours", PaymentStatus)
-@pytest.mark.parametrize("theirs", ProviderStatus)
+@pytest.mark.parametrize("theirs", [status for status in ProviderStatus if status != _P.OPEN])
 def test_whatever_the_provider_says_is_followed_passed_over_or_a_mismatch(ours: PaymentStatus, theirs: ProviderStatus) -> None:
     row, movements = payment(ours)
     change = row.settle_charge(movements[0], says(theirs))
-    if ours == _S.INITIATED:
+    if ours in UNDECIDED:
         assert (row.status, [item.kind for item in change.moved]) == CHARGED[theirs]
     else:  # it is known already
         assert (row.status, change.moved, change.events, change.entries) == (ours, [], [], [])
 
     row, movements = payment(ours)
-    if ours == _S.INITIATED:
+    if ours in UNDECIDED:
         undone(row, movements, says(theirs))
         assert row.status == CHARGED[theirs][0]
     elif ours in FINAL:
@@ -104,6 +123,32 @@ def test_whatever_the_provider_says_is_followed_passed_over_or_a_mismatch(ours: 
         with pytest.raises(LedgerMismatch):
             undone(row, movements, says(theirs))
         assert row.status == ours
+
+
+@pytest.mark.parametrize("ours", PaymentStatus)
+def test_a_charge_of_which_no_bank_was_asked_is_no_answer(ours: PaymentStatus) -> None:
+    row, movements = payment(ours)
+    if ours in UNDECIDED:
+        with pytest.raises(Unavailable):
+            row.settle_charge(movements[0], says(_P.OPEN))
+    else:
+        row.settle_charge(movements[0], says(_P.OPEN))
+    assert row.status == ours
+
+
+def test_what_the_customer_has_to_do_is_told_until_it_is_done() -> None:
+    row, movements = payment(_S.ACTION_REQUIRED)
+    assert (row.reply().action, row.taken().status) == (says(_P.ACTION_REQUIRED).action, _S.ACTION_REQUIRED)
+    assert row.settle_seen(movements, says(_P.ACTION_REQUIRED)).events == []
+    events = row.settle_seen(movements, says(_P.CAPTURED)).events
+    assert [type(event) for event in events] == [PaymentProcessed, PaymentAnswered]
+    assert (row.reply().action, row.settle_seen(movements, says(_P.CAPTURED)).events) == (None, [])
+
+
+def test_a_charge_that_the_provider_flags_is_taken_and_to_be_reviewed() -> None:
+    row, [charge] = payment()
+    row.settle_charge(charge, replace(says(_P.CAPTURED), review="the payment provider wants it to be looked at"))
+    assert (row.status, row.reply().review) == (_S.CAPTURED, ("the payment provider wants it to be looked at",))
 
 
 def test_a_capture_that_we_hear_of_with_its_refund_is_in_the_ledger_and_told() -> None:

@@ -16,7 +16,7 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from contracts.payments import CapturePayment, MovementKind, MovementState, PaymentStatus, ProcessPayment, RefundPayment
 from services.payment import commands
-from services.payment.adapters import HttpPaymentProvider
+from services.payment.adapters import StripePayments
 from services.payment.model import Account, LedgerEntry
 from tests.conftest import changing, eventually
 from tests.services.payment.conftest import (
@@ -45,7 +45,7 @@ def back(payment: ProcessPayment, amount: str, key: str) -> RefundPayment:
     return RefundPayment(order_id=payment.order_id, amount=usd(amount), key=key, reason=f"{key} is lost")
 
 
-async def held(database: Database, provider: HttpPaymentProvider, token: str = "tok_visa") -> ProcessPayment:
+async def held(database: Database, provider: StripePayments, token: str = "pm_card_visa") -> ProcessPayment:
     payment = pay(token, capture=False)
     assert (await commands.process_payment(database, provider, payment)).status == PaymentStatus.AUTHORIZED
     return payment
@@ -57,9 +57,7 @@ async def refused(call: object) -> Refusal:
     return refusal.value
 
 
-async def test_what_is_held_is_taken_parcel_by_parcel(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
-) -> None:
+async def test_what_is_held_is_taken_parcel_by_parcel(database: Database, provider: StripePayments, simulator: Simulator) -> None:
     payment = await held(database, provider)
     for _ in range(2):  # a repeated command joins its movement
         first = await commands.capture_payment(database, provider, part(payment, "5.00", "parcel-1"))
@@ -83,7 +81,7 @@ async def test_what_is_held_is_taken_parcel_by_parcel(
 
 
 async def test_the_same_key_with_another_amount_is_a_conflict(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await held(database, provider)
     await commands.capture_payment(database, provider, part(payment, "5.00", "parcel-1"))
@@ -96,7 +94,7 @@ async def test_the_same_key_with_another_amount_is_a_conflict(
 
 
 async def test_never_more_is_taken_than_is_held_nor_more_given_back_than_was_taken(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await held(database, provider)
     too_much = commands.capture_payment(database, provider, part(payment, "12.51", "parcel-1"))
@@ -111,7 +109,7 @@ async def test_never_more_is_taken_than_is_held_nor_more_given_back_than_was_tak
     assert await assert_books_agree(database, simulator) == {f"{payment.order_id}-1": 0}
 
 
-async def test_a_payment_of_another_currency_or_of_nothing_is_refused(database: Database, provider: HttpPaymentProvider) -> None:
+async def test_a_payment_of_another_currency_or_of_nothing_is_refused(database: Database, provider: StripePayments) -> None:
     payment = await held(database, provider)
     euros = part(payment, "1.00", "a").model_copy(update={"amount": Money(amount=Decimal(1), currency="EUR")})
     assert (await refused(commands.capture_payment(database, provider, euros))).code == ErrorCode.CONFLICT
@@ -125,7 +123,7 @@ async def test_a_payment_of_another_currency_or_of_nothing_is_refused(database: 
 async def test_a_provider_without_multi_capture_takes_the_first_part_and_lets_go_of_the_rest(
     database: Database, http: HttpSession, simulator: Simulator
 ) -> None:
-    provider = HttpPaymentProvider(http, simulator.url, SecretStr(API_KEY), multi_capture=False)
+    provider = StripePayments(http, simulator.url, SecretStr(API_KEY), multi_capture=False)
     payment = await held(database, provider)
     first = await commands.capture_payment(database, provider, part(payment, "5.00", "parcel-1"))
     assert (first.status, first.moved, first.held_until) == (PaymentStatus.CAPTURED, usd("5.00"), None)
@@ -138,7 +136,7 @@ async def test_a_provider_without_multi_capture_takes_the_first_part_and_lets_go
 
 
 async def test_an_undo_after_parts_gives_back_what_is_left_and_lets_go_of_the_rest(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await held(database, provider)
     await commands.capture_payment(database, provider, part(payment, "5.00", "parcel-1"))
@@ -157,7 +155,7 @@ async def test_an_undo_after_parts_gives_back_what_is_left_and_lets_go_of_the_re
 
 
 async def test_an_unknown_answer_stays_pending_and_is_asked_again_under_its_key(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await held(database, provider)
     calls = {
@@ -178,7 +176,7 @@ async def test_an_unknown_answer_stays_pending_and_is_asked_again_under_its_key(
 
 @pytest.mark.parametrize("fault", ["fail_next", "lose_replies_next"])
 async def test_an_undo_learns_what_became_of_movements_that_nobody_had_an_answer_to(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator, fault: str
+    database: Database, provider: StripePayments, simulator: Simulator, fault: str
 ) -> None:
     capture, refund = await held(database, provider), await held(database, provider)
     await commands.capture_payment(database, provider, part(refund, "5.00", "parcel-1"))
@@ -197,10 +195,8 @@ async def test_an_undo_learns_what_became_of_movements_that_nobody_had_an_answer
     assert set((await assert_books_agree(database, simulator)).values()) == {0}
 
 
-async def test_a_refund_that_takes_days_is_on_its_way(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
-) -> None:
-    payment = pay("tok_refund_pending")
+async def test_a_refund_that_takes_days_is_on_its_way(database: Database, provider: StripePayments, simulator: Simulator) -> None:
+    payment = pay("pm_card_pendingRefund")
     await simulator.faults(refund_ms=60_000)
     paid = await commands.process_payment(database, provider, payment)
     for _ in range(2):
@@ -212,7 +208,9 @@ async def test_a_refund_that_takes_days_is_on_its_way(
     assert await assert_books_agree(database, simulator) == {f"{payment.order_id}-1": 1050}
 
     async def told_of(state: str, reason: str | None = None) -> None:
-        told = news_of(payment, "refund", state, "2.00", movement_id=refund.provider_id, key="line-1", reason=reason)
+        told = await news_of(
+            database, payment, "refund", state, "2.00", movement_id=refund.provider_id, key="line-1", reason=reason
+        )
         await commands.apply_news(database, told)
 
     for _ in range(2):
@@ -228,9 +226,9 @@ async def test_a_refund_that_takes_days_is_on_its_way(
 
 
 async def test_a_refund_that_the_provider_refuses_is_owed_and_never_tried_again_under_its_key(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
-    payment = pay("tok_refund_refused")
+    payment = pay("pm_sim_refund_refused")
     await commands.process_payment(database, provider, payment)
     for _ in range(2):
         told = await refused(commands.refund_payment(database, provider, back(payment, "2.00", "line-1")))
@@ -244,7 +242,7 @@ async def test_a_refund_that_the_provider_refuses_is_owed_and_never_tried_again_
 
 
 async def test_a_hold_that_expired_after_a_part_was_taken(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await held(database, provider)
     await commands.capture_payment(database, provider, part(payment, "5.00", "parcel-1"))
@@ -257,7 +255,7 @@ async def test_a_hold_that_expired_after_a_part_was_taken(
 
 
 async def test_parts_at_once_never_exceed_what_there_is(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     """Of ten that are three times too many together, as many go through as there is money for, and the others are refused."""
     for _ in range(3):
@@ -274,7 +272,7 @@ async def test_parts_at_once_never_exceed_what_there_is(
 
 
 async def test_the_database_itself_keeps_sums_within_bounds_and_the_ledger_balanced_and_append_only(
-    database: Database, provider: HttpPaymentProvider
+    database: Database, provider: StripePayments
 ) -> None:
     payment = pay()
     await commands.process_payment(database, provider, payment)
@@ -316,7 +314,7 @@ async def balances(database: Database, payment: ProcessPayment) -> dict[Account,
 
 
 async def test_a_capture_waits_for_others_on_which_it_depends(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await held(database, provider)
     await simulator.faults(fail_next=1)
@@ -332,5 +330,5 @@ async def test_a_capture_waits_for_others_on_which_it_depends(
     assert await assert_books_agree(database, simulator) == {f"{payment.order_id}-1": 700}
 
 
-async def _goes_through(database: Database, provider: HttpPaymentProvider, command: CapturePayment) -> bool:
+async def _goes_through(database: Database, provider: StripePayments, command: CapturePayment) -> bool:
     return (await commands.capture_payment(database, provider, command)).moved == command.amount

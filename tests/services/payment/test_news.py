@@ -22,11 +22,11 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
 from contracts.payments import MovementState, PaymentStatus, ProcessPayment
 from services.payment import commands
-from services.payment.adapters import HttpPaymentProvider
+from services.payment.adapters import StripePayments
 from services.payment.app import PaymentSettings, build
 from services.payment.model import Debt, DebtKind, Dispute, Movement, NewsItem, NewsState, Payment
 from services.payment.ports import DisputeState, PaymentProvider, ProviderNews
-from simulators._webhooks import signature
+from simulators.stripe.app import signed_with
 from tests.conftest import Databases, TokenMint, eventually
 from tests.services.payment.conftest import (
     API_KEY,
@@ -47,7 +47,7 @@ AT_ONCE = timedelta(0)
 
 
 async def paid(
-    database: Database, provider: HttpPaymentProvider, token: str = "tok_visa", *, capture: bool = True
+    database: Database, provider: StripePayments, token: str = "pm_card_visa", *, capture: bool = True
 ) -> ProcessPayment:
     payment = pay(token, capture=capture)
     await commands.process_payment(database, provider, payment)
@@ -79,7 +79,7 @@ async def tell(database: Database, *news: ProviderNews) -> None:
         await commands.apply_news(database, each)
 
 
-async def settle(database: Database, provider: HttpPaymentProvider, **options: Any) -> None:
+async def settle(database: Database, provider: StripePayments, **options: Any) -> None:
     """Do what the job does, and do not wait for the time of its next try."""
     async with database.reading() as session:
         waiting = (await session.exec(select(NewsItem).where(NewsItem.state == NewsState.WAITING))).all()
@@ -88,12 +88,12 @@ async def settle(database: Database, provider: HttpPaymentProvider, **options: A
 
 
 async def test_a_refund_of_the_dashboard_is_recorded_and_told_once(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await paid(database, provider)
     made = await simulator.dashboard(f"charges/{payment.order_id}-1/refunds", amount=3_00, reason="goodwill")
-    told = news_of(payment, "refund", "succeeded", "3.00", movement_id=made["id"])
-    await tell(database, told, told, news_of(payment, "refund", "succeeded", "3.00", movement_id=made["id"]))
+    told = await news_of(database, payment, "refund", "succeeded", "3.00", movement_id=made["id"])
+    await tell(database, told, told, await news_of(database, payment, "refund", "succeeded", "3.00", movement_id=made["id"]))
     [refund] = await refunds_of(database, payment.order_id)
     assert (refund.state, refund.purpose, refund.provider_id) == (MovementState.SUCCEEDED, "made at the provider", made["id"])
     [event] = [each for each in await events_of(database, payment.order_id) if each["type"] == "RefundProcessed"]
@@ -107,10 +107,10 @@ STATES = ("pending", "succeeded", "failed")
 @pytest.mark.parametrize("order", list(itertools.permutations(STATES)))
 @pytest.mark.parametrize("ours", [True, False], ids=["asked by us", "dashboard"])
 async def test_a_refund_s_news_in_every_order_ends_alike(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator, order: tuple[str, ...], ours: bool
+    database: Database, provider: StripePayments, simulator: Simulator, order: tuple[str, ...], ours: bool
 ) -> None:
     await simulator.faults(refund_ms=60_000)
-    payment = await paid(database, provider, "tok_refund_pending")
+    payment = await paid(database, provider, "pm_card_pendingRefund")
     if ours:
         await commands.refund_payment(database, provider, refund_of(payment))
         [asked] = await refunds_of(database, payment.order_id)
@@ -119,7 +119,9 @@ async def test_a_refund_s_news_in_every_order_ends_alike(
         movement_id, amount = f"re_{uuid4().hex}", "2.00"
     for state in order:
         reason = "expired_or_canceled_card" if state == "failed" else None
-        told = news_of(payment, "refund", state, amount, movement_id=movement_id, key="undo" if ours else None, reason=reason)
+        told = await news_of(
+            database, payment, "refund", state, amount, movement_id=movement_id, key="undo" if ours else None, reason=reason
+        )
         await tell(database, told, told)
     [refund] = await refunds_of(database, payment.order_id)
     assert (refund.state, refund.failure) == (MovementState.FAILED, "expired_or_canceled_card")
@@ -137,17 +139,19 @@ async def test_a_refund_s_news_in_every_order_ends_alike(
 
 
 async def test_what_fails_before_the_answer_is_recorded_stays_failed(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await paid(database, provider)
     part = refund_of(payment).model_copy(update={"amount": payment.amount, "key": "part"})
     await simulator.faults(lose_replies_next=1)
     with pytest.raises(Unavailable):
         await commands.refund_payment(database, provider, part)
-    [made] = (await simulator.http.get("/v1/refunds")).json()["data"]
+    [made] = await simulator.listed("refunds")
     await simulator.dashboard(f"refunds/{made['id']}/fail")
     reason = "expired_or_canceled_card"
-    await tell(database, news_of(payment, "refund", "failed", "12.50", movement_id=made["id"], key="part", reason=reason))
+    await tell(
+        database, await news_of(database, payment, "refund", "failed", "12.50", movement_id=made["id"], key="part", reason=reason)
+    )
     assert "RefundProcessed" not in await event_types(database, payment.order_id)
     refused = await persist(partial(commands.refund_payment, database, provider, part))
     assert isinstance(refused, Refusal)
@@ -156,14 +160,14 @@ async def test_what_fails_before_the_answer_is_recorded_stays_failed(
 
 
 async def test_news_of_an_undo_before_its_answer_waits_for_it(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     payment = await paid(database, provider)
     await simulator.faults(lose_replies_next=1)
     with pytest.raises(Unavailable):
         await commands.refund_payment(database, provider, refund_of(payment))
-    [made] = (await simulator.http.get("/v1/refunds")).json()["data"]
-    told = news_of(payment, "refund", "succeeded", "12.50", movement_id=made["id"], key=made["key"])
+    [made] = await simulator.listed("refunds")
+    told = await news_of(database, payment, "refund", "succeeded", "12.50", movement_id=made["id"], key=made["metadata"]["key"])
     await tell(database, told)
     await settle(database, provider)
     [item] = await rows_of(database, NewsItem)
@@ -177,14 +181,14 @@ async def test_news_of_an_undo_before_its_answer_waits_for_it(
 
 
 async def test_news_before_the_answer_to_the_charge_makes_our_books_right(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
-    payment = pay("tok_lost_reply")
+    payment = pay("pm_sim_lost_reply")
     with pytest.raises(Unavailable):
         await commands.process_payment(database, provider, payment)
     made = await simulator.dashboard(f"charges/{payment.order_id}-1/refunds", amount=3_00)
-    await tell(database, news_of(payment, "refund", "succeeded", "3.00", movement_id=made["id"]))
-    await tell(database, news_of(payment, "charge", "captured", "12.50"))
+    await tell(database, await news_of(database, payment, "refund", "succeeded", "3.00", movement_id=made["id"]))
+    await tell(database, await news_of(database, payment, "charge", "captured", "12.50"))
     await settle(database, provider)
     assert {item.state for item in await rows_of(database, NewsItem)} == {NewsState.APPLIED}
     assert (await payment_row(database, payment.order_id)).status == PaymentStatus.CAPTURED
@@ -193,13 +197,13 @@ async def test_news_before_the_answer_to_the_charge_makes_our_books_right(
     assert await assert_books_agree(database, simulator) == {f"{payment.order_id}-1": 9_50}
 
 
-async def test_a_hold_that_expired_is_let_go_of(database: Database, provider: HttpPaymentProvider, simulator: Simulator) -> None:
+async def test_a_hold_that_expired_is_let_go_of(database: Database, provider: StripePayments, simulator: Simulator) -> None:
     payment = await paid(database, provider, capture=False)
     await simulator.dashboard(f"charges/{payment.order_id}-1/expire")
-    told = news_of(payment, "charge", "voided", "0.00", reason="expired")
+    told = await news_of(database, payment, "charge", "voided", "0.00", reason="expired")
     await tell(database, told, told)
     await settle(database, provider)
-    await tell(database, news_of(payment, "charge", "authorized", "0.00"))  # what was true before
+    await tell(database, await news_of(database, payment, "charge", "authorized", "0.00"))  # what was true before
     await settle(database, provider)
     row = await payment_row(database, payment.order_id)
     assert (row.status, row.voided_minor) == (PaymentStatus.VOIDED, 12_50)
@@ -208,10 +212,10 @@ async def test_a_hold_that_expired_is_let_go_of(database: Database, provider: Ht
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["open", "lost"])))
-async def test_a_dispute_that_is_lost_is_owed(database: Database, provider: HttpPaymentProvider, order: tuple[str, ...]) -> None:
+async def test_a_dispute_that_is_lost_is_owed(database: Database, provider: StripePayments, order: tuple[str, ...]) -> None:
     payment = await paid(database, provider)
     for state in (*order, *order):
-        await tell(database, news_of(payment, "dispute", state, "5.00", movement_id="dp_1", reason="fraudulent"))
+        await tell(database, await news_of(database, payment, "dispute", state, "5.00", movement_id="dp_1", reason="fraudulent"))
     [dispute] = await rows_of(database, Dispute)
     assert (dispute.state, dispute.order_id, str(dispute.amount)) == (DisputeState.LOST, payment.order_id, "5.00 USD")
     told = [(each["type"], each["data"].get("won")) for each in await events_of(database, payment.order_id)][2:]
@@ -219,10 +223,10 @@ async def test_a_dispute_that_is_lost_is_owed(database: Database, provider: Http
     assert await owed(database) == [(DebtKind.LOST_DISPUTE, "5.00 USD", "fraudulent")]
 
 
-async def test_a_dispute_that_is_won_is_over(database: Database, provider: HttpPaymentProvider) -> None:
+async def test_a_dispute_that_is_won_is_over(database: Database, provider: StripePayments) -> None:
     payment = await paid(database, provider)
     for state in ("open", "won", "lost"):
-        await tell(database, news_of(payment, "dispute", state, "5.00", movement_id="dp_2"))
+        await tell(database, await news_of(database, payment, "dispute", state, "5.00", movement_id="dp_2"))
     [dispute] = await rows_of(database, Dispute)
     assert dispute.state == DisputeState.WON
     assert await owed(database) == []
@@ -233,9 +237,9 @@ async def test_a_dispute_that_is_won_is_over(database: Database, provider: HttpP
     [("charge", "captured", True), ("refund", "failed", True), ("dispute", "open", True), ("charge", "voided", False)],
 )
 async def test_news_of_an_unknown_order_is_kept_and_told(
-    database: Database, provider: HttpPaymentProvider, kind: str, state: str, is_owed: bool
+    database: Database, provider: StripePayments, kind: str, state: str, is_owed: bool
 ) -> None:
-    told = news_of(pay(), kind, state, "7.00", movement_id=None if kind == "charge" else "x_1")
+    told = await news_of(database, pay(), kind, state, "7.00", movement_id=None if kind == "charge" else "x_1")
     await tell(database, told, told)
     await settle(database, provider)
     [item] = await rows_of(database, NewsItem)
@@ -248,9 +252,9 @@ async def test_news_of_an_unknown_order_is_kept_and_told(
 
 @pytest.mark.parametrize("reference", [None, "somebody's", "6b1e5e1e-0000-4000-8000-000000000000-1"])
 async def test_a_charge_that_is_not_ours_is_unmatched_until_it_went_back(
-    database: Database, provider: HttpPaymentProvider, reference: str | None
+    database: Database, provider: StripePayments, reference: str | None
 ) -> None:
-    told = [news_of(pay(), "charge", state, "7.00") for state in ("captured", "refunded")]
+    told = [await news_of(database, pay(), "charge", state, "7.00") for state in ("captured", "refunded")]
     for each in told:
         await tell(database, ProviderNews(**{**{name: getattr(each, name) for name in each.__slots__}, "reference": reference}))
         await settle(database, provider, give_up_after=AT_ONCE)
@@ -258,10 +262,10 @@ async def test_a_charge_that_is_not_ours_is_unmatched_until_it_went_back(
 
 
 async def test_a_failed_refund_is_tried_again_until_it_went_well(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
+    database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
     await simulator.faults(refund_ms=0)
-    payment = await paid(database, provider, "tok_refund_refused")
+    payment = await paid(database, provider, "pm_sim_refund_refused")
     part = refund_of(payment).model_copy(update={"amount": payment.amount, "key": "parcel-1"})
     refused = await persist(partial(commands.refund_payment, database, provider, part))
     assert isinstance(refused, Refusal)
@@ -272,7 +276,7 @@ async def test_a_failed_refund_is_tried_again_until_it_went_well(
         assert again.value.code == ErrorCode.REFUND_FAILED
         assert len(await refunds_of(database, payment.order_id)) == tries
     assert await owed(database) == [(DebtKind.FAILED_REFUND, "12.50 USD", "expired_or_canceled_card")]
-    await simulator.control(f"UPDATE charges SET refund_course = 'succeeded' WHERE reference = '{payment.order_id}-1'")
+    simulator.control("UPDATE charges SET card = 'pm_card_visa'")
     movement = await commands.refund_again(database, provider, row.payment_id, "parcel-1")
     assert (movement.state, movement.key) == (MovementState.SUCCEEDED, "parcel-1:4")
     assert await owed(database) == []
@@ -286,7 +290,7 @@ async def test_a_failed_refund_is_tried_again_until_it_went_well(
 async def test_only_the_provider_may_tell_and_only_admins_settle(
     client: httpx2.AsyncClient, mint: TokenMint, simulator: Simulator
 ) -> None:
-    payment = pay("tok_refund_refused")
+    payment = pay("pm_sim_refund_refused")
     service, admin, support = (mint.headers(role) for role in (Role.SERVICE, Role.ADMIN, Role.SUPPORT))
     await client.post("/internal/v1/payments/process", json=payment.model_dump(mode="json"), headers=service)
     part = refund_of(payment).model_copy(update={"amount": payment.amount, "key": "parcel-1"})
@@ -305,27 +309,20 @@ async def test_only_the_provider_may_tell_and_only_admins_settle(
     assert len((await client.get("/api/v1/payments/owed", params={"settled": True}, headers=support)).json()["items"]) == 1
     assert (await client.get("/api/v1/payments/owed", headers=mint.headers(Role.CUSTOMER))).status_code == 403
 
-    body = json.dumps(
-        {
-            "id": "evt_1",
-            "type": "dispute",
-            "reference": f"{payment.order_id}-1",
-            "charge_id": "ch_1",
-            "movement_id": "dp_1",
-            "amount": 500,
-            "currency": "USD",
-            "state": "open",
-            "reason": "fraudulent",
-            "occurred_at": "2026-03-01T12:00:00Z",
-        }
-    )
+    [intent] = await simulator.listed("payment_intents")
+    dispute = {"object": "dispute", "id": "dp_1", "payment_intent": intent["id"], "charge": intent["latest_charge"]}
+    dispute |= {"amount": 500, "currency": "usd", "status": "needs_response", "reason": "fraudulent"}
+    event = {"object": "event", "id": "evt_1", "created": int(time.time()), "type": "charge.dispute.created"}
+    body = json.dumps(event | {"data": {"object": dispute}})
     now = int(time.time())
-    for headers in ({}, {"X-Payment-Signature": signature(body, "another secret", now)}):
+    old = signed_with(WEBHOOK_SECRET)(body, now - 3_600)
+    for headers in ({}, signed_with("another secret")(body, now), old):
         response = await client.post(PATH, content=body, headers={"Content-Type": "application/json", **headers})
         assert (response.status_code, response.json()["code"]) == (401, "invalid_signature")
-    no_state = body.replace('"open"', '"captured"')
-    for content, status in ((body, 204), ("{", 400), ('{"id": "evt_1"}', 422), (no_state, 422)):
-        signed = {"Content-Type": "application/json", "X-Payment-Signature": signature(content, WEBHOOK_SECRET, now)}
+    foreign = json.dumps(event | {"type": "customer.created", "data": {"object": {"object": "customer", "id": "cus_1"}}})
+    no_state = body.replace("needs_response", "unheard_of")
+    for content, status in ((body, 204), (body, 204), (foreign, 204), (no_state, 204), ("{", 400), ('{"id": "evt_1"}', 503)):
+        signed = {"Content-Type": "application/json", **signed_with("another secret", WEBHOOK_SECRET)(content, now)}
         assert (await client.post(PATH, content=content, headers=signed)).status_code == status
     [dispute] = (await client.get("/api/v1/payments/disputes", params={"state": "open"}, headers=support)).json()["items"]
     assert (dispute["order_id"], dispute["reason"]) == (str(payment.order_id), "fraudulent")
@@ -355,8 +352,8 @@ async def test_from_the_provider_s_dashboard_to_the_list_of_what_is_owed(
         shop["api"] = service.api
         internal, support = mint.headers(Role.SERVICE), mint.headers(Role.SUPPORT)
         async with service.opened(), httpx2.AsyncClient(base_url=shop_url, headers=internal) as client:
-            await simulator.faults(webhooks_of_answers=True, webhooks_early=True, webhooks_twice=True, refund_ms=0)
-            payment = pay("tok_refund_bounces")
+            await simulator.faults(webhooks_early=True, webhooks_twice=True, refund_ms=300)
+            payment = pay("pm_card_refundFail")
             charged = await client.post("/internal/v1/payments/process", json=payment.model_dump(mode="json"))
             assert charged.json()["status"] == "CAPTURED"
             undone = await client.post("/internal/v1/payments/refund", json=refund_of(payment).model_dump(mode="json"))

@@ -21,9 +21,17 @@ from contracts.errors import ErrorCode, Refusal
 from contracts.money import Money
 from contracts.payments import PaymentStatus, ProcessPayment
 from services.payment import commands
-from services.payment.adapters import HttpPaymentProvider
+from services.payment.adapters import StripePayments
 from services.payment.model import Payment
-from services.payment.ports import Capabilities, ChargeRequest, PaymentProvider, ProviderCharge, ProviderMovement
+from services.payment.ports import (
+    Capabilities,
+    ChargeRequest,
+    Opened,
+    PaymentProvider,
+    ProviderCharge,
+    ProviderMovement,
+    ProviderNews,
+)
 from tests.conftest import changing, eventually
 from tests.services.payment.conftest import (
     Simulator,
@@ -101,11 +109,11 @@ class Stepped:
     def capabilities(self) -> Capabilities:
         return self._provider.capabilities
 
-    async def fingerprint(self, card_token: str) -> str:
-        return await self._provider.fingerprint(card_token)
+    async def open(self, request: ChargeRequest) -> Opened:
+        return await self._provider.open(request)  # moves no money
 
-    async def charge(self, request: ChargeRequest) -> ProviderCharge:
-        return await self._through(partial(self._provider.charge, request))
+    async def charge(self, provider_id: str, request: ChargeRequest) -> ProviderCharge:
+        return await self._through(partial(self._provider.charge, provider_id, request))
 
     async def capture(self, reference: str, *, amount: Money, key: str, is_last: bool) -> ProviderCharge:
         return await self._through(partial(self._provider.capture, reference, amount=amount, key=key, is_last=is_last))
@@ -119,8 +127,11 @@ class Stepped:
     async def release(self, reference: str, reason: str) -> ProviderCharge:
         return await self._through(partial(self._provider.release, reference, reason))
 
-    async def look(self, reference: str) -> ProviderCharge | None:
+    async def look(self, reference: str) -> ProviderCharge:
         return await self._through(partial(self._provider.look, reference))
+
+    def news(self, body: bytes) -> ProviderNews | None:
+        return self._provider.news(body)
 
 
 def charging(database: Database, payment: ProcessPayment) -> Command:
@@ -143,9 +154,11 @@ async def interleave(provider: PaymentProvider, order: Sequence[bool], one: Comm
     return await first.finish(), await second.finish()
 
 
-@pytest.mark.parametrize("token", ["tok_visa", "tok_review", "tok_declined", "tok_lost_reply", "tok_flaky_3"])
+@pytest.mark.parametrize(
+    "token", ["pm_card_visa", "pm_card_riskLevelElevated", "pm_card_visa_chargeDeclined", "pm_sim_lost_reply", "pm_sim_flaky"]
+)
 async def test_a_refund_and_a_charge_in_every_order(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator, token: str
+    database: Database, provider: StripePayments, simulator: Simulator, token: str
 ) -> None:
     for order in ORDERS:
         payment = pay(token)
@@ -162,11 +175,9 @@ async def test_a_refund_and_a_charge_in_every_order(
     assert list(net.values()) == [0] * len(ORDERS)
 
 
-async def test_a_refund_and_a_capture_in_every_order(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
-) -> None:
+async def test_a_refund_and_a_capture_in_every_order(database: Database, provider: StripePayments, simulator: Simulator) -> None:
     for order in ORDERS:
-        payment = pay("tok_review")
+        payment = pay(capture=False)
         await commands.process_payment(database, provider, payment)
         captured, refunded = await interleave(provider, order, capturing(database, payment), refunding(database, payment))
         assert refunded.status in (PaymentStatus.VOIDED, PaymentStatus.REFUNDED), order
@@ -177,8 +188,8 @@ async def test_a_refund_and_a_capture_in_every_order(
     assert list(net.values()) == [0] * len(ORDERS)
 
 
-async def test_i4_whoever_works_on_a_payment_locks_its_row(database: Database, provider: HttpPaymentProvider) -> None:
-    payment = pay("tok_review")
+async def test_i4_whoever_works_on_a_payment_locks_its_row(database: Database, provider: StripePayments) -> None:
+    payment = pay(capture=False)
     await commands.process_payment(database, provider, payment)
 
     async def is_waited_for() -> bool:
@@ -199,7 +210,7 @@ async def test_i4_whoever_works_on_a_payment_locks_its_row(database: Database, p
 
 @pytest.mark.parametrize("steps", [1, 2])
 async def test_a_process_that_dies_around_the_charge_leaves_nothing_charged_twice(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator, steps: int
+    database: Database, provider: StripePayments, simulator: Simulator, steps: int
 ) -> None:
     retried, undone = pay(), pay()
     for payment in (retried, undone):
@@ -213,12 +224,21 @@ async def test_a_process_that_dies_around_the_charge_leaves_nothing_charged_twic
     assert net == {f"{retried.order_id}-1": 1250, f"{undone.order_id}-1": 0}
 
 
-async def test_many_commands_for_one_order_at_once(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator
-) -> None:
+async def test_many_commands_for_one_order_at_once(database: Database, provider: StripePayments, simulator: Simulator) -> None:
     for seed in range(60):
         chance = random.Random(seed)
-        payment = pay(chance.choice(["tok_visa", "tok_visa", "tok_review", "tok_declined", "tok_lost_reply", "tok_flaky_3"]))
+        payment = pay(
+            chance.choice(
+                [
+                    "pm_card_visa",
+                    "pm_card_visa",
+                    "pm_card_riskLevelElevated",
+                    "pm_card_visa_chargeDeclined",
+                    "pm_sim_lost_reply",
+                    "pm_sim_flaky",
+                ]
+            )
+        )
         await simulator.faults(lose_replies_next=chance.randrange(3), fail_next=chance.randrange(3))
         wanted = [charging, charging, capturing, refunding, *chance.choices([charging, capturing, refunding], k=3)]
         chance.shuffle(wanted)
@@ -257,13 +277,22 @@ acts = st.builds(
     lost_replies=st.integers(0, 1),
     failures=st.integers(0, 1),
 )
-tokens = st.sampled_from(["tok_visa", "tok_mastercard", "tok_review", "tok_expired", "tok_lost_reply", "tok_flaky_3"])
+tokens = st.sampled_from(
+    [
+        "pm_card_visa",
+        "pm_card_mastercard",
+        "pm_card_riskLevelElevated",
+        "pm_card_chargeDeclinedExpiredCard",
+        "pm_sim_lost_reply",
+        "pm_sim_flaky",
+    ]
+)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cards=st.lists(tokens, min_size=3, max_size=3), script=st.lists(acts, max_size=10))
 async def test_the_provider_s_money_is_our_ledger_after_everything(
-    database: Database, provider: HttpPaymentProvider, simulator: Simulator, cards: list[str], script: list[Act]
+    database: Database, provider: StripePayments, simulator: Simulator, cards: list[str], script: list[Act]
 ) -> None:
     orders = [pay(card) for card in cards]
 

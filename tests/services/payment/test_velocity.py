@@ -17,7 +17,7 @@ from contracts.errors import Refusal
 from contracts.money import Money
 from contracts.payments import PaymentStatus, ProcessPayment
 from services.payment import commands
-from services.payment.adapters import HttpPaymentProvider
+from services.payment.adapters import StripePayments
 from services.payment.model import Payment, Recent, Subject, Velocity
 from tests.conftest import changing
 from tests.services.payment.conftest import Simulator, assert_books_agree, capture_of, pay, refund_of
@@ -43,7 +43,7 @@ async def made_earlier(database: Database, payment: ProcessPayment, age: timedel
 class Buying:
     """Payments one after the other, on one database."""
 
-    def __init__(self, database: Database, provider: HttpPaymentProvider) -> None:
+    def __init__(self, database: Database, provider: StripePayments) -> None:
         self._database, self._provider = database, provider
 
     async def __call__(self, payment: ProcessPayment) -> contract.Payment:
@@ -54,7 +54,7 @@ class Buying:
 
 
 @pytest.fixture
-def buy(database: Database, provider: HttpPaymentProvider) -> Buying:
+def buy(database: Database, provider: StripePayments) -> Buying:
     return Buying(database, provider)
 
 
@@ -89,7 +89,7 @@ async def test_g7_many_small_orders_are_held_by_their_number(buy: Buying) -> Non
 
 
 async def test_g7_a_card_is_known_again_under_another_name(buy: Buying, database: Database) -> None:
-    stolen = {"payment_token": "tok_mastercard_stolen"}
+    stolen = {"payment_token": "pm_card_mastercard_stolen"}
     payments = [pay(amount="160.00").model_copy(update=stolen) for _ in range(2)]
     assert (await buy(payments[0])).status == S.CAPTURED
     second = await buy(payments[1])
@@ -122,7 +122,7 @@ async def test_what_shares_card_customer_and_address_crosswise_does_not_deadlock
         pay(amount="1.00").model_copy(
             update={
                 "customer_id": customers[n % 3],
-                "payment_token": f"tok_visa_{cards[n // 3 % 3]}",
+                "payment_token": f"pm_card_visa_{cards[n // 3 % 3]}",
                 "ship_to_fingerprint": 2 * places[n // 9 % 3].hex,
             }
         )
@@ -136,7 +136,7 @@ async def test_what_shares_card_customer_and_address_crosswise_does_not_deadlock
 
 async def test_what_was_never_taken_or_is_long_ago_does_not_count(buy: Buying, database: Database) -> None:
     customer = uuid4()
-    declined = of(customer, pay("tok_declined", "299.00"))
+    declined = of(customer, pay("pm_card_visa_chargeDeclined", "299.00"))
     with pytest.raises(Refusal):
         await buy(declined)
     held = of(customer, pay(amount="299.00", capture=False))
@@ -151,14 +151,14 @@ async def test_what_was_never_taken_or_is_long_ago_does_not_count(buy: Buying, d
     assert (await buy(of(customer, pay(amount="2.00")))).status == S.AUTHORIZED
 
 
-async def test_a_repeated_command_is_decided_once(buy: Buying, database: Database, provider: HttpPaymentProvider) -> None:
+async def test_a_repeated_command_is_decided_once(buy: Buying, database: Database, provider: StripePayments) -> None:
     customer = uuid4()
     first, held = of(customer, pay(amount="200.00")), of(customer, pay(amount="200.00"))
     assert (await buy(first)).status == S.CAPTURED
     replies = await asyncio.gather(*[buy(held) for _ in range(5)])
     assert {payment.status for payment in replies} == {S.AUTHORIZED}
     # What made it so is over; what was decided stays, also when the provider has to be asked again.
-    lost = of(customer, pay("tok_lost_reply", "50.00")).model_copy(update={"ship_to_fingerprint": held.ship_to_fingerprint})
+    lost = of(customer, pay("pm_sim_lost_reply", "50.00")).model_copy(update={"ship_to_fingerprint": held.ship_to_fingerprint})
     with pytest.raises(Unavailable):
         await buy(lost)
     for payment in (first, held):

@@ -16,14 +16,16 @@ from pydantic import SecretStr
 
 from chassis.clients import HttpSession
 from chassis.database import Database
-from services.shipping.adapters import HttpCarrier
+from services.shipping.adapters import EasyPost
 from services.shipping.app import ShippingSettings, build
+from services.shipping.sending import Sending
 from simulators._webhooks import WebhookTarget
-from simulators.carrier import SIGNATURE, Settings, create_app
+from simulators.easypost.app import Settings, create_app
+from simulators.easypost.news import sign_with
 from tests.conftest import Databases, TokenMint, eventually, running_api
 
 API_KEY = "key-of-the-tests"
-WEBHOOK_SECRET = "secret-of-the-tests-0123456789"
+WEBHOOK_SECRET, OLD_SECRET = "sécret-of-the-tests-0123456789", "old-secret-of-the-tests-0123456789"
 
 
 @asynccontextmanager
@@ -46,7 +48,7 @@ async def listening(app: Any, lifespan: Literal["on", "off"] = "off") -> AsyncIt
 
 
 class CarrierSimulator:
-    """What the tests do with the carrier beside the platform: break it, move parcels, read its books."""
+    """What the tests do with the carriers beside the platform: break them, move parcels, read their books."""
 
     def __init__(self, url: str, http: httpx2.AsyncClient) -> None:
         self.url = url
@@ -58,33 +60,46 @@ class CarrierSimulator:
     async def repair(self) -> None:
         (await self._http.delete("/_control/faults")).raise_for_status()
 
+    async def hand_over(self, *references: UUID | str) -> None:
+        body = {"references": list(map(str, references))}
+        assert (await self._http.post("/_control/hand-over", json=body)).json()["handed_over"] == len(references)
+
     async def advance(self, to: str, *references: UUID | str) -> None:
         body = {"to": to, "references": list(map(str, references))}
         assert (await self._http.post("/_control/advance", json=body)).json()["advanced"] == len(references)
 
-    async def post(self, reference: UUID | str, action: str) -> int:
-        """Somebody else cancels or picks up, without telling us."""
-        return (await self._http.post(f"/v1/shipments/{reference}/{action}")).status_code
+    async def labels(self, reference: UUID | str) -> list[dict[str, Any]]:
+        """All that were ever bought under a reference."""
+        found: list[dict[str, Any]] = []
+        cursor: str | None = "0"
+        while cursor is not None:
+            page = (await self._http.get("/_control/parcels", params={"limit": 200, "cursor": cursor})).json()
+            found += [label for label in page["data"] if label["reference"] == str(reference)]
+            cursor = page["next_cursor"]
+        return found
 
-    async def shipment(self, reference: UUID | str) -> dict[str, Any] | None:
-        response = await self._http.get(f"/v1/shipments/{reference}")
-        return response.json() if response.status_code == 200 else None
+    async def label(self, reference: UUID | str) -> dict[str, Any]:
+        """The only one that was bought."""
+        [label] = await self.labels(reference)
+        return label
 
-    async def status(self, reference: UUID | str) -> str | None:
-        shipment = await self.shipment(reference)
-        return shipment["status"] if shipment else None
+    async def shipments(self, reference: UUID | str) -> int:
+        """How many were created under a reference, bought or not."""
+        page = (await self._http.get("/v2/shipments", params={"page_size": 100, "purchased": "false"})).json()
+        return sum(shipment["reference"] == str(reference) for shipment in page["shipments"])
+
+    async def ahead(self, seconds: int) -> None:
+        (await self._http.post("/_control/clock", json={"ahead_seconds": seconds})).raise_for_status()
 
 
 @asynccontextmanager
 async def running_carrier(data_dir: Path, webhook_url: str | None = None) -> AsyncIterator[CarrierSimulator]:
     target = None
     if webhook_url:
-        target = WebhookTarget(url=webhook_url, secret=WEBHOOK_SECRET, header=SIGNATURE, first_wait=0.02, longest_wait=0.1)
-    app = create_app(Settings(data_dir=data_dir, api_key=API_KEY, currency="USD", webhook=target))
-    async with listening(app, "on") as url:
-        headers = {"Authorization": f"Bearer {API_KEY}"}
-        async with httpx2.AsyncClient(base_url=url, headers=headers) as http:
-            yield CarrierSimulator(url, http)
+        target = WebhookTarget(url=webhook_url, sign=sign_with(WEBHOOK_SECRET), first_wait=0.02, longest_wait=0.1)
+    app = create_app(Settings(data_dir=data_dir, api_key=API_KEY, webhook=target))
+    async with listening(app, "on") as url, httpx2.AsyncClient(base_url=url, auth=(API_KEY, "")) as http:
+        yield CarrierSimulator(url, http)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -102,15 +117,23 @@ async def simulator(one_simulator: CarrierSimulator) -> AsyncIterator[CarrierSim
 
 
 @pytest_asyncio.fixture
-async def carrier(simulator: CarrierSimulator) -> AsyncIterator[HttpCarrier]:
+async def carrier(simulator: CarrierSimulator) -> AsyncIterator[EasyPost]:
     """Our adapter to it. Its breaker stays closed: what it does is tested with one of its own."""
     async with HttpSession() as http:
-        yield HttpCarrier(http, simulator.url, SecretStr(API_KEY), timeout_s=30, breaker_threshold=1_000_000)
+        yield EasyPost(
+            http, simulator.url, SecretStr(API_KEY), [SecretStr(WEBHOOK_SECRET)], timeout_s=30, breaker_threshold=1_000_000
+        )
+
+
+@pytest.fixture
+def sending(carrier: EasyPost) -> Sending:
+    """By EasyPost alone."""
+    return Sending([carrier])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def database(databases: Databases) -> AsyncIterator[Database]:
-    """One for a module: each test has orders of its own, and leaves nothing asked of the carrier without an answer."""
+    """One for a module: each test has orders of its own, and none counts what others left."""
     database = Database(await databases.new("shipping"), pool_size=8)
     yield database
     await database.close()
@@ -121,7 +144,7 @@ def settings(database_url: str, carrier_url: str) -> ShippingSettings:
         database_url=database_url,
         carrier_url=carrier_url,
         carrier_api_key=SecretStr(API_KEY),
-        carrier_webhook_secret=SecretStr(WEBHOOK_SECRET),
+        carrier_webhook_secret=SecretStr(f"{OLD_SECRET},{WEBHOOK_SECRET}"),
     )
 
 

@@ -1,20 +1,26 @@
 """What the tests of shipping send, and how they read what came of it."""
 
+import hashlib
+import hmac
+import unicodedata
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from pydantic_core import to_jsonable_python
 from sqlmodel import col, select
 
 from chassis.clock import utc_now
 from chassis.database import Database
 from contracts.address import Address
 from contracts.ids import parcel_reference, return_reference
-from contracts.shipments import CancelReturnLabel, CancelShipment, CreateReturnLabel, CreateShipment, Direction
+from contracts.money import Money
+from contracts.shipments import CancelReturnLabel, CancelShipment, CreateReturnLabel, CreateShipment, Direction, ShipmentLine
 from services.shipping import queries
-from services.shipping.model import Shipment, outbox
-from services.shipping.ports import CarrierNews
+from services.shipping.adapters.easypost import MEANS
+from services.shipping.commands.news import apply_carrier_news
+from services.shipping.model import Package, Shipment, outbox
+from services.shipping.ports import TrackerNews
 from tests.conftest import ADMIN
 
 ADDRESS = Address(name="A. Customer", line1="12 Main Street", city="Cincinnati", region="OH", postal_code="45202", country="US")
@@ -28,6 +34,17 @@ def order(weight_grams: int = 2500, **ship_to: Any) -> CreateShipment:
         ship_to=ADDRESS.model_copy(update=ship_to),
         weight_grams=weight_grams,
     )
+
+
+def lines(order: CreateShipment, *lines: tuple[str, int, int]) -> CreateShipment:
+    """With so many units of products that weigh so many grams."""
+    told = tuple(
+        ShipmentLine(
+            product_id=product, name=product.title(), quantity=quantity, unit_price=Money(amount=Decimal(2)), weight_grams=grams
+        )
+        for product, quantity, grams in lines
+    )
+    return order.model_copy(update={"lines": told})
 
 
 def sent_again(order: CreateShipment) -> CreateShipment:
@@ -90,12 +107,50 @@ async def history_of(database: Database, order_id: UUID) -> list[str]:
     return [entry.status for entry in (await queries.track(database, ADMIN, tracking_number)).events]
 
 
-def news(order: CreateShipment, status: str, **changes: Any) -> CarrierNews:
-    told = CarrierNews(id=f"evt_{uuid4().hex}", reference=reference_of(order), status=status, occurred_at=utc_now())
+async def package_of(database: Database, shipment_id: UUID, number: int = 1) -> Package:
+    query = select(Package).where(col(Package.shipment_id) == shipment_id, col(Package.number) == number)
+    async with database.reading() as session:
+        return (await session.exec(query)).one()
+
+
+async def news(database: Database, command: CreateShipment | CreateReturnLabel, status: str, **changes: Any) -> TrackerNews:
+    """What EasyPost would tell of a parcel, or of one in which a return comes back."""
+    if isinstance(command, CreateShipment):
+        shipment = await shipment_of(database, command.order_id, command.parcel)
+    else:
+        shipment = await shipment_of(database, command.order_id, command.number, Direction.INBOUND)
+    package = await package_of(database, shipment.shipment_id)
+    told = TrackerNews(
+        id=f"evt_{uuid4().hex}",
+        provider_id=package.provider_id,
+        tracking_number=package.tracking_number or "TRK77",
+        status=MEANS.get(status),
+        word=status.upper(),
+        occurred_at=utc_now(),
+    )
     return replace(told, **changes)
 
 
-def as_sent(news: CarrierNews) -> dict[str, Any]:
-    """The body of the carrier's request."""
-    body: dict[str, Any] = to_jsonable_python(news)
-    return body
+async def tell(database: Database, command: CreateShipment | CreateReturnLabel, *statuses: str, **changes: Any) -> None:
+    for status in statuses:
+        await apply_carrier_news(database, await news(database, command, status, **changes))
+
+
+def event(told: TrackerNews, status: str) -> dict[str, Any]:
+    """The body of EasyPost's request that tells so."""
+    stamp = told.occurred_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    tracker: dict[str, Any] = {
+        "object": "Tracker",
+        "tracking_code": told.tracking_number,
+        "status": status,
+        "shipment_id": told.provider_id,
+        "updated_at": stamp,
+        "tracking_details": [],
+    }
+    return {"id": told.id, "object": "Event", "description": "tracker.updated", "result": tracker}
+
+
+def signed(body: str, secret: str) -> dict[str, str]:
+    """The headers with which EasyPost sends it."""
+    digest = hmac.new(unicodedata.normalize("NFKD", secret).encode(), body.encode(), hashlib.sha256).hexdigest()
+    return {"Content-Type": "application/json", "X-Hmac-Signature": f"hmac-sha256-hex={digest}"}

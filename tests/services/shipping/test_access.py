@@ -16,6 +16,7 @@ async def test_everybody_may_what_the_table_says(client: httpx2.AsyncClient, min
         body = command.model_dump(mode="json")
         created = await client.post("/internal/v1/shipments/create", json=body, headers=mint.headers(Role.SERVICE))
         values = {name: created.json()[name] for name in ("shipment_id", "order_id", "tracking_number")}
+        values["warehouse_id"] = command.warehouse_id
         return Rows(values, command.customer_id, command.warehouse_id)
 
     await assert_access("shipping", client, mint, a_parcel)

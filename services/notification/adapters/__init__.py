@@ -1,0 +1,1 @@
+"""The ways to mail servers and other providers, and to identity."""

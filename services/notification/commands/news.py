@@ -1,0 +1,59 @@
+"""What a provider tells later of a message that it took: it arrived, came back, or nobody wants it."""
+
+from uuid import UUID
+
+from sqlalchemy import bindparam
+from sqlmodel import col
+
+from chassis.statements import locked
+from chassis.store import UnitOfWork, transaction
+from chassis.telemetry import RequestContext
+from services.notification.channels import Channel, DeliveryNews, DeliveryState
+from services.notification.commands.delivering import person_for_change, take_another_channel
+from services.notification.kinds import CHOSEN_GROUPS, GROUPS
+from services.notification.model import Delivery, DeliveryStatus, Notification, inbox, outbox
+
+_BY_PROVIDER_ID = locked(
+    Delivery, (col(Delivery.channel) == bindparam("channel")) & (col(Delivery.provider_id) == bindparam("provider_id"))
+)
+
+
+@transaction
+async def apply_delivery_news(work: UnitOfWork, news: DeliveryNews) -> bool:
+    """Take in what a provider tells of a message, once however often it comes (`news.id`). False: there is no such message, or
+    not yet, because its receipt is still on its way; nothing is written down then, so that the same news may come again."""
+    delivery = await _delivery_of(work, news)
+    if delivery is None:
+        return False
+    if not await inbox.claim(work, [news.id]):
+        return True
+    notification = await work.read(Notification, delivery.notification_id)
+    if notification is None:
+        raise LookupError(f"delivery {delivery.delivery_id} is about nothing")
+    before = delivery.status
+    events = delivery.hear(notification, news.state, news.reason, news.occurred_at)
+    if notification.customer_id is not None:
+        await _heed(work, news, delivery, notification.customer_id)
+        if delivery.status is DeliveryStatus.BOUNCED and before is not DeliveryStatus.BOUNCED:
+            await take_another_channel(work, notification)
+    outbox.add(work, *events, causes=[RequestContext(notification.traceparent, None)] * len(events))
+    return True
+
+
+async def _delivery_of(work: UnitOfWork, news: DeliveryNews) -> Delivery | None:
+    if news.message_id is not None:
+        delivery = await work.get(Delivery, news.message_id)
+        return delivery if delivery is not None and delivery.channel is news.channel else None
+    return await work.one(_BY_PROVIDER_ID, channel=news.channel, provider_id=news.provider_id)
+
+
+async def _heed(work: UnitOfWork, news: DeliveryNews, delivery: Delivery, customer_id: UUID) -> None:
+    """A dead address gets nothing more. Who complains of mails gets only those that must be; who does so of SMS, none."""
+    is_dead = news.state is DeliveryState.BOUNCED and news.permanent
+    is_unwanted = news.state is DeliveryState.COMPLAINED
+    if is_dead or (is_unwanted and news.channel is not Channel.EMAIL):
+        person = await person_for_change(work, customer_id)
+        person.address_is_dead(news.channel, delivery.target, news.reason or news.state, delivery.sent_at)
+    elif is_unwanted:
+        person = await person_for_change(work, customer_id)
+        person.mute([group for group in CHOSEN_GROUPS if not GROUPS[group].is_required], news.channel)
