@@ -227,7 +227,9 @@ def create_shipment(
 
 
 def _shipment_lines(order: PlaceOrder, parcel: Parcel) -> tuple[ShipmentLine, ...]:
-    """What is in a parcel, as the warehouse and customs are told."""
+    """What is in a parcel, as the warehouse and customs are told; nothing of orders of before lines had ids."""
+    if any(line.line_id is None for line in order.lines):
+        return ()
     lines = lines_by_id(order)
     return tuple(
         ShipmentLine(
