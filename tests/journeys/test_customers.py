@@ -116,7 +116,7 @@ async def events_of(stage: Stage, order_id: str) -> dict[str, list[str]]:
     env = stage.platform.env
     consumer = AIOKafkaConsumer(*TOPICS, bootstrap_servers=env["KAFKA_BOOTSTRAP_SERVERS"], auto_offset_reset="earliest")
     await consumer.start()
-    seen: dict[str, tuple[str, str]] = {}
+    seen: dict[str, tuple[str, str, str]] = {}
     wanted = sum(map(len, EVENTS.values()))
     try:
         deadline = time.monotonic() + 20
@@ -125,10 +125,11 @@ async def events_of(stage: Stage, order_id: str) -> dict[str, list[str]]:
                 for record in records:
                     event = CloudEvent.model_validate_json(record.value)
                     if event.data.get("order_id") == order_id:
-                        seen.setdefault(str(event.id), (record.topic, event.type))
+                        seen.setdefault(str(event.id), (record.topic, event.data.get("notification_id", ""), event.type))
     finally:
         await consumer.stop()
     found: dict[str, list[str]] = {}
-    for topic, kind in seen.values():
+    # Mails come to their ends each by itself: what is told of one is in order.
+    for topic, _, kind in sorted(seen.values(), key=lambda row: row[1]):
         found.setdefault(topic, []).append(kind)
     return found

@@ -64,7 +64,7 @@ async def followed(stage: Stage, collector: Collector) -> Followed:
     async def is_told() -> bool:
         ours = [span for span in collector.spans if span.attributes.get("temporalWorkflowID") == workflow_id]
         names = {span.name for trace in {span.trace_id for span in ours} for span in collector.trace(trace)}
-        return {"RunWorkflow:Order", "HandleSignal:shipment_updated", "apply OrderCompleted", "send mail"} <= names
+        return {"RunWorkflow:Order", "HandleSignal:shipment_updated", "apply OrderCompleted", "send by email"} <= names
 
     await eventually(is_told, what="the spans of the order to arrive")
 
