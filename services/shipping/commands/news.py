@@ -58,7 +58,7 @@ async def apply_carrier_news(work: UnitOfWork, news: News) -> None:
     was_strayed = shipment.strayed
     is_later = package.told(news, ask_after=ASK_AFTER)
     events = shipment.reported(packages, news.occurred_at) if is_later else []
-    publish(work, shipment, events)
+    await publish(work, shipment, events)
     if not events:
         work.add(TrackingEvent(shipment_id=shipment.shipment_id, status=news.word[:40], occurred_at=news.occurred_at))
         log.info("carrier_news_changes_nothing", reference=package.reference, word=news.word, shipment_status=shipment.status)

@@ -89,7 +89,7 @@ async def dispatch_shipment(work: UnitOfWork, caller: Grant, shipment_id: UUID, 
     Refusals: shipment_cancelled, illegal_transition, stale_version, not_found."""
     shipment = await _within_reach(work, shipment_id, caller)
     shipment.require_version(seen)
-    publish(work, shipment, shipment.dispatch())
+    await publish(work, shipment, shipment.dispatch())
     return shipment
 
 
@@ -98,7 +98,7 @@ async def deliver_shipment(work: UnitOfWork, caller: Grant, shipment_id: UUID, s
     """The parcel arrived, says a person who knows its version `seen`. Refusals: illegal_transition, stale_version, not_found."""
     shipment = await _within_reach(work, shipment_id, caller)
     shipment.require_version(seen)
-    publish(work, shipment, shipment.delivered(utc_now()))
+    await publish(work, shipment, shipment.delivered(utc_now()))
     return shipment
 
 
@@ -116,8 +116,12 @@ def ask_after(sending: Sending, package: Package) -> timedelta | None:
     return ASK_AFTER if sending.carrier(package.carrier or "").capabilities.tracks else None
 
 
-def publish(work: UnitOfWork, shipment: Shipment, events: Sequence[Event]) -> None:
-    """Tell of what happened to a parcel: in its history, and to other services."""
+async def publish(work: UnitOfWork, shipment: Shipment, events: Sequence[Event]) -> None:
+    """Tell of what happened to a parcel: in its history, and to other services.
+
+    Parcels of one order have a row each, and their events are in one order: who tells of one waits for who tells of another."""
+    if events and shipment.parcels > 1:
+        await work.lock(f"events of order {shipment.order_id}")
     work.add(*[TrackingEvent.of(shipment.shipment_id, event) for event in events])
     outbox.add(work, *events)
 
@@ -268,7 +272,7 @@ async def _write_purchases(work: UnitOfWork, sending: Sending, parcel: Parcel, p
     if any(not package.is_bought and not package.buyable for package in packages):
         _refuse(shipment, packages, Refusal(ErrorCode.ADDRESS_UNDELIVERABLE, "No carrier takes it there after all."))
     elif all(package.is_bought for package in packages):
-        publish(work, shipment, shipment.booked(packages))
+        await publish(work, shipment, shipment.booked(packages))
     return Parcel(shipment, packages)
 
 
@@ -277,7 +281,7 @@ async def _cancel(work: UnitOfWork, tombstone: Callable[[], Shipment]) -> Shipme
     """Refusal: already_dispatched."""
     shipment, is_new = await work.get_or_add(tombstone(), "reference")
     if not is_new:
-        publish(work, shipment, shipment.cancel())
+        await publish(work, shipment, shipment.cancel())
         for package in await work.all(PACKAGES_OF, shipment=shipment.shipment_id):
             package.not_needed()
     return shipment

@@ -15,6 +15,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import select
 
 from chassis.clock import utc_now
@@ -30,13 +31,14 @@ from services.shipping.model import LabelRefund, Package, Shipment
 from services.shipping.model.shipment import HAS_LEFT
 from services.shipping.ports import Carrier, Consignment, Label, News, Offer, Picture, Rate, RefundState, TrackerNews, Verified
 from services.shipping.sending import Sending
-from tests.conftest import ADMIN, changing
+from tests.conftest import ADMIN, changing, eventually
 from tests.services.shipping.conftest import CarrierSimulator
 from tests.services.shipping.parcels import events_of, order, package_of, shipment_of, tell, undo
 
 Reply = TypeVar("Reply")
 Death = tuple[str, int] | None
 AT_ONCE = asyncio.Semaphore(8)
+_WAITING = text("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
 _DUE = locked(Package, Package.refund == LabelRefund.DUE)  # type: ignore[arg-type]
 
 
@@ -298,3 +300,26 @@ async def test_many_at_once_with_deaths_news_and_restarts(plays: Plays, sending:
     await settle(plays.database, sending)
     ends = Counter([await played.end(plays.database, simulator) for played in games])
     assert ends.keys() >= {ShipmentStatus.CANCELLED, ShipmentStatus.DISPATCHED, ShipmentStatus.BOOKED}
+
+
+async def test_who_tells_of_one_parcel_waits_for_who_tells_of_another_of_the_order(database: Database, sending: Sending) -> None:
+    """Else their events could be committed, and published, against their numbers."""
+    first = order().model_copy(update={"parcels": 2})
+    second = first.model_copy(update={"parcel": 2})
+    ids = []
+    for command in (first, second):
+        await parcels.create_shipment(database, sending, command)
+        ids.append((await shipment_of(database, command.order_id, command.parcel)).shipment_id)
+    async with changing(database) as work:
+        shipment = await work.get(Shipment, ids[0])
+        assert shipment is not None
+        await parcels.publish(work, shipment, shipment.dispatch())
+        other = asyncio.ensure_future(parcels.dispatch_shipment(database, ADMIN, ids[1]))
+
+        async def is_held_up() -> bool:
+            async with database.reading() as session:
+                return other.done() or (await session.execute(_WAITING)).scalar_one() > 0
+
+        await eventually(is_held_up, what="the other parcel's turn")
+        assert not other.done()
+    assert (await other).status == ShipmentStatus.DISPATCHED
