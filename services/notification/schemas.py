@@ -323,7 +323,7 @@ class PreferencesRequest(Request):
     )
 
     choices: Annotated[
-        dict[Annotated[Group, AfterValidator(_chosen_group)], dict[Channel, bool]],
+        dict[Annotated[Group, AfterValidator(_chosen_group)], Annotated[dict[Channel, bool], Field(max_length=len(Channel))]],
         Field(max_length=len(CHOSEN_GROUPS), default_factory=dict),
     ]
     """Of a group, by which channels it is wanted, and by which not."""
@@ -430,7 +430,7 @@ class PushSubscription(Request):
     )
 
     endpoint: Annotated[str, Field(max_length=LONGEST_ENDPOINT, pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$")]
-    expirationTime: float | None = None  # noqa: N815 - the browser's name
+    expirationTime: Annotated[float, Field(ge=0, le=8.64e15)] | None = None  # noqa: N815 - the browser's name, in ms
     keys: SubscriptionKeys
     vapid_key: PublicKey | None = None
     """Our key that it was made with, as `GET /push/key` told it; without it, the one that is in use."""

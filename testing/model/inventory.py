@@ -138,24 +138,21 @@ class Inventory:
         # Who names a warehouse that has everything gets it as ever, whatever else was allowed.
         is_plain = command.warehouse_id and not short
         is_planned = not is_plain and (command.may_split or command.when_short != WhenShort.REFUSE)
-        rest = self._rest(command, short, at) if short and waits else []
-        numbers = [command.parcel]
-        while len(numbers) < len(sent) + len(rest):
-            numbers.append(
-                next(number for number in range(numbers[-1] + 1, 21) if (command.order_id, number) not in self.promises)
-            )
         plan = command.parcel if is_planned else None
-        for number, (warehouse_id, units) in zip(numbers, sent.items(), strict=False):
+        number = command.parcel
+        for warehouse_id, units in sent.items():
             lines = tuple(
                 line.model_copy(update={"quantity": units[line.product_id]}) for line in command.lines if line.product_id in units
             )
             promise = Promise(ReservationStatus.RESERVED, warehouse_id, lines, command.customer_id, plan)
             for shelf, line in self._of(promise):
                 shelf.reserved += line.quantity
+            number = self._free_number(command.order_id, number)
             self.promises[command.order_id, number] = promise
-        for number, lines in zip(numbers[len(sent) :], rest, strict=True):
+        for lines in self._rest(command, short, at) if short and waits else ():
             waiting = Promise(ReservationStatus.AWAITED, at, lines, command.customer_id, plan)
             waiting.expected_on = self._day_for(lines, at)
+            number = self._free_number(command.order_id, number)
             self.promises[command.order_id, number] = waiting
         if short and not waits:
             self.promises[key].dropped = tuple(short)
@@ -374,6 +371,9 @@ class Inventory:
             if all(sum(has[name][product] for name in choice) >= units for product, units in wanted.items()):
                 return self._taken(wanted, has, choice)
         raise AssertionError("all warehouses together have what they have")
+
+    def _free_number(self, order_id: UUID, first: int) -> int:
+        return next(number for number in range(first, 21) if (order_id, number) not in self.promises)
 
     def _rest(self, command: ReserveInventory, short: Sequence[ShortLine], at: str | None) -> list[tuple[StockLine, ...]]:
         """What waits, by the parcels in which it comes: what is together at one warehouse on the day of each alone."""

@@ -13,7 +13,7 @@ from contracts.platform import SERVICE_NAMES
 from tests.conftest import ROOT
 
 Json = dict[str, Any]
-BOUNDED_FORMATS = {"uuid", "date", "date-time"}
+BOUNDED_FORMATS = {"uuid", "date", "date-time", "time"}
 
 
 def document(service: str) -> Json:

@@ -30,6 +30,8 @@ LAG = {
         "/api/v1/payments/owed",
         "/api/v1/payments/disputes",
         "/api/v1/payments/news",
+        "/api/v1/payments/bank-entries",
+        "/api/v1/payments/bank-orders",
     },
     "inventory": {"/api/v1/warehouses", "/api/v1/stock"},
     "shipping": {
@@ -37,7 +39,7 @@ LAG = {
         "/api/v1/shipping/dispatch-list",
         "/api/v1/tracking/{tracking_number}",
     },
-    "notification": {"/api/v1/notifications", "/api/v1/notification-templates"},
+    "notification": {"/api/v1/notifications", "/api/v1/notification-templates", "/api/v1/notifications/templates"},
     "analytics": {
         "/api/v1/reports/summary",
         "/api/v1/reports/sales-by-day",

@@ -7,7 +7,6 @@ commits. Stock comes last, because many wait for that of a product which everybo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from uuid import UUID
 
 from sqlalchemy import bindparam, or_, select
@@ -30,7 +29,6 @@ from contracts.inventory import (
     ReserveInventory,
     ShipInventory,
     SplitReservation,
-    StockLine,
     WhenShort,
 )
 from services.inventory.commands.choosing import Overtaken, chosen, stock_at_all, stock_of
@@ -179,32 +177,33 @@ async def _reserve_planned(work: UnitOfWork, command: ReserveInventory, limit: i
     waits = command.when_short in (WhenShort.WAIT, WhenShort.ASK)
     if _is_limited(command):
         require_within_limit(command.lines if waits else plan.sent(command.lines), promised.get(command.customer_id, {}), limit)
-    rest: list[tuple[Sequence[StockLine], date | None]] = []
-    at = command.warehouse_id or (plan.parts[0].warehouse_id if plan.parts and not command.may_split else None)
-    if plan.short and waits:
-        room = MOST_PARCELS + 1 - command.parcel - len(plan.parts)
-        rest = await parcels_to_wait(work, at, plan.rest, room if command.day_by_day else 1)
     if command.may_split or command.when_short != WhenShort.REFUSE:
         first.plan = command.parcel
-    parcels = [first]
-    while len(parcels) < len(plan.parts) + len(rest):
-        parcels.append(await _next_parcel(work, first, parcels[-1].parcel + 1))
-    for parcel, part in zip(parcels, plan.parts, strict=False):
+    parcels: list[Reservation] = []
+    for part in plan.parts:
+        parcels.append(parcel := await _next_parcel(work, first, parcels))
         parcel.promise(part.warehouse_id, part.lines)
         shelf = stock[part.warehouse_id]
         alerts = [shelf[line.product_id].reserve(line.quantity) for line in part.lines]
         outbox.add(work, *(alert for alert in alerts if alert), parcel.reserved())
-    for parcel, (lines, expected_on) in zip(parcels[len(plan.parts) :], rest, strict=True):
-        parcel.wait(at, lines, expected_on)
+    if plan.short and waits:  # only now: what waits expects nothing of what the parts have just taken
+        at = command.warehouse_id or (plan.parts[0].warehouse_id if plan.parts and not command.may_split else None)
+        room = MOST_PARCELS + 1 - command.parcel - len(plan.parts)
+        for lines, expected_on in await parcels_to_wait(work, at, plan.rest, room if command.day_by_day else 1):
+            parcels.append(parcel := await _next_parcel(work, first, parcels))
+            parcel.wait(at, lines, expected_on)
     if plan.short and not waits:
         first.dropped = [line.model_dump() for line in plan.short]
     return first.reply([parcel.as_parcel() for parcel in parcels] if first.plan else ())
 
 
-async def _next_parcel(work: UnitOfWork, first: Reservation, number: int) -> Reservation:
-    """A new parcel of the same order, with the next number that is free. Refusal: conflict, if none is."""
-    for parcel in range(number, MOST_PARCELS + 1):
-        new, is_new = await work.get_or_add(Reservation.beside(first, parcel))
+async def _next_parcel(work: UnitOfWork, first: Reservation, parcels: Sequence[Reservation]) -> Reservation:
+    """The one that comes after these of an order: its first, or a new one with the next number that is free. Refusal: conflict,
+    if none is."""
+    if not parcels:
+        return first
+    for number in range(parcels[-1].parcel + 1, MOST_PARCELS + 1):
+        new, is_new = await work.get_or_add(Reservation.beside(first, number))
         if is_new:
             return new
     raise Refusal(ErrorCode.CONFLICT, f"An order has no more than {MOST_PARCELS} parcels.")

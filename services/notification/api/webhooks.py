@@ -68,7 +68,7 @@ async def twilio_webhook(
         "requestBody": {
             "required": True,
             "description": "A report as it came (RFC 3464, RFC 5965); any other mail is taken and ignored.",
-            "content": {"message/rfc822": {"schema": {"type": "string", "format": "binary"}}},
+            "content": {"message/rfc822": {"schema": {"type": "string", "maxLength": 1_000_000}}},
         }
     },
 )

@@ -113,6 +113,16 @@ async def test_what_is_out_of_stock_is_dropped_if_the_customer_says_so(database:
     assert await refused(queries.get_reservation(database, nothing.order_id)) == ErrorCode.NOT_FOUND
 
 
+@pytest.mark.parametrize("day_by_day", [False, True])
+async def test_what_waits_does_not_expect_the_units_that_its_own_order_takes(database: Database, day_by_day: bool) -> None:
+    await stock(database, "w1", milk=90)
+    await announce(database, days=2, many=10)
+    buy = wanting("w1", milk=91).model_copy(update={"day_by_day": day_by_day})
+    sent, waits = (await reservations.reserve_inventory(database, buy, limit=100)).parcels
+    assert (units(sent.lines), sent.expected_on) == ({"milk": 90}, None)
+    assert (units(waits.lines), waits.expected_on) == ({"milk": 1}, in_days(2))
+
+
 @pytest.mark.parametrize("warehouse", ["w1", None])
 async def test_who_names_a_warehouse_gets_no_more_than_it_has(database: Database, warehouse: str | None) -> None:
     await stock(database, "w1", milk=2)
