@@ -88,6 +88,8 @@ class Subscription:
     batch: Mapping[type[Event], BatchHandler] = field(default_factory=dict)
     """As `handlers`, for effects that do not depend on the sequence of events: one call with all events that have come, of all
     types that have the same handler."""
+    gather_ms: int = 0
+    """How long an event may wait at the broker for others that are then fetched with it."""
 
     @property
     def kinds(self) -> frozenset[type[Event]]:
@@ -183,7 +185,8 @@ class Consumer:
     async def _run_once(self) -> None:
         await ensure_topics(self._settings)
         self._waiting.clear()
-        reader = GroupReader(self._settings, self._service, self._subscription.topics, on_revoked=self._let_go)
+        wanted = self._subscription
+        reader = GroupReader(self._settings, self._service, wanted.topics, gather_ms=wanted.gather_ms, on_revoked=self._let_go)
         try:
             await reader.start()
             measuring = asyncio.ensure_future(

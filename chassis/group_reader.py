@@ -13,6 +13,8 @@ from chassis.settings import ServiceSettings
 BUSY_WAIT_MS, IDLE_WAIT_MS = 100, 250
 """How long the broker may wait for new events, while some come and otherwise. Apache Kafka answers as soon as there is one. The
 embedded broker looks for them only at the beginning, at half and at the end of the wait, and each time at some cost."""
+ENOUGH_BYTES = 100_000
+"""With so many bytes of events the broker answers a reader at once that would wait for more."""
 IDLE_SECONDS = 1.0
 """After so long without an event a reader waits as if none came."""
 
@@ -26,14 +28,18 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         group: str,
         topics: Iterable[str],
         *,
+        gather_ms: int = 0,
         on_revoked: Callable[[Iterable[TopicPartition]], None],
     ) -> None:
+        """`gather_ms`: how long the broker may keep an event back so that others come with it."""
+        self._busy_wait_ms, self._idle_wait_ms = gather_ms or BUSY_WAIT_MS, max(gather_ms, IDLE_WAIT_MS)
         self._kafka = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_bootstrap_servers,
             group_id=group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=IDLE_WAIT_MS,
+            fetch_max_wait_ms=self._idle_wait_ms,
+            fetch_min_bytes=ENOUGH_BYTES if gather_ms else 1,
             session_timeout_ms=settings.kafka_session_timeout_ms,
             heartbeat_interval_ms=settings.kafka_session_timeout_ms // 6,
             request_timeout_ms=15_000,
@@ -80,7 +86,8 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         if batches:
             self._last_event = now
         # For the next request, which is made as soon as this task waits; it has no public name.
-        self._kafka._fetcher._fetch_max_wait_ms = BUSY_WAIT_MS if now - self._last_event < IDLE_SECONDS else IDLE_WAIT_MS
+        is_busy = now - self._last_event < IDLE_SECONDS
+        self._kafka._fetcher._fetch_max_wait_ms = self._busy_wait_ms if is_busy else self._idle_wait_ms
         self._next |= {place: records[-1].offset + 1 for place, records in batches.items()}
         return [record for records in batches.values() for record in records]
 

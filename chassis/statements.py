@@ -217,8 +217,13 @@ class RowTable:
 
     def getting_all(self, keys: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
         """Statement and arguments that select the rows with these primary keys, and lock them in their order."""
-        columns, ordered = ", ".join(map(self._quoted, self.names)), ", ".join(map(self._quoted, self.key))
-        sql = f"select {columns} from {self.name} where {self._is_one_of()} order by {ordered} for update"  # noqa: S608 - names only
+        sql, *arguments = self.reading_all(keys)
+        return f"{sql} order by {', '.join(map(self._quoted, self.key))} for update", *arguments
+
+    def reading_all(self, keys: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Statement and arguments that select the rows with these primary keys."""
+        columns = ", ".join(map(self._quoted, self.names))
+        sql = f"select {columns} from {self.name} where {self._is_one_of()}"  # noqa: S608 - names only
         return sql, *map(list, zip(*keys, strict=True))
 
     def deleting_all(self, keys: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:

@@ -18,6 +18,8 @@ from services.notification import commands
 from services.notification.commands import Staff, digest
 from services.notification.told import TOLD, Acts, told_by
 
+GATHER_MS = 500
+
 
 async def on_account_mail(work: UnitOfWork, event: AccountMailRequested, _: CloudEvent) -> None:
     await commands.queue_account_mail(work, event)
@@ -54,4 +56,5 @@ def subscription(staff: Staff) -> Subscription:
             CustomerForgotten: on_customer_forgotten,
         },
         batch={**dict.fromkeys(telling, tell_all), LowStockAlert: digest.gather},
+        gather_ms=GATHER_MS,  # it reads everything that happens, and nobody waits for what it tells
     )

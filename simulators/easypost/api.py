@@ -143,7 +143,10 @@ class Api:
         if ending not in ("png", "pdf", "zpl"):
             raise not_found()
         shipment = self._shipments.of_file(request.path_params["file"])
-        body, media_type = await asyncio.to_thread(_rendered, shipment, ending)
+        if ending == "png":  # takes so long that others would wait; all else is done before a thread has begun
+            body, media_type = await asyncio.to_thread(_rendered, shipment, ending)
+        else:
+            body, media_type = _rendered(shipment, ending)
         return Response(body, media_type=media_type)
 
     # ── Addresses, parcels, customs ──────────────────────────────────────────────────────────────────────────────────────

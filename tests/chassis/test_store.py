@@ -339,7 +339,20 @@ async def test_what_is_not_there_is_none(database: Database) -> None:
     async with changing(database) as work:
         assert await work.get(Account, "nobody") is None
         assert await work.read(Account, "nobody") is None
+        assert await work.read_all(Account, ["nobody"]) == []
+        assert await work.read_all(Account, []) == []
         assert await work.one(_OF_THESE, ids=["nobody"]) is None
+
+
+async def test_rows_are_read_as_they_are_now_and_not_held(database: Database) -> None:
+    await opened(database, "ann", "bob")
+    async with changing(database) as work:
+        ann = await work.get(Account, "ann")
+        assert ann is not None
+        ann.balance = 3
+        read = {account.account_id: account.balance for account in await work.read_all(Account, ["ann", "bob", "nobody"])}
+        assert read == {"ann": 3, "bob": 10}
+        await asyncio.wait_for(booked(database, "bob", 1), 30)  # whom nobody holds
 
 
 async def test_a_row_that_is_read_twice_is_one_object_with_what_was_changed(database: Database) -> None:

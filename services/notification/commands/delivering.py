@@ -9,7 +9,7 @@ from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
 from sqlmodel import col
 
 from chassis.clock import utc_now
-from chassis.statements import locked, prepared, sql, table_of
+from chassis.statements import locked, prepared, sql
 from chassis.store import UnitOfWork, transaction
 from chassis.telemetry import RequestContext
 from contracts.events import Event
@@ -41,11 +41,6 @@ _DUE = locked(
 _THESE = locked(Delivery, col(Delivery.delivery_id) == any_(_IDS))
 _OF_NOTIFICATION = prepared(
     select(col(Delivery.channel), col(Delivery.status)).where(col(Delivery.notification_id) == bindparam("notification_id"))
-)
-_NOTIFICATIONS = prepared(
-    select(*[table_of(Notification).columns[name] for name in table_of(Notification).names]).where(
-        col(Notification.notification_id) == any_(_IDS)
-    )
 )
 _TAKE_OVER = sql(
     """with old as (
@@ -92,9 +87,8 @@ async def claim_due(work: UnitOfWork, channel: Channel, *, limit: int, lease: ti
         return []
     for delivery in deliveries:
         delivery.claim(now + lease)
-    table = table_of(Notification)
-    rows = await work.rows(_NOTIFICATIONS, ids=[delivery.notification_id for delivery in deliveries])
-    about = {notification.notification_id: notification for notification in (table.made(row)[0] for row in rows)}
+    read = await work.read_all(Notification, {delivery.notification_id for delivery in deliveries})
+    about = {notification.notification_id: notification for notification in read}
     return [ClaimedDelivery(delivery, about[delivery.notification_id], now + lease) for delivery in deliveries]
 
 

@@ -2,10 +2,11 @@
 
 from uuid import UUID
 
-from sqlalchemy import bindparam
+from sqlalchemy import bindparam, select
 from sqlmodel import col
 
-from chassis.statements import locked
+from chassis.database import Database
+from chassis.statements import prepared, table_of
 from chassis.store import UnitOfWork, transaction
 from chassis.telemetry import RequestContext
 from services.notification.channels import Channel, DeliveryNews, DeliveryState
@@ -13,23 +14,37 @@ from services.notification.commands.delivering import person_for_change, take_an
 from services.notification.kinds import CHOSEN_GROUPS, GROUPS
 from services.notification.model import Delivery, DeliveryStatus, Notification, inbox, outbox
 
-_BY_PROVIDER_ID = locked(
-    Delivery, (col(Delivery.channel) == bindparam("channel")) & (col(Delivery.provider_id) == bindparam("provider_id"))
+_NOTIFICATION = table_of(Notification)
+_ABOUT = (
+    select(col(Delivery.delivery_id).label("delivery"), *[_NOTIFICATION.columns[name] for name in _NOTIFICATION.names])
+    .join(Notification, col(Notification.notification_id) == col(Delivery.notification_id))
+    .where(col(Delivery.channel) == bindparam("channel"))
 )
+_BY_ID = prepared(_ABOUT.where(col(Delivery.delivery_id) == bindparam("message_id")))
+_BY_PROVIDER_ID = prepared(_ABOUT.where(col(Delivery.provider_id) == bindparam("provider_id")))
+
+
+async def apply_delivery_news(database: Database, news: DeliveryNews) -> bool:
+    """Take in what a provider tells of a message, once however often it comes (`news.id`). False: there is no such message, or
+    not yet, because its receipt is still on its way; nothing is written down then, so that the same news may come again."""
+    if news.message_id is not None:
+        found = await database.rows(_BY_ID, channel=news.channel, message_id=news.message_id)
+    else:
+        found = await database.rows(_BY_PROVIDER_ID, channel=news.channel, provider_id=news.provider_id)
+    if not found:
+        return False
+    [(delivery_id, *about)] = found
+    return await _apply(database, news, delivery_id, _NOTIFICATION.made(about)[0])
 
 
 @transaction
-async def apply_delivery_news(work: UnitOfWork, news: DeliveryNews) -> bool:
-    """Take in what a provider tells of a message, once however often it comes (`news.id`). False: there is no such message, or
-    not yet, because its receipt is still on its way; nothing is written down then, so that the same news may come again."""
-    delivery = await _delivery_of(work, news)
+async def _apply(work: UnitOfWork, news: DeliveryNews, delivery_id: UUID, notification: Notification) -> bool:
+    delivery = await work.get(Delivery, delivery_id)
     if delivery is None:
         return False
-    if not await inbox.claim(work, [news.id]):
+    # That it arrived is no news the second time; what comes of anything else must not come of it twice.
+    if news.state is not DeliveryState.DELIVERED and not await inbox.claim(work, [news.id]):
         return True
-    notification = await work.read(Notification, delivery.notification_id)
-    if notification is None:
-        raise LookupError(f"delivery {delivery.delivery_id} is about nothing")
     before = delivery.status
     events = delivery.hear(notification, news.state, news.reason, news.occurred_at)
     if notification.customer_id is not None:
@@ -38,13 +53,6 @@ async def apply_delivery_news(work: UnitOfWork, news: DeliveryNews) -> bool:
             await take_another_channel(work, notification)
     outbox.add(work, *events, causes=[RequestContext(notification.traceparent, None)] * len(events))
     return True
-
-
-async def _delivery_of(work: UnitOfWork, news: DeliveryNews) -> Delivery | None:
-    if news.message_id is not None:
-        delivery = await work.get(Delivery, news.message_id)
-        return delivery if delivery is not None and delivery.channel is news.channel else None
-    return await work.one(_BY_PROVIDER_ID, channel=news.channel, provider_id=news.provider_id)
 
 
 async def _heed(work: UnitOfWork, news: DeliveryNews, delivery: Delivery, customer_id: UUID) -> None:

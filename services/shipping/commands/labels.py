@@ -1,5 +1,6 @@
 """Labels are fetched from their carrier once, and kept."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import Integer, bindparam
@@ -31,13 +32,16 @@ _TO_FETCH = locked(
 
 
 async def fetch_labels(database: Database, sending: Sending, *, limit: int = 20) -> int:
-    """Fetch labels that were bought and are not here yet. Returns how many that were."""
+    """Fetch labels that were bought and are not here yet, and keep them together. Returns how many that were."""
     to_fetch = await _claim(database, limit)
+    fetched: list[tuple[Package, Picture]] = []
     for shipment, package in to_fetch:
         try:
-            await _fetch(database, sending, shipment, package)
+            fetched.append((package, await _fetch(sending, shipment, package)))
         except (Refusal, Unavailable) as error:
             log.info("label_fetched_in_vain", reference=package.reference, answer=str(error))
+    if fetched:
+        await _keep(database, fetched)
     return len(to_fetch)
 
 
@@ -48,29 +52,28 @@ async def label_of(database: Database, sending: Sending, caller: Grant, shipment
     shipment, package, kept = await _kept(database, caller, shipment_id, number)
     if kept is not None:
         return Picture(kept.content_type, kept.content)
-    return await _fetch(database, sending, shipment, package)
+    picture = await _fetch(sending, shipment, package)
+    await _keep(database, [(package, picture)])
+    return picture
 
 
-async def _fetch(database: Database, sending: Sending, shipment: Shipment, package: Package) -> Picture:
+async def _fetch(sending: Sending, shipment: Shipment, package: Package) -> Picture:
     assert package.label is not None  # it was bought
     carrier = sending.carrier(package.carrier or "")
     warehouse = sending.place_of(shipment.warehouse_id)
-    picture = await carrier.picture(shipment.consignment(package, warehouse), package.label)
-    await _keep(database, package, picture)
-    return picture
+    return await carrier.picture(shipment.consignment(package, warehouse), package.label)
 
 
 @transaction
 async def _claim(work: UnitOfWork, limit: int) -> list[tuple[Shipment, Package]]:
     """Those whose time has come. The new time keeps others, and the next round, from fetching at once."""
     now = utc_now()
-    claimed = []
-    for package in await work.all(_TO_FETCH, now=now, limit=limit):
-        shipment = await work.read(Shipment, package.shipment_id)
-        assert shipment is not None  # a row is never deleted
-        package.label_at = next_time(shipment.created_at, now)
-        claimed.append((shipment, package))
-    return claimed
+    packages = await work.all(_TO_FETCH, now=now, limit=limit)
+    read = await work.read_all(Shipment, {package.shipment_id for package in packages})
+    shipments = {shipment.shipment_id: shipment for shipment in read}
+    for package in packages:
+        package.label_at = next_time(shipments[package.shipment_id].created_at, now)
+    return [(shipments[package.shipment_id], package) for package in packages]
 
 
 @transaction
@@ -94,9 +97,10 @@ async def _kept(work: UnitOfWork, caller: Grant, shipment_id: UUID, number: int)
 
 
 @transaction
-async def _keep(work: UnitOfWork, fetched: Package, picture: Picture) -> None:
+async def _keep(work: UnitOfWork, fetched: Sequence[tuple[Package, Picture]]) -> None:
     """Unless the parcel was called off, or its customer forgotten, meanwhile."""
-    package = await work.get_again(fetched)
-    if package.label_at is not None:
-        package.label_at = None
-        work.add_missing(LabelPicture.of(package.package_id, picture))
+    packages = [await work.get_again(package) for package, _ in fetched]
+    for package, (_, picture) in zip(packages, fetched, strict=True):
+        if package.label_at is not None:
+            package.label_at = None
+            work.add_missing(LabelPicture.of(package.package_id, picture))
