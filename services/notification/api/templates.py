@@ -218,17 +218,17 @@ def _for_mails_alone(channel: Channel, request: TextRequest) -> None:
         raise Refusal(ErrorCode.TEMPLATE_INVALID, "Only mails have HTML.", extra={"part": "html"})
 
 
-@mails.get("", summary="List the texts of mails")
+@mails.get("", summary="List the texts of mails", deprecated=True)
 async def list_templates(db: MayLag, cursor: Cursor = None, limit: Limit = 50) -> Page[TemplateView]:
     return await queries.list_templates(db, cursor, limit)
 
 
-@mails.get("/{kind}", summary="The text of one kind of mail")
+@mails.get("/{kind}", summary="The text of one kind of mail", deprecated=True)
 async def get_template(db: Db, kind: NotificationKind, response: Response) -> TemplateView:
     return tagged(response, await queries.get_template(db, kind))
 
 
-@mails.put("/{kind}", summary="Replace the text of one kind of mail")
+@mails.put("/{kind}", summary="Replace the text of one kind of mail", deprecated=True)
 async def put_template(
     db: Db, caller: Caller, kind: NotificationKind, request: TemplateRequest, seen: SeenVersion, response: Response
 ) -> TemplateView:
