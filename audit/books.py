@@ -75,6 +75,8 @@ class Source(StrEnum):
     BANK = "bank"
     CARRIER = "carrier"
     MAIL_SINK = "mail sink"
+    SMS_PROVIDER = "SMS provider"
+    PUSH_SERVICE = "push service"
     TEMPORAL = "temporal"
 
 
@@ -572,6 +574,8 @@ class DeliveryRow(NamedTuple):
     attempts: int
     tries: int
     sent_at: datetime | None
+    provider_id: str | None = None
+    """The provider's own name for it; mail servers and push services have none."""
 
 
 class MailRow(NamedTuple):
@@ -580,6 +584,18 @@ class MailRow(NamedTuple):
     number: int
     message_id: str
     received_at: datetime
+
+
+class MessageRow(NamedTuple):
+    """A text message, or one to a browser, that its provider took."""
+
+    provider_id: str
+    message_id: str
+    """Ours, as it was sent with."""
+    status: str
+    """`on its way`, `arrived` or `failed`. A push service tells nothing but that it took it: `on its way`."""
+    received_at: datetime
+    changed_at: datetime
 
 
 class WorkflowRow(NamedTuple):
@@ -729,6 +745,8 @@ class Books:
     notifications: Sequence[NotificationRow] = ()
     deliveries: Sequence[DeliveryRow] = ()
     mails: Sequence[MailRow] = ()
+    sms: Sequence[MessageRow] = ()
+    pushed: Sequence[MessageRow] = ()
     workflows: Sequence[WorkflowRow] = ()
     events: dict[Source, Sequence[EventRow]] = field(default_factory=dict)
     """By producer."""

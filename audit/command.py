@@ -145,5 +145,7 @@ def _counts(books: Books) -> dict[str, int]:
         "notifications": len(books.notifications),
         "deliveries": len(books.deliveries),
         "mails at the mail server": len(books.mails),
+        "messages at the SMS provider": len(books.sms),
+        "messages at the push service": len(books.pushed),
         "orders in reports": len(books.facts),
     }

@@ -264,7 +264,8 @@ from notifications
 """
 DELIVERIES = """
 select delivery_id, notification_id, channel, status, attempts,
-       (select count(*) from attempts where attempts.delivery_id = deliveries.delivery_id), sent_at
+       (select count(*) from attempts where attempts.delivery_id = deliveries.delivery_id), sent_at,
+       provider_id
 from deliveries
 """
 EVENTS = """

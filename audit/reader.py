@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import aiohttp
@@ -43,6 +44,7 @@ from audit.books import (
     KeyRow,
     LineRow,
     MailRow,
+    MessageRow,
     NotificationRow,
     OrderRow,
     ParcelRow,
@@ -89,6 +91,8 @@ _MOVED = {
     "failure": "lost",
 }
 """What EasyPost's tracker says of a label that a carrier has scanned."""
+_SMS = {"delivered": "arrived", "undelivered": "failed", "failed": "failed"}
+"""What Twilio says of a message that will not change any more."""
 CALLS_AT_ONCE = 16
 BUSY_ASKED = 500
 """Of so many orders at most it is asked whether their saga is at work."""
@@ -148,6 +152,14 @@ class Reader:
             outside[Source.BANK] = self._read_bank(books, bank)
         else:
             absent.add(Source.BANK)
+        if (sms := self._sms_provider()) is not None:
+            outside[Source.SMS_PROVIDER] = self._read_sms(books, *sms)
+        else:
+            absent.add(Source.SMS_PROVIDER)
+        if self._settings.push_service_url:
+            outside[Source.PUSH_SERVICE] = self._read_pushed(books, self._settings.push_service_url)
+        else:
+            absent.add(Source.PUSH_SERVICE)
         books.absent = frozenset(absent)
         await _all(books, outside)
         return books
@@ -296,12 +308,38 @@ class Reader:
         url = f"{self._settings.mail_sink_url}/messages"
         books.mails = [
             MailRow(row["id"], row["message_id"], _time(row["received_at"]))
-            async for row in self._listed(url, key.get_secret_value() if key else None)
+            async for row in self._listed(url, f"Bearer {key.get_secret_value()}" if key else None)
         ]
 
-    async def _listed(self, url: str, key: str | None) -> AsyncIterator[Mapping[str, Any]]:
+    def _sms_provider(self) -> tuple[str, str] | None:
+        """Its address, and what to prove ourselves with."""
+        settings, token = self._settings, self._settings.twilio_auth_token
+        if not (settings.sms_provider_url and settings.twilio_account_sid and token):
+            return None
+        first = token.get_secret_value().split(",")[0].strip()
+        return settings.sms_provider_url, aiohttp.encode_basic_auth(settings.twilio_account_sid, first)
+
+    async def _read_sms(self, books: Books, url: str, authorization: str) -> None:
+        books.sms = [
+            MessageRow(
+                row["sid"],
+                parse_qs(urlsplit(row["status_callback"] or "").query).get("message", [""])[0],
+                _SMS.get(row["status"], "on its way"),
+                datetime.fromtimestamp(row["created_at"], UTC),
+                datetime.fromtimestamp(row["updated_at"], UTC),
+            )
+            async for row in self._listed(f"{url}/_control/messages", authorization)
+        ]
+
+    async def _read_pushed(self, books: Books, url: str) -> None:
+        books.pushed = [
+            MessageRow(row["id"], row["topic"] or "", "on its way", *[_time(row["received_at"])] * 2)
+            async for row in self._listed(f"{url}/_control/messages", None)
+        ]
+
+    async def _listed(self, url: str, authorization: str | None) -> AsyncIterator[Mapping[str, Any]]:
         """The items of a list, page after page."""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Authorization": authorization} if authorization else {}
         cursor: str | None = "0"
         while cursor is not None:
             async with self._http.get(url, params={"limit": str(PAGE), "cursor": cursor}, headers=headers) as response:

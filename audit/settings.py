@@ -33,6 +33,12 @@ class AuditSettings(TemporalSettings, HistorySettings):
     mail_sink_url: str | None = None
     """Without it (a real mail server has no such books), what the mail server got is not compared."""
     mail_sink_api_key: SecretStr | None = None
+    sms_provider_url: str | None = None
+    """The simulator's; without it or the next two (Twilio does not say which of our ids a message has), SMS are not compared."""
+    twilio_account_sid: str | None = None
+    twilio_auth_token: SecretStr | None = None
+    push_service_url: str | None = None
+    """The simulator's; without it (browsers' push services have no such books), push messages are not compared."""
     outbox_retention_hours: Annotated[int, Field(ge=1)] = 72
     """How long the services keep published events."""
     audit_results: Annotated[int, Field(ge=0)] = 1_000

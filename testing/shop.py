@@ -1,11 +1,13 @@
 """The platform as those see it who play in it: customers and staff at the gateway, and the companies outside of it."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from audit.books import ChargeRow
 from audit.stripe import charge_row
@@ -33,6 +35,7 @@ UNHINDERED = {
 """And of one where only the card decides which orders are held, and nobody buys too much."""
 PAGE = 200
 MOST_SCANNED = 1_000
+_CODE = re.compile(r"[0-9]{6}")
 UNTIL_S = 300.0
 """How long anybody waits for what has to come. Only a defect makes it that long: a busy machine is none."""
 
@@ -95,11 +98,15 @@ class Shop:
     """All that scenarios need. `open_shop` makes one."""
 
     gateway: Gateway
+    admin: Person
     support: Person
     warehouse: Person
     provider: Company
     carrier: Company
+    bank: Company
     mailbox: Company
+    messenger: Company
+    """Of text messages."""
 
     def customer(self, household: str) -> Person:
         """A household of the data; it has to sign up."""
@@ -110,6 +117,26 @@ class Shop:
         """They open an account and verify their address."""
         await person.sign_up()
         await person.verify(self.mailbox)
+
+    async def prove_phone(self, person: Person, number: str) -> None:
+        """They ask for the code that proves a telephone to be theirs, and type it in. Raises ApiProblem, TimeoutError."""
+        before = len(await self._texts(number))
+        if (await self.call(person, "PUT", "/notifications/preferences/phone", {"phone": number}))["phone"] == number:
+            return
+
+        async def has_come() -> bool:
+            return len(await self._texts(number)) > before
+
+        await until(has_come, f"a code to {number}", UNTIL_S)
+        code = _CODE.search((await self._texts(number))[0])
+        assert code is not None
+        await self.call(person, "POST", "/notifications/preferences/phone/code", {"code": code[0]})
+
+    async def _texts(self, number: str) -> list[str]:
+        """The text messages that went to a number, newest first."""
+        account = self.messenger.client.url.partition("//")[2].partition(":")[0]
+        path = f"/2010-04-01/Accounts/{account}/Messages.json?To={quote(number)}"
+        return [message["body"] for message in (await self.messenger.call("GET", path))["messages"]]
 
     async def ask(self, who: Person, method: str, path: str, body: Any = None) -> Reply:
         """A reply, refusals included."""
@@ -308,18 +335,28 @@ async def open_shop(env: Mapping[str, str], recorder: Recorder | None = None) ->
             client = await stack.enter_async_context(Client(env[f"{name}_URL"]))
             return Company(client, env.get(f"{name}_API_KEY"))
 
+        messenger = with_login(env["SMS_PROVIDER_URL"], env["TWILIO_ACCOUNT_SID"], env["TWILIO_AUTH_TOKEN"])
         gateway = await stack.enter_async_context(Gateway(env["GATEWAY_URL"], recorder=recorder))
         admin = await gateway.login(env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"])
         mailbox = await company("MAIL_SINK")
 
         yield Shop(
             gateway=gateway,
+            admin=Person(gateway, env["ADMIN_EMAIL"], env["ADMIN_PASSWORD"]),
             support=await _hire(gateway, mailbox, admin, "support", env["ADMIN_PASSWORD"]),
             warehouse=await _hire(gateway, mailbox, admin, "warehouse", env["ADMIN_PASSWORD"]),
             provider=await company("PAYMENT_PROVIDER"),
             carrier=await company("CARRIER"),
+            bank=await company("BANK"),
             mailbox=mailbox,
+            messenger=Company(await stack.enter_async_context(Client(messenger))),
         )
+
+
+def with_login(url: str, user: str, password: str) -> str:
+    """The address with a login in it, which is sent along (HTTP Basic)."""
+    scheme, _, rest = url.partition("//")
+    return f"{scheme}//{quote(user, safe='')}:{quote(password.split(',')[0], safe='')}@{rest}"
 
 
 async def _hire(gateway: Gateway, mailbox: Company, admin: str, role: str, password: str) -> Person:

@@ -1,8 +1,11 @@
-"""Customers who go on buying while parts of the platform are down, and do not give up until each order has a definite answer."""
+"""Customers who go on buying while parts of the platform are down, and do not give up until each order has a definite answer.
+
+Some pay by cards whose bank asks them, some by bank transfer. Not all of them do at once what they have to: those orders wait
+until everything is to be delivered."""
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +14,13 @@ from uuid import UUID
 import aiohttp
 
 from cli.client import ApiProblem, Person, Reply
-from contracts.orders import FINAL_STATUSES
+from contracts.money import Money
+from contracts.orders import FINAL_STATUSES, OrderStatus
+from contracts.payment_actions import BANK_TRANSFER, ActionKind
 from data.baskets import Basket
 from testing.households import address_of
 from testing.shop import Purchase, Shop, in_parallel, until
+from testing.the_bank import answer_the_bank, transfer
 
 CARDS = (
     "pm_card_visa",
@@ -24,9 +30,13 @@ CARDS = (
     "pm_card_visa_chargeDeclined",
     "pm_sim_lost_reply",
     "pm_sim_flaky",
+    "pm_card_authenticationRequired",
+    BANK_TRANSFER,
 )
 CANCELLED, REPEATED, LOOKED_AT, LISTED = 0.15, 0.1, 0.5, 0.2
 """Shares of the orders with which a customer does that, once they are placed."""
+ACTED, REFUSED = 0.7, 0.2
+"""Shares of the orders with which a customer does at once what is to be done; and refuses at the bank."""
 AGAIN_AFTER_S = 0.1
 UNTIL_ENDED_S = 900.0
 NO_ANSWER = (ApiProblem, aiohttp.ClientError, TimeoutError, OSError)  # the first: the token could not be renewed
@@ -65,6 +75,11 @@ class Shoppers:
                 await self._try("GET", f"/orders/{order_id}/timeline")
             if self._happens(LISTED):
                 await self._try("GET", "/orders?limit=20")
+            if reply.status == 202 and self._happens(ACTED):
+                order = await self._insist("GET", f"/orders/{order_id}", None, {})
+                with suppress(*NO_ANSWER):  # the bank is away, or has been answered: whoever waits for it is asked later
+                    await act(self.shop, order.body, refuses=self._happens(REFUSED))
+                await self._try("GET", f"/orders/{order_id}")
             if reply.status < 400 and self._happens(self.cancels):
                 await self._insist("POST", f"/orders/{order_id}/cancel", {"reason": "changed my mind"}, {})
                 await self._try("GET", f"/orders/{order_id}")
@@ -123,11 +138,34 @@ def _definite(reply: Reply) -> bool:
     return given_up or (reply.status < 500 and reply.status not in (401, 429))
 
 
+async def act(shop: Shop, order: Mapping[str, Any], *, refuses: bool = False) -> None:
+    """Do what an order waits for, if it waits for its customer: answer the bank, or transfer what is missing. Raises ApiProblem,
+    aiohttp.ClientError, TimeoutError."""
+    action = order.get("payment_action")
+    if action is None:
+        return
+    if action["kind"] == ActionKind.REDIRECT:
+        await answer_the_bank(action["url"], "refuse" if refuses else "confirm")
+        return
+    account, total = action["transfer"], Money.model_validate(order["total"])
+    missing = total - Money.model_validate(account["received"]) if account.get("received") else total
+    await transfer(shop.bank, missing.model_dump(mode="json"), account["reference"])
+
+
 async def deliver_everything(shop: Shop) -> None:
-    """Dispatch and deliver what was confirmed; return once every order has ended. Raises TimeoutError."""
+    """Pay what is waited for, dispatch and deliver what was confirmed; return once every order has ended. Raises TimeoutError."""
+    paid: set[str] = set()
+
+    async def pay(order_id: str) -> None:
+        """Once: until that is known, the order goes on waiting."""
+        if order_id not in paid:
+            await act(shop, await shop.order(order_id))
+            paid.add(order_id)
 
     async def all_ended() -> bool:
         try:
+            async for order in shop.every(shop.support, f"/orders?status={OrderStatus.ACTION_REQUIRED}"):
+                await pay(order["order_id"])
             async for shipment in shop.every(shop.warehouse, "/shipments?status=BOOKED"):
                 # A refusal is fine: an order that is being cancelled has a parcel that may not leave any more.
                 await shop.ask(shop.warehouse, "POST", f"/shipments/{shipment['shipment_id']}/dispatch")

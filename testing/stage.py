@@ -28,6 +28,7 @@ SETTINGS = {
     **NO_RATE_LIMITS,
     "REVIEW_THRESHOLD": "1000000",
     "PAY_AGAIN_SECONDS": "30",
+    "ACTION_SECONDS": "60",
     "REVIEW_DEADLINE_SECONDS": "30",  # within which an operator decides by commands that take seconds on a busy machine
     "PLACE_WAIT_SECONDS": "20",
 }

@@ -19,6 +19,7 @@ from audit.rules import (
     events,
     forgetting,
     mails,
+    messages,
     money,
     outcomes,
     parcels,
@@ -49,6 +50,7 @@ SUBJECTS = (
         dead_letters,
         reports,
         mails,
+        messages,
         forgetting,
     ),
 )

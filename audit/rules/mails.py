@@ -8,6 +8,7 @@ from audit.books import Source
 from audit.rule import rule
 from audit.verdict import Check
 from audit.world import World, uuid_of
+from contracts.ids import is_sample
 from contracts.notifications import NotificationKind
 from contracts.orders import OrderStatus
 
@@ -64,7 +65,7 @@ def mails_agree(world: World, check: Check) -> None:
         delivery_id = uuid_of(mail.message_id.strip("<>").partition("@")[0])
         if delivery_id is not None and (delivery_id in mailed or delivery_id in old):
             received.setdefault(delivery_id, mail.received_at)
-        elif not world.is_fresh(mail.received_at):
+        elif not world.is_fresh(mail.received_at) and not (delivery_id and is_sample(delivery_id)):
             check.fails(mail.message_id, "mail at the server", "one that we queued", "unknown here")
         check.compared += 1
     confirmations: dict[UUID, list[str]] = defaultdict(list)

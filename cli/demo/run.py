@@ -21,7 +21,14 @@ from testing.checker import check, summary
 from testing.histories import History
 from testing.shop import UNHINDERED, Shop, open_shop
 
-SETTINGS = {**UNHINDERED, "PAY_AGAIN_SECONDS": "20", "REVIEW_DEADLINE_SECONDS": "20", "PLACE_WAIT_SECONDS": "25"}
+SETTINGS = {
+    **UNHINDERED,
+    "PAY_AGAIN_SECONDS": "20",
+    "ACTION_SECONDS": "40",
+    "REVIEW_DEADLINE_SECONDS": "20",
+    "PLACE_WAIT_SECONDS": "25",
+    "BANK_POLL_SECONDS": "1",
+}
 WORTH_A_LOOK = ("parcel lost", "fourth try", "lost reply", "review: approved")
 AUDIT_WAITS_S = 120.0
 

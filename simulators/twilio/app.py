@@ -24,7 +24,7 @@ from starlette.types import Scope
 from simulators import _webhooks
 from simulators._faults import HttpFaults
 from simulators._refusals import LostReply, Refused, Unauthorized
-from simulators._requests import LARGEST_BODY, read_body, read_raw
+from simulators._requests import LARGEST_BODY, page, read_body, read_raw
 from simulators._service import Simulator
 from simulators._webhooks import WebhookQueue
 from simulators.twilio.callbacks import CallbackSender, queue_callback
@@ -82,6 +82,7 @@ class Api:
             Route(f"{account}/Messages/{{sid}}.json", self.show, methods=["GET"]),
             Route(f"/{VERSION}/Accounts/{{account}}.json", self.account, methods=["GET"]),
             Route("/_control/messages/{sid}/status", self.end, methods=["POST"]),
+            Route("/_control/messages", self.books, methods=["GET"]),
             Route("/_control/opt-outs", self.opt_out, methods=["POST"]),
             Route("/_control/opt-outs", self.opt_in, methods=["DELETE"]),
             Route("/_control/callbacks", self.callbacks, methods=["GET"]),
@@ -163,6 +164,12 @@ class Api:
 
     async def callbacks(self, request: Request) -> JSONResponse:
         return JSONResponse(self._queue.status())
+
+    async def books(self, request: Request) -> JSONResponse:
+        limit, cursor = page(request)
+        rows = self._messages.kept(cursor, limit)
+        following = str(rows[-1]["seq"]) if len(rows) == limit else None
+        return JSONResponse({"data": rows, "next_cursor": following})
 
     async def totals(self, request: Request) -> JSONResponse:
         return JSONResponse(self._messages.totals())

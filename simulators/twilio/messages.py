@@ -191,6 +191,15 @@ class Messages:
             (to, to, sender, sender, limit, skip),
         ).fetchall()
 
+    def kept(self, after: int, limit: int) -> list[dict[str, object]]:
+        """What an auditor compares, oldest first: who each message went to, and its text, is nobody's business."""
+        rows = self._ledger.execute(
+            "SELECT seq, sid, status, error_code, status_callback, created_at, updated_at FROM messages"
+            " WHERE seq > ? ORDER BY seq LIMIT ?",
+            (after, limit),
+        )
+        return [dict(row) for row in rows.fetchall()]
+
     def opt_out(self, number: str) -> None:
         self._ledger.execute("INSERT OR IGNORE INTO opt_outs VALUES (?, ?)", (number, now_text()))
 

@@ -7,7 +7,7 @@ against the platform.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from testing.checker import orders, returns
+from testing.checker import orders, payments, returns
 from testing.checker.violation import Violation
 from testing.histories import Call, in_order
 
@@ -21,6 +21,7 @@ RULES: tuple[Callable[[Sequence[Call]], Iterator[Violation]], ...] = (
     orders.monotonic_status,
     orders.a_cancel_stays,
     orders.never_oversold,
+    payments.one_way_to_pay,
     returns.one_return_per_key,
     returns.a_return_goes_on,
     returns.units_come_back_once,

@@ -1,7 +1,7 @@
 """Which baskets meet what, what happens then, and what must come of it.
 
 Baskets are numbered in the order in which they are played; those that weigh too much for a parcel are not counted. Number 2
-of every 50 gets the first scenario below, number 4 the next, and so on; the rest are ordinary. Each scenario is a function that
+of every 70 gets the first scenario below, number 4 the next, and so on; the rest are ordinary. Each scenario is a function that
 plays one order and says what it saw; the recorder of histories and the journeys of the test suite play them too.
 
 What comes from two warehouses is a basket and one more product, which only the depots have; what is out of stock is a basket and
@@ -10,10 +10,10 @@ one more product, which nobody has (`cli.stocking`).
 
 from cli.stocking import DISCOUNT_CODE, PERCENT_OFF
 from services.shipping.model.rates import HEAVIEST_GRAMS
-from testing.scenarios import orders, returns
+from testing.scenarios import orders, payments, returns
 from testing.scenarios.seen import Scenario
 
-GROUP = 60
+GROUP = 70
 FIRST, STRIDE = 2, 2
 
 
@@ -241,6 +241,61 @@ STORIES = (
         CONFIRMED,
         DONE,
         "amend 201, 1 more, its share was charged",
+    ),
+    Scenario(
+        "3-D Secure",
+        "is paid with a card whose bank asks its customer, who confirms",
+        payments.confirmed_at_the_bank,
+        HELD,
+        DONE,
+        "ACTION_REQUIRED, then captured its share",
+    ),
+    Scenario(
+        "3-D Secure: refused",
+        "is paid with a card whose bank asks its customer, who refuses, and pays with another card",
+        payments.refused_at_the_bank,
+        HELD,
+        DONE,
+        "PAYMENT_DUE, pay 201",
+    ),
+    Scenario(
+        "3-D Secure: forgotten",
+        "is paid with a card whose bank asks its customer, who does not answer in time",
+        payments.forgotten_at_the_bank,
+        HELD,
+        f"{CANCELLED} payment_not_confirmed",
+    ),
+    Scenario(
+        "bank transfer",
+        "is paid by bank transfer: a cent too little first, which follows",
+        payments.transferred,
+        HELD,
+        DONE,
+        "ACTION_REQUIRED while a cent is missing, then CAPTURED its share",
+    ),
+    Scenario(
+        "disputed",
+        "is paid; then the customer's bank takes the money back, and decides for the customer",
+        payments.disputed,
+        CONFIRMED,
+        DONE,
+        "CONFIRMED while it is open; lost, all of it is owed",
+    ),
+    Scenario(
+        "refund fails later",
+        "is cancelled; its refund fails after it had gone well, and an admin has it made again",
+        payments.refund_fails_later,
+        CONFIRMED,
+        f"{CANCELLED} cancelled_by_request",
+        "cancel 200; the refund failed, all of it is owed; again 200, refunded",
+    ),
+    Scenario(
+        "told by SMS",
+        "is of a customer who has proven a telephone, and is told of the parcel by SMS",
+        payments.told_by_sms,
+        CONFIRMED,
+        DONE,
+        "SMS order_delivered DELIVERED, order_shipped DELIVERED",
     ),
 )
 PLACES = {FIRST + STRIDE * index: scenario for index, scenario in enumerate(STORIES)}

@@ -84,12 +84,15 @@ from simulators import mail_sink
 from simulators._service import Simulator
 from simulators.bank import app as bank
 from simulators.easypost import app as easypost
+from simulators.push_service import app as push_service
 from simulators.stripe import app as stripe
+from simulators.twilio import app as twilio
 from temporal.client import TemporalSettings, connect
 from temporal.names import ORDER_QUEUE
 from temporal.orders import OrderSagas
 from temporal.refusals import RefusalInterceptor
 from temporal.returns import ReturnSagas
+from tests.audit.channels import ACCOUNT, TOKEN, Channels
 from tests.conftest import ADMIN, Databases, changing, eventually
 from worker import SANDBOX, WORKFLOWS
 
@@ -130,6 +133,9 @@ class Shop:
         self._delivery = DeliveryJob(
             self.databases["notification"], directory, SmtpMailer(smtp), links, asyncio.Event(), attempts=3
         )
+        self.channels = Channels(
+            self.databases["notification"], http, directory, links, env["SMS_PROVIDER_URL"], env["PUSH_SERVICE_URL"]
+        )
         self._consumers = {
             "order": self._consumer("order", order_consumers.subscription(sagas, returns), order_inbox),
             "notification": self._consumer("notification", notification_consumers.subscription(Staff()), notification_inbox),
@@ -145,6 +151,7 @@ class Shop:
             work.add(customer)
             identity_outbox.add(work, customer.registered(), customer.verify_email())
         await self.spread_news()
+        await self.channels.reach(self.customer_id)
         await warehousing.put_warehouse(self.databases["inventory"], ADMIN, "410", "Store 410")
         lines = [StockLine(product_id=product, quantity=100) for product in ("milk", "cheese")]
         async with redis_client(f"redis://127.0.0.1:{free_port()}/0") as nobody:
@@ -241,9 +248,12 @@ class Shop:
         while await refunds.settle_refunds(self.databases["shipping"], self._sending):
             pass
 
-    async def send_mails(self) -> None:
+    async def send_messages(self) -> None:
+        """By all channels; and hear what became of SMS."""
         while await self._delivery.send_due():
             pass
+        await self.channels.send()
+        await self.channels.hear()
 
     async def spread_news(self) -> None:
         """Publish what is in the outboxes, and let every consumer apply it."""
@@ -348,6 +358,10 @@ async def shop(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
                 _served(easypost.create_app(easypost.Settings(data_dir=folder, api_key=API_KEY)))
             ),
             "MAIL_SINK_URL": await stack.enter_async_context(_served(mail_sink.create_app(folder, "127.0.0.1", smtp_port))),
+            "SMS_PROVIDER_URL": await stack.enter_async_context(_served(twilio.create_app(folder, ACCOUNT, (TOKEN,)))),
+            "PUSH_SERVICE_URL": await stack.enter_async_context(_served(push_service.create_app(folder))),
+            "TWILIO_ACCOUNT_SID": ACCOUNT,
+            "TWILIO_AUTH_TOKEN": TOKEN,
             "BANK_URL": await stack.enter_async_context(_served(bank.create_app(folder, API_KEY, IBAN))),
             "BANK_API_KEY": API_KEY,
             "BANK_IBAN": IBAN,

@@ -22,6 +22,7 @@ from audit.books import (
     KeyRow,
     LineRow,
     MailRow,
+    MessageRow,
     NotificationRow,
     OrderRow,
     ParcelRow,
@@ -358,6 +359,11 @@ class Shop:
         self._add("deliveries", DeliveryRow(notification_id, notification_id, "email", "SENT", 1, 1, at))
         number = len(self._rows.get("mails", ())) + 1
         self._add("mails", MailRow(number, f"<{notification_id}@shop.example>", at))
+        sms, pushed = uuid7(at), uuid7(at)
+        self._add("deliveries", DeliveryRow(sms, notification_id, "sms", "DELIVERED", 1, 1, at, f"SM{sms.hex}"))
+        self._add("sms", MessageRow(f"SM{sms.hex}", str(sms), "arrived", at, at))
+        self._add("deliveries", DeliveryRow(pushed, notification_id, "push", "SENT", 1, 1, at))
+        self._add("pushed", MessageRow(uuid4().hex, pushed.hex, "on its way", at, at))
 
     def _add(self, table: str, row: tuple[Any, ...]) -> None:
         self._rows.setdefault(table, []).append(row)

@@ -147,6 +147,21 @@ def tamperings(env: Environment, *, confirmed: UUID, cancelled: UUID) -> list[Ta
             ),
         ),
         Tampering(
+            "an SMS came back that its provider has delivered",
+            frozenset({"sms_arrived"}),
+            lambda: row(notification, "deliveries", _FIRST_BY.format("sms"), confirmed, status="'BOUNCED'"),
+        ),
+        Tampering(
+            "an SMS is another one at its provider",
+            frozenset({"sms_agree"}),
+            lambda: row(notification, "deliveries", _FIRST_BY.format("sms"), confirmed, provider_id="'SM0'"),
+        ),
+        Tampering(
+            "the push service has a message that nobody tried to send",
+            frozenset({"pushed_agree"}),
+            lambda: row(notification, "deliveries", _FIRST_BY.format("push"), confirmed, status="'SUPPRESSED'", attempts="0"),
+        ),
+        Tampering(
             "analytics counted the order's total wrongly",
             frozenset({"reports_know_each_order", "report_sums_add_up"}),
             lambda: row(analytics, "orders", "order_id = $1", confirmed, total_minor="total_minor + 1"),
@@ -231,6 +246,7 @@ async def long_ago(env: Environment, order_id: UUID) -> AsyncIterator[None]:
 
 
 _KEY_OF = "customer_id = (select customer_id from orders where order_id = $1)"
+_FIRST_BY = "$1::uuid is not null and delivery_id = (select min(delivery_id::text)::uuid from deliveries where channel = '{}')"
 _STOCK_OF = """(warehouse_id, product_id) = (
     select warehouse_id, lines->0->>'product_id' from reservations where order_id = $1)"""
 _FOR_A_CENT = "jsonb_set(lines, '{0,unit_price,amount}', '\"0.01\"')"

@@ -90,13 +90,14 @@ async def played(shop: Shop) -> Played:
 
 async def settled(shop: Shop) -> AuditReport:
     """Send what is queued and spread what is new, until nothing moves."""
-    await shop.send_mails()
+    await shop.send_messages()
     await shop.give_labels_back()
     report = await run_audit(AuditSettings.of(shop.env))
 
     async def at_rest() -> bool:
         nonlocal report
         await shop.spread_news()
+        await shop.channels.hear()
         report = await run_audit(AuditSettings.of(shop.env))
         return not report.in_flight
 

@@ -50,7 +50,7 @@ async def at_rest(shop: Shop) -> AuditReport:
     """The audit, once nothing moves any more."""
 
     async def is_quiet() -> bool:
-        await shop.send_mails()
+        await shop.send_messages()
         await shop.give_labels_back()
         await shop.spread_news()
         return not (await run_audit(AuditSettings.of(shop.env))).in_flight

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from contracts.platform import PROCESSES
 from temporal.names import SEARCH_ATTRIBUTES, search_attribute_kind
 from tests.deploy.platform import (
     FRESH,
@@ -122,8 +123,20 @@ def test_containers_may_do_no_more_than_they_must(name: str) -> None:
 
 def test_only_the_front_door_and_the_consoles_are_open_and_only_to_this_machine() -> None:
     published = {name: service["ports"] for name, service in COMPOSE.items() if "ports" in service}
-    assert set(published) == {"gateway", "grafana", "prometheus", "jaeger"}
+    assert set(published) == {"gateway", "payment-provider", "grafana", "prometheus", "jaeger"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_a_browser_reaches_the_simulated_bank_where_it_is_sent() -> None:
+    [port] = COMPOSE["payment-provider"]["ports"]
+    environment = environment_of("payment-provider")
+    _, published, inside = port.split(":")
+    assert environment["PAYMENT_PROVIDER_PUBLIC_URL"] == f"http://localhost:{published}"
+    assert inside == environment["PORT"]
+    assert published == str(PROCESSES["payment-provider"].port)
+    assert published not in {
+        port.split(":")[1] for name, each in COMPOSE.items() if name != "payment-provider" for port in each.get("ports", ())
+    }
 
 
 @pytest.mark.parametrize("name", [*SETTINGS, *SIMULATED])

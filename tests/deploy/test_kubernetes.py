@@ -343,6 +343,16 @@ def test_simulators_are_reached_by_their_customers_alone() -> None:
     assert not any(may_call("carrier", name) for name in SERVICES)
 
 
+def test_a_browser_reaches_the_simulated_bank_by_the_port_forward_that_is_documented() -> None:
+    told = environment_of("payment-provider")
+    port = told["PAYMENT_PROVIDER_PUBLIC_URL"].removeprefix("http://localhost:")
+    command = f"kubectl -n {NAMESPACE} port-forward service/payment-provider {port}:{told['PORT']}"
+    for page in (ROOT / "docs" / "payments.md", FOLDER / "overlays" / "evaluation" / "kustomization.yaml"):
+        assert command in page.read_text()
+    [service] = objects("Service", "simulators")["payment-provider"]["spec"]["ports"]
+    assert str(service["port"]) == told["PORT"]
+
+
 def test_only_the_gateway_is_open_to_everybody() -> None:
     for namespace in ("base", "infrastructure"):
         denied = objects("NetworkPolicy", namespace)["default-deny"]["spec"]

@@ -9,7 +9,7 @@ from rich.console import Console
 from testing.stage import Stage, open_stage
 from tests.collector import Collector, collecting
 
-BASKETS = 60
+BASKETS = 80
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")

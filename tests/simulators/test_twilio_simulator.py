@@ -100,3 +100,15 @@ async def test_messages_outlive_the_process(tmp_path: Path, until: Callable[...,
             return bool((await client.get("/_control/ledger")).json()["by_status"] == {"delivered": 1})
 
         await until(delivered)
+
+
+async def test_its_books_say_which_message_is_whose_and_not_to_whom_it_went(app: TwilioSimulator) -> None:
+    async with client_of(app) as client:
+        for number in range(3):
+            await client.post(MESSAGES, data=FORM | {"StatusCallback": f"http://shop.example/?message={number}"})
+        first = (await client.get("/_control/messages", params={"limit": "2"})).json()
+        second = (await client.get("/_control/messages", params={"limit": "2", "cursor": first["next_cursor"]})).json()
+    rows = [*first["data"], *second["data"]]
+    assert [row["status_callback"][-1] for row in rows] == ["0", "1", "2"]
+    assert second["next_cursor"] is None
+    assert not {"recipient", "body"} & rows[0].keys()

@@ -4,7 +4,7 @@ import base64
 import hashlib
 from json import dumps
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from fastapi import Response
 from fastapi.responses import HTMLResponse
@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from chassis.access import Caller
 from chassis.dependencies import Db
 from contracts.errors import ErrorCode, FieldError, Refusal
+from contracts.ids import sample_id
 from contracts.paging import Page
 from services.notification import commands
 from services.notification.access import ACCESS
@@ -82,7 +83,7 @@ async def test_push_subscription(db: Db, caller: Caller, subscription_id: UUID, 
     title, text = "It works", "This is how messages of the shop look on this device."
     sender = others.senders[Channel.PUSH]()
     try:
-        await sender.send(Message(uuid4(), Channel.PUSH, dumps(subscription), title, text, url=PAGE))
+        await sender.send(Message(sample_id(), Channel.PUSH, dumps(subscription), title, text, url=PAGE))
     except Refused as error:
         if error.gone:
             await browsers.forget_browser(db, caller.subject, str(subscription_id))

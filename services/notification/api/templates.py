@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated
-from uuid import uuid4
 
 from fastapi import Path, Response
 from jinja2 import TemplateError
@@ -16,6 +15,7 @@ from chassis.freshness import MayLag
 from chassis.paging import Cursor, Limit
 from chassis.store import StaleVersion
 from contracts.errors import ErrorCode, Refusal
+from contracts.ids import sample_id
 from contracts.notifications import NotificationKind
 from contracts.paging import Page
 from services.notification import commands, messages, rendering
@@ -195,7 +195,7 @@ def _message(
         text = rendering.render(kind, source, {**KINDS[kind].values, **values})
     except TemplateError as error:
         raise Refusal(ErrorCode.TEMPLATE_INVALID, f"It does not render: {error}.", extra={"part": "body"}) from error
-    return messages.message(uuid4(), channel, to, text, kind=kind, language=language, person_id=caller.subject, links=links)
+    return messages.message(sample_id(), channel, to, text, kind=kind, language=language, person_id=caller.subject, links=links)
 
 
 async def _own_address(db: Db, caller: Caller, others: Others, channel: Channel) -> str:

@@ -106,7 +106,7 @@ class StatusCallback(BaseModel):
 
     def news(self, message_id: UUID | None, now: datetime) -> DeliveryNews | None:
         """None while the message is on its way. `message_id` is ours, where the address of the webhook told it."""
-        state = DeliveryState.COMPLAINED if self.error_code == OPTED_OUT else _STATES.get(self.status)
+        state = _STATES.get(self.status)
         if state is None:
             return None
         return DeliveryNews(

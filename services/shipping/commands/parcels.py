@@ -119,8 +119,10 @@ def ask_after(sending: Sending, package: Package) -> timedelta | None:
 async def publish(work: UnitOfWork, shipment: Shipment, events: Sequence[Event]) -> None:
     """Tell of what happened to a parcel: in its history, and to other services.
 
-    Parcels of one order have a row each, and their events are in one order: who tells of one waits for who tells of another."""
-    if events and shipment.parcels > 1:
+    Parcels of one order have a row each, and their events are in one order: who tells of one waits for who tells of another. An
+    order that had one parcel may get others later; while its first is being booked there are none."""
+    is_alone = shipment.parcel == shipment.parcels == 1 and shipment.status is ShipmentStatus.BOOKED
+    if events and not is_alone:
         await work.lock(f"events of order {shipment.order_id}")
     work.add(*[TrackingEvent.of(shipment.shipment_id, event) for event in events])
     outbox.add(work, *events)

@@ -302,9 +302,12 @@ async def test_many_at_once_with_deaths_news_and_restarts(plays: Plays, sending:
     assert ends.keys() >= {ShipmentStatus.CANCELLED, ShipmentStatus.DISPATCHED, ShipmentStatus.BOOKED}
 
 
-async def test_who_tells_of_one_parcel_waits_for_who_tells_of_another_of_the_order(database: Database, sending: Sending) -> None:
+@pytest.mark.parametrize("parcels_at_first", [2, 1], ids=["of two", "a second one came later"])
+async def test_who_tells_of_one_parcel_waits_for_who_tells_of_another_of_the_order(
+    database: Database, sending: Sending, parcels_at_first: int
+) -> None:
     """Else their events could be committed, and published, against their numbers."""
-    first = order().model_copy(update={"parcels": 2})
+    first = order().model_copy(update={"parcels": parcels_at_first})
     second = first.model_copy(update={"parcel": 2})
     ids = []
     for command in (first, second):

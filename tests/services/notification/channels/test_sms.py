@@ -53,7 +53,11 @@ async def test_a_code_is_sent_and_arrives(shop: Shop, mint: TokenMint, twilio: T
 
 @pytest.mark.parametrize(
     ("number", "status", "reason"),
-    [("+15005550010", DeliveryStatus.BOUNCED, "30003"), ("+15005550011", DeliveryStatus.BOUNCED, "30005")],
+    [
+        ("+15005550010", DeliveryStatus.BOUNCED, "30003"),
+        ("+15005550011", DeliveryStatus.BOUNCED, "30005"),
+        ("+15005550014", DeliveryStatus.BOUNCED, "21610"),
+    ],
 )
 async def test_what_does_not_arrive_is_told(
     shop: Shop, mint: TokenMint, twilio: Twilio, number: str, status: DeliveryStatus, reason: str

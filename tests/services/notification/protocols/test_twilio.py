@@ -58,7 +58,7 @@ def test_the_port_may_be_left_out_of_what_is_signed(url: str) -> None:
         ("undelivered", 30003, DeliveryState.BOUNCED, False),
         ("undelivered", 30005, DeliveryState.BOUNCED, True),
         ("failed", 30008, DeliveryState.BOUNCED, False),
-        ("failed", 21610, DeliveryState.COMPLAINED, True),
+        ("failed", 21610, DeliveryState.BOUNCED, True),
     ],
 )
 def test_news_of_a_status(status: str, code: int | None, state: DeliveryState, permanent: bool) -> None:
