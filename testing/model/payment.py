@@ -141,7 +141,10 @@ class Payments:
                 payment.wants_capture |= self.bank.asks == ActionKind.TRANSFER  # of which nothing can be held
             elif not payment.is_declined:
                 self._charge(payment)
-        return self._taken(command.order_id, command.attempt)
+        reply = self._taken(command.order_id, command.attempt)
+        if payment.review and reply.status == PaymentStatus.CAPTURED:  # what has to be looked at is told as held
+            reply = reply.model_copy(update={"status": PaymentStatus.AUTHORIZED})
+        return reply
 
     def act(self, order_id: UUID, attempt: int, *, confirms: bool) -> None:
         """The customer confirms it, or refuses to. What waits for nobody stays as it is."""

@@ -102,12 +102,12 @@ async def process_payment(
     except AlreadyThere:
         payment, charge = await _asked_before(database, command, opened)
     if charge is None:
-        return payment.taken()
+        return payment.charged()
     if payment.status == PaymentStatus.ACTION_REQUIRED:
         answer = await provider.look(payment.at_provider)
     else:
         answer = await provider.charge(payment.at_provider, payment.charge_request(command))
-    return (await _record_charge(database, payment, charge, answer)).taken()
+    return (await _record_charge(database, payment, charge, answer)).charged()
 
 
 async def capture_payment(database: Database, provider: PaymentProvider, command: CapturePayment) -> contract.Payment:

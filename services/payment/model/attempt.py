@@ -238,6 +238,15 @@ class Attempt(Table, Aggregate):
 
     # ── Replies ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def charged(self) -> contract.Payment:
+        """The reply to whoever wanted it charged. Refusals: as `taken`.
+
+        What somebody has to look at first is told as held, though it may be taken: by that alone the sagas of a build before 1.0
+        know that they have to wait. Once they may go on they ask for the money, and are told that it is taken."""
+        reply = self.taken()
+        is_told_as_held = self.review and reply.status == PaymentStatus.CAPTURED
+        return reply.model_copy(update={"status": PaymentStatus.AUTHORIZED}) if is_told_as_held else reply
+
     def taken(self) -> contract.Payment:
         """The reply to whoever wanted the money. Refusals: payment_declined, payment_reversed."""
         if self.status == PaymentStatus.DECLINED:
