@@ -254,6 +254,7 @@ class Platform:
             "TWILIO_URL": f"http://127.0.0.1:{self._port_for_others('sms_provider', self._port(ports, 'sms_provider'))}",
             "TWILIO_FROM": "+15005550006",
             "TWILIO_STATUS_URL": f"{self._urls['gateway']}/api/v1/notifications/webhooks/twilio",
+            "TWILIO_INBOUND_URL": f"{self._urls['gateway']}/api/v1/notifications/webhooks/twilio",
             "PUSH_ENDPOINTS": self._urls["push_service"],
             "EMAIL_WEBHOOK_URL": f"{self._urls['gateway']}/api/v1/notifications/webhooks/email",
             "BANK_RECIPIENT": "The Shop",

@@ -132,6 +132,12 @@ class Shop:
         assert code is not None
         await self.call(person, "POST", "/notifications/preferences/phone/code", {"code": code[0]})
 
+    async def tell_by_sms(self, person: Person, number: str) -> None:
+        """They prove a telephone, and want to hear of their parcels there too. Raises ApiProblem, TimeoutError."""
+        await self.prove_phone(person, number)
+        wanted = {"choices": {"deliveries": {"email": True, "sms": True}}}
+        await self.call(person, "PUT", "/notifications/preferences", wanted)
+
     async def _texts(self, number: str) -> list[str]:
         """The text messages that went to a number, newest first."""
         account = self.messenger.client.url.partition("//")[2].partition(":")[0]

@@ -58,6 +58,8 @@ class NotificationSettings(ServiceSettings, SmtpSettings, TwilioSettings, PushSe
     """What unsubscribe links are signed with, comma-separated: the first signs, the others are older ones that are still good."""
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] = "http://127.0.0.1:8080"
     """Under which customers reach the gateway; links in mails begin with it."""
+    order_page_url: Annotated[str | None, Field(pattern=r"^https?://[^\s]*\{order_id\}[^\s]*$")] = None
+    """Where customers look at an order on the shop's own pages, with `{order_id}` in it; None: push messages lead to none."""
     mail_connections: Annotated[int, Field(ge=1, le=20)] = 1
     """How many mails this process sends at a time."""
     mail_attempts: Annotated[int, Field(ge=1, le=20)] = 12
@@ -83,7 +85,7 @@ class NotificationSettings(ServiceSettings, SmtpSettings, TwilioSettings, PushSe
     @property
     def links(self) -> Links:
         secrets = self.notification_secrets.get_secret_value().split(",")
-        return Links(self.public_url, [secret.strip().encode() for secret in secrets])
+        return Links(self.public_url, [secret.strip().encode() for secret in secrets], self.order_page_url)
 
     @property
     def twilio_callback(self) -> str:

@@ -65,7 +65,12 @@ class Refused(Exception):
 
 
 class Deferred(Exception):
-    """This message was not taken, or nobody knows whether it was; it may be sent again later."""
+    """This message was not taken, or nobody knows whether it was; it may be sent again later, as the provider wants after
+    `retry_after_s` seconds at the earliest."""
+
+    def __init__(self, reason: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
 
 
 class ProviderAway(Unavailable):
@@ -118,3 +123,16 @@ class DeliveryNews:
     """The provider's code and words, without addresses."""
     permanent: bool = True
     """Of a bounce: the address itself is dead, so that nothing more is to be sent there."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptOut:
+    """Somebody has answered that nothing more is to be sent to a number (STOP), or that it may be again (START)."""
+
+    id: UUID
+    """The same however often it comes."""
+    number: str
+    """E.164."""
+    stops: bool
+    reason: str
+    """What is kept of it, without the number."""

@@ -1,4 +1,5 @@
-"""Links that need no login: who has one may unsubscribe the person that it names, from what it names, and nothing else."""
+"""Where messages lead: to an order's page, and by links that need no login. Who has one of these may unsubscribe the person that
+it names, from what it names, and nothing else."""
 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -28,8 +29,9 @@ class Unsubscribing:
 class Links:
     """Makes and reads them. The first secret signs; what an older one has signed is still good, since mails are kept for long."""
 
-    def __init__(self, public_url: str, secrets: Sequence[bytes]) -> None:
-        self._public_url, self._secrets = public_url.rstrip("/"), tuple(secrets)
+    def __init__(self, public_url: str, secrets: Sequence[bytes], order_page: str | None = None) -> None:
+        """`order_page`: where customers look at an order, with `{order_id}` in it; None: the shop has no such page."""
+        self._public_url, self._secrets, self._order_page = public_url.rstrip("/"), tuple(secrets), order_page
 
     @property
     def secret(self) -> bytes:
@@ -39,6 +41,10 @@ class Links:
     def unsubscribe_url(self, what: Unsubscribing) -> str:
         content = what.person_id.bytes + f"{what.group}/{what.channel}".encode()
         return f"{self._public_url}{PATH}?token={_text(content + _signature(self.secret, content))}"
+
+    def order_url(self, order_id: str) -> str | None:
+        """Where a customer looks at the order."""
+        return self._order_page.replace("{order_id}", order_id) if self._order_page else None
 
     def read(self, token: str) -> Unsubscribing:
         """What a link is for. Refusal: link_invalid."""

@@ -9,12 +9,13 @@ from services.notification.channels import Channel, Message
 from services.notification.kinds import KINDS, is_refusable
 from services.notification.links import Links, Unsubscribing
 from services.notification.model import languages_of
+from services.notification.protocols.segments import shortened
 from services.notification.rendering import Source, Text, render
 
 Texts = Mapping[tuple[NotificationKind, Channel, str], Source]
 """The live templates by kind, channel and language."""
-LONGEST_SMS = 480
-"""Three parts of one."""
+SMS_PARTS = 3
+"""Of the longest text message that goes out of itself."""
 _SHORT = (Channel.SMS, Channel.PUSH)
 
 
@@ -48,12 +49,16 @@ def message(
     language: str,
     person_id: UUID | None,
     links: Links,
+    values: Mapping[str, str],
 ) -> Message:
-    """A message with all that is around its text."""
+    """A message with all that is around its text. `values`: what the text may name; a push message leads to where there is
+    something to be done, or else to its order."""
     if channel is Channel.SMS:
-        return Message(message_id, channel, to, "", text.body.strip()[:LONGEST_SMS])
+        return Message(message_id, channel, to, "", shortened(text.body.strip(), SMS_PARTS))
     if channel is not Channel.EMAIL:
-        return Message(message_id, channel, to, text.subject, text.body.strip())
+        order_id = values.get("order_id")
+        url = values.get("url") or (links.order_url(order_id) if order_id else None)
+        return Message(message_id, channel, to, text.subject, text.body.strip(), url=url)
     headers: dict[str, str] = {}
     url = None
     if person_id is not None and is_refusable(kind):

@@ -22,9 +22,10 @@ follow each other every `step_ms`. Some numbers have a fate, the first ones as a
 
 Sent from +15005550001: 21212; from +15005550007, 21606: not the account's; from +15005550008, 21611: its queue is full.
 
-`POST /_control/opt-outs` with a `number` is its reader who answers STOP, `DELETE` of the same START.
+`POST /_control/opt-outs` with a `number` is its reader who answers STOP, `DELETE` of the same START. It is told to
+TWILIO_INBOUND_URL, if that is set, as a message that came in.
 `GET /_control/messages` is its ledger: what became of each message, and which StatusCallback it came with.
 `POST /_control/messages/{Sid}/status` with a `status` and an `error_code` decides at once what becomes of a message.
-Environment: PORT, SIMULATOR_DATA_DIR, TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, HOST (127.0.0.1). Of several tokens with commas
-between them all are taken, and the first one signs.
+Environment: PORT, SIMULATOR_DATA_DIR, TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, TWILIO_INBOUND_URL, HOST (127.0.0.1). Of several
+tokens with commas between them all are taken, and the first one signs.
 """

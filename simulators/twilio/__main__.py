@@ -10,4 +10,4 @@ from simulators.twilio.app import create_app
 if __name__ == "__main__":
     account = required(os.environ, "TWILIO_ACCOUNT_SID")
     tokens = tuple(required(os.environ, "TWILIO_AUTH_TOKEN").split(","))
-    serve(create_app(data_directory(os.environ), account, tokens))
+    serve(create_app(data_directory(os.environ), account, tokens, os.environ.get("TWILIO_INBOUND_URL")))

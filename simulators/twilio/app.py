@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
+import secrets
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -71,8 +72,11 @@ class TwilioSimulator(Simulator):
 
 
 class Api:
-    def __init__(self, account: str, messages: Messages, queue: WebhookQueue, faults: TwilioFaults) -> None:
+    def __init__(
+        self, account: str, messages: Messages, queue: WebhookQueue, faults: TwilioFaults, inbound_url: str | None
+    ) -> None:
         self._account, self._messages, self._queue, self._faults = account, messages, queue, faults
+        self._inbound_url = inbound_url
 
     def routes(self) -> list[Route]:
         account = f"/{VERSION}/Accounts/{{account}}"
@@ -155,12 +159,21 @@ class Api:
         return JSONResponse(shown(self._messages.end(request.path_params["sid"], status, error), self._account))
 
     async def opt_out(self, request: Request) -> JSONResponse:
-        self._messages.opt_out(await number_in(request))
+        number = await number_in(request)
+        self._messages.opt_out(number)
+        self._tell_of_answer(number, "STOP")
         return JSONResponse({"status": "opted out"})
 
     async def opt_in(self, request: Request) -> JSONResponse:
-        self._messages.opt_in(await number_in(request))
+        number = await number_in(request)
+        self._messages.opt_in(number)
+        self._tell_of_answer(number, "START")
         return JSONResponse({"status": "opted in"})
+
+    def _tell_of_answer(self, number: str, word: str) -> None:
+        if self._inbound_url:
+            fields = incoming(self._account, number, word)
+            queue_callback(self._queue, self._inbound_url, fields, wait_s=self._faults.callbacks_late_ms / 1000)
 
     async def callbacks(self, request: Request) -> JSONResponse:
         return JSONResponse(self._queue.status())
@@ -262,8 +275,26 @@ def callback_of(row: sqlite3.Row, account: str) -> dict[str, str]:
     return fields
 
 
-def create_app(data_dir: Path, account: str, tokens: tuple[str, ...]) -> TwilioSimulator:
-    """`tokens`: any of them is taken; the first one signs what is told."""
+def incoming(account: str, number: str, word: str) -> dict[str, str]:
+    """The fields by which a message is told that came in, with one of the words that Twilio heeds itself."""
+    sid = f"SM{secrets.token_hex(16)}"
+    return {
+        "AccountSid": account,
+        "ApiVersion": VERSION,
+        "Body": word.capitalize(),
+        "From": number,
+        "MessageSid": sid,
+        "NumMedia": "0",
+        "NumSegments": "1",
+        "OptOutType": word,
+        "SmsMessageSid": sid,
+        "SmsSid": sid,
+        "SmsStatus": "received",
+    }
+
+
+def create_app(data_dir: Path, account: str, tokens: tuple[str, ...], inbound_url: str | None = None) -> TwilioSimulator:
+    """`tokens`: any of them is taken; the first one signs what is told. `inbound_url`: who is told of answers."""
     ledger = open_messages(data_dir)
     ledger.executescript(_webhooks.SCHEMA)
     faults = TwilioFaults()
@@ -289,7 +320,9 @@ def create_app(data_dir: Path, account: str, tokens: tuple[str, ...]) -> TwilioS
                     await task
             ledger.close()
 
-    simulator = TwilioSimulator(Api(account, messages, queue, faults).routes(), api_key=None, switches=faults, lifespan=lifespan)
+    simulator = TwilioSimulator(
+        Api(account, messages, queue, faults, inbound_url).routes(), api_key=None, switches=faults, lifespan=lifespan
+    )
     simulator.credentials = tuple(b"Basic " + base64.b64encode(f"{account}:{token}".encode()) for token in tokens)
     return simulator
 

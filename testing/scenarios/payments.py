@@ -80,9 +80,7 @@ async def refund_fails_later(shop: Shop, purchase: Purchase) -> Seen:
 
 
 async def told_by_sms(shop: Shop, purchase: Purchase) -> Seen:
-    await shop.prove_phone(purchase.customer, _number_of(purchase.customer.email))
-    wanted = {"choices": {"deliveries": {"email": True, "sms": True}}}
-    await shop.call(purchase.customer, "PUT", "/notifications/preferences", wanted)
+    await shop.tell_by_sms(purchase.customer, _number_of(purchase.customer.email))
     placed = await shop.place(purchase)
     await shop.arrives(placed.order_id)
     told: dict[str, str] = {}

@@ -70,6 +70,7 @@ async def test_nothing_is_lost_when_parts_fail(
         async with open_shop(env, history) as shop:
             customer = shop.customer("crash")
             await shop.welcome(customer)
+            await shop.tell_by_sms(customer, "+491511234567")
             shoppers = Shoppers(shop, customer, read_baskets(), random.Random(seed))
             buying = [asyncio.create_task(shoppers.buy()) for _ in range(CLIENTS)]
             try:

@@ -9,8 +9,10 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from simulators.twilio.app import TwilioSimulator, create_app
+from simulators.twilio.callbacks import sign
 
 pytestmark = pytest.mark.asyncio
 
@@ -112,3 +114,35 @@ async def test_its_books_say_which_message_is_whose_and_not_to_whom_it_went(app:
     assert [row["status_callback"][-1] for row in rows] == ["0", "1", "2"]
     assert second["next_cursor"] is None
     assert not {"recipient", "body"} & rows[0].keys()
+
+
+async def test_who_answers_stop_is_told_of_and_gets_nothing_more(tmp_path: Path, until: Callable[..., Awaitable[Any]]) -> None:
+    heard: list[tuple[dict[str, str], str]] = []
+
+    async def hear(request: web.Request) -> web.Response:
+        heard.append(
+            ({name: str(value) for name, value in (await request.post()).items()}, request.headers["X-Twilio-Signature"])
+        )
+        return web.Response(status=204)
+
+    shop = web.Application()
+    shop.router.add_post("/in", hear)
+    runner = web.AppRunner(shop)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/in"
+    app = create_app(tmp_path, ACCOUNT, (TOKEN,), url)
+    async with app.running(), client_of(app) as client:
+        await client.post("/_control/opt-outs", json={"number": FORM["To"]})
+        assert (await client.post(MESSAGES, data=FORM)).json()["code"] == 21610
+        await until(lambda: told(heard, 1))
+        await client.request("DELETE", "/_control/opt-outs", json={"number": FORM["To"]})
+        assert (await client.post(MESSAGES, data=FORM)).status_code == 201
+        await until(lambda: told(heard, 2))
+    await runner.cleanup()
+    assert [(fields["From"], fields["OptOutType"]) for fields, _ in heard] == [(FORM["To"], "STOP"), (FORM["To"], "START")]
+    assert all(signature == sign(url, fields, TOKEN) for fields, signature in heard)
+
+
+async def told(heard: list[Any], count: int) -> bool:
+    return len(heard) == count

@@ -3,12 +3,14 @@
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis.clients import Answer, HttpSession, OutboundClient, Unavailable
+from chassis.clock import utc_now
 from services.notification.channels import Channel, Deferred, Message, Receipt, Refused
 from services.notification.protocols.webpush import (
     CLAIM_S,
@@ -150,8 +152,20 @@ def _read(answer: Answer) -> Refused | Deferred | None:
         case 413:
             return Refused("the push service finds it too long")
         case 429:
-            return Deferred("the push service has had too many messages")
+            return Deferred("the push service has had too many messages", retry_after_s=_retry_after(answer))
         case status if answer.is_failure:
             raise Unavailable(f"the push service answered {status}")
         case status:
             return Refused(f"the push service answered {status}")
+
+
+def _retry_after(answer: Answer) -> float:
+    """How many seconds it wants us to wait; 0, if it does not say so (RFC 9110: seconds, or a date)."""
+    given = answer.headers.get("retry-after", "").strip()
+    if given.isascii() and given.isdigit() and len(given) <= 9:
+        return float(given)
+    try:
+        until = parsedate_to_datetime(given)
+    except ValueError:
+        return 0.0
+    return max(0.0, (until - utc_now()).total_seconds()) if until.tzinfo else 0.0

@@ -191,11 +191,14 @@ def _message(
 ) -> Message:
     if unknown := sorted(set(values) - set(KINDS[kind].values)):
         raise Refusal(ErrorCode.TEMPLATE_INVALID, f"This kind has no value '{unknown[0]}'.", extra={"part": "values"})
+    values = {**KINDS[kind].values, **values}
     try:
-        text = rendering.render(kind, source, {**KINDS[kind].values, **values})
+        text = rendering.render(kind, source, values)
     except TemplateError as error:
         raise Refusal(ErrorCode.TEMPLATE_INVALID, f"It does not render: {error}.", extra={"part": "body"}) from error
-    return messages.message(sample_id(), channel, to, text, kind=kind, language=language, person_id=caller.subject, links=links)
+    return messages.message(
+        sample_id(), channel, to, text, kind=kind, language=language, person_id=caller.subject, links=links, values=values
+    )
 
 
 async def _own_address(db: Db, caller: Caller, others: Others, channel: Channel) -> str:

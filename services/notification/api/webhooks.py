@@ -44,7 +44,7 @@ async def signed_by_mail_server(
     verify_signature(signature, await request.body(), keys.email_secrets, time.time())
 
 
-@webhooks.post("/twilio", status_code=204, summary="Twilio tells what became of an SMS")
+@webhooks.post("/twilio", status_code=204, summary="Twilio tells what became of an SMS, or that somebody answers STOP")
 async def twilio_webhook(
     db: Db,
     keys: Keys,
@@ -55,8 +55,11 @@ async def twilio_webhook(
     query = request.url.query
     fields, callback = twilio.callback_in(await request.body())
     twilio.verify_signature(signature, f"{keys.twilio_url}?{query}" if query else keys.twilio_url, fields, keys.twilio_tokens)
-    if callback is not None and (news := callback.news(message, utc_now())):
-        await _apply(db, news)
+    match callback:
+        case twilio.StatusCallback() if news := callback.news(message, utc_now()):
+            await _apply(db, news)
+        case twilio.Incoming() if answer := callback.answer:
+            await commands.heed_opt_out(db, answer)
 
 
 @webhooks.post(

@@ -10,7 +10,7 @@ from services.notification.commands.delivering import (
 )
 from services.notification.commands.digest import send_digests
 from services.notification.commands.forgetting import forget_customer
-from services.notification.commands.news import apply_delivery_news
+from services.notification.commands.news import apply_delivery_news, heed_opt_out
 from services.notification.commands.queueing import (
     Staff,
     Told,
@@ -33,6 +33,7 @@ __all__ = [
     "edit_template",
     "forget_customer",
     "go_back",
+    "heed_opt_out",
     "new_phone_code",
     "people_of",
     "queue_account_mail",

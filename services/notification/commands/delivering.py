@@ -68,7 +68,8 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a claimed delivery. `is_gone`: the address is dead. `held_until`: of what is held."""
+    """What became of a claimed delivery. `is_gone`: the address is dead. `held_until`: of what is held. `pause`: how long the
+    provider wants us to wait before the next try."""
 
     claimed: ClaimedDelivery
     outcome: Outcome
@@ -76,6 +77,7 @@ class Report:
     provider_id: str | None = None
     is_gone: bool = False
     held_until: datetime | None = None
+    pause: timedelta = timedelta()
 
 
 @transaction
@@ -109,6 +111,7 @@ async def record(work: UnitOfWork, reports: Sequence[Report], *, attempts_allowe
             attempts_allowed=attempts_allowed,
             provider_id=report.provider_id,
             held_until=report.held_until,
+            pause=report.pause,
         )
         if event is not None:
             events.append(event)

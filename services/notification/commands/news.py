@@ -6,13 +6,13 @@ from sqlalchemy import bindparam, select
 from sqlmodel import col
 
 from chassis.database import Database
-from chassis.statements import prepared, table_of
+from chassis.statements import locked, prepared, table_of
 from chassis.store import UnitOfWork, transaction
 from chassis.telemetry import RequestContext
-from services.notification.channels import Channel, DeliveryNews, DeliveryState
+from services.notification.channels import Channel, DeliveryNews, DeliveryState, OptOut
 from services.notification.commands.delivering import person_for_change, take_another_channel
 from services.notification.kinds import CHOSEN_GROUPS, GROUPS
-from services.notification.model import Delivery, DeliveryStatus, Notification, inbox, outbox
+from services.notification.model import Delivery, DeliveryStatus, Notification, Person, inbox, outbox
 
 _NOTIFICATION = table_of(Notification)
 _ABOUT = (
@@ -22,6 +22,7 @@ _ABOUT = (
 )
 _BY_ID = prepared(_ABOUT.where(col(Delivery.delivery_id) == bindparam("message_id")))
 _BY_PROVIDER_ID = prepared(_ABOUT.where(col(Delivery.provider_id) == bindparam("provider_id")))
+_OF_NUMBER = locked(Person, col(Person.phone) == bindparam("number"))
 
 
 async def apply_delivery_news(database: Database, news: DeliveryNews) -> bool:
@@ -65,3 +66,16 @@ async def _heed(work: UnitOfWork, news: DeliveryNews, delivery: Delivery, custom
     elif is_unwanted:
         person = await person_for_change(work, customer_id)
         person.mute([group for group in CHOSEN_GROUPS if not GROUPS[group].is_required], news.channel)
+
+
+@transaction
+async def heed_opt_out(work: UnitOfWork, answer: OptOut) -> None:
+    """Who has answered STOP is sent no SMS any more, until the number is proven again, or START is answered. One number may be
+    that of several people."""
+    if not await inbox.claim(work, [answer.id]):
+        return
+    for person in await work.all(_OF_NUMBER, number=answer.number):
+        if answer.stops:
+            person.address_is_dead(Channel.SMS, "", answer.reason, None)
+        else:
+            person.wants_sms_again(answer.reason)

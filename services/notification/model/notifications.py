@@ -20,6 +20,8 @@ from services.notification.channels import Channel, DeliveryState
 from services.notification.model.tables import Table
 
 LONGEST_PAUSE = timedelta(minutes=15)
+LONGEST_WISH = timedelta(days=1)
+"""How long a provider may put off a message's next try."""
 SUPPRESSED_FOR = timedelta(days=1)
 """A customer who verifies the address within this time gets the mails after all."""
 DEFAULT_LANGUAGE = "en"
@@ -170,8 +172,10 @@ class Delivery(Table, Aggregate, table=True):
         attempts_allowed: int,
         provider_id: str | None = None,
         held_until: datetime | None = None,
+        pause: timedelta = timedelta(),
     ) -> Event | None:
-        """Take in what became of a try that was made under `lease`; the event, if that was the end of it."""
+        """Take in what became of a try that was made under `lease`; the event, if that was the end of it. `pause`: how long the
+        provider wants us to wait; no longer than a day, whatever it says."""
         if outcome is Outcome.SENT and self.sent_at is None and self.status in (DeliveryStatus.DELIVERED, DeliveryStatus.BOUNCED):
             # The provider's news was faster than its receipt.
             self.attempts, self.sent_at, self.provider_id = self.attempts + 1, utc_now(), provider_id
@@ -197,7 +201,8 @@ class Delivery(Table, Aggregate, table=True):
             return None
         self.attempts += 1
         if outcome is Outcome.DEFERRED and self.attempts < attempts_allowed:
-            self.status, self.due_at = DeliveryStatus.PENDING, utc_now() + pause_after(self.attempts)
+            wait = max(pause_after(self.attempts), min(pause, LONGEST_WISH))
+            self.status, self.due_at = DeliveryStatus.PENDING, utc_now() + wait
             return None
         self.status, self.due_at = DeliveryStatus.FAILED, None
         who = "The mail server" if self.channel is Channel.EMAIL else "The provider"

@@ -50,6 +50,7 @@ class Person(Table, Aggregate, table=True):
     __tablename__ = "people"
     __table_args__ = (
         Index("ix_people_browsers", "browsers", postgresql_using="gin", postgresql_ops={"browsers": "jsonb_path_ops"}),
+        Index("ix_people_phone", "phone", postgresql_where=text("phone is not null")),
     )
 
     person_id: UUID = Field(primary_key=True)
@@ -207,6 +208,11 @@ class Person(Table, Aggregate, table=True):
         is_another = channel is Channel.EMAIL and sent_at and self.email_verified_at and sent_at < self.email_verified_at
         if not is_another:
             self.suppressed = {**self.suppressed, channel: why[:200]}
+
+    def wants_sms_again(self, why: str) -> None:
+        """Whoever wanted no SMS for this reason does now; a number that is dead for another stays so."""
+        if self.suppressed.get(Channel.SMS) == why:
+            self.suppressed = {channel: reason for channel, reason in self.suppressed.items() if channel != Channel.SMS}
 
     def email_verified(self, at: datetime) -> None:
         """The address is the person's, and perhaps a new one."""

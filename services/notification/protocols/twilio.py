@@ -18,7 +18,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contracts.errors import ErrorCode, Refusal
-from services.notification.channels import Channel, Deferred, DeliveryNews, DeliveryState, ProviderAway, Refused
+from services.notification.channels import Channel, Deferred, DeliveryNews, DeliveryState, OptOut, ProviderAway, Refused
 
 PROVIDER = "twilio"
 NUMBER = re.compile(r"\+[1-9]\d{6,14}")
@@ -29,6 +29,9 @@ MOST_FIELDS = 100
 
 OPTED_OUT = 21610
 """The reader answered STOP."""
+_STOP = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
+_START = frozenset({"START", "YES", "UNSTOP"})
+"""Twilio heeds these words itself, and tells us too."""
 _ADDRESS_DEAD = frozenset({21211, 21214, 21217, 21614, OPTED_OUT})
 """No number; cannot be reached; no number; not a mobile one; wants nothing from us."""
 _UNDELIVERABLE = frozenset({21408, 21612, 21617, 21635, 21656, 30003, 30005, 30006})
@@ -95,6 +98,25 @@ class MessageList(BaseModel):
     messages: list[TakenMessage]
 
 
+class Incoming(BaseModel):
+    """A message that somebody has sent to our number."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    sid: Sid = Field(alias="MessageSid")
+    sender: Annotated[str, Field(alias="From", pattern=rf"^{NUMBER.pattern}$")]
+    body: Annotated[str, Field(alias="Body", max_length=1600)] = ""
+    opt_out_type: Annotated[str, Field(alias="OptOutType", max_length=20)] = ""
+
+    @property
+    def answer(self) -> OptOut | None:
+        """What its sender wants, in a word that the networks know; None: it says something else."""
+        word = (self.opt_out_type or self.body).strip().upper()
+        if word not in _STOP | _START:
+            return None
+        return OptOut(uuid5(NAMESPACE_URL, f"{PROVIDER}:{self.sid}:received"), self.sender, word in _STOP, told(OPTED_OUT))
+
+
 class StatusCallback(BaseModel):
     """What Twilio tells of a message at each change of its status; in any order, and more than once."""
 
@@ -150,14 +172,16 @@ def _code_in(content: bytes) -> int:
     return code if isinstance(code, int) and 0 <= code <= 99_999 else 0
 
 
-def callback_in(body: bytes) -> tuple[list[tuple[str, str]], StatusCallback | None]:
-    """The fields of a webhook's form, and what it tells of a message's status, if it does. Refusal: malformed_request."""
+def callback_in(body: bytes) -> tuple[list[tuple[str, str]], StatusCallback | Incoming | None]:
+    """The fields of a webhook's form, and what it tells: what became of a message, or that one came in; None: something else.
+    Refusal: malformed_request."""
     try:
         fields = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=MOST_FIELDS)
     except ValueError as error:
         raise Refusal(ErrorCode.MALFORMED_REQUEST, "The body is not a form.") from error
+    given = {name: value for name, value in fields if value}
     try:
-        return fields, StatusCallback.model_validate({name: value for name, value in fields if value})
+        return fields, (StatusCallback if "MessageStatus" in given else Incoming).model_validate(given)
     except ValidationError:
         return fields, None
 

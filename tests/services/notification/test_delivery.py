@@ -219,6 +219,23 @@ def test_pauses_double_up_to_a_quarter_of_an_hour() -> None:
     assert [pause_after(n).total_seconds() for n in (1, 2, 3, 10, 11, 99)] == [1, 2, 4, 512, 900, 900]
 
 
+@pytest.mark.parametrize(
+    ("wish", "waits"),
+    [(timedelta(), timedelta(seconds=1)), (timedelta(minutes=5), timedelta(minutes=5)), (timedelta(days=99), timedelta(days=1))],
+)
+async def test_the_next_try_is_not_before_the_provider_wants_it(
+    database: Database, people: People, wish: timedelta, waits: timedelta
+) -> None:
+    await commands.send_notification(database, confirmation(people.customer()))
+    claimed = await commands.claim_due(database, Channel.EMAIL, limit=1, lease=timedelta(minutes=2))
+    began = utc_now()
+    reports = [Report(one, Outcome.DEFERRED, "429", pause=wish) for one in claimed]
+    await commands.record(database, reports, attempts_allowed=3)
+    [row] = await deliveries(database)
+    assert row.due_at is not None
+    assert waits <= row.due_at - began <= waits + timedelta(minutes=1)
+
+
 async def test_g6_an_unverified_customer_gets_no_mail_and_gets_it_after_all_once_verified(
     database: Database, people: People, mailbox: Mailbox
 ) -> None:

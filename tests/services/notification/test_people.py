@@ -150,6 +150,17 @@ def test_a_code_cannot_be_guessed_nor_kept() -> None:
     assert not someone.prove_phone(code, SECRET)
 
 
+def test_start_takes_back_stop_and_nothing_else() -> None:
+    someone = with_phone()
+    someone.address_is_dead(C.SMS, "", "21610: STOP", None)
+    someone.address_is_dead(C.EMAIL, "", "5.1.1", None)
+    someone.wants_sms_again("21610: STOP")
+    assert someone.suppressed == {"email": "5.1.1"}
+    someone.address_is_dead(C.SMS, "", "30005: not in service", None)
+    someone.wants_sms_again("21610: STOP")
+    assert "sms" in someone.suppressed
+
+
 def test_the_old_number_stays_until_the_new_one_is_proven() -> None:
     someone = with_phone()
     someone.want_phone("+4930999999")

@@ -148,7 +148,7 @@ def shown(source: Source, **values: str) -> Any:
     text = rendering.render(NotificationKind.ORDER_SHIPPED, source, values)
     return message(
         uuid4(), Channel.EMAIL, "zoe@example.org", text,
-        kind=NotificationKind.ORDER_SHIPPED, language="en", person_id=uuid4(), links=LINKS,
+        kind=NotificationKind.ORDER_SHIPPED, language="en", person_id=uuid4(), links=LINKS, values=values,
     )  # fmt: skip
 
 

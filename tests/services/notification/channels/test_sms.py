@@ -9,8 +9,9 @@ from contracts.identity import Role
 from services.notification.channels import Channel
 from services.notification.model import DeliveryStatus
 from services.notification.protocols.twilio import signature
+from simulators.twilio.app import incoming
 from tests.conftest import TokenMint, eventually
-from tests.services.notification.channels.conftest import OLD_TOKEN, TOKEN, Shop, Twilio
+from tests.services.notification.channels.conftest import ACCOUNT, OLD_TOKEN, TOKEN, Shop, Twilio
 from tests.services.notification.conftest import deliveries
 
 WEBHOOK = "/api/v1/notifications/webhooks/twilio"
@@ -110,6 +111,50 @@ async def test_who_has_answered_stop_is_sent_nothing_more(shop: Shop, mint: Toke
     headers = mint.headers(Role.CUSTOMER, subject=person_id)
     told = (await shop.client.get("/api/v1/notifications/preferences", headers=headers)).json()["suppressed"]
     assert told["sms"].startswith("21610")
+
+
+async def answers(shop: Shop, word: str, fields: dict[str, str] | None = None) -> dict[str, str]:
+    """Somebody answers an SMS, which Twilio tells the shop; what it tells."""
+    fields = fields or incoming(ACCOUNT, NUMBER, word)
+    signed = {"X-Twilio-Signature": signature(shop.url + WEBHOOK, list(fields.items()), TOKEN)}
+    assert (await shop.client.post(WEBHOOK, data=fields, headers=signed)).status_code == 204
+    return fields
+
+
+async def test_stop_that_is_answered_to_an_sms_counts_until_start(shop: Shop, mint: TokenMint, twilio: Twilio) -> None:
+    people = [await ask_for_code(shop, mint) for _ in range(2)]  # who share a telephone
+    await shop.send(Channel.SMS)
+    texts = [message["body"] for message in await twilio.messages(To=NUMBER)]
+    for person_id in people:
+        headers = mint.headers(Role.CUSTOMER, subject=person_id)
+        for text in texts:
+            code = "".join(filter(str.isdigit, text))[:6]
+            await shop.client.post("/api/v1/notifications/preferences/phone/code", json={"code": code}, headers=headers)
+
+    async def suppressed() -> list[str | None]:
+        found = []
+        for person_id in people:
+            headers = mint.headers(Role.CUSTOMER, subject=person_id)
+            told = (await shop.client.get("/api/v1/notifications/preferences", headers=headers)).json()
+            assert told["phone"] == NUMBER
+            found.append(told["suppressed"].get("sms"))
+        return found
+
+    assert await suppressed() == [None, None]
+    await answers(shop, "HELP")
+    assert await suppressed() == [None, None]
+    stop = await answers(shop, "STOP")
+    assert [(why or "")[:5] for why in await suppressed()] == ["21610", "21610"]
+    await answers(shop, "START")
+    assert await suppressed() == [None, None]
+    await answers(shop, "STOP", stop)  # told again, late
+    assert await suppressed() == [None, None]
+
+
+async def test_only_twilio_tells_of_answers(shop: Shop) -> None:
+    fields = incoming(ACCOUNT, NUMBER, "STOP")
+    signed = {"X-Twilio-Signature": signature(shop.url + WEBHOOK, list(fields.items()), "another")}
+    assert (await shop.client.post(WEBHOOK, data=fields, headers=signed)).json()["code"] == "invalid_signature"
 
 
 async def test_only_twilio_is_believed(shop: Shop) -> None:

@@ -2,6 +2,8 @@
 
 import socket
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 from uuid import uuid4
 
@@ -10,8 +12,8 @@ import pytest_asyncio
 from aiohttp import ThreadedResolver, web
 from pydantic import SecretStr, ValidationError
 
-from chassis.clients import HttpSession
-from services.notification.adapters.webpush import PushSettings, WebPushSender
+from chassis.clients import Answer, HttpSession
+from services.notification.adapters.webpush import PushSettings, WebPushSender, _read
 from services.notification.channels import Channel, Deferred, Message, Receipt, Refused
 from services.notification.protocols.webpush import Subscribing, Subscription, VapidKey, VapidKeys, new_private_key
 from tests.services.notification.channels.conftest import Browser, PushService
@@ -93,9 +95,10 @@ async def test_a_subscription_ends(sender: Made, push_service: PushService) -> N
 async def test_a_service_that_fails_or_has_too_much_gets_it_later(sender: Made, push_service: PushService) -> None:
     browser = await push_service.subscribe()
     own, message = sender(), push(browser)
-    await push_service.faults(too_many_next=1)
-    with pytest.raises(Deferred, match="too many"):
+    await push_service.faults(too_many_next=1, retry_after_s=70)
+    with pytest.raises(Deferred, match="too many") as too_many:
         await own.send(message)
+    assert too_many.value.retry_after_s == 70
     await push_service.faults(fail_next=1)
     with pytest.raises(Deferred, match="503"):
         await own.send(message)
@@ -214,3 +217,21 @@ def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = PushSettings()
     assert settings.push_endpoints == ("http://push-service:8000", "http://127.0.0.1:8016")
     assert settings.subscribing() is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "least", "most"),
+    [
+        ("120", 120, 120),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 3_000, 3_600),
+        (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0, 0),
+        ("-5", 0, 0),
+        ("soon", 0, 0),
+        ("9" * 40, 0, 0),
+        (None, 0, 0),
+    ],
+)
+def test_how_long_it_wants_us_to_wait(given: str | None, least: float, most: float) -> None:
+    deferred = _read(Answer(429, b"", {} if given is None else {"retry-after": given}))
+    assert isinstance(deferred, Deferred)
+    assert least <= deferred.retry_after_s <= most

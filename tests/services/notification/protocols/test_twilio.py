@@ -2,13 +2,14 @@
 
 import json
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
 
 from contracts.errors import ErrorCode, Refusal
 from services.notification.channels import DeliveryState, ProviderAway, Refused
-from services.notification.protocols.twilio import StatusCallback, callback_in, failure, signature, verify_signature
+from services.notification.protocols.twilio import Incoming, StatusCallback, callback_in, failure, signature, verify_signature
 
 # The example of Twilio's own documentation and of the tests of its libraries.
 URL = "https://mycompany.com/myapp.php?foo=1&bar=2"
@@ -77,10 +78,37 @@ def test_a_message_on_its_way_is_no_news(status: str) -> None:
     assert StatusCallback.model_validate({"MessageSid": SID, "MessageStatus": status}).news(None, NOW) is None
 
 
+@pytest.mark.parametrize(
+    ("given", "stops"),
+    [
+        ({"Body": "STOP"}, True),
+        ({"Body": " stop "}, True),
+        ({"Body": "unsubscribe"}, True),
+        ({"Body": "Halt!", "OptOutType": "STOP"}, True),
+        ({"Body": "START"}, False),
+        ({"Body": "Hilfe", "OptOutType": "HELP"}, None),
+        ({"Body": "please stop sending me this"}, None),
+        ({}, None),
+    ],
+)
+def test_an_answer_is_one_of_the_words_that_the_networks_know(given: dict[str, str], stops: bool | None) -> None:
+    _, incoming = callback_in(urlencode({"MessageSid": SID, "From": "+491701234567", **given}).encode())
+    assert isinstance(incoming, Incoming)
+    answer = incoming.answer
+    assert (answer.stops if answer else None) is stops
+    if answer:
+        assert (answer.number, answer.reason[:5]) == ("+491701234567", "21610")
+
+
+@pytest.mark.parametrize("sender", ["whatsapp:+491701234567", "shop", "", "+0"])
+def test_an_answer_from_no_number_is_none(sender: str) -> None:
+    assert callback_in(urlencode({"MessageSid": SID, "From": sender, "Body": "STOP"}).encode())[1] is None
+
+
 def test_a_webhook_is_a_form() -> None:
     fields, callback = callback_in(f"MessageSid={SID}&MessageStatus=delivered&ErrorCode=&To=%2B4930".encode())
     assert ("To", "+4930") in fields
-    assert callback is not None
+    assert isinstance(callback, StatusCallback)
     assert callback.sid == SID
     assert callback_in(b"MessageSid=other&MessageStatus=sent")[1] is None
     for body in (b"{}", b"\xff=1", b"a=1&" * 200):
