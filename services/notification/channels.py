@@ -65,7 +65,12 @@ class Refused(Exception):
 
 
 class Deferred(Exception):
-    """This message was not taken, or nobody knows whether it was; it may be sent again later."""
+    """This message was not taken, or nobody knows whether it was; it may be sent again later. `not_taken`: the provider said so,
+    so that to send it again, however often, makes no second copy."""
+
+    def __init__(self, reason: str, *, not_taken: bool = False) -> None:
+        super().__init__(reason)
+        self.not_taken = not_taken
 
 
 class ProviderAway(Unavailable):
