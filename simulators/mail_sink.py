@@ -2,6 +2,7 @@
 
 SMTP on SMTP_PORT, and over HTTP what arrived. Fault switches:
 - `down`: 421 to every connection and message;
+- `defer`: 451 to every recipient;
 - `reject_rcpt`: 550 to recipients that match a pattern such as `*@bounce.example`;
 - `lose_replies_next`: keep that many messages and drop the connection instead of saying so, which makes an
   honest sender send them again;
@@ -85,6 +86,7 @@ CREATE INDEX IF NOT EXISTS recipients_of_message ON recipients (message);
 @dataclass(slots=True)
 class MailFaults(Switches):
     down: bool = False
+    defer: bool = False
     reject_rcpt: str = ""
     lose_replies_next: int = 0
     reports_off: bool = False
@@ -217,6 +219,8 @@ class Reception:
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
+        if self._faults.defer:
+            return "451 4.3.0 Try again later"
         pattern = self._faults.reject_rcpt.casefold()
         if pattern and fnmatchcase(address.casefold(), pattern):
             return "550 5.1.1 No such mailbox"

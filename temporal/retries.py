@@ -38,6 +38,8 @@ class Preset:
 
 FORWARD = Preset(BACKOFF, give_up_after=timedelta(hours=1))
 """A step towards the customer's order: a refusal is final, and after an hour of faults the order is undone."""
+OUTSIDE = Preset(BACKOFF, give_up_after=timedelta(hours=12))
+"""The same for what an outside company does: it may be away for hours, and the order is worth waiting for."""
 HAS_TO_SUCCEED = Preset(BACKOFF)
 """An undo, or a step after the point of no return: however long it takes, whatever is in its way."""
 BEST_EFFORT = Preset(replace(BACKOFF, initial_interval=timedelta(seconds=1)), give_up_after=timedelta(minutes=10))

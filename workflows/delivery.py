@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from contracts.payments import GivenBack, Payment
     from contracts.shipments import CreateShipment, Shipment, ShipmentStatus, ShipmentUpdate
     from temporal.refusals import reason_of, words_of
-    from temporal.retries import FORWARD, Preset
+    from temporal.retries import OUTSIDE, Preset
     from workflows import order_steps as steps
     from workflows.parcels import Parcel
     from workflows.saga import Undo
@@ -231,7 +231,7 @@ class Delivery(OrderMessages):
         self._register_undos()
         await self._book_what_may_leave()
 
-    async def _book_what_may_leave(self, preset: Preset = FORWARD) -> None:
+    async def _book_what_may_leave(self, preset: Preset = OUTSIDE) -> None:
         """Book what was waiting. One that the carrier refuses is called off, and its price goes back. Nothing is booked while it
         cannot be held."""
         progress = self._progress
@@ -486,7 +486,7 @@ class Delivery(OrderMessages):
         """Let operators find the order by what is wrong with its parcels."""
         self._progress.list_trouble(next((parcel.trouble for parcel in self._parcels.in_trouble), None))
 
-    def _booking_of(self, parcel: Parcel, preset: Preset = FORWARD) -> Step[CreateShipment, Shipment]:
+    def _booking_of(self, parcel: Parcel, preset: Preset = OUTSIDE) -> Step[CreateShipment, Shipment]:
         parcels = self._parcels
         return steps.create_shipment(self._order, parcel, parcels.weight_of(parcel), len(parcels.counting), preset)
 

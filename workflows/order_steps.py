@@ -24,7 +24,7 @@ from contracts.notifications import NotificationKind, NotificationQueued, SendNo
 from contracts.orders import AdvanceOrder, CaptureAt, OrderAdvanced, PlaceOrder
 from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment, ReleaseHold
 from contracts.shipments import CancelShipment, CreateShipment, Shipment, ShipmentLine
-from temporal.retries import BEST_EFFORT, FORWARD, HAS_TO_SUCCEED, Preset
+from temporal.retries import BEST_EFFORT, HAS_TO_SUCCEED, OUTSIDE, Preset
 from workflows.parcels import Parcel, lines_by_id
 from workflows.saga import Undo
 from workflows.steps import Step
@@ -132,7 +132,8 @@ def process_payment(
 ) -> Step[ProcessPayment, Payment]:
     """`return_url`: the customer is there, and may be asked to confirm it."""
     capture = order.capture_at == CaptureAt.CONFIRMATION and not order.needs_review
-    return Step(PaymentActivities.process, _payment(order, amount, card, attempt, capture, return_url), "Process payment")
+    command = _payment(order, amount, card, attempt, capture, return_url)
+    return Step(PaymentActivities.process, command, "Process payment", OUTSIDE)
 
 
 def pay_anew(order: PlaceOrder, amount: Money, card: str, attempt: int, *, capture: bool) -> Step[ProcessPayment, Payment]:
@@ -162,7 +163,8 @@ def hold_payment(order: PlaceOrder, amount: Money, card: str, attempt: int) -> S
 
 
 def capture_payment(order: PlaceOrder, attempt: int = 1) -> Step[CapturePayment, Payment]:
-    return Step(PaymentActivities.capture, CapturePayment(order_id=order.order_id, attempt=attempt), "Capture payment")
+    command = CapturePayment(order_id=order.order_id, attempt=attempt)
+    return Step(PaymentActivities.capture, command, "Capture payment", OUTSIDE)
 
 
 def capture_part(
@@ -209,7 +211,7 @@ def give_back(order: PlaceOrder, amount: Money, key: str, reason: str) -> Step[G
 
 
 def create_shipment(
-    order: PlaceOrder, parcel: Parcel, weight_grams: int, parcels: int = 1, preset: Preset = FORWARD
+    order: PlaceOrder, parcel: Parcel, weight_grams: int, parcels: int = 1, preset: Preset = OUTSIDE
 ) -> Step[CreateShipment, Shipment]:
     """`parcels`: how many the order is sent in."""
     command = CreateShipment(

@@ -63,7 +63,7 @@ class NotificationSettings(ServiceSettings, SmtpSettings, TwilioSettings, PushSe
     mail_connections: Annotated[int, Field(ge=1, le=20)] = 1
     """How many mails this process sends at a time."""
     mail_attempts: Annotated[int, Field(ge=1, le=20)] = 12
-    """How often a message is tried before it is given up: twelve tries take half an hour."""
+    """How often a message is tried before another channel takes it: twelve tries take half an hour."""
     notify_warehouse_email: Addresses = ()
     notify_finance_email: Addresses = ()
     notify_support_email: Addresses = ()

@@ -66,11 +66,12 @@ class Refused(Exception):
 
 class Deferred(Exception):
     """This message was not taken, or nobody knows whether it was; it may be sent again later, as the provider wants after
-    `retry_after_s` seconds at the earliest."""
+    `retry_after_s` seconds at the earliest. `not_taken`: the provider said so, so that to send it again, however often, makes no
+    second copy."""
 
-    def __init__(self, reason: str, *, retry_after_s: float = 0.0) -> None:
+    def __init__(self, reason: str, *, retry_after_s: float = 0.0, not_taken: bool = False) -> None:
         super().__init__(reason)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s, self.not_taken = retry_after_s, not_taken
 
 
 class ProviderAway(Unavailable):

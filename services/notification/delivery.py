@@ -145,7 +145,8 @@ class DeliveryJob:
             return Report(one, Outcome.REFUSED, str(error), is_gone=error.gone)
         except Deferred as error:
             self._deferred_in_a_row += 1
-            return Report(one, Outcome.DEFERRED, str(error), pause=timedelta(seconds=error.retry_after_s))
+            pause = timedelta(seconds=error.retry_after_s)
+            return Report(one, Outcome.DEFERRED, str(error), pause=pause, not_taken=error.not_taken)
         except (TemplateError, Unavailable) as error:
             return Report(one, Outcome.DEFERRED, str(error))
         except Exception as error:  # whatever is wrong with this one, it must not hold up the others

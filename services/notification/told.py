@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from contracts import events as e
+from contracts.errors import ErrorCode
 from contracts.events import CloudEvent, Event
 from contracts.ids import parcel_reference
 from contracts.money import Money
@@ -126,6 +127,10 @@ def _action(event: Any) -> dict[str, str]:
 
 MUST_ACT = frozenset({K.PAYMENT_DUE, K.PAYMENT_ACTION, K.CARD_NEEDED, K.RETURN_APPROVED})
 """If the customer does not hear of these, something is lost."""
+AFTER_A_WAIT = frozenset(
+    {ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.PAYMENT_NOT_CONFIRMED, ErrorCode.REVIEW_REJECTED, ErrorCode.REVIEW_EXPIRED}
+)
+"""Why an order is cancelled whose client was answered before that it goes on."""
 _CUSTOMER, _SUPPORT, _FINANCE, _WAREHOUSE = Audience.CUSTOMER, Audience.SUPPORT, Audience.FINANCE, Audience.WAREHOUSE
 _ONE_PARCEL = When("the order is sent in one parcel", lambda event: event.parcels == 1)
 _SEVERAL = When("it is one of several parcels", lambda event: event.parcels > 1)
@@ -206,8 +211,8 @@ TOLD: Mapping[type[Event], Row] = {
             _CUSTOMER,
             lambda event: {"total": str(event.total), "refunded": _some(event.refunded)},
             when=When(
-                "it was confirmed, or paid: of one that was refused at once its customer got the answer",
-                lambda event: event.was_confirmed or bool(event.refunded.amount),
+                "it was confirmed, or paid, or waited for: of one that was refused at once its customer got the answer",
+                lambda event: event.was_confirmed or bool(event.refunded.amount) or event.code in AFTER_A_WAIT,
             ),
         ),
     ),

@@ -106,6 +106,8 @@ FAULTS = (
     "outage of 50 s",
     "outage of 700 s",
     "outage of 3600 s",
+    "outage of 21600 s",
+    "outage of 50000 s",
 )
 MOST_FAULTS = 40
 """After so many faults everything answers truly, so that every run must end."""

@@ -23,7 +23,7 @@ TOMBSTONES = frozenset({ErrorCode.RESERVATION_RELEASED, ErrorCode.PAYMENT_REVERS
 UNITS, GOODS = re.compile(r"cancel \d"), re.compile(r"(\d+) of (Milk|Cheese)")
 """A wish for some units; what its answer says of them."""
 CANCELS = frozenset({"cancel", "cancel by signal", "cancel the workflow"})
-LATEST_S = 3 * 3600.0
+LATEST_S = 15 * 3600.0
 """So long after the deadline at most it is known what became of a payment that was to be confirmed: until then it is asked."""
 PATIENCE_S = 600.0
 """So long a saga may need for what came before, until it takes up a wish to cancel."""
@@ -41,6 +41,7 @@ def violations(played: Played) -> list[str]:
         *_ending(played),
         *_money(played),
         *_confirming(played),
+        *_transfers(played),
         *_stock(played),
         *_parcels(played),
         *_parts(played),
@@ -130,6 +131,22 @@ def _confirming(played: Played) -> Iterator[str]:
     when, confirms = played.acted.get(attempt, (0.0, False))
     if record.code == ErrorCode.PAYMENT_NOT_CONFIRMED and confirms and START + timedelta(seconds=when) < untils[-1]:
         yield f"the customer confirmed the payment at {when:.3f} s, in time, and the order ended as not confirmed"
+
+
+def _transfers(played: Played) -> Iterator[str]:
+    """What came in is taken, whole, or owed to whoever sent it; its customer was told of what had come in part."""
+    for attempt, came in played.came.items():
+        paid = played.world.payments.payments[played.order.order_id, attempt]
+        if paid.captured_minor not in (0, paid.amount.minor):
+            yield f"{paid.captured} of {paid.amount} are taken of the transfer for attempt {attempt}"
+        late = paid.captured_minor if paid.received_minor < paid.captured_minor else 0  # it came while it was undone
+        if came + late != paid.captured_minor + paid.owed_minor:
+            sums = f"{paid.captured} are taken, {paid.money(paid.owed_minor)} are owed"
+            yield f"{paid.money(came)} came in for attempt {attempt}: {sums}"
+    told = [advance.action.transfer.received for advance in played.advances if advance.action and advance.action.transfer]
+    sums_told = [money.minor if money else 0 for money in told]
+    if sums_told != sorted(sums_told):
+        yield f"the customer was told that these sums had come in, one after the other: {sums_told}"
 
 
 def _unpaid(played: Played) -> set[int]:

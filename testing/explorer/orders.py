@@ -115,7 +115,8 @@ def plot(choices: Choices) -> Plot:
     together = choices.choose("delivery", 0.3 if in_parts else 0.0, ["all together"]) != USUAL
     bank = _bank(choices) if choices.choose("money is taken", 0.3, ["as parcels leave"]) != USUAL else None
     is_there = choices.choose("the customer is there", 0.4, ["to confirm"]) != USUAL
-    asks = choices.choose("the bank asks", 0.6 if is_there else 0.05, [name for name in ASKS if name != USUAL])
+    may_ask = [*(name for name in ASKS if name != USUAL), *["for a transfer"] * 3]
+    asks = choices.choose("the bank asks", 0.6 if is_there else 0.05, may_ask)
     if asks == "for a transfer":
         bank = None  # of a transfer nothing is held
     may_split = in_parts and choices.choose("from one warehouse", 0.2, ["only"]) == USUAL

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from math import ceil
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,7 @@ from contracts.orders import (
     status_of,
 )
 from contracts.parcels import CHOICES, OrderParcel, ParcelChoice, ParcelStatus, Trouble
+from contracts.payment_actions import ActionKind
 from contracts.payments import AnsweredPayment, PaymentStatus
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from testing.explorer.adversary import USUAL, Adversary, Choices, Story
@@ -139,6 +141,26 @@ AT_THE_BANK: Mapping[str, tuple[tuple[float, bool], ...]] = {
     "does nothing, until it is undone": (),
 }
 """What the customer does who has to confirm a payment: when, and whether it is a yes."""
+TRANSFERS: Mapping[str, tuple[tuple[float, float], ...]] = {
+    USUAL: ((30.0, 1.0),),
+    "transfers at once": ((0.0, 1.0),),
+    "transfers at the last moment": ((599.0, 1.0),),
+    "transfers at the very last moment": ((599.99, 1.0),),
+    "transfers too late": ((601.0, 1.0),),
+    "transfers days later": ((3 * DAY, 1.0),),
+    "transfers in two parts": ((30.0, 0.5), (400.0, 0.5)),
+    "transfers in two parts, the second too late": ((30.0, 0.5), (601.0, 0.5)),
+    "transfers in many parts": ((10.0, 0.1), (20.0, 0.3), (30.0, 0.3), (40.0, 0.3)),
+    "transfers some of it": ((30.0, 0.5),),
+    "transfers twice": ((30.0, 1.0), (90.0, 1.0)),
+    "transfers twice at once": ((30.0, 1.0), (30.0, 1.0)),
+    "transfers again after days": ((30.0, 1.0), (3 * DAY, 1.0)),
+    "transfers too much": ((30.0, 1.5),),
+    "transfers too much in two parts": ((30.0, 0.7), (60.0, 0.7)),
+    "does nothing": (),
+    "does nothing, until it is undone": (),
+}
+"""What the customer does who has to transfer the money: when, and how much of it."""
 ANSWER = dict[str, Any]
 COMMANDS = (
     "ReserveInventory",
@@ -178,6 +200,8 @@ class Played(AtTheEnd[OrderState, TimelineEntry]):
     """Parcels of which the record was told that they do not arrive."""
     acted: dict[int, tuple[float, bool]]
     """When the customer confirmed an attempt to pay, or refused to."""
+    came: dict[int, int]
+    """What its customer has transferred for each attempt to pay, in minor units."""
     known_returned: set[int]
     """Parcels that came back while the saga was there to hear of it."""
     choices: Choices
@@ -204,6 +228,7 @@ class Player(Playing):
         """Attempts to pay of which the bank has said when it lets go."""
         self._held_twice_at: float | None = None
         self._acted: dict[int, tuple[float, bool]] = {}
+        self._came: dict[int, int] = {}
         self._actions = self._payment_news = 0
         self._is_asked = self._is_split = False
         self._heard: list[AdvanceOrder] = []
@@ -420,9 +445,16 @@ class Player(Playing):
         """The customer sees that a payment has to be confirmed."""
         attempts = [number for (_, number), paid in self.world.payments.payments.items() if paid.action]
         self._actions += 1
-        how = self.choices.choose(f"customer at the bank {self._actions}", 0.6, [name for name in AT_THE_BANK if name != USUAL])
+        by_transfer = self._plot.asks == ActionKind.TRANSFER
+        options = TRANSFERS if by_transfer else AT_THE_BANK
+        how = self.choices.choose(f"customer at the bank {self._actions}", 0.6, [name for name in options if name != USUAL])
         if how == "does nothing, until it is undone":
             self.world.payments.bank.confirms_late = True
+        if by_transfer:
+            for after, share in TRANSFERS[how]:
+                for attempt in attempts:
+                    self.clock.after(after, partial(self._transfer, attempt, share))
+            return
         for after, confirms in AT_THE_BANK[how]:
             for attempt in attempts:
                 self.clock.after(after, partial(self._act, attempt, confirms))
@@ -432,6 +464,18 @@ class Player(Playing):
         if self.world.payments.payments[self.order.order_id, attempt].action:
             self._acted[attempt] = (self.clock.seconds, confirms)
         self.world.payments.act(self.order.order_id, attempt, confirms=confirms)
+        self._look()
+
+    def _transfer(self, attempt: int, share: float) -> None:
+        """So much of what is to be paid comes in at the bank, rounded up."""
+        paid = self.world.payments.payments[self.order.order_id, attempt]
+        minor = ceil(paid.amount.minor * share)
+        self._note(f"the customer transfers {paid.money(minor)} for attempt {attempt} to pay")
+        self._came[attempt] = self._came.get(attempt, 0) + minor
+        was_waiting = paid.action is not None
+        self.world.payments.receive(self.order.order_id, attempt, minor)
+        if was_waiting and paid.action is None:
+            self._acted[attempt] = (self.clock.seconds, True)
         self._look()
 
     def _payment_moved(self, order_id: UUID, attempt: int) -> None:
@@ -572,6 +616,7 @@ class Player(Playing):
             self._wrong,
             self._in_trouble,
             self._acted,
+            self._came,
             self._returned,
             self.choices,
             self.log,

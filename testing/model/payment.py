@@ -47,6 +47,10 @@ class Paid:
     """By key."""
     refunds: dict[str, int] = field(default_factory=dict)
     held_until: datetime | None = None
+    received_minor: int = 0
+    """What has come in for it by transfer."""
+    owed_minor: int = 0
+    """What has come in and is not for it: it is owed to whoever sent it."""
 
     @property
     def status(self) -> PaymentStatus:
@@ -157,6 +161,22 @@ class Payments:
         for watcher in self.watchers:
             watcher(order_id, attempt)
 
+    def receive(self, order_id: UUID, attempt: int, minor: int) -> None:
+        """The customer's transfer of so much has come in at the bank. What is too much, or too late, is not taken."""
+        payment = self.payments[order_id, attempt]
+        taken = min(minor, payment.amount.minor - payment.received_minor) if payment.action else 0
+        payment.received_minor += taken
+        payment.owed_minor += minor - taken
+        if not taken:
+            return
+        if payment.received_minor == payment.amount.minor:
+            payment.action = None
+            self._charge(payment)
+        else:
+            payment.action = _with_received(ACTIONS[ActionKind.TRANSFER], payment.money(payment.received_minor))
+        for watcher in self.watchers:
+            watcher(order_id, attempt)
+
     def _charge(self, payment: Paid) -> None:
         payment.authorized_minor, payment.held_until = payment.amount.minor, self.bank.held_until
         if self.bank.flags:
@@ -199,6 +219,8 @@ class Payments:
         payment = self.payments.setdefault((command.order_id, command.attempt), Paid(Money.zero(command.currency)))
         if payment.action and self.bank.confirms_late:
             self._charge(payment)
+        elif payment.action:
+            payment.owed_minor += payment.received_minor  # what had come in part is nobody's now but its sender's
         payment.is_asked, payment.action = False, None
         payment.voided_minor += payment.held_minor
         payment.refunded_minor = payment.captured_minor
@@ -299,6 +321,11 @@ class Payments:
             review=payment.review,
             action=payment.action,
         )
+
+
+def _with_received(action: PaymentAction, received: Money) -> PaymentAction:
+    assert action.transfer is not None
+    return action.model_copy(update={"transfer": action.transfer.model_copy(update={"received": received})})
 
 
 def _payable(amount: Money) -> int:

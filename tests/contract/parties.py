@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, SecretStr
+from sqlmodel import select
 
 from chassis.clients import HttpSession
 from chassis.clock import utc_now
@@ -15,15 +16,18 @@ from chassis.idempotency import IdempotencyKey
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import payment_reference
 from contracts.inventory import StockLine
+from contracts.money import Money
 from contracts.orders import PlaceOrder
-from contracts.payment_actions import ActionKind
+from contracts.payment_actions import BANK_TRANSFER, ActionKind
 from contracts.payments import ProcessPayment
 from contracts.shipments import CreateReturnLabel, CreateShipment, Direction, ShipmentStatus
 from services.inventory.commands import reservations, returns, warehousing
 from services.notification import commands as notification
 from services.order import commands as order
 from services.payment import commands as payment
-from services.payment.adapters import StripePayments
+from services.payment.adapters import Providers, StripePayments, Transfers
+from services.payment.model import Debt, DebtKind, creditor_reference
+from services.payment.ports import Booking
 from services.shipping import queries
 from services.shipping.adapters import EasyPost
 from services.shipping.commands import parcels
@@ -33,8 +37,8 @@ from services.shipping.ports import TrackerNews
 from services.shipping.sending import Sending
 from testing.model import World
 from tests.conftest import ADMIN, Databases
+from tests.services.payment.conftest import ACCOUNT, Simulator
 from tests.services.payment.conftest import API_KEY as PROVIDER_KEY
-from tests.services.payment.conftest import Simulator
 from tests.services.shipping.conftest import API_KEY as CARRIER_KEY
 from tests.services.shipping.conftest import running_carrier
 from tests.services.shipping.parcels import shipment_of
@@ -54,6 +58,12 @@ class Party(Protocol):
 
     async def act(self, order_id: UUID, attempt: int, *, confirms: bool) -> None:
         """What the customer does who has to confirm a payment."""
+
+    async def transfer(self, order_id: UUID, amount: Money) -> None:
+        """So much comes in at the bank for the order's first attempt to pay, and its payment is told."""
+
+    async def owed(self, order_id: UUID) -> Money:
+        """What came in by transfer, and is owed to whoever sent it."""
 
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         """What the carrier does to a parcel, and tells of it."""
@@ -75,9 +85,9 @@ class Model:
         if isinstance(command, ProcessPayment):
             self._world.payments.bank.declines = command.payment_token.startswith("pm_card_visa_chargeDeclined")
             self._world.payments.bank.flags = command.payment_token.startswith("pm_card_riskLevelElevated")
-            self._world.payments.bank.asks = (
-                ActionKind.REDIRECT if command.payment_token.startswith("pm_card_authenticationRequired") else None
-            )
+            redirects = command.payment_token.startswith("pm_card_authenticationRequired")
+            transfers = ActionKind.TRANSFER if command.payment_token == BANK_TRANSFER else None
+            self._world.payments.bank.asks = ActionKind.REDIRECT if redirects else transfers
         if isinstance(command, CreateShipment | CreateReturnLabel):
             too_heavy = command.weight_grams > rates.HEAVIEST_GRAMS
             nowhere = (command.ship_to if isinstance(command, CreateShipment) else command.ship_from).city == "Nowhere"
@@ -87,6 +97,13 @@ class Model:
 
     async def act(self, order_id: UUID, attempt: int, *, confirms: bool) -> None:
         self._world.payments.act(order_id, attempt, confirms=confirms)
+
+    async def transfer(self, order_id: UUID, amount: Money) -> None:
+        self._world.payments.receive(order_id, 1, amount.minor)
+
+    async def owed(self, order_id: UUID) -> Money:
+        payment = self._world.payments.payments[order_id, 1]
+        return payment.money(payment.owed_minor)
 
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         assert self._world.shipping.move(order_id, parcel, to)
@@ -98,8 +115,9 @@ class Model:
 class RealServices:
     """The services' own commands on PostgreSQL."""
 
-    def __init__(self, databases: dict[str, Database], simulator: Simulator, provider: StripePayments, sending: Sending) -> None:
-        self._databases, self._simulator = databases, simulator
+    def __init__(self, databases: dict[str, Database], simulator: Simulator, cards: StripePayments, sending: Sending) -> None:
+        self._databases, self._simulator, self.sending = databases, simulator, sending
+        self._provider = provider = Providers(cards, Transfers(databases["payment"], ACCOUNT))
         self._handlers: dict[str, Callable[[Any], Awaitable[BaseModel]]] = {
             "ReserveInventory": lambda command: reservations.reserve_inventory(databases["inventory"], command),
             "ReleaseInventory": lambda command: reservations.release_inventory(databases["inventory"], command),
@@ -129,6 +147,18 @@ class RealServices:
         path = f"/_control/3ds/{payment_reference(order_id, attempt)}"
         answer = await self._simulator.http.post(path, json={"result": "confirm" if confirms else "refuse"})
         assert answer.status_code in (200, 400)  # 400: it does not wait for the customer any more
+
+    async def transfer(self, order_id: UUID, amount: Money) -> None:
+        database, reference = self._databases["payment"], creditor_reference(payment_reference(order_id, 1))
+        booking = Booking(uuid4().hex, amount, True, utc_now(), reference, name="A. Customer", iban="GB33BUKB20201555555555")
+        await payment.book(database, [booking])
+        await payment.tell_payments(database, self._provider)
+
+    async def owed(self, order_id: UUID) -> Money:
+        async with self._databases["payment"].reading() as session:
+            debts = (await session.exec(select(Debt).where(Debt.order_id == order_id))).all()
+        assert {debt.kind for debt in debts} <= {DebtKind.OVERPAID}
+        return sum((debt.amount for debt in debts), Money.zero("USD"))
 
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         database = self._databases["shipping"]

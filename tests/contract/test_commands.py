@@ -27,7 +27,7 @@ from contracts.notifications import NotificationKind, SendNotification
 from contracts.orders import AdvanceOrder, OrderLine, PlaceOrder
 from contracts.orders import OrderStatus as O
 from contracts.parcels import Trouble
-from contracts.payment_actions import ActionKind
+from contracts.payment_actions import BANK_TRANSFER, ActionKind
 from contracts.payments import CapturePayment, GiveBack, GivenBack, Payment, ProcessPayment, RefundPayment, ReleaseHold
 from contracts.payments import PaymentStatus as P
 from contracts.shipments import CancelReturnLabel, CancelShipment, CreateReturnLabel, CreateShipment
@@ -250,7 +250,8 @@ class Card:
     """The payments of one order."""
 
     def __init__(self, party: Party, currency: str, token: str = "pm_card_visa") -> None:
-        self._party, self._token = party, f"{token}_{uuid4().hex[:8]}"
+        self._party = party
+        self._token = token if token == BANK_TRANSFER else f"{token}_{uuid4().hex[:8]}"
         self.order_id, self.amount = uuid4(), Money(amount=Decimal(AMOUNTS[currency]), currency=currency)
         self.nothing = Money.zero(currency)
 
@@ -274,6 +275,12 @@ class Card:
 
     async def act(self, *, confirms: bool) -> None:
         await self._party.act(self.order_id, 1, confirms=confirms)
+
+    async def transfer(self, amount: str) -> None:
+        await self._party.transfer(self.order_id, Money(amount=Decimal(amount), currency=self.amount.currency))
+
+    async def owed(self) -> Decimal:
+        return (await self._party.owed(self.order_id)).amount
 
     async def capture(self, attempt: int = 1) -> Any:
         return await self._answer(CapturePayment(order_id=self.order_id, attempt=attempt))
@@ -458,6 +465,67 @@ async def test_a_card_that_has_to_be_confirmed_is_declined_where_nobody_is_there
     for _ in range(2):
         assert await card.process() == E.PAYMENT_DECLINED
     assert await card.process(attempt=2, is_there=True) == (P.ACTION_REQUIRED, card.amount, card.nothing)
+
+
+@pytest.mark.parametrize("capture", [True, False])
+@pytest.mark.parametrize(
+    ("transfers", "owed"),
+    [
+        (["12.50"], "0.00"),
+        (["5.00", "7.50"], "0.00"),
+        (["12.51"], "0.01"),
+        (["7.00", "7.00"], "1.50"),
+        (["12.50", "12.50"], "12.50"),
+    ],
+)
+async def test_a_payment_by_transfer_is_taken_when_all_of_it_is_there(
+    party: Party, capture: bool, transfers: list[str], owed: str
+) -> None:
+    bank, came = Card(party, "USD", BANK_TRANSFER), Decimal(0)
+    for amount in transfers:
+        payment = await answer(party, bank.command(capture=capture, is_there=True))
+        if came < bank.amount.amount:
+            assert (payment.status, payment.captured, payment.action.kind) == (
+                P.ACTION_REQUIRED,
+                bank.nothing,
+                ActionKind.TRANSFER,
+            )
+            assert (payment.action.transfer.received or bank.nothing).amount == came
+        await bank.transfer(amount)
+        came += Decimal(amount)
+    for _ in range(2):
+        assert await bank.process(capture=capture, is_there=True) == (P.CAPTURED, bank.amount, bank.nothing)
+    assert await bank.owed() == Decimal(owed)
+    for _ in range(2):
+        assert await bank.capture() == (P.CAPTURED, bank.amount, bank.nothing)
+    for _ in range(2):
+        assert await bank.give_back(500, "return-1") == (500, 500)
+    for _ in range(2):
+        assert await bank.refund() == (P.REFUNDED, bank.amount, bank.amount)
+    await bank.transfer("1.00")
+    assert await bank.owed() == Decimal(owed) + 1
+    assert await bank.process(capture=capture, is_there=True) == E.PAYMENT_REVERSED
+
+
+@pytest.mark.parametrize("came", ["0.00", "5.00"])
+async def test_what_is_transferred_for_a_payment_that_was_undone_is_owed(party: Party, came: str) -> None:
+    bank = Card(party, "USD", BANK_TRANSFER)
+    await bank.process(is_there=True)
+    if Decimal(came):
+        await bank.transfer(came)
+    for _ in range(2):
+        assert await bank.refund() == (P.VOIDED, bank.amount, bank.nothing)
+        assert await bank.owed() == Decimal(came)
+    await bank.transfer("12.50")
+    assert await bank.owed() == Decimal(came) + Decimal("12.50")
+    assert await bank.process(is_there=True) == E.PAYMENT_REVERSED
+    assert await bank.refund() == (P.VOIDED, bank.amount, bank.nothing)
+
+
+async def test_a_transfer_is_declined_where_nobody_is_there(party: Party) -> None:
+    bank = Card(party, "USD", BANK_TRANSFER)
+    for _ in range(2):
+        assert await bank.process() == E.PAYMENT_DECLINED
 
 
 @pytest.mark.parametrize("currency", AMOUNTS)

@@ -5,7 +5,19 @@ from typing import Any
 
 import pytest
 
-from tests.races import analytics, catalog, identity, inventory, notification, order, payment, returns, shipping, waiting
+from tests.races import (
+    analytics,
+    catalog,
+    identity,
+    inventory,
+    notification,
+    order,
+    payment,
+    returns,
+    shipping,
+    transfers,
+    waiting,
+)
 from tests.races.conftest import Arenas
 from tests.races.machine import Subject
 
@@ -15,6 +27,7 @@ SUBJECTS: tuple[Subject[Any], ...] = (
     order.SUBJECT,
     returns.SUBJECT,
     payment.SUBJECT,
+    transfers.SUBJECT,
     shipping.SUBJECT,
     catalog.SUBJECT,
     notification.SUBJECT,

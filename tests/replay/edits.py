@@ -163,7 +163,7 @@ PROMISES = [
         "temporal/retries.py",
         "give_up_after=timedelta(hours=1)",
         "give_up_after=timedelta(minutes=10)",
-        "promises: step capture-payment … given up after 600 s",
+        "promises: step reserve-inventory … given up after 600 s",
     ),
     Edit(
         "an undo ends on one more refusal",

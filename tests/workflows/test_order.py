@@ -101,7 +101,7 @@ async def test_a_lost_reply_at_any_step_happens_once(begin: Begin, command: str)
 
 async def test_a_service_that_stays_down_ends_the_order_and_undoes_it(begin: Begin) -> None:
     world, order = World(), place_order()
-    world.before["CreateShipment"] = [unavailable] * 1000
+    world.before["ReserveInventory"] = [unavailable] * 1000
     async with begin(world, order) as saga:
         outcome = await saga.place()
         assert outcome.code == ErrorCode.SERVICE_UNAVAILABLE

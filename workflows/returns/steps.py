@@ -11,7 +11,7 @@ from contracts.money import Money
 from contracts.payments import GiveBack
 from contracts.returns import AdvanceReturn, PlaceReplacement, Resolution, ReturnAdvanced, ReturnedUnits, ReturnRun
 from contracts.shipments import CancelReturnLabel, CreateReturnLabel, ReturnLabel
-from temporal.retries import FORWARD, HAS_TO_SUCCEED
+from temporal.retries import HAS_TO_SUCCEED, OUTSIDE
 from workflows.returns.rules import shelved
 from workflows.saga import Undo
 from workflows.steps import Step
@@ -38,7 +38,7 @@ def create_return_label(run: ReturnRun) -> Step[CreateReturnLabel, ReturnLabel]:
         warehouse_id=run.warehouse_id,
         weight_grams=max(sum(weight[line.line_id] * line.quantity for line in run.lines), 1),
     )
-    return Step(ShippingActivities.create_return_label, command, "Create return label", FORWARD)
+    return Step(ShippingActivities.create_return_label, command, "Create return label", OUTSIDE)
 
 
 def cancel_return_label(run: ReturnRun) -> Undo:

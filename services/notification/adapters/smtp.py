@@ -180,4 +180,4 @@ def _verdict(error: SMTPResponseException) -> Refused | Deferred | ProviderAway:
         return ProviderAway(told)
     if 500 <= error.code < 600:
         return Refused(told, gone=error.message.startswith(tuple(f"{code} " for code in _NO_SUCH_MAILBOX)))
-    return Deferred(told)
+    return Deferred(told, not_taken=True)

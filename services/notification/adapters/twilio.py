@@ -88,7 +88,7 @@ class TwilioSender:
             self._remember(message.message_id, began)
             if found := await self._find(message):
                 return found
-            raise Deferred("Twilio gave no answer, and has no such message") from error
+            raise Deferred("Twilio gave no answer, and has no such message", not_taken=True) from error
         if isinstance(outcome, Refused):
             raise outcome
         self._unsure.pop(message.message_id, None)

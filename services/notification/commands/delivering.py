@@ -30,6 +30,8 @@ from services.notification.model import (
     outbox,
 )
 
+MOST_ATTEMPTS = 106
+"""So many take a day: a provider that is away does not always say so, but may put off each message for hours."""
 _IDS = bindparam("ids", type_=ARRAY(Uuid))
 _DUE = locked(
     Delivery,
@@ -68,8 +70,8 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a claimed delivery. `is_gone`: the address is dead. `held_until`: of what is held. `pause`: how long the
-    provider wants us to wait before the next try."""
+    """What became of a claimed delivery. `is_gone`: the address is dead. `held_until`: of what is held. Of what was put off,
+    `pause`: how long the provider wants us to wait before the next try; `not_taken`: the provider said that it has not taken it."""
 
     claimed: ClaimedDelivery
     outcome: Outcome
@@ -78,6 +80,7 @@ class Report:
     is_gone: bool = False
     held_until: datetime | None = None
     pause: timedelta = timedelta()
+    not_taken: bool = False
 
 
 @transaction
@@ -96,7 +99,8 @@ async def claim_due(work: UnitOfWork, channel: Channel, *, limit: int, lease: ti
 
 @transaction
 async def record(work: UnitOfWork, reports: Sequence[Report], *, attempts_allowed: int) -> None:
-    """Write down what became of claimed deliveries, with each attempt; where one failed for good, let another channel try."""
+    """Write down what became of claimed deliveries, with each attempt; where one failed for good, let another channel try.
+    What the provider puts off, and no other channel can take, is given up after `MOST_ATTEMPTS` only."""
     by_id = {report.claimed.delivery.delivery_id: report for report in reports}
     events: list[Event] = []
     causes, in_vain = [], []
@@ -108,7 +112,7 @@ async def record(work: UnitOfWork, reports: Sequence[Report], *, attempts_allowe
             report.claimed.lease,
             report.outcome,
             report.reason,
-            attempts_allowed=attempts_allowed,
+            attempts_allowed=await _allowed(work, report, attempts_allowed),
             provider_id=report.provider_id,
             held_until=report.held_until,
             pause=report.pause,
@@ -131,6 +135,25 @@ async def record(work: UnitOfWork, reports: Sequence[Report], *, attempts_allowe
             person.address_is_dead(delivery.channel, delivery.target, report.reason or "refused", None)
         await take_another_channel(work, report.claimed.notification)
     outbox.add(work, *events, causes=causes)
+
+
+async def _allowed(work: UnitOfWork, report: Report, attempts_allowed: int) -> int:
+    """How often it is tried."""
+    is_last = report.not_taken and report.claimed.delivery.attempts + 1 >= attempts_allowed
+    if not is_last or await _reached_otherwise(work, report.claimed.notification):
+        return attempts_allowed
+    return max(attempts_allowed, MOST_ATTEMPTS)
+
+
+async def _reached_otherwise(work: UnitOfWork, notification: Notification) -> bool:
+    """Whether there is a channel that it has not taken, and could."""
+    fallback = KINDS[notification.kind].fallback
+    if not fallback or notification.customer_id is None:
+        return False
+    rows = await work.rows(_OF_NOTIFICATION, notification_id=notification.notification_id)
+    taken = {Channel(row["channel"]) for row in rows}
+    person = await work.read(Person, notification.customer_id) or nobody_yet(notification.customer_id)
+    return any(person.targets(channel, notification.kind) for channel in fallback if channel not in taken)
 
 
 async def take_another_channel(work: UnitOfWork, notification: Notification) -> None:

@@ -5,11 +5,13 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from aiokafka import ConsumerRecord
 
 from chassis.clock import utc_now
 from chassis.consumer import Consumer
 from chassis.database import Database
+from contracts.errors import ErrorCode
 from contracts.events import (
     AccountMailRequested,
     CloudEvent,
@@ -77,13 +79,16 @@ def _record(event: Event) -> ConsumerRecord:
     return ConsumerRecord(event.topic, 0, 0, 0, 0, event.key.encode(), value, None, 0, len(value), ())
 
 
-def cancelled(order_id: UUID, *, was_confirmed: bool, refunded: str = "0") -> OrderCancelled:
+def cancelled(
+    order_id: UUID, *, was_confirmed: bool = False, refunded: str = "0", code: ErrorCode | None = None
+) -> OrderCancelled:
     return OrderCancelled(
         order_id=order_id,
         customer_id=uuid4(),
         total=Money(amount="12.50"),
         refunded=Money(amount=refunded),
         was_confirmed=was_confirmed,
+        code=code,
         reason="cheap pills at evil.example",
     )
 
@@ -119,6 +124,23 @@ async def test_events_queue_one_mail_each(database: Database) -> None:
         (NotificationKind.ORDER_DELIVERED, f"{order_id}:order_delivered", {"tracking_number": "TRK1"}),
     ]
     assert {each.customer_id for each in queued} == {customer_id}
+
+
+@pytest.mark.parametrize(
+    ("code", "is_told"),
+    [
+        (ErrorCode.SERVICE_UNAVAILABLE, True),
+        (ErrorCode.PAYMENT_NOT_CONFIRMED, True),
+        (ErrorCode.REVIEW_REJECTED, True),
+        (ErrorCode.OUT_OF_STOCK, False),
+        (ErrorCode.PAYMENT_DECLINED, False),
+    ],
+)
+async def test_an_order_that_is_given_up_after_its_client_was_answered_is_told_of(
+    database: Database, code: ErrorCode, is_told: bool
+) -> None:
+    await consume(database, cancelled(uuid4(), code=code))
+    assert [each.kind for each in await notifications(database)] == [NotificationKind.ORDER_CANCELLED] * is_told
 
 
 async def test_g6_a_cancelled_order_is_told_of_if_it_was_confirmed_or_paid_without_the_customers_words(
