@@ -71,7 +71,7 @@ class ClaimedDelivery:
 @dataclass(frozen=True)
 class Report:
     """What became of a claimed delivery. `is_gone`: the address is dead. `held_until`: of what is held. Of what was put off,
-    `pause`: how long the provider wants us to wait before the next try; `not_taken`: the provider said that it has not taken it."""
+    `pause`: how long the provider wants us to wait before the next try; `not_taken`: the provider said so."""
 
     claimed: ClaimedDelivery
     outcome: Outcome

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, any_, bindparam
+from sqlalchemy import ARRAY, BigInteger, Text, any_, bindparam, cast
 from sqlalchemy import select as statement
 from sqlmodel import col, select
 
@@ -105,7 +105,7 @@ async def list_versions(
     this = (col(TextVersion.kind) == kind) & (col(TextVersion.channel) == channel) & (col(TextVersion.language) == language)
     query = select(TextVersion).where(this).order_by(col(TextVersion.number).desc()).limit(limit + 1)
     if before := decode_cursor(cursor, KeyPart.NUMBER):
-        query = query.where(col(TextVersion.number) < before[0])
+        query = query.where(cast(col(TextVersion.number), BigInteger) < before[0])  # the cursor may have any number
     async with database.reading() as session:
         rows = (await session.exec(query)).all()
     return page_of(rows, limit, TextVersionView.of, lambda row: (row.number,))
