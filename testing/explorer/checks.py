@@ -42,6 +42,7 @@ def violations(played: Played) -> list[str]:
         *_money(played),
         *_confirming(played),
         *_transfers(played),
+        *_refunds_that_came_back(played),
         *_stock(played),
         *_parcels(played),
         *_parts(played),
@@ -147,6 +148,15 @@ def _transfers(played: Played) -> Iterator[str]:
     sums_told = [money.minor if money else 0 for money in told]
     if sums_told != sorted(sums_told):
         yield f"the customer was told that these sums had come in, one after the other: {sums_told}"
+
+
+def _refunds_that_came_back(played: Played) -> Iterator[str]:
+    """Whoever looks at the order sees what is still owed, once, however often and whenever the saga was told."""
+    given_up = played.result.given_up if played.result else ()
+    for failed in played.came_back:
+        words = f"refund {failed.key} of attempt {failed.attempt}: {failed.amount} did not arrive"
+        if (times := sum(debt.startswith(words) for debt in given_up)) != 1:
+            yield f"the saga was told of a refund that came back; the order tells {times} times: {words}"
 
 
 def _unpaid(played: Played) -> set[int]:

@@ -30,7 +30,7 @@ from contracts.orders import (
 )
 from contracts.parcels import CHOICES, OrderParcel, ParcelChoice, ParcelStatus, Trouble
 from contracts.payment_actions import ActionKind
-from contracts.payments import AnsweredPayment, PaymentStatus
+from contracts.payments import AnsweredPayment, FailedRefund, PaymentStatus
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from testing.explorer.adversary import USUAL, Adversary, Choices, Story
 from testing.explorer.engine import Engine
@@ -202,6 +202,8 @@ class Played(AtTheEnd[OrderState, TimelineEntry]):
     """When the customer confirmed an attempt to pay, or refused to."""
     came: dict[int, int]
     """What its customer has transferred for each attempt to pay, in minor units."""
+    came_back: set[FailedRefund]
+    """Refunds that did not arrive after all, and of which the saga was told."""
     known_returned: set[int]
     """Parcels that came back while the saga was there to hear of it."""
     choices: Choices
@@ -229,6 +231,8 @@ class Player(Playing):
         self._held_twice_at: float | None = None
         self._acted: dict[int, tuple[float, bool]] = {}
         self._came: dict[int, int] = {}
+        self._refunded = 0
+        self._came_back: set[FailedRefund] = set()
         self._actions = self._payment_news = 0
         self._is_asked = self._is_split = False
         self._heard: list[AdvanceOrder] = []
@@ -307,6 +311,7 @@ class Player(Playing):
     def _look(self) -> None:
         """Something has happened to the services: what is paid must be right, and the saga is told of its stock."""
         self._look_at_payments()
+        self._look_at_refunds()
         news, self.world.inventory.news = self.world.inventory.news, []
         for _, update in news:
             self._stock_news.append(update)
@@ -478,6 +483,23 @@ class Player(Playing):
             self._acted[attempt] = (self.clock.seconds, True)
         self._look()
 
+    def _look_at_refunds(self) -> None:
+        """What has gone back may come back: at once, or days later."""
+        if (refunded := sum(paid.refunded_minor for paid in self.world.payments.payments.values())) > self._refunded:
+            self._refunded = refunded
+            how = self.choices.choose(f"{refunded} that went back", 0.2, ["come back", "come back a day later"])
+            if how != USUAL:
+                self.clock.after(DAY if "later" in how else 1.0, self._refunds_come_back)
+
+    def _refunds_come_back(self) -> None:
+        """What was given back has not arrived: the saga is told of each, as often as it comes."""
+        for (_, attempt), paid in self.world.payments.payments.items():
+            keys = paid.refunds or ({"undo": paid.refunded_minor} if paid.refunded_minor else {})
+            for key, minor in keys.items():
+                failed = FailedRefund(attempt=attempt, key=key, amount=paid.money(minor), failure="AC04")
+                if self.engine.signal("refund_failed", failed):
+                    self._came_back.add(failed)
+
     def _payment_moved(self, order_id: UUID, attempt: int) -> None:
         self._payment_news += 1
         name = f"news {self._payment_news} of payment"
@@ -617,6 +639,7 @@ class Player(Playing):
             self._in_trouble,
             self._acted,
             self._came,
+            self._came_back,
             self._returned,
             self.choices,
             self.log,
