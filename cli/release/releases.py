@@ -89,11 +89,12 @@ def kept_histories(root: Path = ROOT) -> Iterator[Kept]:
                 yield Kept(file)
 
 
-def accepted(root: Path = ROOT) -> dict[str, str]:
-    """What may differ from the last release, each with why (`releases/accepted.toml`)."""
+def accepted(root: Path = ROOT, *, in_flight: bool = True) -> dict[str, str]:
+    """What may differ from the last release, each with why (`releases/accepted.toml`). Not `in_flight`: without what only the
+    orders of a running platform show."""
     file = root / RELEASES / "accepted.toml"
     listed: Iterable[Json] = tomllib.loads(file.read_text()).get("accepted", ()) if file.exists() else ()
-    return {entry["change"]: entry["why"] for entry in listed}
+    return {entry["change"]: entry["why"] for entry in listed if in_flight or not entry.get("only_in_flight")}
 
 
 def is_accepted(difference: str, reasons: Iterable[str]) -> bool:
