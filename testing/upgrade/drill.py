@@ -238,6 +238,11 @@ class _Drill:
     async def _good_build(self) -> None:
         async with self._step("the bad build begins to drain, and the good build comes"):
             await self._platform.start_worker(self._trees[GOOD_BUILD], GOOD_BUILD)
+
+            async def are_home() -> bool:
+                return not await self._deployment.orders(BAD_BUILD, 1)
+
+            await until(are_home, "the bad build's orders, which no other could take, to end", UNTIL_DONE_S)
         async with self._step("the good build is checked: it could take every order"):
             await self._check(GOOD_BUILD, code=0)
         async with self._step("the good build is ramped to 50 %, and rolled back"):
