@@ -353,6 +353,7 @@ class _Drill:
             await in_parallel(
                 lambda item: shop.ask(shop.warehouse, "POST", f"/shipments/{item['shipment_id']}/dispatch"), booked, at_once=8
             )
+            await shop.scan_what_left()
             await shop.deliver(*sorted(ours))
 
     # ── What must be so ──────────────────────────────────────────────────────────────────────────────────────────────────
