@@ -358,7 +358,8 @@ async def shop(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
                 _served(easypost.create_app(easypost.Settings(data_dir=folder, api_key=API_KEY)))
             ),
             "MAIL_SINK_URL": await stack.enter_async_context(_served(mail_sink.create_app(folder, "127.0.0.1", smtp_port))),
-            "SMS_PROVIDER_URL": await stack.enter_async_context(_served(twilio.create_app(folder, ACCOUNT, (TOKEN,)))),
+            "SMS_PROVIDER_URL": (sms := await stack.enter_async_context(_served(twilio.create_app(folder, ACCOUNT, (TOKEN,))))),
+            "TWILIO_URL": sms,
             "PUSH_SERVICE_URL": await stack.enter_async_context(_served(push_service.create_app(folder))),
             "TWILIO_ACCOUNT_SID": ACCOUNT,
             "TWILIO_AUTH_TOKEN": TOKEN,
