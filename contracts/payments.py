@@ -173,6 +173,6 @@ class Payment(Contract):
     """When the provider lets go of what is held, if it says so."""
     review: tuple[str, ...] = ()
     """Why somebody has to look at the order first, in plain words for operators. What velocity found is only held; what the
-    provider found may be taken already (`captured`), and the reply to ProcessPayment calls it AUTHORIZED all the same."""
+    provider found may be taken already (`captured`); of an order's first attempt that is told as AUTHORIZED by ProcessPayment."""
     action: Annotated[PaymentAction | None, Field(exclude_if=lambda action: action is None)] = None
     """What the customer has to do, while the status is ACTION_REQUIRED. Only a command with `return_url` is answered so."""

@@ -146,7 +146,7 @@ class Payments:
             elif not payment.is_declined:
                 self._charge(payment)
         reply = self._taken(command.order_id, command.attempt)
-        if payment.review and reply.status == PaymentStatus.CAPTURED:  # what has to be looked at is told as held
+        if payment.review and command.attempt == 1 and reply.status == PaymentStatus.CAPTURED:  # is told as held
             reply = reply.model_copy(update={"status": PaymentStatus.AUTHORIZED})
         return reply
 

@@ -242,9 +242,10 @@ class Attempt(Table, Aggregate):
         """The reply to whoever wanted it charged. Refusals: as `taken`.
 
         What somebody has to look at first is told as held, though it may be taken: by that alone the sagas of a build before 1.0
-        know that they have to wait. Once they may go on they ask for the money, and are told that it is taken."""
+        know that they have to wait. Once they may go on they ask for the money, and are told that it is taken. They make one
+        attempt; sagas that make more know `review`."""
         reply = self.taken()
-        is_told_as_held = self.review and reply.status == PaymentStatus.CAPTURED
+        is_told_as_held = self.review and self.attempt == 1 and reply.status == PaymentStatus.CAPTURED
         return reply.model_copy(update={"status": PaymentStatus.AUTHORIZED}) if is_told_as_held else reply
 
     def taken(self) -> contract.Payment:
