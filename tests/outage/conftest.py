@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 from uuid import UUID, uuid4
 
+import pytest
 from pydantic import BaseModel, SecretStr
 from sqlmodel import col, select
 from temporalio import activity
@@ -134,10 +134,11 @@ class Shop:
             await self._faults_of(company)(down=away)
             self._away[company] = away
 
-    async def books(self, order_id: UUID) -> tuple[list[ChargeRow], list[dict[str, Any]], list[Package]]:
+    async def books(self, order_id: UUID, at: datetime) -> tuple[list[ChargeRow], list[dict[str, Any]], list[Package]]:
         """Of an order: what the card processor has charged, what the carrier has sold, and our own packages, once the money of
-        labels that are not needed was asked for."""
+        labels that are not needed was asked for. `at`: when that is; the clock is elsewhere, with whichever order was last."""
         async with self._lock:
+            Clock.set(at)
             for company in COMPANIES:
                 await self.is_away(company, False)
             for _ in range(2):
@@ -220,7 +221,7 @@ async def open_shop(databases: Databases, directory: Path) -> AsyncIterator[Shop
         await warehousing.receive_stock(
             opened["inventory"], ADMIN, WAREHOUSE, lines, IdempotencyKey("test", "1", ""), reference="test"
         )
-        stack.enter_context(patch.object(clock, "datetime", Clock))
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(clock, "datetime", Clock)
         yield Shop(opened, cards, carrier, http)
 
 

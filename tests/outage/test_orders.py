@@ -80,7 +80,9 @@ async def play(env: WorkflowEnvironment, shop: Shop, name: str) -> Played:
         else:
             await saga.waits(7)
         state = await saga.state()
-    return Played(state.status, order.placed_at, calls.tried, reply, *await shop.books(order.order_id))
+    return Played(
+        state.status, order.placed_at, calls.tried, reply, *await shop.books(order.order_id, order.placed_at + timedelta(hours=8))
+    )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -35,13 +35,15 @@ async def fetch_labels(database: Database, sending: Sending, *, limit: int = 20)
     """Fetch labels that were bought and are not here yet, and keep them together. Returns how many that were."""
     to_fetch = await _claim(database, limit)
     fetched: list[tuple[Package, Picture]] = []
-    for shipment, package in to_fetch:
-        try:
-            fetched.append((package, await _fetch(sending, shipment, package)))
-        except (Refusal, Unavailable) as error:
-            log.info("label_fetched_in_vain", reference=package.reference, answer=str(error))
-    if fetched:
-        await _keep(database, fetched)
+    try:
+        for shipment, package in to_fetch:
+            try:
+                fetched.append((package, await _fetch(sending, shipment, package)))
+            except (Refusal, Unavailable) as error:
+                log.info("label_fetched_in_vain", reference=package.reference, answer=str(error))
+    finally:  # whatever is wrong with one, the others are here
+        if fetched:
+            await _keep(database, fetched)
     return len(to_fetch)
 
 

@@ -68,6 +68,30 @@ async def test_the_job_fetches_what_was_bought(database: Database, sending: Send
     assert (await package_of(database, booked.shipment_id)).label_at is None
 
 
+class Mad(EasyPost):
+    """What it answers for one parcel, nobody has thought of."""
+
+    mad_about = ""
+
+    async def picture(self, consignment: Consignment, label: Label) -> Picture:
+        if consignment.reference == self.mad_about:
+            raise RuntimeError("what is this?")
+        return await super().picture(consignment, label)
+
+
+async def test_labels_that_were_fetched_are_kept_whatever_becomes_of_the_next(
+    database: Database, sending: Sending, simulator: CarrierSimulator
+) -> None:
+    booked = [await parcels.create_shipment(database, sending, order()) for _ in range(3)]
+    packages = [await package_of(database, each.shipment_id) for each in booked]
+    async with HttpSession() as http:
+        mad = Mad(http, simulator.url, SecretStr(API_KEY))
+        mad.mad_about = packages[1].reference
+        with pytest.raises(RuntimeError):
+            await fetch_labels(database, Sending([mad]))
+    assert (await package_of(database, booked[0].shipment_id)).label_at is None
+
+
 async def test_our_own_label_is_drawn_by_us(database: Database) -> None:
     vans = Sending([OwnFleet()])
     booked = await parcels.create_shipment(database, vans, order())

@@ -2,10 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import pytest
@@ -31,11 +30,10 @@ NUMBERS = ("+491701234561", "+491701234562", "+491701234563")
 
 
 @pytest.fixture(autouse=True)
-def moved_clock() -> Iterator[None]:
+def moved_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The service's clock can be set."""
     Clock.ahead = timedelta()
-    with patch.object(clock, "datetime", Clock):
-        yield
+    monkeypatch.setattr(clock, "datetime", Clock)
 
 
 async def pass_time(jobs: Sequence[DeliveryJob], lasts: timedelta) -> None:
