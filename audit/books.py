@@ -30,6 +30,7 @@ from contracts.events import (
     OrderCreated,
     OrderDelayed,
     OrderForgotten,
+    OrderHeldUp,
     OrderPartCancelled,
     OrderPaymentDue,
     OrderRefunded,
@@ -105,7 +106,7 @@ LISTENERS: Mapping[Source, frozenset[type[Event]]] = {
             *(AccountMailRequested, CustomerForgotten, EmailVerified, EmailChanged, PasswordChanged, ProductDeleted),
             *(ShipmentDispatched, ShipmentDelivered, RefundFailed, PaymentDisputed, DisputeClosed, LowStockAlert),
             NotificationFailed,
-            *(OrderPaymentDue, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderPartCancelled),
+            *(OrderPaymentDue, OrderHeldUp, OrderDelayed, OrderCancelled, OrderUndelivered, OrderRefunded, OrderPartCancelled),
             *(OrderAmended, OrderActionRequired),
             *(ReturnApproved, ReturnRejected, ReturnReminded, ReturnReceived, ReturnCompleted, ReturnExpired),
         }

@@ -222,6 +222,14 @@ class OrderConfirmed(_OrderEvent):
     """What it is sent in; none: one parcel of everything."""
 
 
+class OrderHeldUp(_OrderEvent):
+    """It takes long until it is confirmed, e.g. because an outside company does not answer. Told once."""
+
+    topic = ORDER
+    customer_id: UUID
+    total: Money
+
+
 class OrderDelayed(_OrderEvent):
     """Goods that a parcel waits for come later than its customer was told."""
 
@@ -240,6 +248,8 @@ class OrderCancelled(_OrderEvent):
     total: Money
     refunded: Money
     was_confirmed: bool
+    was_held_up: bool = False
+    """Its customer was told that it takes longer (OrderHeldUp)."""
     code: ErrorCode | None = None
     reason: str | None = None
     """The code in plain words. What a person wrote stands in no event (docs/adr/0029)."""

@@ -22,6 +22,8 @@ class NotificationKind(StrEnum):
     """The card was declined, and another one may be tried."""
     CARD_NEEDED = "card_needed"
     """What is to be taken for a confirmed order cannot be taken, or not be held any more: another card may be named."""
+    ORDER_HELD_UP = "order_held_up"
+    """It takes long until it is confirmed; the customer need not do anything."""
     GOODS_DELAYED = "goods_delayed"
     """What a parcel waits for comes later."""
     ORDER_CANCELLED = "order_cancelled"

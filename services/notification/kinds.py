@@ -109,6 +109,7 @@ KINDS: Mapping[NotificationKind, KindPolicy] = {
     _K.PAYMENT_DUE: _orders({"total": "42.50 USD", "pay_until": "2026-12-01 14:30 UTC"}, fallback=_MUST_HEAR, is_urgent=True),
     _K.PAYMENT_ACTION: _orders(_ACTION, fallback=_MUST_HEAR, is_urgent=True),
     _K.CARD_NEEDED: _orders({"pay_until": "2026-12-01 14:30 UTC"}, fallback=_MUST_HEAR, is_urgent=True),
+    _K.ORDER_HELD_UP: _orders({"total": "42.50 USD"}),
     _K.GOODS_DELAYED: _deliveries({"expected_on": "2026-12-08", "was_expected_on": "2026-12-01"}),
     _K.ORDER_AMENDED: _orders({"total": "42.50 USD", "charged": "12.50 USD", "refunded": ""}),
     _K.ORDER_CANCELLED: _orders({"total": "42.50 USD", "refunded": "42.50 USD"}, fallback=_MUST_HEAR),

@@ -194,6 +194,7 @@ TOLD: Mapping[type[Event], Row] = {
         ),
     ),
     e.OrderConfirmed: Nobody("the order's saga asks for `order_confirmed` by a step of its own (SendNotification)"),
+    e.OrderHeldUp: (Tells(K.ORDER_HELD_UP, _CUSTOMER, lambda event: {"total": str(event.total)}),),
     e.OrderDelayed: (
         Tells(
             K.GOODS_DELAYED,
@@ -212,7 +213,9 @@ TOLD: Mapping[type[Event], Row] = {
             lambda event: {"total": str(event.total), "refunded": _some(event.refunded)},
             when=When(
                 "it was confirmed, or paid, or waited for: of one that was refused at once its customer got the answer",
-                lambda event: event.was_confirmed or bool(event.refunded.amount) or event.code in AFTER_A_WAIT,
+                lambda event: (
+                    event.was_confirmed or event.was_held_up or bool(event.refunded.amount) or event.code in AFTER_A_WAIT
+                ),
             ),
         ),
     ),

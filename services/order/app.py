@@ -39,6 +39,7 @@ from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 from temporal.returns import ReturnSagas
 
 HAND_OVER_SECONDS = 1.0
+HELD_UP_SECONDS = 30.0
 FORGET_SECONDS = 5.0
 PURGE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 5.0
@@ -109,6 +110,8 @@ class OrderSettings(ServiceSettings, TemporalSettings, HistorySettings):
     """What of their price goes back for goods that came back damaged for no fault of the shop's."""
     return_label_cost: Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=3)] = Decimal(0)
     """In USD: kept for a label, unless all of the return is the shop's fault."""
+    held_up_seconds: Annotated[int, Field(ge=60, le=86_400)] = 600
+    """How long a customer waits for an order to be confirmed before a mail says that it takes longer."""
     place_wait_seconds: Annotated[float, Field(ge=0, le=25)] = PLACE_WAIT_S
     """How long a client waits for the outcome of its order, or of its cancellation; after that the answer is 202."""
 
@@ -183,6 +186,11 @@ def build(settings: OrderSettings) -> Service:
         jobs=[
             Job("hand over to sagas", orders.hand_over, every_s=HAND_OVER_SECONDS, longest_pause_s=LONGEST_PAUSE_SECONDS),
             Job("start sagas of returns", returns.hand_over, every_s=HAND_OVER_SECONDS, longest_pause_s=LONGEST_PAUSE_SECONDS),
+            Job(
+                "tell of orders that are held up",
+                partial(commands.tell_of_held_up, database, timedelta(seconds=settings.held_up_seconds)),
+                every_s=HELD_UP_SECONDS,
+            ),
             Job(
                 "forget customers",
                 partial(commands.forget_customers, database, sagas, sagas_of_returns),

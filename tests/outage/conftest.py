@@ -29,6 +29,8 @@ from chassis.idempotency import IdempotencyKey
 from contracts.inventory import StockLine
 from contracts.orders import OrderStatus, PlaceOrder
 from services.inventory.commands import warehousing
+from services.order.commands import tell_of_held_up
+from services.order.model import outbox
 from services.payment.adapters import StripePayments
 from services.payment.ports import ChargeRequest, ProviderCharge
 from services.shipping.adapters import EasyPost, OwnFleet
@@ -51,6 +53,8 @@ COMPANIES = ("cards", "carrier")
 SIX_HOURS = timedelta(hours=6)
 EAGER, A_WHILE = 12, timedelta(minutes=15)
 """After so many tries in vain, a step is tried again this much later, and not after a minute: each try takes the test's time."""
+PATIENCE = timedelta(minutes=10)
+"""Who waits for an order for so long is told that it takes longer."""
 NEVER = 1_000_000
 """Breakers wait in real time, which is no time here; they have tests of their own."""
 Faults = Callable[..., Awaitable[None]]
@@ -148,6 +152,12 @@ class Shop:
                 packages = await session.exec(select(Package).join(Shipment).where(col(Shipment.order_id) == order_id))
             return charged, await self.carrier.labels(order_id), list(packages.all())
 
+    async def told(self, order_id: UUID) -> list[str]:
+        """The types of the events that the order service has told of an order."""
+        async with self.databases["order"].reading() as session:
+            envelopes = await session.exec(select(outbox.table.c.envelope).order_by(outbox.table.c.seq))
+            return [envelope["type"] for envelope in envelopes if envelope["partitionkey"] == str(order_id)]
+
     def _faults_of(self, company: str) -> Faults:
         return self.cards.faults if company == "cards" else self.carrier.faults
 
@@ -185,6 +195,7 @@ class Calls:
         at = activity.info().current_attempt_scheduled_time
         async with self._shop._lock:
             Clock.set(at)
+            await tell_of_held_up(self._shop.databases["order"], PATIENCE)
             is_away = self._goes_away is not None and at < self._goes_away + self._plot.lasts
             for company in COMPANIES:
                 await self._shop.is_away(company, is_away and company == self._plot.away)

@@ -45,6 +45,8 @@ class Played:
     charges: list[ChargeRow]
     labels: list[dict[str, Any]]
     packages: list[Package]
+    told: list[str]
+    """The types of the order's events."""
 
     @property
     def lasted(self) -> timedelta:
@@ -80,9 +82,8 @@ async def play(env: WorkflowEnvironment, shop: Shop, name: str) -> Played:
         else:
             await saga.waits(7)
         state = await saga.state()
-    return Played(
-        state.status, order.placed_at, calls.tried, reply, *await shop.books(order.order_id, order.placed_at + timedelta(hours=8))
-    )
+    books = await shop.books(order.order_id, order.placed_at + timedelta(hours=8))
+    return Played(state.status, order.placed_at, calls.tried, reply, *books, await shop.told(order.order_id))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -129,6 +130,19 @@ async def test_who_is_away_is_asked_until_it_is_back(played: Mapping[str, Played
         assert order.lasted < timedelta(hours=2)  # nothing of a cancellation waits for the carrier
     else:
         assert order.lasted > timedelta(hours=5)
+
+
+@pytest.mark.parametrize("name", PLOTS)
+async def test_each_customer_is_told_once_that_it_takes_longer_and_how_it_ends(played: Mapping[str, Played], name: str) -> None:
+    order = played[name]
+    is_told = order.told.count("OrderHeldUp")
+    if name == "cards, when it is approved":
+        assert is_told == 0  # its customer knows that it is looked at
+    elif name == "carrier, with a tariff":
+        assert is_told <= 1
+    else:
+        assert is_told == 1
+    assert order.told[-1] == ("OrderCancelled" if name in CANCELLED else "OrderConfirmed")
 
 
 async def test_who_cancels_meanwhile_has_the_money_and_the_shop_that_of_the_label(played: Mapping[str, Played]) -> None:

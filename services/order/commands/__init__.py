@@ -12,6 +12,7 @@ from services.order.commands.records import (
     find_order,
     note_handed_over,
     take_to_hand_over,
+    tell_of_held_up,
     wish_to_cancel,
 )
 from services.order.commands.returns import ReturnService, advance_return, find_return, take_returns_to_hand_over
@@ -41,6 +42,7 @@ __all__ = [
     "standings_of",
     "take_returns_to_hand_over",
     "take_to_hand_over",
+    "tell_of_held_up",
     "wish_to_cancel",
     "wish_to_forget",
     "wrap_keys_again",

@@ -5,7 +5,7 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy import bindparam
+from sqlalchemy import and_, bindparam
 from sqlmodel import col
 
 from chassis.access import Grant
@@ -39,6 +39,7 @@ from services.order.model import (
 from services.order.model.discounts import codes_of, discounts_of, give_back, redeem
 
 HAND_OVER_BATCH = 50
+HELD_UP_BATCH = 100
 LEASE = timedelta(seconds=10)
 """How long one process has to hand over what it took; after that another may try. To hand over twice is harmless."""
 _ASKED, _NOT_DUE = "asked", "payment_not_due"
@@ -48,6 +49,18 @@ _TO_HAND_OVER = locked(
     col(Order.hand_over_at) <= bindparam("now"),
     order_by=col(Order.hand_over_at),
     limit=HAND_OVER_BATCH,
+    skip_locked=True,
+)
+_HELD_UP = locked(
+    Order,
+    and_(
+        col(Order.status) == OrderStatus.PENDING,
+        col(Order.placed_at) <= bindparam("before"),
+        col(Order.held_up_at).is_(None),
+        col(Order.cancel_wish).is_(None),
+    ),
+    order_by=col(Order.placed_at),
+    limit=HELD_UP_BATCH,
     skip_locked=True,
 )
 _TAKES_ORDERS = """
@@ -139,6 +152,15 @@ async def advance_order(work: UnitOfWork, command: AdvanceOrder) -> OrderAdvance
         give_back(redemptions, uses)
     work.when_committed(partial(figures.count_progress, before, order))
     return order.advanced()
+
+
+@transaction
+async def tell_of_held_up(work: UnitOfWork, after: timedelta) -> bool:
+    """Tell the customers of orders that are so old and not confirmed yet that it takes longer: each once, whatever it waits for.
+    Returns whether there may be more."""
+    orders = await work.all(_HELD_UP, before=utc_now() - after)
+    outbox.add(work, *[order.tell_held_up() for order in orders])
+    return len(orders) == HELD_UP_BATCH
 
 
 @transaction

@@ -29,6 +29,7 @@ from contracts.events import (
     OrderCreated,
     OrderDelayed,
     OrderForgotten,
+    OrderHeldUp,
     OrderPartCancelled,
     OrderPaymentDue,
     OrderRefunded,
@@ -178,6 +179,8 @@ class Order(Table, Aggregate, table=True):
     placed_at: datetime = Field(sa_column=time_column())
     confirmed_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     updated_at: datetime = Field(sa_column=time_column())
+    held_up_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    """When its customer was told that it takes longer until it is confirmed."""
     forgotten_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     """Since when it names no person, because its customer was forgotten."""
 
@@ -406,6 +409,11 @@ class Order(Table, Aggregate, table=True):
         of_parcels = self._events_of_parcels(parcels_before)
         return [*called_off, *filter(None, events), *self._events_of_payment(due_before), *of_parcels]
 
+    def tell_held_up(self) -> OrderHeldUp:
+        """Its customer waits for it for long: the event that tells so."""
+        self.held_up_at = utc_now()
+        return OrderHeldUp(order_id=self.order_id, customer_id=self.customer_id, total=self.total)
+
     def forget_person(self) -> OrderForgotten | None:
         """Blank what names its customer or was written by or about a person, once it has ended; the event, unless that was done
         before. Lines, sums, statuses, codes and the tracking number stay, and the country. What is added to an order later and
@@ -520,6 +528,7 @@ class Order(Table, Aggregate, table=True):
                 **who,
                 refunded=self.refunded_without_returns,
                 was_confirmed=self.confirmed_at is not None,
+                was_held_up=self.held_up_at is not None,
                 code=ErrorCode(self.code) if self.code else None,
                 reason=self.code.replace("_", " ").capitalize() if self.code else None,
             )

@@ -19,6 +19,7 @@ from contracts.events import (
     OrderAmended,
     OrderCancelled,
     OrderDelayed,
+    OrderHeldUp,
     OrderPartCancelled,
     OrderPaymentDue,
     OrderRefunded,
@@ -216,6 +217,18 @@ async def test_i10_a_declined_card_and_each_delay_are_told(database: Database) -
         ("payment_due", {"total": "12.50 USD", "pay_until": "2026-12-01 14:30 UTC"}),
         ("goods_delayed", {"expected_on": "2026-12-08", "was_expected_on": "2026-12-01"}),
         ("goods_delayed", {"expected_on": "", "was_expected_on": "2026-12-08"}),
+    ]
+
+
+async def test_who_was_told_that_an_order_takes_longer_is_told_how_it_ends(database: Database) -> None:
+    who = {"order_id": uuid4(), "customer_id": uuid4(), "total": Money(amount="12.50")}
+    held_up = OrderHeldUp(**who)
+    ended = {"refunded": Money.zero(), "was_confirmed": False, "code": ErrorCode.PAYMENT_DECLINED}
+    at_once = OrderCancelled(**who | {"order_id": uuid4()}, **ended)
+    await consume(database, held_up, held_up, OrderCancelled(**who, **ended, was_held_up=True), at_once)
+    assert [(row.kind, row.order_id, row.values) for row in await notifications(database)] == [
+        ("order_held_up", who["order_id"], {"total": "12.50 USD"}),
+        ("order_cancelled", who["order_id"], {"total": "12.50 USD", "refunded": ""}),
     ]
 
 

@@ -186,7 +186,7 @@ def test_whatever_is_added_to_an_order_is_forgotten_or_named_here() -> None:
     kept = {
         *("order_id", "customer_id", "status", "lines", "currency", "charges", "total_minor", "refunded_minor", "warehouse_id"),
         *("needs_review", "code", "trouble", "tracking_number", "placed_at", "confirmed_at", "updated_at", "version"),
-        *("parcels", "as_of", "returned_minor", "replaces", "capture_at", "amended"),
+        *("parcels", "as_of", "returned_minor", "replaces", "capture_at", "amended", "held_up_at"),
     }
     blanked = {
         *("fingerprint", "placement", "cancel_wish", "hand_over_at", "outcome", "ship_to", "review_reason", "detail"),

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import date, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlmodel import select
@@ -31,6 +32,11 @@ async def events(database: Database) -> list[dict[str, Any]]:
 
 async def event_types(database: Database) -> list[str]:
     return [event["type"] for event in await events(database)]
+
+
+async def told_of(database: Database, kind: str) -> list[UUID]:
+    """The orders that an event of this type tells of."""
+    return [UUID(event["data"]["order_id"]) for event in await events(database) if event["type"] == kind]
 
 
 async def record(database: Database, order: PlaceOrder) -> Order:
@@ -89,6 +95,23 @@ async def test_a_wish_to_cancel_outlives_the_sagas_first_word(database: Database
     assert (await record(database, order)).wish_to_cancel == wish  # one that came meanwhile is not lost
     await commands.note_handed_over(database, order.order_id, wish)
     assert (await record(database, order)).hand_over_at is None
+
+
+async def test_who_waits_long_for_an_order_is_told_so_once(database: Database) -> None:
+    waits, confirmed, wanted, new = [
+        await stored(database, *path, age_s=60 * minutes) for path, minutes in (((), 11), (TO_CONFIRMED, 11), ((), 11), ((), 9))
+    ]
+    await commands.wish_to_cancel(database, wanted.order_id, CancelRequest(reason="too slow"))
+    for _ in range(2):
+        assert not await commands.tell_of_held_up(database, timedelta(minutes=10))
+    assert await told_of(database, "OrderHeldUp") == [waits.order_id]
+    await advance(database, waits, S.CANCELLING, S.CANCELLED, code=ErrorCode.OUT_OF_STOCK)
+    await advance(database, new, S.CANCELLING, S.CANCELLED, code=ErrorCode.OUT_OF_STOCK)
+    cancelled = [event["data"] for event in await events(database) if event["type"] == "OrderCancelled"]
+    assert [(data["order_id"], data["was_held_up"]) for data in cancelled] == [
+        (str(waits.order_id), True), (str(new.order_id), False),
+    ]  # fmt: skip
+    assert (await record(database, confirmed)).held_up_at is None
 
 
 async def test_only_the_first_definite_outcome_is_kept(database: Database) -> None:
