@@ -12,16 +12,17 @@ from chassis.database import Database
 from chassis.store import UnitOfWork, in_transaction
 from contracts.notifications import NotificationKind, SendNotification
 from services.notification import commands
-from services.notification.channels import Channel, DeliveryNews, DeliveryState
+from services.notification.channels import Channel, DeliveryNews, DeliveryState, OptOut
 from services.notification.commands import Report, Staff, browsers, people
 from services.notification.kinds import Group
-from services.notification.model import LowStock, Outcome
+from services.notification.model import LowStock, Outcome, Person
 from services.notification.rendering import Source
 from tests.races.machine import Command, Rows, Subject, seeded_uuid
 
 LEASE = timedelta(minutes=5)
 ATTEMPTS = 2
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+NUMBER = "+4930123456"
 TEXT = (NotificationKind.ORDER_CONFIRMED, Channel.EMAIL, "en")
 
 
@@ -50,7 +51,12 @@ async def prepare(database: Database, random: Random) -> Desk:
     async def stock(work: UnitOfWork) -> None:
         work.add(LowStock(warehouse_id="410", product_id="milk", available=1, threshold=5, told_at=LONG_AGO))
 
+    async def telephone(work: UnitOfWork) -> None:
+        work.add(Person(person_id=customer, time_zone="UTC", phone=NUMBER))
+
     await in_transaction(database, stock)
+    if random.random() < 0.5:
+        await in_transaction(database, telephone)
     return Desk(customer, orders, first.notification_id)
 
 
@@ -104,7 +110,13 @@ def add_browser(desk: Desk, random: Random) -> Command:
 
 
 def want_phone(desk: Desk, random: Random) -> Command:
-    return lambda database: people.want_phone(database, desk.customer, "+4930123456")
+    return lambda database: people.want_phone(database, desk.customer, NUMBER)
+
+
+def opt_out(desk: Desk, random: Random) -> Command:
+    stops = random.choice((True, False))
+    answer = OptOut(seeded_uuid(Random(f"{stops} {random.randint(1, 2)}")), NUMBER, stops, "test")
+    return lambda database: commands.heed_opt_out(database, answer)
 
 
 def read(desk: Desk, random: Random) -> Command:
@@ -138,6 +150,7 @@ COMMANDS: dict[str, Callable[[Desk, Random], Command]] = {
     "choose": choose,
     "add browser": add_browser,
     "want phone": want_phone,
+    "opt out": opt_out,
     "read": read,
     "edit text": edit,
     "go back": go_back,

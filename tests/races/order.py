@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
 from random import Random
@@ -181,6 +182,10 @@ def handed_over(desk: Desk, random: Random) -> Command:
     return lambda database: commands.note_handed_over(database, order_id, request)
 
 
+def tell_of_held_up(desk: Desk, random: Random) -> Command:
+    return lambda database: commands.tell_of_held_up(database, timedelta(0))
+
+
 def wish_to_forget(desk: Desk, random: Random) -> Command:
     customer_id = random.choice(desk.placements).customer_id
     return lambda database: _wish_to_forget(database, customer_id)
@@ -228,6 +233,7 @@ COMMANDS: dict[str, Callable[[Desk, Random], Command]] = {
     "wish to cancel": wish,
     "take to hand over": take,
     "note handed over": handed_over,
+    "tell of held up": tell_of_held_up,
     "wish to forget": wish_to_forget,
     "forget": forget,
     "add key": add_key,
@@ -269,6 +275,7 @@ def broken(rows: Rows, desk: Desk) -> Sequence[str]:
         told = Counter(row["envelope"]["type"] for row in rows["outbox"] if row["key"] == order["order_id"])
         expected = Counter(["OrderCreated", *(_EVENTS[status] for status in path if status in _EVENTS)])
         expected["OrderConfirmed"] = min(expected["OrderConfirmed"], 1)
+        expected["OrderHeldUp"] = int(order["held_up_at"] is not None)
         expected["OrderForgotten"] = int(order["forgotten_at"] is not None)
         if told != +expected:
             wrong.append(f"its path is {path}, and the events are {dict(told)}")
@@ -292,4 +299,4 @@ def broken(rows: Rows, desk: Desk) -> Sequence[str]:
     return wrong
 
 
-SUBJECT = Subject("order", prepare, COMMANDS, broken, loose=frozenset({"take to hand over", "forget"}))
+SUBJECT = Subject("order", prepare, COMMANDS, broken, loose=frozenset({"take to hand over", "tell of held up", "forget"}))
