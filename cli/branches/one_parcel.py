@@ -1,6 +1,7 @@
 """The branches of orders that are sent in one parcel."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
@@ -37,6 +38,15 @@ from workflows import order_steps
 from workflows.parcels import Parcel
 
 
+def _down_for_long() -> None:
+    raise ApplicationError("down for long", next_retry_delay=timedelta(minutes=15))
+
+
+GONE = [*[unavailable] * 12, *[_down_for_long] * 10_000]
+"""What a company is that does not come back. After some tries it is asked only now and then, because each takes real time."""
+UNTIL_GIVEN_UP_S = 12.5 * 3600
+
+
 async def capture_refused(stage: Stage) -> None:
     stage.world.before["CapturePayment"] = [refused(ErrorCode.PAYMENT_DECLINED)]
 
@@ -63,11 +73,11 @@ async def cancelled_while_paying(stage: Stage) -> None:
 
 
 async def given_up(stage: Stage) -> None:
-    """A step that fails for an hour."""
-    stage.world.before["CreateShipment"] = [unavailable] * 100_000
+    """A step that fails for half a day."""
+    stage.world.before["CreateShipment"] = GONE.copy()
     await stage.saga.start()
     await stage.calls("CreateShipment", 3)
-    await stage.later(3700)
+    await stage.later(UNTIL_GIVEN_UP_S)
 
 
 def stuck(command: str) -> Play:
@@ -210,11 +220,11 @@ async def decision_overtaken(stage: Stage) -> None:
 async def sent_again_unheard_of(stage: Stage) -> None:
     """Nobody hears that another parcel was booked, until the saga gives up; by then it has left."""
     booked = stage.world.calls.count("CreateShipment")
-    stage.world.after["CreateShipment"] = [unavailable] * 100_000
+    stage.world.after["CreateShipment"] = GONE.copy()
     await stage.decide("resend")
     await stage.calls("CreateShipment", booked + 3)
     stage.world.shipping.move(stage.saga.order.order_id, 2, ShipmentStatus.DISPATCHED)
-    await stage.later(3700)
+    await stage.later(UNTIL_GIVEN_UP_S)
 
 
 async def talked_about(stage: Stage) -> None:
@@ -241,7 +251,7 @@ async def flooded(stage: Stage) -> None:
 
 def away(command: str) -> Play:
     async def play(stage: Stage) -> None:
-        stage.world.before[command] = [unavailable] * 100_000
+        stage.world.before[command] = GONE.copy()
 
     return play
 
@@ -294,7 +304,7 @@ ONE_PARCEL: dict[str, Branch] = {
     "review_expired": Branch(reviewed(after(86_400)), options=HELD),
     "review_rejected_by_signal": Branch(reviewed(signalled("reject")), options=HELD),
     "hold_declined": Branch(meets(before={"ProcessPayment": [refused(ErrorCode.PAYMENT_DECLINED)]}), options=HELD),
-    "capture_given_up": Branch(reviewed(away("CapturePayment"), told("approve"), after(3700)), options=HELD),
+    "capture_given_up": Branch(reviewed(away("CapturePayment"), told("approve"), after(UNTIL_GIVEN_UP_S)), options=HELD),
     "capture_declined": Branch(reviewed(capture_refused, told("approve")), options=HELD),
     # cancels
     "cancelled": Branch(then(cancelled)),
