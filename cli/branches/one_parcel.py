@@ -1,7 +1,6 @@
 """The branches of orders that are sent in one parcel."""
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
@@ -9,6 +8,8 @@ from temporalio.exceptions import ApplicationError
 
 from cli.branches.stage import (
     ANN,
+    GONE,
+    UNTIL_GIVEN_UP_S,
     WITHIN_S,
     Branch,
     Play,
@@ -36,15 +37,6 @@ from testing.model.world import WAREHOUSE, refused, unavailable
 from testing.shop import until
 from workflows import order_steps
 from workflows.parcels import Parcel
-
-
-def _down_for_long() -> None:
-    raise ApplicationError("down for long", next_retry_delay=timedelta(minutes=15))
-
-
-GONE = [*[unavailable] * 12, *[_down_for_long] * 10_000]
-"""What a company is that does not come back. After some tries it is asked only now and then, because each takes real time."""
-UNTIL_GIVEN_UP_S = 12.5 * 3600
 
 
 async def capture_refused(stage: Stage) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from temporalio.client import WorkflowUpdateFailedError
 
-from cli.branches.stage import ANN
+from cli.branches.stage import ANN, GONE
 from contracts.errors import ErrorCode
 from contracts.money import Money
 from contracts.orders import LineRequest
@@ -233,8 +233,8 @@ RETURNS: Mapping[str, ReturnBranch] = {
         world=meeting("CreateReturnLabel", refused(ErrorCode.ADDRESS_UNDELIVERABLE)),
     ),
     "return_label_given_up": ReturnBranch(
-        then(called("CreateReturnLabel"), later(3600), received(*everything())),
-        world=meeting("CreateReturnLabel", *_DOWN),
+        then(called("CreateReturnLabel"), *[later(3600)] * 12, received(*everything())),
+        world=meeting("CreateReturnLabel", *GONE),
     ),
     "return_came_before_its_label": ReturnBranch(
         then(called("CreateReturnLabel"), received_at_once),

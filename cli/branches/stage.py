@@ -7,16 +7,27 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from contracts.orders import OrderStatus
 from contracts.parcels import ParcelStatus
 from contracts.shipments import ShipmentStatus
 from testing.model import World
+from testing.model.world import unavailable
 from testing.sagas import Saga
 from testing.shop import until
 
 WITHIN_S = 120.0
+
+
+def _down_for_long() -> None:
+    raise ApplicationError("down for long", next_retry_delay=timedelta(minutes=15))
+
+
+GONE = [*[unavailable] * 12, *[_down_for_long] * 10_000]
+"""What a company is that does not come back. After some tries it is asked only now and then, because each takes real time."""
+UNTIL_GIVEN_UP_S = 12.5 * 3600
 ANN = {"by": "ann", "reason": "looked at it"}
 
 
