@@ -233,6 +233,7 @@ RETURNS: Mapping[str, ReturnBranch] = {
         world=meeting("CreateReturnLabel", refused(ErrorCode.ADDRESS_UNDELIVERABLE)),
     ),
     "return_label_given_up": ReturnBranch(
+        # Half a day, hour by hour: Temporal skips only so many times at once.
         then(called("CreateReturnLabel"), *[later(3600)] * 12, received(*everything())),
         world=meeting("CreateReturnLabel", *GONE),
     ),

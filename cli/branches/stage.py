@@ -8,7 +8,7 @@ from typing import Any
 
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.orders import OrderStatus
 from contracts.parcels import ParcelStatus
@@ -28,6 +28,7 @@ def _down_for_long() -> None:
 GONE = [*[unavailable] * 12, *[_down_for_long] * 10_000]
 """What a company is that does not come back. After some tries it is asked only now and then, because each takes real time."""
 UNTIL_GIVEN_UP_S = 12.5 * 3600
+"""A little longer than a step that an outside company does is tried (`temporal.retries.OUTSIDE`)."""
 ANN = {"by": "ann", "reason": "looked at it"}
 
 
@@ -76,12 +77,15 @@ class Stage:
         await until(there, f"the parcels to be {', '.join(statuses)}", WITHIN_S)
 
     async def later(self, seconds: float) -> None:
-        """Let so much time pass for the saga; hour by hour, because Temporal skips so many times only before it stops."""
+        """Let so much time pass, or until the saga ends; hour by hour, since Temporal skips only so many times at once."""
         left = seconds + 60
-        with suppress(RPCError):  # it has ended meanwhile
+        try:
             while left > 0:
                 await self.saga.env.fast_forward(self.saga.handle, timedelta(seconds=min(left, 3600)))
                 left -= 3600
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
 
     def leaves(self) -> None:
         """The carrier takes the parcel; the saga does not hear of it yet."""

@@ -39,7 +39,7 @@ from temporal.orders import IN_REVIEW, STUCK, UNDECIDED_PARCEL, OrderSagas
 from temporal.returns import ReturnSagas
 
 HAND_OVER_SECONDS = 1.0
-HELD_UP_SECONDS = 30.0
+LOOK_FOR_HELD_UP_SECONDS = 30.0
 FORGET_SECONDS = 5.0
 PURGE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 5.0
@@ -189,7 +189,7 @@ def build(settings: OrderSettings) -> Service:
             Job(
                 "tell of orders that are held up",
                 partial(commands.tell_of_held_up, database, timedelta(seconds=settings.held_up_seconds)),
-                every_s=HELD_UP_SECONDS,
+                every_s=LOOK_FOR_HELD_UP_SECONDS,
             ),
             Job(
                 "forget customers",

@@ -42,5 +42,14 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("text_versions", "texts", "notifications"):
-        op.execute(f"delete from {table} where kind = 'order_held_up'")  # noqa: S608 - no value in it
+    op.execute(
+        """delete from attempts as a using deliveries as d, notifications as n
+           where a.delivery_id = d.delivery_id and d.notification_id = n.notification_id and n.kind = 'order_held_up'"""
+    )
+    op.execute(
+        """delete from deliveries as d using notifications as n
+           where d.notification_id = n.notification_id and n.kind = 'order_held_up'"""
+    )
+    op.execute("delete from notifications where kind = 'order_held_up'")
+    op.execute("delete from text_versions where kind = 'order_held_up'")
+    op.execute("delete from texts where kind = 'order_held_up'")
