@@ -23,6 +23,7 @@ from yarl import URL
 
 from contracts.identity import Role
 from testing.stage import Stage
+from tests.fuzz import media_types  # noqa: F401 - registers how a body is written that is not JSON
 from tests.fuzz.conftest import token_of
 
 Json = dict[str, Any]
@@ -44,6 +45,7 @@ VALUES: tuple[Any, ...] = (
     [], {}, -1, 2**31, 2**63, 10**400, 1e308, -1e308, float("nan"), float("inf"), "1e999999", "-Infinity", 0.1 + 0.2, "0",
 )  # fmt: skip
 """For each single value in a body."""
+METHODS = ("get", "put", "post", "delete", "patch")
 NO_TEXTS = ("\ud800", "\x00", "a\x08b", "\x85")
 
 
@@ -62,7 +64,7 @@ class Attacker:
         return time.monotonic() < self._until
 
     async def send(self, method: str, target: str, body: str | None = None, headers: Json | None = None) -> tuple[int, Any]:
-        """The status and the body of the answer. The target is sent as it is."""
+        """The status of the answer, and its body where that is JSON. The target is sent as it is."""
         data = None if body is None else body.encode("utf-8", "surrogatepass")
         sent = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json", **(headers or {})}
         async with self._http.request(method, URL(self._url + target, encoded=True), data=data, headers=sent) as response:
@@ -71,17 +73,22 @@ class Attacker:
         if response.status >= 500:
             shown = "".join(f" -H '{name}: {value}'" for name, value in (headers or {}).items())
             self.faults.append(f"{response.status}: curl -X {method} '{target}'{shown} -d '{(body or '')[:300]}'")
-        return response.status, json.loads(content) if content else None
+        return response.status, json.loads(content) if response.content_type.endswith("json") else None
 
 
 @pytest_asyncio.fixture
 async def attacker(stage: Stage, request: pytest.FixtureRequest) -> AsyncIterator[Attacker]:
     token = await token_of(stage, "attacker", Role.ADMIN, Role.CUSTOMER)
     async with aiohttp.ClientSession() as http:
-        seconds = 2 * float(request.config.getoption("--fuzz-seconds"))
+        seconds = 10 * float(request.config.getoption("--fuzz-seconds"))
         attacker = Attacker(http, stage.platform.url("gateway"), token, seconds)
         yield attacker
     print(f"{attacker.sent} requests")
+
+
+def test_a_request_of_every_operation_can_be_made_up(document: Json) -> None:
+    described = {(method, path) for path, item in document["paths"].items() for method in item if method in METHODS}
+    assert {(case.method.lower(), case.path) for case in examples(document)} == described
 
 
 @pytest.mark.timeout(600)

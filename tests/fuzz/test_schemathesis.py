@@ -15,6 +15,7 @@ import pytest
 
 from contracts.identity import Role
 from testing.stage import Stage
+from tests.fuzz import media_types
 from tests.fuzz.conftest import token_of
 
 CONFIG = """
@@ -60,7 +61,7 @@ async def run_schemathesis(folder: Path, token: str, seed: str, *arguments: str)
         *("--continue-on-failure", "--suppress-health-check", "all", "--warnings", "off", "--no-color"),
         *("--request-timeout", "60", "--generation-database", "none", *arguments),
         cwd=folder,
-        env={**os.environ, "TOKEN": token},
+        env={**os.environ, "TOKEN": token, "SCHEMATHESIS_HOOKS": media_types.__file__},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
