@@ -52,7 +52,7 @@ upgrade-drill: $(INSTALLED) ## Bring a bad and a good build of the saga beside t
 	@$(BIN)/python -m pytest tests/upgrade -s --drill=full $(if $(SEED),--seed=$(SEED))
 
 fuzz: $(INSTALLED) ## Play made-up requests against the whole platform for long (SEED=1)
-	@$(BIN)/python -m pytest tests/fuzz -s --timeout=7200 --fuzz-seconds=900 $(if $(SEED),--fuzz-seed=$(SEED))
+	@$(BIN)/python -m pytest tests/fuzz -s --fuzz-seconds=900 $(if $(SEED),--fuzz-seed=$(SEED))
 
 explore: $(INSTALLED) ## Play the saga against an adversary for long (SEEDS=2000, or SEED=1, or STORY=file)
 	@$(BIN)/python -m testing.explorer $(if $(STORY),--story $(STORY),$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000)))

@@ -95,9 +95,9 @@ class _Api(FastAPI):
                         "content": {PROBLEM_TYPE: {"schema": {"allOf": [_PROBLEM, _STALE]}}},
                     }
                     operation["responses"].setdefault("412", stale)
-                for response in operation["responses"].values():
+                for status, response in operation["responses"].items():
                     content = response.get("content", {})
-                    if content.get("application/json", {}).get("schema") == _PROBLEM:
+                    if status >= "400" and "application/json" in content:
                         content[PROBLEM_TYPE] = content.pop("application/json")
         return document
 

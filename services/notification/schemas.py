@@ -3,11 +3,20 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time
+from re import fullmatch
 from typing import TYPE_CHECKING, Annotated, Any, Self
 from uuid import UUID
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from contracts.base import LINES, NO_CONTROLS, Contract, Request
 from contracts.notifications import NotificationKind
@@ -291,17 +300,28 @@ def _chosen_group(group: Group) -> Group:
     return group
 
 
+def _clock_time(value: object) -> object:
+    if not isinstance(value, time) and not (isinstance(value, str) and fullmatch(CLOCK_TIME, value)):
+        raise ValueError("must be a time of day without a time zone, e.g. 22:00")
+    return value
+
+
+CLOCK_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?"
+ClockTime = Annotated[time, BeforeValidator(_clock_time), WithJsonSchema({"type": "string", "pattern": f"^{CLOCK_TIME}$"})]
+"""As a clock on the wall shows it. `format: time` of JSON Schema would want a time zone."""
+
+
 class QuietHours(Request):
-    """From when until when telephones make no noise, by the person's own clock; over midnight if `until` is earlier."""
+    """From when until when telephones make no noise, by the person's own clock; over midnight if `end` is earlier."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"begin": "22:00", "end": "07:00"}]})
 
-    begin: time
-    end: time
+    begin: ClockTime
+    end: ClockTime
 
     @model_validator(mode="after")
     def _is_some_time(self) -> Self:
-        if self.begin.replace(tzinfo=None) == self.end.replace(tzinfo=None):
+        if self.begin == self.end:
             raise ValueError("begin and end are the same")
         return self
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,17 @@ from testing.stage import Stage, open_stage
 
 PASSWORD = "a password of the fuzz run"
 BASKETS = 6
+SLOWEST = 10
+"""So many times `--fuzz-seconds` a test may go on making up requests."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test that is to play for long is not ended before."""
+    patience = 900 + SLOWEST * float(config.getoption("--fuzz-seconds"))
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(patience))
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")

@@ -31,7 +31,6 @@ RUNS = [
 ]
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("roles", "operations"), RUNS)
 async def test_nothing_fails_and_nothing_is_undocumented(
     stage: Stage,

@@ -40,7 +40,7 @@ async def put_preferences(
             choices=request.choices,
             language=request.language,
             time_zone=request.time_zone,
-            quiet=(quiet.begin.replace(tzinfo=None), quiet.end.replace(tzinfo=None)) if quiet else None,
+            quiet=(quiet.begin, quiet.end) if quiet else None,
             seen=seen,
         )
     return tagged(response, PreferencesView.of(person))

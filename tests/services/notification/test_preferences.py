@@ -74,6 +74,9 @@ async def test_what_is_chosen_is_kept_and_whoever_has_seen_an_older_choice_is_to
         ({"language": "Deutsch, bitte"}, "language"),
         ({"quiet_hours": {"begin": "22:00", "end": "22:00"}}, "quiet_hours"),
         ({"quiet_hours": {"begin": "25:00", "end": "07:00"}}, "quiet_hours.begin"),
+        ({"quiet_hours": {"begin": "22:00", "end": "07:00Z"}}, "quiet_hours.end"),
+        ({"quiet_hours": {"begin": "22:00", "end": "07:00:00.5"}}, "quiet_hours.end"),
+        ({"quiet_hours": {"begin": 79_200, "end": "07:00"}}, "quiet_hours.begin"),
     ],
 )
 async def test_what_cannot_be_chosen_is_refused_with_its_field(
