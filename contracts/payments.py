@@ -95,8 +95,8 @@ class RefundPayment(Command):
     """Undo of pay: refund what was captured and not refunded, void what is held, forbid what has not arrived yet. Or, with an
     amount, give back so much of what was captured. Idempotent by order, attempt and key.
 
-    Refusals, with an amount only: not_found, conflict (more than was captured and not refunded, or another amount under this
-    key), refund_failed (the provider does not give it back, ever; it is still owed)."""
+    Refusals: refund_failed (the provider does not give it back, e.g. as long as it is disputed; it is still owed); with an amount
+    only: not_found, conflict (more than was captured and not refunded, or another amount under this key)."""
 
     order_id: UUID
     attempt: Attempt = 1
@@ -122,7 +122,7 @@ class GiveBack(Command):
     refund under this key. Idempotent by order and key.
 
     Refusals: not_found, conflict (more than was captured and not refunded, or another amount under this key), refund_failed (the
-    provider does not give it back, ever; it is still owed)."""
+    provider does not give it back, until somebody tries it again; it is still owed)."""
 
     order_id: UUID
     amount: Money

@@ -1,6 +1,7 @@
 """Money: one payment for each order and attempt, and the ledger of all that moved."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID, uuid5
@@ -46,6 +47,12 @@ class Paid:
     captures: dict[str, int] = field(default_factory=dict)
     """By key."""
     refunds: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    """Refunds, by key, that the processor did not make: they are owed until somebody tries them again."""
+    is_undone: bool = False
+    """All of it is to go back: nothing else is given back of it from then on."""
+    disputed_minor: int = 0
+    """What its customer's bank has taken back, until that is decided or for good."""
     held_until: datetime | None = None
     received_minor: int = 0
     """What has come in for it by transfer."""
@@ -82,6 +89,26 @@ class Paid:
     @property
     def refunded(self) -> Money:
         return self.money(self.refunded_minor)
+
+    @property
+    def left_minor(self) -> int:
+        """What was taken and is not given back, nor about to be."""
+        return 0 if self.is_undone else self.captured_minor - self.refunded_minor
+
+    def refund(self, key: str, minor: int) -> None:
+        """Refusal: refund_failed."""
+        if minor > self.captured_minor - self.refunded_minor - self.disputed_minor:
+            self.refused[key] = minor
+            self.require_refunded(key)
+        self.refused.pop(key, None)
+        self.refunds[key] = minor
+        self.refunded_minor += minor
+
+    def require_refunded(self, key: str) -> None:
+        """Refusal: refund_failed, if the processor refused it."""
+        if key in self.refused:
+            detail = f"The payment provider does not give {self.money(self.refused[key])} back; it is still owed to the customer."
+            raise Refusal(ErrorCode.REFUND_FAILED, detail, extra={"failure": "charge_disputed"})
 
     def money(self, minor: int) -> Money:
         return Money.from_minor(minor, self.amount.currency)
@@ -213,7 +240,7 @@ class Payments:
     def refund(self, command: RefundPayment) -> contract.Payment:
         """Refund what was captured, void what is held, forbid what has not arrived; or give some of it back.
 
-        Refusals, with an amount only: not_found, conflict, validation_failed."""
+        Refusals: refund_failed; with an amount only: not_found, conflict, validation_failed."""
         if command.amount is not None:
             return self._refund_part(command, command.amount)
         payment = self.payments.setdefault((command.order_id, command.attempt), Paid(Money.zero(command.currency)))
@@ -223,31 +250,55 @@ class Payments:
             payment.owed_minor += payment.received_minor  # what had come in part is nobody's now but its sender's
         payment.is_asked, payment.action = False, None
         payment.voided_minor += payment.held_minor
+        payment.is_undone = True
+        if payment.disputed_minor and payment.captured_minor > payment.refunded_minor:
+            payment.refused[command.key] = payment.captured_minor - payment.refunded_minor
+            payment.require_refunded(command.key)
+        payment.refused.pop(command.key, None)
         payment.refunded_minor = payment.captured_minor
         return self._reply(command.order_id, command.attempt)
 
+    def dispute(self, order_id: UUID, attempt: int) -> None:
+        """Its customer has the bank take back what was taken."""
+        payment = self.payments[order_id, attempt]
+        payment.disputed_minor = payment.captured_minor - payment.refunded_minor
+
+    def decide_dispute(self, order_id: UUID, attempt: int, *, won: bool) -> None:
+        """The bank decides whose that is. `won`: by the shop."""
+        if won:
+            self.payments[order_id, attempt].disputed_minor = 0
+
+    def refund_again(self, order_id: UUID, attempt: int, key: str) -> None:
+        """Somebody asks for a refund again that was refused. Refusal: refund_failed."""
+        payment = self.payments[order_id, attempt]
+        if key in payment.refused:
+            payment.refund(key, payment.refused[key])
+
     def give_back(self, command: GiveBack) -> GivenBack:
-        """Refusals: not_found, conflict, validation_failed."""
+        """Refusals: not_found, conflict, refund_failed, validation_failed."""
         attempts = sorted((attempt for order_id, attempt in self.payments if order_id == command.order_id), reverse=True)
         of_order = [self.payments[command.order_id, attempt] for attempt in attempts]
         if not of_order:
             raise Refusal(ErrorCode.NOT_FOUND, "No payment was asked for under this order.")
         wanted = _of_same_currency(command.amount, of_order[0])
-        asked = [payment.refunds[command.key] for payment in of_order if command.key in payment.refunds]
+        by_key = [payment.refunds | payment.refused for payment in of_order]
+        asked = [refunds[command.key] for refunds in by_key if command.key in refunds]
         if asked and sum(asked) != wanted:
             raise Refusal(ErrorCode.CONFLICT, "Another amount was asked for under this key.")
         if not asked:
-            left = sum(payment.captured_minor - payment.refunded_minor for payment in of_order)
+            left = sum(payment.left_minor for payment in of_order)
             if wanted > left and any(payment.is_open for payment in of_order):
                 raise Unavailable("It is not known yet whether more was taken; the charge must be repeated first.")
             if wanted > left:
                 raise Refusal(ErrorCode.CONFLICT, "Less was taken and not given back.")
             for payment in of_order:
-                minor = min(wanted, payment.captured_minor - payment.refunded_minor)
+                minor = min(wanted, payment.left_minor)
                 if minor:
-                    payment.refunds[command.key] = minor
-                    payment.refunded_minor += minor
                     wanted -= minor
+                    with suppress(Refusal):
+                        payment.refund(command.key, minor)
+        for payment in of_order:
+            payment.require_refunded(command.key)
         refunded = of_order[0].money(sum(payment.refunded_minor for payment in of_order))
         return GivenBack(order_id=command.order_id, amount=command.amount, refunded=refunded)
 
@@ -263,14 +314,15 @@ class Payments:
         payment = self._known(command)
         if payment.is_open:
             raise Unavailable("It is not known yet whether the money was taken; the charge must be repeated first.")
-        if command.key in payment.refunds:
-            _require_same(command, payment.money(payment.refunds[command.key]))
+        asked = payment.refunds | payment.refused
+        if command.key in asked:
+            _require_same(command, payment.money(asked[command.key]))
+            payment.require_refunded(command.key)
         else:
             minor = _of_same_currency(amount, payment)
-            if minor > payment.captured_minor - payment.refunded_minor:
+            if minor > payment.left_minor:
                 raise Refusal(ErrorCode.CONFLICT, "Less was taken and not given back.")
-            payment.refunds[command.key] = minor
-            payment.refunded_minor += minor
+            payment.refund(command.key, minor)
         return self._reply(command.order_id, command.attempt, amount)
 
     def expire(self, order_id: UUID, attempt: int) -> None:

@@ -7,12 +7,14 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, SecretStr
+from sqlalchemy import text
 from sqlmodel import select
 
 from chassis.clients import HttpSession
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.idempotency import IdempotencyKey
+from chassis.store import UnitOfWork, transaction
 from contracts.errors import ErrorCode, Refusal
 from contracts.ids import payment_reference
 from contracts.inventory import StockLine
@@ -26,7 +28,7 @@ from services.notification import commands as notification
 from services.order import commands as order
 from services.payment import commands as payment
 from services.payment.adapters import Providers, StripePayments, Transfers
-from services.payment.model import Debt, DebtKind, creditor_reference
+from services.payment.model import Debt, DebtKind, Payment, creditor_reference
 from services.payment.ports import Booking
 from services.shipping import queries
 from services.shipping.adapters import EasyPost
@@ -64,6 +66,15 @@ class Party(Protocol):
 
     async def owed(self, order_id: UUID) -> Money:
         """What came in by transfer, and is owed to whoever sent it."""
+
+    async def dispute(self, order_id: UUID) -> None:
+        """The customer has the bank take back what was paid with the first attempt."""
+
+    async def decide_dispute(self, order_id: UUID, *, won: bool) -> None:
+        """A day later the bank decides whose that is. `won`: by the shop."""
+
+    async def refund_again(self, order_id: UUID, key: str) -> None:
+        """Somebody tries a refund of the first attempt again that was refused. Raises Refusal."""
 
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         """What the carrier does to a parcel, and tells of it."""
@@ -105,6 +116,15 @@ class Model:
         payment = self._world.payments.payments[order_id, 1]
         return payment.money(payment.owed_minor)
 
+    async def dispute(self, order_id: UUID) -> None:
+        self._world.payments.dispute(order_id, 1)
+
+    async def decide_dispute(self, order_id: UUID, *, won: bool) -> None:
+        self._world.payments.decide_dispute(order_id, 1, won=won)
+
+    async def refund_again(self, order_id: UUID, key: str) -> None:
+        self._world.payments.refund_again(order_id, 1, key)
+
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         assert self._world.shipping.move(order_id, parcel, to)
 
@@ -117,6 +137,7 @@ class RealServices:
 
     def __init__(self, databases: dict[str, Database], simulator: Simulator, cards: StripePayments, sending: Sending) -> None:
         self._databases, self._simulator, self.sending = databases, simulator, sending
+        self._disputes: dict[UUID, str] = {}
         self._provider = provider = Providers(cards, Transfers(databases["payment"], ACCOUNT))
         self._handlers: dict[str, Callable[[Any], Awaitable[BaseModel]]] = {
             "ReserveInventory": lambda command: reservations.reserve_inventory(databases["inventory"], command),
@@ -160,6 +181,25 @@ class RealServices:
         assert {debt.kind for debt in debts} <= {DebtKind.OVERPAID}
         return sum((debt.amount for debt in debts), Money.zero("USD"))
 
+    async def dispute(self, order_id: UUID) -> None:
+        path = f"/_dashboard/charges/{payment_reference(order_id, 1)}/disputes"
+        answer = await self._simulator.http.post(path, json={"reason": "fraudulent"})
+        assert answer.status_code == 200, answer.text
+        self._disputes[order_id] = answer.json()["id"]
+
+    async def decide_dispute(self, order_id: UUID, *, won: bool) -> None:
+        path = f"/_dashboard/disputes/{self._disputes[order_id]}/{'win' if won else 'lose'}"
+        answer = await self._simulator.http.post(path)
+        assert answer.status_code == 200, answer.text
+        self._simulator.control("DELETE FROM idempotency_keys")
+        await a_day_later(self._databases["payment"])
+
+    async def refund_again(self, order_id: UUID, key: str) -> None:
+        database = self._databases["payment"]
+        async with database.reading() as session:
+            payment_id = (await session.exec(select(Payment.payment_id).where(Payment.order_id == order_id))).one()
+        await payment.refund_again(database, self._provider, payment_id, key)
+
     async def carry(self, order_id: UUID, parcel: int, to: ShipmentStatus) -> None:
         database = self._databases["shipping"]
         shipment = await queries.get_shipment_of_order(database, order_id, parcel)
@@ -182,6 +222,12 @@ class RealServices:
             occurred_at=utc_now(),
         )
         await apply_carrier_news(self._databases["shipping"], news)
+
+
+@transaction
+async def a_day_later(work: UnitOfWork) -> None:
+    """What was refused so far was refused a day before."""
+    await work.rows(text("update movements set settled_at = settled_at - interval '1 day' where state = 'FAILED'"))
 
 
 @asynccontextmanager

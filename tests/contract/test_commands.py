@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from chassis.clock import utc_now
 from contracts.address import Address
-from contracts.errors import ErrorCode
+from contracts.errors import ErrorCode, Refusal
 from contracts.inventory import (
     ReceiveReturn,
     ReleaseInventory,
@@ -282,6 +282,18 @@ class Card:
     async def owed(self) -> Decimal:
         return (await self._party.owed(self.order_id)).amount
 
+    async def dispute(self) -> None:
+        await self._party.dispute(self.order_id)
+
+    async def decide_dispute(self, *, won: bool) -> None:
+        await self._party.decide_dispute(self.order_id, won=won)
+
+    async def refund_again(self, key: str) -> Any:
+        try:
+            await self._party.refund_again(self.order_id, key)
+        except Refusal as refusal:
+            return refusal.code
+
     async def capture(self, attempt: int = 1) -> Any:
         return await self._answer(CapturePayment(order_id=self.order_id, attempt=attempt))
 
@@ -383,6 +395,49 @@ async def test_what_is_held_and_not_taken_is_let_go(party: Party, currency: str)
         assert await card.release(2) == (P.VOIDED, card.amount, card.nothing)
     assert await card.capture_part(1, "parcel-2", attempt=2) == E.PAYMENT_REVERSED
     assert await card.process(attempt=2, capture=False) == E.PAYMENT_REVERSED
+
+
+async def test_what_is_disputed_does_not_go_back_until_the_shop_has_won(party: Party) -> None:
+    card = Card(party, "USD")
+    await card.process()
+    assert await card.refund_part(100, "line-1") == (P.CAPTURED, 1250, 100, 100)
+    await card.dispute()
+    for _ in range(2):
+        assert await card.refund_part(100, "line-1") == (P.CAPTURED, 1250, 100, 100)
+        assert await card.refund_part(200, "line-2") == E.REFUND_FAILED
+        assert await card.give_back(300, "return-1") == E.REFUND_FAILED
+    assert await card.refund_part(201, "line-2") == E.CONFLICT
+    assert await card.refund_part(1151, "line-3") == E.CONFLICT
+    assert await card.refund_again("return-1") == E.REFUND_FAILED
+    for _ in range(2):
+        assert await card.refund() == E.REFUND_FAILED
+    await card.decide_dispute(won=True)
+    assert await card.give_back(300, "return-1") == E.REFUND_FAILED
+    for _ in range(2):
+        assert await card.refund() == (P.REFUNDED, card.amount, card.amount)
+    assert await card.process() == E.PAYMENT_REVERSED
+
+
+async def test_a_refund_that_was_refused_is_made_when_somebody_tries_it_again(party: Party) -> None:
+    card = Card(party, "USD")
+    await card.process()
+    await card.dispute()
+    assert await card.give_back(300, "return-1") == E.REFUND_FAILED
+    await card.decide_dispute(won=True)
+    assert await card.refund_again("return-1") is None
+    for _ in range(2):
+        assert await card.give_back(300, "return-1") == (300, 300)
+    assert await card.refund() == (P.REFUNDED, card.amount, card.amount)
+
+
+async def test_what_the_bank_gave_back_for_good_does_not_go_back_again(party: Party) -> None:
+    card = Card(party, "USD")
+    await card.process()
+    await card.dispute()
+    await card.decide_dispute(won=False)
+    for _ in range(2):
+        assert await card.refund() == E.REFUND_FAILED
+        assert await card.give_back(1, "return-1") == E.CONFLICT
 
 
 @pytest.mark.parametrize("currency", AMOUNTS)

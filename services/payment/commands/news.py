@@ -19,7 +19,7 @@ from chassis.statements import locked, prepared
 from chassis.store import UnitOfWork, transaction
 from contracts.errors import Refusal
 from contracts.payments import MovementKind, PaymentStatus
-from services.payment.commands.payments import movements_of, payment_of_charge, record
+from services.payment.commands.payments import movements_of, payment_of_charge, record, settle_what_banks_gave
 from services.payment.model import Debt, Dispute, LedgerMismatch, NewsItem, NewsState, Payment, agree, inbox, outbox
 from services.payment.ports import (
     DisputeState,
@@ -216,4 +216,5 @@ async def _apply_dispute(work: UnitOfWork, payment: Payment, news: ProviderNews)
     outbox.add(work, *closed)
     if closed and dispute.state == DisputeState.LOST:
         await work.get_or_add(Debt.of_dispute(payment, dispute), "kind", "subject")
+        await settle_what_banks_gave(work, payment)
     return True

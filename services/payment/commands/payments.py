@@ -16,7 +16,6 @@ from sqlalchemy import BigInteger, Select, bindparam, cast, func, literal_column
 from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 
-from chassis.clients import Unavailable
 from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.statements import locked, prepared
@@ -34,6 +33,7 @@ from services.payment.model import (
     Change,
     Debt,
     DebtKind,
+    Dispute,
     Movement,
     Payment,
     Recent,
@@ -42,9 +42,11 @@ from services.payment.model import (
     base_of,
     charge_request,
     outbox,
+    settle_by_disputes,
 )
 from services.payment.ports import (
     Capabilities,
+    DisputeState,
     Opened,
     PaymentProvider,
     ProviderCharge,
@@ -85,6 +87,10 @@ _OF_CHARGE = locked(Payment, col(Payment.provider_id) == bindparam("charge"))
 _OF_ORDER = locked(Payment, col(Payment.order_id) == bindparam("order"))
 _DEBTS_OF_ORDER = locked(Debt, col(Debt.order_id) == bindparam("order"))
 _DEBT = locked(Debt, (col(Debt.kind) == bindparam("kind")) & (col(Debt.subject) == bindparam("subject")))
+_FAILED_REFUNDS = locked(
+    Debt, (col(Debt.payment_id) == bindparam("payment")) & (col(Debt.kind) == DebtKind.FAILED_REFUND), order_by=col(Debt.debt_id)
+)
+_LOST = locked(Dispute, (col(Dispute.payment_id) == bindparam("payment")) & (col(Dispute.state) == DisputeState.LOST))
 _ENTRIES = locked(BankEntry, col(BankEntry.reference) == bindparam("reference"))
 _MOVEMENTS = locked(Movement, col(Movement.payment_id) == bindparam("payment"))
 
@@ -126,7 +132,7 @@ async def refund_payment(database: Database, provider: PaymentProvider, command:
     """Give back some of what was taken; or, without an amount, undo the payment: refund what was taken and did not go back, void
     what is held, forbid what has not arrived.
 
-    Refusals, with an amount only: not_found, conflict, refund_failed, validation_failed. Fault: Unavailable."""
+    Refusals: refund_failed; with an amount only: not_found, conflict, validation_failed. Fault: Unavailable."""
     if command.amount is None:
         return await _undo(database, provider, command)
     payment, movement = await _to_refund(database, command)
@@ -263,10 +269,8 @@ async def _undo(database: Database, provider: PaymentProvider, command: RefundPa
     # From here on nothing more is captured or refunded under this reference: who asks again hears what it has come to.
     for movement in unanswered:
         await _ASK[movement.kind](database, provider, payment, movement)
-    payment = await _record_undo(database, payment, answer, command)
-    if not payment.is_final:
-        raise Unavailable("The payment provider does not give all of it back yet.")
-    return payment.reply()
+    payment, movements = await _record_undo(database, payment, answer, command)
+    return payment.undone(movements, command)
 
 
 async def _capture_asked(
@@ -333,11 +337,14 @@ async def _record_release(work: UnitOfWork, asked: Payment, wanted: Movement, an
 
 
 @transaction
-async def _record_undo(work: UnitOfWork, asked: Payment, answer: ProviderCharge, command: RefundPayment) -> Payment:
+async def _record_undo(
+    work: UnitOfWork, asked: Payment, answer: ProviderCharge, command: RefundPayment
+) -> tuple[Payment, list[Movement]]:
     """Raises LedgerMismatch."""
     payment = await work.get_again(asked)
-    await record(work, payment, payment.settle_undo(await movements_of(work, payment), answer, command))
-    return payment
+    movements = await movements_of(work, payment)
+    await record(work, payment, payment.settle_undo(movements, answer, command))
+    return payment, movements
 
 
 async def record(work: UnitOfWork, payment: Payment, change: Change) -> None:
@@ -347,12 +354,20 @@ async def record(work: UnitOfWork, payment: Payment, change: Change) -> None:
         debt, is_new = await work.get_or_add(Debt.of_refund(payment, movement), "kind", "subject")
         if not is_new:
             debt.renewed(movement.amount_minor, movement.failure or "unknown")
+    if change.failed:
+        await settle_what_banks_gave(work, payment)
     for movement in change.moved:
         if movement.kind == MovementKind.REFUND and base_of(movement.key) != movement.key:  # others have not failed before
             for debt in await work.all(_DEBT, kind=DebtKind.FAILED_REFUND, subject=Debt.of_refund(payment, movement).subject):
                 debt.settled(f"refund {movement.key}")
     outbox.add(work, *change.events)
     work.when_committed(partial(figures.count, change.moved))
+
+
+async def settle_what_banks_gave(work: UnitOfWork, payment: Payment) -> None:
+    """Refunds that failed are not owed beside disputes that were lost."""
+    if disputes := await work.all(_LOST, payment=payment.payment_id):
+        settle_by_disputes(await work.all(_FAILED_REFUNDS, payment=payment.payment_id), disputes)
 
 
 async def _recent(work: UnitOfWork, payment: Payment, velocity: Velocity) -> dict[Subject, Recent]:

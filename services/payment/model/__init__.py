@@ -1,7 +1,7 @@
 """Attempts to pay, the movements of their money, and the ledger: state, rules, and the events that tell of a change."""
 
 from services.payment.model.attempt import FINAL, UNDECIDED, Change, LedgerMismatch, charge_request
-from services.payment.model.debts import Debt, DebtKind
+from services.payment.model.debts import Debt, DebtKind, settle_by_disputes
 from services.payment.model.disputes import Dispute
 from services.payment.model.giving_back import refunds_for
 from services.payment.model.ledger import Account, LedgerEntry
@@ -60,4 +60,5 @@ __all__ = [
     "outbox",
     "reference_in",
     "refunds_for",
+    "settle_by_disputes",
 ]

@@ -351,7 +351,10 @@ class Attempt(Table, Aggregate):
             change.moved.append(movement)
 
     def _refund_failed(self, movement: Movement, *, was_processed: bool) -> list[Event]:
-        """A refund that is refused at once is told in the reply; one that had been accepted also by an event for the order."""
+        """A refund that is refused at once is told in the reply; one that had been accepted also by an event for the order. What
+        is refused at once when it is tried again has been told before, and stays on the list of what is owed."""
+        if not was_processed and base_of(movement.key) != movement.key:
+            return []
         failed = RefundFailed(
             order_id=self.order_id,
             payment_id=self.payment_id,
@@ -480,9 +483,14 @@ def sum_of(movements: Iterable[Movement]) -> int:
 
 def asked_under(command: CapturePayment | RefundPayment, kind: MovementKind, movements: Iterable[Movement]) -> Movement | None:
     """What was asked for before under the command's key. Refusal: conflict, if that was another amount."""
-    found = next((row for row in movements if row.is_of(kind, command.key)), None)
+    found = next(reversed(tries_of(kind, command.key, movements)), None)
     if found is not None and command.amount is not None and command.amount != found.amount:
         raise Refusal(
             ErrorCode.CONFLICT, f"Under the key {command.key}, {found.amount} were asked for, and not {command.amount}."
         )
     return found
+
+
+def tries_of(kind: MovementKind, key: str, movements: Iterable[Movement]) -> list[Movement]:
+    """What was to move under a key, the oldest first: a refund that failed may have been tried again."""
+    return sorted((row for row in movements if row.kind == kind and base_of(row.key) == key), key=lambda row: row.movement_id)

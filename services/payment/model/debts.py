@@ -1,5 +1,6 @@
 """What the shop owes, or has and cannot place: each is on a list until it is settled, by a movement or by a person."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -155,3 +156,14 @@ class Debt(Table, Aggregate, table=True):
         if self.settled_at is not None and (self.settled_how, self.settled_by) != (reason, by):
             raise Refusal(ErrorCode.CONFLICT, f"It was settled before: {self.settled_how}.")
         self.settled(reason, by)
+
+
+def settle_by_disputes(refunds: Sequence[Debt], lost: Sequence[Dispute]) -> None:
+    """Of a payment's refunds that failed, those whose money its customer has by a dispute are not owed any more."""
+    for dispute in lost:
+        how = f"the bank gave it back: dispute {dispute.provider_id}"
+        left = dispute.amount_minor - sum(debt.amount_minor for debt in refunds if debt.settled_how == how)
+        for debt in refunds:
+            if debt.settled_at is None and debt.amount_minor <= left:
+                debt.settled(how)
+                left -= debt.amount_minor

@@ -6,7 +6,7 @@ from uuid import UUID
 from chassis.clients import Unavailable
 from contracts.errors import ErrorCode, Refusal
 from contracts.payments import GiveBack, MovementKind, PaymentStatus
-from services.payment.model.attempt import sum_of
+from services.payment.model.attempt import sum_of, tries_of
 from services.payment.model.movements import Movement
 from services.payment.model.payments import Payment
 
@@ -23,10 +23,9 @@ def refunds_for(
     wanted = attempts[0].in_its_currency(command.amount)
     newest_first = sorted(attempts, key=lambda payment: payment.attempt, reverse=True)
     earlier = [
-        (payment, row)
+        (payment, tries[-1])
         for payment in newest_first
-        for row in movements[payment.payment_id]
-        if row.is_of(MovementKind.REFUND, command.key)
+        if (tries := tries_of(MovementKind.REFUND, command.key, movements[payment.payment_id]))
     ]
     if earlier:
         if sum_of(row for _, row in earlier) != wanted:

@@ -1,6 +1,7 @@
 """What was taken of an attempt goes back: a part of it, or all."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from hashlib import sha256
 
 from chassis.clients import Unavailable
@@ -8,11 +9,13 @@ from chassis.clock import utc_now
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.payments import MovementKind, MovementState, PaymentStatus, RefundPayment
-from services.payment.model.attempt import NOTHING_LEFT, Attempt, Change, LedgerMismatch, asked_under, sum_of
-from services.payment.model.movements import CHARGE, PROVIDERS, Movement, base_of
+from services.payment.model.attempt import NOTHING_LEFT, Attempt, Change, LedgerMismatch, asked_under, sum_of, tries_of
+from services.payment.model.movements import CHARGE, PROVIDERS, Movement
 from services.payment.ports import ProviderCharge, ProviderMovement, ProviderMovementState, ProviderStatus
 
 MADE_AT_PROVIDER = "made at the provider"
+REFUSED_AGAIN_AFTER = timedelta(hours=6)
+"""The refund of an undo that the provider refused is asked for again after this: a dispute may have been won meanwhile."""
 
 
 class Refunds(Attempt):
@@ -48,7 +51,9 @@ class Refunds(Attempt):
 
     def undo(self, command: RefundPayment, movements: Sequence[Movement]) -> tuple[list[Movement], list[Movement]]:
         """All of it is to go back. The movements for that which nobody has written down, and the others whose answer is unknown:
-        each of those is to be asked for again, once the provider has reversed the payment."""
+        each of those is to be asked for again, once the provider has reversed the payment.
+
+        Refusal: refund_failed, if that is all there is to do and the provider refused it a short while ago."""
         self.undo_asked_at = self.undo_asked_at or utc_now()
         others = [row for row in movements if row.is_unanswered and row.key != CHARGE and not _is_undo(row, command.key)]
         if self.is_undecided:
@@ -61,12 +66,25 @@ class Refunds(Attempt):
         }
         new = []
         for kind, minor in wanted.items():
-            earlier = [row for row in movements if row.kind == kind and _is_undo(row, command.key)]
+            earlier = tries_of(kind, command.key, movements)
             if minor > 0 and not any(row.is_unanswered for row in earlier):
                 # A refund that the provider refused is tried again as another one.
                 key = f"{command.key}:{len(earlier) + 1}" if earlier else command.key
                 new.append(self._movement(kind, key, minor, command.reason))
+        if [row.kind for row in new] == [MovementKind.REFUND] and not others:
+            for row in tries_of(MovementKind.REFUND, command.key, movements)[-1:]:
+                if row.settled_at and row.settled_at > utc_now() - REFUSED_AGAIN_AFTER:
+                    raise _refused(row)
         return new, others
+
+    def undone(self, movements: Sequence[Movement], command: RefundPayment) -> contract.Payment:
+        """The reply to who wanted all of it back. Refusal: refund_failed. Fault: Unavailable."""
+        if self.is_final:
+            return self.reply()
+        tries = tries_of(MovementKind.REFUND, command.key, movements)
+        if tries and tries[-1].state == MovementState.FAILED and tries[-1].failure != NOTHING_LEFT:
+            raise _refused(tries[-1])
+        raise Unavailable("The payment provider does not give all of it back yet.")
 
     def settle_refund(self, movement: Movement, said: ProviderMovement) -> Change:
         """Learn what became of a refund, from the provider's answer or, days later, from its news: one that had succeeded may
@@ -123,10 +141,10 @@ class Refunds(Attempt):
 
     def refund_again(self, key: str, movements: Sequence[Movement]) -> Movement:
         """The next try of a refund that failed, or the last one as it is, if it did not fail. Refusals: not_found, conflict."""
-        tries = [row for row in movements if row.kind == MovementKind.REFUND and base_of(row.key) == key]
+        tries = tries_of(MovementKind.REFUND, key, movements)
         if not tries:
             raise Refusal(ErrorCode.NOT_FOUND, "There is no such refund.")
-        last = max(tries, key=lambda row: row.movement_id)
+        last = tries[-1]
         if last.state != MovementState.FAILED:
             return last
         under_way = sum_of(row for row in movements if row.kind == MovementKind.REFUND and row.is_unanswered)
@@ -159,9 +177,13 @@ class Refunds(Attempt):
     def refunded_by(self, movement: Movement) -> contract.Payment:
         """The reply to who wanted so much back. Refusal: refund_failed."""
         if movement.state == MovementState.FAILED:
-            detail = f"The payment provider does not give {movement.amount} back; it is still owed to the customer."
-            raise Refusal(ErrorCode.REFUND_FAILED, detail, extra={"failure": movement.failure})
+            raise _refused(movement)
         return self.reply(movement)
+
+
+def _refused(movement: Movement) -> Refusal:
+    detail = f"The payment provider does not give {movement.amount} back; it is still owed to the customer."
+    return Refusal(ErrorCode.REFUND_FAILED, detail, extra={"failure": movement.failure})
 
 
 def _is_undo(movement: Movement, key: str) -> bool:

@@ -20,6 +20,7 @@ from chassis.dependencies import provide, provided
 from chassis.tokens import TokenVerifier
 from contracts.errors import ErrorCode, Refusal
 from contracts.identity import Role
+from contracts.money import Money
 from contracts.payments import MovementState, PaymentStatus, ProcessPayment
 from services.payment import commands
 from services.payment.adapters import StripePayments
@@ -28,6 +29,7 @@ from services.payment.model import Debt, DebtKind, Dispute, Movement, NewsItem, 
 from services.payment.ports import DisputeState, PaymentProvider, ProviderNews
 from simulators.stripe.app import signed_with
 from tests.conftest import Databases, TokenMint, eventually
+from tests.contract.parties import a_day_later
 from tests.services.payment.conftest import (
     API_KEY,
     WEBHOOK_SECRET,
@@ -376,3 +378,54 @@ async def test_from_the_provider_s_dashboard_to_the_list_of_what_is_owed(
             await eventually(listed, what="what is owed")
         await simulator.http.aclose()
         await simulator.stop()
+
+
+async def test_an_undo_of_a_disputed_charge_is_tried_now_and_then_and_told_once(
+    database: Database, provider: StripePayments, simulator: Simulator
+) -> None:
+    payment = await paid(database, provider)
+    dispute = await simulator.dashboard(f"charges/{payment.order_id}-1/disputes", reason="fraudulent")
+    for tries in (1, 2):
+        for _ in range(3):
+            with pytest.raises(Refusal, match=r"not give 12\.50 USD back") as refused:
+                await commands.refund_payment(database, provider, refund_of(payment))
+            assert (refused.value.code, refused.value.extra["failure"]) == (ErrorCode.REFUND_FAILED, "charge_disputed")
+        assert [row.key for row in await refunds_of(database, payment.order_id)] == ["undo", "undo:2"][:tries]
+        await a_day_later(database)
+    assert (await event_types(database, payment.order_id)).count("RefundFailed") == 1
+    assert await owed(database) == [(DebtKind.FAILED_REFUND, "12.50 USD", "charge_disputed")]
+    await simulator.dashboard(f"disputes/{dispute['id']}/win")
+    simulator.control("DELETE FROM idempotency_keys")
+    undone = await commands.refund_payment(database, provider, refund_of(payment))
+    assert (undone.status, undone.refunded) == (PaymentStatus.REFUNDED, payment.amount)
+    assert await owed(database) == []
+
+
+@pytest.mark.parametrize("order", ["refund, dispute", "dispute, refund"])
+async def test_what_the_bank_gave_back_is_not_owed_a_second_time(
+    database: Database, provider: StripePayments, simulator: Simulator, order: str
+) -> None:
+    """A refund that failed, and a dispute that was lost, of the same money: whoever pays from the list pays it once."""
+    payment = await paid(database, provider)
+    made = await simulator.dashboard(f"charges/{payment.order_id}-1/disputes", amount=10_00)
+
+    async def loses() -> None:
+        told = await news_of(database, payment, "dispute", "lost", "10.00", movement_id=made["id"], reason="fraudulent")
+        await tell(database, told, told)
+
+    async def refunds(minor: int, key: str) -> None:
+        amount = Money.from_minor(minor, "USD")
+        part = refund_of(payment).model_copy(update={"amount": amount, "key": key})
+        with pytest.raises(Refusal):
+            await commands.refund_payment(database, provider, part)
+
+    if order == "dispute, refund":
+        await loses()
+    await refunds(9_00, "parcel-1")
+    await refunds(11_00, "parcel-2")
+    if order == "refund, dispute":
+        await loses()
+    lost, more = (DebtKind.LOST_DISPUTE, "10.00 USD", "fraudulent"), (DebtKind.FAILED_REFUND, "11.00 USD", "charge_disputed")
+    assert sorted(await owed(database)) == [more, lost]
+    [settled] = await rows_of(database, Debt, col(Debt.settled_at).is_not(None))
+    assert (settled.key, settled.settled_how) == ("parcel-1", f"the bank gave it back: dispute {made['id']}")
