@@ -117,6 +117,7 @@ class Saga:
         handle = undo.start()
         await workflow.wait_condition(lambda: handle.done() or undo.name in self._settled)
         if undo.name in self._settled:
+            handle.add_done_callback(_passed_over)
             handle.cancel()
             return self._settled.pop(undo.name)
         return await handle
@@ -125,3 +126,8 @@ class Saga:
         if stuck != self.stuck:
             self.stuck = stuck
             self._report_stuck(stuck)
+
+
+def _passed_over(handle: "asyncio.Task[Any]") -> None:
+    """What became of it is nobody's concern any more; without this, asyncio would log it as an error."""
+    handle.cancelled() or handle.exception()

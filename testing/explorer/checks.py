@@ -43,6 +43,7 @@ def violations(played: Played) -> list[str]:
         *_confirming(played),
         *_transfers(played),
         *_refunds_that_came_back(played),
+        *_given_up(played),
         *_stock(played),
         *_parcels(played),
         *_parts(played),
@@ -105,8 +106,11 @@ def _money(played: Played) -> Iterator[str]:
     unpaid = _unpaid(played)
     paid_for = [line for each in _told(played) if each.counts and each.parcel not in unpaid for line in each.lines]
     owed = Money.from_minor(price_of(order.lines, paid_for), currency)
-    if net != owed:
+    if net != owed and not played.given_up:
         yield f"{status}, and the customer has paid {net}: owed are {owed}"
+    for (_, attempt), paid in payments.payments.items():
+        if paid.captured_minor < paid.refunded_minor + paid.disputed_minor:
+            yield f"of attempt {attempt}, {paid.captured} are taken; {paid.refunded} went back, and the bank gave back more"
     held = [paid for paid in payments.payments.values() if paid.is_open or paid.held_minor]
     if held:
         yield f"{status}, and a payment is still {held[0].status}, with {held[0].money(held[0].held_minor)} held"
@@ -157,6 +161,14 @@ def _refunds_that_came_back(played: Played) -> Iterator[str]:
         words = f"refund {failed.key} of attempt {failed.attempt}: {failed.amount} did not arrive"
         if (times := sum(debt.startswith(words) for debt in given_up)) != 1:
             yield f"the saga was told of a refund that came back; the order tells {times} times: {words}"
+
+
+def _given_up(played: Played) -> Iterator[str]:
+    """Whoever looks at the order sees which refunds were ended by hand."""
+    given_up = played.result.given_up if played.result else ()
+    for undo in played.given_up:
+        if not any(debt.startswith(f"{undo}: by operator") for debt in given_up):
+            yield f"{undo} was ended by hand; the order does not tell"
 
 
 def _unpaid(played: Played) -> set[int]:

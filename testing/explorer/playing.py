@@ -63,11 +63,11 @@ class Playing:
         self._away: dict[str, int] = {}
         self._waiting: dict[str, list[str]] = {}
         self._updates = 0
-        self.adversary = Adversary(choices, self.clock, world, self._note)
+        self.adversary = Adversary(choices, self.clock, world, self.note)
         self.adversary.on_call = self._called
         self.adversary.on_task = self._task_begins
         worker = Worker(all_activities(lambda service: Wire()))
-        self.engine = Engine(self.clock, worker, self.adversary, workflow, workflow_id, self._note)
+        self.engine = Engine(self.clock, worker, self.adversary, workflow, workflow_id, self.note)
 
     def _send(self, message: str) -> None:
         """Send one of the messages."""
@@ -145,7 +145,7 @@ class Playing:
                 told.answer = answer.application_failure_info.type or answer.message
             elif answer is not None:
                 told.answer = PAYLOADS.from_payload(answer, kind)
-            self._note(f"{message} is answered: {_short(told.answer)}")
+            self.note(f"{message} is answered: {_short(told.answer)}")
             self._answered(name, told)
 
         self.engine.update(id or f"update-{self._updates}", name, arguments, answered)
@@ -158,10 +158,10 @@ class Playing:
         if self.engine.signal(name, argument):
             self.told.append(Told(message, self.clock.seconds))
 
-    def _note(self, what: str) -> None:
-        """A line of the story. Of a service that stays away, only the first few."""
+    def note(self, what: str) -> None:
+        """A line of the story. Of what is tried again and again, only the first few."""
         command = what.partition(" ")[0]
-        self._away[command] = self._away.get(command, 0) + 1 if what.endswith("is away") else 0
+        self._away[command] = self._away.get(command, 0) + 1 if what.endswith(("is away", "refund_failed")) else 0
         if self._away[command] > 3:
             return
         self.log.append(f"{_duration(self.clock.seconds):>12}  {what}")

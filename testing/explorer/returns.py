@@ -30,6 +30,7 @@ from contracts.returns import (
 from contracts.shipments import ShipmentStatus
 from testing.explorer.adversary import USUAL, Adversary, Choices, Story
 from testing.explorer.clock import START
+from testing.explorer.disputes import Disputes
 from testing.explorer.engine import Engine
 from testing.explorer.executions import PAYLOADS
 from testing.explorer.orders import CHEESE, CURRENCIES, MILK, lines_in
@@ -133,10 +134,12 @@ class ReturnPlayer(Playing):
         self._reports: list[ReturnLabelUpdate] = []
         self._ended: ReplacementEnded | None = None
         self._course_begun = self._settled_by_hand = False
+        self._disputes = Disputes(self, ORDER, ReturnState, self._settle)
 
     def play(self) -> PlayedReturn:
         """From the request to the end, and until nothing is under way any more."""
         paid = self._deliver_the_order()
+        self._disputes.look()
         self.world.returns.accept(self.run)
         self.clock.after(0.0, lambda: self.engine.start(self.run))
         if self.run.terms.needs_approval:
@@ -206,10 +209,10 @@ class ReturnPlayer(Playing):
     def _tell_of_the_end(self) -> None:
         assert self._ended is not None
         if self.engine.signal("replacement_ended", self._ended):
-            self._note(f"told: the other order is {self._ended.status}, {self._ended.credit_back} come back")
+            self.note(f"told: the other order is {self._ended.status}, {self._ended.credit_back} come back")
 
     def _send(self, message: str) -> None:
-        self._note(f"message: {message}")
+        self.note(f"message: {message}")
         decision = Decision(by="operator", reason="looked at it")
         wish = CancelRequest(reason="changed my mind", requested_by="customer")
         match message.split():
@@ -264,7 +267,7 @@ class ReturnPlayer(Playing):
 
     def _report(self, update: ReturnLabelUpdate) -> None:
         if self.engine.signal("label_updated", update):
-            self._note(f"reported: the label is {update.status}")
+            self.note(f"reported: the label is {update.status}")
 
     def _settle_an_undo(self) -> None:
         status = self.engine.query("status") if self.engine.running else None
@@ -272,9 +275,11 @@ class ReturnPlayer(Playing):
             return
         stuck = PAYLOADS.from_payload(status, ReturnState).stuck_undos
         if stuck:
-            settlement = UndoSettlement(by="operator", reason="did it by hand", undo=stuck[0], done=False)
-            self._settled_by_hand = True
-            self._send_update(f"settle {stuck[0]}", "settle_undo", None, [settlement], ReturnState)
+            self._settle(UndoSettlement(by="operator", reason="did it by hand", undo=stuck[0], done=False))
+
+    def _settle(self, settlement: UndoSettlement) -> None:
+        self._settled_by_hand = True
+        self._send_update(f"settle {settlement.undo}", "settle_undo", None, [settlement], ReturnState)
 
     # ── To the end ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -33,6 +33,7 @@ from contracts.payment_actions import ActionKind
 from contracts.payments import AnsweredPayment, FailedRefund, PaymentStatus
 from contracts.shipments import ShipmentStatus, ShipmentUpdate
 from testing.explorer.adversary import USUAL, Adversary, Choices, Story
+from testing.explorer.disputes import Disputes
 from testing.explorer.engine import Engine
 from testing.explorer.executions import PAYLOADS
 from testing.explorer.orders import Bank, plot, price_of
@@ -204,6 +205,8 @@ class Played(AtTheEnd[OrderState, TimelineEntry]):
     """What its customer has transferred for each attempt to pay, in minor units."""
     came_back: set[FailedRefund]
     """Refunds that did not arrive after all, and of which the saga was told."""
+    given_up: set[str]
+    """Steps that staff ended by hand, since the bank had given the money to the customer."""
     known_returned: set[int]
     """Parcels that came back while the saga was there to hear of it."""
     choices: Choices
@@ -239,6 +242,7 @@ class Player(Playing):
         """Words by which the record was told that the order is confirmed."""
         self._decided: set[tuple[int | None, Trouble]] = set()
         self._wrong: list[str] = []
+        self._disputes = Disputes(self, self.order.order_id, OrderState, self._settle)
         self._in_trouble: set[int] = set()
         self._returned: set[int] = set()
 
@@ -292,11 +296,11 @@ class Player(Playing):
         """The bank does, of what it holds for an attempt to pay."""
         paid = self.world.payments.payments.get((self.order.order_id, attempt))
         if paid and paid.held_minor:
-            self._note(f"the bank lets go of what it held for attempt {attempt}")
+            self.note(f"the bank lets go of what it held for attempt {attempt}")
             self.world.payments.expire(self.order.order_id, attempt)
 
     def _goods_arrive(self, goods: Mapping[str, int]) -> None:
-        self._note(f"goods arrive: {dict(goods)}")
+        self.note(f"goods arrive: {dict(goods)}")
         for warehouse_id in self._plot.shelves:
             self.world.inventory.receive(warehouse_id, **goods)
         self._look()
@@ -312,6 +316,8 @@ class Player(Playing):
         """Something has happened to the services: what is paid must be right, and the saga is told of its stock."""
         self._look_at_payments()
         self._look_at_refunds()
+        if self._plot.asks != ActionKind.TRANSFER:  # of which nothing can be disputed
+            self._disputes.look()
         news, self.world.inventory.news = self.world.inventory.news, []
         for _, update in news:
             self._stock_news.append(update)
@@ -344,12 +350,12 @@ class Player(Playing):
 
     def _tell_of_stock(self, update: StockUpdate) -> None:
         if self.engine.signal("stock_updated", update):
-            self._note(f"told of stock: parcel {update.parcel} is {update.status} {update.expected_on or ''}".rstrip())
+            self.note(f"told of stock: parcel {update.parcel} is {update.status} {update.expected_on or ''}".rstrip())
 
     # ── Messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _send(self, message: str) -> None:
-        self._note(f"message: {message}")
+        self.note(f"message: {message}")
         decision = Decision(by="operator", reason="looked at it")
         match message.split():
             case ["cancel"]:
@@ -419,6 +425,9 @@ class Player(Playing):
         else:
             self._signal(message, "cancel", wish)
 
+    def _settle(self, settlement: UndoSettlement) -> None:
+        self._send_update(f"settle {settlement.undo}", "settle_undo", None, [settlement], ANSWER)
+
     def _ask(self) -> None:
         """What the query tells of an order under way: something that it waits for, and of its parcels what follows from them."""
         answer = self.engine.query("status")
@@ -465,7 +474,7 @@ class Player(Playing):
                 self.clock.after(after, partial(self._act, attempt, confirms))
 
     def _act(self, attempt: int, confirms: bool) -> None:
-        self._note(f"the customer {'confirms' if confirms else 'refuses'} attempt {attempt} to pay")
+        self.note(f"the customer {'confirms' if confirms else 'refuses'} attempt {attempt} to pay")
         if self.world.payments.payments[self.order.order_id, attempt].action:
             self._acted[attempt] = (self.clock.seconds, confirms)
         self.world.payments.act(self.order.order_id, attempt, confirms=confirms)
@@ -475,7 +484,7 @@ class Player(Playing):
         """So much of what is to be paid comes in at the bank, rounded up."""
         paid = self.world.payments.payments[self.order.order_id, attempt]
         minor = ceil(paid.amount.minor * share)
-        self._note(f"the customer transfers {paid.money(minor)} for attempt {attempt} to pay")
+        self.note(f"the customer transfers {paid.money(minor)} for attempt {attempt} to pay")
         self._came[attempt] = self._came.get(attempt, 0) + minor
         was_waiting = paid.action is not None
         self.world.payments.receive(self.order.order_id, attempt, minor)
@@ -507,9 +516,9 @@ class Player(Playing):
         wait = {"a minute late": 60.0, "two hours late": 7200.0, "at once": 0.0}.get(how, 0.5)
         news = partial(self.engine.signal, "payment_answered", AnsweredPayment(attempt=attempt))
         if how != "lost":
-            self.clock.after(wait, lambda: self._note(f"told of payment {attempt}") if news() else None)
+            self.clock.after(wait, lambda: self.note(f"told of payment {attempt}") if news() else None)
         if how == "twice":
-            self.clock.after(wait + 5, lambda: self._note(f"told of payment {attempt}") if news() else None)
+            self.clock.after(wait + 5, lambda: self.note(f"told of payment {attempt}") if news() else None)
 
     # ── The carrier ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -523,7 +532,7 @@ class Player(Playing):
             return
         if status == STATUS.DISPATCHED:
             self.left[number] = self.clock.seconds
-        self._note(f"parcel {number} is {status}")
+        self.note(f"parcel {number} is {status}")
         update = ShipmentUpdate(parcel=number, status=status, occurred_at=self.clock.now, tracking_number=f"TRK{number}")
         self._reports.append(update)
         name = f"report that parcel {number} is {status}"
@@ -540,7 +549,7 @@ class Player(Playing):
         if self.engine.signal("shipment_updated", update):
             if update.status == STATUS.RETURNED:
                 self._returned.add(update.parcel)
-            self._note(f"reported: parcel {update.parcel} is {update.status}")
+            self.note(f"reported: parcel {update.parcel} is {update.status}")
 
     # ── What the record is told ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -640,6 +649,7 @@ class Player(Playing):
             self._acted,
             self._came,
             self._came_back,
+            self._disputes.settled,
             self._returned,
             self.choices,
             self.log,

@@ -44,6 +44,32 @@ def test_who_has_to_confirm_the_payment_does_it_or_not(does: str, ends: OrderSta
     assert status_of(story | {"customer at the bank 1": does}) == ends
 
 
+@pytest.mark.parametrize(
+    ("decides", "went_back", "given_up"),
+    [
+        ("usual", 1.0, ()),
+        ("for the shop, at once", 1.0, ()),
+        ("for the customer", 0.0, ("refund-payment: by operator: the bank gave it back",)),
+        ("for the customer, at once", 0.0, ("refund-payment: by operator: the bank gave it back",)),
+    ],
+)
+def test_an_order_that_is_cancelled_while_its_payment_is_disputed_ends_as_the_bank_decides(
+    decides: str, went_back: float, given_up: tuple[str, ...]
+) -> None:
+    story = {"carrier of parcel 1": "picks up after 20 days", "message 1": "cancel, after 30 s"}
+    dispute = {"the customer disputes the payment": "as soon as it is paid", "the bank decides the dispute": decides}
+    played = play_order(Choices(story=story | dispute))
+    assert violations(played) == []
+    assert played.result
+    assert (played.result.status, played.result.given_up) == (OrderStatus.CANCELLED, given_up)
+    [paid] = played.world.payments.payments.values()
+    assert paid.refunded_minor == went_back * paid.captured_minor
+
+
+def test_an_order_whose_payment_is_disputed_takes_its_course() -> None:
+    assert status_of({"the customer disputes the payment": "a minute later"}) == OrderStatus.COMPLETED
+
+
 def test_a_story_repeats_its_seed_exactly() -> None:
     for seed in range(20):
         played = play_seed(seed)
