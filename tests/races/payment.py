@@ -11,7 +11,10 @@ from random import Random
 from typing import Any, TypeVar
 from uuid import UUID
 
+from sqlmodel import select
+
 from chassis.clients import Unavailable
+from chassis.clock import utc_now
 from chassis.database import Database
 from chassis.store import in_transaction
 from contracts.events import OrderForgotten
@@ -27,11 +30,13 @@ from contracts.payments import (
     ReleaseHold,
 )
 from services.payment import commands
-from services.payment.model import Velocity
+from services.payment.model import Payment, Velocity
 from services.payment.ports import (
     Capabilities,
     ChargeRequest,
     Decline,
+    DisputeState,
+    NewsKind,
     Opened,
     PaymentProvider,
     ProviderCharge,
@@ -61,6 +66,10 @@ class Account:
     held: int = 0
     captured: int = 0
     refunded: int = 0
+    disputed: int = 0
+    """What the customer's bank has taken back, until that is decided or for good."""
+    disputes: int = 0
+    is_lost: bool = False
     fixed: ProviderStatus | None = None
     """Declined, or reversed before the bank was asked."""
     moves: dict[tuple[str, str], ProviderMovement] = field(default_factory=dict)
@@ -161,7 +170,7 @@ class Bank(PaymentProvider):
         await stop("the bank is asked to refund")
         account = self.accounts[reference]
         is_new = ("refund", key) not in account.moves
-        moved = account.move("refund", key, amount.minor, account.captured - account.refunded)
+        moved = account.move("refund", key, amount.minor, account.captured - account.refunded - account.disputed)
         if is_new and moved.state == ProviderMovementState.SUCCEEDED:
             account.refunded += amount.minor
         return await self._answered(moved)
@@ -172,7 +181,11 @@ class Bank(PaymentProvider):
         if account.status in (_S.OPEN, _S.ACTION_REQUIRED):
             account.fixed = _S.REVERSED
         account.held = 0
-        if left := account.captured - account.refunded:
+        left = account.captured - account.refunded
+        if left and account.disputed:
+            refused = ProviderMovement(None, ProviderMovementState.FAILED, _usd(left), "charge_disputed")
+            return await self._answered(account.told(refused))
+        if left:
             account.moves["refund", "reversal"] = ProviderMovement("mv_r", ProviderMovementState.SUCCEEDED, _usd(left))
             account.refunded = account.captured
         return await self._answered(account.told(account.moves.get(("refund", "reversal"))))
@@ -301,6 +314,56 @@ def act(till: Till, random: Random) -> Command:
     return confirm
 
 
+def dispute(till: Till, random: Random) -> Command:
+    """The customer has the bank take it back; or the bank decides whose it is. The provider tells of it."""
+    name = name_of(payment_reference(random.choice(till.orders[:2]), 1))
+    ends = DisputeState.WON if random.random() < 0.5 else DisputeState.LOST
+
+    async def tell(database: Database) -> None:
+        await stop("a dispute begins or ends")
+        account = till.bank.accounts.get(name)
+        if account is None or account.captured == account.refunded or account.is_lost:
+            return
+        if not account.disputed:
+            account.disputed, state = account.captured - account.refunded, DisputeState.OPEN
+            account.disputes += 1
+        else:
+            state = ends
+        amount = _usd(account.disputed)
+        account.is_lost = state == DisputeState.LOST
+        if state == DisputeState.WON:
+            account.disputed = 0
+        await commands.apply_news(
+            database,
+            ProviderNews(
+                id=f"evt_{name}_{account.disputes}_{state}",
+                kind=NewsKind.DISPUTE,
+                charge_id=name,
+                reference=None,
+                amount=amount,
+                state=state,
+                movement_id=f"dp_{name}_{account.disputes}",
+                key=None,
+                occurred_at=utc_now(),
+            ),
+        )
+
+    return tell
+
+
+def refund_again(till: Till, random: Random) -> Command:
+    """Staff try a refund again that may have failed."""
+    order_id, key = random.choice(till.orders[:3]), random.choice(("line-1", "return-1", "undo"))
+
+    async def again(database: Database) -> None:
+        async with database.reading() as session:
+            found = (await session.exec(select(Payment.payment_id).where(Payment.order_id == order_id))).all()
+        for payment_id in found:
+            await commands.refund_again(database, till.bank, payment_id, key)
+
+    return again
+
+
 def forget(till: Till, random: Random) -> Command:
     event = OrderForgotten(order_id=random.choice(till.orders), customer_id=till.customer)
     return lambda database: in_transaction(database, lambda work: commands.forget_order(work, event))
@@ -315,6 +378,8 @@ COMMANDS: dict[str, Callable[[Till, Random], Command]] = {
     "refund_part": refund_part,
     "give_back": give_back,
     "release": release,
+    "dispute": dispute,
+    "refund_again": refund_again,
     "forget": forget,
 }
 
@@ -358,8 +423,16 @@ def broken(rows: Rows, till: Till) -> Sequence[str]:
         at_bank = till.bank.accounts.get(payment["provider_id"], Account(fixed=_S.REVERSED))
         if (at_bank.captured, at_bank.refunded, at_bank.held) != (taken, back, held):
             wrong.append(f"{status} with {sums}, and the bank has {at_bank}")
+        if at_bank.captured < at_bank.refunded + at_bank.disputed:
+            wrong.append(f"the customer has more back than was taken: {at_bank}")
         if status == "DECLINED" and at_bank.status != _S.DECLINED:
             wrong.append(f"{status} here, {at_bank.status} at the bank")
+    for lost in (row for row in rows["disputes"] if row["state"] == "LOST"):
+        how = f"the bank gave it back: dispute {lost['provider_id']}"
+        if lost["amount_minor"] < (settled := sum(row["amount_minor"] for row in rows["debts"] if row["settled_how"] == how)):
+            wrong.append(f"{settled} are not owed any more because of a dispute about {lost['amount_minor']}")
+        if ("LOST_DISPUTE", lost["provider_id"]) not in {(row["kind"].upper(), row["subject"]) for row in rows["debts"]}:
+            wrong.append(f"the dispute {lost['provider_id']} is lost, and is not on the list of what is owed")
     # The attempts of one order are looked at together.
     seen = {row["order_id"] for row in rows["payments"] if not row["review"] and row["status"] not in ("DECLINED", "VOIDED")}
     if len(seen) > ORDERS_AT_ONCE:

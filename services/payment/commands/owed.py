@@ -5,8 +5,8 @@ from uuid import UUID
 from chassis.database import Database
 from chassis.store import UnitOfWork, transaction
 from contracts.errors import ErrorCode, Refusal
-from services.payment.commands.payments import movements_of, refund_asked
-from services.payment.model import Debt, Movement, Payment
+from services.payment.commands.payments import movements_of, refund_asked, undo_again
+from services.payment.model import UNDO, Debt, Movement, Payment
 from services.payment.ports import PaymentProvider
 
 
@@ -16,7 +16,9 @@ async def refund_again(database: Database, provider: PaymentProvider, payment_id
     Refusals: not_found, conflict, refund_failed. Fault: Unavailable."""
     payment, movement = await _to_refund_again(database, payment_id, key)
     if movement.is_unanswered:
-        payment, movement = await refund_asked(database, provider, payment, movement)
+        # An undo has keys of its own at the provider: asked for in another way, what it gave back would look refused.
+        ask = undo_again if key == UNDO else refund_asked
+        payment, movement = await ask(database, provider, payment, movement)
     payment.refunded_by(movement)
     return movement
 

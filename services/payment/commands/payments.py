@@ -28,6 +28,7 @@ from services.payment import figures
 from services.payment.model import (
     CHARGE,
     NEVER_TAKEN,
+    UNDO,
     VELOCITY,
     BankEntry,
     Change,
@@ -271,6 +272,27 @@ async def _undo(database: Database, provider: PaymentProvider, command: RefundPa
         await _ASK[movement.kind](database, provider, payment, movement)
     payment, movements = await _record_undo(database, payment, answer, command)
     return payment.undone(movements, command)
+
+
+async def undo_again(
+    database: Database, provider: PaymentProvider, payment: Payment, movement: Movement
+) -> tuple[Payment, Movement]:
+    """Ask the provider for the refund of an undo that is written down, and record what it answers. Refusal: refund_failed. Raises
+    Unavailable."""
+    command = RefundPayment(
+        order_id=payment.order_id,
+        attempt=payment.attempt,
+        key=UNDO,
+        currency=payment.currency,
+        reason=movement.purpose or "tried again",
+    )
+    await _undo(database, provider, command)
+    return await _as_they_are(database, payment, movement)
+
+
+@transaction
+async def _as_they_are(work: UnitOfWork, payment: Payment, movement: Movement) -> tuple[Payment, Movement]:
+    return await work.get_again(payment), await work.get_again(movement)
 
 
 async def _capture_asked(

@@ -5,7 +5,7 @@ from services.payment.model.debts import Debt, DebtKind, settle_by_disputes
 from services.payment.model.disputes import Dispute
 from services.payment.model.giving_back import refunds_for
 from services.payment.model.ledger import Account, LedgerEntry
-from services.payment.model.movements import CHARGE, Movement, base_of
+from services.payment.model.movements import CHARGE, UNDO, Movement, base_of
 from services.payment.model.news import NewsItem, NewsState
 from services.payment.model.payments import Payment, agree
 from services.payment.model.tables import inbox, metadata, outbox
@@ -29,6 +29,7 @@ __all__ = [
     "NEVER_TAKEN",
     "REVERSAL",
     "UNDECIDED",
+    "UNDO",
     "VELOCITY",
     "Account",
     "BankEntry",

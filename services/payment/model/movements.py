@@ -18,6 +18,9 @@ from services.payment.model.tables import Table
 CHARGE = "charge"
 """The key of what the charge itself moved: it held the money, or took it at once."""
 
+UNDO = "undo"
+"""The key of what goes back when all of it does."""
+
 PROVIDERS = "provider-"
 """How the keys begin of what was made at the provider."""
 

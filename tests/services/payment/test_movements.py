@@ -241,6 +241,22 @@ async def test_a_refund_that_the_provider_refuses_is_owed_and_never_tried_again_
     assert await assert_books_agree(database, simulator) == {f"{payment.order_id}-1": 1250}
 
 
+async def test_an_undo_that_is_tried_by_hand_is_made_once_though_its_first_answer_was_lost(
+    database: Database, provider: StripePayments, simulator: Simulator
+) -> None:
+    payment = pay()
+    await commands.process_payment(database, provider, payment)
+    await simulator.faults(lose_replies_next=1)
+    with pytest.raises(Unavailable):
+        await commands.refund_payment(database, provider, refund_of(payment))
+    [_, asked] = await movements_of(database, payment.order_id)
+    for _ in range(2):
+        refund = await commands.refund_again(database, provider, asked.payment_id, "undo")
+        assert (refund.key, refund.state) == ("undo", MovementState.SUCCEEDED)
+    assert (await commands.refund_payment(database, provider, refund_of(payment))).refunded == payment.amount
+    assert await assert_books_agree(database, simulator) == {f"{payment.order_id}-1": 0}
+
+
 async def test_a_hold_that_expired_after_a_part_was_taken(
     database: Database, provider: StripePayments, simulator: Simulator
 ) -> None:
