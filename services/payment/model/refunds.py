@@ -71,19 +71,19 @@ class Refunds(Attempt):
                 # A refund that the provider refused is tried again as another one.
                 key = f"{command.key}:{len(earlier) + 1}" if earlier else command.key
                 new.append(self._movement(kind, key, minor, command.reason))
-        if [row.kind for row in new] == [MovementKind.REFUND] and not others:
-            for row in tries_of(MovementKind.REFUND, command.key, movements)[-1:]:
-                if row.settled_at and row.settled_at > utc_now() - REFUSED_AGAIN_AFTER:
-                    raise _refused(row)
+        refused = _last_refused(command.key, movements)
+        if refused and [row.kind for row in new] == [MovementKind.REFUND] and not others:
+            assert refused.settled_at is not None
+            if refused.settled_at > utc_now() - REFUSED_AGAIN_AFTER:
+                raise _refused(refused)
         return new, others
 
     def undone(self, movements: Sequence[Movement], command: RefundPayment) -> contract.Payment:
         """The reply to who wanted all of it back. Refusal: refund_failed. Fault: Unavailable."""
         if self.is_final:
             return self.reply()
-        tries = tries_of(MovementKind.REFUND, command.key, movements)
-        if tries and tries[-1].state == MovementState.FAILED and tries[-1].failure != NOTHING_LEFT:
-            raise _refused(tries[-1])
+        if refused := _last_refused(command.key, movements):
+            raise _refused(refused)
         raise Unavailable("The payment provider does not give all of it back yet.")
 
     def settle_refund(self, movement: Movement, said: ProviderMovement) -> Change:
@@ -184,6 +184,12 @@ class Refunds(Attempt):
 def _refused(movement: Movement) -> Refusal:
     detail = f"The payment provider does not give {movement.amount} back; it is still owed to the customer."
     return Refusal(ErrorCode.REFUND_FAILED, detail, extra={"failure": movement.failure})
+
+
+def _last_refused(key: str, movements: Sequence[Movement]) -> Movement | None:
+    """The last try of a refund, if the provider refused that."""
+    last = next(reversed(tries_of(MovementKind.REFUND, key, movements)), None)
+    return last if last and last.state == MovementState.FAILED and last.failure != NOTHING_LEFT else None
 
 
 def _is_undo(movement: Movement, key: str) -> bool:

@@ -1,11 +1,13 @@
 """The rules of a payment, without I/O."""
 
 from dataclasses import replace
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
 from chassis.clients import Unavailable
+from chassis.clock import utc_now
 from contracts.errors import ErrorCode, Refusal
 from contracts.events import PaymentAnswered, PaymentFailed, PaymentProcessed, RefundProcessed
 from contracts.money import Money
@@ -200,3 +202,29 @@ def test_a_tombstone_forbids_the_charge() -> None:
     with pytest.raises(Refusal) as refused:
         row.taken()
     assert refused.value.code == ErrorCode.PAYMENT_REVERSED
+
+
+@pytest.mark.parametrize(
+    ("state", "failure", "hours", "again"),
+    [
+        (MovementState.FAILED, "charge_disputed", 5, None),
+        (MovementState.FAILED, "charge_disputed", 7, 12_50),
+        (MovementState.FAILED, "nothing_left", 0, 12_50),
+        (MovementState.SUCCEEDED, None, 0, 2_50),
+    ],
+)
+def test_the_rest_of_an_undo_is_asked_for_unless_it_was_refused_a_short_while_ago(
+    state: MovementState, failure: str | None, hours: int, again: int | None
+) -> None:
+    row, movements = payment(_S.CAPTURED)
+    command = RefundPayment(order_id=row.order_id, reason="cancelled")
+    [earlier], _ = row.undo(command, movements)
+    earlier.state, earlier.failure, earlier.settled_at = state, failure, utc_now() - timedelta(hours=hours)
+    row.refunded_minor = 10_00 if state == MovementState.SUCCEEDED else 0
+    if again is None:
+        with pytest.raises(Refusal) as refused:
+            row.undo(command, [*movements, earlier])
+        assert (refused.value.code, refused.value.extra) == (ErrorCode.REFUND_FAILED, {"failure": failure})
+    else:
+        [new], _ = row.undo(command, [*movements, earlier])
+        assert (new.key, new.amount_minor) == ("undo:2", again)
