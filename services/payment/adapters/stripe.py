@@ -172,7 +172,9 @@ class StripePayments:
             left, key = charge.captured - charge.refunded, f"{REVERSAL}-{len(reversals) + 1}"
             refused = await self._refund(provider_id, left, key)
             charge, reversals = await self.look(provider_id), await self._reversals(provider_id)
-            if refused.provider_id is None:
+            if (
+                refused.provider_id is None and charge.status == ProviderStatus.CAPTURED
+            ):  # otherwise somebody else has reversed it
                 return definite(replace(charge, movement=refused))
         return definite(replace(charge, movement=movement_of(reversals[0]) if reversals else None))
 

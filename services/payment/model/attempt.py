@@ -494,3 +494,9 @@ def asked_under(command: CapturePayment | RefundPayment, kind: MovementKind, mov
 def tries_of(kind: MovementKind, key: str, movements: Iterable[Movement]) -> list[Movement]:
     """What was to move under a key, the oldest first: a refund that failed may have been tried again."""
     return sorted((row for row in movements if row.kind == kind and base_of(row.key) == key), key=lambda row: row.movement_id)
+
+
+def next_key(kind: MovementKind, key: str, movements: Iterable[Movement]) -> str:
+    """Of the next try of what moves under a key."""
+    tries = len(tries_of(kind, key, movements))
+    return f"{key}:{tries + 1}" if tries else key

@@ -9,7 +9,7 @@ from chassis.clock import utc_now
 from contracts import payments as contract
 from contracts.errors import ErrorCode, Refusal
 from contracts.payments import MovementKind, MovementState, PaymentStatus, RefundPayment
-from services.payment.model.attempt import NOTHING_LEFT, Attempt, Change, LedgerMismatch, asked_under, sum_of, tries_of
+from services.payment.model.attempt import NOTHING_LEFT, Attempt, Change, LedgerMismatch, asked_under, next_key, sum_of, tries_of
 from services.payment.model.movements import CHARGE, PROVIDERS, Movement
 from services.payment.ports import ProviderCharge, ProviderMovement, ProviderMovementState, ProviderStatus
 
@@ -66,11 +66,8 @@ class Refunds(Attempt):
         }
         new = []
         for kind, minor in wanted.items():
-            earlier = tries_of(kind, command.key, movements)
-            if minor > 0 and not any(row.is_unanswered for row in earlier):
-                # A refund that the provider refused is tried again as another one.
-                key = f"{command.key}:{len(earlier) + 1}" if earlier else command.key
-                new.append(self._movement(kind, key, minor, command.reason))
+            if minor > 0 and not any(row.is_unanswered for row in tries_of(kind, command.key, movements)):
+                new.append(self._movement(kind, next_key(kind, command.key, movements), minor, command.reason))
         refused = _last_refused(command.key, movements)
         if refused and [row.kind for row in new] == [MovementKind.REFUND] and not others:
             assert refused.settled_at is not None
@@ -115,15 +112,19 @@ class Refunds(Attempt):
         taken = answer.captured.minor if answer.captured else self.captured_minor
         back = answer.refunded.minor if answer.refunded else taken if answer.status == ProviderStatus.REFUNDED else 0
         if taken > self.captured_minor:
-            self._find(change, MovementKind.CAPTURE, command.key, taken - self.captured_minor)
+            key = next_key(MovementKind.CAPTURE, command.key, movements)
+            self._find(change, MovementKind.CAPTURE, key, taken - self.captured_minor)
         waiting = {row.kind: row for row in movements if row.is_unanswered and _is_undo(row, command.key)}
-        self._settle_as_found(change, waiting.pop(MovementKind.VOID, None), MovementKind.VOID, command, self.held_minor)
-        refund = waiting.pop(MovementKind.REFUND, None)
-        if answer.movement and answer.movement.state == ProviderMovementState.FAILED and refund:
-            self._settle(change, refund, MovementState.FAILED, answer.movement)
+        key = next_key(MovementKind.VOID, command.key, movements)
+        self._settle_as_found(change, waiting.pop(MovementKind.VOID, None), MovementKind.VOID, key, self.held_minor)
+        refund, said = waiting.pop(MovementKind.REFUND, None), answer.movement
+        if said is not None and said.state == ProviderMovementState.FAILED and back >= taken:
+            said = None  # somebody else was faster
+        if said is not None and said.state == ProviderMovementState.FAILED and refund:
+            self._settle(change, refund, MovementState.FAILED, said)
         else:
-            minor = back - self.refunded_minor
-            self._settle_as_found(change, refund, MovementKind.REFUND, command, minor, answer.movement)
+            key = next_key(MovementKind.REFUND, command.key, movements)
+            self._settle_as_found(change, refund, MovementKind.REFUND, key, back - self.refunded_minor, said)
         if answer.status == ProviderStatus.DECLINED:
             self._decline(answer.decline)
         return self._concluded(change, answer)
@@ -150,21 +151,22 @@ class Refunds(Attempt):
         under_way = sum_of(row for row in movements if row.kind == MovementKind.REFUND and row.is_unanswered)
         if last.amount_minor > self.captured_minor - self.refunded_minor - under_way:
             raise Refusal(ErrorCode.CONFLICT, f"Of {self.captured} that were taken, less than {last.amount} can go back.")
-        return self._movement(MovementKind.REFUND, f"{key}:{len(tries) + 1}", last.amount_minor, last.purpose)
+        return self._movement(MovementKind.REFUND, next_key(MovementKind.REFUND, key, movements), last.amount_minor, last.purpose)
 
     def _settle_as_found(
         self,
         change: Change,
         movement: Movement | None,
         kind: MovementKind,
-        command: RefundPayment,
+        key: str,
         minor: int,
         said: ProviderMovement | None = None,
     ) -> None:
-        """Settle what an undo was to move with what it came to, which may be more, less, or nothing at all."""
+        """Settle what an undo was to move with what it came to, which may be more, less, or nothing at all. `key`: of what
+        nobody has written down."""
         if movement is None:
             if minor > 0:
-                self._find(change, kind, command.key, minor, said)
+                self._find(change, kind, key, minor, said)
         elif minor <= 0:
             self._settle(change, movement, MovementState.FAILED, failure=NOTHING_LEFT)
         else:

@@ -228,3 +228,25 @@ def test_the_rest_of_an_undo_is_asked_for_unless_it_was_refused_a_short_while_ag
     else:
         [new], _ = row.undo(command, [*movements, earlier])
         assert (new.key, new.amount_minor) == ("undo:2", again)
+
+
+def test_a_reversal_that_somebody_else_made_first_is_no_refund_that_failed() -> None:
+    """The provider refuses the second of two; whose answer is recorded first is another question."""
+    row, movements = payment(_S.CAPTURED)
+    command = RefundPayment(order_id=row.order_id, reason="cancelled")
+    [asked], _ = row.undo(command, movements)
+    refused = ProviderMovement(None, ProviderMovementState.FAILED, AMOUNT, "charge_already_refunded")
+    change = row.settle_undo([*movements, asked], replace(says(_P.REFUNDED), movement=refused), command)
+    assert (asked.state, change.failed, row.status) == (MovementState.SUCCEEDED, [], _S.REFUNDED)
+
+
+def test_what_went_back_after_all_is_found_beside_the_refund_that_failed() -> None:
+    row, movements = payment(_S.CAPTURED)
+    command = RefundPayment(order_id=row.order_id, reason="cancelled")
+    [asked], _ = row.undo(command, movements)
+    refused = ProviderMovement(None, ProviderMovementState.FAILED, AMOUNT, "charge_disputed")
+    row.settle_undo([*movements, asked], replace(says(_P.CAPTURED), movement=refused), command)
+    assert (asked.state, row.status) == (MovementState.FAILED, _S.CAPTURED)
+    change = row.settle_undo([*movements, asked], says(_P.REFUNDED), command)
+    assert [(each.key, each.state) for each in change.found] == [("undo:2", MovementState.SUCCEEDED)]
+    assert row.status == _S.REFUNDED

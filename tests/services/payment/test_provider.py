@@ -1,6 +1,6 @@
 """The adapter for Stripe, against the simulator: when it is left alone, what counts as an answer, and that money moves once."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -289,6 +289,27 @@ async def test_a_disputed_charge_gives_nothing_back(make: Make, simulator: Simul
     await simulator.dashboard(f"disputes/{dispute['id']}/win")
     refund = await provider.refund(name, amount=usd("3.00"), key="part-2", reason="lost")
     assert refund.state == ProviderMovementState.SUCCEEDED
+
+
+async def test_of_two_reversals_at_once_neither_is_told_as_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider, other, paid = make(), make(), request()
+    name = await opened(provider, paid)
+    await provider.charge(name, paid)
+    reversals, waits = provider._reversals, [other.reverse(name, "cancelled")]
+
+    async def overtaken(provider_id: str) -> list[Mapping[str, Any]]:
+        while waits:  # after the charge was looked at
+            await waits.pop()
+        return await reversals(provider_id)
+
+    monkeypatch.setattr(provider, "_reversals", overtaken)
+    charge = await provider.reverse(name, "cancelled")
+    assert charge.movement is not None
+    assert (charge.status, charge.refunded, charge.movement.state) == (
+        ProviderStatus.REFUNDED,
+        paid.amount,
+        ProviderMovementState.SUCCEEDED,
+    )
 
 
 async def test_where_a_charge_is_can_be_looked_up(make: Make) -> None:
